@@ -1,0 +1,62 @@
+//! The kernel's side as the rest of the agent sees it: typed tables and interfaces to attach to.
+//!
+//! This folder is the only place that names aya. [`Dataplane`] is implemented by the real one and by a faulty
+//! one in memory; the same reconciler and the same scenarios run on both.
+
+use lbr_common::link::Link;
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
+use lbr_common::text::{RejectedRecord, ServiceName};
+
+/// Why a write was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The map has no room: `E2BIG` from the kernel.
+    #[error("map {map} is full ({max_entries} entries): raise its size with --map-max {map}=N")]
+    Full {
+        /// Name of the map.
+        map: &'static str,
+        /// Its size.
+        max_entries: u32,
+    },
+    /// Anything else; worth another try.
+    #[error("map {map}: {source}")]
+    Io {
+        /// Name of the map.
+        map: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+}
+
+/// One map that the agent owns.
+pub trait Table<K, V> {
+    /// Name of the map.
+    fn name(&self) -> &'static str;
+    /// How many entries fit.
+    fn max_entries(&self) -> u32;
+    /// Everything in it.
+    fn entries(&self) -> Result<Vec<(K, V)>, WriteError>;
+    /// Adds or replaces an entry.
+    fn insert(&mut self, key: &K, value: &V) -> Result<(), WriteError>;
+    /// Removes an entry; one that is not there is no error.
+    fn remove(&mut self, key: &K) -> Result<(), WriteError>;
+}
+
+/// The maps that the agent owns, and the interfaces that its programs are attached to.
+pub trait Dataplane {
+    /// `frontends`.
+    fn frontends(&mut self) -> &mut dyn Table<FrontendKey, Frontend>;
+    /// `slots`.
+    fn slots(&mut self) -> &mut dyn Table<SlotKey, Slot>;
+    /// `backends`.
+    fn backends(&mut self) -> &mut dyn Table<u32, Backend>;
+    /// `services`.
+    fn services(&mut self) -> &mut dyn Table<u32, ServiceName>;
+    /// `rejected`.
+    fn rejected(&mut self) -> &mut dyn Table<u32, RejectedRecord>;
+    /// `links`. Inserting a key that was not there also attaches the programs to that interface (entry
+    /// first), removing one detaches them.
+    fn links(&mut self) -> &mut dyn Table<u32, Link>;
+    /// Raises `state.epoch`: UDP flows look once whether their backend is still there.
+    fn raise_epoch(&mut self) -> Result<(), WriteError>;
+}

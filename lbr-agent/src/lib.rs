@@ -1,0 +1,14 @@
+//! The agent of lbr: Kubernetes objects in, BPF maps out.
+//!
+//! ```text
+//! kube watch ─┐
+//!             ├─> Change ─> store ─> compile ─> Desired ─> reconcile ─> BPF maps
+//! manifests ──┘   (source)  (model)   (pure)     (maps)     (delta)     (dataplane)
+//! local links ───────────────^
+//! ```
+
+pub mod dataplane;
+pub mod desired;
+pub mod model;
+pub mod source;
+pub mod store;

@@ -1,0 +1,3 @@
+//! `lbr`: the command line.
+
+fn main() {}

@@ -1,0 +1,306 @@
+//! Kubernetes objects, reduced at the edge to the parts that matter to this node.
+//!
+//! `source/` hands over raw API objects, the converters here make one of these types of each or say what is
+//! wrong with it ([`Rejected`]). All types compare with `==`, so that "did anything change" has an answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+/// Namespace and name. The namespace is empty for cluster-scoped objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+impl ObjectName {
+    /// Name of a cluster-scoped object.
+    pub fn cluster(name: &str) -> Self {
+        Self { namespace: String::new(), name: name.to_owned() }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// The kinds that lbr watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// `v1` Service.
+    Service,
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    EndpointSlice,
+    /// `v1` Namespace.
+    Namespace,
+    /// `v1` Pod.
+    Pod,
+    /// `v1` Node.
+    Node,
+    /// `networking.k8s.io/v1` NetworkPolicy.
+    NetworkPolicy,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Service, Self::EndpointSlice, Self::Namespace, Self::Pod, Self::Node, Self::NetworkPolicy];
+}
+
+/// Kind and name: how everything outside names an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectRef {
+    /// What it is.
+    pub kind: Kind,
+    /// Which one.
+    pub name: ObjectName,
+}
+
+/// Any object, converted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A Service.
+    Service(Service),
+    /// An EndpointSlice.
+    EndpointSlice(EndpointSlice),
+    /// A Namespace.
+    Namespace(Namespace),
+    /// A Pod.
+    Pod(Pod),
+    /// A Node.
+    Node(Node),
+    /// A NetworkPolicy.
+    NetworkPolicy(NetworkPolicy),
+}
+
+/// An object, or a part of one, that can not be honoured. A value, not an error: it is kept, counted and
+/// shown, and costs nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rejected {
+    /// `Service default/web`; as much of it as could be read.
+    pub object: String,
+    /// Where it came from: `web.yaml, document 2`, or the API server.
+    pub origin: String,
+    /// Path of the field as kubectl writes it (`spec.ports[0].port`); empty for the object as a whole.
+    pub field: String,
+    /// What is wrong and what to do, for a person.
+    pub reason: String,
+}
+
+/// Transport protocols of a Service port. A closed set: nothing degrades to TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP, the default of the API.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// `internalTrafficPolicy` and `externalTrafficPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TrafficPolicy {
+    /// Every endpoint of the cluster.
+    #[default]
+    Cluster,
+    /// Endpoints of this node only.
+    Local,
+}
+
+/// What can change in a Service and matters here. Services that this proxy does not serve (headless,
+/// ExternalName, another proxy's by `service.kubernetes.io/service-proxy-name`) have no `cluster_ips`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// `spec.clusterIPs` (or `spec.clusterIP`), any number, any family; empty: nothing to program.
+    pub cluster_ips: Vec<IpAddr>,
+    /// `spec.ports`.
+    pub ports: Vec<ServicePort>,
+    /// `spec.internalTrafficPolicy`.
+    pub internal_policy: TrafficPolicy,
+}
+
+/// One of `spec.ports` of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Name, empty if it has none. EndpointSlice ports are matched by it.
+    pub name: String,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Port of the Service, 1 to 65535.
+    pub port: u16,
+}
+
+/// What can change in an EndpointSlice and matters here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// Namespace and name of the slice.
+    pub name: ObjectName,
+    /// Name of the Service in the same namespace (label `kubernetes.io/service-name`).
+    pub service: String,
+    /// Endpoints; each with one address (the API's `addresses[0]`, as kube-proxy).
+    pub endpoints: Vec<Endpoint>,
+    /// Ports that every endpoint of the slice has. Entries without a name or port are left out (4.4 item 3).
+    pub ports: Vec<EndpointPort>,
+}
+
+/// One endpoint of a slice. Conditions are resolved: nil ready or serving is true, nil terminating is false.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its address.
+    pub addr: IpAddr,
+    /// `conditions.ready`; true as well for a Service with `publishNotReadyAddresses`.
+    pub ready: bool,
+    /// `conditions.serving`.
+    pub serving: bool,
+    /// `conditions.terminating`.
+    pub terminating: bool,
+    /// `nodeName`, empty if unknown.
+    pub node: String,
+    /// `zone`, empty if unknown.
+    pub zone: String,
+}
+
+/// One port of a slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointPort {
+    /// Name, empty for the unnamed port.
+    pub name: String,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Number, 1 to 65535.
+    pub port: u16,
+}
+
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// What matters of a Namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+/// What matters of a Pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// `metadata.uid`; tells a pod from its successor of the same name.
+    pub uid: String,
+    /// Labels.
+    pub labels: Labels,
+    /// `status.podIPs`; empty until it has one, and once it has ended.
+    pub ips: Vec<IpAddr>,
+    /// `spec.nodeName`.
+    pub node: String,
+    /// `spec.hostNetwork`.
+    pub host_network: bool,
+    /// Container ports with a name, restartable init containers included: (name, protocol) → number.
+    pub named_ports: BTreeMap<(String, Protocol), u16>,
+}
+
+/// What matters of a Node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Labels (the zone is `topology.kubernetes.io/zone`).
+    pub labels: Labels,
+    /// `status.addresses` of type InternalIP and ExternalIP.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A label selector (`metav1.LabelSelector`), all parts of which must hold. Empty selects everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Selector {
+    /// Requirements, in the order of the object, `matchLabels` first.
+    pub requirements: Vec<Requirement>,
+}
+
+/// One requirement of a [`Selector`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Requirement {
+    /// The key is there and its value is one of these.
+    In(String, BTreeSet<String>),
+    /// The key is absent, or its value is none of these.
+    NotIn(String, BTreeSet<String>),
+    /// The key is there.
+    Exists(String),
+    /// The key is absent.
+    DoesNotExist(String),
+}
+
+/// What matters of a NetworkPolicy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkPolicy {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// `spec.podSelector`.
+    pub pods: Selector,
+    /// Rules for what comes in; `None`: does not isolate in this direction (table A).
+    pub ingress: Option<Vec<PolicyRule>>,
+    /// Rules for what goes out; `None`: does not isolate in this direction (table A).
+    pub egress: Option<Vec<PolicyRule>>,
+}
+
+/// One rule: any of the peers and any of the ports. Empty means every one (B1, B11).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyRule {
+    /// `from` or `to`.
+    pub peers: Vec<Peer>,
+    /// `ports`.
+    pub ports: Vec<PolicyPort>,
+}
+
+/// One peer. A closed set, so that no combination of fields can come to mean "everyone".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Pods of the policy's namespace (B2).
+    Pods(Selector),
+    /// All pods of these namespaces (B3).
+    Namespaces(Selector),
+    /// Pods that match, in namespaces that match (B4): namespaces, pods.
+    Both(Selector, Selector),
+    /// Addresses in the block and in no exception (B7), masked (B10).
+    Block {
+        /// `cidr`.
+        cidr: ipnet::IpNet,
+        /// `except`.
+        except: Vec<ipnet::IpNet>,
+    },
+}
+
+/// One entry of `ports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyPort {
+    /// Protocol; TCP when the object has none (B12).
+    pub protocol: Protocol,
+    /// Which ports.
+    pub ports: PortSet,
+}
+
+/// The ports of a [`PolicyPort`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortSet {
+    /// Every port (B13).
+    All,
+    /// Inclusive range (B14, B15).
+    Range(u16, u16),
+    /// A named port of the destination pod (B16).
+    Named(String),
+}

@@ -1,0 +1,46 @@
+//! The node's interfaces and routes, as far as pods are concerned.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// The host side of a pod's veth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalLink {
+    /// Interface name.
+    pub name: String,
+    /// Enslaved to a bridge (or another master): the stack must forward.
+    pub has_master: bool,
+    /// A veth (or another device with a peer in the pod).
+    pub is_veth: bool,
+}
+
+/// The pod links of this node and its routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalLinks {
+    /// Pod links by interface index.
+    pub links: BTreeMap<u32, LocalLink>,
+    /// Unicast routes of the main table without a gateway, to any interface: destination → interface index.
+    /// The longest match decides.
+    pub routes: BTreeMap<IpNet, u32>,
+}
+
+impl LocalLinks {
+    /// The pod link in which the node's route for this address ends, if it does and nothing is between
+    /// (no master): such an address is reached by `bpf_redirect_peer`.
+    pub fn direct_link(&self, addr: IpAddr) -> Option<u32> {
+        let longest = self.route(addr)?;
+        let link = self.links.get(&longest)?;
+        (link.is_veth && !link.has_master).then_some(longest)
+    }
+
+    /// Interface index of the longest match.
+    fn route(&self, addr: IpAddr) -> Option<u32> {
+        let full = if addr.is_ipv4() { 32 } else { 128 };
+        (0..=full).rev().find_map(|len| {
+            let net = IpNet::new(addr, len).ok()?.trunc();
+            self.routes.get(&net).copied()
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! The state of the cluster as this node sees it. One task owns it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{
+    EndpointSlice, Kind, Namespace, NetworkPolicy, Node, Object, ObjectName, ObjectRef, Pod, Rejected,
+    Service,
+};
+use crate::source::Change;
+
+/// Every object that was accepted, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterState {
+    /// Services.
+    pub services: BTreeMap<ObjectName, Service>,
+    /// EndpointSlices.
+    pub slices: BTreeMap<ObjectName, EndpointSlice>,
+    /// Namespaces.
+    pub namespaces: BTreeMap<ObjectName, Namespace>,
+    /// Pods.
+    pub pods: BTreeMap<ObjectName, Pod>,
+    /// Nodes.
+    pub nodes: BTreeMap<ObjectName, Node>,
+    /// NetworkPolicies.
+    pub policies: BTreeMap<ObjectName, NetworkPolicy>,
+    /// What the source rejects now.
+    pub rejected: Vec<Rejected>,
+}
+
+/// Applies changes and says whether anything is different.
+#[derive(Debug, Default)]
+pub struct Store {
+    state: ClusterState,
+    synced: BTreeSet<Kind>,
+}
+
+impl Store {
+    /// An empty store that has not seen any list yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies one change. True if the state, or whether it is complete, is different afterwards.
+    pub fn apply(&mut self, change: Change) -> bool {
+        let s = &mut self.state;
+        match change {
+            Change::Apply(Object::Service(o)) => put(&mut s.services, o.name.clone(), o),
+            Change::Apply(Object::EndpointSlice(o)) => put(&mut s.slices, o.name.clone(), o),
+            Change::Apply(Object::Namespace(o)) => put(&mut s.namespaces, ObjectName::cluster(&o.name), o),
+            Change::Apply(Object::Pod(o)) => put(&mut s.pods, o.name.clone(), o),
+            Change::Apply(Object::Node(o)) => put(&mut s.nodes, ObjectName::cluster(&o.name), o),
+            Change::Apply(Object::NetworkPolicy(o)) => put(&mut s.policies, o.name.clone(), o),
+            Change::Delete(ObjectRef { kind, name }) => match kind {
+                Kind::Service => s.services.remove(&name).is_some(),
+                Kind::EndpointSlice => s.slices.remove(&name).is_some(),
+                Kind::Namespace => s.namespaces.remove(&name).is_some(),
+                Kind::Pod => s.pods.remove(&name).is_some(),
+                Kind::Node => s.nodes.remove(&name).is_some(),
+                Kind::NetworkPolicy => s.policies.remove(&name).is_some(),
+            },
+            Change::Rejected(rejected) => {
+                let changed = s.rejected != rejected;
+                s.rejected = rejected;
+                changed
+            }
+            Change::Synced(kind) => self.synced.insert(kind),
+        }
+    }
+
+    /// What is known now.
+    pub fn state(&self) -> &ClusterState {
+        &self.state
+    }
+
+    /// Whether every kind has been listed once. Before that, nothing may be removed from a map.
+    pub fn is_synced(&self) -> bool {
+        self.synced.len() == Kind::ALL.len()
+    }
+}
+
+fn put<V: PartialEq>(map: &mut BTreeMap<ObjectName, V>, name: ObjectName, value: V) -> bool {
+    if map.get(&name) == Some(&value) {
+        return false;
+    }
+    map.insert(name, value);
+    true
+}

@@ -1,0 +1,100 @@
+//! One address width for both families.
+
+/// The 12 bytes that precede an IPv4 address in its mapped form (RFC 4291, 2.5.5.2).
+const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
+/// An IPv4 or IPv6 address as 16 bytes in wire order; IPv4 is mapped (`::ffff:a.b.c.d`).
+///
+/// Aligned to 8, so that the kernel object copies and compares it in two words.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialOrd, Ord, Hash)]
+pub struct Addr {
+    /// The address, most significant byte first.
+    pub bytes: [u8; 16],
+}
+
+impl Addr {
+    /// `::`, which no packet carries as its destination.
+    pub const UNSPECIFIED: Self = Self { bytes: [0; 16] };
+
+    /// From the four bytes of an IPv4 header.
+    #[inline(always)]
+    pub const fn v4(octets: [u8; 4]) -> Self {
+        let [a, b, c, d] = octets;
+        Self::from_words([
+            0,
+            0,
+            u32::from_be_bytes([0, 0, 0xff, 0xff]).to_be(),
+            u32::from_ne_bytes([a, b, c, d]),
+        ])
+    }
+
+    /// From the sixteen bytes of an IPv6 header.
+    #[inline(always)]
+    pub const fn v6(octets: [u8; 16]) -> Self {
+        Self { bytes: octets }
+    }
+
+    /// Whether this is a mapped IPv4 address.
+    #[inline(always)]
+    pub const fn is_v4(&self) -> bool {
+        let w = self.words();
+        w[0] == 0 && w[1] == 0 && w[2] == u32::from_ne_bytes([0, 0, 0xff, 0xff])
+    }
+
+    /// The last four bytes: the IPv4 address if [`Self::is_v4`].
+    #[inline(always)]
+    pub const fn v4_octets(&self) -> [u8; 4] {
+        let b = &self.bytes;
+        [b[12], b[13], b[14], b[15]]
+    }
+
+    /// The address as four words whose memory is the wire order.
+    #[inline(always)]
+    pub const fn words(&self) -> [u32; 4] {
+        // SAFETY: both are 16 bytes of plain data, and every bit pattern of `[u32; 4]` is valid.
+        unsafe { core::mem::transmute(self.bytes) }
+    }
+
+    /// The inverse of [`Self::words`].
+    #[inline(always)]
+    pub const fn from_words(words: [u32; 4]) -> Self {
+        // SAFETY: both are 16 bytes of plain data, and every bit pattern of `[u8; 16]` is valid.
+        Self { bytes: unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) } }
+    }
+}
+
+// By words: a byte-wise comparison becomes a `memcmp` call, which the kernel object can not link.
+impl PartialEq for Addr {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (self.words(), other.words());
+        a[3] == b[3] && a[0] == b[0] && a[1] == b[1] && a[2] == b[2]
+    }
+}
+
+impl Eq for Addr {}
+
+const _: () = assert!(size_of::<Addr>() == 16 && align_of::<Addr>() == 8 && V4_PREFIX.len() == 12);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn v4_is_mapped() {
+        let a = Addr::v4([10, 0, 0, 1]);
+        assert_eq!(a.bytes[..12], V4_PREFIX);
+        assert_eq!(a.v4_octets(), [10, 0, 0, 1]);
+        assert!(a.is_v4());
+    }
+
+    #[test]
+    fn v6_is_not_v4() {
+        let mut b = [0; 16];
+        b[0] = 0xfd;
+        assert!(!Addr::v6(b).is_v4());
+        assert!(!Addr::UNSPECIFIED.is_v4());
+        assert_eq!(Addr::from_words(Addr::v6(b).words()), Addr::v6(b));
+    }
+}

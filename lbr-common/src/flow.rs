@@ -1,0 +1,191 @@
+//! Flows: what was decided for a connection, kept for its life.
+//!
+//! A connection has two entries in `flows`, one for each direction, of the same shape: *packets with this
+//! tuple (key) leave with that tuple ([`Flow::to`])*. The two mirror each other: the key of one is the
+//! reversed `to` of the other, so that either can rebuild its twin after the kernel evicted that one.
+//! Only the kernel writes them.
+
+use crate::tuple::Tuple;
+
+/// Value of `flows`; the key is the [`Tuple`] of a packet as it arrives.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// What a packet of this direction must look like when it leaves.
+    pub to: Tuple,
+    /// `CLOCK_MONOTONIC` in nanoseconds of a recent packet; exact to [`TOUCH_INTERVAL_NS`].
+    pub last_seen: u64,
+    /// [`crate::service::Frontend::service`].
+    pub service: u32,
+    /// Key of `backends`.
+    pub backend: u32,
+    /// Interface index to `bpf_redirect_peer` into; 0: on by the stack.
+    pub link: u32,
+    /// [`crate::service::State::epoch`] at which the backend was last known to be there.
+    pub epoch: u32,
+    /// See [`flow_flags`].
+    pub flags: u32,
+    /// `link` of the twin entry.
+    pub twin_link: u32,
+}
+
+/// Bits of [`Flow::flags`].
+pub mod flow_flags {
+    /// The entry of the answers (backend to client).
+    pub const REPLY: u32 = 1;
+    /// TCP: a FIN of this direction was seen.
+    pub const FIN: u32 = 2;
+    /// TCP: a RST of this direction was seen.
+    pub const RST: u32 = 4;
+    /// Client and backend are the same pod: the source is translated too.
+    pub const HAIRPIN: u32 = 8;
+    /// What the twin entry must not inherit.
+    pub const OWN: u32 = REPLY | FIN | RST;
+}
+
+impl Flow {
+    /// The key of the entry of the other direction.
+    #[inline(always)]
+    pub const fn twin_key(&self) -> Tuple {
+        self.to.reversed()
+    }
+
+    /// The entry of the other direction, made from this one and its key.
+    #[inline(always)]
+    pub const fn twin(&self, key: &Tuple) -> Self {
+        let kept = self.flags & !flow_flags::OWN;
+        Self {
+            to: key.reversed(),
+            last_seen: self.last_seen,
+            service: self.service,
+            backend: self.backend,
+            link: self.twin_link,
+            epoch: self.epoch,
+            flags: kept | (!self.flags & flow_flags::REPLY),
+            twin_link: self.link,
+        }
+    }
+
+    /// Whether this direction of a TCP connection has ended.
+    #[inline(always)]
+    pub const fn is_closed(&self) -> bool {
+        self.flags & (flow_flags::FIN | flow_flags::RST) != 0
+    }
+}
+
+/// A flow's time stamp is renewed, and its twin looked at, at most this often.
+pub const TOUCH_INTERVAL_NS: u64 = 1_000_000_000;
+
+/// A flow of any protocol that was silent for this long gives way to another one that needs its tuple.
+/// Longer than any UDP conversation that a NAT is expected to keep (RFC 4787, REQ-5: two minutes).
+pub const IDLE_NS: u64 = 180 * 1_000_000_000;
+
+/// Key of `fragments`: what the fragments of one datagram share (RFC 791, RFC 8200 4.5).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FragmentKey {
+    /// Source address as it arrives.
+    pub src: crate::addr::Addr,
+    /// Destination address as it arrives.
+    pub dst: crate::addr::Addr,
+    /// Identification field, host byte order.
+    pub id: u32,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Always zero: part of a hash key.
+    pub _pad: [u8; 3],
+}
+
+/// Value of `fragments`: the ports, which only the first fragment carries.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FragmentPorts {
+    /// Source port, host byte order.
+    pub src_port: u16,
+    /// Destination port, host byte order.
+    pub dst_port: u16,
+}
+
+/// Key of `sockets`: a datagram socket of the node and where it received from, or sends to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketKey {
+    /// The other end: the backend in an entry for receiving, the frontend in one for sending.
+    pub addr: crate::addr::Addr,
+    /// `bpf_get_socket_cookie`.
+    pub cookie: u64,
+    /// Port of the other end, host byte order.
+    pub port: u16,
+    /// IP protocol number.
+    pub proto: u8,
+    /// See [`socket_use`].
+    pub usage: u8,
+    /// Always zero: part of a hash key.
+    pub _pad: u32,
+}
+
+/// Values of [`SocketKey::usage`].
+pub mod socket_use {
+    /// From backend to frontend: what `recvmsg` and `getpeername` show.
+    pub const SHOW: u8 = 0;
+    /// From frontend to backend: what `sendmsg` chose before.
+    pub const SEND: u8 = 1;
+}
+
+/// Value of `sockets`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketPeer {
+    /// The address that takes the place of the key's.
+    pub addr: crate::addr::Addr,
+    /// Key of `backends`.
+    pub backend: u32,
+    /// The port that takes the place of the key's, host byte order.
+    pub port: u16,
+    /// Reserved, zero.
+    pub _pad: u16,
+}
+
+const _: () = assert!(size_of::<Flow>() == 72);
+const _: () = assert!(size_of::<FragmentKey>() == 40);
+const _: () = assert!(size_of::<SocketKey>() == 32);
+const _: () = assert!(size_of::<SocketPeer>() == 24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Addr;
+
+    fn tuple(src: u8, src_port: u16, dst: u8, dst_port: u16) -> Tuple {
+        Tuple {
+            src: Addr::v4([10, 0, 0, src]),
+            dst: Addr::v4([10, 0, 0, dst]),
+            src_port,
+            dst_port,
+            proto: crate::tuple::proto::TCP,
+            _pad: [0; 3],
+        }
+    }
+
+    #[test]
+    fn twins_rebuild_each_other() {
+        let key = tuple(1, 4000, 200, 80);
+        let forward = Flow {
+            to: tuple(1, 4000, 2, 8080),
+            last_seen: 7,
+            service: 3,
+            backend: 4,
+            link: 5,
+            epoch: 6,
+            flags: flow_flags::FIN,
+            twin_link: 9,
+        };
+        let reply_key = forward.twin_key();
+        assert_eq!(reply_key, tuple(2, 8080, 1, 4000));
+        let reply = forward.twin(&key);
+        assert_eq!(reply.to, tuple(200, 80, 1, 4000));
+        assert_eq!((reply.link, reply.twin_link, reply.flags), (9, 5, flow_flags::REPLY));
+        assert_eq!(reply.twin_key(), key);
+        assert_eq!(reply.twin(&reply_key), Flow { flags: 0, ..forward });
+    }
+}

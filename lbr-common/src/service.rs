@@ -1,0 +1,122 @@
+//! Frontends, slots and backends: what the agent writes and the programs read.
+//!
+//! Way of a new connection: `frontends` (address, port, protocol) gives a service id and a count; a slot
+//! below the count is chosen; `slots` gives a backend id; `backends` gives the address to translate to.
+
+use crate::addr::Addr;
+
+/// Key of `frontends`: where clients send to.
+///
+/// Written by the agent, read by the programs. Port and protocol 0 with [`frontend_flags::ADDRESS`] stand
+/// for the address as a whole: a port that has no frontend of its own is refused.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrontendKey {
+    /// The address that clients send to (a ClusterIP).
+    pub addr: Addr,
+    /// Port, host byte order; 0 for the address as a whole.
+    pub port: u16,
+    /// IP protocol number; 0 for the address as a whole.
+    pub proto: u8,
+    /// Which traffic it is for; see [`scope`].
+    pub scope: u8,
+    /// Always zero: part of a hash key.
+    pub _pad: u32,
+}
+
+/// Values of [`FrontendKey::scope`].
+pub mod scope {
+    /// For every packet, wherever it comes from.
+    pub const ANY: u8 = 0;
+}
+
+/// Bits of [`Frontend::flags`].
+pub mod frontend_flags {
+    /// Stands for a whole address: what has no frontend of its own there is refused.
+    pub const ADDRESS: u32 = 1;
+    /// Only backends on this node count (a Local traffic policy): without any, drop instead of refuse.
+    pub const LOCAL_ONLY: u32 = 2;
+}
+
+/// Value of `frontends`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Frontend {
+    /// Id of the set of backends behind it, key of `services` and part of the key of `slots`. Never 0,
+    /// except for [`frontend_flags::ADDRESS`].
+    pub service: u32,
+    /// Number of slots, `0..count`. Zero: refuse.
+    pub count: u32,
+    /// See [`frontend_flags`].
+    pub flags: u32,
+    /// Reserved, zero.
+    pub _pad: u32,
+}
+
+/// Key of `slots`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotKey {
+    /// [`Frontend::service`].
+    pub service: u32,
+    /// Index below [`Frontend::count`].
+    pub slot: u32,
+}
+
+/// Value of `slots`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot {
+    /// Key of `backends`.
+    pub backend: u32,
+}
+
+/// Value of `backends`. The key is a backend id: one for each (service, address, port), so that an id that
+/// is still present means "still an endpoint of that service".
+///
+/// A backend that serves its last flows but takes no new ones stays here and has no slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Backend {
+    /// Address of the pod (or of the node, for a process in the host's network).
+    pub addr: Addr,
+    /// Interface index of the host side of the pod's veth if the node's route ends there: reached by
+    /// `bpf_redirect_peer`. 0: reached through the stack.
+    pub link: u32,
+    /// [`Frontend::service`] of the service it belongs to.
+    pub service: u32,
+    /// Port, host byte order.
+    pub port: u16,
+    /// IP protocol number.
+    pub proto: u8,
+    /// See [`backend_state`].
+    pub state: u8,
+    /// Reserved, zero.
+    pub _pad: u32,
+}
+
+/// Values of [`Backend::state`].
+pub mod backend_state {
+    /// Takes new connections: has at least one slot.
+    pub const ACTIVE: u8 = 0;
+    /// Keeps its flows, takes no new ones (terminating but serving while others are ready).
+    pub const DRAINING: u8 = 1;
+}
+
+/// The only value of `state` (index 0): what changes at run time and concerns all packets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// [`crate::ABI_VERSION`] of the agent that made the maps.
+    pub abi: u32,
+    /// Raised by the agent after it removed a backend. A UDP flow with an older number looks once whether
+    /// its backend is still there, and moves to a living one if not.
+    pub epoch: u32,
+}
+
+const _: () = assert!(size_of::<FrontendKey>() == 24);
+const _: () = assert!(size_of::<Frontend>() == 16);
+const _: () = assert!(size_of::<SlotKey>() == 8);
+const _: () = assert!(size_of::<Slot>() == 4);
+const _: () = assert!(size_of::<Backend>() == 32);
+const _: () = assert!(size_of::<State>() == 8);

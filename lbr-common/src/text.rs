@@ -1,0 +1,75 @@
+//! Names for people, kept in maps that no program reads: what makes `lbr show` work without the agent.
+
+/// Up to `N` bytes of UTF-8, filled up with zeros.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Text<const N: usize> {
+    /// The text; what follows it is zero.
+    pub bytes: [u8; N],
+}
+
+impl<const N: usize> Text<N> {
+    /// As much of `text` as fits, cut at a character boundary.
+    pub fn new(text: &str) -> Self {
+        let mut end = text.len().min(N);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut bytes = [0; N];
+        bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
+        Self { bytes }
+    }
+
+    /// The text up to the first zero; empty if it is not UTF-8.
+    pub fn as_str(&self) -> &str {
+        let end = self.bytes.iter().position(|&b| b == 0).unwrap_or(N);
+        core::str::from_utf8(&self.bytes[..end]).unwrap_or("")
+    }
+}
+
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Self { bytes: [0; N] }
+    }
+}
+
+/// Value of `services`, keyed by [`crate::service::Frontend::service`]: which Service port it is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceName {
+    /// Namespace of the Service (DNS label, 63 bytes at most).
+    pub namespace: Text<64>,
+    /// Name of the Service (DNS label, 63 bytes at most).
+    pub name: Text<64>,
+    /// Name of the port, empty if it has none (IANA service name, 15 bytes at most).
+    pub port: Text<16>,
+}
+
+/// Value of `rejected`, keyed by a running number: an object, or a part of one, that is not in force.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RejectedRecord {
+    /// `Kind namespace/name`.
+    pub object: Text<192>,
+    /// Where it came from: file and document number, or the API server.
+    pub origin: Text<256>,
+    /// Path of the field, as kubectl writes it: `spec.ports[0].port`.
+    pub field: Text<128>,
+    /// What is wrong with it, for a person.
+    pub reason: Text<256>,
+}
+
+const _: () = assert!(size_of::<ServiceName>() == 144);
+const _: () = assert!(size_of::<RejectedRecord>() == 832);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_at_a_character() {
+        assert_eq!(Text::<4>::new("abcdef").as_str(), "abcd");
+        assert_eq!(Text::<4>::new("abcé").as_str(), "abc");
+        assert_eq!(Text::<4>::new("").as_str(), "");
+    }
+}

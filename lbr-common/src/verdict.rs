@@ -1,0 +1,154 @@
+//! What can happen to a packet, by name. Hooks, counters, `lbr show` and tests all use this list.
+
+/// Where a verdict was reached.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// tc ingress of the host side of a pod's veth: packets that a pod sends.
+    FromPod = 0,
+    /// tc egress of the host side of a pod's veth: packets that reach a pod by the stack.
+    ToPod = 1,
+    /// cgroup socket programs: sockets of the node's own network namespace.
+    Socket = 2,
+}
+
+impl Hook {
+    /// All of them, in order of their number.
+    pub const ALL: [Self; 3] = [Self::FromPod, Self::ToPod, Self::Socket];
+
+    /// Name for people and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FromPod => "from_pod",
+            Self::ToPod => "to_pod",
+            Self::Socket => "socket",
+        }
+    }
+}
+
+/// What a verdict does to the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// Goes on as it was.
+    Pass,
+    /// Goes on translated.
+    Translate,
+    /// The sender is told: ICMP port unreachable, or `ECONNREFUSED` from the system call.
+    Refuse,
+    /// Ends here.
+    Drop,
+}
+
+macro_rules! verdicts {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $effect:ident, $text:literal;)*) => {
+        /// Why a packet went the way it went. One counter for each and every [`Hook`].
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[must_use]
+        pub enum Verdict {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Verdict {
+            /// All of them, in order of their number.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Name for people and metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// What it does to the packet.
+            pub const fn effect(self) -> Effect {
+                match self { $(Self::$name => Effect::$effect,)* }
+            }
+        }
+    };
+}
+
+verdicts! {
+    /// Neither IPv4 nor IPv6 (ARP, for instance).
+    NotIp = 0, Pass, "not_ip";
+    /// No Service is concerned.
+    NoService = 1, Pass, "no_service";
+    /// Carries a VLAN tag: lbr's Services are for untagged pod traffic.
+    VlanTagged = 2, Pass, "vlan_tagged";
+    /// Steered by a routing header that is not used up: the destination is not the last one.
+    RoutingHeader = 3, Pass, "routing_header";
+    /// A fragment without ports whose first fragment was not seen, for an address that is no Service's.
+    FragmentNotTracked = 4, Pass, "fragment_not_tracked";
+    /// From a client to a backend: destination translated.
+    ToBackend = 5, Translate, "to_backend";
+    /// From a backend to its client: source translated.
+    ToClient = 6, Translate, "to_client";
+    /// An ICMP error about a translated packet, translated with the packet that it quotes.
+    IcmpError = 7, Translate, "icmp_error";
+    /// `connect` to a Service: the socket is connected to a backend.
+    SocketConnect = 8, Translate, "socket_connect";
+    /// `sendmsg` to a Service on a socket without a connection.
+    SocketSend = 9, Translate, "socket_send";
+    /// `recvmsg` or `getpeername` shows the Service in place of the backend.
+    SocketShow = 10, Translate, "socket_show";
+    /// The Service has no usable endpoint.
+    NoEndpoint = 11, Refuse, "no_endpoint";
+    /// The address is a Service's, the port is not.
+    NoSuchPort = 12, Refuse, "no_such_port";
+    /// Headers that contradict each other or the packet's length.
+    Malformed = 13, Drop, "malformed";
+    /// More IPv6 extension headers than lbr follows.
+    TooManyHeaders = 14, Drop, "too_many_headers";
+    /// A fragment for a Service whose first fragment was not seen.
+    FragmentUnknown = 15, Drop, "fragment_unknown";
+    /// The Service is for endpoints on this node only (Local traffic policy), and there is none.
+    NoLocalEndpoint = 16, Drop, "no_local_endpoint";
+    /// The chosen slot or its backend is not in the maps: the agent's writes and this packet crossed.
+    BackendMissing = 17, Drop, "backend_missing";
+    /// The kernel did not take a new entry of `flows`.
+    FlowTableFull = 18, Drop, "flow_table_full";
+    /// Every source port tried for this backend is in use by a flow to another frontend.
+    PortsExhausted = 19, Drop, "ports_exhausted";
+    /// A helper refused to change the packet.
+    RewriteFailed = 20, Drop, "rewrite_failed";
+    /// To a Service, of a kind that can not be answered with a refusal (an ICMP error, multicast source).
+    Unanswerable = 21, Drop, "unanswerable";
+}
+
+/// Room for each hook in `counters`.
+pub const VERDICTS_PER_HOOK: u32 = 64;
+
+/// Index in `counters` of a verdict at a hook.
+#[inline(always)]
+pub const fn counter_index(hook: Hook, verdict: Verdict) -> u32 {
+    hook as u32 * VERDICTS_PER_HOOK + verdict as u32
+}
+
+/// Entries of `counters`.
+pub const COUNTERS: u32 = Hook::ALL.len() as u32 * VERDICTS_PER_HOOK;
+
+/// Value of `counters` (one for each CPU), since the maps were made.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Packets, or system calls at [`Hook::Socket`].
+    pub packets: u64,
+    /// Bytes of these packets with their link header; 0 at [`Hook::Socket`].
+    pub bytes: u64,
+}
+
+const _: () = assert!(Verdict::ALL.len() < VERDICTS_PER_HOOK as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_positions_and_names_are_unique() {
+        for (n, v) in Verdict::ALL.iter().enumerate() {
+            assert_eq!(*v as usize, n);
+            assert!(Verdict::ALL[..n].iter().all(|w| w.name() != v.name()), "{}", v.name());
+        }
+        for (n, h) in Hook::ALL.iter().enumerate() {
+            assert_eq!(*h as usize, n);
+        }
+    }
+}
