@@ -7,6 +7,7 @@ mod attach;
 mod handles;
 mod load;
 mod pins;
+mod read;
 mod sockets;
 
 use lbr_common::link::Link;
@@ -16,6 +17,7 @@ use lbr_common::text::{RejectedRecord, ServiceName};
 pub use attach::AttachMode;
 pub use load::{Kernel, OBJECT, Options};
 pub use pins::DEFAULT as DEFAULT_BPFFS;
+pub use read::{Count, Pinned};
 pub use sockets::find_cgroup2;
 
 /// Why a write was not done.
