@@ -5,6 +5,7 @@
 //! dropped, also on panic. Errors are `anyhow`: callers only ever print them.
 
 pub mod netns;
+pub mod packet;
 pub mod probe;
 pub mod process;
 pub mod topology;
