@@ -4,6 +4,8 @@
 //! Everything here makes real things on the kernel of this machine and removes them again when its guard is
 //! dropped, also on panic. Errors are `anyhow`: callers only ever print them.
 
+pub mod agent;
+pub mod manifests;
 pub mod netns;
 pub mod packet;
 pub mod probe;

@@ -1,4 +1,5 @@
 //! The bed itself, without lbr: what other tests rely on.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::fs;
 use std::net::SocketAddr;
