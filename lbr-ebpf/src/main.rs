@@ -19,6 +19,7 @@ mod maps;
 mod nat;
 mod packet;
 mod refuse;
+mod reset;
 mod scratch;
 mod service;
 mod skb;

@@ -1,5 +1,6 @@
 //! Answers a packet with ICMP or ICMPv6 "port unreachable", so that its sender hears "connection refused" at
-//! once: the packet itself is cut, quoted and sent back into the pod that it came from.
+//! once: the packet itself is cut, quoted and sent back into the pod that it came from. A SYN over IPv6 is
+//! answered with a reset instead (see `reset.rs`).
 
 use lbr_common::addr::Addr;
 use lbr_common::checksum::fold16;
@@ -8,6 +9,7 @@ use lbr_common::tuple::proto;
 
 use crate::maps::LINKS;
 use crate::packet::{Packet, Part};
+use crate::reset;
 use crate::scratch::{MAX_QUOTE, Scratch};
 use crate::skb::{self, ETH_LEN, HelperFailed, Skb};
 
@@ -74,7 +76,12 @@ pub(crate) fn answer(skb: Skb, work: &mut Scratch) -> i32 {
     if packet.part == Part::Later || packet.is_icmp_error() || !can_be_answered(&packet.tuple.src) {
         return NOT_ANSWERED;
     }
-    match build(skb, packet, &mut work.quote) {
+    let built = if !packet.is_v4 && packet.is_syn() {
+        reset::build(skb, packet)
+    } else {
+        build(skb, packet, &mut work.quote)
+    };
+    match built {
         Ok(()) => back_into_pod(skb),
         Err(HelperFailed) => NOT_ANSWERED,
     }
@@ -105,9 +112,15 @@ fn back_into_pod(skb: Skb) -> i32 {
     }
 }
 
+/// Exchanges the link addresses.
+#[inline(always)]
+pub(crate) fn turn_around(skb: Skb) -> Result<(), HelperFailed> {
+    let eth: Eth = skb.load(0)?;
+    skb.store(0, &Eth { dst: eth.src, src: eth.dst, kind: eth.kind })
+}
+
 #[inline(always)]
 fn build(skb: Skb, packet: &Packet, quote: &mut [u32; MAX_QUOTE / 4]) -> Result<(), HelperFailed> {
-    let eth: Eth = skb.load(0)?;
     // 1. Cut to what is quoted: whole words, so that the checksum helper takes it.
     let l4_len = (skb.len() - packet.l4).min(QUOTED_L4) & !3;
     let quoted_len = packet.l4 + l4_len - packet.l3;
@@ -116,10 +129,10 @@ fn build(skb: Skb, packet: &Packet, quote: &mut [u32; MAX_QUOTE / 4]) -> Result<
     }
     skb.truncate(packet.l3 + quoted_len)?;
     let quoted = skb.sum(packet.l3, quoted_len, quote)?;
-    // 2. Room for the new headers; the old Ethernet header lies where they end, and is overwritten.
+    // 2. Room for the new headers, and back to the sender.
     let added = if packet.is_v4 { ADDED_V4 } else { ADDED_V6 };
-    skb.grow_head(added)?;
-    skb.store(0, &Eth { dst: eth.src, src: eth.dst, kind: eth.kind })?;
+    skb.make_room(added)?;
+    turn_around(skb)?;
     // 3. The headers.
     if packet.is_v4 {
         store_v4(skb, packet, quoted, quoted_len)
@@ -185,7 +198,7 @@ fn halves_v4(addr: &Addr) -> [u16; 2] {
 }
 
 #[inline(always)]
-fn halves_v6(addr: &Addr) -> [u16; 8] {
+pub(crate) fn halves_v6(addr: &Addr) -> [u16; 8] {
     // SAFETY: both are 16 bytes of plain data.
     unsafe { core::mem::transmute(addr.bytes) }
 }

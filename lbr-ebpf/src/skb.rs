@@ -148,11 +148,13 @@ impl Skb {
         check(unsafe { helper::bpf_skb_change_tail(self.0, len, 0) })
     }
 
-    /// Adds `len` bytes before the Ethernet header, which the caller then writes anew.
+    /// Makes room for `len` bytes between the Ethernet header and what follows. (`bpf_skb_change_head` would
+    /// do too, but leaves a link header length behind that `bpf_redirect_peer` trips over.)
     #[inline(always)]
-    pub(crate) fn grow_head(self, len: u32) -> Result<(), HelperFailed> {
+    pub(crate) fn make_room(self, len: u32) -> Result<(), HelperFailed> {
+        use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
         // SAFETY: as in `fix_sum`.
-        check(unsafe { helper::bpf_skb_change_head(self.0, len, 0) })
+        check(unsafe { helper::bpf_skb_adjust_room(self.0, len as i32, BPF_ADJ_ROOM_MAC, 0) })
     }
 
     /// Marks the packet as addressed to its receiver, which it was not when it came through a bridge.
