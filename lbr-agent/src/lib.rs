@@ -7,8 +7,10 @@
 //! local links ───────────────^
 //! ```
 
+pub mod compile;
 pub mod dataplane;
 pub mod desired;
 pub mod model;
+pub mod reconcile;
 pub mod source;
 pub mod store;

@@ -3,6 +3,9 @@
 //! This folder is the only place that names aya. [`Dataplane`] is implemented by the real one and by a faulty
 //! one in memory; the same reconciler and the same scenarios run on both.
 
+pub mod fake;
+pub mod resolve;
+
 use lbr_common::link::Link;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
 use lbr_common::text::{RejectedRecord, ServiceName};
