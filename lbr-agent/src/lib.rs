@@ -7,9 +7,12 @@
 //! local links ───────────────^
 //! ```
 
+pub mod agent;
 pub mod cli;
+pub mod compile;
 pub mod dataplane;
 pub mod desired;
 pub mod model;
+pub mod reconcile;
 pub mod source;
 pub mod store;

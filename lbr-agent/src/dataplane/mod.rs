@@ -9,6 +9,8 @@ mod load;
 mod pins;
 mod read;
 mod sockets;
+pub mod fake;
+pub mod resolve;
 
 use lbr_common::link::Link;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};

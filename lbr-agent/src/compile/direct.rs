@@ -1,0 +1,74 @@
+//! Which addresses are reached by a pod link of this node directly, asked once for each endpoint.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::source::links::LocalLinks;
+
+/// [`LocalLinks::direct_link`] for many addresses: an address that no host route covers is answered without
+/// trying each prefix length.
+pub(super) struct DirectLinks<'a> {
+    local: &'a LocalLinks,
+    /// Prefix lengths of the routes that end in a pod link, for IPv4 and IPv6.
+    lengths: [BTreeSet<u8>; 2],
+}
+
+impl<'a> DirectLinks<'a> {
+    pub(super) fn new(local: &'a LocalLinks) -> Self {
+        let mut lengths = [BTreeSet::new(), BTreeSet::new()];
+        for (net, index) in &local.routes {
+            if local.links.contains_key(index) {
+                lengths[usize::from(net.addr().is_ipv6())].insert(net.prefix_len());
+            }
+        }
+        Self { local, lengths }
+    }
+
+    /// Interface index of the link, 0 if there is none.
+    pub(super) fn of(&self, addr: IpAddr) -> u32 {
+        let covered = self.lengths[usize::from(addr.is_ipv6())].iter().any(|&length| {
+            let net = ipnet::IpNet::new(addr, length).map(|n| n.trunc());
+            net.is_ok_and(|n| self.local.routes.contains_key(&n))
+        });
+        if covered { self.local.direct_link(addr).unwrap_or(0) } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::source::links::LocalLink;
+
+    use super::*;
+
+    #[test]
+    fn agrees_with_the_plain_lookup() {
+        let veth = |has_master: bool| LocalLink { name: String::new(), has_master, is_veth: true };
+        let route = |net: &str, index: u32| (net.parse().unwrap(), index);
+        let local = LocalLinks {
+            links: [(3, veth(false)), (4, veth(true)), (5, veth(false))].into(),
+            routes: [
+                route("10.244.0.2/32", 3),
+                route("10.244.0.3/32", 4),
+                route("10.244.1.0/24", 5),
+                route("10.244.1.9/32", 99),
+                route("0.0.0.0/0", 2),
+                route("fd00::2/128", 3),
+            ]
+            .into(),
+        };
+        let direct = DirectLinks::new(&local);
+        for (addr, link) in [
+            ("10.244.0.2", 3),
+            ("10.244.0.3", 0),
+            ("10.244.0.4", 0),
+            ("10.244.1.1", 5),
+            ("10.244.1.9", 0),
+            ("fd00::2", 3),
+            ("fd00::3", 0),
+        ] {
+            let addr: IpAddr = addr.parse().unwrap();
+            assert_eq!(direct.of(addr), link, "{addr}");
+            assert_eq!(local.direct_link(addr).unwrap_or(0), link, "{addr}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! From the state of the cluster to the content of the maps.
+//!
+//! A pure function: no I/O, no clock, no logger. The same state gives the same bytes, in whatever order the
+//! objects arrived. Everything is computed anew each time; what has to be written is `reconcile`'s business.
+//! This is the only place that knows both the Kubernetes words (Service, EndpointSlice) and those of the data
+//! path (frontend, slot, backend).
+
+mod direct;
+mod endpoints;
+mod ids;
+mod services;
+
+pub use ids::Ids;
+
+use std::collections::BTreeMap;
+
+use lbr_common::link::{Link, link_flags};
+use lbr_common::maps;
+use lbr_common::text::{RejectedRecord, Text};
+
+use crate::desired::Desired;
+use crate::model::Rejected;
+use crate::source::links::LocalLinks;
+use crate::store::ClusterState;
+
+/// The node that the maps are for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its name, which endpoints carry as `nodeName`.
+    pub name: String,
+    /// Its pod links and routes.
+    pub links: LocalLinks,
+}
+
+/// The content of every map that the agent owns.
+///
+/// `ids` is what one call leaves to the next: the numbers that services and backends have. Numbers that this
+/// state does not need are given up.
+pub fn compile(state: &ClusterState, node: &NodeView, ids: &mut Ids) -> Desired {
+    let mut desired = Desired { links: links(&node.links), ..Desired::default() };
+    let mut rejected = state.rejected.clone();
+    services::compile(state, node, ids, &mut desired, &mut rejected);
+    ids.forget_unused();
+    desired.rejected = records(rejected);
+    desired
+}
+
+fn links(local: &LocalLinks) -> BTreeMap<u32, Link> {
+    let flags = |is_veth: bool, has_master: bool| match (is_veth, has_master) {
+        (true, false) => link_flags::PEER | link_flags::DIRECT,
+        (true, true) => link_flags::PEER,
+        (false, _) => 0,
+    };
+    local.links.iter().map(|(&index, l)| (index, Link { flags: flags(l.is_veth, l.has_master) })).collect()
+}
+
+/// The table of rejected objects, in an order that does not depend on when each was rejected.
+fn records(mut rejected: Vec<Rejected>) -> BTreeMap<u32, RejectedRecord> {
+    rejected.sort();
+    rejected.dedup();
+    // What does not fit is counted in the last record: a list that ends silently would look complete.
+    let room = maps::REJECTED.max_entries;
+    if rejected.len() > room {
+        let rest = rejected.len() - (room - 1);
+        rejected.truncate(room - 1);
+        let reason = format!("{rest} more objects are rejected; this list has no room for them");
+        let (object, origin, field) = Default::default();
+        rejected.push(Rejected { object, origin, field, reason });
+    }
+    let record = |r: &Rejected| RejectedRecord {
+        object: Text::new(&r.object),
+        origin: Text::new(&r.origin),
+        field: Text::new(&r.field),
+        reason: Text::new(&r.reason),
+    };
+    (0..).zip(rejected.iter().map(record)).collect()
+}
+
+#[cfg(test)]
+mod tests;

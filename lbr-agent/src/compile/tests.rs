@@ -1,0 +1,264 @@
+use lbr_common::service::{Backend, Frontend, FrontendKey, SlotKey, backend_state, frontend_flags};
+use lbr_common::tuple::proto;
+
+use super::*;
+use crate::model::{
+    Endpoint, EndpointPort, EndpointSlice, ObjectName, Protocol, Service, ServicePort, TrafficPolicy,
+};
+use crate::source::links::LocalLink;
+
+fn name(name: &str) -> ObjectName {
+    ObjectName { namespace: "default".to_owned(), name: name.to_owned() }
+}
+
+fn service(of: &str, ips: &[&str], ports: &[(&str, Protocol, u16)]) -> Service {
+    Service {
+        name: name(of),
+        cluster_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+        ports: ports
+            .iter()
+            .map(|&(name, protocol, port)| ServicePort { name: name.to_owned(), protocol, port })
+            .collect(),
+        internal_policy: TrafficPolicy::Cluster,
+    }
+}
+
+fn web() -> Service {
+    service("web", &["10.96.0.10"], &[("http", Protocol::Tcp, 80)])
+}
+
+fn endpoint(addr: &str) -> Endpoint {
+    Endpoint {
+        addr: addr.parse().unwrap(),
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: "here".to_owned(),
+        zone: String::new(),
+    }
+}
+
+fn leaving(addr: &str) -> Endpoint {
+    Endpoint { ready: false, terminating: true, ..endpoint(addr) }
+}
+
+fn slice(of: &str, port: u16, endpoints: Vec<Endpoint>) -> EndpointSlice {
+    EndpointSlice {
+        name: name(&format!("{of}-{port}")),
+        service: of.to_owned(),
+        endpoints,
+        ports: vec![EndpointPort { name: "http".to_owned(), protocol: Protocol::Tcp, port }],
+    }
+}
+
+fn state(services: Vec<Service>, slices: Vec<EndpointSlice>) -> ClusterState {
+    ClusterState {
+        services: services.into_iter().map(|s| (s.name.clone(), s)).collect(),
+        slices: slices.into_iter().map(|s| (s.name.clone(), s)).collect(),
+        ..ClusterState::default()
+    }
+}
+
+fn compiled(state: &ClusterState) -> Desired {
+    let node = NodeView { name: "here".to_owned(), ..NodeView::default() };
+    compile(state, &node, &mut Ids::new())
+}
+
+fn frontend(desired: &Desired, addr: &str, port: u16, proto: u8) -> Option<Frontend> {
+    let ip: std::net::IpAddr = addr.parse().unwrap();
+    let key = FrontendKey { addr: ip.into(), port, proto, ..FrontendKey::default() };
+    desired.frontends.get(&key).copied()
+}
+
+fn backends(desired: &Desired) -> Vec<String> {
+    desired.backends.values().map(|b: &Backend| format!("{}:{} {}", b.addr, b.port, b.state)).collect()
+}
+
+#[test]
+fn a_service_becomes_frontend_slots_and_backends() {
+    let d = compiled(&state(
+        vec![web()],
+        vec![slice("web", 8080, vec![endpoint("10.244.0.3"), endpoint("10.244.0.2")])],
+    ));
+    let f = frontend(&d, "10.96.0.10", 80, proto::TCP).unwrap();
+    assert_eq!((f.service, f.count, f.flags), (1, 2, 0));
+    let address = frontend(&d, "10.96.0.10", 0, 0).unwrap();
+    assert_eq!((address.service, address.count, address.flags), (0, 0, frontend_flags::ADDRESS));
+    assert_eq!(backends(&d), ["10.244.0.2:8080 0", "10.244.0.3:8080 0"]);
+    assert_eq!(
+        d.slots.keys().collect::<Vec<_>>(),
+        [&SlotKey { service: 1, slot: 0 }, &SlotKey { service: 1, slot: 1 }]
+    );
+    assert_eq!(d.services[&1].port.as_str(), "http");
+    assert!(d.rejected.is_empty());
+}
+
+#[test]
+fn the_same_state_gives_the_same_tables_and_ids_outlive_it() {
+    let full = state(vec![web()], vec![slice("web", 8080, vec![endpoint("10.244.0.2")])]);
+    let empty = state(vec![web()], vec![]);
+    let node = NodeView::default();
+    let mut ids = Ids::new();
+    let first = compile(&full, &node, &mut ids);
+    assert_eq!(compile(&full, &node, &mut ids), first);
+    compile(&empty, &node, &mut ids);
+    let again = compile(&full, &node, &mut ids);
+    assert_eq!(again.frontends, first.frontends, "the service kept its id");
+    assert_ne!(again.backends, first.backends, "the backend was gone in between");
+}
+
+#[test]
+fn terminating_endpoints_drain_unless_nothing_else_is_left() {
+    let drain = slice("web", 8080, vec![endpoint("10.244.0.2"), leaving("10.244.0.3")]);
+    let d = compiled(&state(vec![web()], vec![drain]));
+    assert_eq!(frontend(&d, "10.96.0.10", 80, proto::TCP).unwrap().count, 1);
+    assert_eq!(backends(&d), ["10.244.0.2:8080 0", "10.244.0.3:8080 1"]);
+
+    let not_serving = Endpoint { serving: false, ..leaving("10.244.0.4") };
+    let last = slice("web", 8080, vec![leaving("10.244.0.3"), not_serving]);
+    let d = compiled(&state(vec![web()], vec![last]));
+    assert_eq!(backends(&d), ["10.244.0.3:8080 0"]);
+    assert!(d.backends.values().all(|b| b.state == backend_state::ACTIVE));
+}
+
+#[test]
+fn the_living_one_of_two_endpoints_with_one_address_counts() {
+    for terminating_first in [true, false] {
+        let mut both = vec![leaving("10.244.0.2"), endpoint("10.244.0.2")];
+        if !terminating_first {
+            both.reverse();
+        }
+        let slices = both
+            .into_iter()
+            .enumerate()
+            .map(|(n, e)| EndpointSlice { name: name(&format!("web-{n}")), ..slice("web", 8080, vec![e]) });
+        let d = compiled(&state(vec![web()], slices.collect()));
+        assert_eq!(backends(&d), ["10.244.0.2:8080 0"]);
+        assert_eq!(frontend(&d, "10.96.0.10", 80, proto::TCP).unwrap().count, 1);
+    }
+}
+
+#[test]
+fn local_policy_drops_only_what_others_could_serve() {
+    let local = Service { internal_policy: TrafficPolicy::Local, ..web() };
+    let away = Endpoint { node: "there".to_owned(), ..endpoint("10.244.1.2") };
+    let with = |endpoints| {
+        let d = compiled(&state(vec![local.clone()], vec![slice("web", 8080, endpoints)]));
+        let f = frontend(&d, "10.96.0.10", 80, proto::TCP).unwrap();
+        (f.count, f.flags, backends(&d))
+    };
+    let flag = frontend_flags::LOCAL_ONLY;
+    let here = vec!["10.244.0.2:8080 0".to_owned()];
+    assert_eq!(with(vec![away.clone(), endpoint("10.244.0.2")]), (1, flag, here.clone()));
+    assert_eq!(with(vec![away.clone(), leaving("10.244.0.2")]), (1, flag, here));
+    assert_eq!(with(vec![away]), (0, flag, vec![]));
+    assert_eq!(with(vec![]), (0, 0, vec![]), "nobody serves it: refused, not dropped");
+}
+
+#[test]
+fn one_id_for_all_addresses_of_a_family() {
+    let ips = ["10.96.0.10", "fd00::10", "10.96.0.11", "10.96.0.10"];
+    let d = compiled(&state(
+        vec![service("web", &ips, &[("http", Protocol::Tcp, 80)])],
+        vec![slice("web", 8080, vec![endpoint("10.244.0.2"), endpoint("fd01::2"), endpoint("fd01::3")])],
+    ));
+    let f = |ip: &str| frontend(&d, ip, 80, proto::TCP).unwrap();
+    assert_eq!(f("10.96.0.10"), f("10.96.0.11"));
+    assert_eq!((f("10.96.0.10").count, f("fd00::10").count), (1, 2));
+    assert_ne!(f("10.96.0.10").service, f("fd00::10").service);
+    assert_eq!((d.frontends.len(), d.services.len()), (6, 2));
+    assert!(d.rejected.is_empty());
+}
+
+#[test]
+fn the_first_of_two_claims_wins_and_the_other_is_told() {
+    let other = service("zoo", &["10.96.0.10", "10.96.0.11"], &[("http", Protocol::Tcp, 80)]);
+    let d = compiled(&state(vec![other, web()], vec![slice("zoo", 9000, vec![endpoint("10.244.0.9")])]));
+    assert_eq!(frontend(&d, "10.96.0.10", 80, proto::TCP).unwrap().count, 0);
+    assert_eq!(frontend(&d, "10.96.0.11", 80, proto::TCP).unwrap().count, 1);
+    let r = &d.rejected[&0];
+    assert_eq!((r.object.as_str(), r.field.as_str()), ("Service default/zoo", "spec.ports[0]"));
+    assert_eq!(r.reason.as_str(), "10.96.0.10:80/TCP already belongs to Service default/web");
+}
+
+#[test]
+fn sctp_never_becomes_something_else() {
+    let ports = [("http", Protocol::Sctp, 80), ("dns", Protocol::Udp, 53)];
+    let d = compiled(&state(vec![service("web", &["10.96.0.10"], &ports)], vec![]));
+    assert_eq!(d.frontends.len(), 2);
+    assert!(frontend(&d, "10.96.0.10", 53, proto::UDP).is_some());
+    assert_eq!(d.rejected[&0].field.as_str(), "spec.ports[0].protocol");
+}
+
+#[test]
+fn addresses_that_no_pod_has_are_left_out() {
+    let bad = ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "::1", "fe80::1", "::ffff:127.0.0.1"];
+    let mut endpoints: Vec<_> = bad.iter().map(|ip| endpoint(ip)).collect();
+    endpoints.push(endpoint("10.244.0.2"));
+    let d = compiled(&state(vec![web()], vec![slice("web", 8080, endpoints)]));
+    assert_eq!(backends(&d), ["10.244.0.2:8080 0"]);
+    assert_eq!(d.rejected.len(), bad.len());
+    assert_eq!(d.rejected[&0].object.as_str(), "EndpointSlice default/web-8080");
+}
+
+#[test]
+fn links_say_how_they_are_reached() {
+    let link = |is_veth, has_master| LocalLink { name: String::new(), is_veth, has_master };
+    let links = LocalLinks {
+        links: [(3, link(true, false)), (4, link(true, true)), (5, link(false, false))].into(),
+        routes: [("10.244.0.2/32".parse().unwrap(), 3), ("10.244.0.0/24".parse().unwrap(), 4)].into(),
+    };
+    let node = NodeView { name: String::new(), links };
+    let endpoints = vec![endpoint("10.244.0.2"), endpoint("10.244.0.3")];
+    let d = compile(&state(vec![web()], vec![slice("web", 8080, endpoints)]), &node, &mut Ids::new());
+    let flags: Vec<_> = d.links.values().map(|l| l.flags).collect();
+    assert_eq!(flags, [link_flags::PEER | link_flags::DIRECT, link_flags::PEER, 0]);
+    let links: Vec<_> = d.backends.values().map(|b| b.link).collect();
+    assert_eq!(links, [3, 0]);
+}
+
+#[test]
+fn rejected_objects_are_counted_when_they_do_not_fit() {
+    let one = |n: usize| Rejected {
+        object: format!("Service default/{n:05}"),
+        origin: String::new(),
+        field: String::new(),
+        reason: String::new(),
+    };
+    let rejected = (0..maps::REJECTED.max_entries + 10).rev().map(one).collect();
+    let d = compiled(&ClusterState { rejected, ..ClusterState::default() });
+    assert_eq!(d.rejected.len(), maps::REJECTED.max_entries);
+    assert_eq!(d.rejected[&0].object.as_str(), "Service default/00000");
+    let last = d.rejected.values().last().unwrap();
+    assert_eq!(last.reason.as_str(), "11 more objects are rejected; this list has no room for them");
+}
+
+/// Prints how long a large cluster takes. No assertion: it says something in a release build only.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn time_of_a_large_cluster() {
+    for (services, endpoints) in [(10_000u32, 5u32), (5_000, 50)] {
+        let ip = |base: u32, n: u32| std::net::Ipv4Addr::from_bits(base + n).to_string();
+        let objects = (0..services).map(|n| {
+            let of = format!("service-{n:05}");
+            let pods = (0..endpoints).map(|e| endpoint(&ip(0x0af4_0000, n * endpoints + e)));
+            let ports = [("http", Protocol::Tcp, 80)];
+            (service(&of, &[&ip(0x0a60_0000, n)], &ports), slice(&of, 8080, pods.collect()))
+        });
+        let (services_, slices) = objects.unzip();
+        let state = state(services_, slices);
+        let mut node = NodeView::default();
+        for n in 0..100 {
+            let link = LocalLink { name: String::new(), is_veth: true, has_master: false };
+            node.links.links.insert(n, link);
+            node.links.routes.insert(format!("{}/32", ip(0x0af4_0000, n)).parse().unwrap(), n);
+        }
+        let mut ids = Ids::new();
+        for round in ["first", "again"] {
+            let start = std::time::Instant::now();
+            let desired = compile(&state, &node, &mut ids);
+            let took = start.elapsed();
+            println!("{services} x {endpoints}, {round}: {took:?}, {} slots", desired.slots.len());
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! A data plane in memory whose writes fail now and then, for tests.
+//!
+//! It knows three facts of the kernel: a map has a size, inserting a link attaches to it, and a packet can
+//! come between any two writes. The last one is why every write is followed by a look at the tables: if a
+//! frontend leads nowhere, the test ends there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lbr_common::link::Link;
+use lbr_common::maps;
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
+use lbr_common::text::{RejectedRecord, ServiceName};
+
+use super::{Dataplane, Table, WriteError};
+use crate::desired::Desired;
+
+/// How many of 100 writes fail unless a test says otherwise.
+pub const DEFAULT_FAULTS: u32 = 10;
+
+/// The fake. Clones share their content.
+#[derive(Clone, Debug)]
+pub struct Fake {
+    kernel: Arc<Mutex<Kernel>>,
+    frontends: FakeTable<FrontendKey, Frontend>,
+    slots: FakeTable<SlotKey, Slot>,
+    backends: FakeTable<u32, Backend>,
+    services: FakeTable<u32, ServiceName>,
+    rejected: FakeTable<u32, RejectedRecord>,
+    links: FakeTable<u32, Link>,
+}
+
+/// What outlives the agent.
+#[derive(Debug)]
+struct Kernel {
+    tables: Desired,
+    attached: BTreeSet<u32>,
+    epoch: u32,
+    max_entries: BTreeMap<&'static str, u32>,
+    /// Of 100 writes.
+    faults: u32,
+    random: u64,
+    operations: usize,
+    checked: bool,
+}
+
+impl Fake {
+    /// Empty maps of the default sizes. The order of faults follows from the seed.
+    pub fn new(seed: u64) -> Self {
+        let sizes = maps::ALL.iter().map(|m| (m.name, u32::try_from(m.max_entries).unwrap_or(u32::MAX)));
+        let kernel = Kernel {
+            tables: Desired::default(),
+            attached: BTreeSet::new(),
+            epoch: 0,
+            max_entries: sizes.collect(),
+            faults: DEFAULT_FAULTS,
+            random: seed,
+            operations: 0,
+            checked: true,
+        };
+        let kernel = Arc::new(Mutex::new(kernel));
+        Self {
+            frontends: FakeTable::new(&kernel, &maps::FRONTENDS, |d| &mut d.frontends),
+            slots: FakeTable::new(&kernel, &maps::SLOTS, |d| &mut d.slots),
+            backends: FakeTable::new(&kernel, &maps::BACKENDS, |d| &mut d.backends),
+            services: FakeTable::new(&kernel, &maps::SERVICES, |d| &mut d.services),
+            rejected: FakeTable::new(&kernel, &maps::REJECTED, |d| &mut d.rejected),
+            links: FakeTable::new(&kernel, &maps::LINKS, |d| &mut d.links),
+            kernel,
+        }
+    }
+
+    /// With so many faults of 100 writes.
+    #[must_use]
+    pub fn with_faults(self, percent: u32) -> Self {
+        self.set_faults(percent);
+        self
+    }
+
+    /// From now on so many of 100 writes fail.
+    pub fn set_faults(&self, percent: u32) {
+        lock(&self.kernel).faults = percent;
+    }
+
+    /// Sets the size of a map.
+    pub fn set_max_entries(&self, map: &'static str, max_entries: u32) {
+        lock(&self.kernel).max_entries.insert(map, max_entries);
+    }
+
+    /// Whether every write is followed by a look at the tables: not while they are broken on purpose.
+    pub fn set_checked(&self, checked: bool) {
+        lock(&self.kernel).checked = checked;
+    }
+
+    /// What the maps hold.
+    pub fn tables(&self) -> Desired {
+        lock(&self.kernel).tables.clone()
+    }
+
+    /// Replaces what the maps hold, as a former agent may have left it.
+    pub fn set_tables(&self, tables: Desired) {
+        let mut kernel = lock(&self.kernel);
+        kernel.attached = tables.links.keys().copied().collect();
+        kernel.tables = tables;
+    }
+
+    /// The interfaces that the programs are attached to.
+    pub fn attached(&self) -> BTreeSet<u32> {
+        lock(&self.kernel).attached.clone()
+    }
+
+    /// `state.epoch`.
+    pub fn epoch(&self) -> u32 {
+        lock(&self.kernel).epoch
+    }
+
+    /// How many writes and removals were tried so far.
+    pub fn operations(&self) -> usize {
+        lock(&self.kernel).operations
+    }
+}
+
+impl Dataplane for Fake {
+    fn frontends(&mut self) -> &mut dyn Table<FrontendKey, Frontend> {
+        &mut self.frontends
+    }
+
+    fn slots(&mut self) -> &mut dyn Table<SlotKey, Slot> {
+        &mut self.slots
+    }
+
+    fn backends(&mut self) -> &mut dyn Table<u32, Backend> {
+        &mut self.backends
+    }
+
+    fn services(&mut self) -> &mut dyn Table<u32, ServiceName> {
+        &mut self.services
+    }
+
+    fn rejected(&mut self) -> &mut dyn Table<u32, RejectedRecord> {
+        &mut self.rejected
+    }
+
+    fn links(&mut self) -> &mut dyn Table<u32, Link> {
+        &mut self.links
+    }
+
+    fn raise_epoch(&mut self) -> Result<(), WriteError> {
+        let mut kernel = lock(&self.kernel);
+        kernel.may_fail(maps::STATE.name)?;
+        kernel.epoch = kernel.epoch.wrapping_add(1);
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct FakeTable<K, V> {
+    kernel: Arc<Mutex<Kernel>>,
+    name: &'static str,
+    of: fn(&mut Desired) -> &mut BTreeMap<K, V>,
+}
+
+// Derived, it would ask for keys and values that can be cloned; and a clone of a `Fake` shares its content.
+impl<K, V> Clone for FakeTable<K, V> {
+    fn clone(&self) -> Self {
+        Self { kernel: Arc::clone(&self.kernel), name: self.name, of: self.of }
+    }
+}
+
+impl<K, V> FakeTable<K, V> {
+    fn new(
+        kernel: &Arc<Mutex<Kernel>>,
+        spec: &maps::MapSpec,
+        of: fn(&mut Desired) -> &mut BTreeMap<K, V>,
+    ) -> Self {
+        Self { kernel: Arc::clone(kernel), name: spec.name, of }
+    }
+}
+
+impl<K: Copy + Ord, V: Copy> Table<K, V> for FakeTable<K, V> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn max_entries(&self) -> u32 {
+        lock(&self.kernel).max_entries.get(self.name).copied().unwrap_or(0)
+    }
+
+    fn entries(&self) -> Result<Vec<(K, V)>, WriteError> {
+        let mut kernel = lock(&self.kernel);
+        Ok((self.of)(&mut kernel.tables).iter().map(|(k, v)| (*k, *v)).collect())
+    }
+
+    fn insert(&mut self, key: &K, value: &V) -> Result<(), WriteError> {
+        let max_entries = self.max_entries();
+        let mut kernel = lock(&self.kernel);
+        let attaches = self.name == maps::LINKS.name;
+        if !attaches {
+            kernel.may_fail(self.name)?;
+        }
+        let table = (self.of)(&mut kernel.tables);
+        if !table.contains_key(key) && table.len() >= max_entries as usize {
+            return Err(WriteError::Full { map: self.name, max_entries });
+        }
+        table.insert(*key, *value);
+        if attaches {
+            // The entry first: a failure to attach leaves it there.
+            kernel.may_fail(self.name)?;
+            kernel.attached = kernel.tables.links.keys().copied().collect();
+        }
+        kernel.check();
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &K) -> Result<(), WriteError> {
+        let mut kernel = lock(&self.kernel);
+        kernel.may_fail(self.name)?;
+        (self.of)(&mut kernel.tables).remove(key);
+        if self.name == maps::LINKS.name {
+            let Kernel { attached, tables, .. } = &mut *kernel;
+            attached.retain(|index| tables.links.contains_key(index));
+        }
+        kernel.check();
+        Ok(())
+    }
+}
+
+impl Kernel {
+    fn may_fail(&mut self, map: &'static str) -> Result<(), WriteError> {
+        self.operations += 1;
+        // splitmix64 (Steele, Lea, Flood 2014): its low bits are as good as its high ones.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        if (z ^ (z >> 31)) % 100 < u64::from(self.faults) {
+            return Err(WriteError::Io { map, source: io::ErrorKind::Interrupted.into() });
+        }
+        Ok(())
+    }
+
+    /// What a packet that comes now relies on.
+    fn check(&self) {
+        if !self.checked {
+            return;
+        }
+        for (key, frontend) in &self.tables.frontends {
+            for slot in 0..frontend.count {
+                let slot_key = SlotKey { service: frontend.service, slot };
+                let slot = self.tables.slots.get(&slot_key);
+                assert!(slot.is_some(), "{key:?} {frontend:?}: {slot_key:?} is missing");
+                let backend = slot.and_then(|slot| self.tables.backends.get(&slot.backend));
+                assert!(
+                    backend.is_some_and(|b| b.service == frontend.service && b.proto == key.proto),
+                    "{key:?} {frontend:?}: {slot_key:?} leads to {slot:?}, {backend:?}"
+                );
+            }
+        }
+    }
+}
+
+// A test that failed while it held the lock has said why already.
+fn lock(kernel: &Mutex<Kernel>) -> MutexGuard<'_, Kernel> {
+    kernel.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,164 @@
+//! What one map should hold, what it holds, and the difference. Pure: the writing is done by others, who
+//! report what succeeded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Desired and actual content of a map.
+///
+/// "Actual" moves only after a write succeeded, so trying again is nothing but applying the difference again.
+#[derive(Clone, Debug)]
+pub struct Delta<K, V> {
+    desired: BTreeMap<K, V>,
+    actual: BTreeMap<K, V>,
+    /// Keys that are desired and whose actual value is another one, absent or doubtful.
+    writes: BTreeSet<K>,
+    /// Keys that are not desired but (perhaps) there.
+    removals: BTreeSet<K>,
+    /// Keys whose last write or removal failed. Part of it may have been done (a link that was entered but
+    /// not attached), so they are written or removed once more, whatever is desired by then.
+    doubtful: BTreeSet<K>,
+}
+
+impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
+    /// A map with this content, all of which is to be removed until something is desired.
+    pub fn new(actual: BTreeMap<K, V>) -> Self {
+        let mut delta = Self {
+            desired: BTreeMap::new(),
+            actual,
+            writes: BTreeSet::new(),
+            removals: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
+        };
+        delta.compare();
+        delta
+    }
+
+    /// From now on the map should hold this.
+    pub fn set_desired(&mut self, desired: BTreeMap<K, V>) {
+        self.desired = desired;
+        self.compare();
+    }
+
+    fn compare(&mut self) {
+        let Self { desired, actual, writes, removals, doubtful } = self;
+        let differs = |(k, v): &(&K, &V)| actual.get(k) != Some(v) || doubtful.contains(k);
+        *writes = desired.iter().filter(differs).map(|(k, _)| *k).collect();
+        let unwanted = actual.keys().chain(doubtful.iter()).filter(|k| !desired.contains_key(k));
+        *removals = unwanted.copied().collect();
+    }
+
+    /// What the map holds, as far as known.
+    pub fn actual(&self) -> &BTreeMap<K, V> {
+        &self.actual
+    }
+
+    /// What the map should hold.
+    pub fn desired(&self) -> &BTreeMap<K, V> {
+        &self.desired
+    }
+
+    /// Entries that have to be written.
+    pub fn writes(&self) -> impl Iterator<Item = (K, V)> {
+        self.writes.iter().filter_map(|k| self.desired.get(k).map(|v| (*k, *v)))
+    }
+
+    /// Whether this entry has to be written.
+    pub fn must_write(&self, key: &K) -> bool {
+        self.writes.contains(key)
+    }
+
+    /// Entries that have to be removed.
+    pub fn removals(&self) -> impl Iterator<Item = K> {
+        self.removals.iter().copied()
+    }
+
+    /// The desired value of this entry was written.
+    pub fn wrote(&mut self, key: &K) {
+        if let Some(value) = self.desired.get(key) {
+            self.actual.insert(*key, *value);
+        }
+        self.writes.remove(key);
+        self.doubtful.remove(key);
+    }
+
+    /// This entry could not be written or removed.
+    pub fn failed(&mut self, key: &K) {
+        self.doubtful.insert(*key);
+    }
+
+    /// This entry was removed.
+    pub fn removed(&mut self, key: &K) {
+        self.actual.remove(key);
+        self.removals.remove(key);
+        self.doubtful.remove(key);
+    }
+
+    /// How many entries differ.
+    pub fn pending(&self) -> usize {
+        self.writes.len() + self.removals.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(entries: &[(u32, char)]) -> BTreeMap<u32, char> {
+        entries.iter().copied().collect()
+    }
+
+    #[test]
+    fn difference_shrinks_only_by_success() {
+        let mut d = Delta::new(map(&[(1, 'a'), (2, 'b'), (3, 'c')]));
+        d.set_desired(map(&[(1, 'a'), (2, 'x'), (4, 'd')]));
+        assert_eq!(d.writes().collect::<Vec<_>>(), [(2, 'x'), (4, 'd')]);
+        assert_eq!(d.removals().collect::<Vec<_>>(), [3]);
+        assert_eq!(d.pending(), 3);
+
+        d.wrote(&2);
+        d.failed(&4);
+        d.removed(&3);
+        assert_eq!(d.writes().collect::<Vec<_>>(), [(4, 'd')]);
+        assert_eq!(*d.actual(), map(&[(1, 'a'), (2, 'x')]));
+        d.wrote(&4);
+        assert_eq!(d.pending(), 0);
+        assert_eq!(d.actual(), d.desired());
+    }
+
+    #[test]
+    fn nothing_is_pending_when_the_old_value_is_wanted_again() {
+        let mut d = Delta::new(map(&[(1, 'a')]));
+        d.set_desired(map(&[(1, 'b')]));
+        assert_eq!(d.pending(), 1);
+        d.set_desired(map(&[(1, 'a')]));
+        assert_eq!(d.pending(), 0);
+    }
+
+    #[test]
+    fn a_failed_write_is_removed_when_it_is_not_wanted_any_more() {
+        let mut d = Delta::new(map(&[]));
+        d.set_desired(map(&[(1, 'a')]));
+        d.failed(&1);
+        d.set_desired(map(&[]));
+        assert_eq!(d.removals().collect::<Vec<_>>(), [1]);
+        d.removed(&1);
+        d.set_desired(map(&[]));
+        assert_eq!(d.pending(), 0);
+    }
+
+    #[test]
+    fn a_failed_removal_is_written_when_it_is_wanted_again() {
+        let mut d = Delta::new(map(&[(1, 'a')]));
+        d.failed(&1);
+        d.set_desired(map(&[(1, 'a')]));
+        assert_eq!(d.writes().collect::<Vec<_>>(), [(1, 'a')]);
+    }
+
+    #[test]
+    fn unwanted_content_is_removed() {
+        let mut d = Delta::new(map(&[(1, 'a')]));
+        assert_eq!(d.pending(), 1);
+        d.set_desired(map(&[]));
+        assert_eq!(d.removals().collect::<Vec<_>>(), [1]);
+    }
+}

@@ -1,0 +1,151 @@
+//! Writes the difference between what `compile` wants and what the maps hold.
+//!
+//! A write that fails stays pending and costs nothing but itself and what depends on it; applying again
+//! tries again. The order is in `order.rs`, the conditions of each step in `pass.rs`.
+
+mod delta;
+mod order;
+mod pass;
+mod room;
+#[cfg(test)]
+mod tests;
+
+pub use delta::Delta;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lbr_common::link::Link;
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
+use lbr_common::text::{RejectedRecord, ServiceName};
+
+use crate::dataplane::{Dataplane, Table, WriteError};
+use crate::desired::Desired;
+
+/// Desired and actual content of all maps.
+#[derive(Debug)]
+pub struct Reconciler {
+    frontends: Delta<FrontendKey, Frontend>,
+    slots: Delta<SlotKey, Slot>,
+    backends: Delta<u32, Backend>,
+    services: Delta<u32, ServiceName>,
+    rejected: Delta<u32, RejectedRecord>,
+    links: Delta<u32, Link>,
+    /// A backend was removed and flows were not told yet.
+    epoch_due: bool,
+    inherited: Inherited,
+}
+
+/// What a former agent left in force. While the sources have not listed everything, it is not touched: a
+/// Service whose slices are not all known yet would lose endpoints that live.
+#[derive(Debug)]
+struct Inherited {
+    frontends: BTreeSet<FrontendKey>,
+    services: BTreeSet<u32>,
+}
+
+/// What one round of writing came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Entries added or replaced.
+    pub writes: usize,
+    /// Entries removed.
+    pub removals: usize,
+    /// Entries that still differ: to be tried again.
+    pub pending: usize,
+    /// What failed, or does not fit. An entry that only waits for another one is not listed.
+    pub problems: Vec<Problem>,
+}
+
+impl Outcome {
+    /// Whether the maps hold what they should.
+    pub fn is_converged(&self) -> bool {
+        self.pending == 0
+    }
+}
+
+/// A write that was not done.
+#[derive(Debug)]
+pub struct Problem {
+    /// Name of the map.
+    pub map: &'static str,
+    /// The entry, or the Service, for a person.
+    pub key: String,
+    /// Why.
+    pub error: WriteError,
+}
+
+impl Reconciler {
+    /// Reads what the maps hold. Nothing is desired yet.
+    pub fn load(dataplane: &mut dyn Dataplane) -> Result<Self, WriteError> {
+        let frontends = read(dataplane.frontends())?;
+        let inherited = Inherited {
+            frontends: frontends.keys().copied().collect(),
+            services: frontends.values().map(|f| f.service).filter(|&id| id != 0).collect(),
+        };
+        Ok(Self {
+            frontends: Delta::new(frontends),
+            slots: Delta::new(read(dataplane.slots())?),
+            backends: Delta::new(read(dataplane.backends())?),
+            services: Delta::new(read(dataplane.services())?),
+            rejected: Delta::new(read(dataplane.rejected())?),
+            links: Delta::new(read(dataplane.links())?),
+            // A former agent may have ended between the removal of a backend and this.
+            epoch_due: true,
+            inherited,
+        })
+    }
+
+    /// What the maps hold, as far as known.
+    pub fn actual(&self) -> Desired {
+        Desired {
+            frontends: self.frontends.actual().clone(),
+            slots: self.slots.actual().clone(),
+            backends: self.backends.actual().clone(),
+            services: self.services.actual().clone(),
+            rejected: self.rejected.actual().clone(),
+            links: self.links.actual().clone(),
+        }
+    }
+
+    /// Makes the maps hold this, as far as possible now.
+    ///
+    /// Without `allow_removals` (the sources have not listed everything) nothing is removed and nothing that
+    /// a former agent left in force is changed; links and rejected objects excepted.
+    pub fn apply(
+        &mut self,
+        desired: Desired,
+        allow_removals: bool,
+        dataplane: &mut dyn Dataplane,
+    ) -> Outcome {
+        let Desired { frontends, slots, backends, services, rejected, links } = desired;
+        self.frontends.set_desired(frontends);
+        self.slots.set_desired(slots);
+        self.backends.set_desired(backends);
+        self.services.set_desired(services);
+        self.rejected.set_desired(rejected);
+        self.links.set_desired(links);
+        self.retry(allow_removals, dataplane)
+    }
+
+    /// Tries once more what is pending.
+    pub fn retry(&mut self, allow_removals: bool, dataplane: &mut dyn Dataplane) -> Outcome {
+        let mut pass = pass::Pass::new(self, allow_removals, dataplane);
+        order::run(&mut pass, allow_removals);
+        let outcome = pass.outcome;
+        Outcome { pending: self.pending(), ..outcome }
+    }
+
+    fn pending(&self) -> usize {
+        self.frontends.pending()
+            + self.slots.pending()
+            + self.backends.pending()
+            + self.services.pending()
+            + self.rejected.pending()
+            + self.links.pending()
+            + usize::from(self.epoch_due)
+    }
+}
+
+fn read<K: Ord, V>(table: &dyn Table<K, V>) -> Result<BTreeMap<K, V>, WriteError> {
+    Ok(table.entries()?.into_iter().collect())
+}

@@ -1,0 +1,39 @@
+//! The order of all writes, with its reasons.
+//!
+//! At every moment, also between two writes of which the second fails, a packet that finds a frontend finds
+//! its slots and their backends. So what is referred to is written first and removed last, and each step
+//! leaves out what an earlier step could not prepare.
+
+use super::pass::Pass;
+
+pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
+    // Pods must not wait for Services, and one interface that can not be attached concerns no other.
+    pass.write_links();
+    // Gone interfaces are no matter of what the sources have listed.
+    pass.remove_links();
+    // Before their frontends, so that whatever is in force has a name.
+    pass.write_names();
+    // Nothing refers to a new backend yet.
+    pass.write_backends();
+    // Those below a count come into force at once, those above it with the count. Each has its backend.
+    pass.write_slots();
+    // The count comes last when a service grows, and first when it shrinks.
+    pass.write_frontends();
+    // Now that its ports are there, the rest of a new address is refused.
+    pass.write_addresses();
+    if allow_removals {
+        // Nothing leads to the slots of a removed frontend any more.
+        pass.remove_frontends();
+        // No count reaches them.
+        pass.remove_slots();
+        // No slot leads to them. Flows still may.
+        pass.remove_backends();
+        // Last, when nothing is in force under it.
+        pass.remove_names();
+    }
+    // After the backends: a flow that looks now finds its backend gone.
+    pass.raise_epoch();
+    // For people, no program reads it.
+    pass.write_rejected();
+    pass.remove_rejected();
+}

@@ -1,0 +1,240 @@
+//! One round of writing: each step of `order.rs`, with what it asks for before it touches an entry.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags};
+use lbr_common::user::{proto_name, socket_text};
+
+use super::{Delta, Outcome, Problem, Reconciler, room};
+use crate::dataplane::{Dataplane, Table};
+
+pub(super) struct Pass<'a> {
+    r: &'a mut Reconciler,
+    dataplane: &'a mut dyn Dataplane,
+    allow_removals: bool,
+    /// Services without room for new entries.
+    full: BTreeSet<u32>,
+    pub(super) outcome: Outcome,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(r: &'a mut Reconciler, allow_removals: bool, dataplane: &'a mut dyn Dataplane) -> Self {
+        let mut outcome = Outcome::default();
+        let full = room::full(r, dataplane, &mut outcome.problems);
+        Self { r, dataplane, allow_removals, full, outcome }
+    }
+
+    /// Whether entries of this service may be touched in this round.
+    fn open(&self, service: u32, is_new_entry: bool) -> bool {
+        let frozen = !self.allow_removals && self.r.inherited.services.contains(&service);
+        let lacks_room = is_new_entry && self.full.contains(&service);
+        !frozen && !lacks_room
+    }
+
+    pub(super) fn write_links(&mut self) {
+        let table = self.dataplane.links();
+        write(&mut self.r.links, table, |_, _| true, number, &mut self.outcome);
+    }
+
+    pub(super) fn remove_links(&mut self) {
+        remove(&mut self.r.links, self.dataplane.links(), |_| true, number, &mut self.outcome);
+    }
+
+    pub(super) fn write_rejected(&mut self) {
+        let table = self.dataplane.rejected();
+        write(&mut self.r.rejected, table, |_, _| true, number, &mut self.outcome);
+    }
+
+    pub(super) fn remove_rejected(&mut self) {
+        remove(&mut self.r.rejected, self.dataplane.rejected(), |_| true, number, &mut self.outcome);
+    }
+
+    pub(super) fn write_names(&mut self) {
+        let table = self.dataplane.services();
+        write(&mut self.r.services, table, |_, _| true, number, &mut self.outcome);
+    }
+
+    pub(super) fn write_backends(&mut self) {
+        let backends = &self.r.backends;
+        let is_new = |id: &u32| !backends.actual().contains_key(id);
+        let ready: BTreeSet<u32> = backends
+            .writes()
+            .filter(|(id, backend)| self.open(backend.service, is_new(id)))
+            .map(|(id, _)| id)
+            .collect();
+        let table = self.dataplane.backends();
+        write(&mut self.r.backends, table, |id, _| ready.contains(id), number, &mut self.outcome);
+    }
+
+    pub(super) fn write_slots(&mut self) {
+        let Reconciler { slots, backends, .. } = &*self.r;
+        let ready: BTreeSet<SlotKey> = slots
+            .writes()
+            .filter(|(key, slot)| {
+                self.open(key.service, !slots.actual().contains_key(key))
+                    && leads_to_backend(backends, key, slot)
+            })
+            .map(|(key, _)| key)
+            .collect();
+        let table = self.dataplane.slots();
+        write(&mut self.r.slots, table, |key, _| ready.contains(key), slot_text, &mut self.outcome);
+    }
+
+    pub(super) fn write_frontends(&mut self) {
+        self.write_frontends_if(|frontend| frontend.flags & frontend_flags::ADDRESS == 0);
+    }
+
+    pub(super) fn write_addresses(&mut self) {
+        self.write_frontends_if(|frontend| frontend.flags & frontend_flags::ADDRESS != 0);
+    }
+
+    fn write_frontends_if(&mut self, wanted: fn(&Frontend) -> bool) {
+        let frontends = &self.r.frontends;
+        let ready: BTreeSet<FrontendKey> = frontends
+            .writes()
+            .filter(|(key, frontend)| {
+                wanted(frontend)
+                    && self.open(frontend.service, !frontends.actual().contains_key(key))
+                    && (self.allow_removals || !self.r.inherited.frontends.contains(key))
+                    && self.slots_are_ready(key, frontend)
+            })
+            .map(|(key, _)| key)
+            .collect();
+        let table = self.dataplane.frontends();
+        write(&mut self.r.frontends, table, |k, _| ready.contains(k), frontend_text, &mut self.outcome);
+    }
+
+    /// Whether every slot below the count leads to a backend. One that packets reach already may still have
+    /// its old value; one that this count brings into force must have the new one.
+    fn slots_are_ready(&self, key: &FrontendKey, frontend: &Frontend) -> bool {
+        let Reconciler { frontends, slots, backends, .. } = &*self.r;
+        let old = frontends.actual().get(key).filter(|old| old.service == frontend.service);
+        let in_force = old.map_or(0, |old| old.count);
+        (0..frontend.count).all(|slot| {
+            let key = SlotKey { service: frontend.service, slot };
+            let leads = slots.actual().get(&key).is_some_and(|s| leads_to_backend(backends, &key, s));
+            leads && (slot < in_force || !slots.must_write(&key))
+        })
+    }
+
+    pub(super) fn remove_frontends(&mut self) {
+        let table = self.dataplane.frontends();
+        remove(&mut self.r.frontends, table, |_| true, frontend_text, &mut self.outcome);
+    }
+
+    pub(super) fn remove_slots(&mut self) {
+        if self.r.slots.removals().next().is_none() {
+            return;
+        }
+        let reach = self.reach();
+        let free = |key: &SlotKey| reach.get(&key.service).is_none_or(|count| key.slot >= *count);
+        remove(&mut self.r.slots, self.dataplane.slots(), free, slot_text, &mut self.outcome);
+    }
+
+    pub(super) fn remove_backends(&mut self) {
+        if self.r.backends.removals().next().is_none() {
+            return;
+        }
+        let used: BTreeSet<u32> = self.r.slots.actual().values().map(|slot| slot.backend).collect();
+        let free = |id: &u32| !used.contains(id);
+        let before = self.outcome.removals;
+        remove(&mut self.r.backends, self.dataplane.backends(), free, number, &mut self.outcome);
+        self.r.epoch_due |= self.outcome.removals > before;
+    }
+
+    pub(super) fn raise_epoch(&mut self) {
+        if !self.r.epoch_due {
+            return;
+        }
+        match self.dataplane.raise_epoch() {
+            Ok(()) => self.r.epoch_due = false,
+            Err(error) => {
+                let problem = Problem { map: lbr_common::maps::STATE.name, key: "epoch".to_owned(), error };
+                self.outcome.problems.push(problem);
+            }
+        }
+    }
+
+    pub(super) fn remove_names(&mut self) {
+        if self.r.services.removals().next().is_none() {
+            return;
+        }
+        let reach = self.reach();
+        let free = |id: &u32| !reach.contains_key(id);
+        remove(&mut self.r.services, self.dataplane.services(), free, number, &mut self.outcome);
+    }
+
+    /// The highest count of each service that a frontend leads to.
+    fn reach(&self) -> BTreeMap<u32, u32> {
+        let mut reach = BTreeMap::new();
+        for frontend in self.r.frontends.actual().values() {
+            let count = reach.entry(frontend.service).or_insert(0);
+            *count = frontend.count.max(*count);
+        }
+        reach
+    }
+}
+
+/// Whether the backend of a slot is in its map, as a backend of the same service.
+fn leads_to_backend(backends: &Delta<u32, Backend>, key: &SlotKey, slot: &Slot) -> bool {
+    backends.actual().get(&slot.backend).is_some_and(|b| b.service == key.service)
+}
+
+fn write<K: Copy + Ord, V: Copy + PartialEq>(
+    delta: &mut Delta<K, V>,
+    table: &mut dyn Table<K, V>,
+    ready: impl Fn(&K, &V) -> bool,
+    text: impl Fn(&K) -> String,
+    outcome: &mut Outcome,
+) {
+    let due: Vec<_> = delta.writes().filter(|(key, value)| ready(key, value)).collect();
+    for (key, value) in due {
+        match table.insert(&key, &value) {
+            Ok(()) => {
+                delta.wrote(&key);
+                outcome.writes += 1;
+            }
+            Err(error) => {
+                delta.failed(&key);
+                outcome.problems.push(Problem { map: table.name(), key: text(&key), error });
+            }
+        }
+    }
+}
+
+fn remove<K: Copy + Ord, V: Copy + PartialEq>(
+    delta: &mut Delta<K, V>,
+    table: &mut dyn Table<K, V>,
+    free: impl Fn(&K) -> bool,
+    text: impl Fn(&K) -> String,
+    outcome: &mut Outcome,
+) {
+    let due: Vec<_> = delta.removals().filter(|key| free(key)).collect();
+    for key in due {
+        match table.remove(&key) {
+            Ok(()) => {
+                delta.removed(&key);
+                outcome.removals += 1;
+            }
+            Err(error) => {
+                delta.failed(&key);
+                outcome.problems.push(Problem { map: table.name(), key: text(&key), error });
+            }
+        }
+    }
+}
+
+fn number(id: &u32) -> String {
+    id.to_string()
+}
+
+fn slot_text(key: &SlotKey) -> String {
+    format!("service {} slot {}", key.service, key.slot)
+}
+
+fn frontend_text(key: &FrontendKey) -> String {
+    match key.port {
+        0 => key.addr.to_string(),
+        port => format!("{}/{}", socket_text(key.addr, port), proto_name(key.proto)),
+    }
+}

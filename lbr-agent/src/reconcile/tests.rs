@@ -1,0 +1,196 @@
+use lbr_common::addr::Addr;
+use lbr_common::link::link_flags;
+use lbr_common::service::frontend_flags;
+use lbr_common::text::Text;
+use lbr_common::tuple::proto;
+
+use super::*;
+use crate::dataplane::fake::Fake;
+
+fn key(service: u8) -> FrontendKey {
+    let addr = Addr::v4([10, 96, 0, service]);
+    FrontendKey { addr, port: 80, proto: proto::TCP, ..FrontendKey::default() }
+}
+
+/// Service `n` with id `n` and these endpoints (the last byte of their address); backend ids are
+/// `100 * n + endpoint`.
+fn add(desired: &mut Desired, n: u8, endpoints: &[u8]) {
+    let service = u32::from(n);
+    let count = u32::try_from(endpoints.len()).unwrap();
+    desired.frontends.insert(key(n), Frontend { service, count, ..Frontend::default() });
+    let name = ServiceName { name: Text::new(&format!("s{n}")), ..ServiceName::default() };
+    desired.services.insert(service, name);
+    for (slot, &e) in (0..).zip(endpoints) {
+        let backend = service * 100 + u32::from(e);
+        desired.slots.insert(SlotKey { service, slot }, Slot { backend });
+        let addr = Addr::v4([10, 244, 0, e]);
+        let value = Backend { addr, port: 8080, proto: proto::TCP, service, ..Backend::default() };
+        desired.backends.insert(backend, value);
+    }
+}
+
+fn services(of: &[(u8, &[u8])]) -> Desired {
+    let mut desired = Desired::default();
+    for (n, endpoints) in of {
+        add(&mut desired, *n, endpoints);
+    }
+    desired
+}
+
+fn converge(r: &mut Reconciler, fake: &mut Fake, desired: &Desired) {
+    let mut outcome = r.apply(desired.clone(), true, fake);
+    for _ in 0..100 {
+        if outcome.is_converged() {
+            break;
+        }
+        outcome = r.retry(true, fake);
+    }
+    assert!(outcome.is_converged(), "{outcome:?}");
+    assert_eq!(fake.tables(), *desired);
+    assert_eq!(r.actual(), *desired);
+}
+
+#[test]
+fn converges_step_by_step_under_faults() {
+    for seed in 0..50 {
+        let mut fake = Fake::new(seed).with_faults(30);
+        let mut r = Reconciler::load(&mut fake).unwrap();
+        for step in [
+            services(&[(1, &[1]), (2, &[])]),
+            services(&[(1, &[1, 2, 3]), (2, &[1])]),
+            services(&[(1, &[2]), (2, &[7, 8, 9])]),
+            services(&[(1, &[4, 5, 6])]),
+            services(&[]),
+        ] {
+            converge(&mut r, &mut fake, &step);
+        }
+    }
+}
+
+#[test]
+fn counts_what_was_done() {
+    let mut fake = Fake::new(0).with_faults(0);
+    let mut r = Reconciler::load(&mut fake).unwrap();
+    let outcome = r.apply(services(&[(1, &[1, 2])]), true, &mut fake);
+    assert_eq!((outcome.writes, outcome.removals, outcome.pending), (6, 0, 0));
+    let epoch = fake.epoch();
+    let outcome = r.apply(services(&[(1, &[1])]), true, &mut fake);
+    assert_eq!((outcome.writes, outcome.removals, outcome.pending), (1, 2, 0));
+    assert_eq!(fake.epoch(), epoch + 1);
+    let outcome = r.apply(services(&[(1, &[1])]), true, &mut fake);
+    assert_eq!((outcome.writes, outcome.removals), (0, 0));
+    assert_eq!(fake.epoch(), epoch + 1, "no backend was removed");
+}
+
+#[test]
+fn the_epoch_is_raised_at_start_and_until_it_succeeds() {
+    let mut fake = Fake::new(0).with_faults(100);
+    let mut r = Reconciler::load(&mut fake).unwrap();
+    let outcome = r.retry(true, &mut fake);
+    assert_eq!((outcome.pending, outcome.problems.len()), (1, 1));
+    fake.set_faults(0);
+    assert!(r.retry(true, &mut fake).is_converged());
+    assert_eq!(fake.epoch(), 1);
+}
+
+#[test]
+fn before_everything_is_listed_only_what_is_new_is_written() {
+    let mut fake = Fake::new(0).with_faults(0);
+    let old = services(&[(1, &[1, 2]), (2, &[1])]);
+    fake.set_tables(old.clone());
+    let mut r = Reconciler::load(&mut fake).unwrap();
+
+    let partial = services(&[(1, &[2]), (3, &[5])]);
+    let outcome = r.apply(partial, false, &mut fake);
+    assert_eq!(outcome.removals, 0);
+    assert!(!outcome.is_converged());
+    assert_eq!(fake.tables(), services(&[(1, &[1, 2]), (2, &[1]), (3, &[5])]));
+
+    let grown = services(&[(1, &[2]), (3, &[5, 6])]);
+    r.apply(grown.clone(), false, &mut fake);
+    assert_eq!(fake.tables(), services(&[(1, &[1, 2]), (2, &[1]), (3, &[5, 6])]));
+    converge(&mut r, &mut fake, &grown);
+}
+
+#[test]
+fn a_service_that_does_not_fit_is_not_added_and_the_others_are() {
+    let mut fake = Fake::new(0).with_faults(0);
+    fake.set_max_entries("backends", 4);
+    let mut r = Reconciler::load(&mut fake).unwrap();
+    let wanted = services(&[(1, &[1, 2]), (2, &[1, 2, 3]), (3, &[1])]);
+    let outcome = r.apply(wanted.clone(), true, &mut fake);
+    let [problem] = outcome.problems.as_slice() else { panic!("{outcome:?}") };
+    assert_eq!((problem.map, problem.key.as_str()), ("backends", "Service /s2 port (unnamed)"));
+    assert!(matches!(problem.error, WriteError::Full { max_entries: 4, .. }));
+    let mut without = services(&[(1, &[1, 2]), (3, &[1])]);
+    without.services = wanted.services.clone();
+    assert_eq!(fake.tables(), without);
+
+    fake.set_max_entries("backends", 6);
+    converge(&mut r, &mut fake, &wanted);
+}
+
+#[test]
+fn a_service_that_can_not_grow_keeps_what_it_has() {
+    let mut fake = Fake::new(0).with_faults(0);
+    let mut r = Reconciler::load(&mut fake).unwrap();
+    converge(&mut r, &mut fake, &services(&[(1, &[1, 2])]));
+    fake.set_max_entries("slots", 3);
+    let outcome = r.apply(services(&[(1, &[1, 2, 3, 4]), (2, &[1])]), true, &mut fake);
+    assert_eq!(outcome.problems.len(), 1);
+    let tables = fake.tables();
+    assert_eq!((tables.frontends[&key(1)].count, tables.frontends[&key(2)].count), (2, 1));
+}
+
+#[test]
+fn an_address_is_refused_as_a_whole_only_after_its_ports_are_there() {
+    let mut fake = Fake::new(0).with_faults(0);
+    fake.set_max_entries("frontends", 1);
+    let mut r = Reconciler::load(&mut fake).unwrap();
+    let mut desired = services(&[(1, &[1])]);
+    let address = FrontendKey { port: 0, proto: 0, ..key(1) };
+    let refuse = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
+    desired.frontends.insert(address, refuse);
+    let outcome = r.apply(desired.clone(), true, &mut fake);
+    assert_eq!(outcome.problems.len(), 1);
+    assert_eq!(outcome.problems[0].key, "10.96.0.1");
+    assert!(fake.tables().frontends.contains_key(&key(1)));
+    fake.set_max_entries("frontends", 2);
+    converge(&mut r, &mut fake, &desired);
+}
+
+#[test]
+fn a_link_that_could_not_be_attached_is_tried_again_or_removed() {
+    let link = Link { flags: link_flags::PEER };
+    let with_link = Desired { links: [(5, link)].into(), ..Desired::default() };
+    let mut fake = Fake::new(0).with_faults(100);
+    let mut r = Reconciler::load(&mut fake).unwrap();
+    r.apply(with_link.clone(), false, &mut fake);
+    assert!(fake.attached().is_empty());
+    assert_eq!(fake.tables().links.len(), 1, "the entry comes first");
+
+    fake.set_faults(0);
+    assert!(r.retry(false, &mut fake).is_converged());
+    assert_eq!(fake.attached(), [5].into());
+
+    fake.set_faults(100);
+    r.apply(Desired::default(), false, &mut fake);
+    fake.set_faults(0);
+    r.apply(with_link.clone(), false, &mut fake);
+    assert_eq!(fake.attached(), [5].into());
+
+    assert!(r.apply(Desired::default(), false, &mut fake).is_converged());
+    assert!(fake.attached().is_empty() && fake.tables().links.is_empty());
+}
+
+#[test]
+fn tables_that_contradict_themselves_are_put_right() {
+    let mut fake = Fake::new(3);
+    let mut broken = services(&[(1, &[1, 2])]);
+    broken.backends.clear();
+    broken.slots.remove(&SlotKey { service: 1, slot: 0 });
+    fake.set_tables(broken);
+    let mut r = Reconciler::load(&mut fake).unwrap();
+    fake.set_checked(false);
+    converge(&mut r, &mut fake, &services(&[(1, &[1, 2, 3])]));
+}
