@@ -4,12 +4,15 @@
 //! which every other command starts with.
 
 mod build;
+mod check;
+mod layering;
 mod machine;
 mod plan;
 mod play;
 mod run;
 mod say;
 mod setup;
+mod source_text;
 mod suites;
 mod summary;
 mod test;
@@ -32,6 +35,8 @@ enum Task {
     Setup,
     /// Build the agent and the test binaries
     Build(build::Args),
+    /// Check format, lints, documentation and the walls between modules
+    Check,
     /// Run every test; needs root for those on the real kernel
     Test(test::Args),
     /// Show lbr at work: pods as network namespaces, a folder of YAML, a minute
@@ -44,6 +49,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup => setup::run(true).map(|_| ()),
         Task::Build(args) => build::run(&args),
+        Task::Check => check::run(),
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => play::run("demo", &args),
         Task::Bench(args) => play::run("bench", &args),
