@@ -7,6 +7,7 @@
 //! local links ───────────────^
 //! ```
 
+pub mod cli;
 pub mod dataplane;
 pub mod desired;
 pub mod model;

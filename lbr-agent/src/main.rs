@@ -1,3 +1,20 @@
 //! `lbr`: the command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use lbr_agent::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => {let _=args;Ok(())},
+        Command::Show(args) => lbr_agent::cli::show::show(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            lbr_agent::cli::print_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -32,6 +32,12 @@ impl Diff {
         self.word(o[0], n[0]).word(o[1], n[1]).word(o[2], n[2]).word(o[3], n[3])
     }
 
+    /// Both changes together.
+    #[inline(always)]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// Folded to 32 bits: what `bpf_l4_csum_replace` takes with size 0.
     #[inline(always)]
     pub const fn fold32(self) -> u32 {

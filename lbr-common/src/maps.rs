@@ -47,9 +47,11 @@ pub const FRAGMENTS: MapSpec = spec("fragments", 16_384, Writer::Kernel);
 pub const SOCKETS: MapSpec = spec("sockets", 65_536, Writer::Kernel);
 /// [`crate::verdict::counter_index`] → [`crate::verdict::Counter`], per-CPU array.
 pub const COUNTERS: MapSpec = spec("counters", crate::verdict::COUNTERS as usize, Writer::Kernel);
+/// 0 → what a program works on now (`Scratch` of the kernel object), per-CPU array. Nobody else reads it.
+pub const SCRATCH: MapSpec = spec("scratch", 1, Writer::Kernel);
 
-/// All of them.
-pub const ALL: [MapSpec; 11] =
+/// Every map that is pinned: all but the work space, which has nothing to keep.
+pub const PINNED: [MapSpec; 11] =
     [FRONTENDS, SLOTS, BACKENDS, SERVICES, REJECTED, LINKS, STATE, FLOWS, FRAGMENTS, SOCKETS, COUNTERS];
 
 /// Names of the read-only variables that the agent sets when it loads the object.

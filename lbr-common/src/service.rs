@@ -112,6 +112,8 @@ pub struct State {
     /// Raised by the agent after it removed a backend. A UDP flow with an older number looks once whether
     /// its backend is still there, and moves to a living one if not.
     pub epoch: u32,
+    /// Secret of [`crate::select::hash`]; kept, so that a new agent chooses as the old one did.
+    pub seed: u64,
 }
 
 const _: () = assert!(size_of::<FrontendKey>() == 24);
@@ -119,4 +121,4 @@ const _: () = assert!(size_of::<Frontend>() == 16);
 const _: () = assert!(size_of::<SlotKey>() == 8);
 const _: () = assert!(size_of::<Slot>() == 4);
 const _: () = assert!(size_of::<Backend>() == 32);
-const _: () = assert!(size_of::<State>() == 8);
+const _: () = assert!(size_of::<State>() == 16);

@@ -59,6 +59,7 @@ macro_rules! verdicts {
             }
 
             /// What it does to the packet.
+            #[inline(always)]
             pub const fn effect(self) -> Effect {
                 match self { $(Self::$name => Effect::$effect,)* }
             }

@@ -1,8 +1,103 @@
-//! lbr's kernel object.
+//! lbr's kernel object. It knows no Kubernetes word: packets, frontends, backends, flows.
+//!
+//! This file holds the entry points only. Each tc hook is a pipeline in `hooks/`, read top to bottom; its
+//! steps live in the files beside this one, and [`exit::finish`] turns every verdict into an action and a
+//! counter.
 #![no_std]
 #![no_main]
 
-#[cfg(not(test))]
+mod exit;
+mod flow;
+mod fragment;
+mod hooks {
+    pub(crate) mod from_pod;
+    pub(crate) mod socket;
+    pub(crate) mod to_pod;
+}
+mod icmp_error;
+mod maps;
+mod nat;
+mod packet;
+mod refuse;
+mod scratch;
+mod service;
+mod skb;
+
+use aya_ebpf::macros::{cgroup_sock_addr, classifier};
+use aya_ebpf::programs::{SockAddrContext, TcContext};
+use lbr_common::verdict::Hook;
+
+use crate::hooks::socket::{self, Family};
+use crate::skb::Skb;
+
+/// tc ingress of the host side of a pod's veth.
+#[classifier]
+fn from_pod(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    exit::run(skb, Hook::FromPod, hooks::from_pod::run)
+}
+
+/// tc egress of the host side of a pod's veth.
+#[classifier]
+fn to_pod(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    exit::run(skb, Hook::ToPod, hooks::to_pod::run)
+}
+
+/// `connect` on an IPv4 socket.
+#[cgroup_sock_addr(connect4)]
+fn connect4(ctx: SockAddrContext) -> i32 {
+    socket::connect(ctx.sock_addr, Family::V4)
+}
+
+/// `connect` on an IPv6 socket.
+#[cgroup_sock_addr(connect6)]
+fn connect6(ctx: SockAddrContext) -> i32 {
+    socket::connect(ctx.sock_addr, Family::V6)
+}
+
+/// `sendmsg` with an address on an IPv4 datagram socket.
+#[cgroup_sock_addr(sendmsg4)]
+fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    socket::send(ctx.sock_addr, Family::V4)
+}
+
+/// `sendmsg` with an address on an IPv6 datagram socket.
+#[cgroup_sock_addr(sendmsg6)]
+fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    socket::send(ctx.sock_addr, Family::V6)
+}
+
+/// `recvmsg` that asks for the sender on an IPv4 datagram socket.
+#[cgroup_sock_addr(recvmsg4)]
+fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    socket::show(ctx.sock_addr, Family::V4)
+}
+
+/// `recvmsg` that asks for the sender on an IPv6 datagram socket.
+#[cgroup_sock_addr(recvmsg6)]
+fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    socket::show(ctx.sock_addr, Family::V6)
+}
+
+/// `getpeername` on an IPv4 socket.
+#[cgroup_sock_addr(getpeername4)]
+fn getpeername4(ctx: SockAddrContext) -> i32 {
+    socket::show(ctx.sock_addr, Family::V4)
+}
+
+/// `getpeername` on an IPv6 socket.
+#[cgroup_sock_addr(getpeername6)]
+fn getpeername6(ctx: SockAddrContext) -> i32 {
+    socket::show(ctx.sock_addr, Family::V6)
+}
+
+/// The kernel lends some helpers to GPL-compatible programs only; "Dual MIT/GPL" is one of the strings that it
+/// accepts (`include/linux/license.h`).
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}

@@ -1,1 +1,13 @@
-//! x
+//! What tests, demo and bench share: namespaces as nodes and pods, packets, probes, and the agent on a folder
+//! of manifests.
+//!
+//! Everything here makes real things on the kernel of this machine and removes them again when its guard is
+//! dropped, also on panic. Errors are `anyhow`: callers only ever print them.
+
+pub mod agent;
+pub mod manifests;
+pub mod netns;
+pub mod packet;
+pub mod probe;
+pub mod process;
+pub mod topology;

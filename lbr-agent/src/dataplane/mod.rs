@@ -3,9 +3,22 @@
 //! This folder is the only place that names aya. [`Dataplane`] is implemented by the real one and by a faulty
 //! one in memory; the same reconciler and the same scenarios run on both.
 
+mod attach;
+mod handles;
+mod load;
+mod pins;
+mod read;
+mod sockets;
+
 use lbr_common::link::Link;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
 use lbr_common::text::{RejectedRecord, ServiceName};
+
+pub use attach::AttachMode;
+pub use load::{Kernel, OBJECT, Options};
+pub use pins::DEFAULT as DEFAULT_BPFFS;
+pub use read::{Count, Pinned};
+pub use sockets::find_cgroup2;
 
 /// Why a write was not done.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,10 @@
 //! The node's interfaces and routes, as far as pods are concerned.
 
+mod filter;
+pub mod netlink;
+
+pub use filter::LinkFilter;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

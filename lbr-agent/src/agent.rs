@@ -1,0 +1,148 @@
+//! The loop: a change comes in, the maps follow.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+
+use crate::compile::{Ids, NodeView, compile};
+use crate::dataplane::Dataplane;
+use crate::reconcile::{Outcome, Problem, Reconciler};
+use crate::source::Change;
+use crate::source::links::LocalLinks;
+use crate::store::Store;
+
+/// After a change, how long others may join it before the maps are written. Short against the second that a
+/// saved file may take, long against the moment that one object's events take to arrive.
+const BATCH: Duration = Duration::from_millis(10);
+
+/// How long until a failed write is tried again; doubles up to the maximum.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Where changes come from.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Objects.
+    pub changes: mpsc::Receiver<Change>,
+    /// Pod links and routes.
+    pub links: watch::Receiver<LocalLinks>,
+}
+
+/// The one task that owns the state.
+struct Agent<'a> {
+    store: Store,
+    ids: Ids,
+    node: NodeView,
+    reconciler: Reconciler,
+    dataplane: &'a mut dyn Dataplane,
+    ready: bool,
+    retry_after: Duration,
+    reported: Vec<String>,
+}
+
+/// Runs until `shutdown` is done. The maps and programs stay as they are then.
+pub async fn run(
+    node_name: String,
+    mut inputs: Inputs,
+    dataplane: &mut dyn Dataplane,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let reconciler = Reconciler::load(dataplane).context("read the maps of the last run")?;
+    let ids = Ids::restore(&reconciler.actual());
+    let links = inputs.links.borrow_and_update().clone();
+    let mut agent = Agent {
+        store: Store::new(),
+        ids,
+        node: NodeView { name: node_name, links },
+        reconciler,
+        dataplane,
+        ready: false,
+        retry_after: RETRY_MIN,
+        reported: Vec::new(),
+    };
+    let mut shutdown = pin!(shutdown);
+    // When to write the maps; `None`: nothing to do.
+    let mut due = Some(Instant::now());
+    loop {
+        let at = tokio::time::Instant::from_std(due.unwrap_or_else(Instant::now));
+        tokio::select! {
+            () = &mut shutdown => return Ok(()),
+            change = inputs.changes.recv() => {
+                let change = change.context("the source of objects has ended")?;
+                let mut changed = agent.store.apply(change);
+                while let Ok(change) = inputs.changes.try_recv() {
+                    changed |= agent.store.apply(change);
+                }
+                if changed {
+                    due = Some(soonest(due, BATCH));
+                }
+            }
+            changed = inputs.links.changed() => {
+                changed.context("the watch of the node's links has ended")?;
+                agent.node.links = inputs.links.borrow_and_update().clone();
+                due = Some(Instant::now());
+            }
+            () = tokio::time::sleep_until(at), if due.is_some() => due = agent.write(),
+        }
+    }
+}
+
+fn soonest(due: Option<Instant>, wait: Duration) -> Instant {
+    let then = Instant::now() + wait;
+    due.map_or(then, |due| due.min(then))
+}
+
+impl Agent<'_> {
+    /// Brings the maps up to date. Returns when to try again, if something is left.
+    fn write(&mut self) -> Option<Instant> {
+        let begin = Instant::now();
+        let desired = compile(self.store.state(), &self.node, &mut self.ids);
+        let compiled = begin.elapsed();
+        let (services, backends, links) = (desired.services.len(), desired.backends.len(), desired.links.len());
+        let synced = self.store.is_synced();
+        let outcome = self.reconciler.apply(desired, synced, self.dataplane);
+        if outcome.writes + outcome.removals > 0 {
+            tracing::debug!(
+                writes = outcome.writes,
+                removals = outcome.removals,
+                "compiled in {compiled:?}, in force after {:?}",
+                begin.elapsed()
+            );
+        }
+        self.report(&outcome.problems);
+        if synced && !self.ready {
+            self.ready = true;
+            tracing::info!(
+                "ready: {services} Service ports, {backends} endpoints, {links} pod links, in {:?}",
+                begin.elapsed()
+            );
+        }
+        self.next_try(&outcome)
+    }
+
+    fn next_try(&mut self, outcome: &Outcome) -> Option<Instant> {
+        // Before everything is listed some entries wait on purpose.
+        if outcome.pending == 0 || !self.store.is_synced() {
+            self.retry_after = RETRY_MIN;
+            return None;
+        }
+        let then = Instant::now() + self.retry_after;
+        self.retry_after = (self.retry_after * 2).min(RETRY_MAX);
+        Some(then)
+    }
+
+    /// Says each problem once, and once more when it is over.
+    fn report(&mut self, problems: &[Problem]) {
+        let now: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.key, p.error)).collect();
+        for text in now.iter().filter(|text| !self.reported.contains(text)) {
+            tracing::warn!("not in force: {text}");
+        }
+        for text in self.reported.iter().filter(|text| !now.contains(text)) {
+            tracing::info!("in force, or gone: {text}");
+        }
+        self.reported = now;
+    }
+}

@@ -1,0 +1,250 @@
+//! Flags as they are typed, and what they mean once checked against each other.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lbr_common::maps;
+
+use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, find_cgroup2};
+
+/// Kubernetes Services in eBPF, for the node that it runs on.
+#[derive(Debug, Parser)]
+#[command(name = "lbr", version, about, long_about = None)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent: translate Services for the pods and processes of this network namespace.
+    Run(RunArgs),
+    /// Print what is in force, read from the kernel's maps; no agent needs to run.
+    Show(ShowArgs),
+}
+
+/// `lbr run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Folder of Kubernetes YAML or JSON files (Services, EndpointSlices, ...), watched for changes.
+    #[arg(long, value_name = "DIR")]
+    pub manifests: PathBuf,
+
+    /// Name of this node, as in EndpointSlices' nodeName. Default: the host name.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub node_name: Option<String>,
+
+    /// Folder on a BPF filesystem where maps and programs are pinned.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    pub bpffs: PathBuf,
+
+    /// Folder of a cgroup2 mount. Default: found by itself.
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+
+    /// Whose sockets are connected to backends directly.
+    #[arg(long, value_name = "WHOSE", default_value = "node")]
+    pub socket_lb: SocketLb,
+
+    /// Only veths with such a name are pods' links (`*` and `?` match). May be repeated. Default: every veth
+    /// that leads to another network namespace and has no route to a gateway.
+    #[arg(long, value_name = "PATTERN")]
+    pub link_include: Vec<String>,
+
+    /// Veths with such a name are not pods' links. May be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    pub link_exclude: Vec<String>,
+
+    /// Entries of a map, as NAME=N (frontends, slots, backends, flows, ...). May be repeated. Holds when the map
+    /// is made; pinned maps keep their size.
+    #[arg(long, value_name = "NAME=N")]
+    pub map_max: Vec<String>,
+
+    /// How programs are attached to links.
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub attach: Attach,
+}
+
+/// `--socket-lb`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SocketLb {
+    /// Sockets of the node's own network namespace.
+    Node,
+    /// Nobody's: processes of the node do not reach Services.
+    Off,
+}
+
+/// `--attach`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Attach {
+    /// tcx where the kernel has it (6.6 and later), else clsact.
+    Auto,
+    /// tcx links.
+    Tcx,
+    /// clsact filters.
+    Clsact,
+}
+
+/// `lbr show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// What to print.
+    pub what: What,
+
+    /// How to print it.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Output,
+
+    /// Folder on a BPF filesystem that the agent uses.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    pub bpffs: PathBuf,
+}
+
+/// Subjects of `lbr show`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// Service ports and their endpoints.
+    Services,
+    /// Endpoints, each with its state and how it is reached.
+    Backends,
+    /// Connections that were translated.
+    Flows,
+    /// Pods' links that the programs are attached to.
+    Links,
+    /// Objects that are not in force, and why.
+    Rejected,
+    /// What happened to packets, by hook and reason.
+    Counters,
+}
+
+/// `-o`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Columns.
+    Table,
+    /// More columns.
+    Wide,
+    /// JSON, for programs.
+    Json,
+}
+
+/// `lbr run`, resolved.
+#[derive(Debug)]
+pub struct RunConfig {
+    /// See [`RunArgs::manifests`].
+    pub manifests: PathBuf,
+    /// Name of this node.
+    pub node_name: String,
+    /// See [`RunArgs::link_include`].
+    pub link_include: Vec<String>,
+    /// See [`RunArgs::link_exclude`].
+    pub link_exclude: Vec<String>,
+    /// How to load the kernel object.
+    pub dataplane: Options,
+    /// Something that the operator should know, once logging works.
+    pub warnings: Vec<String>,
+}
+
+impl RunArgs {
+    /// Checks the flags and fills in what was not given.
+    pub fn resolve(self) -> anyhow::Result<RunConfig> {
+        let mut warnings = Vec::new();
+        let cgroup = match (self.socket_lb, self.cgroup) {
+            (SocketLb::Off, Some(_)) => bail!("--cgroup and --socket-lb=off contradict each other: give one of them"),
+            (SocketLb::Off, None) => None,
+            (SocketLb::Node, Some(folder)) => Some(folder),
+            (SocketLb::Node, None) => {
+                let found = find_cgroup2();
+                if found.is_none() {
+                    warnings.push(
+                        "no cgroup2 mount found: processes of the node do not reach Services (pods do). \
+                         Mount one (`mount -t cgroup2 none DIR`) and give --cgroup DIR, or --socket-lb=off"
+                            .to_owned(),
+                    );
+                }
+                found
+            }
+        };
+        let node_name = match self.node_name {
+            Some(name) if !name.is_empty() => name,
+            _ => host_name()?,
+        };
+        let attach = match self.attach {
+            Attach::Auto => AttachMode::Auto,
+            Attach::Tcx => AttachMode::Tcx,
+            Attach::Clsact => AttachMode::Clsact,
+        };
+        let sizes = parse_sizes(&self.map_max)?;
+        let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes };
+        let (link_include, link_exclude) = (self.link_include, self.link_exclude);
+        Ok(RunConfig { manifests: self.manifests, node_name, link_include, link_exclude, dataplane, warnings })
+    }
+}
+
+fn host_name() -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname().context("read the host name; give --node-name")?;
+    name.into_string().map_err(|name| anyhow::anyhow!("host name {name:?} is not text; give --node-name"))
+}
+
+fn parse_sizes(flags: &[String]) -> anyhow::Result<BTreeMap<String, u32>> {
+    let known = || {
+        let fixed = [maps::STATE.name, maps::COUNTERS.name];
+        maps::PINNED.iter().map(|spec| spec.name).filter(move |name| !fixed.contains(name))
+    };
+    let mut sizes = BTreeMap::new();
+    for flag in flags {
+        let (name, size) = flag.split_once('=').with_context(|| format!("--map-max {flag}: write it as NAME=N"))?;
+        if !known().any(|known| known == name) {
+            let names: Vec<_> = known().collect();
+            bail!("--map-max {flag}: no map {name}; there are {}", names.join(", "));
+        }
+        let size = size.parse().ok().filter(|&n| n > 0);
+        sizes.insert(name.to_owned(), size.with_context(|| format!("--map-max {flag}: N is a number above 0"))?);
+    }
+    Ok(sizes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(flags: &[&str]) -> anyhow::Result<RunConfig> {
+        let all = ["lbr", "run", "--manifests", "/m"].iter().chain(flags);
+        match Cli::try_parse_from(all)?.command {
+            Command::Run(args) => args.resolve(),
+            Command::Show(_) => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn contradicting_flags_are_named() {
+        let error = resolve(&["--cgroup", "/c", "--socket-lb", "off"]).unwrap_err().to_string();
+        assert!(error.contains("--cgroup") && error.contains("--socket-lb=off"), "{error}");
+    }
+
+    #[test]
+    fn sizes() {
+        let config = resolve(&["--map-max", "flows=1000", "--map-max", "slots=7", "--cgroup", "/c"]).unwrap();
+        assert_eq!(config.dataplane.sizes, BTreeMap::from([("flows".into(), 1000), ("slots".into(), 7)]));
+        for (flag, expected) in [
+            ("flows", "NAME=N"),
+            ("flows=0", "above 0"),
+            ("flows=x", "above 0"),
+            ("flow=1", "there are frontends"),
+            ("counters=1", "no map counters"),
+        ] {
+            let error = resolve(&["--map-max", flag]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{flag}: {error}");
+        }
+    }
+
+    #[test]
+    fn node_name_defaults_to_the_host_name() {
+        assert_eq!(resolve(&["--node-name", "n1"]).unwrap().node_name, "n1");
+        assert!(!resolve(&[]).unwrap().node_name.is_empty());
+    }
+}

@@ -1,0 +1,46 @@
+//! `lbr run`: the sources, the kernel and the loop, wired together.
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::args::{RunArgs, RunConfig};
+use crate::agent::{self, Inputs};
+use crate::dataplane::Kernel;
+use crate::source::links::{LinkFilter, netlink};
+use crate::source::manifest::ManifestSource;
+
+/// Runs the agent until SIGTERM or SIGINT. What it pinned goes on working afterwards.
+pub fn run(args: RunArgs) -> anyhow::Result<()> {
+    init_log();
+    let config = args.resolve()?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run_until_signal(config))
+}
+
+async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // The sources first: what is wrong with the flags should be said before the kernel is touched.
+    let changes = ManifestSource::start(&config.manifests)?;
+    let filter = LinkFilter::new(&config.link_include, &config.link_exclude)?;
+    let links = netlink::watch(filter).await.context("watch the node's interfaces")?;
+    let mut kernel = Kernel::load(&config.dataplane)?;
+    let shutdown = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; Services go on working with the last state");
+    };
+    agent::run(config.node_name, Inputs { changes, links }, &mut kernel, shutdown).await
+}
+
+/// To standard error; `RUST_LOG=debug` for more.
+fn init_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

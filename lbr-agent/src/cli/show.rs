@@ -1,0 +1,202 @@
+//! `lbr show`: the maps for people. Reads the pins; an agent need not run.
+
+use std::io::Write as _;
+
+use serde::Serialize;
+
+use super::args::{Output, ShowArgs, What};
+use super::rows::{self, BackendRow, FlowRow, LinkRow, RejectedRow, ServiceRow};
+use super::{json, table};
+use crate::dataplane::{Count, Pinned};
+
+/// Prints what was asked for.
+pub fn show(args: &ShowArgs) -> anyhow::Result<()> {
+    let text = text(args)?;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // `lbr show flows | head` is no error.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn text(args: &ShowArgs) -> anyhow::Result<String> {
+    let pinned = Pinned::open(&args.bpffs)?;
+    let output = args.output;
+    match args.what {
+        What::Services => render(output, &rows::services(&pinned.tables()?)),
+        What::Backends => render(output, &rows::backends(&pinned.tables()?, link_name)),
+        What::Flows => {
+            let flows = pinned.flows()?;
+            render(output, &rows::flows(&pinned.tables()?, &flows, monotonic_ns()?))
+        }
+        What::Links => render(output, &rows::links(&pinned.tables()?, link_name)),
+        What::Rejected => render(output, &rows::rejected(&pinned.tables()?)),
+        What::Counters => render(output, &pinned.counters()?.iter().map(CounterRow::from).collect::<Vec<_>>()),
+    }
+}
+
+/// A row of a table.
+trait Row: Serialize {
+    /// Column titles.
+    fn header(wide: bool) -> &'static [&'static str];
+    /// One cell for each title.
+    fn cells(&self, wide: bool) -> Vec<String>;
+}
+
+fn render<R: Row>(output: Output, rows: &[R]) -> anyhow::Result<String> {
+    let wide = match output {
+        Output::Json => return json::render(rows),
+        Output::Table => false,
+        Output::Wide => true,
+    };
+    let cells: Vec<_> = rows.iter().map(|row| row.cells(wide)).collect();
+    Ok(table::render(R::header(wide), &cells))
+}
+
+impl Row for ServiceRow {
+    fn header(wide: bool) -> &'static [&'static str] {
+        const ALL: [&str; 8] =
+            ["NAMESPACE", "NAME", "PORT-NAME", "ADDRESS", "PROTOCOL", "ENDPOINTS", "ID", "ENDPOINT-ADDRESSES"];
+        if wide { &ALL } else { &ALL[..6] }
+    }
+
+    fn cells(&self, wide: bool) -> Vec<String> {
+        let mut count = self.endpoints.len().to_string();
+        if !self.draining.is_empty() {
+            count.push_str(&format!(" (+{} draining)", self.draining.len()));
+        }
+        if self.local_only {
+            count.push_str(" on this node");
+        }
+        let address = format!("{}:{}", bracketed(&self.address), self.port);
+        let mut cells =
+            vec![self.namespace.clone(), self.name.clone(), dash(&self.port_name), address, self.protocol.clone(), count];
+        if wide {
+            let draining = self.draining.iter().map(|endpoint| format!("{endpoint} (draining)"));
+            let all: Vec<_> = self.endpoints.iter().cloned().chain(draining).collect();
+            cells.extend([self.service_id.to_string(), dash(&all.join(","))]);
+        }
+        cells
+    }
+}
+
+impl Row for BackendRow {
+    fn header(wide: bool) -> &'static [&'static str] {
+        const ALL: [&str; 7] = ["NAMESPACE", "SERVICE", "PORT-NAME", "ADDRESS", "PROTOCOL", "STATE", "LINK"];
+        const WIDE: [&str; 8] = ["NAMESPACE", "SERVICE", "PORT-NAME", "ADDRESS", "PROTOCOL", "STATE", "LINK", "ID"];
+        if wide { &WIDE } else { &ALL }
+    }
+
+    fn cells(&self, wide: bool) -> Vec<String> {
+        let link = if self.link.is_empty() { "(stack)".to_owned() } else { self.link.clone() };
+        let mut cells = vec![
+            self.namespace.clone(),
+            self.name.clone(),
+            dash(&self.port_name),
+            format!("{}:{}", bracketed(&self.address), self.port),
+            self.protocol.clone(),
+            self.state.to_owned(),
+            link,
+        ];
+        if wide {
+            cells.push(self.id.to_string());
+        }
+        cells
+    }
+}
+
+impl Row for FlowRow {
+    fn header(wide: bool) -> &'static [&'static str] {
+        const ALL: [&str; 9] =
+            ["PROTOCOL", "CLIENT", "FRONTEND", "BACKEND", "SERVICE", "IDLE", "STATE", "BACKEND-ID", "HAIRPIN"];
+        if wide { &ALL } else { &ALL[..7] }
+    }
+
+    fn cells(&self, wide: bool) -> Vec<String> {
+        let mut cells = vec![
+            self.protocol.clone(),
+            self.client.clone(),
+            self.frontend.clone(),
+            self.backend.clone(),
+            dash(&self.service),
+            format!("{}s", self.idle_seconds),
+            dash(self.state),
+        ];
+        if wide {
+            cells.extend([self.backend_id.to_string(), if self.hairpin { "yes" } else { "no" }.to_owned()]);
+        }
+        cells
+    }
+}
+
+impl Row for LinkRow {
+    fn header(_wide: bool) -> &'static [&'static str] {
+        &["INDEX", "NAME", "PATH"]
+    }
+
+    fn cells(&self, _wide: bool) -> Vec<String> {
+        vec![self.ifindex.to_string(), self.name.clone(), self.path.to_owned()]
+    }
+}
+
+impl Row for RejectedRow {
+    fn header(_wide: bool) -> &'static [&'static str] {
+        &["OBJECT", "WHERE", "FIELD", "REASON"]
+    }
+
+    fn cells(&self, _wide: bool) -> Vec<String> {
+        vec![dash(&self.object), self.origin.clone(), dash(&self.field), self.reason.clone()]
+    }
+}
+
+/// A counter.
+#[derive(Debug, Serialize)]
+struct CounterRow {
+    hook: &'static str,
+    verdict: &'static str,
+    effect: String,
+    packets: u64,
+    bytes: u64,
+}
+
+impl From<&Count> for CounterRow {
+    fn from(count: &Count) -> Self {
+        Self {
+            hook: count.hook.name(),
+            verdict: count.verdict.name(),
+            effect: format!("{:?}", count.verdict.effect()).to_lowercase(),
+            packets: count.counter.packets,
+            bytes: count.counter.bytes,
+        }
+    }
+}
+
+impl Row for CounterRow {
+    fn header(_wide: bool) -> &'static [&'static str] {
+        &["HOOK", "VERDICT", "EFFECT", "PACKETS", "BYTES"]
+    }
+
+    fn cells(&self, _wide: bool) -> Vec<String> {
+        let (packets, bytes) = (self.packets.to_string(), self.bytes.to_string());
+        vec![self.hook.to_owned(), self.verdict.to_owned(), self.effect.clone(), packets, bytes]
+    }
+}
+
+fn dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+fn bracketed(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+}
+
+/// Name of an interface of this network namespace; its number if it is gone.
+fn link_name(ifindex: u32) -> String {
+    nix::net::if_::if_indextoname(ifindex)
+        .map_or_else(|_| format!("#{ifindex}"), |name| name.to_string_lossy().into_owned())
+}
+
+fn monotonic_ns() -> anyhow::Result<u64> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
+    Ok(u64::try_from(now.tv_sec())? * 1_000_000_000 + u64::try_from(now.tv_nsec())?)
+}

@@ -1,0 +1,222 @@
+//! The tc programs at the pods' links: by tcx and pinned links (kernel 6.6 and later), else by clsact with a
+//! fixed priority and handle. Either way they stay when the agent goes, and are replaced in place.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use anyhow::Context as _;
+use aya::Ebpf;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, tc};
+use lbr_common::verdict::Hook;
+
+use super::pins::Pins;
+
+/// Hooks of a pod's link.
+const POD_HOOKS: [(Hook, TcAttachType); 2] =
+    [(Hook::FromPod, TcAttachType::Ingress), (Hook::ToPod, TcAttachType::Egress)];
+
+/// Priority of the clsact filters. Others may have theirs before or behind.
+const PRIORITY: u16 = 50;
+
+/// How tc programs are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttachMode {
+    /// tcx where the kernel has it, else clsact.
+    #[default]
+    Auto,
+    /// tcx, or an error.
+    Tcx,
+    /// clsact.
+    Clsact,
+}
+
+/// Attaches the pod programs to interfaces.
+pub(super) struct Attacher {
+    ebpf: Ebpf,
+    pins: Pins,
+    use_tcx: Option<bool>,
+    attached: BTreeSet<u32>,
+}
+
+impl Attacher {
+    /// Loads the programs, and puts them in the place of an earlier run's wherever those are still attached.
+    pub(super) fn new(mut ebpf: Ebpf, pins: Pins, mode: AttachMode) -> anyhow::Result<Self> {
+        for (hook, _) in POD_HOOKS {
+            let program = program(&mut ebpf, hook)?;
+            program.load().with_context(|| format!("the kernel refuses program {}", hook.name()))?;
+        }
+        let use_tcx = match mode {
+            AttachMode::Auto => None,
+            AttachMode::Tcx => Some(true),
+            AttachMode::Clsact => Some(false),
+        };
+        let mut attacher = Self { ebpf, pins, use_tcx, attached: BTreeSet::new() };
+        attacher.take_over()?;
+        Ok(attacher)
+    }
+
+    pub(super) fn programs(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    pub(super) fn is_attached(&self, ifindex: u32) -> bool {
+        self.attached.contains(&ifindex)
+    }
+
+    /// Attaches both programs; nothing to do where they are attached.
+    pub(super) fn attach(&mut self, ifindex: u32) -> io::Result<()> {
+        if self.attached.contains(&ifindex) {
+            return Ok(());
+        }
+        let name = nix::net::if_::if_indextoname(ifindex)?;
+        let name = name.to_string_lossy().into_owned();
+        for (hook, direction) in POD_HOOKS {
+            self.attach_one(ifindex, &name, hook, direction)?;
+        }
+        self.attached.insert(ifindex);
+        Ok(())
+    }
+
+    /// Detaches both programs. An interface that is gone took them along; what is left of it is its pin.
+    pub(super) fn detach(&mut self, ifindex: u32) -> io::Result<()> {
+        for (hook, direction) in POD_HOOKS {
+            self.pins.remove_link(&pin_name(ifindex, hook))?;
+            if self.use_tcx != Some(true) {
+                detach_clsact(ifindex, direction, hook);
+            }
+        }
+        self.attached.remove(&ifindex);
+        Ok(())
+    }
+
+    fn attach_one(
+        &mut self,
+        ifindex: u32,
+        name: &str,
+        hook: Hook,
+        direction: TcAttachType,
+    ) -> io::Result<()> {
+        if self.use_tcx != Some(false) {
+            match self.attach_tcx(ifindex, name, hook, direction) {
+                Ok(()) => {
+                    self.use_tcx = Some(true);
+                    return Ok(());
+                }
+                // Tried rather than asked by version: vendors port features back. EINVAL: unknown attach type.
+                Err(error) if self.use_tcx.is_none() && error.raw_os_error() == Some(libc::EINVAL) => {
+                    self.use_tcx = Some(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.attach_clsact(name, hook, direction)
+    }
+
+    fn attach_tcx(
+        &mut self,
+        ifindex: u32,
+        name: &str,
+        hook: Hook,
+        direction: TcAttachType,
+    ) -> io::Result<()> {
+        let pin = self.pins.link(&pin_name(ifindex, hook));
+        // A pin without a place in `attached` is of an interface that had this index before.
+        self.pins.remove_link(&pin_name(ifindex, hook))?;
+        let program = program(&mut self.ebpf, hook).map_err(io::Error::other)?;
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = program.attach_with_options(name, direction, options).map_err(io_error)?;
+        let link = program.take_link(id).map_err(io_error)?;
+        let link = FdLink::try_from(link).map_err(io::Error::other)?;
+        link.pin(&pin).map_err(io::Error::other)?;
+        Pins::protect(&pin)
+    }
+
+    fn attach_clsact(&mut self, name: &str, hook: Hook, direction: TcAttachType) -> io::Result<()> {
+        match tc::qdisc_add_clsact(name) {
+            Err(error) if !error.to_string().contains("exists") => return Err(io::Error::other(error)),
+            _ => {}
+        }
+        let program = program(&mut self.ebpf, hook).map_err(io::Error::other)?;
+        let place = SchedClassifierLink::attached(name, direction, PRIORITY, handle(hook), None)?;
+        let id = match program.attach_to_link(place) {
+            Ok(id) => id,
+            // Nothing to replace there.
+            Err(_) => {
+                let options = NlOptions { priority: PRIORITY, handle: handle(hook), classid: None };
+                program
+                    .attach_with_options(name, direction, TcAttachOptions::Netlink(options))
+                    .map_err(io_error)?
+            }
+        };
+        // aya's netlink link detaches when dropped, and the filter must outlive the agent.
+        std::mem::forget(program.take_link(id).map_err(io_error)?);
+        Ok(())
+    }
+
+    /// Puts the new programs in the place of those that an earlier run left.
+    fn take_over(&mut self) -> anyhow::Result<()> {
+        let mut complete: BTreeSet<u32> = BTreeSet::new();
+        for (hook, _) in POD_HOOKS {
+            let mut updated = BTreeSet::new();
+            for pin in self.pins.links()? {
+                let Some(ifindex) = parse_pin_name(&pin, hook) else { continue };
+                match update(program(&mut self.ebpf, hook)?, &self.pins.link(&pin)) {
+                    Ok(()) => {
+                        updated.insert(ifindex);
+                    }
+                    // The interface is gone (ENOLINK from the kernel), or the pin is none of ours.
+                    Err(error) => {
+                        tracing::debug!("pinned link {pin} is stale and is removed: {error:#}");
+                        self.pins.remove_link(&pin)?;
+                    }
+                }
+            }
+            complete = if hook == Hook::FromPod { updated } else { &complete & &updated };
+        }
+        self.attached = complete;
+        Ok(())
+    }
+}
+
+fn update(program: &mut SchedClassifier, pin: &std::path::Path) -> anyhow::Result<()> {
+    let link = FdLink::from(PinnedLink::from_pin(pin)?);
+    let id = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
+    // The pin keeps the link; this process needs no descriptor of it.
+    drop(program.take_link(id)?);
+    Ok(())
+}
+
+fn program(ebpf: &mut Ebpf, hook: Hook) -> anyhow::Result<&mut SchedClassifier> {
+    let program = ebpf.program_mut(hook.name());
+    Ok(program.with_context(|| format!("the kernel object has no program {}", hook.name()))?.try_into()?)
+}
+
+fn detach_clsact(ifindex: u32, direction: TcAttachType, hook: Hook) {
+    let Ok(name) = nix::net::if_::if_indextoname(ifindex) else { return };
+    if let Ok(link) =
+        SchedClassifierLink::attached(&name.to_string_lossy(), direction, PRIORITY, handle(hook), None)
+    {
+        drop(link);
+    }
+}
+
+fn handle(hook: Hook) -> TcHandle {
+    TcHandle::new(0, hook as u16 + 1)
+}
+
+fn pin_name(ifindex: u32, hook: Hook) -> String {
+    format!("{ifindex}-{}", hook.name())
+}
+
+fn parse_pin_name(pin: &str, hook: Hook) -> Option<u32> {
+    pin.strip_suffix(hook.name())?.strip_suffix('-')?.parse().ok()
+}
+
+fn io_error(error: ProgramError) -> io::Error {
+    match error {
+        ProgramError::SyscallError(call) => call.io_error,
+        other => io::Error::other(other),
+    }
+}

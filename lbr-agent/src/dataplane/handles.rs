@@ -1,0 +1,104 @@
+//! Maps as typed tables.
+
+use anyhow::Context as _;
+use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::{Ebpf, Pod};
+use lbr_common::link::Link;
+use lbr_common::maps::MapSpec;
+
+use super::attach::Attacher;
+use super::load::take;
+use super::{Table, WriteError};
+
+/// A hash map that the agent writes.
+pub(super) struct MapTable<K: Pod, V: Pod> {
+    map: HashMap<MapData, K, V>,
+    name: &'static str,
+    max_entries: u32,
+}
+
+impl<K: Pod, V: Pod> MapTable<K, V> {
+    pub(super) fn take(ebpf: &mut Ebpf, spec: &MapSpec) -> anyhow::Result<Self> {
+        let map = take(ebpf, spec)?;
+        let Map::HashMap(data) = &map else { anyhow::bail!("map {} is not a hash map", spec.name) };
+        // As pinned, which is not as wanted when an earlier run made it with another size.
+        let max_entries = data.info().with_context(|| format!("map {}", spec.name))?.max_entries();
+        let map = HashMap::try_from(map).with_context(|| format!("map {}", spec.name))?;
+        Ok(Self { map, name: spec.name, max_entries })
+    }
+
+    fn error(&self, error: MapError) -> WriteError {
+        let source = match error {
+            MapError::SyscallError(call) => call.io_error,
+            MapError::KeyNotFound => std::io::Error::from_raw_os_error(libc::ENOENT),
+            other => std::io::Error::other(other),
+        };
+        match source.raw_os_error() {
+            Some(libc::E2BIG) => WriteError::Full { map: self.name, max_entries: self.max_entries },
+            _ => WriteError::Io { map: self.name, source },
+        }
+    }
+}
+
+impl<K: Pod, V: Pod> Table<K, V> for MapTable<K, V> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn max_entries(&self) -> u32 {
+        self.max_entries
+    }
+
+    fn entries(&self) -> Result<Vec<(K, V)>, WriteError> {
+        self.map.iter().collect::<Result<_, _>>().map_err(|error| self.error(error))
+    }
+
+    fn insert(&mut self, key: &K, value: &V) -> Result<(), WriteError> {
+        self.map.insert(key, value, 0).map_err(|error| self.error(error))
+    }
+
+    fn remove(&mut self, key: &K) -> Result<(), WriteError> {
+        match self.map.remove(key).map_err(|error| self.error(error)) {
+            Err(WriteError::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// `links`, together with the programs at these interfaces.
+pub(super) struct LinkTable {
+    pub(super) table: MapTable<u32, Link>,
+    pub(super) attacher: Attacher,
+}
+
+impl LinkTable {
+    fn error(source: std::io::Error) -> WriteError {
+        WriteError::Io { map: "links", source }
+    }
+}
+
+impl Table<u32, Link> for LinkTable {
+    fn name(&self) -> &'static str {
+        self.table.name()
+    }
+
+    fn max_entries(&self) -> u32 {
+        self.table.max_entries()
+    }
+
+    /// Only interfaces that have the programs: an entry without them is written again, which attaches them.
+    fn entries(&self) -> Result<Vec<(u32, Link)>, WriteError> {
+        let entries = self.table.entries()?;
+        Ok(entries.into_iter().filter(|(ifindex, _)| self.attacher.is_attached(*ifindex)).collect())
+    }
+
+    fn insert(&mut self, key: &u32, value: &Link) -> Result<(), WriteError> {
+        self.table.insert(key, value)?;
+        self.attacher.attach(*key).map_err(Self::error)
+    }
+
+    fn remove(&mut self, key: &u32) -> Result<(), WriteError> {
+        self.attacher.detach(*key).map_err(Self::error)?;
+        self.table.remove(key)
+    }
+}

@@ -1,0 +1,182 @@
+//! Loads the kernel object, with its maps pinned: maps of an earlier run are taken over, not emptied.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use aya::maps::{Array, Map, MapData};
+use aya::{Ebpf, EbpfLoader};
+use lbr_common::ABI_VERSION;
+use lbr_common::maps::{self, MapSpec};
+use lbr_common::service::State;
+
+use super::attach::{AttachMode, Attacher};
+use super::handles::{LinkTable, MapTable};
+use super::pins::Pins;
+use super::{Dataplane, Table, WriteError, sockets};
+
+/// The kernel object that this binary carries.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbr-ebpf"));
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder on bpffs for the pins.
+    pub bpffs: PathBuf,
+    /// How tc programs are attached.
+    pub attach: AttachMode,
+    /// A cgroup2 folder whose sockets are translated; `None`: the socket programs are not attached.
+    pub cgroup: Option<PathBuf>,
+    /// Map sizes that differ from those in `lbr_common::maps`.
+    pub sizes: BTreeMap<String, u32>,
+}
+
+/// The real dataplane.
+pub struct Kernel {
+    frontends: MapTable<lbr_common::service::FrontendKey, lbr_common::service::Frontend>,
+    slots: MapTable<lbr_common::service::SlotKey, lbr_common::service::Slot>,
+    backends: MapTable<u32, lbr_common::service::Backend>,
+    services: MapTable<u32, lbr_common::text::ServiceName>,
+    rejected: MapTable<u32, lbr_common::text::RejectedRecord>,
+    links: LinkTable,
+    state: Array<MapData, State>,
+}
+
+impl Kernel {
+    /// Loads the object, pins its maps, and updates the programs at interfaces that an earlier run left.
+    pub fn load(options: &Options) -> anyhow::Result<Self> {
+        let pins = Pins::create(&options.bpffs)?;
+        let seed = adopt_state(&pins.map(maps::STATE.name))?;
+        let netns =
+            netns_cookie().context("read the cookie of this network namespace (kernel 5.14 or later)")?;
+        let mut ebpf = load_object(&pins, netns, seed, &options.sizes)?;
+
+        let mut state = Array::try_from(take(&mut ebpf, &maps::STATE)?)?;
+        let previous: State = state.get(&0, 0)?;
+        state.set(0, State { abi: ABI_VERSION, seed, ..previous }, 0).context("write map state")?;
+
+        if let Some(cgroup) = &options.cgroup {
+            sockets::attach(&mut ebpf, &pins, cgroup)?;
+        }
+        Ok(Self {
+            frontends: MapTable::take(&mut ebpf, &maps::FRONTENDS)?,
+            slots: MapTable::take(&mut ebpf, &maps::SLOTS)?,
+            backends: MapTable::take(&mut ebpf, &maps::BACKENDS)?,
+            services: MapTable::take(&mut ebpf, &maps::SERVICES)?,
+            rejected: MapTable::take(&mut ebpf, &maps::REJECTED)?,
+            links: LinkTable {
+                table: MapTable::take(&mut ebpf, &maps::LINKS)?,
+                attacher: Attacher::new(ebpf, pins, options.attach)?,
+            },
+            state,
+        })
+    }
+
+    /// The loaded programs, for tests that run them on packets.
+    pub fn programs(&mut self) -> &mut Ebpf {
+        self.links.attacher.programs()
+    }
+}
+
+impl Dataplane for Kernel {
+    fn frontends(
+        &mut self,
+    ) -> &mut dyn Table<lbr_common::service::FrontendKey, lbr_common::service::Frontend> {
+        &mut self.frontends
+    }
+
+    fn slots(&mut self) -> &mut dyn Table<lbr_common::service::SlotKey, lbr_common::service::Slot> {
+        &mut self.slots
+    }
+
+    fn backends(&mut self) -> &mut dyn Table<u32, lbr_common::service::Backend> {
+        &mut self.backends
+    }
+
+    fn services(&mut self) -> &mut dyn Table<u32, lbr_common::text::ServiceName> {
+        &mut self.services
+    }
+
+    fn rejected(&mut self) -> &mut dyn Table<u32, lbr_common::text::RejectedRecord> {
+        &mut self.rejected
+    }
+
+    fn links(&mut self) -> &mut dyn Table<u32, lbr_common::link::Link> {
+        &mut self.links
+    }
+
+    fn raise_epoch(&mut self) -> Result<(), WriteError> {
+        let failed = |error: aya::maps::MapError| WriteError::Io {
+            map: maps::STATE.name,
+            source: std::io::Error::other(error),
+        };
+        let mut state: State = self.state.get(&0, 0).map_err(failed)?;
+        state.epoch = state.epoch.wrapping_add(1);
+        self.state.set(0, state, 0).map_err(failed)
+    }
+}
+
+/// Takes a map out of the loaded object.
+pub(super) fn take(ebpf: &mut Ebpf, spec: &MapSpec) -> anyhow::Result<Map> {
+    ebpf.take_map(spec.name).with_context(|| format!("the kernel object has no map {}", spec.name))
+}
+
+fn load_object(pins: &Pins, netns: u64, seed: u64, sizes: &BTreeMap<String, u32>) -> anyhow::Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    loader.override_global(maps::config::NODE_NETNS, &netns, true);
+    loader.override_global(maps::config::HASH_SEED, &seed, true);
+    for spec in &maps::PINNED {
+        loader.map_pin_path(spec.name, pins.map(spec.name));
+        if let Some(size) = sizes.get(spec.name) {
+            loader.map_max_entries(spec.name, *size);
+        }
+    }
+    let ebpf = loader.load(OBJECT).context("load the kernel object")?;
+    for spec in &maps::PINNED {
+        let path = pins.map(spec.name);
+        Pins::protect(&path).with_context(|| format!("set the mode of {}", path.display()))?;
+    }
+    Ok(ebpf)
+}
+
+/// The secret of the maps that are pinned there, or a new one. Refuses maps of another layout.
+fn adopt_state(path: &Path) -> anyhow::Result<u64> {
+    if !path.exists() {
+        let mut seed = [0; 8];
+        std::fs::File::open("/dev/urandom")?.read_exact(&mut seed).context("read /dev/urandom")?;
+        return Ok(u64::from_ne_bytes(seed));
+    }
+    let refuse = || {
+        format!(
+            "{} is of another version of lbr: drain the node, remove the folder and start again",
+            path.parent().unwrap_or(path).display()
+        )
+    };
+    let map = Map::from_map_data(MapData::from_pin(path)?).with_context(refuse)?;
+    let state: Array<MapData, State> = Array::try_from(map).with_context(refuse)?;
+    let State { abi, seed, .. } = state.get(&0, 0)?;
+    if abi != ABI_VERSION && abi != 0 {
+        bail!("{} (layout {abi}, this lbr writes {ABI_VERSION})", refuse());
+    }
+    Ok(seed)
+}
+
+/// `SO_NETNS_COOKIE` of the network namespace of this thread.
+fn netns_cookie() -> std::io::Result<u64> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    let mut cookie = 0u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: `cookie` is 8 bytes, as `len` says, and lives across the call.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &mut len,
+        )
+    };
+    if failed == 0 { Ok(cookie) } else { Err(std::io::Error::last_os_error()) }
+}

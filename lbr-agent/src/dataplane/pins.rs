@@ -1,0 +1,107 @@
+//! The folder on bpffs under which maps and links are pinned, so that they outlive the agent.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statfs;
+
+/// Where a cluster's bpffs is.
+pub const DEFAULT: &str = "/sys/fs/bpf/lbr";
+
+/// A pin folder that this process may write.
+#[derive(Debug)]
+pub struct Pins {
+    dir: PathBuf,
+    /// Held for the life of the process: one agent for each folder.
+    _lock: Flock<File>,
+}
+
+impl Pins {
+    /// Makes the folder (0700) and locks it.
+    pub fn create(dir: &Path) -> anyhow::Result<Self> {
+        let parent =
+            dir.parent().with_context(|| format!("--bpffs {}: needs a parent folder", dir.display()))?;
+        if !is_bpffs(parent) {
+            mount_if_default(parent)?;
+        }
+        make_private(dir)?;
+        make_private(&dir.join("attached"))?;
+        let file = File::open(dir).with_context(|| format!("open {}", dir.display()))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+            anyhow::anyhow!(
+                "another lbr agent uses {} ({error}): stop it, or give this one another --bpffs folder",
+                dir.display()
+            )
+        })?;
+        Ok(Self { dir: dir.to_owned(), _lock: lock })
+    }
+
+    /// Where a map is pinned.
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Where a link is pinned.
+    pub fn link(&self, name: &str) -> PathBuf {
+        self.dir.join("attached").join(name)
+    }
+
+    /// Names of the pinned links.
+    pub fn links(&self) -> anyhow::Result<Vec<String>> {
+        let folder = self.dir.join("attached");
+        let entries = fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?;
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    /// Removes the pin of a link; one that is not there is no error.
+    pub fn remove_link(&self, name: &str) -> std::io::Result<()> {
+        match fs::remove_file(self.link(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a pin readable for root only.
+    pub fn protect(path: &Path) -> std::io::Result<()> {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+    }
+}
+
+fn make_private(dir: &Path) -> anyhow::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    match builder.mode(0o700).create(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let mode = fs::metadata(dir)?.mode();
+            if mode & 0o077 != 0 {
+                fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+            }
+            Ok(())
+        }
+        other => other.with_context(|| format!("make the pin folder {}", dir.display())),
+    }
+}
+
+fn is_bpffs(dir: &Path) -> bool {
+    statfs::statfs(dir).is_ok_and(|stat| stat.filesystem_type() == statfs::BPF_FS_MAGIC)
+}
+
+/// Mounts bpffs at its usual place. Anywhere else a missing mount is more likely a typing error.
+fn mount_if_default(parent: &Path) -> anyhow::Result<()> {
+    if parent != Path::new("/sys/fs/bpf") || !parent.exists() {
+        bail!(
+            "{0} is not on a BPF filesystem: mount one (`mount -t bpf bpf {0}`) or choose another --bpffs folder",
+            parent.display()
+        );
+    }
+    nix::mount::mount(
+        Some("bpf"),
+        parent,
+        Some("bpf"),
+        nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV | nix::mount::MsFlags::MS_NOEXEC,
+        Some("mode=0700"),
+    )
+    .with_context(|| format!("mount a BPF filesystem on {}", parent.display()))
+}

@@ -1,0 +1,85 @@
+//! The socket programs, attached to a cgroup2 hierarchy. They look at each socket's network namespace
+//! themselves, so they go to the root of the hierarchy.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use aya::Ebpf;
+use aya::programs::links::FdLink;
+use aya::programs::{CgroupAttachMode, CgroupSockAddr};
+
+use super::pins::Pins;
+
+/// The programs, by their name in the object.
+const PROGRAMS: [&str; 8] =
+    ["connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6"];
+
+/// Where a cgroup2 hierarchy is mounted, by `/proc/self/mountinfo` (proc(5)).
+pub fn find_cgroup2() -> Option<PathBuf> {
+    cgroup2_of(&fs::read_to_string("/proc/self/mountinfo").ok()?)
+}
+
+fn cgroup2_of(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        // Only a mount of the whole hierarchy covers the node's processes.
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        (filesystem.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(unescape(point)))
+    })
+}
+
+/// mountinfo writes spaces and the like as octal.
+fn unescape(field: &str) -> String {
+    field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+/// Attaches the programs. Those of an earlier run go only after their successors are in place: in between
+/// both run, and the second finds nothing left to translate.
+pub(super) fn attach(ebpf: &mut Ebpf, pins: &Pins, cgroup: &Path) -> anyhow::Result<()> {
+    let folder = File::open(cgroup).with_context(|| format!("open the cgroup {}", cgroup.display()))?;
+    for name in PROGRAMS {
+        let program =
+            ebpf.program_mut(name).with_context(|| format!("the kernel object has no program {name}"))?;
+        let program: &mut CgroupSockAddr = program.try_into()?;
+        program.load().with_context(|| format!("the kernel refuses program {name}"))?;
+        // A link takes no flags, and is always one of several.
+        let id = program.attach(&folder, CgroupAttachMode::Single).with_context(|| {
+            format!("attach {name} to {}: is it the folder of a cgroup2 mount?", cgroup.display())
+        })?;
+        let link = FdLink::try_from(program.take_link(id)?)?;
+        let (pin, fresh) = (pins.link(name), pins.link(&format!("{name}_new")));
+        pins.remove_link(&format!("{name}_new"))?;
+        link.pin(&fresh).with_context(|| format!("pin {}", fresh.display()))?;
+        Pins::protect(&fresh)?;
+        fs::rename(&fresh, &pin).with_context(|| format!("pin {}", pin.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+26 23 0:22 / /sys/fs/cgroup rw,nosuid shared:5 - tmpfs tmpfs rw,mode=755
+27 26 0:23 / /sys/fs/cgroup/unified rw,nosuid shared:6 - cgroup2 cgroup2 rw
+28 26 0:24 / /sys/fs/cgroup/cpu rw,nosuid shared:7 - cgroup cgroup rw,cpu
+";
+
+    #[test]
+    fn finds_the_whole_hierarchy_only() {
+        assert_eq!(cgroup2_of(HYBRID), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(cgroup2_of(""), None);
+        let part = "27 26 0:23 /kubepods /run/part rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(cgroup2_of(part), None);
+        assert_eq!(cgroup2_of(&format!("{part}{HYBRID}")), Some("/sys/fs/cgroup/unified".into()));
+    }
+
+    #[test]
+    fn octal_in_paths() {
+        let line = "27 26 0:23 / /run/my\\040group rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(cgroup2_of(line), Some("/run/my group".into()));
+    }
+}

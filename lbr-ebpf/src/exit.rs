@@ -1,0 +1,64 @@
+//! The one place where a verdict becomes an action and a counter.
+
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use lbr_common::verdict::{Effect, Hook, Verdict, counter_index};
+
+use crate::maps::COUNTERS;
+use crate::refuse;
+use crate::scratch::Scratch;
+use crate::skb::{self, Skb};
+
+/// A step that is a function of its own (not inlined) returns a bare [`Verdict`], because BTF, which the kernel
+/// wants of every function, has no form for Rust's `Result`. This one, like all that translate, means "go on".
+pub(crate) const DONE: Verdict = Verdict::ToBackend;
+
+/// Such a step's verdict, as the pipelines want it.
+#[inline(always)]
+pub(crate) fn check(verdict: Verdict) -> Result<(), Verdict> {
+    if matches!(verdict.effect(), Effect::Translate) { Ok(()) } else { Err(verdict) }
+}
+
+/// On to the next program of this hook, if any, and then to the stack.
+pub(crate) const PASS: i32 = TC_ACT_UNSPEC;
+
+/// What a tc pipeline ends with: `Ok` for a packet that was translated as `Scratch::decision` says, else why it
+/// was not.
+pub(crate) type Outcome = Result<Verdict, Verdict>;
+
+/// Runs a tc pipeline, and turns its end into the action for the kernel.
+#[inline(always)]
+pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outcome) -> i32 {
+    let Some(scratch) = Scratch::get() else { return PASS };
+    let bytes = skb.len();
+    let (verdict, action) = match pipeline(skb, scratch) {
+        Ok(verdict) => (verdict, forward(scratch.decision.link)),
+        Err(verdict) => match verdict.effect() {
+            Effect::Pass | Effect::Translate => (verdict, PASS),
+            Effect::Drop => (verdict, TC_ACT_SHOT),
+            Effect::Refuse => match refuse::answer(skb, scratch) {
+                refuse::NOT_ANSWERED => (Verdict::Unanswerable, TC_ACT_SHOT),
+                action => (verdict, action),
+            },
+        },
+    };
+    count(hook, verdict, u64::from(bytes));
+    action
+}
+
+#[inline(always)]
+fn forward(link: u32) -> i32 {
+    if link == 0 { PASS } else { skb::redirect_peer(link) }
+}
+
+/// One more of `verdict` at `hook`.
+#[inline(always)]
+pub(crate) fn count(hook: Hook, verdict: Verdict, bytes: u64) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(hook, verdict)) {
+        // SAFETY: the entry of this CPU; programs on one CPU do not interrupt each other at the same hook in
+        // a way that loses more than a count.
+        unsafe {
+            (*counter).packets += 1;
+            (*counter).bytes += bytes;
+        }
+    }
+}

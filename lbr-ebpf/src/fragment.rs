@@ -1,0 +1,49 @@
+//! Fragments: only the first one carries ports, the others borrow them.
+
+use aya_ebpf::bindings::BPF_ANY;
+use lbr_common::flow::{FragmentKey, FragmentPorts};
+use lbr_common::verdict::Verdict;
+
+use crate::maps::FRAGMENTS;
+use crate::packet::Packet;
+use crate::service;
+
+/// Keeps the ports of a first fragment for those that follow. Called for packets that are translated only:
+/// other datagrams need no memory.
+#[inline(never)]
+pub(crate) fn remember(packet: &Packet) -> Verdict {
+    let ports = FragmentPorts { src_port: packet.tuple.src_port, dst_port: packet.tuple.dst_port };
+    match FRAGMENTS.insert(key(packet), ports, u64::from(BPF_ANY)) {
+        Ok(()) => Verdict::ToBackend,
+        Err(_) => Verdict::FlowTableFull,
+    }
+}
+
+/// Gives a later fragment the ports of its datagram.
+///
+/// A fragment that came before the first one, or whose first one was not translated, has no entry. For an
+/// address of a Service that means drop: it can not be translated, and must not leave as it is.
+#[inline(never)]
+pub(crate) fn complete(packet: &mut Packet) -> Verdict {
+    // SAFETY: the entry is copied at once, before anything else touches the map.
+    if let Some(&ports) = unsafe { FRAGMENTS.get(key(packet)) } {
+        packet.tuple.src_port = ports.src_port;
+        packet.tuple.dst_port = ports.dst_port;
+        Verdict::ToBackend
+    } else if service::owns_address(&packet.tuple.dst) {
+        Verdict::FragmentUnknown
+    } else {
+        Verdict::FragmentNotTracked
+    }
+}
+
+#[inline(always)]
+fn key(packet: &Packet) -> FragmentKey {
+    FragmentKey {
+        src: packet.tuple.src,
+        dst: packet.tuple.dst,
+        id: packet.fragment_id,
+        proto: packet.tuple.proto,
+        _pad: [0; 3],
+    }
+}

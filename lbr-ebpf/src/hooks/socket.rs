@@ -1,0 +1,187 @@
+//! Sockets of the node's own network namespace: connected to a backend at `connect`, or sent to one at
+//! `sendmsg`, so that no packet has to be translated; `recvmsg` and `getpeername` show the frontend.
+
+use aya_ebpf::bindings::{BPF_ANY, bpf_sock_addr};
+use aya_ebpf::helpers::generated as helper;
+use lbr_common::addr::Addr;
+use lbr_common::flow::{SocketKey, SocketPeer, socket_use};
+use lbr_common::service::Frontend;
+use lbr_common::tuple::proto;
+use lbr_common::verdict::{Effect, Hook, Verdict};
+
+use crate::exit::count;
+use crate::maps::{self, SOCKETS};
+use crate::service;
+
+/// The system call goes on.
+const ALLOW: i32 = 1;
+/// The system call fails.
+const DENY: i32 = 0;
+const ECONNREFUSED: i32 = 111;
+
+/// The family of the socket, which says where the address is in the context.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+/// Address and port, port in host byte order.
+#[derive(Clone, Copy)]
+struct End {
+    addr: Addr,
+    port: u16,
+}
+
+/// `connect`: for the life of the socket.
+#[inline(always)]
+pub(crate) fn connect(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
+    if !is_ours(ctx) {
+        return ALLOW;
+    }
+    let to = read(ctx, family);
+    finish(choose(ctx, to).map(|(_, peer)| {
+        write(ctx, family, end(&peer));
+        Verdict::SocketConnect
+    }))
+}
+
+/// `sendmsg` with an address: the same backend as before as long as it is there.
+#[inline(always)]
+pub(crate) fn send(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
+    if !is_ours(ctx) {
+        return ALLOW;
+    }
+    let to = read(ctx, family);
+    let known = remembered(ctx, to, socket_use::SEND).filter(|peer| {
+        service::backend(peer.backend).is_some_and(|b| b.addr == peer.addr && b.port == peer.port)
+    });
+    let peer = match known {
+        Some(peer) => Ok(peer),
+        None => choose(ctx, to).map(|(_, peer)| {
+            remember(ctx, to, socket_use::SEND, &peer);
+            peer
+        }),
+    };
+    finish(peer.map(|peer| {
+        write(ctx, family, end(&peer));
+        Verdict::SocketSend
+    }))
+}
+
+/// `recvmsg` and `getpeername`: the frontend in place of the backend.
+#[inline(always)]
+pub(crate) fn show(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
+    if is_ours(ctx) {
+        if let Some(peer) = remembered(ctx, read(ctx, family), socket_use::SHOW) {
+            write(ctx, family, end(&peer));
+            count(Hook::Socket, Verdict::SocketShow, 0);
+        }
+    }
+    ALLOW
+}
+
+/// Picks a backend for a socket, and keeps what to show in its place. Random: a socket has no source port yet
+/// to take a hash of.
+#[inline(always)]
+fn choose(ctx: *mut bpf_sock_addr, to: End) -> Result<(Frontend, SocketPeer), Verdict> {
+    let frontend = service::frontend(&to.addr, to.port, protocol(ctx))?;
+    // SAFETY: a helper without arguments.
+    let random = unsafe { helper::bpf_get_prandom_u32() };
+    let (id, backend) = service::backend_in_slot(&frontend, service::slot(random, &frontend))?;
+    let chosen = End { addr: backend.addr, port: backend.port };
+    let shown = SocketPeer { addr: to.addr, backend: id, port: to.port, _pad: 0 };
+    remember(ctx, chosen, socket_use::SHOW, &shown);
+    Ok((frontend, SocketPeer { addr: chosen.addr, backend: id, port: chosen.port, _pad: 0 }))
+}
+
+#[inline(always)]
+fn finish(outcome: Result<Verdict, Verdict>) -> i32 {
+    let (Ok(verdict) | Err(verdict)) = outcome;
+    count(Hook::Socket, verdict, 0);
+    match verdict.effect() {
+        Effect::Pass | Effect::Translate => ALLOW,
+        Effect::Refuse => {
+            // SAFETY: a helper without pointers.
+            unsafe { helper::bpf_set_retval(-ECONNREFUSED) };
+            DENY
+        }
+        Effect::Drop => DENY,
+    }
+}
+
+/// A TCP or UDP socket of the node's own network namespace.
+#[inline(always)]
+fn is_ours(ctx: *mut bpf_sock_addr) -> bool {
+    let protocol = protocol(ctx);
+    // SAFETY: the context is the kernel's.
+    (protocol == proto::TCP || protocol == proto::UDP)
+        && unsafe { helper::bpf_get_netns_cookie(ctx.cast()) } == maps::node_netns()
+}
+
+#[inline(always)]
+fn remembered(ctx: *mut bpf_sock_addr, other: End, usage: u8) -> Option<SocketPeer> {
+    // SAFETY: the entry is copied at once.
+    unsafe { SOCKETS.get(key(ctx, other, usage)) }.copied()
+}
+
+/// Without room for it the socket still works; it only shows the backend's address.
+#[inline(always)]
+fn remember(ctx: *mut bpf_sock_addr, other: End, usage: u8, peer: &SocketPeer) {
+    let _ = SOCKETS.insert(key(ctx, other, usage), peer, u64::from(BPF_ANY));
+}
+
+#[inline(always)]
+fn key(ctx: *mut bpf_sock_addr, other: End, usage: u8) -> SocketKey {
+    // SAFETY: the context is the kernel's.
+    let cookie = unsafe { helper::bpf_get_socket_cookie(ctx.cast()) };
+    SocketKey { addr: other.addr, cookie, port: other.port, proto: protocol(ctx), usage, _pad: 0 }
+}
+
+#[inline(always)]
+fn end(peer: &SocketPeer) -> End {
+    End { addr: peer.addr, port: peer.port }
+}
+
+#[inline(always)]
+fn protocol(ctx: *mut bpf_sock_addr) -> u8 {
+    // SAFETY: the context is the kernel's, and the verifier knows the field.
+    unsafe { (*ctx).protocol as u8 }
+}
+
+/// The address that the system call is about. An IPv4 address on an IPv6 socket is mapped there as it is in
+/// the maps.
+#[inline(always)]
+fn read(ctx: *mut bpf_sock_addr, family: Family) -> End {
+    // SAFETY: as in `protocol`; the verifier allows the fields of the program's own family.
+    unsafe {
+        let port = u16::from_be((*ctx).user_port as u16);
+        let addr = match family {
+            Family::V4 => Addr::v4((*ctx).user_ip4.to_ne_bytes()),
+            Family::V6 => {
+                let ip = &raw const (*ctx).user_ip6;
+                Addr::from_words([(*ip)[0], (*ip)[1], (*ip)[2], (*ip)[3]])
+            }
+        };
+        End { addr, port }
+    }
+}
+
+#[inline(always)]
+fn write(ctx: *mut bpf_sock_addr, family: Family, to: End) {
+    let words = to.addr.words();
+    // SAFETY: as in `read`.
+    unsafe {
+        match family {
+            Family::V4 => (*ctx).user_ip4 = words[3],
+            Family::V6 => {
+                let ip = &raw mut (*ctx).user_ip6;
+                (*ip)[0] = words[0];
+                (*ip)[1] = words[1];
+                (*ip)[2] = words[2];
+                (*ip)[3] = words[3];
+            }
+        }
+        (*ctx).user_port = u32::from(to.port.to_be());
+    }
+}

@@ -1,0 +1,105 @@
+//! ICMP and ICMPv6 errors about translated packets: translated together with the packet that they quote, so
+//! that path-MTU discovery and "port unreachable" work across a translation (RFC 5508, 4).
+
+use lbr_common::checksum::Diff;
+use lbr_common::tuple::{Tuple, proto};
+use lbr_common::verdict::Verdict;
+
+use crate::flow;
+use crate::nat::{self, ICMP_SUM, UDP_SUM};
+use crate::packet::{self, Packet, Part};
+use crate::scratch::Scratch;
+use crate::service;
+use crate::skb::{HelperFailed, Skb, Sum};
+
+/// An ICMP error has eight bytes before the packet that it quotes.
+const ICMP_HEADER: u32 = 8;
+
+/// Translates the ICMP error at hand, fills the decision and returns [`Verdict::IcmpError`], or says why not.
+#[inline(never)]
+pub(crate) fn translate(skb: Skb, work: &mut Scratch) -> Verdict {
+    match try_translate(skb, work) {
+        Ok(()) => Verdict::IcmpError,
+        // An error that belongs to no flow passes as it is, except to a Service: nobody is there, and the
+        // answer to an error must not be an error (RFC 1122, 3.2.2).
+        Err(Verdict::NoService) if service::owns_address(&work.packet.tuple.dst) => Verdict::Unanswerable,
+        Err(verdict) => verdict,
+    }
+}
+
+/// The quoted packet travelled the other way, so the flow that the error belongs to is that of the quoted
+/// packet's reversed tuple.
+#[inline(always)]
+fn try_translate(skb: Skb, work: &mut Scratch) -> Result<(), Verdict> {
+    // A quotation that can not be read belongs to nobody.
+    read_quoted(skb, &work.packet, &mut work.quoted).map_err(|_| Verdict::NoService)?;
+    work.decision = flow::peek(&work.quoted.tuple.reversed()).ok_or(Verdict::NoService)?;
+    rewrite(skb, &work.packet, &work.quoted, &work.decision.to).map_err(|HelperFailed| Verdict::RewriteFailed)
+}
+
+/// The headers of the quoted packet.
+#[inline(always)]
+fn read_quoted(skb: Skb, outer: &Packet, quoted: &mut Packet) -> Result<(), Verdict> {
+    let l3 = outer.l4 + ICMP_HEADER;
+    if outer.is_v4 {
+        let ip: packet::Ipv4 = skb.load(l3).map_err(|_| Verdict::Malformed)?;
+        packet::read_v4(&ip, l3, quoted)?;
+    } else {
+        let ip: packet::Ipv6 = skb.load(l3).map_err(|_| Verdict::Malformed)?;
+        packet::read_v6(skb, &ip, l3, quoted)?;
+    }
+    if quoted.part == Part::Later || !matches!(quoted.tuple.proto, proto::TCP | proto::UDP) {
+        return Err(Verdict::NoService);
+    }
+    let l4: packet::L4 = skb.load(quoted.l4).map_err(|_| Verdict::Malformed)?;
+    packet::set_ports(quoted, l4.src_port, l4.dst_port);
+    Ok(())
+}
+
+/// Makes the quoted packet what its sender sent, and the error's own addresses those of the flow.
+#[inline(always)]
+fn rewrite(skb: Skb, outer: &Packet, quoted: &Packet, to: &Tuple) -> Result<(), HelperFailed> {
+    let was = &quoted.tuple;
+    let sent = to.reversed();
+
+    // 1. The quoted IP header. With IPv4 its checksum changes against the addresses: no change in sum.
+    let addrs = nat::write_addresses(skb, quoted, &sent)?;
+    let mut covered = if quoted.is_v4 { Diff::NONE } else { addrs };
+
+    // 2. The quoted ports, and UDP's checksum (TCP's is beyond what must be quoted, and nobody reads it).
+    skb.store(quoted.l4, &[sent.src_port.to_be(), sent.dst_port.to_be()])?;
+    let ports = nat::ports_diff(was, &sent);
+    covered = covered.and(ports);
+    if was.proto == proto::UDP {
+        let old: u16 = skb.load(quoted.l4 + UDP_SUM)?;
+        if old != 0 {
+            let new = addrs.and(ports).apply(old);
+            skb.store(quoted.l4 + UDP_SUM, &new)?;
+            covered = covered.half(old, new);
+        }
+    }
+
+    // 3. The ICMP checksum covers all of that, and with IPv6 the error's own addresses.
+    let sum_at = outer.l4 + ICMP_SUM;
+    skb.fix_sum(sum_at, covered.fold32(), Sum::Covered, false)?;
+    let own = own_addresses(outer, was, to);
+    let addrs = nat::write_addresses(skb, outer, &own)?;
+    if !outer.is_v4 {
+        skb.fix_sum(sum_at, addrs.fold32(), Sum::PseudoV6, false)?;
+    }
+    Ok(())
+}
+
+/// The error's own addresses afterwards. A router on the way keeps its own as the source; an end of the
+/// connection has its address translated like that of any other packet of the flow.
+#[inline(always)]
+fn own_addresses(outer: &Packet, was: &Tuple, to: &Tuple) -> Tuple {
+    let mut own = outer.tuple;
+    if own.src == was.dst {
+        own.src = to.src;
+    }
+    if own.dst == was.src {
+        own.dst = to.dst;
+    }
+    own
+}

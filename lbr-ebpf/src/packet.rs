@@ -1,0 +1,284 @@
+//! A packet's headers, read once: what every later step works on.
+
+use lbr_common::addr::Addr;
+use lbr_common::tuple::{Tuple, proto};
+use lbr_common::verdict::Verdict;
+
+use crate::exit::{DONE, check};
+use crate::skb::{ETH_LEN, Skb};
+
+/// EtherType of IPv4, as on the wire.
+const ETH_P_IP: u16 = 0x0800u16.to_be();
+/// EtherType of IPv6, as on the wire.
+const ETH_P_IPV6: u16 = 0x86ddu16.to_be();
+/// EtherTypes of VLAN tags (802.1Q, 802.1ad) that are still in the packet, as on the wire.
+const ETH_P_VLAN: [u16; 2] = [0x8100u16.to_be(), 0x88a8u16.to_be()];
+
+/// IPv6 extension headers (RFC 8200, 4).
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTH: u8 = 51;
+const DEST_OPTIONS: u8 = 60;
+/// More than any sender has a reason for: RFC 8504, 5.3 lets a receiver set a limit.
+const MAX_EXTENSION_HEADERS: usize = 8;
+
+/// Bits of the TCP flags byte.
+pub(crate) mod tcp_flags {
+    pub(crate) const FIN: u8 = 0x01;
+    pub(crate) const SYN: u8 = 0x02;
+    pub(crate) const RST: u8 = 0x04;
+    pub(crate) const ACK: u8 = 0x10;
+}
+
+/// IPv4 header without options.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Ipv4 {
+    version_ihl: u8,
+    _tos: u8,
+    total_len: u16,
+    id: u16,
+    fragment: u16,
+    _ttl: u8,
+    proto: u8,
+    pub(crate) sum: u16,
+    pub(crate) src: [u8; 4],
+    pub(crate) dst: [u8; 4],
+}
+
+/// IPv6 header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Ipv6 {
+    version_class: u8,
+    _class_flow: [u8; 3],
+    payload_len: u16,
+    next: u8,
+    _hop_limit: u8,
+    pub(crate) src: [u8; 16],
+    pub(crate) dst: [u8; 16],
+}
+
+/// First eight bytes of a transport header, which is all that an ICMP error must quote (RFC 792).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct L4 {
+    pub(crate) src_port: u16,
+    pub(crate) dst_port: u16,
+    _rest: [u8; 4],
+}
+
+/// First fourteen bytes of a TCP header: up to its flags.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Tcp {
+    src_port: u16,
+    dst_port: u16,
+    _numbers: [u16; 4],
+    _offset: u8,
+    flags: u8,
+}
+
+/// Which part of a datagram a packet is.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+    /// The first fragment: has the transport header.
+    First,
+    /// A later fragment: has no ports.
+    Later,
+}
+
+/// The headers of a packet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Packet {
+    /// As it arrived. Ports are 0 where there are none, or not yet known ([`Part::Later`]).
+    pub(crate) tuple: Tuple,
+    /// Offset of the IP header.
+    pub(crate) l3: u32,
+    /// Offset of the transport header.
+    pub(crate) l4: u32,
+    /// Identification of a fragmented datagram.
+    pub(crate) fragment_id: u32,
+    /// IPv4 header checksum, memory order; 0 for IPv6.
+    pub(crate) ip_sum: u16,
+    /// TCP flags byte; the ICMP type for ICMP and ICMPv6.
+    pub(crate) flags: u8,
+    pub(crate) part: Part,
+    pub(crate) is_v4: bool,
+}
+
+impl Packet {
+    /// Opens a TCP connection.
+    #[inline(always)]
+    pub(crate) fn is_syn(&self) -> bool {
+        self.tuple.proto == proto::TCP && self.flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN
+    }
+
+    /// An error message of ICMP (RFC 792, RFC 4443 2.1), which quotes the packet that it is about.
+    #[inline(always)]
+    pub(crate) fn is_icmp_error(&self) -> bool {
+        match self.tuple.proto {
+            proto::ICMP if self.is_v4 => matches!(self.flags, 3 | 4 | 5 | 11 | 12),
+            proto::ICMPV6 if !self.is_v4 => self.flags < 128,
+            _ => false,
+        }
+    }
+}
+
+/// Reads the headers of the packet in `skb`.
+#[inline(always)]
+pub(crate) fn parse(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
+    if skb.vlan_id() != 0 {
+        return Err(Verdict::VlanTagged);
+    }
+    match skb.protocol() {
+        ETH_P_IP => parse_v4(skb, packet),
+        ETH_P_IPV6 => parse_v6(skb, packet),
+        other if other == ETH_P_VLAN[0] || other == ETH_P_VLAN[1] => Err(Verdict::VlanTagged),
+        _ => Err(Verdict::NotIp),
+    }
+}
+
+#[inline(always)]
+fn parse_v4(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
+    let ip: Ipv4 = skb.load(ETH_LEN).map_err(|_| Verdict::Malformed)?;
+    read_v4(&ip, ETH_LEN, packet)?;
+    let total = u32::from(u16::from_be(ip.total_len));
+    // A super-packet of more than 64 KiB carries 0 here (kernel commit b1a78b9b9886).
+    if total != 0 && (total < packet.l4 - ETH_LEN || total > skb.len() - ETH_LEN) {
+        return Err(Verdict::Malformed);
+    }
+    read_l4(skb, packet)
+}
+
+#[inline(always)]
+fn parse_v6(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
+    let ip: Ipv6 = skb.load(ETH_LEN).map_err(|_| Verdict::Malformed)?;
+    // A jumbogram or super-packet carries 0 here (RFC 2675).
+    if u32::from(u16::from_be(ip.payload_len)) > skb.len() - ETH_LEN - size_of::<Ipv6>() as u32 {
+        return Err(Verdict::Malformed);
+    }
+    read_v6(skb, &ip, ETH_LEN, packet)?;
+    read_l4(skb, packet)
+}
+
+/// The network header of an IPv4 packet, also of one that an ICMP error quotes.
+#[inline(always)]
+pub(crate) fn read_v4(ip: &Ipv4, l3: u32, packet: &mut Packet) -> Result<(), Verdict> {
+    let header_len = u32::from(ip.version_ihl & 0x0f) * 4;
+    if ip.version_ihl >> 4 != 4 || header_len < size_of::<Ipv4>() as u32 {
+        return Err(Verdict::Malformed);
+    }
+    let fragment = u16::from_be(ip.fragment);
+    packet.tuple = tuple(Addr::v4(ip.src), Addr::v4(ip.dst), ip.proto);
+    packet.l3 = l3;
+    packet.l4 = l3 + header_len;
+    packet.fragment_id = u32::from(u16::from_be(ip.id));
+    packet.ip_sum = ip.sum;
+    packet.flags = 0;
+    packet.part = part(fragment & 0x1fff, fragment & 0x2000 != 0);
+    packet.is_v4 = true;
+    Ok(())
+}
+
+/// The network headers of an IPv6 packet, also of one that an ICMP error quotes.
+#[inline(always)]
+pub(crate) fn read_v6(skb: Skb, ip: &Ipv6, l3: u32, packet: &mut Packet) -> Result<(), Verdict> {
+    if ip.version_class >> 4 != 6 {
+        return Err(Verdict::Malformed);
+    }
+    packet.tuple = tuple(Addr::v6(ip.src), Addr::v6(ip.dst), ip.next);
+    packet.l3 = l3;
+    packet.l4 = l3 + size_of::<Ipv6>() as u32;
+    packet.fragment_id = 0;
+    packet.ip_sum = 0;
+    packet.flags = 0;
+    packet.part = Part::Whole;
+    packet.is_v4 = false;
+    if matches!(ip.next, proto::TCP | proto::UDP | proto::ICMPV6) {
+        return Ok(());
+    }
+    check(skip_extensions(skb, packet))
+}
+
+/// Walks over IPv6 extension headers up to the transport header.
+#[inline(never)]
+fn skip_extensions(skb: Skb, packet: &mut Packet) -> Verdict {
+    for _ in 0..MAX_EXTENSION_HEADERS {
+        let kind = packet.tuple.proto;
+        if !matches!(kind, HOP_BY_HOP | ROUTING | FRAGMENT | AUTH | DEST_OPTIONS) {
+            return DONE;
+        }
+        // Next header, length, and for a fragment: offset, identification.
+        let Ok(header) = skb.load::<[u8; 8]>(packet.l4) else { return Verdict::Malformed };
+        packet.tuple.proto = header[0];
+        let len = match kind {
+            FRAGMENT => {
+                let field = u16::from_be_bytes([header[2], header[3]]);
+                packet.part = part(field >> 3, field & 1 != 0);
+                packet.fragment_id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+                if packet.part == Part::Later {
+                    packet.l4 += 8;
+                    return DONE;
+                }
+                8
+            }
+            AUTH => (u32::from(header[1]) + 2) * 4,
+            // Segments left: the destination is a stop on the way, not the end (RFC 8200, 4.4).
+            ROUTING if header[3] != 0 => return Verdict::RoutingHeader,
+            _ => (u32::from(header[1]) + 1) * 8,
+        };
+        packet.l4 += len;
+    }
+    Verdict::TooManyHeaders
+}
+
+/// Ports and flags. Nothing to do for a later fragment and for protocols without ports.
+#[inline(always)]
+fn read_l4(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
+    if packet.part == Part::Later {
+        return Ok(());
+    }
+    match packet.tuple.proto {
+        proto::TCP => {
+            let tcp: Tcp = skb.load(packet.l4).map_err(|_| Verdict::Malformed)?;
+            set_ports(packet, tcp.src_port, tcp.dst_port);
+            packet.flags = tcp.flags;
+        }
+        proto::UDP | proto::SCTP => {
+            let l4: L4 = skb.load(packet.l4).map_err(|_| Verdict::Malformed)?;
+            set_ports(packet, l4.src_port, l4.dst_port);
+        }
+        proto::ICMP | proto::ICMPV6 => {
+            packet.flags = skb.load::<u8>(packet.l4).map_err(|_| Verdict::Malformed)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Takes ports as they are in a header.
+#[inline(always)]
+pub(crate) fn set_ports(packet: &mut Packet, src: u16, dst: u16) {
+    packet.tuple.src_port = u16::from_be(src);
+    packet.tuple.dst_port = u16::from_be(dst);
+}
+
+#[inline(always)]
+fn part(offset: u16, more: bool) -> Part {
+    match (offset, more) {
+        (0, false) => Part::Whole,
+        (0, true) => Part::First,
+        _ => Part::Later,
+    }
+}
+
+#[inline(always)]
+fn tuple(src: Addr, dst: Addr, proto: u8) -> Tuple {
+    Tuple { src, dst, src_port: 0, dst_port: 0, proto, _pad: [0; 3] }
+}

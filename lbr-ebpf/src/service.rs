@@ -1,0 +1,70 @@
+//! From a destination to a backend: frontends, slots, backends.
+
+use lbr_common::addr::Addr;
+use lbr_common::select;
+use lbr_common::service::{Backend, Frontend, FrontendKey, SlotKey, frontend_flags, scope};
+use lbr_common::tuple::Tuple;
+use lbr_common::verdict::Verdict;
+
+use crate::maps::{BACKENDS, FRONTENDS, SLOTS};
+
+/// The frontend that `to:port` belongs to, if it has anything to offer.
+#[inline(always)]
+pub(crate) fn frontend(to: &Addr, port: u16, proto: u8) -> Result<Frontend, Verdict> {
+    let key = FrontendKey { addr: *to, port, proto, scope: scope::ANY, _pad: 0 };
+    // SAFETY: the entry is copied at once; the agent replaces entries whole.
+    let Some(&frontend) = (unsafe { FRONTENDS.get(key) }) else {
+        return Err(if owns_address(to) { Verdict::NoSuchPort } else { Verdict::NoService });
+    };
+    if frontend.count > 0 {
+        Ok(frontend)
+    } else if frontend.flags & frontend_flags::LOCAL_ONLY != 0 {
+        Err(Verdict::NoLocalEndpoint)
+    } else {
+        Err(Verdict::NoEndpoint)
+    }
+}
+
+/// Whether the address as a whole is a Service's.
+#[inline(always)]
+pub(crate) fn owns_address(addr: &Addr) -> bool {
+    let key = FrontendKey { addr: *addr, port: 0, proto: 0, scope: scope::ANY, _pad: 0 };
+    FRONTENDS.get_ptr(key).is_some()
+}
+
+/// The backend in a slot of a frontend.
+///
+/// When the agent takes a backend away it lowers the count before it removes the last slot; a packet that
+/// read the old count in between finds no slot, and takes the first one, which is there as long as any is.
+#[inline(always)]
+pub(crate) fn backend_in_slot(frontend: &Frontend, slot: u32) -> Result<(u32, Backend), Verdict> {
+    let id = slot_backend(frontend.service, slot)
+        .or_else(|| slot_backend(frontend.service, 0))
+        .ok_or(Verdict::BackendMissing)?;
+    Ok((id, backend(id).ok_or(Verdict::BackendMissing)?))
+}
+
+/// The slot for a connection.
+#[inline(always)]
+pub(crate) fn slot(hash: u32, frontend: &Frontend) -> u32 {
+    select::slot(hash, frontend.count)
+}
+
+/// Whether the backend with this id is still the one that `to` was translated to.
+#[inline(always)]
+pub(crate) fn still_there(id: u32, to: &Tuple) -> bool {
+    backend(id).is_some_and(|b| b.addr == to.dst && b.port == to.dst_port && b.proto == to.proto)
+}
+
+/// The backend with this id.
+#[inline(always)]
+pub(crate) fn backend(id: u32) -> Option<Backend> {
+    // SAFETY: the entry is copied at once; the agent replaces entries whole.
+    unsafe { BACKENDS.get(id) }.copied()
+}
+
+#[inline(always)]
+fn slot_backend(service: u32, slot: u32) -> Option<u32> {
+    // SAFETY: as in `backend`.
+    unsafe { SLOTS.get(SlotKey { service, slot }) }.map(|slot| slot.backend)
+}

@@ -1,0 +1,183 @@
+//! A packet buffer: the few things that the programs do with one.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated as helper;
+
+use crate::scratch::MAX_QUOTE;
+
+/// Length of an Ethernet header. Every interface that lbr attaches to has one.
+pub(crate) const ETH_LEN: u32 = 14;
+
+/// `PACKET_HOST` of linux/if_packet.h.
+const PACKET_HOST: u32 = 0;
+
+/// `BPF_F_IPV6` of linux/bpf.h (since kernel commit ead7f9b8de65, 6.16): the address change of an IPv6 packet
+/// is not made up for by an IP header checksum, so `skb->csum` must not be corrected twice.
+const F_IPV6: u64 = 1 << 7;
+
+/// A helper refused; the number is of no use to a packet.
+pub(crate) struct HelperFailed;
+
+/// What a checksum update is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sum {
+    /// Part of the pseudo header of an IPv4 packet: the addresses.
+    PseudoV4,
+    /// Part of the pseudo header of an IPv6 packet: the addresses.
+    PseudoV6,
+    /// Bytes that the checksum covers: ports, quoted packets.
+    Covered,
+}
+
+/// A packet buffer at a tc hook.
+#[derive(Clone, Copy)]
+pub(crate) struct Skb(*mut __sk_buff);
+
+impl Skb {
+    #[inline(always)]
+    pub(crate) fn new(skb: *mut __sk_buff) -> Self {
+        Self(skb)
+    }
+
+    /// Bytes with the Ethernet header.
+    #[inline(always)]
+    pub(crate) fn len(self) -> u32 {
+        // SAFETY: the kernel hands over a valid context, and the verifier knows the field.
+        unsafe { (*self.0).len }
+    }
+
+    /// EtherType as on the wire, behind any VLAN tag that the device took off.
+    #[inline(always)]
+    pub(crate) fn protocol(self) -> u16 {
+        // SAFETY: as in `len`.
+        unsafe { (*self.0).protocol as u16 }
+    }
+
+    /// Interface that the packet is at.
+    #[inline(always)]
+    pub(crate) fn ifindex(self) -> u32 {
+        // SAFETY: as in `len`.
+        unsafe { (*self.0).ifindex }
+    }
+
+    /// VLAN id of a tag that the device took off; 0 without one.
+    #[inline(always)]
+    pub(crate) fn vlan_id(self) -> u32 {
+        // SAFETY: as in `len`.
+        unsafe { if (*self.0).vlan_present == 0 { 0 } else { (*self.0).vlan_tci & 0x0fff } }
+    }
+
+    /// Copies a plain value out of the packet.
+    #[inline(always)]
+    pub(crate) fn load<T: Copy>(self, offset: u32) -> Result<T, HelperFailed> {
+        let mut value = MaybeUninit::<T>::uninit();
+        let len = size_of::<T>() as u32;
+        // SAFETY: the helper writes `len` bytes, the size of `value`, or fails.
+        let failed =
+            unsafe { helper::bpf_skb_load_bytes(self.0.cast(), offset, value.as_mut_ptr().cast(), len) };
+        if failed != 0 {
+            return Err(HelperFailed);
+        }
+        // SAFETY: the helper filled it, and every `T` here is made of integers.
+        Ok(unsafe { value.assume_init() })
+    }
+
+    /// Copies a plain value into the packet. Checksums are the caller's business.
+    #[inline(always)]
+    pub(crate) fn store<T: Copy>(self, offset: u32, value: &T) -> Result<(), HelperFailed> {
+        let len = size_of::<T>() as u32;
+        // SAFETY: the helper reads `len` bytes, the size of `value`.
+        check(unsafe {
+            helper::bpf_skb_store_bytes(self.0, offset, core::ptr::from_ref(value).cast(), len, 0)
+        })
+    }
+
+    /// Adds `diff` to the transport checksum at `offset`. `optional`: zero means that there is none (UDP).
+    #[inline(always)]
+    pub(crate) fn fix_sum(
+        self,
+        offset: u32,
+        diff: u32,
+        sum: Sum,
+        optional: bool,
+    ) -> Result<(), HelperFailed> {
+        use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+        let pseudo = if sum == Sum::Covered { 0 } else { u64::from(BPF_F_PSEUDO_HDR) };
+        let flags = pseudo | if optional { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        let diff = u64::from(diff);
+        if sum == Sum::PseudoV6 {
+            // SAFETY: a helper call without pointers of ours.
+            let failed = unsafe { helper::bpf_l4_csum_replace(self.0, offset, 0, diff, flags | F_IPV6) };
+            if failed == 0 {
+                return Ok(());
+            }
+            // A kernel that does not know the flag: right for everything but CHECKSUM_COMPLETE.
+        }
+        // SAFETY: as above.
+        check(unsafe { helper::bpf_l4_csum_replace(self.0, offset, 0, diff, flags) })
+    }
+
+    /// Sum of the 16-bit words of `len` bytes at `offset`, a multiple of four, by way of `buffer`.
+    #[inline(always)]
+    pub(crate) fn sum(
+        self,
+        offset: u32,
+        len: u32,
+        buffer: &mut [u32; MAX_QUOTE / 4],
+    ) -> Result<u64, HelperFailed> {
+        // The verifier must see the bound right here, so the compiler must not know that it is superfluous.
+        // SAFETY: a local variable.
+        let len = unsafe { core::ptr::read_volatile(&raw const len) } & (MAX_QUOTE as u32 - 4);
+        if len == 0 {
+            return Err(HelperFailed);
+        }
+        let to = buffer.as_mut_ptr();
+        // SAFETY: `len` is at most the size of `buffer`.
+        check(unsafe { helper::bpf_skb_load_bytes(self.0.cast(), offset, to.cast(), len) })?;
+        // SAFETY: the helper reads the `len` bytes that were just written.
+        let sum = unsafe { helper::bpf_csum_diff(core::ptr::null_mut(), 0, to, len, 0) };
+        u64::try_from(sum).map_err(|_| HelperFailed)
+    }
+
+    /// Cuts the packet to `len` bytes.
+    #[inline(always)]
+    pub(crate) fn truncate(self, len: u32) -> Result<(), HelperFailed> {
+        // SAFETY: as in `fix_sum`.
+        check(unsafe { helper::bpf_skb_change_tail(self.0, len, 0) })
+    }
+
+    /// Adds `len` bytes before the Ethernet header, which the caller then writes anew.
+    #[inline(always)]
+    pub(crate) fn grow_head(self, len: u32) -> Result<(), HelperFailed> {
+        // SAFETY: as in `fix_sum`.
+        check(unsafe { helper::bpf_skb_change_head(self.0, len, 0) })
+    }
+
+    /// Marks the packet as addressed to its receiver, which it was not when it came through a bridge.
+    #[inline(always)]
+    pub(crate) fn set_for_host(self) {
+        // SAFETY: as in `fix_sum`. Fails only for a type that is already as wanted.
+        let _ = unsafe { helper::bpf_skb_change_type(self.0, PACKET_HOST) };
+    }
+}
+
+/// Into the network namespace behind the veth with this index, without a trip through the node's stack.
+#[inline(always)]
+pub(crate) fn redirect_peer(ifindex: u32) -> i32 {
+    // SAFETY: a helper call without pointers.
+    unsafe { helper::bpf_redirect_peer(ifindex, 0) as i32 }
+}
+
+/// Out of this interface.
+#[inline(always)]
+pub(crate) fn redirect(ifindex: u32) -> i32 {
+    // SAFETY: a helper call without pointers.
+    unsafe { helper::bpf_redirect(ifindex, 0) as i32 }
+}
+
+#[inline(always)]
+fn check(failed: i64) -> Result<(), HelperFailed> {
+    if failed == 0 { Ok(()) } else { Err(HelperFailed) }
+}

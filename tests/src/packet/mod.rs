@@ -1,0 +1,15 @@
+//! Packets for tests: made byte by byte, and read back by code that shares nothing with the kernel object.
+//!
+//! [`Packet`] makes one, [`Parsed`] reads one. Neither touches the system.
+
+mod build;
+mod checksum;
+mod headers;
+mod parse;
+
+pub use build::{Ext, Packet, Reason};
+pub use checksum::{pseudo_sum, sum};
+pub use parse::{Fragment, Parsed, Transport, flags};
+
+#[cfg(test)]
+mod tests;

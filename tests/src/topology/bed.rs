@@ -1,0 +1,202 @@
+//! The bed: owns all namespaces and mounts of one test, and removes them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::mounts::Mounts;
+use super::{Cgroup, Node, Pod, PodOptions, node, pod, reap};
+use crate::netns::Netns;
+
+/// How packets of pods get from node to node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Underlay {
+    /// Nodes route to each other's pod networks.
+    #[default]
+    Routed,
+    /// Nodes wrap packets of pods in VXLAN.
+    Vxlan,
+}
+
+/// What a bed is like.
+#[derive(Clone, Debug)]
+pub struct BedOptions {
+    /// Between nodes.
+    pub underlay: Underlay,
+    /// `rp_filter` of the nodes: 0 off, 1 strict, 2 loose.
+    pub rp_filter: u8,
+    /// MTU of the wires between nodes, and of pods unless [`PodOptions::mtu`] says otherwise; pods get 50
+    /// less with [`Underlay::Vxlan`].
+    pub mtu: u32,
+}
+
+impl Default for BedOptions {
+    fn default() -> Self {
+        Self { underlay: Underlay::Routed, rp_filter: 1, mtu: 1500 }
+    }
+}
+
+impl BedOptions {
+    /// MTU of a pod that does not ask for another one.
+    pub fn pod_mtu(&self) -> u32 {
+        match self.underlay {
+            Underlay::Routed => self.mtu,
+            Underlay::Vxlan => self.mtu.saturating_sub(50),
+        }
+    }
+}
+
+/// All namespaces, mounts and folders of one test. Dropping it removes them.
+#[derive(Debug)]
+pub struct Bed {
+    prefix: String,
+    options: BedOptions,
+    fabric: Netns,
+    nodes: BTreeMap<String, Node>,
+    pods: BTreeMap<String, Pod>,
+    created: Vec<Netns>,
+    counter: u32,
+    // Declared last: unmounted after the namespaces are gone.
+    mounts: Mounts,
+}
+
+impl Bed {
+    /// A bed with routed nodes and the usual MTU. Leftovers of dead processes are removed first.
+    pub fn new(name: &str) -> Result<Self> {
+        Self::with(name, BedOptions::default())
+    }
+
+    /// A bed.
+    pub fn with(name: &str, options: BedOptions) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
+        reap();
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("{}{}-{number}-{name}", reap::PREFIX, std::process::id());
+        let mounts = Mounts::new(&prefix)?;
+        let fabric = Netns::create(&format!("{prefix}-fabric")).context("make the fabric (needs root)")?;
+        let bed = Self {
+            prefix,
+            options,
+            created: vec![fabric.clone()],
+            fabric,
+            nodes: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            counter: 0,
+            mounts,
+        };
+        bed.fabric.ip([
+            format!("link add br0 mtu {} type bridge", bed.options.mtu),
+            "link set br0 up".to_owned(),
+        ])?;
+        Ok(bed)
+    }
+
+    /// Adds a node, connected to all others.
+    pub fn add_node(&mut self, name: &str) -> Result<Node> {
+        if self.nodes.contains_key(name) {
+            bail!("there is a node {name} already");
+        }
+        let index = u8::try_from(self.nodes.len() + 1)?;
+        let ns = self.namespace(name)?;
+        let others: Vec<&Node> = self.nodes.values().collect();
+        let node = node::create(&self.fabric, ns, name, index, &self.options, &others)
+            .with_context(|| format!("node {name}"))?;
+        self.nodes.insert(name.to_owned(), node.clone());
+        Ok(node)
+    }
+
+    /// Adds a pod to a node, while everything else runs. All pods of a node have the same
+    /// [`super::PodNetwork`], as with real network plugins: bridged pods look for their neighbours on the
+    /// bridge.
+    pub fn add_pod(&mut self, node: &Node, name: &str, options: PodOptions) -> Result<Pod> {
+        if self.pods.contains_key(name) {
+            bail!("there is a pod {name} already");
+        }
+        if self.pods.values().any(|p| p.node == node.name && p.network != options.network) {
+            bail!("all pods of one node are connected in one kind of network");
+        }
+        self.counter += 1;
+        let host = match options.host {
+            Some(host) => host,
+            None => self.free_host(node)?,
+        };
+        let ns = self.namespace(name)?;
+        let mtu = options.mtu.unwrap_or(self.options.pod_mtu());
+        let request = pod::Request { name, number: self.counter, host, network: options.network, mtu };
+        let pod = pod::create(node, ns, &request).with_context(|| format!("pod {name}"))?;
+        self.pods.insert(name.to_owned(), pod.clone());
+        Ok(pod)
+    }
+
+    /// Removes a pod: its link first, as the container runtime does, then its namespace.
+    pub fn remove_pod(&mut self, pod: &Pod) -> Result<()> {
+        self.pods.remove(&pod.name);
+        self.created.retain(|ns| *ns != pod.ns);
+        pod.node_ns.ip([format!("link del {}", pod.link)])?;
+        pod.ns.delete()
+    }
+
+    /// A namespace of this bed without links, for what the bed does not know. Removed with the bed.
+    pub fn namespace(&mut self, name: &str) -> Result<Netns> {
+        let ns = Netns::create(&format!("{}-{name}", self.prefix))?;
+        self.created.push(ns.clone());
+        Ok(ns)
+    }
+
+    /// The namespace whose bridge `br0` connects the nodes.
+    pub fn fabric(&self) -> &Netns {
+        &self.fabric
+    }
+
+    /// The nodes by name.
+    pub fn nodes(&self) -> &BTreeMap<String, Node> {
+        &self.nodes
+    }
+
+    /// The pods by name.
+    pub fn pods(&self) -> &BTreeMap<String, Pod> {
+        &self.pods
+    }
+
+    /// What starts the names of all its namespaces, its folder and its cgroup.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What it was made with.
+    pub fn options(&self) -> &BedOptions {
+        &self.options
+    }
+
+    /// A folder of its own under the temporary folder.
+    pub fn folder(&self) -> &Path {
+        self.mounts.folder()
+    }
+
+    /// The mount point of a bpffs of its own.
+    pub fn bpffs(&mut self) -> Result<PathBuf> {
+        self.mounts.bpffs()
+    }
+
+    /// A cgroup of its own, in a mount of the cgroup2 hierarchy of its own.
+    pub fn cgroup(&mut self) -> Result<Cgroup> {
+        self.mounts.cgroup()
+    }
+
+    /// The lowest host number that no pod of the node has.
+    fn free_host(&self, node: &Node) -> Result<u16> {
+        let taken = |host: u16| self.pods.values().any(|p| p.node == node.name && p.host == host);
+        (2..=254).find(|host| !taken(*host)).context("no address left on the node")
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        for ns in &self.created {
+            // Nobody is left to hear of a failure; `reap` of a later process tries again.
+            let _ = ns.delete();
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Nodes and pods on one machine: every one is a network namespace.
+//!
+//! ```text
+//!   pod ns ─ eth0 ══ podN ─┐                                    ┌─ podM ══ eth0 ─ pod ns
+//!                          ├─ node ns ─ eth0 ══ fabric bridge ══ eth0 ─ node ns ─┤
+//!   pod ns ─ eth0 ══ podK ─┘                                    └─ …
+//! ```
+//!
+//! Addresses: node N (from 1) is `172.18.0.N` and `fd00:172:18::N`; its pods are `10.244.N.H` and
+//! `fd00:10:244:N::H`, where H counts from 2 and has the same digits in both families.
+
+mod bed;
+mod cgroup;
+mod mounts;
+mod node;
+mod pod;
+mod reap;
+
+pub use bed::{Bed, BedOptions, Underlay};
+pub use cgroup::Cgroup;
+pub use node::Node;
+pub use pod::{Pod, PodNetwork, PodOptions};
+pub use reap::reap;

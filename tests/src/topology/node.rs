@@ -1,0 +1,131 @@
+//! A node: a namespace that forwards.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::Result;
+
+use super::{BedOptions, Underlay};
+use crate::netns::{Netns, sysctl};
+
+/// A node of a [`super::Bed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name, also as Kubernetes knows it.
+    pub name: String,
+    /// Its namespace. The uplink in it is `eth0`, a bridge for pods (if any has been asked for) is `cni0`.
+    pub ns: Netns,
+    /// Counts from 1.
+    pub index: u8,
+    /// Address of `eth0`.
+    pub v4: Ipv4Addr,
+    /// Address of `eth0`.
+    pub v6: Ipv6Addr,
+}
+
+impl Node {
+    /// Both addresses.
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        [self.v4.into(), self.v6.into()]
+    }
+
+    /// Pod network of this node, as `kubectl` shows it: IPv4, IPv6.
+    pub fn pod_cidrs(&self) -> [String; 2] {
+        [format!("10.244.{}.0/24", self.index), format!("fd00:10:244:{:x}::/64", self.index)]
+    }
+
+    /// First addresses of the pod networks: ends of the tunnel.
+    fn vtep(&self) -> [String; 2] {
+        [format!("10.244.{}.0", self.index), format!("fd00:10:244:{:x}::", self.index)]
+    }
+
+    fn vtep_mac(&self) -> String {
+        format!("0a:58:0a:f4:00:{:02x}", self.index)
+    }
+}
+
+/// Makes the node and introduces it to the others.
+pub(super) fn create(
+    fabric: &Netns,
+    ns: Netns,
+    name: &str,
+    index: u8,
+    options: &BedOptions,
+    others: &[&Node],
+) -> Result<Node> {
+    let v6 = Ipv6Addr::new(0xfd00, 0x172, 0x18, 0, 0, 0, 0, index.into());
+    let node = Node { name: name.to_owned(), ns, index, v4: Ipv4Addr::new(172, 18, 0, index), v6 };
+    node.ns.run(|| {
+        sysctl("ipv4/ip_forward", "1")?;
+        sysctl("ipv6/conf/all/forwarding", "1")?;
+        sysctl("ipv6/conf/default/forwarding", "1")?;
+        // The larger of `all` and of the interface counts: links inherit `default`.
+        sysctl("ipv4/conf/all/rp_filter", "0")?;
+        sysctl("ipv4/conf/default/rp_filter", &options.rp_filter.to_string())
+    })?;
+    let uplink = format!("up{index}");
+    fabric.ip([
+        format!(
+            "link add {uplink} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}",
+            node.ns.name(),
+            mtu = options.mtu
+        ),
+        format!("link set {uplink} master br0 up"),
+    ])?;
+    let mut lines = vec![
+        format!("addr add {}/24 dev eth0", node.v4),
+        format!("addr add {}/64 dev eth0 nodad", node.v6),
+        "link set eth0 up".to_owned(),
+    ];
+    if options.underlay == Underlay::Vxlan {
+        let [tunnel4, tunnel6] = node.vtep();
+        lines.extend([
+            format!(
+                "link add vxlan0 address {} mtu {} type vxlan id 42 local {} dev eth0 dstport 4789 nolearning",
+                node.vtep_mac(),
+                options.pod_mtu(),
+                node.v4
+            ),
+            format!("addr add {tunnel4}/32 dev vxlan0"),
+            format!("addr add {tunnel6}/128 dev vxlan0 nodad"),
+            "link set vxlan0 up".to_owned(),
+        ]);
+    }
+    for other in others {
+        lines.extend(routes_to(other, options.underlay));
+        other.ns.ip(routes_to(&node, options.underlay))?;
+    }
+    node.ns.ip(lines)?;
+    if options.underlay == Underlay::Vxlan {
+        for other in others {
+            other.ns.run(|| teach_bridge(other, &node))?;
+            node.ns.run(|| teach_bridge(&node, other))?;
+        }
+    }
+    Ok(node)
+}
+
+/// Lines of `ip` that lead to the pods of `node`.
+fn routes_to(node: &Node, underlay: Underlay) -> Vec<String> {
+    let [cidr4, cidr6] = node.pod_cidrs();
+    match underlay {
+        Underlay::Routed => {
+            vec![format!("route add {cidr4} via {}", node.v4), format!("route add {cidr6} via {}", node.v6)]
+        }
+        Underlay::Vxlan => {
+            let ([tunnel4, tunnel6], mac) = (node.vtep(), node.vtep_mac());
+            vec![
+                format!("neigh add {tunnel4} lladdr {mac} dev vxlan0 nud permanent"),
+                format!("neigh add {tunnel6} lladdr {mac} dev vxlan0 nud permanent"),
+                format!("route add {cidr4} via {tunnel4} dev vxlan0 onlink"),
+                format!("route add {cidr6} via {tunnel6} dev vxlan0 onlink"),
+            ]
+        }
+    }
+}
+
+/// Tells a node behind which address the tunnel's end of another node is.
+fn teach_bridge(at: &Node, other: &Node) -> Result<()> {
+    let mut command = at.ns.command("bridge")?;
+    command.args(["fdb", "append", &other.vtep_mac(), "dev", "vxlan0", "dst", &other.v4.to_string()]);
+    crate::process::run(&mut command).map(drop)
+}
