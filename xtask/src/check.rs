@@ -28,23 +28,48 @@ pub(crate) fn run() -> Result<()> {
             failed.push(name.to_owned());
         }
     };
-    report("format", "run `cargo fmt --all`", tool("format", run::cargo().args(["fmt", "--all", "--check"])));
+    report(
+        "format",
+        "run `cargo fmt --all`",
+        tool("format", run::cargo().args(["fmt", "--all", "--check", "--", "-l"])),
+    );
     let sources = sources()?;
     report("layering", "move the code, or the wall in xtask/src/layering.rs", layers(&sources));
     report("clippy", "see above", tool("clippy", &mut host_clippy()));
     report("clippy lbr-ebpf", "see above", kernel_clippy(toolchain));
     report("doc", "see above", tool("doc", &mut documentation()));
     if run::succeeds(run::cargo().args(["deny", "--version"])) {
-        report("cargo-deny", "see above, and deny.toml", tool("deny", run::cargo().args(["deny", "check"])));
+        let words = ["deny", "check", "bans", "licenses", "sources"];
+        report("cargo-deny", "see above, and deny.toml", tool("deny", run::cargo().args(words)));
+        match advisories() {
+            Ok(None) => not_run("advisories", "the advisory database can not be fetched from here"),
+            Ok(Some(clean)) => report("advisories", "see above", Ok(clean)),
+            Err(error) => report("advisories", "see above", Err(error)),
+        }
     } else {
-        let note = say::yellow("not run");
-        say::line(&format!("check: {:<18} {note} (cargo install cargo-deny --locked)", "cargo-deny"));
+        not_run("cargo-deny", "cargo install cargo-deny --locked");
     }
     report_long(&sources)?;
     if !failed.is_empty() {
         bail!("checks failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// Whether the dependencies are without known faults. None if the list of faults can not be fetched.
+fn advisories() -> Result<Option<bool>> {
+    let outcome = run::captured("advisories", run::cargo().args(["deny", "check", "advisories"]))?;
+    if outcome.text.contains("failed to fetch advisory database") {
+        return Ok(None);
+    }
+    if !outcome.ok {
+        say::line(outcome.text.trim_end());
+    }
+    Ok(Some(outcome.ok))
+}
+
+fn not_run(name: &str, why: &str) {
+    say::line(&format!("check: {name:<18} {} ({why})", say::yellow("not run")));
 }
 
 /// Runs a tool; shows what it says if it is not content.
