@@ -7,6 +7,7 @@ const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 ///
 /// Aligned to 8, so that the kernel object copies and compares it in two words.
 #[repr(C, align(8))]
+#[expect(clippy::derived_hash_with_manual_eq, reason = "both look at all 16 bytes, only by other units")]
 #[derive(Clone, Copy, Debug, Default, PartialOrd, Ord, Hash)]
 pub struct Addr {
     /// The address, most significant byte first.

@@ -1,1 +1,64 @@
-fn main() {}
+//! What a contributor runs: `cargo xtask setup|build|check|test|demo|bench`.
+//!
+//! It needs nothing but the Rust toolchain of `rust-toolchain.toml`; everything else is installed by `setup`,
+//! which every other command starts with.
+
+mod build;
+mod check;
+mod layering;
+mod machine;
+mod plan;
+mod play;
+mod run;
+mod say;
+mod setup;
+mod source_text;
+mod suites;
+mod summary;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks for people who work on lbr, or try it")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing (every other task does it too)
+    Setup,
+    /// Build the agent and the test binaries
+    Build(build::Args),
+    /// Check format, lints, documentation and the walls between modules
+    Check,
+    /// Run every test; needs root for those on the real kernel
+    Test(test::Args),
+    /// Show lbr at work: pods as network namespaces, a folder of YAML, a minute
+    Demo(play::Args),
+    /// Measure lbr against a direct path and against nftables
+    Bench(play::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup => setup::run(true).map(|_| ()),
+        Task::Build(args) => build::run(&args),
+        Task::Check => check::run(),
+        Task::Test(args) => test::run(&args),
+        Task::Demo(args) => play::run("demo", &args),
+        Task::Bench(args) => play::run("bench", &args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

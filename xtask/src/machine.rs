@@ -1,0 +1,133 @@
+//! What this machine has of what lbr needs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::run;
+use crate::toolchain::Installed;
+
+/// A program that tests, demo and benchmark run, or that a build needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tool {
+    /// Name of the program.
+    pub(crate) program: &'static str,
+    /// Debian package that has it.
+    pub(crate) package: &'static str,
+    /// What it is for.
+    pub(crate) why: &'static str,
+}
+
+/// The programs that are needed besides the toolchain.
+pub(crate) const TOOLS: [Tool; 4] = [
+    Tool { program: "ip", package: "iproute2", why: "network namespaces for tests and demo" },
+    Tool { program: "bpftool", package: "bpftool", why: "tests that people can read the maps" },
+    Tool { program: "nft", package: "nftables", why: "the benchmark compares with nftables rules" },
+    Tool { program: "iperf3", package: "iperf3", why: "throughput in tests and benchmark" },
+];
+
+/// The versions of LLVM that bpf-linker 0.13 can be built with.
+pub(crate) const LINKER_LLVM: [u32; 3] = [23, 22, 21];
+
+/// Versions of bpf-linker that build this kernel object.
+pub(crate) const LINKER_VERSION: &str = "0.13";
+
+/// The facts that [`crate::plan::plan`] decides on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Machine {
+    /// The toolchains and the linker.
+    pub(crate) installed: Installed,
+    /// rustup has a nightly, complete or not.
+    pub(crate) nightly: bool,
+    /// rustup was asked for a nightly with its sources in this run; if there is none, it can not download.
+    pub(crate) rustup_tried: bool,
+    /// Debian's compiler and the sources of its `core` are installed, linked or not.
+    pub(crate) debian_packages: bool,
+    /// Debian's clippy is installed.
+    pub(crate) debian_clippy: bool,
+    /// There is a bpf-linker of the right version.
+    pub(crate) linker: bool,
+    /// The newest LLVM that apt offers and bpf-linker can use. Only looked up when it could matter.
+    pub(crate) llvm_offered: Option<u32>,
+    /// apt's lists have been fetched by this run.
+    pub(crate) lists_fetched: bool,
+    /// apt's lists do not know every package that may be needed.
+    pub(crate) lists_incomplete: bool,
+    /// There is a C++ compiler.
+    pub(crate) cxx: bool,
+    /// Programs that are not there.
+    pub(crate) missing: Vec<Tool>,
+}
+
+impl Machine {
+    /// Looks around. Takes well under a second where everything is there.
+    pub(crate) fn detect() -> Self {
+        let installed = Installed::detect();
+        let missing: Vec<Tool> =
+            TOOLS.into_iter().filter(|tool| run::find_program(tool.program).is_none()).collect();
+        let linker = linker_version().is_some_and(|version| is_right(&version));
+        let mut machine = Self {
+            installed,
+            nightly: run::succeeds(Command::new("rustup").args(["run", "nightly", "rustc", "-V"])),
+            debian_packages: has_debian_toolchain(),
+            debian_clippy: Path::new("/usr/bin/cargo-clippy").exists(),
+            linker,
+            cxx: run::find_program("c++").is_some(),
+            missing,
+            ..Self::default()
+        };
+        let complete = machine.missing.is_empty() && linker && crate::toolchain::choose(&installed).is_some();
+        if !complete {
+            machine.ask_apt();
+        }
+        machine
+    }
+
+    /// Which packages apt knows.
+    fn ask_apt(&mut self) {
+        let offered = |package: &str| run::succeeds(Command::new("apt-cache").args(["show", package]));
+        self.llvm_offered = LINKER_LLVM.into_iter().find(|llvm| offered(&format!("llvm-{llvm}-dev")));
+        let tools_known = self.missing.iter().all(|tool| offered(tool.package));
+        self.lists_incomplete = self.llvm_offered.is_none() || !tools_known || !offered("rust-web-src");
+    }
+}
+
+/// Whether packages can be installed with apt.
+pub(crate) fn has_apt() -> bool {
+    run::find_program("apt-get").is_some()
+}
+
+/// Where Debian keeps this LLVM.
+pub(crate) fn llvm_prefix(llvm: u32) -> PathBuf {
+    format!("/usr/lib/llvm-{llvm}").into()
+}
+
+fn has_debian_toolchain() -> bool {
+    let source = "/usr/lib/rustlib/src/rust/library/core/src/lib.rs";
+    ["/usr/bin/rustc", "/usr/bin/cargo", source].iter().all(|file| Path::new(file).exists())
+}
+
+fn linker_version() -> Option<String> {
+    let output = Command::new("bpf-linker").arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    output.status.success().then_some(text)
+}
+
+/// Whether `bpf-linker --version` names a version that is known to work.
+fn is_right(version: &str) -> bool {
+    let number = version.split_whitespace().last().unwrap_or_default();
+    number.strip_prefix(LINKER_VERSION).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linker_versions() {
+        assert!(is_right("bpf-linker 0.13.0"));
+        assert!(is_right("bpf-linker 0.13.7"));
+        assert!(!is_right("bpf-linker 0.1.3"));
+        assert!(!is_right("bpf-linker 0.130.0"));
+        assert!(!is_right(""));
+    }
+}

@@ -1,0 +1,33 @@
+//! `cargo xtask demo` and `cargo xtask bench`: binaries of package `lbr-tests`, built optimised and run as root.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::{build, run, say, setup};
+
+/// What the user asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Arguments for the program itself; `-- --help` lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+/// Builds the program, and becomes it.
+pub(crate) fn run(name: &str, args: &Args) -> Result<()> {
+    setup::run(false)?;
+    let binary = build::release_binary(name)?;
+    let mut command = if run::is_root() {
+        Command::new(&binary)
+    } else {
+        say::line(&format!("{name}: network namespaces and BPF need root, asking sudo"));
+        let mut sudo = Command::new("sudo");
+        sudo.arg(&binary);
+        sudo
+    };
+    command.args(&args.args).current_dir(run::root());
+    // Only returns if it did not work.
+    Err(command.exec()).with_context(|| format!("can not start `{}`", run::text(&command)))
+}

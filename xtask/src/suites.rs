@@ -1,0 +1,89 @@
+//! Which test suites there are. A suite is one call of `cargo test`.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::run;
+
+/// Suites of package `lbr-tests` that need no root. Every other file in `tests/tests` does: it makes network
+/// namespaces or loads programs.
+const WITHOUT_ROOT: [&str; 2] = ["compile", "converge"];
+
+/// One call of `cargo test`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Suite {
+    /// Name for people.
+    pub(crate) name: String,
+    /// Arguments of `cargo test`, without those for the test binary.
+    pub(crate) args: Vec<String>,
+    /// Needs root, and the machine for itself: its tests run one after the other.
+    pub(crate) root: bool,
+}
+
+/// All suites, those without root first.
+pub(crate) fn all() -> Result<Vec<Suite>> {
+    let mut suites = vec![
+        suite("lbr-common", &["-p", "lbr-common", "--features", "user"], false),
+        suite("lbr-agent", &["-p", "lbr-agent"], false),
+        suite("xtask", &["-p", "xtask"], false),
+        suite("lbr-tests", &["-p", "lbr-tests", "--lib", "--bins"], false),
+    ];
+    let mut files = files(&run::root().join("tests/tests"))?;
+    files.sort_by_key(|name| (needs_root(name), name.clone()));
+    for name in files {
+        suites.push(suite(&name, &["-p", "lbr-tests", "--test", &name], needs_root(&name)));
+    }
+    Ok(suites)
+}
+
+/// Whether a file in `tests/tests` needs root.
+fn needs_root(name: &str) -> bool {
+    !WITHOUT_ROOT.contains(&name)
+}
+
+/// The test binaries in a folder, by cargo's rule: `NAME.rs` and `NAME/main.rs`.
+fn files(folder: &Path) -> Result<Vec<String>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut names = Vec::new();
+    for entry in folder.read_dir().with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        let is_test = path.extension().is_some_and(|e| e == "rs") || path.join("main.rs").exists();
+        if let Some(name) = path.file_stem().filter(|_| is_test) {
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn suite(name: &str, args: &[&str], root: bool) -> Suite {
+    Suite { name: name.to_owned(), args: args.iter().map(|&arg| arg.to_owned()).collect(), root }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_folders_are_suites() {
+        let folder = std::env::temp_dir().join(format!("xtask-suites-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("network")).unwrap();
+        std::fs::create_dir_all(folder.join("common")).unwrap();
+        std::fs::write(folder.join("compile.rs"), "").unwrap();
+        std::fs::write(folder.join("network/main.rs"), "").unwrap();
+        std::fs::write(folder.join("notes.txt"), "").unwrap();
+        let mut found = files(&folder).unwrap();
+        found.sort();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found, ["compile", "network"]);
+        assert_eq!(files(&folder).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_not_listed_needs_root() {
+        assert!(!needs_root("compile"));
+        assert!(needs_root("programs"));
+    }
+}

@@ -1,0 +1,90 @@
+//! `cargo xtask test`: every test there is, with one summary.
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::build;
+use crate::suites::{self, Suite};
+use crate::summary::Summary;
+use crate::{run, say, setup};
+
+/// What the user asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Run only what needs no root, and call that enough
+    #[arg(long)]
+    unprivileged: bool,
+    /// Only tests whose name contains this, and other arguments for the test binaries
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+/// Runs the tests.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::run(false)?;
+    let suites = suites::all()?;
+    say::line("build: test binaries");
+    build::tests().context("building the tests failed: the compiler says why above")?;
+
+    let (mut total, mut failed, mut left_out) = (Summary::default(), Vec::new(), Vec::new());
+    for suite in &suites {
+        if suite.root && (args.unprivileged || !run::is_root()) {
+            total += list(suite, &args.filter)?;
+            left_out.push(suite.name.as_str());
+            continue;
+        }
+        let sum = play(suite, &args.filter)?;
+        if sum.failed > 0 {
+            failed.push(suite.name.as_str());
+        }
+        total += sum;
+    }
+    conclude(args, &total, &failed, &left_out)
+}
+
+/// Says how it ended. The summary is the last line on standard output.
+fn conclude(args: &Args, total: &Summary, failed: &[&str], left_out: &[&str]) -> Result<()> {
+    if !failed.is_empty() {
+        say::line(&format!("failed: {} (output above)", failed.join(", ")));
+    }
+    if !left_out.is_empty() {
+        say::line(&format!("not run, they need root: {}", left_out.join(", ")));
+        if !args.unprivileged {
+            say::line("run `cargo xtask test` as root, or say `--unprivileged` if the rest is enough");
+        }
+    }
+    let ignored = if left_out.is_empty() { total.skipped.as_slice() } else { &[] };
+    for name in ignored {
+        say::line(&format!("skipped: {name} (as root nothing may be: make it run or remove it)"));
+    }
+    say::line(&total.to_string());
+    if !failed.is_empty() || !ignored.is_empty() || (!left_out.is_empty() && !args.unprivileged) {
+        bail!("not every test passed");
+    }
+    Ok(())
+}
+
+/// Runs one suite and shows a line for it; all of its output if something failed.
+fn play(suite: &Suite, filter: &[String]) -> Result<Summary> {
+    let mut command = build::test_command(&suite.args);
+    command.args(["--no-fail-fast", "--"]).args(filter);
+    if suite.root {
+        // Namespaces, pins and CPU time are the machine's: two such tests would disturb each other.
+        command.arg("--test-threads=1");
+    }
+    let outcome = run::captured(&suite.name, &mut command)?;
+    let sum = Summary::read(&outcome.text, outcome.ok);
+    if sum.failed > 0 {
+        say::line(outcome.text.trim_end());
+    }
+    let mark = if sum.failed > 0 { say::red("FAILED") } else { say::green("ok") };
+    let seconds = outcome.took.as_secs_f64();
+    say::line(&format!("test: {:<12} {mark}  {sum}  ({seconds:.1} s)", suite.name));
+    Ok(sum)
+}
+
+/// What a suite would run.
+fn list(suite: &Suite, filter: &[String]) -> Result<Summary> {
+    let mut command = build::test_command(&suite.args);
+    command.arg("--").args(filter).arg("--list");
+    Ok(Summary::not_run(&run::captured(&suite.name, &mut command)?.text))
+}
