@@ -7,7 +7,7 @@ use lbr_agent::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => {let _=args;Ok(())},
+        Command::Run(args) => lbr_agent::cli::run::run(args),
         Command::Show(args) => lbr_agent::cli::show::show(&args),
     };
     match result {

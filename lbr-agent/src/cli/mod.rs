@@ -3,7 +3,7 @@
 pub mod args;
 mod json;
 mod rows;
-//pub mod run;
+pub mod run;
 pub mod show;
 mod table;
 

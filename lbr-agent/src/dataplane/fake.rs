@@ -48,7 +48,7 @@ struct Kernel {
 impl Fake {
     /// Empty maps of the default sizes. The order of faults follows from the seed.
     pub fn new(seed: u64) -> Self {
-        let sizes = maps::ALL.iter().map(|m| (m.name, u32::try_from(m.max_entries).unwrap_or(u32::MAX)));
+        let sizes = maps::PINNED.iter().map(|m| (m.name, u32::try_from(m.max_entries).unwrap_or(u32::MAX)));
         let kernel = Kernel {
             tables: Desired::default(),
             attached: BTreeSet::new(),
