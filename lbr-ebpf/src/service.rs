@@ -9,13 +9,17 @@ use lbr_common::verdict::Verdict;
 use crate::maps::{BACKENDS, FRONTENDS, SLOTS};
 
 /// The frontend that `to:port` belongs to, if it has anything to offer.
+///
+/// The address alone is asked first: most packets that come this far are for no Service, and one look-up says
+/// so.
 #[inline(always)]
 pub(crate) fn frontend(to: &Addr, port: u16, proto: u8) -> Result<Frontend, Verdict> {
+    if !owns_address(to) {
+        return Err(Verdict::NoService);
+    }
     let key = FrontendKey { addr: *to, port, proto, scope: scope::ANY, _pad: 0 };
     // SAFETY: the entry is copied at once; the agent replaces entries whole.
-    let Some(&frontend) = (unsafe { FRONTENDS.get(key) }) else {
-        return Err(if owns_address(to) { Verdict::NoSuchPort } else { Verdict::NoService });
-    };
+    let frontend = *(unsafe { FRONTENDS.get(key) }).ok_or(Verdict::NoSuchPort)?;
     if frontend.count > 0 {
         Ok(frontend)
     } else if frontend.flags & frontend_flags::LOCAL_ONLY != 0 {

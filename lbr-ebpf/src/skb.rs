@@ -157,19 +157,18 @@ impl Skb {
         check(unsafe { helper::bpf_skb_adjust_room(self.0, len as i32, BPF_ADJ_ROOM_MAC, 0) })
     }
 
-    /// Marks the packet as addressed to its receiver, which it was not when it came through a bridge.
+    /// Into the network namespace behind the veth with this index, without a trip through the node's stack.
     #[inline(always)]
-    pub(crate) fn set_for_host(self) {
-        // SAFETY: as in `fix_sum`. Fails only for a type that is already as wanted.
-        let _ = unsafe { helper::bpf_skb_change_type(self.0, PACKET_HOST) };
+    pub(crate) fn redirect_peer(self, ifindex: u32) -> i32 {
+        // SAFETY: as in `len`.
+        if unsafe { (*self.0).pkt_type } != PACKET_HOST {
+            // It was addressed to a bridge, and the receiver would not take it for its own.
+            // SAFETY: as in `fix_sum`. A failure leaves it as it was, and the receiver drops it.
+            let _ = unsafe { helper::bpf_skb_change_type(self.0, PACKET_HOST) };
+        }
+        // SAFETY: a helper call without pointers.
+        unsafe { helper::bpf_redirect_peer(ifindex, 0) as i32 }
     }
-}
-
-/// Into the network namespace behind the veth with this index, without a trip through the node's stack.
-#[inline(always)]
-pub(crate) fn redirect_peer(ifindex: u32) -> i32 {
-    // SAFETY: a helper call without pointers.
-    unsafe { helper::bpf_redirect_peer(ifindex, 0) as i32 }
 }
 
 /// Out of this interface.

@@ -203,7 +203,7 @@ fn addresses_that_no_pod_has_are_left_out() {
 
 #[test]
 fn links_say_how_they_are_reached() {
-    let link = |is_veth, has_master| LocalLink { name: String::new(), is_veth, has_master };
+    let link = |has_peer, has_master| LocalLink { name: String::new(), has_peer, has_master };
     let links = LocalLinks {
         links: [(3, link(true, false)), (4, link(true, true)), (5, link(false, false))].into(),
         routes: [("10.244.0.2/32".parse().unwrap(), 3), ("10.244.0.0/24".parse().unwrap(), 4)].into(),
@@ -249,7 +249,7 @@ fn time_of_a_large_cluster() {
         let state = state(services_, slices);
         let mut node = NodeView::default();
         for n in 0..100 {
-            let link = LocalLink { name: String::new(), is_veth: true, has_master: false };
+            let link = LocalLink { name: String::new(), has_peer: true, has_master: false };
             node.links.links.insert(n, link);
             node.links.routes.insert(format!("{}/32", ip(0x0af4_0000, n)).parse().unwrap(), n);
         }
