@@ -3,7 +3,6 @@
 use lbr_common::addr::Addr;
 use lbr_common::select;
 use lbr_common::service::{Backend, Frontend, FrontendKey, SlotKey, frontend_flags, scope};
-use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
 
 use crate::maps::{BACKENDS, FRONTENDS, SLOTS};
@@ -52,12 +51,6 @@ pub(crate) fn backend_in_slot(frontend: &Frontend, slot: u32) -> Result<(u32, Ba
 #[inline(always)]
 pub(crate) fn slot(hash: u32, frontend: &Frontend) -> u32 {
     select::slot(hash, frontend.count)
-}
-
-/// Whether the backend with this id is still the one that `to` was translated to.
-#[inline(always)]
-pub(crate) fn still_there(id: u32, to: &Tuple) -> bool {
-    backend(id).is_some_and(|b| b.addr == to.dst && b.port == to.dst_port && b.proto == to.proto)
 }
 
 /// The backend with this id.

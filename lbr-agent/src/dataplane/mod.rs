@@ -72,6 +72,6 @@ pub trait Dataplane {
     /// `links`. Inserting a key that was not there also attaches the programs to that interface (entry
     /// first), removing one detaches them.
     fn links(&mut self) -> &mut dyn Table<u32, Link>;
-    /// Raises `state.epoch`: UDP flows look once whether their backend is still there.
+    /// Raises `state.epoch`: each flow looks once whether its backend and its links are still there.
     fn raise_epoch(&mut self) -> Result<(), WriteError>;
 }

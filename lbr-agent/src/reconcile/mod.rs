@@ -30,7 +30,7 @@ pub struct Reconciler {
     services: Delta<u32, ServiceName>,
     rejected: Delta<u32, RejectedRecord>,
     links: Delta<u32, Link>,
-    /// A backend was removed and flows were not told yet.
+    /// A backend or a link was removed or changed, and flows were not told yet.
     epoch_due: bool,
     inherited: Inherited,
 }
