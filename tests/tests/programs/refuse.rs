@@ -49,7 +49,8 @@ fn transport_len(packet: &Parsed) -> usize {
 
 #[test]
 fn no_endpoint() {
-    World::both("no-endpoint", |world| {
+    let mut world = World::new("no-endpoint");
+    {
         for net in nets() {
             for proto in PROTOS {
                 let (client, service) = (at(net.client, PORT), at(net.service, 80));
@@ -61,13 +62,14 @@ fn no_endpoint() {
                 }
             }
         }
-    });
+    }
 }
 
 /// Whatever it is that is sent to a port, or a protocol, that the Service does not have.
 #[test]
 fn no_such_port() {
-    World::both("no-such-port", |world| {
+    let mut world = World::new("no-such-port");
+    {
         for net in nets() {
             for proto in PROTOS {
                 let (client, service) = (at(net.client, PORT), at(net.service, 81));
@@ -82,12 +84,13 @@ fn no_such_port() {
             let other = Packet::raw(net.client, net.service, 99).build();
             expect_refused(&world.send(&other), Verdict::NoSuchPort, &other);
         }
-    });
+    }
 }
 
 #[test]
 fn with_options_and_extension_headers() {
-    World::both("refuse-options", |world| {
+    let mut world = World::new("refuse-options");
+    {
         let [v4, v6] = nets();
         for proto in PROTOS {
             let (client, service) = (at(v4.client, PORT), at(v4.service, 80));
@@ -106,7 +109,7 @@ fn with_options_and_extension_headers() {
             let frame = packet(proto, client, service).ext(Ext::DestOpts(vec![0; 300])).build();
             expect_drop(&world.send(&frame), Verdict::Unanswerable, &frame);
         }
-    });
+    }
 }
 
 /// A first fragment is answered, so that the sender hears it at once.

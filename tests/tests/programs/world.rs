@@ -11,34 +11,34 @@ use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::{Packet, Parsed, flags};
 use lbr_tests::testrun::{Action, Programs, Ran};
 
-pub const TCP: u8 = 6;
-pub const UDP: u8 = 17;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
 /// Both protocols, for loops.
-pub const PROTOS: [u8; 2] = [TCP, UDP];
+pub(crate) const PROTOS: [u8; 2] = [TCP, UDP];
 /// The port of clients in tests that need only one.
-pub const PORT: u16 = 40_000;
+pub(crate) const PORT: u16 = 40_000;
 
 /// Addresses of one family.
 #[derive(Clone, Copy, Debug)]
-pub struct Net {
+pub(crate) struct Net {
     /// Pod of the client, behind `links[0]`.
-    pub client: IpAddr,
+    pub(crate) client: IpAddr,
     /// Pod on this node, behind `links[1]`.
-    pub local: IpAddr,
+    pub(crate) local: IpAddr,
     /// Pods on another node.
-    pub remote: IpAddr,
-    pub remote2: IpAddr,
+    pub(crate) remote: IpAddr,
+    pub(crate) remote2: IpAddr,
     /// Addresses of Services.
-    pub service: IpAddr,
-    pub service2: IpAddr,
+    pub(crate) service: IpAddr,
+    pub(crate) service2: IpAddr,
     /// Nothing that lbr knows.
-    pub other: IpAddr,
-    pub router: IpAddr,
-    pub v6: bool,
+    pub(crate) other: IpAddr,
+    pub(crate) router: IpAddr,
+    pub(crate) v6: bool,
 }
 
 /// IPv4 and IPv6.
-pub fn nets() -> [Net; 2] {
+pub(crate) fn nets() -> [Net; 2] {
     let net = |v6: bool, prefix: [&str; 4]| {
         let at = |n: usize, host: &str| format!("{}{host}", prefix[n]).parse().unwrap();
         Net {
@@ -59,22 +59,22 @@ pub fn nets() -> [Net; 2] {
     ]
 }
 
-pub fn at(ip: IpAddr, port: u16) -> SocketAddr {
+pub(crate) fn at(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
 /// A TCP segment (of an established connection) or a datagram with some payload.
-pub fn packet(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
+pub(crate) fn packet(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
     let packet = if proto == TCP { Packet::tcp(src, dst, flags::ACK) } else { Packet::udp(src, dst) };
     packet.payload(b"an odd payload!")
 }
 
 /// First segment of a connection.
-pub fn syn(src: SocketAddr, dst: SocketAddr) -> Packet {
+pub(crate) fn syn(src: SocketAddr, dst: SocketAddr) -> Packet {
     Packet::tcp(src, dst, flags::SYN).tcp_options(&[2, 4, 5, 180])
 }
 
-pub fn tuple(proto: u8, src: SocketAddr, dst: SocketAddr) -> Tuple {
+pub(crate) fn tuple(proto: u8, src: SocketAddr, dst: SocketAddr) -> Tuple {
     Tuple {
         src: Addr::from(src.ip()),
         dst: Addr::from(dst.ip()),
@@ -90,18 +90,18 @@ fn key(ip: IpAddr, port: u16, proto: u8) -> FrontendKey {
 }
 
 /// The loaded object with Services.
-pub struct World {
-    pub programs: Programs,
+pub(crate) struct World {
+    pub(crate) programs: Programs,
     next_id: u32,
 }
 
 impl World {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self { programs: Programs::load(name).unwrap(), next_id: 0 }
     }
 
     /// Both kinds of packets that a test run can make: without a checksum by the device, and with one.
-    pub fn both(name: &str, test: impl Fn(&mut Self)) {
+    pub(crate) fn both(name: &str, test: impl Fn(&mut Self)) {
         let mut world = Self::new(name);
         test(&mut world);
         world.reset();
@@ -113,7 +113,7 @@ impl World {
     }
 
     /// Removes every Service and every flow.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         fn clear<K, V>(table: &mut dyn Table<K, V>) {
             for (key, _) in table.entries().unwrap() {
                 table.remove(&key).unwrap();
@@ -132,7 +132,7 @@ impl World {
 
     /// Adds a Service port with its address, and its backends; gives their ids. One that is there gets these
     /// backends in its slots; the old ones stay in `backends`. [`Net::local`] is reached by its link.
-    pub fn service(&mut self, frontend: SocketAddr, proto: u8, backends: &[SocketAddr]) -> Vec<u32> {
+    pub(crate) fn service(&mut self, frontend: SocketAddr, proto: u8, backends: &[SocketAddr]) -> Vec<u32> {
         let key = key(frontend.ip(), frontend.port(), proto);
         let existing = self.frontends().into_iter().find(|(k, _)| *k == key);
         let service = existing.map_or(self.next_id + 1, |(_, frontend)| frontend.service);
@@ -146,7 +146,7 @@ impl World {
         ids
     }
 
-    pub fn frontend(&mut self, at: SocketAddr, proto: u8, value: Frontend) {
+    pub(crate) fn frontend(&mut self, at: SocketAddr, proto: u8, value: Frontend) {
         let whole = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
         self.programs.kernel.frontends().insert(&key(at.ip(), 0, 0), &whole).unwrap();
         self.programs.kernel.frontends().insert(&key(at.ip(), at.port(), proto), &value).unwrap();
@@ -163,62 +163,62 @@ impl World {
         id
     }
 
-    pub fn frontends(&mut self) -> Vec<(FrontendKey, Frontend)> {
+    pub(crate) fn frontends(&mut self) -> Vec<(FrontendKey, Frontend)> {
         self.programs.kernel.frontends().entries().unwrap()
     }
 
-    pub fn remove_frontend(&mut self, key: &FrontendKey) {
+    pub(crate) fn remove_frontend(&mut self, key: &FrontendKey) {
         self.programs.kernel.frontends().remove(key).unwrap();
     }
 
     /// Whether the kernel makes a packet of this length for a test run.
-    pub fn takes(&mut self, frame: &[u8]) -> bool {
+    pub(crate) fn takes(&mut self, frame: &[u8]) -> bool {
         let link = self.programs.links[0];
         self.programs.run(Hook::FromPod, link, &vec![0; frame.len()]).is_ok()
     }
 
     /// As the agent does: the backend first, the epoch after.
-    pub fn remove_backend(&mut self, id: u32) {
+    pub(crate) fn remove_backend(&mut self, id: u32) {
         self.programs.kernel.backends().remove(&id).unwrap();
         self.programs.kernel.raise_epoch().unwrap();
     }
 
     /// A packet that the client's pod sends.
     #[track_caller]
-    pub fn send(&mut self, frame: &[u8]) -> Ran {
+    pub(crate) fn send(&mut self, frame: &[u8]) -> Ran {
         self.run(Hook::FromPod, 0, frame)
     }
 
     /// A packet that the local backend's pod sends.
     #[track_caller]
-    pub fn answer(&mut self, frame: &[u8]) -> Ran {
+    pub(crate) fn answer(&mut self, frame: &[u8]) -> Ran {
         self.run(Hook::FromPod, 1, frame)
     }
 
     /// A packet that reaches the client's pod by the stack.
     #[track_caller]
-    pub fn deliver(&mut self, frame: &[u8]) -> Ran {
+    pub(crate) fn deliver(&mut self, frame: &[u8]) -> Ran {
         self.run(Hook::ToPod, 0, frame)
     }
 
     #[track_caller]
-    pub fn run(&mut self, hook: Hook, link: usize, frame: &[u8]) -> Ran {
+    pub(crate) fn run(&mut self, hook: Hook, link: usize, frame: &[u8]) -> Ran {
         let link = self.programs.links[link];
         self.programs.run(hook, link, frame).unwrap_or_else(|error| {
             panic!("{error:#}: {:?}", Parsed::frame(frame));
         })
     }
 
-    pub fn flow(&self, key: Tuple) -> Flow {
+    pub(crate) fn flow(&self, key: Tuple) -> Flow {
         self.programs.flows.get(&key, 0).unwrap_or_else(|error| panic!("no flow {key:?}: {error}"))
     }
 
-    pub fn has_flow(&self, key: Tuple) -> bool {
+    pub(crate) fn has_flow(&self, key: Tuple) -> bool {
         self.programs.flows.get(&key, 0).is_ok()
     }
 
     /// Makes both entries of a flow look as if it was silent for `seconds`.
-    pub fn age(&mut self, key: Tuple, seconds: u64) {
+    pub(crate) fn age(&mut self, key: Tuple, seconds: u64) {
         let mut flow = self.flow(key);
         for key in [Some(key), self.has_flow(flow.twin_key()).then(|| flow.twin_key())].into_iter().flatten()
         {
@@ -231,7 +231,7 @@ impl World {
 
 /// Verdict, action, and a packet with right checksums, which is returned.
 #[track_caller]
-pub fn expect(ran: &Ran, verdict: Verdict, action: Action) -> Parsed {
+pub(crate) fn expect(ran: &Ran, verdict: Verdict, action: Action) -> Parsed {
     let packet = Parsed::frame(&ran.packet);
     assert_eq!((ran.verdict, ran.action), (verdict, action), "{packet:?}");
     let packet = packet.unwrap();
@@ -241,20 +241,20 @@ pub fn expect(ran: &Ran, verdict: Verdict, action: Action) -> Parsed {
 
 /// Not touched, byte for byte.
 #[track_caller]
-pub fn expect_untouched(ran: &Ran, verdict: Verdict, sent: &[u8]) {
+pub(crate) fn expect_untouched(ran: &Ran, verdict: Verdict, sent: &[u8]) {
     assert_eq!((ran.verdict, ran.action), (verdict, Action::Pass), "{:?}", Parsed::frame(sent));
     assert_eq!(ran.packet, sent, "{:?} became {:?}", Parsed::frame(sent), Parsed::frame(&ran.packet));
 }
 
 /// Nothing goes on.
 #[track_caller]
-pub fn expect_drop(ran: &Ran, verdict: Verdict, sent: &[u8]) {
+pub(crate) fn expect_drop(ran: &Ran, verdict: Verdict, sent: &[u8]) {
     assert_eq!((ran.verdict, ran.action), (verdict, Action::Drop), "{:?}", Parsed::frame(sent));
 }
 
 /// The packet that was sent, with other ends and nothing else changed.
 #[track_caller]
-pub fn expect_ends(sent: &[u8], got: &Parsed, src: SocketAddr, dst: SocketAddr) {
+pub(crate) fn expect_ends(sent: &[u8], got: &Parsed, src: SocketAddr, dst: SocketAddr) {
     let mut wanted = Parsed::frame(sent).unwrap();
     (wanted.src, wanted.dst) = (src, dst);
     assert_eq!(got, &wanted);
