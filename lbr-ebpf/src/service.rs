@@ -21,6 +21,9 @@ pub(crate) fn frontend(to: &Addr, port: u16, proto: u8) -> Result<Frontend, Verd
     let frontend = *(unsafe { FRONTENDS.get(key) }).ok_or(Verdict::NoSuchPort)?;
     if frontend.count > 0 {
         Ok(frontend)
+    } else if frontend.flags & frontend_flags::ADDRESS != 0 {
+        // Protocol 0, which has no ports: what was found is the entry for the whole address.
+        Err(Verdict::NoSuchPort)
     } else if frontend.flags & frontend_flags::LOCAL_ONLY != 0 {
         Err(Verdict::NoLocalEndpoint)
     } else {

@@ -119,6 +119,13 @@ impl Skb {
         check(unsafe { helper::bpf_l4_csum_replace(self.0, offset, 0, diff, flags) })
     }
 
+    /// Adds `diff` to the sum over the whole packet that a device may have made (`CHECKSUM_COMPLETE`).
+    #[inline(always)]
+    pub(crate) fn adjust_device_sum(self, diff: u32) {
+        // SAFETY: as in `fix_sum`. Fails only if there is no such sum.
+        let _ = unsafe { helper::bpf_csum_update(self.0, diff) };
+    }
+
     /// Sum of the 16-bit words of `len` bytes at `offset`, a multiple of four, by way of `buffer`.
     #[inline(always)]
     pub(crate) fn sum(

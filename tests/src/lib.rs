@@ -10,4 +10,5 @@ pub mod netns;
 pub mod packet;
 pub mod probe;
 pub mod process;
+pub mod testrun;
 pub mod topology;
