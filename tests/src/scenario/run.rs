@@ -121,15 +121,17 @@ impl<'a> Agent<'a> {
 
     fn apply(&mut self, text: &str) -> Result<()> {
         let parsed = manifest::parse("scenario", text);
-        ensure!(parsed.unreadable.is_empty(), "not readable: {:?}", parsed.unreadable);
-        for object in &parsed.objects {
-            self.rejected.remove(&object.reference().to_string());
+        ensure!(!parsed.unreadable, "not readable: {:?}", parsed.rejected);
+        let accepted = parsed.objects.iter().map(|o| o.object.reference());
+        for reference in accepted.chain(parsed.held.iter().map(|h| h.reference.clone())) {
+            self.rejected.remove(&reference.to_string());
         }
         for rejected in parsed.rejected {
             self.rejected.entry(rejected.object.clone()).or_default().push(rejected);
         }
         self.send_rejected();
-        for object in ordered(parsed.objects, self.order) {
+        let objects = parsed.objects.into_iter().map(|o| o.object).collect();
+        for object in ordered(objects, self.order) {
             self.objects.insert(object.reference(), object.clone());
             self.change(Change::Apply(object));
         }
@@ -251,7 +253,8 @@ fn check_verdict(line: &str, verdicts: &mut dyn Verdicts) -> Result<()> {
 
 /// `Kind namespace/name`.
 fn reference(text: &str) -> Result<ObjectRef> {
-    let (kind, name) = text.split_once(' ').with_context(|| format!("{text:?}: write Kind namespace/name"))?;
+    let (kind, name) =
+        text.split_once(' ').with_context(|| format!("{text:?}: write Kind namespace/name"))?;
     let known = Kind::ALL.into_iter().find(|k| k.as_str() == kind);
     let kind = known.with_context(|| format!("kind {kind:?}"))?;
     let name = match name.split_once('/') {
@@ -268,7 +271,8 @@ fn ordered<T>(mut items: Vec<T>, order: Order) -> Vec<T> {
         // Fisher and Yates, with Knuth's MMIX generator.
         Order::Shuffled(mut random) => {
             for n in (1..items.len()).rev() {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 items.swap(n, (random >> 33) as usize % (n + 1));
             }
         }

@@ -28,6 +28,9 @@ pub fn tables(tables: &Desired) -> BTreeSet<String> {
     for backend in tables.backends.values().filter(|b| b.state == backend_state::DRAINING) {
         draining.entry(backend.service).or_default().push(backend);
     }
+    for backends in draining.values_mut() {
+        backends.sort_by_key(|b| (b.addr, b.port));
+    }
     let mut lines: BTreeSet<String> = orphans(tables);
     for (key, frontend) in &tables.frontends {
         lines.insert(frontend_line(tables, key, frontend, &draining));
