@@ -3,6 +3,15 @@
 //! `source/` hands over raw API objects, the converters here make one of these types of each or say what is
 //! wrong with it ([`Rejected`]). All types compare with `==`, so that "did anything change" has an answer.
 
+pub mod convert;
+pub mod endpointslice;
+pub mod namespace;
+pub mod netpol;
+pub mod node;
+pub mod pod;
+mod selector;
+pub mod service;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;

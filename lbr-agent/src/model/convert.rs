@@ -1,0 +1,251 @@
+//! What the converters share: how they report, and the checks that occur in more than one kind.
+//!
+//! What the API server would have refused refuses the object as a whole, as `kubectl apply` would, so that its
+//! last accepted version stays in force. What is legal, but unsafe or not translated by lbr, costs only the
+//! part that it is in. EndpointSlices are the exception: one bad endpoint never holds back the others, because
+//! a slice that is not read any more keeps dead endpoints alive.
+
+use std::net::IpAddr;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Kind, Object, ObjectName, ObjectRef, Protocol};
+
+/// What became of an API object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Converted<T> {
+    /// The accepted parts; `None` if the object is rejected as a whole.
+    pub object: Option<T>,
+    /// What to put in force if the object is rejected and no accepted version is known. Only
+    /// NetworkPolicies have it: one that can not be honoured must not leave its pods open.
+    pub fallback: Option<T>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+impl<T> Converted<T> {
+    /// The same for another type.
+    pub fn map<U>(self, f: impl Fn(T) -> U) -> Converted<U> {
+        Converted { object: self.object.map(&f), fallback: self.fallback.map(&f), problems: self.problems }
+    }
+}
+
+/// One thing that is wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Path of the field as kubectl writes it; empty for the object as a whole.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub reason: String,
+}
+
+/// Collects what is wrong while an object is converted.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    list: Vec<Problem>,
+    refused: bool,
+}
+
+impl Problems {
+    /// Only this part is left out.
+    pub(super) fn part(&mut self, field: impl Into<String>, reason: impl Into<String>) {
+        self.list.push(Problem { field: field.into(), reason: reason.into() });
+    }
+
+    /// The whole object is refused.
+    pub(super) fn refuse(&mut self, field: impl Into<String>, reason: impl Into<String>) {
+        self.refused = true;
+        self.part(field, reason);
+    }
+
+    pub(super) fn finish<T>(self, object: T) -> Converted<T> {
+        Converted { object: (!self.refused).then_some(object), fallback: None, problems: self.list }
+    }
+
+    /// As `finish`, with something to put in force in place of a refused object.
+    pub(super) fn finish_or<T>(self, object: T, fallback: Option<T>) -> Converted<T> {
+        let refused = self.refused;
+        Converted { fallback: fallback.filter(|_| refused), ..self.finish(object) }
+    }
+}
+
+impl Kind {
+    /// The word that `kind:` has in YAML.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Namespace => "Namespace",
+            Self::Pod => "Pod",
+            Self::Node => "Node",
+            Self::NetworkPolicy => "NetworkPolicy",
+        }
+    }
+
+    /// Whether its objects live in a namespace.
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Namespace | Self::Node)
+    }
+}
+
+impl std::fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind.as_str(), self.name)
+    }
+}
+
+impl Object {
+    /// Kind and name.
+    pub fn reference(&self) -> ObjectRef {
+        let (kind, name) = match self {
+            Self::Service(o) => (Kind::Service, o.name.clone()),
+            Self::EndpointSlice(o) => (Kind::EndpointSlice, o.name.clone()),
+            Self::Namespace(o) => (Kind::Namespace, ObjectName::cluster(&o.name)),
+            Self::Pod(o) => (Kind::Pod, o.name.clone()),
+            Self::Node(o) => (Kind::Node, ObjectName::cluster(&o.name)),
+            Self::NetworkPolicy(o) => (Kind::NetworkPolicy, o.name.clone()),
+        };
+        ObjectRef { kind, name }
+    }
+}
+
+/// Namespace and name of a namespaced object.
+pub(super) fn namespaced(meta: &ObjectMeta, problems: &mut Problems) -> ObjectName {
+    let namespace = meta.namespace.clone().unwrap_or_default();
+    check_name("metadata.namespace", &namespace, problems);
+    ObjectName { namespace, name: cluster_scoped(meta, problems) }
+}
+
+/// Name of a cluster-scoped object.
+pub(super) fn cluster_scoped(meta: &ObjectMeta, problems: &mut Problems) -> String {
+    let name = meta.name.clone().unwrap_or_default();
+    check_name("metadata.name", &name, problems);
+    name
+}
+
+fn check_name(field: &str, name: &str, problems: &mut Problems) {
+    if let Err(reason) = valid_name(name) {
+        problems.refuse(field, reason);
+    }
+}
+
+/// The API's rule for names (DNS-1123 subdomain), without which `lbr show` could print anything.
+pub(crate) fn valid_name(name: &str) -> Result<(), String> {
+    let label = |l: &str| {
+        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        !l.is_empty() && l.bytes().all(inner) && !l.starts_with('-') && !l.ends_with('-')
+    };
+    match name {
+        "" => Err("is missing".to_owned()),
+        n if n.len() > 253 || !n.split('.').all(label) => {
+            Err(format!("{n:?} is not a name: use lower case letters, digits, '-' and '.'"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `protocol`, which the API sets to TCP where it is absent.
+pub(super) fn protocol(text: Option<&str>) -> Result<Protocol, String> {
+    match text {
+        None | Some("" | "TCP") => Ok(Protocol::Tcp),
+        Some("UDP") => Ok(Protocol::Udp),
+        Some("SCTP") => Ok(Protocol::Sctp),
+        Some(other) => Err(format!("{other:?} is not a protocol: write TCP, UDP or SCTP")),
+    }
+}
+
+/// A port number of the API, which transports 32 bits.
+pub(super) fn port_number(number: i32) -> Result<u16, String> {
+    match u16::try_from(number) {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err(format!("{number} is not a port: write a number from 1 to 65535")),
+    }
+}
+
+/// An address as text.
+pub(super) fn address(text: &str) -> Result<IpAddr, String> {
+    let addr: IpAddr = text.parse().map_err(|_| {
+        format!("{text:?} is not an IP address: write it like 10.0.0.1 (no leading zeros) or fd00::1")
+    })?;
+    match addr {
+        // The maps hold IPv4 addresses in this form: it would be another frontend of the same address.
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            Err(format!("{text:?} is an IPv4 address in IPv6 clothes: write the IPv4 address"))
+        }
+        _ => Ok(addr),
+    }
+}
+
+/// Why no packet may be sent to this address on behalf of a client, if so: traffic to it would reach the node
+/// itself or its neighbours (CVE-2021-25737).
+pub(super) fn unsafe_address(addr: IpAddr) -> Option<String> {
+    let kind = match addr {
+        a if a.is_loopback() => "a loopback",
+        a if a.is_unspecified() => "the unspecified",
+        a if a.is_multicast() => "a multicast",
+        IpAddr::V4(a) if a.is_link_local() => "a link-local",
+        IpAddr::V4(a) if a.is_broadcast() => "the broadcast",
+        IpAddr::V6(a) if a.is_unicast_link_local() => "a link-local",
+        _ => return None,
+    };
+    Some(format!("{addr} is {kind} address, which lbr translates neither from nor to"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["web", "a.b-c.d1", "0"] {
+            assert_eq!(valid_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", "-a", "a-", "a..b", "A", "a/b", "a b", &"a".repeat(254)] {
+            assert!(valid_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ports() {
+        for (number, valid) in [(-1, false), (0, false), (1, true), (65535, true), (65536, false)] {
+            assert_eq!(port_number(number).is_ok(), valid, "{number}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        for good in ["10.0.0.1", "fd00::1"] {
+            assert!(address(good).is_ok(), "{good}");
+        }
+        for bad in ["", "10.0.0", "010.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "10.0.0.1/32"] {
+            assert!(address(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn unsafe_addresses() {
+        for bad in [
+            "127.0.0.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+        ] {
+            assert!(unsafe_address(bad.parse().unwrap()).is_some(), "{bad}");
+        }
+        for good in ["10.0.0.1", "8.8.8.8", "fd00::1", "2001:db8::1"] {
+            assert!(unsafe_address(good.parse().unwrap()).is_none(), "{good}");
+        }
+    }
+
+    #[test]
+    fn protocols() {
+        assert_eq!(protocol(None), Ok(Protocol::Tcp));
+        assert_eq!(protocol(Some("SCTP")), Ok(Protocol::Sctp));
+        assert!(protocol(Some("tcp")).is_err());
+    }
+}

@@ -1,0 +1,200 @@
+//! `discovery.k8s.io/v1` EndpointSlice.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::discovery::v1 as api;
+
+use super::convert::{Converted, Problems, address, namespaced, port_number, protocol, unsafe_address};
+use super::{Endpoint, EndpointPort, EndpointSlice};
+
+/// Names the Service that a slice belongs to.
+pub const LABEL_SERVICE: &str = "kubernetes.io/service-name";
+
+/// Set on slices of headless Services, which no proxy programs.
+const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
+
+/// Reduces an EndpointSlice to what matters here. A slice of a headless Service is accepted and has no
+/// endpoints: one that becomes headless must lose those it had.
+pub fn from_api(api: api::EndpointSlice) -> Converted<EndpointSlice> {
+    let mut problems = Problems::default();
+    let name = namespaced(&api.metadata, &mut problems);
+    let labels = api.metadata.labels.unwrap_or_default();
+    let service = labels.get(LABEL_SERVICE).cloned().unwrap_or_default();
+    if labels.contains_key(LABEL_HEADLESS) {
+        return problems.finish(EndpointSlice { name, service, ..EndpointSlice::default() });
+    }
+    let want_v4 = match api.address_type.as_str() {
+        "IPv4" => true,
+        "IPv6" => false,
+        "FQDN" => {
+            problems.refuse("addressType", "FQDN is not served: packets go to addresses, write IPv4 or IPv6");
+            return problems.finish(EndpointSlice::default());
+        }
+        other => {
+            problems.refuse("addressType", format!("{other:?} is not an address type: write IPv4 or IPv6"));
+            return problems.finish(EndpointSlice::default());
+        }
+    };
+    let ports = ports(api.ports.unwrap_or_default(), &mut problems);
+    let mut endpoints = Vec::new();
+    for (i, endpoint) in api.endpoints.unwrap_or_default().into_iter().enumerate() {
+        match endpoint_addr(&endpoint, want_v4) {
+            Ok(addr) => endpoints.push(convert_endpoint(addr, endpoint)),
+            Err((field, reason)) => problems.part(format!("endpoints[{i}].{field}"), reason),
+        }
+    }
+    problems.finish(EndpointSlice { name, service, endpoints, ports })
+}
+
+/// Only the first address counts: nobody has ever agreed on what the others mean.
+fn endpoint_addr(endpoint: &api::Endpoint, want_v4: bool) -> Result<IpAddr, (&'static str, String)> {
+    let Some(text) = endpoint.addresses.first() else {
+        return Err(("addresses", "is empty: an endpoint needs an address".to_owned()));
+    };
+    let addr = address(text).map_err(|reason| ("addresses[0]", reason))?;
+    if addr.is_ipv4() != want_v4 {
+        let (is, want) = if want_v4 { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
+        return Err(("addresses[0]", format!("{addr} is an {is} address in a slice of addressType {want}")));
+    }
+    match unsafe_address(addr) {
+        Some(reason) => Err(("addresses[0]", reason)),
+        None => Ok(addr),
+    }
+}
+
+fn convert_endpoint(addr: IpAddr, endpoint: api::Endpoint) -> Endpoint {
+    let conditions = endpoint.conditions.unwrap_or_default();
+    Endpoint {
+        addr,
+        ready: conditions.ready.unwrap_or(true),
+        serving: conditions.serving.unwrap_or(true),
+        terminating: conditions.terminating.unwrap_or(false),
+        node: endpoint.node_name.unwrap_or_default(),
+        zone: endpoint.zone.unwrap_or_default(),
+    }
+}
+
+fn ports(api_ports: Vec<api::EndpointPort>, problems: &mut Problems) -> Vec<EndpointPort> {
+    let mut ports = Vec::new();
+    for (i, p) in api_ports.into_iter().enumerate() {
+        // As kube-proxy: a port without a name or number means "any", which nothing can be translated to.
+        let (Some(name), Some(number @ (..=-1 | 1..))) = (p.name, p.port) else { continue };
+        let protocol = protocol(p.protocol.as_deref())
+            .map_err(|reason| problems.part(format!("ports[{i}].protocol"), reason));
+        let port = port_number(number).map_err(|reason| problems.part(format!("ports[{i}].port"), reason));
+        let (Ok(protocol), Ok(port)) = (protocol, port) else { continue };
+        // SCTP is kept: no Service port will ask for it, and it is said there.
+        ports.push(EndpointPort { name, protocol, port });
+    }
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::Protocol;
+    use super::*;
+
+    fn convert(labels: Value, body: Value) -> Converted<EndpointSlice> {
+        let mut object = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "web-1", "namespace": "default", "labels": labels},
+        });
+        for (key, value) in body.as_object().unwrap() {
+            object[key] = value.clone();
+        }
+        from_api(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn conditions_default_as_the_api_says() {
+        for (conditions, expected) in [
+            (json!(null), (true, true, false)),
+            (json!({}), (true, true, false)),
+            (json!({"ready": false}), (false, true, false)),
+            (json!({"ready": false, "serving": true, "terminating": true}), (false, true, true)),
+            (json!({"ready": false, "serving": false, "terminating": true}), (false, false, true)),
+        ] {
+            let body = json!({"endpoints": [{"addresses": ["10.0.0.1"], "conditions": conditions}]});
+            let slice = convert(json!({LABEL_SERVICE: "web"}), body).object.unwrap();
+            let e = &slice.endpoints[0];
+            assert_eq!((e.ready, e.serving, e.terminating), expected, "{conditions}");
+            assert_eq!(slice.service, "web");
+        }
+    }
+
+    #[test]
+    fn only_the_first_address_counts() {
+        let body =
+            json!({"endpoints": [{"addresses": ["10.0.0.1", "127.0.0.1"], "nodeName": "n", "zone": "z"}]});
+        let converted = convert(json!({}), body);
+        assert_eq!(converted.problems, []);
+        let endpoints = converted.object.unwrap().endpoints;
+        assert_eq!(endpoints.len(), 1);
+        assert_eq!((endpoints[0].node.as_str(), endpoints[0].zone.as_str()), ("n", "z"));
+        assert_eq!(endpoints[0].addr, "10.0.0.1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn a_bad_endpoint_costs_only_itself() {
+        for (address_type, addresses, field) in [
+            ("IPv4", json!([]), "endpoints[1].addresses"),
+            ("IPv4", json!(["10.0.0"]), "endpoints[1].addresses[0]"),
+            ("IPv4", json!(["fd00::2"]), "endpoints[1].addresses[0]"),
+            ("IPv4", json!(["127.0.0.1"]), "endpoints[1].addresses[0]"),
+            ("IPv4", json!(["169.254.169.254"]), "endpoints[1].addresses[0]"),
+            ("IPv6", json!(["fe80::1"]), "endpoints[1].addresses[0]"),
+            ("IPv6", json!(["::1"]), "endpoints[1].addresses[0]"),
+            ("IPv6", json!(["10.0.0.2"]), "endpoints[1].addresses[0]"),
+        ] {
+            let good = if address_type == "IPv4" { "10.0.0.1" } else { "fd00::1" };
+            let body = json!({
+                "addressType": address_type,
+                "endpoints": [{"addresses": [good]}, {"addresses": addresses}],
+            });
+            let converted = convert(json!({}), body);
+            assert_eq!(converted.object.unwrap().endpoints.len(), 1, "{addresses}");
+            let fields: Vec<_> = converted.problems.iter().map(|p| p.field.as_str()).collect();
+            assert_eq!(fields, [field], "{address_type} {addresses}");
+        }
+    }
+
+    #[test]
+    fn ports_without_name_or_number_are_left_out() {
+        let body = json!({"ports": [
+            {"name": "", "port": 80}, {"port": 81}, {"name": "any"}, {"name": "zero", "port": 0},
+            {"name": "dns", "port": 53, "protocol": "UDP"},
+        ]});
+        let converted = convert(json!({}), body);
+        assert_eq!(converted.problems, []);
+        let slice = converted.object.unwrap();
+        let ports: Vec<_> = slice.ports.iter().map(|p| (p.name.as_str(), p.protocol, p.port)).collect();
+        assert_eq!(ports, [("", Protocol::Tcp, 80), ("dns", Protocol::Udp, 53)]);
+    }
+
+    #[test]
+    fn bad_ports_are_parts() {
+        let body = json!({"ports": [
+            {"name": "a", "port": 65536}, {"name": "b", "port": -1}, {"name": "c", "port": 1, "protocol": "ICMP"},
+        ]});
+        let converted = convert(json!({}), body);
+        assert_eq!(converted.object.unwrap().ports, []);
+        let fields: Vec<_> = converted.problems.iter().map(|p| p.field.as_str()).collect();
+        assert_eq!(fields, ["ports[0].port", "ports[1].port", "ports[2].protocol"]);
+    }
+
+    #[test]
+    fn headless_slices_are_empty_and_names_are_refused() {
+        let body = json!({"endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"name": "", "port": 1}]});
+        let headless = convert(json!({LABEL_HEADLESS: ""}), body);
+        assert_eq!(headless.problems, []);
+        let slice = headless.object.unwrap();
+        assert_eq!((slice.endpoints.len(), slice.ports.len()), (0, 0));
+        for address_type in ["FQDN", "", "ipv4"] {
+            let converted = convert(json!({}), json!({"addressType": address_type}));
+            assert_eq!(converted.object, None, "{address_type}");
+            assert_eq!(converted.problems[0].field, "addressType");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! `v1` Node.
+
+use k8s_openapi::api::core::v1 as api;
+
+use super::Node;
+use super::convert::{Converted, Problems, address, cluster_scoped};
+
+/// Reduces a Node to what matters here.
+pub fn from_api(api: api::Node) -> Converted<Node> {
+    let mut problems = Problems::default();
+    let name = cluster_scoped(&api.metadata, &mut problems);
+    let mut addresses = Vec::new();
+    let reported = api.status.and_then(|s| s.addresses).unwrap_or_default();
+    for (i, reported) in reported.into_iter().enumerate() {
+        // The other types are names.
+        if !matches!(reported.type_.as_str(), "InternalIP" | "ExternalIP") {
+            continue;
+        }
+        match address(&reported.address) {
+            Ok(addr) => addresses.push(addr),
+            Err(reason) => problems.part(format!("status.addresses[{i}].address"), reason),
+        }
+    }
+    problems.finish(Node { name, labels: api.metadata.labels.unwrap_or_default(), addresses })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_addresses_are_addresses() {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z"}},
+            "status": {"addresses": [
+                {"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": "192.0.2.1"},
+                {"type": "ExternalIP", "address": "x"}, {"type": "ExternalIP", "address": "2001:db8::1"},
+            ]},
+        });
+        let converted = from_api(serde_json::from_value(object).unwrap());
+        let node = converted.object.unwrap();
+        assert_eq!(node.addresses.len(), 2);
+        assert_eq!(node.labels["topology.kubernetes.io/zone"], "z");
+        assert_eq!(converted.problems[0].field, "status.addresses[2].address");
+    }
+}
