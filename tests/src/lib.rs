@@ -12,3 +12,6 @@ pub mod probe;
 pub mod process;
 pub mod testrun;
 pub mod topology;
+//! What tests share.
+
+pub mod scenario;

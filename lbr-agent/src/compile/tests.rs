@@ -191,17 +191,6 @@ fn sctp_never_becomes_something_else() {
 }
 
 #[test]
-fn addresses_that_no_pod_has_are_left_out() {
-    let bad = ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "::1", "fe80::1", "::ffff:127.0.0.1"];
-    let mut endpoints: Vec<_> = bad.iter().map(|ip| endpoint(ip)).collect();
-    endpoints.push(endpoint("10.244.0.2"));
-    let d = compiled(&state(vec![web()], vec![slice("web", 8080, endpoints)]));
-    assert_eq!(backends(&d), ["10.244.0.2:8080 0"]);
-    assert_eq!(d.rejected.len(), bad.len());
-    assert_eq!(d.rejected[&0].object.as_str(), "EndpointSlice default/web-8080");
-}
-
-#[test]
 fn links_say_how_they_are_reached() {
     let link = |has_peer, has_master| LocalLink { name: String::new(), has_peer, has_master };
     let links = LocalLinks {

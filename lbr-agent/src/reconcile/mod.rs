@@ -88,7 +88,8 @@ impl Reconciler {
             backends: Delta::new(read(dataplane.backends())?),
             services: Delta::new(read(dataplane.services())?),
             rejected: Delta::new(read(dataplane.rejected())?),
-            links: Delta::new(read(dataplane.links())?),
+            // A link is entered before it is attached: the former agent may have ended in between.
+            links: Delta::doubtful(read(dataplane.links())?),
             // A former agent may have ended between the removal of a backend and this.
             epoch_due: true,
             inherited,
