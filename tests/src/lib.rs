@@ -5,6 +5,8 @@
 //! dropped, also on panic. Errors are `anyhow`: callers only ever print them.
 
 pub mod agent;
+pub mod bench;
+pub mod interrupt;
 pub mod manifests;
 pub mod netns;
 pub mod packet;
