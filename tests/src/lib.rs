@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod demo;
 pub mod interrupt;
 pub mod manifests;
 pub mod netns;
