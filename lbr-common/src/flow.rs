@@ -21,7 +21,7 @@ pub struct Flow {
     pub backend: u32,
     /// Interface index to `bpf_redirect_peer` into; 0: on by the stack.
     pub link: u32,
-    /// [`crate::service::State::epoch`] at which the backend was last known to be there.
+    /// [`crate::service::State::epoch`] at which backend and link were last known to be there.
     pub epoch: u32,
     /// See [`flow_flags`].
     pub flags: u32,

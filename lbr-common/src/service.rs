@@ -4,6 +4,7 @@
 //! below the count is chosen; `slots` gives a backend id; `backends` gives the address to translate to.
 
 use crate::addr::Addr;
+use crate::tuple::Tuple;
 
 /// Key of `frontends`: where clients send to.
 ///
@@ -95,6 +96,14 @@ pub struct Backend {
     pub _pad: u32,
 }
 
+impl Backend {
+    /// Whether packets that were translated to `to` reach this backend.
+    #[inline(always)]
+    pub fn leads_to(&self, to: &Tuple) -> bool {
+        self.addr == to.dst && self.port == to.dst_port && self.proto == to.proto
+    }
+}
+
 /// Values of [`Backend::state`].
 pub mod backend_state {
     /// Takes new connections: has at least one slot.
@@ -109,8 +118,9 @@ pub mod backend_state {
 pub struct State {
     /// [`crate::ABI_VERSION`] of the agent that made the maps.
     pub abi: u32,
-    /// Raised by the agent after it removed a backend. A UDP flow with an older number looks once whether
-    /// its backend is still there, and moves to a living one if not.
+    /// Raised by the agent after it removed or changed a backend or a link. A flow with an older number looks
+    /// once whether they are still there: datagrams of a backend that is gone move to a living one, and no
+    /// packet is put into a link that is gone.
     pub epoch: u32,
     /// Secret of [`crate::select::hash`]; kept, so that a new agent chooses as the old one did.
     pub seed: u64,

@@ -6,7 +6,7 @@ use lbr_common::verdict::{Effect, Hook, Verdict, counter_index};
 use crate::maps::COUNTERS;
 use crate::refuse;
 use crate::scratch::Scratch;
-use crate::skb::{self, Skb};
+use crate::skb::Skb;
 
 /// A step that is a function of its own (not inlined) returns a bare [`Verdict`], because BTF, which the kernel
 /// wants of every function, has no form for Rust's `Result`. This one, like all that translate, means "go on".
@@ -31,7 +31,7 @@ pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outco
     let Some(scratch) = Scratch::get() else { return PASS };
     let bytes = skb.len();
     let (verdict, action) = match pipeline(skb, scratch) {
-        Ok(verdict) => (verdict, forward(scratch.decision.link)),
+        Ok(verdict) => (verdict, forward(skb, scratch.decision.link)),
         Err(verdict) => match verdict.effect() {
             Effect::Pass | Effect::Translate => (verdict, PASS),
             Effect::Drop => (verdict, TC_ACT_SHOT),
@@ -46,8 +46,8 @@ pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outco
 }
 
 #[inline(always)]
-fn forward(link: u32) -> i32 {
-    if link == 0 { PASS } else { skb::redirect_peer(link) }
+fn forward(skb: Skb, link: u32) -> i32 {
+    if link == 0 { PASS } else { skb.redirect_peer(link) }
 }
 
 /// One more of `verdict` at `hook`.

@@ -47,7 +47,9 @@ pub(crate) fn find(packet: &Packet, decision: &mut Decision) -> bool {
     let flow = unsafe { &mut *entry };
     let is_reply = flow.flags & flow_flags::REPLY != 0;
 
-    if !is_reply && !may_continue(packet, flow) {
+    let begins_anew = !is_reply && packet.is_syn() && (flow.is_closed() || twin_closed(flow));
+    let epoch = maps::epoch();
+    if begins_anew || (flow.epoch != epoch && !refresh(packet, flow, epoch)) {
         return false;
     }
     let now = now();
@@ -71,24 +73,31 @@ pub(crate) fn peek(tuple: &Tuple) -> Option<Decision> {
     Some(Decision { to: flow.to, link: flow.link, is_reply: flow.flags & flow_flags::REPLY != 0 })
 }
 
-/// Whether a client's packet goes on with the flow that its tuple has. TCP connections keep their backend
-/// whatever becomes of it; datagrams, and a SYN (nothing is established yet), only while it is there.
-#[inline(always)]
-fn may_continue(packet: &Packet, flow: &mut Flow) -> bool {
-    let is_syn = packet.is_syn();
-    if is_syn && (flow.is_closed() || twin_closed(flow)) {
-        return false;
-    }
-    if packet.tuple.proto != proto::TCP || is_syn {
-        let epoch = maps::epoch();
-        if flow.epoch != epoch {
-            if !service::still_there(flow.backend, &flow.to) {
-                return false;
-            }
-            flow.epoch = epoch;
+/// Looks whether what a flow was begun with is still there, since the agent says that something is not. False if
+/// the flow has to move to another backend: datagrams, and a SYN (nothing is established yet). A TCP connection
+/// keeps its backend whatever becomes of it. A link that is gone is left to the stack, which knows where the
+/// address is now.
+#[inline(never)]
+fn refresh(packet: &Packet, flow: &mut Flow, epoch: u32) -> bool {
+    if flow.flags & flow_flags::REPLY == 0 {
+        let goes_back = flow.flags & flow_flags::HAIRPIN != 0;
+        match service::backend(flow.backend).filter(|b| b.leads_to(&flow.to)) {
+            Some(backend) if !goes_back => flow.link = backend.link,
+            None if packet.tuple.proto != proto::TCP || packet.is_syn() => return false,
+            None if !goes_back => flow.link = 0,
+            _ => {}
         }
     }
+    flow.link = if_there(flow.link);
+    flow.twin_link = if_there(flow.twin_link);
+    flow.epoch = epoch;
     true
+}
+
+/// The link, or 0 if it is none (any more) that lbr puts packets into.
+#[inline(always)]
+fn if_there(link: u32) -> u32 {
+    if link != 0 && LINKS.get_ptr(link).is_some() { link } else { 0 }
 }
 
 #[inline(always)]

@@ -42,6 +42,10 @@ fn try_rewrite(skb: Skb, packet: &Packet, to: &Tuple) -> Result<(), HelperFailed
     let from = &packet.tuple;
     let addrs = write_addresses(skb, packet, to)?;
     if packet.part == Part::Later {
+        if !packet.is_v4 {
+            // No checksum in this packet makes up for the change of its addresses.
+            skb.adjust_device_sum(addrs.fold32());
+        }
         return Ok(());
     }
     let (sum_at, optional) = match from.proto {

@@ -122,6 +122,10 @@ impl Packet {
     /// An error message of ICMP (RFC 792, RFC 4443 2.1), which quotes the packet that it is about.
     #[inline(always)]
     pub(crate) fn is_icmp_error(&self) -> bool {
+        // A later fragment has no type to tell it by.
+        if self.part == Part::Later {
+            return false;
+        }
         match self.tuple.proto {
             proto::ICMP if self.is_v4 => matches!(self.flags, 3 | 4 | 5 | 11 | 12),
             proto::ICMPV6 if !self.is_v4 => self.flags < 128,
@@ -153,18 +157,20 @@ fn parse_v4(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
     if total != 0 && (total < packet.l4 - ETH_LEN || total > skb.len() - ETH_LEN) {
         return Err(Verdict::Malformed);
     }
-    read_l4(skb, packet)
+    read_l4(skb, packet, if total == 0 { skb.len() } else { ETH_LEN + total })
 }
 
 #[inline(always)]
 fn parse_v6(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
     let ip: Ipv6 = skb.load(ETH_LEN).map_err(|_| Verdict::Malformed)?;
+    let payload = ETH_LEN + size_of::<Ipv6>() as u32;
+    let len = u32::from(u16::from_be(ip.payload_len));
     // A jumbogram or super-packet carries 0 here (RFC 2675).
-    if u32::from(u16::from_be(ip.payload_len)) > skb.len() - ETH_LEN - size_of::<Ipv6>() as u32 {
+    if len > skb.len() - payload {
         return Err(Verdict::Malformed);
     }
     read_v6(skb, &ip, ETH_LEN, packet)?;
-    read_l4(skb, packet)
+    read_l4(skb, packet, if len == 0 { skb.len() } else { payload + len })
 }
 
 /// The network header of an IPv4 packet, also of one that an ICMP error quotes.
@@ -238,10 +244,23 @@ fn skip_extensions(skb: Skb, packet: &mut Packet) -> Verdict {
     Verdict::TooManyHeaders
 }
 
-/// Ports and flags. Nothing to do for a later fragment and for protocols without ports.
+/// Ports and flags. Nothing to read for a later fragment and for protocols without ports.
+///
+/// `end` is where the IP header says that the packet ends: what lies behind is padding, and not translated.
 #[inline(always)]
-fn read_l4(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
-    if packet.part == Part::Later {
+fn read_l4(skb: Skb, packet: &mut Packet, end: u32) -> Result<(), Verdict> {
+    let is_later = packet.part == Part::Later;
+    let header_len = match packet.tuple.proto {
+        _ if is_later => 0,
+        proto::TCP => 20,
+        proto::UDP | proto::SCTP => 8,
+        proto::ICMP | proto::ICMPV6 => 4,
+        _ => 0,
+    };
+    if packet.l4 + header_len > end {
+        return Err(Verdict::Malformed);
+    }
+    if is_later {
         return Ok(());
     }
     match packet.tuple.proto {

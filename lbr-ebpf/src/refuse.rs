@@ -105,8 +105,7 @@ fn back_into_pod(skb: Skb) -> i32 {
     let has_peer =
         LINKS.get_ptr(ifindex).is_some_and(|link| unsafe { (*link).flags } & link_flags::PEER != 0);
     if has_peer {
-        skb.set_for_host();
-        skb::redirect_peer(ifindex)
+        skb.redirect_peer(ifindex)
     } else {
         skb::redirect(ifindex)
     }

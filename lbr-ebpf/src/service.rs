@@ -3,21 +3,27 @@
 use lbr_common::addr::Addr;
 use lbr_common::select;
 use lbr_common::service::{Backend, Frontend, FrontendKey, SlotKey, frontend_flags, scope};
-use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
 
 use crate::maps::{BACKENDS, FRONTENDS, SLOTS};
 
 /// The frontend that `to:port` belongs to, if it has anything to offer.
+///
+/// The address alone is asked first: most packets that come this far are for no Service, and one look-up says
+/// so.
 #[inline(always)]
 pub(crate) fn frontend(to: &Addr, port: u16, proto: u8) -> Result<Frontend, Verdict> {
+    if !owns_address(to) {
+        return Err(Verdict::NoService);
+    }
     let key = FrontendKey { addr: *to, port, proto, scope: scope::ANY, _pad: 0 };
     // SAFETY: the entry is copied at once; the agent replaces entries whole.
-    let Some(&frontend) = (unsafe { FRONTENDS.get(key) }) else {
-        return Err(if owns_address(to) { Verdict::NoSuchPort } else { Verdict::NoService });
-    };
+    let frontend = *(unsafe { FRONTENDS.get(key) }).ok_or(Verdict::NoSuchPort)?;
     if frontend.count > 0 {
         Ok(frontend)
+    } else if frontend.flags & frontend_flags::ADDRESS != 0 {
+        // Protocol 0, which has no ports: what was found is the entry for the whole address.
+        Err(Verdict::NoSuchPort)
     } else if frontend.flags & frontend_flags::LOCAL_ONLY != 0 {
         Err(Verdict::NoLocalEndpoint)
     } else {
@@ -48,12 +54,6 @@ pub(crate) fn backend_in_slot(frontend: &Frontend, slot: u32) -> Result<(u32, Ba
 #[inline(always)]
 pub(crate) fn slot(hash: u32, frontend: &Frontend) -> u32 {
     select::slot(hash, frontend.count)
-}
-
-/// Whether the backend with this id is still the one that `to` was translated to.
-#[inline(always)]
-pub(crate) fn still_there(id: u32, to: &Tuple) -> bool {
-    backend(id).is_some_and(|b| b.addr == to.dst && b.port == to.dst_port && b.proto == to.proto)
 }
 
 /// The backend with this id.

@@ -119,6 +119,13 @@ impl Skb {
         check(unsafe { helper::bpf_l4_csum_replace(self.0, offset, 0, diff, flags) })
     }
 
+    /// Adds `diff` to the sum over the whole packet that a device may have made (`CHECKSUM_COMPLETE`).
+    #[inline(always)]
+    pub(crate) fn adjust_device_sum(self, diff: u32) {
+        // SAFETY: as in `fix_sum`. Fails only if there is no such sum.
+        let _ = unsafe { helper::bpf_csum_update(self.0, diff) };
+    }
+
     /// Sum of the 16-bit words of `len` bytes at `offset`, a multiple of four, by way of `buffer`.
     #[inline(always)]
     pub(crate) fn sum(
@@ -157,19 +164,18 @@ impl Skb {
         check(unsafe { helper::bpf_skb_adjust_room(self.0, len as i32, BPF_ADJ_ROOM_MAC, 0) })
     }
 
-    /// Marks the packet as addressed to its receiver, which it was not when it came through a bridge.
+    /// Into the network namespace behind the veth with this index, without a trip through the node's stack.
     #[inline(always)]
-    pub(crate) fn set_for_host(self) {
-        // SAFETY: as in `fix_sum`. Fails only for a type that is already as wanted.
-        let _ = unsafe { helper::bpf_skb_change_type(self.0, PACKET_HOST) };
+    pub(crate) fn redirect_peer(self, ifindex: u32) -> i32 {
+        // SAFETY: as in `len`.
+        if unsafe { (*self.0).pkt_type } != PACKET_HOST {
+            // It was addressed to a bridge, and the receiver would not take it for its own.
+            // SAFETY: as in `fix_sum`. A failure leaves it as it was, and the receiver drops it.
+            let _ = unsafe { helper::bpf_skb_change_type(self.0, PACKET_HOST) };
+        }
+        // SAFETY: a helper call without pointers.
+        unsafe { helper::bpf_redirect_peer(ifindex, 0) as i32 }
     }
-}
-
-/// Into the network namespace behind the veth with this index, without a trip through the node's stack.
-#[inline(always)]
-pub(crate) fn redirect_peer(ifindex: u32) -> i32 {
-    // SAFETY: a helper call without pointers.
-    unsafe { helper::bpf_redirect_peer(ifindex, 0) as i32 }
 }
 
 /// Out of this interface.

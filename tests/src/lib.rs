@@ -10,4 +10,8 @@ pub mod netns;
 pub mod packet;
 pub mod probe;
 pub mod process;
+pub mod testrun;
 pub mod topology;
+//! What tests share.
+
+pub mod scenario;

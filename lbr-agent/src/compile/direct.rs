@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn agrees_with_the_plain_lookup() {
-        let veth = |has_master: bool| LocalLink { name: String::new(), has_master, is_veth: true };
+        let veth = |has_master: bool| LocalLink { name: String::new(), has_master, has_peer: true };
         let route = |net: &str, index: u32| (net.parse().unwrap(), index);
         let local = LocalLinks {
             links: [(3, veth(false)), (4, veth(true)), (5, veth(false))].into(),

@@ -1,11 +1,10 @@
 //! From the EndpointSlices of a Service to the backends of one of its ports.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use lbr_common::addr::Addr;
 
-use crate::model::{Endpoint, EndpointSlice, ObjectName, Rejected, ServicePort, TrafficPolicy};
+use crate::model::{Endpoint, EndpointSlice, ObjectName, ServicePort, TrafficPolicy};
 
 /// All slices, grouped by the Service they belong to; within a Service in order of their names.
 pub(super) struct SlicesByService<'a>(Vec<&'a EndpointSlice>);
@@ -27,34 +26,6 @@ impl<'a> SlicesByService<'a> {
 
 fn owner(slice: &EndpointSlice) -> (&str, &str) {
     (&slice.name.namespace, &slice.service)
-}
-
-/// Endpoints that no cluster may name. A slice that leads to them would reach services of the node that
-/// trust their neighbours (CVE-2021-25737).
-pub(super) fn reject_unusable(slices: &BTreeMap<ObjectName, EndpointSlice>, rejected: &mut Vec<Rejected>) {
-    for slice in slices.values() {
-        for (index, endpoint) in slice.endpoints.iter().enumerate() {
-            let Some(what) = unusable(endpoint.addr) else { continue };
-            rejected.push(Rejected {
-                object: format!("EndpointSlice {}", slice.name),
-                origin: String::new(),
-                field: format!("endpoints[{index}].addresses[0]"),
-                reason: format!("{} is {what}: not an address that a pod can have", endpoint.addr),
-            });
-        }
-    }
-}
-
-fn unusable(addr: IpAddr) -> Option<&'static str> {
-    match addr.to_canonical() {
-        ip if ip.is_loopback() => Some("a loopback address"),
-        ip if ip.is_unspecified() => Some("the unspecified address"),
-        ip if ip.is_multicast() => Some("a multicast address"),
-        IpAddr::V4(v4) if v4.is_link_local() => Some("a link-local address"),
-        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("a link-local address"),
-        _ => None,
-    }
 }
 
 /// Addresses and ports, sorted.
@@ -104,8 +75,8 @@ fn merge<'a>(slices: &[&'a EndpointSlice], port: &ServicePort, v4: bool) -> Vec<
     for slice in slices {
         let ports = slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol);
         for p in ports {
-            let endpoints = slice.endpoints.iter().filter(|e| unusable(e.addr).is_none());
-            let candidates = endpoints.map(|e| Candidate { addr: e.addr.into(), port: p.port, endpoint: e });
+            let candidates =
+                slice.endpoints.iter().map(|e| Candidate { addr: e.addr.into(), port: p.port, endpoint: e });
             all.extend(candidates.filter(|c| c.addr.is_v4() == v4));
         }
     }

@@ -46,12 +46,12 @@ pub fn compile(state: &ClusterState, node: &NodeView, ids: &mut Ids) -> Desired 
 }
 
 fn links(local: &LocalLinks) -> BTreeMap<u32, Link> {
-    let flags = |is_veth: bool, has_master: bool| match (is_veth, has_master) {
+    let flags = |has_peer: bool, has_master: bool| match (has_peer, has_master) {
         (true, false) => link_flags::PEER | link_flags::DIRECT,
         (true, true) => link_flags::PEER,
         (false, _) => 0,
     };
-    local.links.iter().map(|(&index, l)| (index, Link { flags: flags(l.is_veth, l.has_master) })).collect()
+    local.links.iter().map(|(&index, l)| (index, Link { flags: flags(l.has_peer, l.has_master) })).collect()
 }
 
 /// The table of rejected objects, in an order that does not depend on when each was rejected.

@@ -9,7 +9,7 @@ use lbr_common::tuple::proto;
 use lbr_common::user::{proto_name, socket_text};
 
 use super::direct::DirectLinks;
-use super::endpoints::{Choice, SlicesByService, choose, reject_unusable};
+use super::endpoints::{Choice, SlicesByService, choose};
 use super::{Ids, NodeView};
 use crate::desired::Desired;
 use crate::model::{Protocol, Rejected, Service, ServicePort, TrafficPolicy};
@@ -22,7 +22,6 @@ pub(super) fn compile(
     desired: &mut Desired,
     rejected: &mut Vec<Rejected>,
 ) {
-    reject_unusable(&state.slices, rejected);
     let slices = SlicesByService::new(&state.slices);
     let direct = DirectLinks::new(&node.links);
     for service in state.services.values().filter(|s| !s.cluster_ips.is_empty()) {

@@ -191,19 +191,8 @@ fn sctp_never_becomes_something_else() {
 }
 
 #[test]
-fn addresses_that_no_pod_has_are_left_out() {
-    let bad = ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "::1", "fe80::1", "::ffff:127.0.0.1"];
-    let mut endpoints: Vec<_> = bad.iter().map(|ip| endpoint(ip)).collect();
-    endpoints.push(endpoint("10.244.0.2"));
-    let d = compiled(&state(vec![web()], vec![slice("web", 8080, endpoints)]));
-    assert_eq!(backends(&d), ["10.244.0.2:8080 0"]);
-    assert_eq!(d.rejected.len(), bad.len());
-    assert_eq!(d.rejected[&0].object.as_str(), "EndpointSlice default/web-8080");
-}
-
-#[test]
 fn links_say_how_they_are_reached() {
-    let link = |is_veth, has_master| LocalLink { name: String::new(), is_veth, has_master };
+    let link = |has_peer, has_master| LocalLink { name: String::new(), has_peer, has_master };
     let links = LocalLinks {
         links: [(3, link(true, false)), (4, link(true, true)), (5, link(false, false))].into(),
         routes: [("10.244.0.2/32".parse().unwrap(), 3), ("10.244.0.0/24".parse().unwrap(), 4)].into(),
@@ -249,7 +238,7 @@ fn time_of_a_large_cluster() {
         let state = state(services_, slices);
         let mut node = NodeView::default();
         for n in 0..100 {
-            let link = LocalLink { name: String::new(), is_veth: true, has_master: false };
+            let link = LocalLink { name: String::new(), has_peer: true, has_master: false };
             node.links.links.insert(n, link);
             node.links.routes.insert(format!("{}/32", ip(0x0af4_0000, n)).parse().unwrap(), n);
         }

@@ -69,9 +69,9 @@ pub trait Dataplane {
     fn services(&mut self) -> &mut dyn Table<u32, ServiceName>;
     /// `rejected`.
     fn rejected(&mut self) -> &mut dyn Table<u32, RejectedRecord>;
-    /// `links`. Inserting a key that was not there also attaches the programs to that interface (entry
-    /// first), removing one detaches them.
+    /// `links`. Inserting an entry also attaches the programs to that interface, unless they are (entry
+    /// first), removing one detaches them. After a start every entry is inserted once more.
     fn links(&mut self) -> &mut dyn Table<u32, Link>;
-    /// Raises `state.epoch`: UDP flows look once whether their backend is still there.
+    /// Raises `state.epoch`: each flow looks once whether its backend and its links are still there.
     fn raise_epoch(&mut self) -> Result<(), WriteError>;
 }

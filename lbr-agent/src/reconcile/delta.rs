@@ -33,6 +33,13 @@ impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
         delta
     }
 
+    /// As [`Self::new`], but nobody knows whether the last writes were done completely: everything that is
+    /// desired is written once more.
+    pub fn doubtful(actual: BTreeMap<K, V>) -> Self {
+        let doubtful = actual.keys().copied().collect();
+        Self { doubtful, ..Self::new(actual) }
+    }
+
     /// From now on the map should hold this.
     pub fn set_desired(&mut self, desired: BTreeMap<K, V>) {
         self.desired = desired;
@@ -152,6 +159,17 @@ mod tests {
         d.failed(&1);
         d.set_desired(map(&[(1, 'a')]));
         assert_eq!(d.writes().collect::<Vec<_>>(), [(1, 'a')]);
+    }
+
+    #[test]
+    fn what_is_doubtful_is_written_once_more() {
+        let mut d = Delta::doubtful(map(&[(1, 'a'), (2, 'b')]));
+        d.set_desired(map(&[(1, 'a')]));
+        assert_eq!(d.writes().collect::<Vec<_>>(), [(1, 'a')]);
+        assert_eq!(d.removals().collect::<Vec<_>>(), [2]);
+        d.wrote(&1);
+        d.set_desired(map(&[(1, 'a')]));
+        assert_eq!(d.writes().count(), 0);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct Reconciler {
     services: Delta<u32, ServiceName>,
     rejected: Delta<u32, RejectedRecord>,
     links: Delta<u32, Link>,
-    /// A backend was removed and flows were not told yet.
+    /// A backend or a link was removed or changed, and flows were not told yet.
     epoch_due: bool,
     inherited: Inherited,
 }
@@ -88,7 +88,8 @@ impl Reconciler {
             backends: Delta::new(read(dataplane.backends())?),
             services: Delta::new(read(dataplane.services())?),
             rejected: Delta::new(read(dataplane.rejected())?),
-            links: Delta::new(read(dataplane.links())?),
+            // A link is entered before it is attached: the former agent may have ended in between.
+            links: Delta::doubtful(read(dataplane.links())?),
             // A former agent may have ended between the removal of a backend and this.
             epoch_due: true,
             inherited,

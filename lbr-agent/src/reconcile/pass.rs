@@ -32,12 +32,16 @@ impl<'a> Pass<'a> {
     }
 
     pub(super) fn write_links(&mut self) {
+        let links = &self.r.links;
+        self.r.epoch_due |= links.writes().any(|(index, _)| links.actual().contains_key(&index));
         let table = self.dataplane.links();
         write(&mut self.r.links, table, |_, _| true, number, &mut self.outcome);
     }
 
     pub(super) fn remove_links(&mut self) {
+        let before = self.outcome.removals;
         remove(&mut self.r.links, self.dataplane.links(), |_| true, number, &mut self.outcome);
+        self.r.epoch_due |= self.outcome.removals > before;
     }
 
     pub(super) fn write_rejected(&mut self) {
@@ -62,6 +66,7 @@ impl<'a> Pass<'a> {
             .filter(|(id, backend)| self.open(backend.service, is_new(id)))
             .map(|(id, _)| id)
             .collect();
+        self.r.epoch_due |= ready.iter().any(|id| self.r.backends.actual().contains_key(id));
         let table = self.dataplane.backends();
         write(&mut self.r.backends, table, |id, _| ready.contains(id), number, &mut self.outcome);
     }

@@ -179,6 +179,14 @@ fn a_link_that_could_not_be_attached_is_tried_again_or_removed() {
     r.apply(with_link.clone(), false, &mut fake);
     assert_eq!(fake.attached(), [5].into());
 
+    let mut fake = Fake::new(0).with_faults(100);
+    let mut r = Reconciler::load(&mut fake).unwrap();
+    r.apply(with_link.clone(), false, &mut fake);
+    fake.set_faults(0);
+    let mut r = Reconciler::load(&mut fake).unwrap();
+    r.apply(with_link, false, &mut fake);
+    assert_eq!(fake.attached(), [5].into(), "an agent that ended in between");
+
     assert!(r.apply(Desired::default(), false, &mut fake).is_converged());
     assert!(fake.attached().is_empty() && fake.tables().links.is_empty());
 }

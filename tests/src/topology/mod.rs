@@ -18,6 +18,8 @@ mod reap;
 
 pub use bed::{Bed, BedOptions, Underlay};
 pub use cgroup::Cgroup;
+pub(crate) use mounts::Mounts;
 pub use node::Node;
 pub use pod::{Pod, PodNetwork, PodOptions};
+pub(crate) use reap::PREFIX;
 pub use reap::reap;

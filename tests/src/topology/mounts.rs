@@ -10,24 +10,24 @@ use super::Cgroup;
 
 /// A folder under the temporary folder, and what is mounted in it.
 #[derive(Debug)]
-pub(super) struct Mounts {
+pub(crate) struct Mounts {
     folder: PathBuf,
     bpffs: Option<PathBuf>,
     cgroup: Option<Cgroup>,
 }
 
 impl Mounts {
-    pub(super) fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let folder = std::env::temp_dir().join(name);
         fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         Ok(Self { folder, bpffs: None, cgroup: None })
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    pub(super) fn bpffs(&mut self) -> Result<PathBuf> {
+    pub(crate) fn bpffs(&mut self) -> Result<PathBuf> {
         if let Some(path) = &self.bpffs {
             return Ok(path.clone());
         }
@@ -36,7 +36,7 @@ impl Mounts {
         Ok(path)
     }
 
-    pub(super) fn cgroup(&mut self) -> Result<Cgroup> {
+    pub(crate) fn cgroup(&mut self) -> Result<Cgroup> {
         if let Some(cgroup) = &self.cgroup {
             return Ok(cgroup.clone());
         }
@@ -67,7 +67,7 @@ impl Drop for Mounts {
 
 /// Unmounts what is mounted directly in a bed's folder and removes the folder. Never looks into a file
 /// system that it could not unmount.
-pub(super) fn remove_folder(folder: &Path) {
+pub(crate) fn remove_folder(folder: &Path) {
     for name in ["bpffs", "cgroup"] {
         let path = folder.join(name);
         if path.exists() {

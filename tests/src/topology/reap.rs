@@ -9,7 +9,7 @@ use crate::netns;
 use crate::process;
 
 /// Starts every name that a bed gives away; the process id follows.
-pub(super) const PREFIX: &str = "lbr-";
+pub(crate) const PREFIX: &str = "lbr-";
 
 /// Removes namespaces, mounts, folders and cgroups of beds whose process is gone. Best effort: another
 /// process may be doing the same.

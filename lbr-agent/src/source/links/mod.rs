@@ -17,8 +17,9 @@ pub struct LocalLink {
     pub name: String,
     /// Enslaved to a bridge (or another master): the stack must forward.
     pub has_master: bool,
-    /// A veth (or another device with a peer in the pod).
-    pub is_veth: bool,
+    /// Its other end is in another network namespace: `bpf_redirect_peer` reaches it. (It drops what would
+    /// stay in this one.)
+    pub has_peer: bool,
 }
 
 /// The pod links of this node and its routes.
@@ -37,7 +38,7 @@ impl LocalLinks {
     pub fn direct_link(&self, addr: IpAddr) -> Option<u32> {
         let longest = self.route(addr)?;
         let link = self.links.get(&longest)?;
-        (link.is_veth && !link.has_master).then_some(longest)
+        (link.has_peer && !link.has_master).then_some(longest)
     }
 
     /// Interface index of the longest match.

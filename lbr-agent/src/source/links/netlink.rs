@@ -75,8 +75,8 @@ fn assemble(interfaces: impl Iterator<Item = Interface>, routes: &[Route], filte
         let is_pods = interface.is_veth
             && filter.by_name(&interface.name).unwrap_or(interface.peer_is_elsewhere && !is_uplink);
         if is_pods {
-            let Interface { ifindex, name, has_master, is_veth, .. } = interface;
-            local.links.insert(ifindex, LocalLink { name, has_master, is_veth });
+            let Interface { ifindex, name, has_master, peer_is_elsewhere, .. } = interface;
+            local.links.insert(ifindex, LocalLink { name, has_master, has_peer: peer_is_elsewhere });
         }
     }
     let mut metrics: BTreeMap<IpNet, u32> = BTreeMap::new();

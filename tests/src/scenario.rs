@@ -1,0 +1,134 @@
+//! Scenarios: Kubernetes YAML in, content of the maps and verdicts out, in one file.
+//!
+//! A file has a `description`, perhaps a `node`, and `steps`, each with one of these keys:
+//!
+//! - `apply`: documents as for `kubectl apply`
+//! - `delete`: list of `Kind namespace/name`
+//! - `node`: the node's links and routes are now these
+//! - `restart`: the agent ends and another one starts; the maps must be the same afterwards, numbers included
+//! - `expect`: the maps, as [`text::tables`] prints them, in any order
+//! - `verdicts`: `client -> address:port/protocol: verdict`, where the verdict is as [`text::verdict`] prints
+//!   it, and the backends that are chosen are separated by `|`: `to 10.244.0.2:80|10.244.0.3:80`
+//!
+//! The objects of a step arrive in different orders, and the maps must end up the same. Each scenario ends
+//! with the deletion of everything, which must leave the maps empty.
+
+mod run;
+pub mod text;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use ipnet::IpNet;
+use lbr_agent::compile::NodeView;
+use lbr_agent::source::links::{LocalLink, LocalLinks};
+use serde::Deserialize;
+
+pub use run::{FakeVerdicts, Order, Verdicts, run};
+
+/// One file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Name of the file without its extension.
+    #[serde(skip)]
+    pub name: String,
+    /// What it shows.
+    pub description: String,
+    /// The node at the beginning.
+    #[serde(default)]
+    pub node: Node,
+    /// What happens, in this order.
+    pub steps: Vec<Step>,
+}
+
+/// The node that the maps are for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Pod links by interface index.
+    #[serde(default)]
+    pub links: BTreeMap<u32, LinkKind>,
+    /// Destination → interface index.
+    #[serde(default)]
+    pub routes: BTreeMap<String, u32>,
+}
+
+/// What a pod link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkKind {
+    /// A veth, routed.
+    Veth,
+    /// A veth, port of a bridge.
+    BridgedVeth,
+    /// Something else that leads to a pod.
+    Other,
+}
+
+/// One thing that happens, or is checked.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Documents to apply.
+    pub apply: Option<String>,
+    /// Objects to delete.
+    pub delete: Option<Vec<String>>,
+    /// The node from now on.
+    pub node: Option<Node>,
+    /// Another agent takes over.
+    #[serde(default)]
+    pub restart: bool,
+    /// What the maps hold.
+    pub expect: Option<String>,
+    /// What happens to packets.
+    pub verdicts: Option<Vec<String>>,
+}
+
+impl Scenario {
+    /// Reads one file.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let mut scenario: Self =
+            serde_saphyr::from_str(&text).with_context(|| format!("read {}", path.display()))?;
+        scenario.name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(scenario)
+    }
+
+    /// The files of a folder below `tests/scenarios`, by name.
+    pub fn files(folder: &str) -> Result<Vec<PathBuf>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(folder);
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+        let mut files = entries.map(|e| Ok(e?.path())).collect::<Result<Vec<_>>>()?;
+        files.retain(|f| f.extension().is_some_and(|e| e == "yaml"));
+        files.sort();
+        Ok(files)
+    }
+}
+
+impl Node {
+    /// As `compile` wants it.
+    pub fn view(&self) -> Result<NodeView> {
+        let link = |(index, kind): (&u32, &LinkKind)| {
+            let (is_veth, has_master) = match kind {
+                LinkKind::Veth => (true, false),
+                LinkKind::BridgedVeth => (true, true),
+                LinkKind::Other => (false, false),
+            };
+            (*index, LocalLink { name: format!("pod{index}"), has_master, is_veth })
+        };
+        let route = |(net, index): (&String, &u32)| {
+            let net: IpNet = net.parse().with_context(|| format!("route {net:?}"))?;
+            Ok((net, *index))
+        };
+        let links = LocalLinks {
+            links: self.links.iter().map(link).collect(),
+            routes: self.routes.iter().map(route).collect::<Result<_>>()?,
+        };
+        Ok(NodeView { name: self.name.clone(), links })
+    }
+}

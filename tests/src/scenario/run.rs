@@ -1,0 +1,281 @@
+//! Runs a scenario on a data plane, by the same way as the agent: store, compile, reconcile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lbr_agent::compile::{Ids, NodeView, compile};
+use lbr_agent::dataplane::Dataplane;
+use lbr_agent::dataplane::fake::Fake;
+use lbr_agent::dataplane::resolve::resolve;
+use lbr_agent::desired::Desired;
+use lbr_agent::model::{Kind, Object, ObjectName, ObjectRef, Rejected};
+use lbr_agent::reconcile::Reconciler;
+use lbr_agent::source::{Change, manifest};
+use lbr_agent::store::Store;
+use lbr_common::tuple::{Tuple, proto};
+
+use super::{Scenario, Step, text};
+
+/// In which order the objects of a step arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As in the file.
+    Given,
+    /// The other way round.
+    Reversed,
+    /// In an order that follows from this number.
+    Shuffled(u64),
+}
+
+/// Who says what happens to a packet that begins a connection.
+pub trait Verdicts {
+    /// As [`text::verdict`] prints it.
+    fn verdict(&mut self, tuple: &Tuple) -> Result<String>;
+}
+
+/// The verdicts of the same lookups in user space.
+#[derive(Debug)]
+pub struct FakeVerdicts(pub Fake);
+
+impl Verdicts for FakeVerdicts {
+    fn verdict(&mut self, tuple: &Tuple) -> Result<String> {
+        let resolved = resolve(&self.0.tables(), tuple, 0);
+        Ok(text::verdict(resolved.verdict, resolved.backend))
+    }
+}
+
+/// Runs all steps, then deletes everything. An error says which step it was and what the maps held.
+pub fn run(
+    scenario: &Scenario,
+    order: Order,
+    dataplane: &mut dyn Dataplane,
+    verdicts: &mut dyn Verdicts,
+) -> Result<()> {
+    let mut agent = Agent::start(scenario.node.view()?, order, dataplane)?;
+    for (number, step) in scenario.steps.iter().enumerate() {
+        agent.step(step, verdicts).with_context(|| format!("{}, step {}", scenario.name, number + 1))?;
+    }
+    agent.end().with_context(|| format!("{}, after deleting everything", scenario.name))
+}
+
+/// Rounds until the maps must hold what they should; with one write of ten failing, a few are enough.
+const MAX_ROUNDS: usize = 200;
+
+struct Agent<'a> {
+    store: Store,
+    node: NodeView,
+    ids: Ids,
+    reconciler: Reconciler,
+    dataplane: &'a mut dyn Dataplane,
+    order: Order,
+    /// By the object that they are about.
+    rejected: BTreeMap<String, Vec<Rejected>>,
+    /// What is applied, for a restart.
+    objects: BTreeMap<ObjectRef, Object>,
+}
+
+impl<'a> Agent<'a> {
+    fn start(node: NodeView, order: Order, dataplane: &'a mut dyn Dataplane) -> Result<Self> {
+        let reconciler = Reconciler::load(dataplane)?;
+        let ids = Ids::restore(&reconciler.actual());
+        let mut agent = Self {
+            store: Store::new(),
+            node,
+            ids,
+            reconciler,
+            dataplane,
+            order,
+            rejected: BTreeMap::new(),
+            objects: BTreeMap::new(),
+        };
+        agent.synced();
+        agent.converge()?;
+        Ok(agent)
+    }
+
+    fn step(&mut self, step: &Step, verdicts: &mut dyn Verdicts) -> Result<()> {
+        if let Some(text) = &step.apply {
+            self.apply(text)?;
+        }
+        if let Some(names) = &step.delete {
+            let refs = names.iter().map(|n| reference(n)).collect::<Result<Vec<_>>>()?;
+            self.delete(refs)?;
+        }
+        if let Some(node) = &step.node {
+            self.node = node.view()?;
+            self.converge()?;
+        }
+        if step.restart {
+            self.restart()?;
+        }
+        if let Some(expected) = &step.expect {
+            let expected = expected.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty());
+            same(&expected.collect(), &text::tables(&self.tables()?))?;
+        }
+        for line in step.verdicts.iter().flatten() {
+            check_verdict(line, verdicts).with_context(|| line.clone())?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, text: &str) -> Result<()> {
+        let parsed = manifest::parse("scenario", text);
+        ensure!(!parsed.unreadable, "not readable: {:?}", parsed.rejected);
+        let accepted = parsed.objects.iter().map(|o| o.object.reference());
+        for reference in accepted.chain(parsed.held.iter().map(|h| h.reference.clone())) {
+            self.rejected.remove(&reference.to_string());
+        }
+        for rejected in parsed.rejected {
+            self.rejected.entry(rejected.object.clone()).or_default().push(rejected);
+        }
+        self.send_rejected();
+        let objects = parsed.objects.into_iter().map(|o| o.object).collect();
+        for object in ordered(objects, self.order) {
+            self.objects.insert(object.reference(), object.clone());
+            self.change(Change::Apply(object));
+        }
+        self.converge()
+    }
+
+    fn delete(&mut self, refs: Vec<ObjectRef>) -> Result<()> {
+        for reference in &refs {
+            self.rejected.remove(&reference.to_string());
+        }
+        self.send_rejected();
+        for reference in ordered(refs, self.order) {
+            self.objects.remove(&reference);
+            self.change(Change::Delete(reference));
+        }
+        self.converge()
+    }
+
+    fn send_rejected(&mut self) {
+        self.change(Change::Rejected(self.rejected.values().flatten().cloned().collect()));
+    }
+
+    /// One change, one attempt to write: the next change may come before everything is written.
+    fn change(&mut self, change: Change) {
+        self.store.apply(change);
+        self.attempt();
+    }
+
+    fn attempt(&mut self) -> bool {
+        let desired = compile(self.store.state(), &self.node, &mut self.ids);
+        self.reconciler.apply(desired, self.store.is_synced(), self.dataplane).is_converged()
+    }
+
+    fn converge(&mut self) -> Result<()> {
+        for _ in 0..MAX_ROUNDS {
+            if self.attempt() {
+                return Ok(());
+            }
+        }
+        let outcome = self.reconciler.retry(self.store.is_synced(), self.dataplane);
+        bail!("still pending after {MAX_ROUNDS} rounds: {outcome:?}")
+    }
+
+    fn synced(&mut self) {
+        for kind in Kind::ALL {
+            self.store.apply(Change::Synced(kind));
+        }
+    }
+
+    /// Everything is forgotten but the maps. What the sources list arrives one by one.
+    fn restart(&mut self) -> Result<()> {
+        let before = self.tables()?;
+        self.store = Store::new();
+        self.reconciler = Reconciler::load(self.dataplane)?;
+        self.ids = Ids::restore(&self.reconciler.actual());
+        self.send_rejected();
+        let objects: Vec<_> = self.objects.values().cloned().collect();
+        for object in ordered(objects, self.order) {
+            self.change(Change::Apply(object));
+        }
+        self.synced();
+        self.converge()?;
+        let after = self.tables()?;
+        ensure!(before == after, "a restart changed the maps from {before:#?} to {after:#?}");
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<()> {
+        let refs = self.objects.keys().cloned().collect();
+        self.rejected.clear();
+        self.node.links = Default::default();
+        self.delete(refs)?;
+        let left = self.tables()?;
+        ensure!(left == Desired::default(), "the maps are not empty: {left:#?}");
+        Ok(())
+    }
+
+    /// What the maps really hold, not what the reconciler believes.
+    fn tables(&mut self) -> Result<Desired> {
+        Ok(Reconciler::load(self.dataplane)?.actual())
+    }
+}
+
+fn same(expected: &BTreeSet<String>, actual: &BTreeSet<String>) -> Result<()> {
+    if expected == actual {
+        return Ok(());
+    }
+    let list = |lines: &BTreeSet<String>| lines.iter().map(|l| format!("  {l}\n")).collect::<String>();
+    bail!("expected:\n{}but the maps hold:\n{}", list(expected), list(actual))
+}
+
+/// `client -> address:port/protocol: verdict`, over enough source ports to meet every backend.
+fn check_verdict(line: &str, verdicts: &mut dyn Verdicts) -> Result<()> {
+    let form = "write: client -> address:port/protocol: verdict";
+    let (client, rest) = line.split_once(" -> ").context(form)?;
+    let (target, expected) = rest.split_once(": ").context(form)?;
+    let (socket, protocol) = target.split_once('/').context(form)?;
+    let socket: SocketAddr = socket.parse().with_context(|| format!("address {socket:?}"))?;
+    let proto = match protocol {
+        "TCP" => proto::TCP,
+        "UDP" => proto::UDP,
+        "SCTP" => proto::SCTP,
+        other => bail!("protocol {other:?}"),
+    };
+    let expected: BTreeSet<String> = match expected.strip_prefix("to ") {
+        Some(backends) => backends.split('|').map(|b| format!("to {b}")).collect(),
+        None => [expected.to_owned()].into(),
+    };
+    let client: IpAddr = client.parse().with_context(|| format!("client {client:?}"))?;
+    let mut seen = BTreeSet::new();
+    for src_port in (32_768u16..).take(32 * expected.len()) {
+        let (dst, dst_port) = (socket.ip().into(), socket.port());
+        let tuple = Tuple { src: client.into(), dst, src_port, dst_port, proto, _pad: [0; 3] };
+        seen.insert(verdicts.verdict(&tuple)?);
+    }
+    ensure!(seen == expected, "seen instead: {seen:?}");
+    Ok(())
+}
+
+/// `Kind namespace/name`.
+fn reference(text: &str) -> Result<ObjectRef> {
+    let (kind, name) =
+        text.split_once(' ').with_context(|| format!("{text:?}: write Kind namespace/name"))?;
+    let known = Kind::ALL.into_iter().find(|k| k.as_str() == kind);
+    let kind = known.with_context(|| format!("kind {kind:?}"))?;
+    let name = match name.split_once('/') {
+        Some((namespace, name)) => ObjectName { namespace: namespace.to_owned(), name: name.to_owned() },
+        None => ObjectName::cluster(name),
+    };
+    Ok(ObjectRef { kind, name })
+}
+
+fn ordered<T>(mut items: Vec<T>, order: Order) -> Vec<T> {
+    match order {
+        Order::Given => {}
+        Order::Reversed => items.reverse(),
+        // Fisher and Yates, with Knuth's MMIX generator.
+        Order::Shuffled(mut random) => {
+            for n in (1..items.len()).rev() {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                items.swap(n, (random >> 33) as usize % (n + 1));
+            }
+        }
+    }
+    items
+}

@@ -1,0 +1,109 @@
+//! Two commands of `bpf(2)`: one with a flag that aya does not pass on, one that aya does not have.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use aya::Pod;
+
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+
+/// The packet claims that its device summed it up (`CHECKSUM_COMPLETE`), and the kernel checks afterwards that
+/// the sum still is right: `EBADMSG` if not. Since kernel commit a3cfe84cca28 (6.16).
+pub(super) const CHECKSUM_COMPLETE: u32 = 1 << 2;
+
+/// `struct` of `BPF_PROG_TEST_RUN` in `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    _pad: u32,
+}
+
+/// `struct` of `BPF_MAP_*_BATCH` in `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Runs a program on a packet with a context. The packet as the program left it goes into `out`, cut to its
+/// length; gives what the program returned.
+pub(super) fn test_run(
+    program: BorrowedFd<'_>,
+    packet: &[u8],
+    ctx: &[u8],
+    flags: u32,
+    out: &mut Vec<u8>,
+) -> io::Result<i32> {
+    // More than any packet that a test makes grows to.
+    out.resize(packet.len() + 1024, 0);
+    let mut attr = TestRun {
+        prog_fd: fd(program),
+        data_size_in: packet.len() as u32,
+        data_in: packet.as_ptr() as u64,
+        data_size_out: out.len() as u32,
+        data_out: out.as_mut_ptr() as u64,
+        ctx_size_in: ctx.len() as u32,
+        ctx_in: ctx.as_ptr() as u64,
+        flags,
+        ..TestRun::default()
+    };
+    // SAFETY: the kernel reads `packet` and `ctx` and writes `out`, each within the length given beside it;
+    // all of them live across the call.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attr) }?;
+    out.truncate(attr.data_size_out as usize);
+    Ok(attr.retval.cast_signed())
+}
+
+/// Reads the first values of a per-CPU array in one call: `values` holds `cpus` for each.
+pub(super) fn lookup_all<V: Pod>(map: BorrowedFd<'_>, cpus: usize, values: &mut [V]) -> io::Result<()> {
+    // The kernel pads each CPU's value to eight bytes.
+    assert_eq!(size_of::<V>() % 8, 0, "not laid out as the kernel does");
+    let count = values.len() / cpus;
+    let (mut keys, mut next) = (vec![0u32; count], 0u32);
+    let mut attr = Batch {
+        out_batch: (&raw mut next) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: count as u32,
+        map_fd: fd(map),
+        ..Batch::default()
+    };
+    // SAFETY: the kernel writes at most `count` keys of four bytes, and for each of them `cpus` values of the
+    // map's value size, which callers promise by the type; all of them live across the call.
+    unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) }
+}
+
+fn fd(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+/// # Safety
+/// The pointers in `attr` must be good for what `command` does with them.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<()> {
+    // SAFETY: `attr` is as large as said; what it points to is the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

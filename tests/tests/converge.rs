@@ -1,0 +1,258 @@
+//! Random Services and slices that come, change and go, with faults at any write and restarts at any moment:
+//! the maps must always end up as compiled, and a packet must find its way at every moment in between (the
+//! fake looks after every write).
+#![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use lbr_agent::compile::{Ids, NodeView, compile};
+use lbr_agent::dataplane::fake::Fake;
+use lbr_agent::desired::Desired;
+use lbr_agent::model::{
+    Endpoint, EndpointPort, EndpointSlice, Kind, Object, ObjectName, ObjectRef, Protocol, Service,
+    ServicePort, TrafficPolicy,
+};
+use lbr_agent::reconcile::Reconciler;
+use lbr_agent::source::Change;
+use lbr_agent::source::links::LocalLink;
+use lbr_agent::store::Store;
+use lbr_tests::scenario::text;
+
+const RUNS: u64 = 200;
+const EVENTS: usize = 120;
+
+/// Few names and addresses, so that everything meets everything.
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+const PORTS: [(&str, Protocol, u16); 3] =
+    [("http", Protocol::Tcp, 80), ("dns", Protocol::Udp, 53), ("admin", Protocol::Tcp, 81)];
+
+/// splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) as usize % n
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    fn name(&mut self) -> ObjectName {
+        ObjectName { namespace: "default".to_owned(), name: NAMES[self.below(NAMES.len())].to_owned() }
+    }
+
+    fn address(&mut self, net: u8, hosts: usize) -> IpAddr {
+        let host = u8::try_from(self.below(hosts)).unwrap_or(0);
+        if self.one_in(3) {
+            Ipv6Addr::new(0xfd00, net.into(), 0, 0, 0, 0, 0, u16::from(host) + 1).into()
+        } else {
+            Ipv4Addr::new(10, net, 0, host + 1).into()
+        }
+    }
+
+    fn service(&mut self) -> Object {
+        let addresses = self.below(4);
+        let ports = PORTS.iter().filter(|_| !self.one_in(3)).copied().collect::<Vec<_>>();
+        Object::Service(Service {
+            name: self.name(),
+            cluster_ips: (0..addresses).map(|_| self.address(96, 6)).collect(),
+            ports: ports
+                .into_iter()
+                .map(|(name, protocol, port)| ServicePort { name: name.to_owned(), protocol, port })
+                .collect(),
+            internal_policy: if self.one_in(4) { TrafficPolicy::Local } else { TrafficPolicy::Cluster },
+        })
+    }
+
+    fn slice(&mut self) -> Object {
+        let service = self.name().name;
+        let endpoints = self.below(8);
+        let ports = PORTS.iter().filter(|_| !self.one_in(3)).copied().collect::<Vec<_>>();
+        let shift = if self.one_in(4) { 1 } else { 0 };
+        Object::EndpointSlice(EndpointSlice {
+            name: ObjectName { namespace: "default".to_owned(), name: format!("slice-{}", self.below(8)) },
+            service,
+            endpoints: (0..endpoints).map(|_| self.endpoint()).collect(),
+            ports: ports
+                .into_iter()
+                .map(|(name, protocol, port)| EndpointPort {
+                    name: name.to_owned(),
+                    protocol,
+                    port: port + 8000 + shift,
+                })
+                .collect(),
+        })
+    }
+
+    fn endpoint(&mut self) -> Endpoint {
+        let (ready, serving, terminating) = match self.below(6) {
+            0 => (false, true, true),
+            1 => (false, false, true),
+            2 => (false, false, false),
+            _ => (true, true, false),
+        };
+        Endpoint {
+            addr: self.address(244, 12),
+            ready,
+            serving,
+            terminating,
+            node: if self.one_in(2) { "here".to_owned() } else { "there".to_owned() },
+            zone: String::new(),
+        }
+    }
+
+    fn event(&mut self, store: &Store) -> Change {
+        match self.below(8) {
+            0..3 => Change::Apply(self.service()),
+            3..6 => Change::Apply(self.slice()),
+            _ => {
+                let all = references(store);
+                match all.len() {
+                    0 => Change::Apply(self.service()),
+                    n => Change::Delete(all[self.below(n)].clone()),
+                }
+            }
+        }
+    }
+}
+
+fn references(store: &Store) -> Vec<ObjectRef> {
+    let state = store.state();
+    let services = state.services.keys().map(|n| (Kind::Service, n));
+    let slices = state.slices.keys().map(|n| (Kind::EndpointSlice, n));
+    services.chain(slices).map(|(kind, name)| ObjectRef { kind, name: name.clone() }).collect()
+}
+
+struct Agent {
+    store: Store,
+    node: NodeView,
+    ids: Ids,
+    reconciler: Reconciler,
+    fake: Fake,
+}
+
+impl Agent {
+    fn start(fake: Fake) -> Self {
+        let mut dataplane = fake.clone();
+        let reconciler = Reconciler::load(&mut dataplane).unwrap_or_else(|e| panic!("{e}"));
+        let ids = Ids::restore(&reconciler.actual());
+        let node = NodeView { name: "here".to_owned(), ..NodeView::default() };
+        Self { store: Store::new(), node, ids, reconciler, fake }
+    }
+
+    fn sync(&mut self) {
+        for kind in Kind::ALL {
+            self.store.apply(Change::Synced(kind));
+        }
+    }
+
+    fn attempt(&mut self) -> (Desired, bool) {
+        let desired = compile(self.store.state(), &self.node, &mut self.ids);
+        let before = self.fake.tables();
+        let outcome = self.reconciler.apply(desired.clone(), self.store.is_synced(), &mut self.fake);
+        if !self.store.is_synced() {
+            let after = self.fake.tables();
+            let kept = before.frontends.keys().all(|k| after.frontends.contains_key(k))
+                && before.slots.keys().all(|k| after.slots.contains_key(k))
+                && before.backends.keys().all(|k| after.backends.contains_key(k))
+                && before.services.keys().all(|k| after.services.contains_key(k));
+            assert!(kept, "removed before everything was listed: {before:#?} to {after:#?}");
+        }
+        (desired, outcome.is_converged())
+    }
+
+    fn converge(&mut self) -> Desired {
+        for _ in 0..200 {
+            if let (desired, true) = self.attempt() {
+                assert_eq!(self.fake.tables(), desired);
+                assert_eq!(self.fake.attached(), desired.links.keys().copied().collect());
+                return desired;
+            }
+        }
+        panic!("does not converge: {:?}", self.reconciler.retry(true, &mut self.fake));
+    }
+
+    /// A new agent on the same maps, to which the same objects are listed, in this order.
+    fn restart(self, random: &mut Random) -> Self {
+        let state = self.store.state().clone();
+        let mut objects: Vec<_> = state.services.into_values().map(Object::Service).collect();
+        objects.extend(state.slices.into_values().map(Object::EndpointSlice));
+        let mut next = Self::start(self.fake);
+        next.node = self.node;
+        while !objects.is_empty() {
+            let object = objects.swap_remove(random.below(objects.len()));
+            next.store.apply(Change::Apply(object));
+            if random.one_in(2) {
+                next.attempt();
+            }
+        }
+        next.sync();
+        next
+    }
+
+    fn plug(&mut self, random: &mut Random) {
+        let index = u32::try_from(random.below(5)).unwrap_or(0) + 1;
+        let links = &mut self.node.links;
+        if links.links.remove(&index).is_some() {
+            links.routes.retain(|_, to| *to != index);
+        } else {
+            let has_master = random.one_in(3);
+            links.links.insert(index, LocalLink { name: String::new(), has_master, is_veth: true });
+            links.routes.insert(random.address(244, 12).into(), index);
+        }
+    }
+}
+
+fn run(seed: u64) {
+    let mut random = Random(seed);
+    let mut agent = Agent::start(Fake::new(seed));
+    agent.sync();
+    for _ in 0..EVENTS {
+        let change = random.event(&agent.store);
+        agent.store.apply(change);
+        match random.below(30) {
+            0 => {
+                agent.converge();
+            }
+            // In the middle: what is pending is forgotten with the agent.
+            1 => agent = agent.restart(&mut random),
+            // A restart of an agent that had nothing left to do changes nothing.
+            2 => {
+                let before = agent.converge();
+                agent = agent.restart(&mut random);
+                let after = agent.converge();
+                // Of two claims to one address, the wrong one may be listed first and get the number.
+                if before.rejected.is_empty() {
+                    assert_eq!(before, after, "a restart changed the maps");
+                }
+                assert_eq!(text::tables(&before), text::tables(&after), "a restart changed the maps");
+            }
+            3 => agent.plug(&mut random),
+            _ => {
+                agent.attempt();
+            }
+        }
+    }
+    let long_lived = agent.converge();
+    let fresh = compile(agent.store.state(), &agent.node, &mut Ids::new());
+    assert_eq!(text::tables(&long_lived), text::tables(&fresh), "history must not matter");
+
+    for reference in references(&agent.store) {
+        agent.store.apply(Change::Delete(reference));
+    }
+    agent.node.links = Default::default();
+    assert_eq!(agent.converge(), Desired::default());
+}
+
+#[test]
+fn random_events_converge() {
+    for seed in 0..RUNS {
+        let outcome = std::panic::catch_unwind(|| run(seed));
+        assert!(outcome.is_ok(), "seed {seed} fails as printed above");
+    }
+}

@@ -1,0 +1,141 @@
+//! Fragmented datagrams: the later ones borrow the ports of the first.
+
+use lbr_common::verdict::Verdict;
+use lbr_tests::packet::{Ext, Packet, Parsed};
+use lbr_tests::testrun::Action;
+
+use super::world::{PORT, PROTOS, TCP, UDP, World, at, expect, expect_drop, expect_untouched, nets, packet};
+
+/// The datagram in the translated fragments has a right checksum.
+fn join(frames: &[Vec<u8>], l4: usize) -> Vec<u8> {
+    frames.iter().flat_map(|frame| frame[l4..].to_vec()).collect()
+}
+
+#[test]
+fn there_and_back() {
+    World::both("fragments", |world| {
+        for net in nets() {
+            for proto in PROTOS {
+                for (len, size) in [(2000, 1448), (60_000, 1448), (30, 8), (41, 24)] {
+                    let (client, service) = (at(net.client, PORT), at(net.service, 80));
+                    let (backend, id) = (at(net.local, 8080), 0x1000 + len as u32);
+                    world.service(service, proto, &[backend]);
+                    let payload: Vec<u8> = (0..len).map(|n: u32| n as u8).collect();
+                    // The first fragment must have all of the header that the program reads.
+                    let size = if proto == TCP { size.max(24) } else { size };
+                    let directions = [(client, service, client, backend), (backend, client, service, client)];
+                    for (src, dst, new_src, new_dst) in directions {
+                        let verdict = if src == client { Verdict::ToBackend } else { Verdict::ToClient };
+                        let mut translated = Vec::new();
+                        for frame in packet(proto, src, dst).payload(&payload).fragments(id, size) {
+                            let ran = if src == client { world.send(&frame) } else { world.answer(&frame) };
+                            let (got, sent) =
+                                (expect(&ran, verdict, Action::Redirect), Parsed::frame(&frame).unwrap());
+                            assert_eq!((got.src.ip(), got.dst.ip()), (new_src.ip(), new_dst.ip()));
+                            assert_eq!((got.fragment, &got.exts), (sent.fragment, &sent.exts));
+                            assert_eq!(got.payload, sent.payload);
+                            translated.push(ran.packet);
+                        }
+                        let whole = join(&translated, if net.v6 { 62 } else { 34 });
+                        let wanted = packet(proto, new_src, new_dst).payload(&payload).build();
+                        assert_eq!(whole, wanted[if net.v6 { 54 } else { 34 }..], "{proto} {len} {size}");
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// By the stack, to the client's pod.
+#[test]
+fn an_answer_from_elsewhere() {
+    let mut world = World::new("fragments-remote");
+    for net in nets() {
+        let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.remote, 8080));
+        world.service(service, UDP, &[backend]);
+        expect(&world.send(&packet(UDP, client, service).build()), Verdict::ToBackend, Action::Pass);
+        for frame in Packet::udp(backend, client).payload(&[3; 4000]).fragments(99, 1448) {
+            let out = expect(&world.deliver(&frame), Verdict::ToClient, Action::Pass);
+            assert_eq!((out.src.ip(), out.dst.ip()), (service.ip(), client.ip()));
+        }
+    }
+}
+
+/// A fragment whose first one was not seen can not be translated, and must not leave as it is.
+#[test]
+fn without_the_first() {
+    let mut world = World::new("fragments-unknown");
+    for net in nets() {
+        let (client, service) = (at(net.client, PORT), at(net.service, 80));
+        world.service(service, UDP, &[at(net.local, 8080)]);
+        let frames = |dst, id| Packet::udp(client, dst).payload(&[3; 4000]).fragments(id, 1448);
+        let unknown = frames(service, 1);
+        expect_drop(&world.send(&unknown[1]), Verdict::FragmentUnknown, &unknown[1]);
+        // Out of order: those behind the first one are translated.
+        expect(&world.send(&unknown[0]), Verdict::ToBackend, Action::Redirect);
+        expect(&world.send(&unknown[2]), Verdict::ToBackend, Action::Redirect);
+        expect(&world.send(&unknown[1]), Verdict::ToBackend, Action::Redirect);
+        // Another datagram is another matter.
+        let other = frames(service, 2);
+        expect_drop(&world.send(&other[2]), Verdict::FragmentUnknown, &other[2]);
+        // Datagrams to others are none of lbr's business, first fragments included.
+        let foreign = frames(at(net.other, 80), 1);
+        expect_untouched(&world.send(&foreign[0]), Verdict::NoService, &foreign[0]);
+        expect_untouched(&world.send(&foreign[1]), Verdict::FragmentNotTracked, &foreign[1]);
+        expect_untouched(&world.deliver(&foreign[1]), Verdict::FragmentNotTracked, &foreign[1]);
+    }
+}
+
+/// A fragment of an ICMP message that is not the first has no type. What lies where the type would be must not
+/// make it an error.
+#[test]
+fn later_fragments_of_icmp() {
+    let mut world = World::new("fragments-icmp");
+    for net in nets() {
+        let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
+        world.service(service, UDP, &[backend]);
+        expect(&world.send(&packet(UDP, client, service).build()), Verdict::ToBackend, Action::Redirect);
+        // The second fragment's payload reads like an error about the flow.
+        let quoted = Packet::udp(client, backend).payload(b"x").build_ip();
+        let payload = [&[0; 16][..], &[0; 8], &quoted].concat();
+        let frames = Packet::echo(net.other, net.client, 1, 1).payload(&payload).fragments(5, 24);
+        expect_untouched(&world.deliver(&frames[1]), Verdict::FragmentNotTracked, &frames[1]);
+        let frames = Packet::echo(net.client, net.other, 1, 1).payload(&payload).fragments(5, 24);
+        expect_untouched(&world.send(&frames[1]), Verdict::FragmentNotTracked, &frames[1]);
+        let frames = Packet::echo(net.client, net.service, 1, 1).payload(&payload).fragments(5, 24);
+        expect_drop(&world.send(&frames[1]), Verdict::FragmentUnknown, &frames[1]);
+    }
+}
+
+/// A fragment header on a datagram that is all there (RFC 6946), and one behind other headers.
+#[test]
+fn atomic_and_nested() {
+    World::both("fragments-atomic", |world| {
+        let [_, net] = nets();
+        for proto in PROTOS {
+            let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
+            world.service(service, proto, &[backend]);
+            let atomic = Ext::Fragment { id: 7, offset: 0, more: false };
+            let frame = packet(proto, client, service).ext(Ext::HopByHop(vec![])).ext(atomic).build();
+            let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
+            assert_eq!((out.src, out.dst), (client, backend));
+            let nested = packet(proto, client, service).ext(Ext::DestOpts(vec![0; 20])).payload(&[1; 500]);
+            for frame in nested.fragments(8, 104) {
+                let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
+                assert_eq!((out.src.ip(), out.dst.ip()), (client.ip(), backend.ip()));
+            }
+        }
+    });
+}
+
+/// Ports that are in the second fragment only: nobody sends that, so nothing is guessed.
+#[test]
+fn a_first_fragment_without_ports() {
+    let mut world = World::new("fragments-tiny");
+    let [_, net] = nets();
+    let (client, service) = (at(net.client, PORT), at(net.service, 80));
+    world.service(service, TCP, &[at(net.local, 8080)]);
+    let frames = packet(TCP, client, service).fragments(9, 8);
+    expect_drop(&world.send(&frames[0]), Verdict::Malformed, &frames[0]);
+    expect_drop(&world.send(&frames[1]), Verdict::FragmentUnknown, &frames[1]);
+}

@@ -1,0 +1,14 @@
+//! What the shipped kernel object does with packets, one by one.
+//!
+//! Every test loads the object anew, so none sees another's flows. [`world`] has the addresses and the Services.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod collide;
+mod fragments;
+mod headers;
+mod icmp;
+mod life;
+mod refuse;
+mod spread;
+mod translate;
+mod world;

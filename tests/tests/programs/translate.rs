@@ -1,0 +1,231 @@
+//! From client to backend and back.
+
+use lbr_common::verdict::Verdict;
+use lbr_tests::packet::{Packet, Parsed, flags};
+use lbr_tests::testrun::Action;
+
+use super::world::{
+    PORT, PROTOS, TCP, UDP, World, at, expect, expect_ends, expect_untouched, nets, packet, syn, tuple,
+};
+
+/// Ports of the frontend and of the backend: other ones, the same one.
+const PORTS: [(u16, u16); 2] = [(80, 8080), (53, 53)];
+
+#[test]
+fn to_a_backend_on_this_node_and_back() {
+    World::both("local", |world| {
+        for net in nets() {
+            for proto in PROTOS {
+                for (port, target) in PORTS {
+                    let (client, service) = (at(net.client, PORT), at(net.service, port));
+                    let backend = at(net.local, target);
+                    world.service(service, proto, &[backend]);
+                    for _ in 0..2 {
+                        let frame = packet(proto, client, service).build();
+                        let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
+                        expect_ends(&frame, &out, client, backend);
+                        let frame = packet(proto, backend, client).build();
+                        let out = expect(&world.answer(&frame), Verdict::ToClient, Action::Redirect);
+                        expect_ends(&frame, &out, service, client);
+                    }
+                    let flow = world.flow(tuple(proto, client, service));
+                    let links = &world.programs.links;
+                    assert_eq!((flow.link, flow.twin_link), (links[1], links[0]));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn to_a_backend_elsewhere_and_back() {
+    World::both("remote", |world| {
+        for net in nets() {
+            for proto in PROTOS {
+                for (port, target) in PORTS {
+                    let (client, service) = (at(net.client, PORT), at(net.service, port));
+                    let backend = at(net.remote, target);
+                    world.service(service, proto, &[backend]);
+                    for _ in 0..2 {
+                        let frame = packet(proto, client, service).build();
+                        let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
+                        expect_ends(&frame, &out, client, backend);
+                        let frame = packet(proto, backend, client).build();
+                        let out = expect(&world.deliver(&frame), Verdict::ToClient, Action::Pass);
+                        expect_ends(&frame, &out, service, client);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// A client behind a bridge: the answer of a local backend goes by the stack, and must be translated once.
+#[test]
+fn the_answer_to_a_client_behind_a_bridge_passes() {
+    let mut world = World::new("bridge");
+    for net in nets() {
+        for proto in PROTOS {
+            let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
+            world.service(service, proto, &[backend]);
+            let frame = packet(proto, client, service).build();
+            let ran = world.run(lbr_common::verdict::Hook::FromPod, 2, &frame);
+            expect_ends(&frame, &expect(&ran, Verdict::ToBackend, Action::Redirect), client, backend);
+            let frame = packet(proto, backend, client).build();
+            let ran = world.answer(&frame);
+            expect_ends(&frame, &expect(&ran, Verdict::ToClient, Action::Pass), service, client);
+            expect_untouched(&world.deliver(&ran.packet), Verdict::NoService, &ran.packet);
+        }
+    }
+}
+
+/// What a client's pod is sent by others, and a request that the stack delivers to a backend's pod, is no answer.
+#[test]
+fn nothing_begins_at_to_pod() {
+    let mut world = World::new("to-pod");
+    for net in nets() {
+        for proto in PROTOS {
+            let (client, service, backend) =
+                (at(net.client, PORT), at(net.service, 80), at(net.remote, 8080));
+            world.service(service, proto, &[backend]);
+            for (src, dst) in [(client, service), (backend, client), (at(net.other, 9), client)] {
+                let frame = packet(proto, src, dst).build();
+                expect_untouched(&world.deliver(&frame), Verdict::NoService, &frame);
+            }
+            assert!(!world.has_flow(tuple(proto, client, service)));
+        }
+    }
+}
+
+#[test]
+fn what_is_no_service_passes_untouched() {
+    World::both("other", |world| {
+        for net in nets() {
+            for proto in PROTOS {
+                world.service(at(net.service, 80), proto, &[at(net.local, 8080)]);
+                for dst in [net.other, net.local, net.remote] {
+                    let frame = packet(proto, at(net.client, PORT), at(dst, 80)).build();
+                    expect_untouched(&world.send(&frame), Verdict::NoService, &frame);
+                }
+            }
+            let echo = Packet::echo(net.client, net.other, 1, 1).payload(b"ping").build();
+            expect_untouched(&world.send(&echo), Verdict::NoService, &echo);
+            let sctp = Packet::raw(net.client, net.other, 132).payload(&[7; 20]).build();
+            expect_untouched(&world.send(&sctp), Verdict::NoService, &sctp);
+        }
+    });
+}
+
+/// The same port number is another Service port for the other protocol.
+#[test]
+fn protocols_are_apart() {
+    let mut world = World::new("protocols");
+    for net in nets() {
+        let (client, service) = (at(net.client, PORT), at(net.service, 53));
+        world.service(service, TCP, &[at(net.remote, 1053)]);
+        world.service(service, UDP, &[at(net.remote2, 2053)]);
+        let out =
+            expect(&world.send(&packet(TCP, client, service).build()), Verdict::ToBackend, Action::Pass);
+        assert_eq!(out.dst, at(net.remote, 1053));
+        let out =
+            expect(&world.send(&packet(UDP, client, service).build()), Verdict::ToBackend, Action::Pass);
+        assert_eq!(out.dst, at(net.remote2, 2053));
+    }
+}
+
+#[test]
+fn an_established_flow_outlives_every_change_of_its_service() {
+    let mut world = World::new("established");
+    for net in nets() {
+        for proto in PROTOS {
+            let (client, service) = (at(net.client, PORT), at(net.service, 80));
+            let (old, new) = (at(net.remote, 8080), at(net.remote2, 8080));
+            world.service(service, proto, &[old]);
+            let first = if proto == TCP { syn(client, service) } else { packet(UDP, client, service) };
+            let out = expect(&world.send(&first.build()), Verdict::ToBackend, Action::Pass);
+            assert_eq!(out.dst, old);
+            // Its backend takes no new connections any more,
+            world.service(service, proto, &[new]);
+            let frame = packet(proto, client, service).build();
+            let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
+            assert_eq!(out.dst, old, "moved with the slots");
+            // and then the frontend is gone.
+            for (key, _) in world.frontends() {
+                world.remove_frontend(&key);
+            }
+            let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
+            assert_eq!(out.dst, old, "moved with the frontend");
+            let frame = packet(proto, old, client).build();
+            let out = expect(&world.deliver(&frame), Verdict::ToClient, Action::Pass);
+            assert_eq!(out.src, service);
+            let frame = packet(proto, at(net.client, PORT + 1), service).build();
+            expect_untouched(&world.send(&frame), Verdict::NoService, &frame);
+        }
+    }
+}
+
+/// No checksum stays none (RFC 768), and one that comes out as zero is written as all ones.
+#[test]
+fn udp_checksum_zero() {
+    let mut world = World::new("udp-zero");
+    let [v4, v6] = nets();
+    let (client, service) = (at(v4.client, PORT), at(v4.service, 80));
+    let backend = at(v4.remote, 8080);
+    world.service(service, UDP, &[backend]);
+    for (src, dst) in [(client, service), (backend, client)] {
+        let frame = Packet::udp(src, dst).without_checksum().payload(b"x").build();
+        let ran = if src == client { world.send(&frame) } else { world.deliver(&frame) };
+        assert_eq!(ran.packet[40..42], [0, 0], "{:?}", Parsed::frame(&ran.packet));
+        assert_ne!(ran.packet, frame);
+    }
+    for (net, sum_at) in [(v4, 40), (v6, 60)] {
+        let (client, service) = (at(net.client, PORT), at(net.service, 80));
+        let backend = at(net.remote, 8080);
+        world.service(service, UDP, &[backend]);
+        // The payload that makes the checksum of the translated datagram zero.
+        let plain = Packet::udp(client, backend).payload(&[0, 0]).build();
+        let payload = [plain[sum_at], plain[sum_at + 1]];
+        let frame = Packet::udp(client, service).payload(&payload).build();
+        let ran = world.send(&frame);
+        expect(&ran, Verdict::ToBackend, Action::Pass);
+        assert_eq!(ran.packet[sum_at..sum_at + 2], [0xff, 0xff], "IPv6: {}", net.v6);
+    }
+}
+
+/// Large packets lie in pieces, not in a row.
+#[test]
+fn a_large_packet() {
+    let mut world = World::new("large");
+    let payload: Vec<u8> = (0..60_000u32).map(|n| (n * n) as u8).collect();
+    for net in nets() {
+        for proto in PROTOS {
+            let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
+            world.service(service, proto, &[backend]);
+            let frame = packet(proto, client, service).payload(&payload).build();
+            if frame.len() > 3_500 && !world.takes(&frame) {
+                println!("no test run with {} bytes on this kernel", frame.len());
+                continue;
+            }
+            let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
+            expect_ends(&frame, &out, client, backend);
+        }
+    }
+}
+
+/// Flags other than FIN and RST leave a connection what it is.
+#[test]
+fn every_tcp_flag_is_kept() {
+    let mut world = World::new("flags");
+    for net in nets() {
+        let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
+        world.service(service, TCP, &[backend]);
+        for bits in 0..64 {
+            let frame = Packet::tcp(client, service, bits).build();
+            let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
+            expect_ends(&frame, &out, client, backend);
+            let frame = Packet::tcp(backend, client, bits & !(flags::FIN | flags::RST)).build();
+            let out = expect(&world.answer(&frame), Verdict::ToClient, Action::Redirect);
+            expect_ends(&frame, &out, service, client);
+        }
+    }
+}

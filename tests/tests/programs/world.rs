@@ -1,0 +1,261 @@
+//! The node that all tests play on: two pods whose veths are reached directly, Services, and what is elsewhere.
+
+use std::net::{IpAddr, SocketAddr};
+
+use lbr_agent::dataplane::{Dataplane as _, Table};
+use lbr_common::addr::Addr;
+use lbr_common::flow::Flow;
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags, scope};
+use lbr_common::tuple::Tuple;
+use lbr_common::verdict::{Hook, Verdict};
+use lbr_tests::packet::{Packet, Parsed, flags};
+use lbr_tests::testrun::{Action, Programs, Ran};
+
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+/// Both protocols, for loops.
+pub(crate) const PROTOS: [u8; 2] = [TCP, UDP];
+/// The port of clients in tests that need only one.
+pub(crate) const PORT: u16 = 40_000;
+
+/// Addresses of one family.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Net {
+    /// Pod of the client, behind `links[0]`.
+    pub(crate) client: IpAddr,
+    /// Pod on this node, behind `links[1]`.
+    pub(crate) local: IpAddr,
+    /// Pods on another node.
+    pub(crate) remote: IpAddr,
+    pub(crate) remote2: IpAddr,
+    /// Addresses of Services.
+    pub(crate) service: IpAddr,
+    pub(crate) service2: IpAddr,
+    /// Nothing that lbr knows.
+    pub(crate) other: IpAddr,
+    pub(crate) router: IpAddr,
+    pub(crate) v6: bool,
+}
+
+/// IPv4 and IPv6.
+pub(crate) fn nets() -> [Net; 2] {
+    let net = |v6: bool, prefix: [&str; 4]| {
+        let at = |n: usize, host: &str| format!("{}{host}", prefix[n]).parse().unwrap();
+        Net {
+            client: at(0, "2"),
+            local: at(0, "3"),
+            remote: at(1, "4"),
+            remote2: at(1, "5"),
+            service: at(2, "10"),
+            service2: at(2, "11"),
+            other: at(3, "9"),
+            router: at(3, "1"),
+            v6,
+        }
+    };
+    [
+        net(false, ["10.244.1.", "10.244.2.", "10.96.0.", "192.0.2."]),
+        net(true, ["fd00:10:244:1::", "fd00:10:244:2::", "fd00:10:96::", "2001:db8::"]),
+    ]
+}
+
+pub(crate) fn at(ip: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(ip, port)
+}
+
+/// A TCP segment (of an established connection) or a datagram with some payload.
+pub(crate) fn packet(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
+    let packet = if proto == TCP { Packet::tcp(src, dst, flags::ACK) } else { Packet::udp(src, dst) };
+    packet.payload(b"an odd payload!")
+}
+
+/// First segment of a connection.
+pub(crate) fn syn(src: SocketAddr, dst: SocketAddr) -> Packet {
+    Packet::tcp(src, dst, flags::SYN).tcp_options(&[2, 4, 5, 180])
+}
+
+pub(crate) fn tuple(proto: u8, src: SocketAddr, dst: SocketAddr) -> Tuple {
+    Tuple {
+        src: Addr::from(src.ip()),
+        dst: Addr::from(dst.ip()),
+        src_port: src.port(),
+        dst_port: dst.port(),
+        proto,
+        _pad: [0; 3],
+    }
+}
+
+fn key(ip: IpAddr, port: u16, proto: u8) -> FrontendKey {
+    FrontendKey { addr: ip.into(), port, proto, scope: scope::ANY, _pad: 0 }
+}
+
+/// The loaded object with Services.
+pub(crate) struct World {
+    pub(crate) programs: Programs,
+    next_id: u32,
+}
+
+impl World {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { programs: Programs::load(name).unwrap(), next_id: 0 }
+    }
+
+    /// Both kinds of packets that a test run can make: without a checksum by the device, and with one.
+    pub(crate) fn both(name: &str, test: impl Fn(&mut Self)) {
+        let mut world = Self::new(name);
+        test(&mut world);
+        world.reset();
+        if world.programs.sum_packets().unwrap() {
+            test(&mut world);
+        } else {
+            println!("not run with CHECKSUM_COMPLETE: needs kernel commit a3cfe84cca28 (6.16)");
+        }
+    }
+
+    /// Removes every Service and every flow.
+    pub(crate) fn reset(&mut self) {
+        fn clear<K, V>(table: &mut dyn Table<K, V>) {
+            for (key, _) in table.entries().unwrap() {
+                table.remove(&key).unwrap();
+            }
+        }
+        clear(self.programs.kernel.frontends());
+        clear(self.programs.kernel.slots());
+        clear(self.programs.kernel.backends());
+        for key in self.programs.flows.keys().collect::<Vec<_>>() {
+            let _ = self.programs.flows.remove(&key.unwrap());
+        }
+        for key in self.programs.fragments.keys().collect::<Vec<_>>() {
+            let _ = self.programs.fragments.remove(&key.unwrap());
+        }
+    }
+
+    /// Adds a Service port with its address, and its backends; gives their ids. One that is there gets these
+    /// backends in its slots; the old ones stay in `backends`. [`Net::local`] is reached by its link.
+    pub(crate) fn service(&mut self, frontend: SocketAddr, proto: u8, backends: &[SocketAddr]) -> Vec<u32> {
+        let key = key(frontend.ip(), frontend.port(), proto);
+        let existing = self.frontends().into_iter().find(|(k, _)| *k == key);
+        let service = existing.map_or(self.next_id + 1, |(_, frontend)| frontend.service);
+        self.next_id = self.next_id.max(service);
+        let ids: Vec<u32> = backends.iter().map(|to| self.backend(service, *to, proto)).collect();
+        for (slot, backend) in (0..).zip(ids.iter().copied()) {
+            self.programs.kernel.slots().insert(&SlotKey { service, slot }, &Slot { backend }).unwrap();
+        }
+        let count = ids.len() as u32;
+        self.frontend(frontend, proto, Frontend { service, count, flags: 0, _pad: 0 });
+        ids
+    }
+
+    pub(crate) fn frontend(&mut self, at: SocketAddr, proto: u8, value: Frontend) {
+        let whole = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
+        self.programs.kernel.frontends().insert(&key(at.ip(), 0, 0), &whole).unwrap();
+        self.programs.kernel.frontends().insert(&key(at.ip(), at.port(), proto), &value).unwrap();
+    }
+
+    fn backend(&mut self, service: u32, to: SocketAddr, proto: u8) -> u32 {
+        let is_local = nets().iter().any(|net| net.local == to.ip());
+        let link = if is_local { self.programs.links[1] } else { 0 };
+        let backend =
+            Backend { addr: to.ip().into(), link, service, port: to.port(), proto, ..Backend::default() };
+        let used = self.programs.kernel.backends().entries().unwrap();
+        let id = used.iter().map(|(id, _)| id + 1).max().unwrap_or(1).max(100);
+        self.programs.kernel.backends().insert(&id, &backend).unwrap();
+        id
+    }
+
+    pub(crate) fn frontends(&mut self) -> Vec<(FrontendKey, Frontend)> {
+        self.programs.kernel.frontends().entries().unwrap()
+    }
+
+    pub(crate) fn remove_frontend(&mut self, key: &FrontendKey) {
+        self.programs.kernel.frontends().remove(key).unwrap();
+    }
+
+    /// Whether the kernel makes a packet of this length for a test run.
+    pub(crate) fn takes(&mut self, frame: &[u8]) -> bool {
+        let link = self.programs.links[0];
+        self.programs.run(Hook::FromPod, link, &vec![0; frame.len()]).is_ok()
+    }
+
+    /// As the agent does: the backend first, the epoch after.
+    pub(crate) fn remove_backend(&mut self, id: u32) {
+        self.programs.kernel.backends().remove(&id).unwrap();
+        self.programs.kernel.raise_epoch().unwrap();
+    }
+
+    /// A packet that the client's pod sends.
+    #[track_caller]
+    pub(crate) fn send(&mut self, frame: &[u8]) -> Ran {
+        self.run(Hook::FromPod, 0, frame)
+    }
+
+    /// A packet that the local backend's pod sends.
+    #[track_caller]
+    pub(crate) fn answer(&mut self, frame: &[u8]) -> Ran {
+        self.run(Hook::FromPod, 1, frame)
+    }
+
+    /// A packet that reaches the client's pod by the stack.
+    #[track_caller]
+    pub(crate) fn deliver(&mut self, frame: &[u8]) -> Ran {
+        self.run(Hook::ToPod, 0, frame)
+    }
+
+    #[track_caller]
+    pub(crate) fn run(&mut self, hook: Hook, link: usize, frame: &[u8]) -> Ran {
+        let link = self.programs.links[link];
+        self.programs.run(hook, link, frame).unwrap_or_else(|error| {
+            panic!("{error:#}: {:?}", Parsed::frame(frame));
+        })
+    }
+
+    pub(crate) fn flow(&self, key: Tuple) -> Flow {
+        self.programs.flows.get(&key, 0).unwrap_or_else(|error| panic!("no flow {key:?}: {error}"))
+    }
+
+    pub(crate) fn has_flow(&self, key: Tuple) -> bool {
+        self.programs.flows.get(&key, 0).is_ok()
+    }
+
+    /// Makes both entries of a flow look as if it was silent for `seconds`.
+    pub(crate) fn age(&mut self, key: Tuple, seconds: u64) {
+        let mut flow = self.flow(key);
+        for key in [Some(key), self.has_flow(flow.twin_key()).then(|| flow.twin_key())].into_iter().flatten()
+        {
+            flow = self.flow(key);
+            flow.last_seen = flow.last_seen.wrapping_sub(seconds * 1_000_000_000);
+            self.programs.flows.insert(key, flow, 0).unwrap();
+        }
+    }
+}
+
+/// Verdict, action, and a packet with right checksums, which is returned.
+#[track_caller]
+pub(crate) fn expect(ran: &Ran, verdict: Verdict, action: Action) -> Parsed {
+    let packet = Parsed::frame(&ran.packet);
+    assert_eq!((ran.verdict, ran.action), (verdict, action), "{packet:?}");
+    let packet = packet.unwrap();
+    assert!(packet.checksums_ok(), "{packet:?}");
+    packet
+}
+
+/// Not touched, byte for byte.
+#[track_caller]
+pub(crate) fn expect_untouched(ran: &Ran, verdict: Verdict, sent: &[u8]) {
+    assert_eq!((ran.verdict, ran.action), (verdict, Action::Pass), "{:?}", Parsed::frame(sent));
+    assert_eq!(ran.packet, sent, "{:?} became {:?}", Parsed::frame(sent), Parsed::frame(&ran.packet));
+}
+
+/// Nothing goes on.
+#[track_caller]
+pub(crate) fn expect_drop(ran: &Ran, verdict: Verdict, sent: &[u8]) {
+    assert_eq!((ran.verdict, ran.action), (verdict, Action::Drop), "{:?}", Parsed::frame(sent));
+}
+
+/// The packet that was sent, with other ends and nothing else changed.
+#[track_caller]
+pub(crate) fn expect_ends(sent: &[u8], got: &Parsed, src: SocketAddr, dst: SocketAddr) {
+    let mut wanted = Parsed::frame(sent).unwrap();
+    (wanted.src, wanted.dst) = (src, dst);
+    assert_eq!(got, &wanted);
+}
