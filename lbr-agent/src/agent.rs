@@ -101,7 +101,8 @@ impl Agent<'_> {
         let begin = Instant::now();
         let desired = compile(self.store.state(), &self.node, &mut self.ids);
         let compiled = begin.elapsed();
-        let (services, backends, links) = (desired.services.len(), desired.backends.len(), desired.links.len());
+        let (services, backends, links) =
+            (desired.services.len(), desired.backends.len(), desired.links.len());
         let synced = self.store.is_synced();
         let outcome = self.reconciler.apply(desired, synced, self.dataplane);
         if outcome.writes + outcome.removals > 0 {

@@ -104,11 +104,7 @@ fn back_into_pod(skb: Skb) -> i32 {
     // SAFETY: valid for the run of the program; the agent replaces entries whole.
     let has_peer =
         LINKS.get_ptr(ifindex).is_some_and(|link| unsafe { (*link).flags } & link_flags::PEER != 0);
-    if has_peer {
-        skb.redirect_peer(ifindex)
-    } else {
-        skb::redirect(ifindex)
-    }
+    if has_peer { skb.redirect_peer(ifindex) } else { skb::redirect(ifindex) }
 }
 
 /// Exchanges the link addresses.

@@ -154,7 +154,9 @@ impl RunArgs {
     pub fn resolve(self) -> anyhow::Result<RunConfig> {
         let mut warnings = Vec::new();
         let cgroup = match (self.socket_lb, self.cgroup) {
-            (SocketLb::Off, Some(_)) => bail!("--cgroup and --socket-lb=off contradict each other: give one of them"),
+            (SocketLb::Off, Some(_)) => {
+                bail!("--cgroup and --socket-lb=off contradict each other: give one of them")
+            }
             (SocketLb::Off, None) => None,
             (SocketLb::Node, Some(folder)) => Some(folder),
             (SocketLb::Node, None) => {
@@ -181,7 +183,14 @@ impl RunArgs {
         let sizes = parse_sizes(&self.map_max)?;
         let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes };
         let (link_include, link_exclude) = (self.link_include, self.link_exclude);
-        Ok(RunConfig { manifests: self.manifests, node_name, link_include, link_exclude, dataplane, warnings })
+        Ok(RunConfig {
+            manifests: self.manifests,
+            node_name,
+            link_include,
+            link_exclude,
+            dataplane,
+            warnings,
+        })
     }
 }
 
@@ -197,13 +206,17 @@ fn parse_sizes(flags: &[String]) -> anyhow::Result<BTreeMap<String, u32>> {
     };
     let mut sizes = BTreeMap::new();
     for flag in flags {
-        let (name, size) = flag.split_once('=').with_context(|| format!("--map-max {flag}: write it as NAME=N"))?;
+        let (name, size) =
+            flag.split_once('=').with_context(|| format!("--map-max {flag}: write it as NAME=N"))?;
         if !known().any(|known| known == name) {
             let names: Vec<_> = known().collect();
             bail!("--map-max {flag}: no map {name}; there are {}", names.join(", "));
         }
         let size = size.parse().ok().filter(|&n| n > 0);
-        sizes.insert(name.to_owned(), size.with_context(|| format!("--map-max {flag}: N is a number above 0"))?);
+        sizes.insert(
+            name.to_owned(),
+            size.with_context(|| format!("--map-max {flag}: N is a number above 0"))?,
+        );
     }
     Ok(sizes)
 }

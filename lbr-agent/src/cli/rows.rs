@@ -82,7 +82,8 @@ pub(super) struct RejectedRow {
 pub(super) fn services(tables: &Desired) -> Vec<ServiceRow> {
     let draining = draining(tables);
     let frontends = tables.frontends.iter().filter(|(_, f)| f.flags & frontend_flags::ADDRESS == 0);
-    let mut rows: Vec<_> = frontends.map(|(key, frontend)| service_row(tables, &draining, key, frontend)).collect();
+    let mut rows: Vec<_> =
+        frontends.map(|(key, frontend)| service_row(tables, &draining, key, frontend)).collect();
     rows.sort_by(|a, b| (&a.namespace, &a.name, &a.port_name).cmp(&(&b.namespace, &b.name, &b.port_name)));
     rows
 }
@@ -136,7 +137,9 @@ pub(super) fn backends(tables: &Desired, link_name: impl Fn(u32) -> String) -> V
         }
     };
     let mut rows: Vec<_> = tables.backends.iter().map(row).collect();
-    rows.sort_by_cached_key(|r| (r.namespace.clone(), r.name.clone(), r.port_name.clone(), r.address.clone(), r.port));
+    rows.sort_by_cached_key(|r| {
+        (r.namespace.clone(), r.name.clone(), r.port_name.clone(), r.address.clone(), r.port)
+    });
     rows
 }
 
@@ -156,7 +159,9 @@ pub(super) fn flows(tables: &Desired, flows: &[(Tuple, Flow)], now: u64) -> Vec<
         backend_id: flow.backend,
     };
     let mut rows: Vec<_> = flows.iter().filter(|(_, f)| f.flags & flow_flags::REPLY == 0).map(row).collect();
-    rows.sort_by(|a, b| (a.idle_seconds, &a.client, &a.frontend).cmp(&(b.idle_seconds, &b.client, &b.frontend)));
+    rows.sort_by(|a, b| {
+        (a.idle_seconds, &a.client, &a.frontend).cmp(&(b.idle_seconds, &b.client, &b.frontend))
+    });
     rows
 }
 
@@ -219,14 +224,26 @@ mod tests {
     fn tables() -> Desired {
         let mut tables = Desired::default();
         let key = |port, proto| FrontendKey { addr: addr(100), port, proto, ..FrontendKey::default() };
-        tables.frontends.insert(key(80, proto::TCP), Frontend { service: 1, count: 1, ..Frontend::default() });
+        tables
+            .frontends
+            .insert(key(80, proto::TCP), Frontend { service: 1, count: 1, ..Frontend::default() });
         let whole = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
         tables.frontends.insert(key(0, 0), whole);
         tables.slots.insert(SlotKey { service: 1, slot: 0 }, Slot { backend: 5 });
-        let backend = Backend { addr: addr(2), port: 8080, proto: proto::TCP, service: 1, link: 9, ..Backend::default() };
+        let backend = Backend {
+            addr: addr(2),
+            port: 8080,
+            proto: proto::TCP,
+            service: 1,
+            link: 9,
+            ..Backend::default()
+        };
         tables.backends.insert(5, backend);
-        tables.backends.insert(6, Backend { addr: addr(3), state: backend_state::DRAINING, link: 0, ..backend });
-        let name = ServiceName { namespace: Text::new("default"), name: Text::new("web"), port: Text::new("http") };
+        tables
+            .backends
+            .insert(6, Backend { addr: addr(3), state: backend_state::DRAINING, link: 0, ..backend });
+        let name =
+            ServiceName { namespace: Text::new("default"), name: Text::new("web"), port: Text::new("http") };
         tables.services.insert(1, name);
         tables
     }
@@ -249,7 +266,14 @@ mod tests {
 
     #[test]
     fn a_connection_is_one_row() {
-        let key = Tuple { src: addr(1), dst: addr(100), src_port: 4000, dst_port: 80, proto: proto::TCP, ..Tuple::default() };
+        let key = Tuple {
+            src: addr(1),
+            dst: addr(100),
+            src_port: 4000,
+            dst_port: 80,
+            proto: proto::TCP,
+            ..Tuple::default()
+        };
         let to = Tuple { dst: addr(2), dst_port: 8080, ..key };
         let flow = Flow { to, service: 1, backend: 5, last_seen: 3_000_000_000, ..Flow::default() };
         let mut reply = flow.twin(&key);

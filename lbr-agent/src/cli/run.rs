@@ -1,8 +1,8 @@
 //! `lbr run`: the sources, the kernel and the loop, wired together.
 
 use anyhow::Context as _;
-use tokio::sync::mpsc;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use super::args::{RunArgs, RunConfig};

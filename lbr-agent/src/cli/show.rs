@@ -31,7 +31,9 @@ fn text(args: &ShowArgs) -> anyhow::Result<String> {
         }
         What::Links => render(output, &rows::links(&pinned.tables()?, link_name)),
         What::Rejected => render(output, &rows::rejected(&pinned.tables()?)),
-        What::Counters => render(output, &pinned.counters()?.iter().map(CounterRow::from).collect::<Vec<_>>()),
+        What::Counters => {
+            render(output, &pinned.counters()?.iter().map(CounterRow::from).collect::<Vec<_>>())
+        }
     }
 }
 
@@ -55,8 +57,16 @@ fn render<R: Row>(output: Output, rows: &[R]) -> anyhow::Result<String> {
 
 impl Row for ServiceRow {
     fn header(wide: bool) -> &'static [&'static str] {
-        const ALL: [&str; 8] =
-            ["NAMESPACE", "NAME", "PORT-NAME", "ADDRESS", "PROTOCOL", "ENDPOINTS", "ID", "ENDPOINT-ADDRESSES"];
+        const ALL: [&str; 8] = [
+            "NAMESPACE",
+            "NAME",
+            "PORT-NAME",
+            "ADDRESS",
+            "PROTOCOL",
+            "ENDPOINTS",
+            "ID",
+            "ENDPOINT-ADDRESSES",
+        ];
         if wide { &ALL } else { &ALL[..6] }
     }
 
@@ -69,8 +79,14 @@ impl Row for ServiceRow {
             count.push_str(" on this node");
         }
         let address = format!("{}:{}", bracketed(&self.address), self.port);
-        let mut cells =
-            vec![self.namespace.clone(), self.name.clone(), dash(&self.port_name), address, self.protocol.clone(), count];
+        let mut cells = vec![
+            self.namespace.clone(),
+            self.name.clone(),
+            dash(&self.port_name),
+            address,
+            self.protocol.clone(),
+            count,
+        ];
         if wide {
             let draining = self.draining.iter().map(|endpoint| format!("{endpoint} (draining)"));
             let all: Vec<_> = self.endpoints.iter().cloned().chain(draining).collect();
@@ -83,7 +99,8 @@ impl Row for ServiceRow {
 impl Row for BackendRow {
     fn header(wide: bool) -> &'static [&'static str] {
         const ALL: [&str; 7] = ["NAMESPACE", "SERVICE", "PORT-NAME", "ADDRESS", "PROTOCOL", "STATE", "LINK"];
-        const WIDE: [&str; 8] = ["NAMESPACE", "SERVICE", "PORT-NAME", "ADDRESS", "PROTOCOL", "STATE", "LINK", "ID"];
+        const WIDE: [&str; 8] =
+            ["NAMESPACE", "SERVICE", "PORT-NAME", "ADDRESS", "PROTOCOL", "STATE", "LINK", "ID"];
         if wide { &WIDE } else { &ALL }
     }
 
@@ -107,8 +124,17 @@ impl Row for BackendRow {
 
 impl Row for FlowRow {
     fn header(wide: bool) -> &'static [&'static str] {
-        const ALL: [&str; 9] =
-            ["PROTOCOL", "CLIENT", "FRONTEND", "BACKEND", "SERVICE", "IDLE", "STATE", "BACKEND-ID", "HAIRPIN"];
+        const ALL: [&str; 9] = [
+            "PROTOCOL",
+            "CLIENT",
+            "FRONTEND",
+            "BACKEND",
+            "SERVICE",
+            "IDLE",
+            "STATE",
+            "BACKEND-ID",
+            "HAIRPIN",
+        ];
         if wide { &ALL } else { &ALL[..7] }
     }
 

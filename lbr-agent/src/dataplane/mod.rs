@@ -4,13 +4,13 @@
 //! one in memory; the same reconciler and the same scenarios run on both.
 
 mod attach;
+pub mod fake;
 mod handles;
 mod load;
 mod pins;
 mod read;
-mod sockets;
-pub mod fake;
 pub mod resolve;
+mod sockets;
 
 use lbr_common::link::Link;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};

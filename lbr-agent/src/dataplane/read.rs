@@ -92,7 +92,8 @@ impl Pinned {
 
     fn map(&self, spec: &MapSpec) -> anyhow::Result<Map> {
         let path = self.dir.join(spec.name);
-        let data = MapData::from_pin(&path).with_context(|| format!("open the pinned map {}", path.display()))?;
+        let data =
+            MapData::from_pin(&path).with_context(|| format!("open the pinned map {}", path.display()))?;
         Ok(Map::from_map_data(data)?)
     }
 }

@@ -13,7 +13,10 @@ impl LinkFilter {
     /// From the flags. `*` stands for any characters, `?` for one.
     pub fn new(include: &[String], exclude: &[String]) -> anyhow::Result<Self> {
         for pattern in include.iter().chain(exclude) {
-            ensure!(!pattern.is_empty(), "--link-include and --link-exclude take a name or a pattern, not \"\"");
+            ensure!(
+                !pattern.is_empty(),
+                "--link-include and --link-exclude take a name or a pattern, not \"\""
+            );
         }
         Ok(Self { include: include.to_vec(), exclude: exclude.to_vec() })
     }

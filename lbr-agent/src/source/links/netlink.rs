@@ -68,7 +68,11 @@ async fn dump(handle: &Handle, filter: &LinkFilter) -> anyhow::Result<LocalLinks
 }
 
 /// Interfaces and routes put together.
-fn assemble(interfaces: impl Iterator<Item = Interface>, routes: &[Route], filter: &LinkFilter) -> LocalLinks {
+fn assemble(
+    interfaces: impl Iterator<Item = Interface>,
+    routes: &[Route],
+    filter: &LinkFilter,
+) -> LocalLinks {
     let mut local = LocalLinks::default();
     for interface in interfaces {
         let is_uplink = routes.iter().any(|route| route.has_gateway && route.ifindex == interface.ifindex);
@@ -115,7 +119,8 @@ impl Interface {
                 LinkAttribute::Controller(index) => interface.has_master = *index != 0,
                 LinkAttribute::LinkNetNsId(_) => interface.peer_is_elsewhere = true,
                 LinkAttribute::LinkInfo(infos) => {
-                    interface.is_veth = infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Veth)));
+                    interface.is_veth =
+                        infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Veth)));
                 }
                 _ => {}
             }
@@ -173,7 +178,8 @@ mod tests {
 
     #[test]
     fn uplinks_are_not_pods() {
-        let interfaces = [interface(2, "eth0", false), interface(3, "veth1", false), interface(4, "veth2", true)];
+        let interfaces =
+            [interface(2, "eth0", false), interface(3, "veth1", false), interface(4, "veth2", true)];
         let routes = [
             route("0.0.0.0/0", 2, true, 0),
             route("10.244.0.2/32", 3, false, 0),
