@@ -114,12 +114,12 @@ impl Node {
     /// As `compile` wants it.
     pub fn view(&self) -> Result<NodeView> {
         let link = |(index, kind): (&u32, &LinkKind)| {
-            let (is_veth, has_master) = match kind {
+            let (has_peer, has_master) = match kind {
                 LinkKind::Veth => (true, false),
                 LinkKind::BridgedVeth => (true, true),
                 LinkKind::Other => (false, false),
             };
-            (*index, LocalLink { name: format!("pod{index}"), has_master, is_veth })
+            (*index, LocalLink { name: format!("pod{index}"), has_master, has_peer })
         };
         let route = |(net, index): (&String, &u32)| {
             let net: IpNet = net.parse().with_context(|| format!("route {net:?}"))?;

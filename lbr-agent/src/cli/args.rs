@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lbr_common::maps;
 
 use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, find_cgroup2};
+use crate::source::links::{LinkFilter, Pattern};
 
 /// Kubernetes Services in eBPF, for the node that it runs on.
 #[derive(Debug, Parser)]
@@ -53,11 +54,11 @@ pub struct RunArgs {
     /// Only veths with such a name are pods' links (`*` and `?` match). May be repeated. Default: every veth
     /// that leads to another network namespace and has no route to a gateway.
     #[arg(long, value_name = "PATTERN")]
-    pub link_include: Vec<String>,
+    pub link_include: Vec<Pattern>,
 
     /// Veths with such a name are not pods' links. May be repeated.
     #[arg(long, value_name = "PATTERN")]
-    pub link_exclude: Vec<String>,
+    pub link_exclude: Vec<Pattern>,
 
     /// Entries of a map, as NAME=N (frontends, slots, backends, flows, ...). May be repeated. Holds when the map
     /// is made; pinned maps keep their size.
@@ -139,10 +140,8 @@ pub struct RunConfig {
     pub manifests: PathBuf,
     /// Name of this node.
     pub node_name: String,
-    /// See [`RunArgs::link_include`].
-    pub link_include: Vec<String>,
-    /// See [`RunArgs::link_exclude`].
-    pub link_exclude: Vec<String>,
+    /// Which interfaces are pods' links.
+    pub links: LinkFilter,
     /// How to load the kernel object.
     pub dataplane: Options,
     /// Something that the operator should know, once logging works.
@@ -182,15 +181,8 @@ impl RunArgs {
         };
         let sizes = parse_sizes(&self.map_max)?;
         let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes };
-        let (link_include, link_exclude) = (self.link_include, self.link_exclude);
-        Ok(RunConfig {
-            manifests: self.manifests,
-            node_name,
-            link_include,
-            link_exclude,
-            dataplane,
-            warnings,
-        })
+        let links = LinkFilter { include: self.link_include, exclude: self.link_exclude };
+        Ok(RunConfig { manifests: self.manifests, node_name, links, dataplane, warnings })
     }
 }
 

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::args::{RunArgs, RunConfig};
 use crate::agent::{self, Inputs};
 use crate::dataplane::Kernel;
-use crate::source::links::{LinkFilter, netlink};
+use crate::source::links::watch_links;
 use crate::source::manifest::ManifestSource;
 
 /// Runs the agent until SIGTERM or SIGINT. What it pinned goes on working afterwards.
@@ -28,8 +28,7 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     // The sources first: what is wrong with the flags should be said before the kernel is touched.
     let (sender, changes) = mpsc::channel(1024);
     ManifestSource::open(&config.manifests)?.spawn(sender).context("start to read the manifests")?;
-    let filter = LinkFilter::new(&config.link_include, &config.link_exclude)?;
-    let links = netlink::watch(filter).await.context("watch the node's interfaces")?;
+    let links = watch_links(config.links).context("watch the node's interfaces")?;
     let mut kernel = Kernel::load(&config.dataplane)?;
     let shutdown = async {
         tokio::select! {

@@ -1,9 +1,11 @@
 //! The node's interfaces and routes, as far as pods are concerned.
 
 mod filter;
-pub mod netlink;
+mod netlink;
+mod select;
 
-pub use filter::LinkFilter;
+pub use filter::{BadPattern, LinkFilter, Pattern};
+pub use netlink::watch_links;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,8 +29,8 @@ pub struct LocalLink {
 pub struct LocalLinks {
     /// Pod links by interface index.
     pub links: BTreeMap<u32, LocalLink>,
-    /// Unicast routes of the main table without a gateway, to any interface: destination → interface index.
-    /// The longest match decides.
+    /// Routes of the main table, to any interface: destination → interface index, or 0 where the route leads
+    /// through a gateway or nowhere. Those count too: the longest match decides.
     pub routes: BTreeMap<IpNet, u32>,
 }
 

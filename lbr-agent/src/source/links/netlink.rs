@@ -1,214 +1,250 @@
-//! Watches interfaces and routes of the network namespace that the agent was started in.
+//! Follows the interfaces and routes of a network namespace over netlink.
 //!
-//! Subscribed first, then dumped, so that nothing is missed in between. An event, also the one that says that
-//! events were lost, only means "dump again": the kernel's tables are small, and a dump can not be stale.
+//! Events are only a reason to look: each look reads everything, so that a lost event or a wrong order can not
+//! leave a wrong picture for longer than until the next one.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use futures::stream::TryStreamExt as _;
+use anyhow::Context as _;
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::{StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
+use rtnetlink::packet_core::NetlinkMessage;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::proto::sys::SocketAddr;
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, warn};
 
-use super::{LinkFilter, LocalLink, LocalLinks};
+use super::select::{LinkFact, RouteFact, Way, select};
+use super::{LinkFilter, LocalLinks};
 
-/// Events that come in a row (a new pod makes about ten) are one dump.
-const SETTLE: Duration = Duration::from_millis(10);
-/// A dump without an event, should one have been lost all the same.
-const AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+/// What can make a pod link or a route come, change or go.
+const GROUPS: [MulticastGroup; 5] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+];
 
-/// Groups whose events are followed.
-const GROUPS: [MulticastGroup; 3] =
-    [MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
+/// A pod that starts makes a dozen events within this time.
+const COALESCE: Duration = Duration::from_millis(15);
+/// In case an event never came.
+const BACKSTOP: Duration = Duration::from_secs(30);
+/// After the kernel refused something.
+const RETRY: Duration = Duration::from_secs(1);
 
-/// Starts to watch. The first state is there when this returns.
-pub async fn watch(filter: LinkFilter) -> anyhow::Result<watch::Receiver<LocalLinks>> {
-    let (connection, handle, mut events) = rtnetlink::new_multicast_connection(&GROUPS)?;
-    tokio::spawn(connection);
-    let (sender, receiver) = watch::channel(dump(&handle, &filter).await?);
-    tokio::spawn(async move {
+type Events = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
+
+/// Follows the network namespace of the calling thread, in a thread of its own that stays in it. Returns when
+/// the first picture is complete, and works for as long as anybody holds the receiver.
+pub fn watch_links(filter: LinkFilter) -> anyhow::Result<watch::Receiver<LocalLinks>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start a netlink runtime")?;
+    let (first_sender, first) = std::sync::mpsc::sync_channel(1);
+    // Threads begin in the network namespace of their parent.
+    let thread = std::thread::Builder::new().name("links".to_owned());
+    thread
+        .spawn(move || {
+            runtime.block_on(async {
+                match Watcher::connect(filter).await {
+                    Ok((watcher, links)) => {
+                        let (sender, receiver) = watch::channel(links);
+                        if first_sender.send(Ok(receiver)).is_ok() {
+                            watcher.run(&sender).await;
+                        }
+                    }
+                    // A caller that has gone does not want to know.
+                    Err(e) => drop(first_sender.send(Err(e))),
+                }
+            });
+        })
+        .context("start the thread that follows the interfaces")?;
+    first.recv().context("the thread that follows the interfaces died")?
+}
+
+struct Watcher {
+    filter: LinkFilter,
+    handle: Handle,
+    events: Events,
+}
+
+impl Watcher {
+    /// Subscribes first and reads then, so that nothing happens unseen in between.
+    async fn connect(filter: LinkFilter) -> anyhow::Result<(Self, LocalLinks)> {
+        let (connection, _, events) =
+            new_multicast_connection(&GROUPS).context("subscribe to netlink events")?;
+        tokio::spawn(connection);
+        // Answers come over a socket of their own, which a flood of events can not fill.
+        let (connection, handle, _) = new_connection().context("open a netlink socket")?;
+        tokio::spawn(connection);
+        let watcher = Self { filter, handle, events };
+        let links = watcher.read().await?;
+        Ok((watcher, links))
+    }
+
+    async fn run(mut self, sender: &watch::Sender<LocalLinks>) {
         while !sender.is_closed() {
-            // A timeout is as good as an event.
-            let event = tokio::time::timeout(AT_LEAST_EVERY, events.next()).await;
-            if matches!(event, Ok(None)) {
-                tracing::error!("the kernel closed the netlink socket: new pods are not seen; restart lbr");
-                return;
-            }
-            tokio::time::sleep(SETTLE).await;
-            while events.try_recv().is_ok() {}
-            match dump(&handle, &filter).await {
-                Ok(now) => {
-                    sender.send_if_modified(|old| {
-                        let changed = *old != now;
-                        *old = now;
+            let is_open = tokio::select! {
+                () = sender.closed() => return,
+                is_open = self.wait() => is_open,
+            };
+            let result = if is_open { self.read().await } else { self.reconnect().await };
+            match result {
+                Ok(links) => {
+                    sender.send_if_modified(|known| {
+                        let changed = *known != links;
+                        if changed {
+                            debug!(
+                                links = links.links.len(),
+                                routes = links.routes.len(),
+                                "interfaces changed"
+                            );
+                            *known = links;
+                        }
                         changed
                     });
                 }
-                Err(error) => tracing::warn!("read interfaces and routes: {error:#}; the last state stays"),
-            }
-        }
-    });
-    Ok(receiver)
-}
-
-/// The present state.
-async fn dump(handle: &Handle, filter: &LinkFilter) -> anyhow::Result<LocalLinks> {
-    let routes_v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    let routes_v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
-    let mut routes: Vec<RouteMessage> = handle.route().get(routes_v4).execute().try_collect().await?;
-    routes.extend(handle.route().get(routes_v6).execute().try_collect::<Vec<_>>().await?);
-    let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
-    let routes: Vec<Route> = routes.iter().filter_map(Route::read).collect();
-    Ok(assemble(links.iter().filter_map(Interface::read), &routes, filter))
-}
-
-/// Interfaces and routes put together.
-fn assemble(
-    interfaces: impl Iterator<Item = Interface>,
-    routes: &[Route],
-    filter: &LinkFilter,
-) -> LocalLinks {
-    let mut local = LocalLinks::default();
-    for interface in interfaces {
-        let is_uplink = routes.iter().any(|route| route.has_gateway && route.ifindex == interface.ifindex);
-        let is_pods = interface.is_veth
-            && filter.by_name(&interface.name).unwrap_or(interface.peer_is_elsewhere && !is_uplink);
-        if is_pods {
-            let Interface { ifindex, name, has_master, peer_is_elsewhere, .. } = interface;
-            local.links.insert(ifindex, LocalLink { name, has_master, has_peer: peer_is_elsewhere });
-        }
-    }
-    let mut metrics: BTreeMap<IpNet, u32> = BTreeMap::new();
-    for route in routes.iter().filter(|route| !route.has_gateway) {
-        let best = metrics.entry(route.destination).or_insert(u32::MAX);
-        if route.metric <= *best {
-            *best = route.metric;
-            local.routes.insert(route.destination, route.ifindex);
-        }
-    }
-    local
-}
-
-/// What matters of a link message.
-#[derive(Debug)]
-struct Interface {
-    ifindex: u32,
-    name: String,
-    is_veth: bool,
-    has_master: bool,
-    peer_is_elsewhere: bool,
-}
-
-impl Interface {
-    fn read(message: &LinkMessage) -> Option<Self> {
-        let mut interface = Self {
-            ifindex: message.header.index,
-            name: String::new(),
-            is_veth: false,
-            has_master: false,
-            peer_is_elsewhere: false,
-        };
-        for attribute in &message.attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => interface.name.clone_from(name),
-                LinkAttribute::Controller(index) => interface.has_master = *index != 0,
-                LinkAttribute::LinkNetNsId(_) => interface.peer_is_elsewhere = true,
-                LinkAttribute::LinkInfo(infos) => {
-                    interface.is_veth =
-                        infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Veth)));
+                Err(e) => {
+                    warn!("the interfaces of this node can not be read ({e:#}): trying again");
+                    sleep(RETRY).await;
+                    // Whatever broke, a new socket is not older than it.
+                    self.events.close();
                 }
-                _ => {}
             }
         }
-        (!interface.name.is_empty()).then_some(interface)
+    }
+
+    /// Waits for events and lets them come together; what they say does not matter, an overrun is one too.
+    /// False if the socket is broken.
+    async fn wait(&mut self) -> bool {
+        match timeout(BACKSTOP, self.events.next()).await {
+            Err(_) => return true,
+            Ok(None) => return false,
+            Ok(Some(_)) => {}
+        }
+        // A fixed time after the first one: events that never end must not hold back the picture.
+        let deadline = Instant::now() + COALESCE;
+        while let Ok(event) = tokio::time::timeout_at(deadline, self.events.next()).await {
+            if event.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn reconnect(&mut self) -> anyhow::Result<LocalLinks> {
+        let (watcher, links) = Self::connect(self.filter.clone()).await?;
+        *self = watcher;
+        Ok(links)
+    }
+
+    async fn read(&self) -> anyhow::Result<LocalLinks> {
+        let links: Vec<LinkMessage> =
+            self.handle.link().get().execute().try_collect().await.context("list the interfaces")?;
+        let links: Vec<LinkFact> = links.iter().map(link_fact).collect();
+        let mut routes = Vec::new();
+        for request in
+            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()]
+        {
+            let family: Vec<RouteMessage> =
+                self.handle.route().get(request).execute().try_collect().await.context("list the routes")?;
+            routes.extend(family.iter().filter_map(route_fact));
+        }
+        Ok(select(&links, &routes, &self.filter))
     }
 }
 
-/// What matters of a unicast route of the main table.
-#[derive(Debug)]
-struct Route {
-    destination: IpNet,
-    ifindex: u32,
-    has_gateway: bool,
-    metric: u32,
+fn link_fact(message: &LinkMessage) -> LinkFact {
+    let mut fact = LinkFact {
+        index: message.header.index,
+        name: String::new(),
+        is_pair: false,
+        peer_is_elsewhere: false,
+        has_master: false,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => fact.name.clone_from(name),
+            LinkAttribute::Controller(index) => fact.has_master = *index != 0,
+            LinkAttribute::LinkNetNsId(_) => fact.peer_is_elsewhere = true,
+            LinkAttribute::LinkInfo(infos) => {
+                let is_pair = |i: &LinkInfo| matches!(i, LinkInfo::Kind(InfoKind::Veth | InfoKind::Netkit));
+                fact.is_pair = infos.iter().any(is_pair);
+            }
+            _ => {}
+        }
+    }
+    fact
 }
 
-impl Route {
-    fn read(message: &RouteMessage) -> Option<Self> {
-        let header = &message.header;
-        if header.kind != RouteType::Unicast || header.table != RouteHeader::RT_TABLE_MAIN {
-            return None;
+/// The fact, if the route is of the main table and packets to other machines or pods can take it.
+fn route_fact(message: &RouteMessage) -> Option<RouteFact> {
+    let header = &message.header;
+    let mut table = u32::from(header.table);
+    let mut metric = 0;
+    let mut destination = unspecified(header.address_family)?;
+    let mut interface = None;
+    let mut has_gateway = false;
+    let mut hops = Vec::new();
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(id) => table = *id,
+            RouteAttribute::Priority(priority) => metric = *priority,
+            RouteAttribute::Oif(index) => interface = Some(*index),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => has_gateway = true,
+            RouteAttribute::MultiPath(next) => hops.extend(next.iter().map(|hop| {
+                let is_gateway =
+                    |a: &RouteAttribute| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
+                (hop.interface_index, hop.attributes.iter().any(is_gateway))
+            })),
+            RouteAttribute::Destination(RouteAddress::Inet(addr)) => destination = IpAddr::V4(*addr),
+            RouteAttribute::Destination(RouteAddress::Inet6(addr)) => destination = IpAddr::V6(*addr),
+            _ => {}
         }
-        let is_v4 = header.address_family == rtnetlink::packet_route::AddressFamily::Inet;
-        let mut destination: IpAddr =
-            if is_v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let (mut ifindex, mut has_gateway, mut metric) = (None, false, 0);
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(addr)) => destination = (*addr).into(),
-                RouteAttribute::Destination(RouteAddress::Inet6(addr)) => destination = (*addr).into(),
-                RouteAttribute::Oif(index) => ifindex = Some(*index),
-                RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => has_gateway = true,
-                RouteAttribute::Priority(priority) => metric = *priority,
-                _ => {}
-            }
-        }
-        let destination = IpNet::new(destination, header.destination_prefix_length).ok()?;
-        // Without an interface of its own: several next hops, none of them a pod.
-        Some(Self { destination, ifindex: ifindex?, has_gateway, metric })
     }
+    let destination = IpNet::new(destination, header.destination_prefix_length).ok()?.trunc();
+    if table != u32::from(RouteHeader::RT_TABLE_MAIN) || is_of_the_link(destination) {
+        return None;
+    }
+    let gateways: Vec<u32> =
+        hops.iter().filter(|(_, is_gateway)| *is_gateway).map(|(index, _)| *index).collect();
+    let way = match (header.kind, interface) {
+        (RouteType::Unicast, Some(index)) if has_gateway => Way::Gateways(vec![index]),
+        (RouteType::Unicast, Some(index)) => Way::Direct(index),
+        (RouteType::Unicast, None) if !gateways.is_empty() => Way::Gateways(gateways),
+        (
+            RouteType::Unicast
+            | RouteType::BlackHole
+            | RouteType::Unreachable
+            | RouteType::Prohibit
+            | RouteType::Throw,
+            _,
+        ) => Way::Other,
+        _ => return None,
+    };
+    Some(RouteFact { destination, metric, way })
+}
+
+fn unspecified(family: AddressFamily) -> Option<IpAddr> {
+    match family {
+        AddressFamily::Inet => Some(Ipv4Addr::UNSPECIFIED.into()),
+        AddressFamily::Inet6 => Some(Ipv6Addr::UNSPECIFIED.into()),
+        _ => None,
+    }
+}
+
+/// Every interface has `fe80::/64`, and it says nothing about any.
+fn is_of_the_link(destination: IpNet) -> bool {
+    matches!(destination.network(), IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn interface(ifindex: u32, name: &str, has_master: bool) -> Interface {
-        Interface { ifindex, name: name.to_owned(), is_veth: true, has_master, peer_is_elsewhere: true }
-    }
-
-    fn route(destination: &str, ifindex: u32, has_gateway: bool, metric: u32) -> Route {
-        Route { destination: destination.parse().unwrap(), ifindex, has_gateway, metric }
-    }
-
-    #[test]
-    fn uplinks_are_not_pods() {
-        let interfaces =
-            [interface(2, "eth0", false), interface(3, "veth1", false), interface(4, "veth2", true)];
-        let routes = [
-            route("0.0.0.0/0", 2, true, 0),
-            route("10.244.0.2/32", 3, false, 0),
-            route("10.244.1.0/24", 9, false, 0),
-        ];
-        let local = assemble(interfaces.into_iter(), &routes, &LinkFilter::default());
-        assert_eq!(local.links.keys().copied().collect::<Vec<_>>(), [3, 4]);
-        assert_eq!(local.direct_link("10.244.0.2".parse().unwrap()), Some(3));
-        assert_eq!(local.direct_link("10.244.1.2".parse().unwrap()), None, "behind a bridge");
-        assert_eq!(local.direct_link("192.0.2.1".parse().unwrap()), None, "by a gateway");
-    }
-
-    #[test]
-    fn include_overrides_the_guess_but_never_takes_what_is_no_veth() {
-        let filter = LinkFilter::new(&["*".into()], &[]).unwrap();
-        let other = Interface { is_veth: false, ..interface(5, "tun0", false) };
-        let interfaces = [interface(2, "eth0", false), other];
-        let local = assemble(interfaces.into_iter(), &[route("0.0.0.0/0", 2, true, 0)], &filter);
-        assert_eq!(local.links.keys().copied().collect::<Vec<_>>(), [2]);
-    }
-
-    #[test]
-    fn the_route_with_the_lowest_metric_counts() {
-        let routes = [
-            route("10.0.0.1/32", 7, false, 100),
-            route("10.0.0.1/32", 8, false, 10),
-            route("10.0.0.1/32", 9, false, 50),
-        ];
-        let local = assemble(std::iter::empty(), &routes, &LinkFilter::default());
-        assert_eq!(local.routes[&"10.0.0.1/32".parse::<IpNet>().unwrap()], 8);
-    }
-}
+mod tests;

@@ -77,6 +77,9 @@ fn compare(written: &Value, read: &Value, path: &str, unknown: &mut Vec<String>)
 
 /// What serde says, for people who do not write Rust.
 pub(super) fn plain_words(message: &str) -> String {
+    if let Some(rest) = message.strip_prefix("invalid value: integer ") {
+        return format!("is {}, which is out of range", rest.split(',').next().unwrap_or(rest));
+    }
     let Some((found, expected)) =
         message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
     else {
@@ -91,7 +94,7 @@ pub(super) fn plain_words(message: &str) -> String {
         _ => found.to_owned(),
     };
     let expected = match expected {
-        "i32" | "i64" | "u16" | "u32" => "a number without quotes",
+        "i32" | "i64" | "u16" | "u32" => "a whole number without quotes",
         "a string" | "string" => "text: put it in quotes",
         "a boolean" => "true or false",
         "a sequence" => "a list",
@@ -113,7 +116,7 @@ mod tests {
         for (message, expected) in [
             (
                 "invalid type: string \"http\", expected i32",
-                "is \"http\", but must be a number without quotes",
+                "is \"http\", but must be a whole number without quotes",
             ),
             ("invalid type: integer `80`, expected a string", "is `80`, but must be text: put it in quotes"),
             (
@@ -122,6 +125,7 @@ mod tests {
             ),
             ("invalid type: map, expected a sequence", "is a group of fields, but must be a list"),
             ("invalid type: null, expected ServiceSpec", "is nothing, but must be a group of fields"),
+            ("invalid value: integer `99999999999`, expected i32", "is `99999999999`, which is out of range"),
             ("something else", "something else"),
         ] {
             assert_eq!(plain_words(message), expected);

@@ -106,6 +106,12 @@ impl ManifestSet {
                     rejected.push(Rejected { object, origin, field: String::new(), reason });
                 }
             }
+            if in_force.is_fallback {
+                let reason = "until it is corrected, the pods that it selects are isolated, and only those of \
+                              its rules that are valid allow anything";
+                let (object, origin) = (reference.to_string(), candidates[winner].origin.to_owned());
+                rejected.push(Rejected { object, origin, field: String::new(), reason: reason.to_owned() });
+            }
             wanted.insert(reference, in_force);
         }
         (wanted, rejected)
@@ -291,7 +297,11 @@ mod tests {
     fn a_fallback_holds_until_something_is_accepted() {
         let mut set = ManifestSet::new();
         let (bad, good) = (policy("{}"), policy("{podSelector: {}}"));
-        assert_eq!(step(&mut set, &[("p.yaml", Some(&bad))]), ["+p 0", "!p.yaml, document 1"]);
+        assert_eq!(
+            step(&mut set, &[("p.yaml", Some(&bad))]),
+            ["+p 0", "!p.yaml, document 1", "!p.yaml, document 1"]
+        );
+        assert!(set.rejected()[1].reason.contains("isolated"));
         assert_eq!(step(&mut set, &[("p.yaml", Some(&good))]), ["+p 1", "!none"]);
         assert_eq!(step(&mut set, &[("p.yaml", Some(&bad))]), ["!p.yaml, document 1"]);
         assert_eq!(step(&mut set, &[("q.yaml", Some(&good)), ("p.yaml", None)]), ["!none"]);

@@ -30,7 +30,7 @@ impl Drop for Folder {
 }
 
 fn namespace(name: &str, label: &str) -> String {
-    format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{x: {label}}}}}\n---\n")
+    format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{x: \"{label}\"}}}}\n---\n")
 }
 
 /// Receives with a deadline, and writes changes down: `+a 1`, `-a`, `!1` for the number rejected, `synced`.

@@ -10,9 +10,9 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tracing::warn;
 
 /// After an event, to let the steps of one save come together.
-const DEBOUNCE: Duration = Duration::from_millis(40);
+const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Until the look that must agree with the last one.
-const SETTLE: Duration = Duration::from_millis(60);
+const SETTLE: Duration = Duration::from_millis(100);
 /// Where events can not be had.
 const POLL: Duration = Duration::from_millis(500);
 /// In case an event is lost, as it is on network file systems.
@@ -65,7 +65,11 @@ impl Watch {
             return;
         }
         self.watcher = match watch_folder(dir, self.sender.clone()) {
-            Ok(watcher) => Some((watcher, id)),
+            Ok(watcher) => {
+                // Something may have happened before the watch was there.
+                let _ = self.sender.send(());
+                Some((watcher, id))
+            }
             Err(e) => {
                 if !std::mem::replace(&mut self.has_warned, true) {
                     warn!("no events for {} ({e}): looking at it twice a second instead", dir.display());
@@ -73,8 +77,6 @@ impl Watch {
                 None
             }
         };
-        // Something may have happened before the watch was there.
-        let _ = self.sender.send(());
     }
 }
 

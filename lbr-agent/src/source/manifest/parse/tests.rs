@@ -108,7 +108,7 @@ fn a_rejection_names_the_field() {
     for (text, object, field, words) in [
         (web("port: 80", "port: \"80\""), "Service default/web", "spec.ports[0].port", "without quotes"),
         (web("port: 80", "port: 0"), "Service default/web", "spec.ports[0].port", "1 to 65535"),
-        (web("- port: 80", "port: 80"), "Service default/web", "spec.ports", "must be a list"),
+        (web("\n  - port: 80", " {port: 80}"), "Service default/web", "spec.ports", "must be a list"),
         (web("  clusterIP: 10.96.0.10\n", ""), "Service default/web", "spec.clusterIP", "no API server"),
         (web("clusterIP: 10.96.0.10", "clusterIP: 10"), "Service default/web", "spec.clusterIP", "text"),
         (web("apiVersion: v1\n", ""), "Service default/web", "apiVersion", "apiVersion: v1"),
