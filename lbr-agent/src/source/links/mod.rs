@@ -1,5 +1,12 @@
 //! The node's interfaces and routes, as far as pods are concerned.
 
+mod filter;
+mod netlink;
+mod select;
+
+pub use filter::{BadPattern, LinkFilter, Pattern};
+pub use netlink::watch_links;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -21,8 +28,8 @@ pub struct LocalLink {
 pub struct LocalLinks {
     /// Pod links by interface index.
     pub links: BTreeMap<u32, LocalLink>,
-    /// Unicast routes of the main table without a gateway, to any interface: destination → interface index.
-    /// The longest match decides.
+    /// Routes of the main table, to any interface: destination → interface index, or 0 where the route leads
+    /// through a gateway or nowhere. Those count too: the longest match decides.
     pub routes: BTreeMap<IpNet, u32>,
 }
 
