@@ -132,9 +132,11 @@ fn the_living_one_of_two_endpoints_with_one_address_counts() {
             .into_iter()
             .enumerate()
             .map(|(n, e)| EndpointSlice { name: name(&format!("web-{n}")), ..slice("web", 8080, vec![e]) });
-        let d = compiled(&state(vec![web()], slices.collect()));
-        assert_eq!(backends(&d), ["10.244.0.2:8080 0"]);
-        assert_eq!(frontend(&d, "10.96.0.10", 80, proto::TCP).unwrap().count, 1);
+        // Without a third one, a terminating endpoint would be used all the same.
+        let other = slice("web", 8080, vec![endpoint("10.244.0.3")]);
+        let d = compiled(&state(vec![web()], slices.chain([other]).collect()));
+        assert_eq!(backends(&d), ["10.244.0.2:8080 0", "10.244.0.3:8080 0"]);
+        assert_eq!(frontend(&d, "10.96.0.10", 80, proto::TCP).unwrap().count, 2);
     }
 }
 

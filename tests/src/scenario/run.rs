@@ -191,6 +191,11 @@ impl<'a> Agent<'a> {
         let objects: Vec<_> = self.objects.values().cloned().collect();
         for object in ordered(objects, self.order) {
             self.change(Change::Apply(object));
+            // Packets must not notice that not everything is listed yet.
+            let now = self.tables()?;
+            let same = (&now.frontends, &now.slots, &now.backends)
+                == (&before.frontends, &before.slots, &before.backends);
+            ensure!(same, "half a list changed the maps from {before:#?} to {now:#?}");
         }
         self.synced();
         self.converge()?;
