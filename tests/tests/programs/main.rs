@@ -8,6 +8,7 @@ mod fragments;
 mod headers;
 mod icmp;
 mod life;
+mod maps;
 mod refuse;
 mod spread;
 mod translate;
