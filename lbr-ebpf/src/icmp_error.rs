@@ -51,6 +51,9 @@ fn read_quoted(skb: Skb, outer: &Packet, quoted: &mut Packet) -> Result<(), Verd
     if quoted.part == Part::Later || !matches!(quoted.tuple.proto, proto::TCP | proto::UDP) {
         return Err(Verdict::NoService);
     }
+    if quoted.l4 + size_of::<packet::L4>() as u32 > outer.end {
+        return Err(Verdict::Malformed);
+    }
     let l4: packet::L4 = skb.load(quoted.l4).map_err(|_| Verdict::Malformed)?;
     packet::set_ports(quoted, l4.src_port, l4.dst_port);
     Ok(())

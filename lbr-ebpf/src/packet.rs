@@ -102,6 +102,9 @@ pub(crate) struct Packet {
     pub(crate) l3: u32,
     /// Offset of the transport header.
     pub(crate) l4: u32,
+    /// Offset behind the last byte, as the IP header says: what follows is padding, and none of our business.
+    /// Not set for a quoted packet, which is cut.
+    pub(crate) end: u32,
     /// Identification of a fragmented datagram.
     pub(crate) fragment_id: u32,
     /// IPv4 header checksum, memory order; 0 for IPv6.
@@ -157,7 +160,8 @@ fn parse_v4(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
     if total != 0 && (total < packet.l4 - ETH_LEN || total > skb.len() - ETH_LEN) {
         return Err(Verdict::Malformed);
     }
-    read_l4(skb, packet, if total == 0 { skb.len() } else { ETH_LEN + total })
+    packet.end = if total == 0 { skb.len() } else { ETH_LEN + total };
+    read_l4(skb, packet)
 }
 
 #[inline(always)]
@@ -170,7 +174,8 @@ fn parse_v6(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
         return Err(Verdict::Malformed);
     }
     read_v6(skb, &ip, ETH_LEN, packet)?;
-    read_l4(skb, packet, if len == 0 { skb.len() } else { payload + len })
+    packet.end = if len == 0 { skb.len() } else { payload + len };
+    read_l4(skb, packet)
 }
 
 /// The network header of an IPv4 packet, also of one that an ICMP error quotes.
@@ -245,10 +250,8 @@ fn skip_extensions(skb: Skb, packet: &mut Packet) -> Verdict {
 }
 
 /// Ports and flags. Nothing to read for a later fragment and for protocols without ports.
-///
-/// `end` is where the IP header says that the packet ends: what lies behind is padding, and not translated.
 #[inline(always)]
-fn read_l4(skb: Skb, packet: &mut Packet, end: u32) -> Result<(), Verdict> {
+fn read_l4(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
     let is_later = packet.part == Part::Later;
     let header_len = match packet.tuple.proto {
         _ if is_later => 0,
@@ -257,7 +260,7 @@ fn read_l4(skb: Skb, packet: &mut Packet, end: u32) -> Result<(), Verdict> {
         proto::ICMP | proto::ICMPV6 => 4,
         _ => 0,
     };
-    if packet.l4 + header_len > end {
+    if packet.l4 + header_len > packet.end {
         return Err(Verdict::Malformed);
     }
     if is_later {

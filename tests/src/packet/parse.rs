@@ -142,6 +142,11 @@ impl Parsed {
         errors
     }
 
+    /// Forgets wrong checksums, to compare packets apart from them.
+    pub fn forgive(&mut self) {
+        self.wrong.clear();
+    }
+
     /// The quoted packet of an ICMP error.
     pub fn quoted(&self) -> Option<&Self> {
         if let Transport::IcmpError { quoted, .. } = &self.transport { Some(quoted) } else { None }

@@ -77,13 +77,21 @@ pub(super) fn test_run(
     Ok(attr.retval.cast_signed())
 }
 
-/// Reads the first values of a per-CPU array in one call: `values` holds `cpus` for each.
-pub(super) fn lookup_all<V: Pod>(map: BorrowedFd<'_>, cpus: usize, values: &mut [V]) -> io::Result<()> {
+/// Reads values of a per-CPU array in one call, from index `first` on: `values` holds `cpus` for each.
+pub(super) fn lookup_many<V: Pod>(
+    map: BorrowedFd<'_>,
+    first: u32,
+    cpus: usize,
+    values: &mut [V],
+) -> io::Result<()> {
     // The kernel pads each CPU's value to eight bytes.
     assert_eq!(size_of::<V>() % 8, 0, "not laid out as the kernel does");
     let count = values.len() / cpus;
     let (mut keys, mut next) = (vec![0u32; count], 0u32);
+    // The batch begins behind the key given, or at the start without one.
+    let previous = first.checked_sub(1);
     let mut attr = Batch {
+        in_batch: previous.as_ref().map_or(0, |key| std::ptr::from_ref(key) as u64),
         out_batch: (&raw mut next) as u64,
         keys: keys.as_mut_ptr() as u64,
         values: values.as_mut_ptr() as u64,
@@ -91,8 +99,8 @@ pub(super) fn lookup_all<V: Pod>(map: BorrowedFd<'_>, cpus: usize, values: &mut 
         map_fd: fd(map),
         ..Batch::default()
     };
-    // SAFETY: the kernel writes at most `count` keys of four bytes, and for each of them `cpus` values of the
-    // map's value size, which callers promise by the type; all of them live across the call.
+    // SAFETY: the kernel reads `previous`, writes `next`, at most `count` keys of four bytes, and for each of
+    // them `cpus` values of the map's value size, which callers promise by the type; all live across the call.
     unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) }
 }
 

@@ -4,6 +4,7 @@ use lbr_common::verdict::Verdict;
 use lbr_tests::packet::{Ext, Packet, Parsed, Reason, flags};
 use lbr_tests::testrun::Action;
 
+use super::random::set_ip_sum;
 use super::world::{
     Net, PORT, PROTOS, UDP, World, at, expect, expect_drop, expect_ends, expect_untouched, nets, packet,
 };
@@ -220,13 +221,6 @@ fn set_length(frame: &mut [u8], v6: bool) {
         frame[16..18].copy_from_slice(&(len as u16).to_be_bytes());
         set_ip_sum(frame);
     }
-}
-
-fn set_ip_sum(frame: &mut [u8]) {
-    let end = 14 + usize::from(frame[14] & 15) * 4;
-    frame[24..26].fill(0);
-    let sum = !lbr_tests::packet::sum(0, &frame[14..end.min(frame.len())]);
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Padding behind the packet, as Ethernet adds to short ones, is no part of it.

@@ -5,9 +5,12 @@
 
 mod collide;
 mod fragments;
+mod fuzz;
 mod headers;
 mod icmp;
 mod life;
+mod maps;
+mod random;
 mod refuse;
 mod spread;
 mod translate;

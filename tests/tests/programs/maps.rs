@@ -1,0 +1,165 @@
+//! The pinned maps as other programs see them.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use aya::maps::{MapData, MapInfo};
+use lbr_agent::dataplane::{Dataplane as _, OBJECT};
+use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
+use lbr_common::link::Link;
+use lbr_common::maps::{self, Writer};
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State};
+use lbr_common::text::{RejectedRecord, ServiceName, Text};
+use lbr_common::tuple::Tuple;
+use lbr_common::verdict::Counter;
+use lbr_tests::packet::Packet;
+use serde_json::Value;
+
+use super::world::{PORT, UDP, World, at, nets, packet};
+
+/// Sizes of key and value of each map, by the Rust types that its comment names.
+fn sizes() -> BTreeMap<&'static str, (usize, usize)> {
+    BTreeMap::from([
+        ("frontends", (size_of::<FrontendKey>(), size_of::<Frontend>())),
+        ("slots", (size_of::<SlotKey>(), size_of::<Slot>())),
+        ("backends", (size_of::<u32>(), size_of::<Backend>())),
+        ("services", (size_of::<u32>(), size_of::<ServiceName>())),
+        ("rejected", (size_of::<u32>(), size_of::<RejectedRecord>())),
+        ("links", (size_of::<u32>(), size_of::<Link>())),
+        ("state", (size_of::<u32>(), size_of::<State>())),
+        ("flows", (size_of::<Tuple>(), size_of::<Flow>())),
+        ("fragments", (size_of::<FragmentKey>(), size_of::<FragmentPorts>())),
+        ("sockets", (size_of::<SocketKey>(), size_of::<SocketPeer>())),
+        ("counters", (size_of::<u32>(), size_of::<Counter>())),
+    ])
+}
+
+#[test]
+fn are_what_the_contract_says() {
+    let world = World::new("maps");
+    let sizes = sizes();
+    assert_eq!(sizes.len(), maps::PINNED.len());
+    for spec in &maps::PINNED {
+        let path = world.programs.pins().join(spec.name);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{}", spec.name);
+        let info: MapInfo = MapData::from_pin(&path).unwrap().info().unwrap();
+        let size = (info.key_size() as usize, info.value_size() as usize);
+        assert_eq!(info.name_as_str(), Some(spec.name));
+        assert_eq!(size, sizes[spec.name], "{}", spec.name);
+        assert_eq!(info.max_entries() as usize, spec.max_entries, "{}", spec.name);
+        let kind = format!("{:?}", info.map_type().unwrap());
+        let wanted = match (spec.name, spec.writer) {
+            ("state", _) => "Array",
+            ("counters", _) => "PerCpuArray",
+            (_, Writer::Agent) => "Hash",
+            (_, Writer::Kernel) => "LruHash",
+        };
+        assert_eq!(kind, wanted, "{}", spec.name);
+    }
+    let folder = std::fs::metadata(world.programs.pins()).unwrap().permissions().mode();
+    assert_eq!(folder & 0o7777, 0o700);
+}
+
+/// The variables that the agent sets when it loads the object: without one of them it would not load.
+#[test]
+fn the_object_has_its_variables() {
+    for name in [maps::config::NODE_NETNS, maps::config::HASH_SEED] {
+        let mut loader = aya::EbpfLoader::new();
+        for spec in &maps::PINNED {
+            loader.map_max_entries(spec.name, 64);
+        }
+        loader.override_global(name, &7u64, true).load(OBJECT).unwrap();
+        let mut loader = aya::EbpfLoader::new();
+        assert!(loader.override_global("NO_SUCH_VARIABLE", &7u64, true).load(OBJECT).is_err());
+    }
+}
+
+/// An entry in every map, for [`dump`] to print.
+fn fill(world: &mut World) {
+    let [net, _] = nets();
+    let (client, service) = (at(net.client, PORT), at(net.service, 80));
+    world.service(service, UDP, &[at(net.local, 8080)]);
+    world.send(&packet(UDP, client, service).build());
+    let fragments = Packet::udp(client, service).payload(&[1; 2000]).fragments(77, 1024);
+    world.send(&fragments[0]);
+    let kernel = &mut world.programs.kernel;
+    let name = ServiceName { namespace: Text::new("shop"), name: Text::new("cart"), port: Text::new("http") };
+    kernel.services().insert(&1, &name).unwrap();
+    let rejected = RejectedRecord {
+        object: Text::new("Service shop/cart"),
+        origin: Text::new("cart.yaml #2"),
+        field: Text::new("spec.ports[0].port"),
+        reason: Text::new("must be at most 65535"),
+    };
+    kernel.rejected().insert(&1, &rejected).unwrap();
+    let path = world.programs.pins().join(maps::SOCKETS.name);
+    let map = aya::maps::Map::from_map_data(MapData::from_pin(path).unwrap()).unwrap();
+    let mut sockets: aya::maps::HashMap<_, SocketKey, SocketPeer> = map.try_into().unwrap();
+    let key = SocketKey { addr: net.local.into(), cookie: 5, port: 8080, proto: UDP, ..SocketKey::default() };
+    let peer = SocketPeer { addr: net.service.into(), backend: 100, port: 80, _pad: 0 };
+    sockets.insert(key, peer, 0).unwrap();
+}
+
+/// What `bpftool map dump` prints of a map, with BTF: `formatted` of every entry.
+fn dump(world: &World, map: &str) -> Vec<Value> {
+    let path = world.programs.pins().join(map);
+    let output = Command::new("bpftool").args(["-j", "map", "dump", "pinned"]).arg(&path).output();
+    let output = output.unwrap_or_else(|error| panic!("bpftool (package bpftool): {error}"));
+    assert!(output.status.success(), "{map}: {}", String::from_utf8_lossy(&output.stderr));
+    let entries: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(!entries.is_empty(), "{map} is empty");
+    entries.into_iter().map(|entry| entry["formatted"].clone()).collect()
+}
+
+/// Names of the fields of a value, in order of the alphabet.
+fn fields(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap_or_else(|| panic!("{value} has no fields")).keys().map(String::as_str).collect()
+}
+
+#[test]
+fn bpftool_prints_fields_by_name() {
+    let mut world = World::new("bpftool");
+    fill(&mut world);
+    let dumps: BTreeMap<&str, Vec<Value>> =
+        maps::PINNED.iter().map(|spec| (spec.name, dump(&world, spec.name))).collect();
+    let first = |map: &str| dumps[map][0].clone();
+
+    let port_80 = dumps["frontends"].iter().find(|e| e["key"]["port"] == 80).unwrap();
+    assert_eq!(fields(&port_80["key"]), ["_pad", "addr", "port", "proto", "scope"]);
+    assert_eq!(fields(&port_80["value"]), ["_pad", "count", "flags", "service"]);
+    assert_eq!((&port_80["key"]["proto"], &port_80["value"]["count"]), (&Value::from(17), &Value::from(1)));
+    let addr = &port_80["key"]["addr"]["bytes"];
+    let numbers: Vec<u64> = addr.as_array().unwrap().iter().map(number).collect();
+    assert_eq!(numbers, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 96, 0, 10]);
+
+    assert_eq!(fields(&first("slots")["key"]), ["service", "slot"]);
+    assert_eq!(fields(&first("slots")["value"]), ["backend"]);
+    let backend = first("backends");
+    assert_eq!(fields(&backend["value"]), ["_pad", "addr", "link", "port", "proto", "service", "state"]);
+    assert_eq!(backend["value"]["port"], 8080);
+    assert_eq!(backend["key"], 100);
+    assert_eq!(fields(&first("services")["value"]), ["name", "namespace", "port"]);
+    assert_eq!(fields(&first("rejected")["value"]), ["field", "object", "origin", "reason"]);
+    assert_eq!(fields(&first("links")["value"]), ["flags"]);
+    assert_eq!(fields(&first("state")["value"]), ["abi", "epoch", "seed"]);
+    let tuple = ["_pad", "dst", "dst_port", "proto", "src", "src_port"];
+    let request = dumps["flows"].iter().find(|e| e["key"]["dst_port"] == 80).unwrap();
+    assert_eq!((fields(&request["key"]), fields(&request["value"]["to"])), (tuple.to_vec(), tuple.to_vec()));
+    assert_eq!(request["value"]["to"]["dst_port"], 8080);
+    let flow = ["backend", "epoch", "flags", "last_seen", "link", "service", "to", "twin_link"];
+    assert_eq!(fields(&request["value"]), flow);
+    assert_eq!(fields(&first("fragments")["key"]), ["_pad", "dst", "id", "proto", "src"]);
+    assert_eq!(first("fragments")["value"], serde_json::json!({"src_port": PORT, "dst_port": 80}));
+    assert_eq!(fields(&first("sockets")["key"]), ["_pad", "addr", "cookie", "port", "proto", "usage"]);
+    assert_eq!(fields(&first("sockets")["value"]), ["_pad", "addr", "backend", "port"]);
+    let counter = first("counters");
+    assert_eq!(fields(&counter["values"][0]["value"]), ["bytes", "packets"]);
+}
+
+/// bpftool prints bytes as numbers or as `"0x0a"`, by version.
+fn number(value: &Value) -> u64 {
+    let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
+    value.as_u64().or_else(|| value.as_str().and_then(hex)).unwrap_or_else(|| panic!("{value} is no number"))
+}
