@@ -53,9 +53,11 @@ impl Agent {
         let folder = bed.folder().join(format!("manifests-{}", node.name));
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let mut arguments = options.arguments.clone();
-        if options.sockets {
-            arguments.extend(["--cgroup".to_owned(), bed.cgroup()?.path().display().to_string()]);
-        }
+        // Never the cgroup that the agent would find by itself: that one is for the whole machine.
+        arguments.extend(match options.sockets {
+            true => ["--cgroup".to_owned(), bed.cgroup()?.path().display().to_string()],
+            false => ["--socket-lb".to_owned(), "off".to_owned()],
+        });
         let mut agent = Self {
             process: None,
             binary: binary()?,
