@@ -12,8 +12,9 @@ use crate::netns::Netns;
 use crate::process::{self, Proc};
 use crate::topology::{Bed, Node};
 
-/// How long the agent may take until it says that it is ready.
-const START: Duration = Duration::from_secs(30);
+/// How long the agent may take until it says that it is ready: long enough for a debug build that reads
+/// 10,000 Services on a busy machine.
+const START: Duration = Duration::from_secs(120);
 
 /// What an agent is started with.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +88,8 @@ impl Agent {
             .arg("--bpffs")
             .arg(&self.bpffs)
             .args(&self.arguments)
+            // The log is a file.
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);

@@ -149,7 +149,9 @@ fn start_agent(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
     let agent = stage.agent.insert(Agent::start_with(&mut stage.bed, &stage.node, &options, &files)?);
     let log = agent.log_text();
     for line in log.lines().filter(|line| line.contains("Deployment")).take(1) {
-        story.tell(&format!("  {}", line.trim()));
+        // Without the time, which is the first word.
+        let said = line.trim().split_once(' ').map_or(line, |(_, rest)| rest);
+        story.tell(&format!("  {}", said.trim()));
     }
     Ok(())
 }
