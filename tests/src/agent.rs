@@ -12,8 +12,9 @@ use crate::netns::Netns;
 use crate::process::{self, Proc};
 use crate::topology::{Bed, Node};
 
-/// How long the agent may take until it says that it is ready.
-const START: Duration = Duration::from_secs(30);
+/// How long the agent may take until it says that it is ready: long enough for a debug build that reads
+/// 10,000 Services on a busy machine.
+const START: Duration = Duration::from_secs(120);
 
 /// What an agent is started with.
 #[derive(Clone, Debug, Default)]
@@ -53,9 +54,11 @@ impl Agent {
         let folder = bed.folder().join(format!("manifests-{}", node.name));
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let mut arguments = options.arguments.clone();
-        if options.sockets {
-            arguments.extend(["--cgroup".to_owned(), bed.cgroup()?.path().display().to_string()]);
-        }
+        // Never the cgroup that the agent would find by itself: that one is for the whole machine.
+        arguments.extend(match options.sockets {
+            true => ["--cgroup".to_owned(), bed.cgroup()?.path().display().to_string()],
+            false => ["--socket-lb".to_owned(), "off".to_owned()],
+        });
         let mut agent = Self {
             process: None,
             binary: binary()?,
@@ -85,6 +88,8 @@ impl Agent {
             .arg("--bpffs")
             .arg(&self.bpffs)
             .args(&self.arguments)
+            // The log is a file.
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);

@@ -34,7 +34,7 @@ fn talk(from: &Pod, to: &Pod) {
         assert_eq!((answer.name, source), (to.name.clone(), target));
         client.udp_echo(target, 2_000).unwrap();
         client.udp_echo(target, 60_000).unwrap();
-        client.tcp_bulk(target, 1 << 20).unwrap();
+        client.tcp_bulk(target, 1 << 18).unwrap();
         let bound = client.from_port(40_000).tcp(target).unwrap();
         assert_eq!(bound.peer.port(), 40_000);
     }

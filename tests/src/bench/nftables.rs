@@ -2,7 +2,7 @@
 //! leads to the chain of a Service port, a random number from there to the chain of an endpoint.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 /// A Service port and its endpoints.
 #[derive(Clone, Debug)]
@@ -84,43 +84,55 @@ const FRAME: &str = "
   }
 ";
 
-/// The rule set, for `nft -f`.
-pub(super) fn ruleset(services: &[ServicePort]) -> String {
-    let mut chains = String::new();
-    let mut addresses: Vec<IpAddr> = services.iter().map(|s| s.address.into()).collect();
-    addresses.dedup();
-    let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let elements: Vec<String> = services
-        .iter()
-        .map(|s| format!("{} . {} . {} : goto {}", s.address, s.protocol, s.port, s.chain()))
-        .collect();
+/// Services in one transaction. The kernel looks for a new set by walking the whole transaction: one of all
+/// Services takes minutes.
+const CHUNK: usize = 250;
+
+/// The rule set, as texts for `nft -f`, one after the other.
+pub(super) fn ruleset(services: &[ServicePort]) -> Vec<String> {
+    let frame = format!(
+        "table ip kube-proxy {{\n  set cluster-ips {{ type ipv4_addr; }}\n  map service-ips {{ type ipv4_addr . \
+         inet_proto . inet_service : verdict; }}{FRAME}}}\n"
+    );
+    std::iter::once(frame).chain(services.chunks(CHUNK).map(transaction)).collect()
+}
+
+/// Adds some Services.
+fn transaction(services: &[ServicePort]) -> String {
+    let mut text = "table ip kube-proxy {\n".to_owned();
     for service in services {
-        let (chain, protocol) = (service.chain(), service.protocol);
-        let mut choice = Vec::new();
-        for (number, (ip, port)) in service.endpoints.iter().enumerate() {
-            let endpoint = format!("endpoint-{}__{ip}/{port}", chain.trim_start_matches("service-"));
-            let _ = writeln!(
-                chains,
-                "  chain {endpoint} {{\n    ip saddr {ip} jump mark-for-masquerade\n    meta l4proto \
-                 {protocol} dnat to {ip}:{port}\n  }}"
-            );
-            choice.push(format!("{number} : goto {endpoint}"));
-        }
-        let _ = writeln!(
-            chains,
-            "  chain {chain} {{\n    ip daddr {} {protocol} dport {} ip saddr != 10.244.0.0/16 jump \
-             mark-for-masquerade\n    numgen random mod {} vmap {{ {} }}\n  }}",
-            service.address,
-            service.port,
-            choice.len(),
-            choice.join(", ")
-        );
+        add_chains(&mut text, service);
     }
-    // Chains before the map that names them.
-    format!(
-        "table ip kube-proxy {{\n  set cluster-ips {{ type ipv4_addr; elements = {{ {addresses} }}; }}\n  \
-         chain mark-for-masquerade {{ }}\n{chains}  map service-ips {{ type ipv4_addr . inet_proto . \
-         inet_service : verdict; elements = {{ {} }}; }}\n{FRAME}}}\n",
-        elements.join(", ")
-    )
+    text.push_str("}\n");
+    let mut addresses: Vec<String> = services.iter().map(|s| s.address.to_string()).collect();
+    addresses.dedup();
+    let verdict =
+        |s: &ServicePort| format!("{} . {} . {} : goto {}", s.address, s.protocol, s.port, s.chain());
+    let verdicts: Vec<String> = services.iter().map(verdict).collect();
+    let _ = writeln!(text, "add element ip kube-proxy cluster-ips {{ {} }}", addresses.join(", "));
+    let _ = writeln!(text, "add element ip kube-proxy service-ips {{ {} }}", verdicts.join(", "));
+    text
+}
+
+fn add_chains(text: &mut String, service: &ServicePort) {
+    let (chain, protocol) = (service.chain(), service.protocol);
+    let mut choice = Vec::new();
+    for (number, (ip, port)) in service.endpoints.iter().enumerate() {
+        let endpoint = format!("endpoint-{}__{ip}/{port}", chain.trim_start_matches("service-"));
+        let _ = writeln!(
+            text,
+            "  chain {endpoint} {{\n    ip saddr {ip} jump mark-for-masquerade\n    meta l4proto {protocol} \
+             dnat to {ip}:{port}\n  }}"
+        );
+        choice.push(format!("{number} : goto {endpoint}"));
+    }
+    let _ = writeln!(
+        text,
+        "  chain {chain} {{\n    ip daddr {} {protocol} dport {} ip saddr != 10.244.0.0/16 jump \
+         mark-for-masquerade\n    numgen random mod {} vmap {{ {} }}\n  }}",
+        service.address,
+        service.port,
+        choice.len(),
+        choice.join(", ")
+    );
 }

@@ -166,8 +166,11 @@ fn unused(number: u32) -> ServicePort {
 fn load_rules(bed: &Bed, node: &Node, server: &Pod, services: u32) -> Result<()> {
     let all: Vec<ServicePort> = used(server).into_iter().chain((1..services).map(unused)).collect();
     let path = bed.folder().join("rules.nft");
-    std::fs::write(&path, ruleset(&all))?;
-    process::run(node.ns.command("nft")?.arg("-f").arg(&path)).context("load the nftables rules").map(drop)
+    for text in ruleset(&all) {
+        std::fs::write(&path, text)?;
+        process::run(node.ns.command("nft")?.arg("-f").arg(&path)).context("load the nftables rules")?;
+    }
+    Ok(())
 }
 
 fn start_agent(bed: &mut Bed, node: &Node, server: &Pod, services: u32) -> Result<Agent> {
@@ -199,8 +202,6 @@ fn start_agent(bed: &mut Bed, node: &Node, server: &Pod, services: u32) -> Resul
     }
     let files: Vec<(&str, String)> = files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
     let agent = Agent::start_with(bed, node, &AgentOptions::default(), &files)?;
-    let client = crate::probe::Client::new(&node.ns);
-    let _ = client;
     let ports = usize::try_from(services)? + 2;
     agent.wait_for("services", PROGRAM, |shown| shown.as_array().is_some_and(|all| all.len() >= ports))?;
     Ok(agent)

@@ -149,7 +149,9 @@ fn start_agent(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
     let agent = stage.agent.insert(Agent::start_with(&mut stage.bed, &stage.node, &options, &files)?);
     let log = agent.log_text();
     for line in log.lines().filter(|line| line.contains("Deployment")).take(1) {
-        story.tell(&format!("  {}", line.trim()));
+        // Without the time, which is the first word.
+        let said = line.trim().split_once(' ').map_or(line, |(_, rest)| rest);
+        story.tell(&format!("  {}", said.trim()));
     }
     Ok(())
 }
@@ -163,7 +165,10 @@ fn come_and_go(story: &mut Story<'_>, stage: &mut Stage, client: Client, target:
     let text = yaml::slice(others);
     stage.agent()?.write("my-service-endpoints.yaml", &text)?;
     let last = load.wait(name, false)?;
-    story.tell(&format!("Its address was deleted from the YAML. Last request to it {last:.0?} later."));
+    story.tell(&format!(
+        "Its address was deleted from the YAML. Last request to it {} ms later.",
+        last.as_millis()
+    ));
     drop(stage.servers.remove(AWAY));
     stage.bed.remove_pod(&stage.backends[AWAY])?;
     story.tell("Then the pod itself was removed. The next two seconds:");
@@ -179,7 +184,8 @@ fn come_and_go(story: &mut Story<'_>, stage: &mut Stage, client: Client, target:
     stage.agent()?.write("my-service-endpoints.yaml", &yaml::slice(&stage.backends))?;
     let first = load.wait(name, true)?;
     story.tell(&format!(
-        "A new pod with its address, and its line in the YAML. First request {first:.0?} later."
+        "A new pod with its address, and its line in the YAML. First request {} ms later.",
+        first.as_millis()
     ));
     let spread = load.sample(Duration::from_secs(2))?;
     story.say(picture::bars(&BACKENDS, &spread).trim_end());

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::build::Ext;
 use super::checksum::{finish, pseudo_sum};
+use super::kinds::Ext;
 
 /// IP protocol numbers that packets of tests name (IANA).
 pub(super) mod number {

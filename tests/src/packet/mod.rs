@@ -5,10 +5,14 @@
 mod build;
 mod checksum;
 mod headers;
+mod kinds;
+mod network;
 mod parse;
+mod text;
 
-pub use build::{Ext, Packet, Reason};
+pub use build::Packet;
 pub use checksum::{pseudo_sum, sum};
+pub use kinds::{Ext, Reason};
 pub use parse::{Fragment, Parsed, Transport, flags};
 
 #[cfg(test)]

@@ -88,6 +88,8 @@ impl Bed {
         };
         bed.fabric.ip([
             format!("link add br0 mtu {} type bridge", bed.options.mtu),
+            format!("addr add {}/24 dev br0", node::GATEWAY_V4),
+            format!("addr add {}/64 dev br0 nodad", node::GATEWAY_V6),
             "link set br0 up".to_owned(),
         ])?;
         Ok(bed)
@@ -145,7 +147,7 @@ impl Bed {
         Ok(ns)
     }
 
-    /// The namespace whose bridge `br0` connects the nodes.
+    /// The namespace whose bridge `br0` connects the nodes. It is their default gateway, and leads nowhere.
     pub fn fabric(&self) -> &Netns {
         &self.fabric
     }

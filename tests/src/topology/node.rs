@@ -7,6 +7,11 @@ use anyhow::Result;
 use super::{BedOptions, Underlay};
 use crate::netns::{Netns, sysctl};
 
+/// Where nodes send what is for none of them, as real ones do.
+pub(super) const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 254);
+/// The same for IPv6.
+pub(super) const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x172, 0x18, 0, 0, 0, 0, 0xfe);
+
 /// A node of a [`super::Bed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -75,6 +80,8 @@ pub(super) fn create(
         format!("addr add {}/24 dev eth0", node.v4),
         format!("addr add {}/64 dev eth0 nodad", node.v6),
         "link set eth0 up".to_owned(),
+        format!("route add default via {GATEWAY_V4}"),
+        format!("route add default via {GATEWAY_V6}"),
     ];
     if options.underlay == Underlay::Vxlan {
         let [tunnel4, tunnel6] = node.vtep();

@@ -1,0 +1,87 @@
+//! What a packet can be made of, besides addresses and bytes.
+
+use super::headers::number;
+
+/// An IPv6 extension header. What it holds is what follows its first two bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ext {
+    /// Hop-by-hop options; padded.
+    HopByHop(Vec<u8>),
+    /// Destination options; padded.
+    DestOpts(Vec<u8>),
+    /// Routing header with its type and segments left; no addresses unless in `data`.
+    Routing {
+        /// Routing type; 2 and 4 are in use, 0 is forbidden.
+        kind: u8,
+        /// How many of its addresses are still to be visited.
+        segments_left: u8,
+        /// From its fifth byte on.
+        data: Vec<u8>,
+    },
+    /// A fragment header, whatever else the packet is. An atomic fragment: offset 0, more false.
+    Fragment {
+        /// Identification.
+        id: u32,
+        /// In bytes, a multiple of 8.
+        offset: u16,
+        /// More fragments follow.
+        more: bool,
+    },
+}
+
+impl Ext {
+    pub(super) fn number(&self) -> u8 {
+        match self {
+            Self::HopByHop(_) => number::HOP_BY_HOP,
+            Self::DestOpts(_) => number::DEST_OPTS,
+            Self::Routing { .. } => number::ROUTING,
+            Self::Fragment { .. } => number::FRAGMENT,
+        }
+    }
+
+    pub(super) fn body(&self) -> Vec<u8> {
+        match self {
+            Self::HopByHop(bytes) | Self::DestOpts(bytes) => bytes.clone(),
+            Self::Routing { kind, segments_left, data } => [&[*kind, *segments_left], &data[..]].concat(),
+            Self::Fragment { id, offset, more } => {
+                let field = (offset & 0xfff8 | u16::from(*more)).to_be_bytes();
+                [&field[..], &id.to_be_bytes()].concat()
+            }
+        }
+    }
+}
+
+/// Why an ICMP error was sent. The numbers of both families follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Nobody listens on the port.
+    PortUnreachable,
+    /// No route, or no such host.
+    HostUnreachable,
+    /// Larger than the next link takes: fragmentation needed, packet too big.
+    TooBig {
+        /// What the next link takes.
+        mtu: u16,
+    },
+    /// The hop limit was used up.
+    TimeExceeded,
+}
+
+impl Reason {
+    /// The eight bytes before the quoted packet, with a checksum of zero (RFC 792, RFC 4443).
+    pub(super) fn header(self, v4: bool) -> [u8; 8] {
+        let (kind, code) = match (self, v4) {
+            (Self::PortUnreachable, true) => (3, 3),
+            (Self::PortUnreachable, false) => (1, 4),
+            (Self::HostUnreachable, true) => (3, 1),
+            (Self::HostUnreachable, false) => (1, 3),
+            (Self::TooBig { .. }, true) => (3, 4),
+            (Self::TooBig { .. }, false) => (2, 0),
+            (Self::TimeExceeded, true) => (11, 0),
+            (Self::TimeExceeded, false) => (3, 0),
+        };
+        // IPv4 has the MTU in the last 16 bits, IPv6 in all 32 (RFC 1191, RFC 4443): the same bytes.
+        let mtu = if let Self::TooBig { mtu } = self { mtu.to_be_bytes() } else { [0, 0] };
+        [kind, code, 0, 0, 0, 0, mtu[0], mtu[1]]
+    }
+}
