@@ -50,7 +50,11 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(true).map(|_| ()),
         Task::Build(args) => build::run(&args),
         Task::Check => check::run(),
-        Task::Test(args) => test::run(&args),
+        Task::Test(args) => match test::run(&args) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Task::Demo(args) => play::run("demo", &args),
         Task::Bench(args) => play::run("bench", &args),
     };
