@@ -5,13 +5,14 @@
 //! dropped, also on panic. Errors are `anyhow`: callers only ever print them.
 
 pub mod agent;
+pub mod bench;
+pub mod demo;
+pub mod interrupt;
 pub mod manifests;
 pub mod netns;
 pub mod packet;
 pub mod probe;
 pub mod process;
+pub mod scenario;
 pub mod testrun;
 pub mod topology;
-//! What tests share.
-
-pub mod scenario;

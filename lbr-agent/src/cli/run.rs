@@ -1,6 +1,7 @@
 //! `lbr run`: the sources, the kernel and the loop, wired together.
 
 use anyhow::Context as _;
+use tokio::sync::mpsc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -25,7 +26,8 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // The sources first: what is wrong with the flags should be said before the kernel is touched.
-    let changes = ManifestSource::start(&config.manifests)?;
+    let (sender, changes) = mpsc::channel(1024);
+    ManifestSource::open(&config.manifests)?.spawn(sender).context("start to read the manifests")?;
     let filter = LinkFilter::new(&config.link_include, &config.link_exclude)?;
     let links = netlink::watch(filter).await.context("watch the node's interfaces")?;
     let mut kernel = Kernel::load(&config.dataplane)?;

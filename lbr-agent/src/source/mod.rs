@@ -2,6 +2,7 @@
 //! agent knows whether an object came from a file or from an API server.
 
 pub mod links;
+pub mod manifest;
 
 use crate::model::{Kind, Object, ObjectRef, Rejected};
 

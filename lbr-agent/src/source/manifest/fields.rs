@@ -1,0 +1,137 @@
+//! Fields of raw objects: which are read, which are unknown, and what is said of a wrong one.
+
+use serde_json::Value;
+
+use crate::model::Kind;
+
+/// The parts of Pods and Nodes that are read. The rest is never looked at: it is large, newer than lbr, or
+/// holds quantities, which YAML writes as numbers and the API types want as text.
+const POD: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+const POD_SPEC: [&str; 4] = ["nodeName", "hostNetwork", "containers", "initContainers"];
+const CONTAINER: [&str; 3] = ["name", "ports", "restartPolicy"];
+const POD_STATUS: [&str; 3] = ["phase", "podIP", "podIPs"];
+const NODE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
+const NODE_STATUS: [&str; 1] = ["addresses"];
+
+/// Removes what is not read.
+pub(super) fn keep_known_parts(kind: Kind, value: &mut Value) {
+    match kind {
+        Kind::Pod => {
+            keep(value, &POD);
+            if let Some(spec) = value.get_mut("spec") {
+                keep(spec, &POD_SPEC);
+                for list in ["containers", "initContainers"] {
+                    for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                        keep(container, &CONTAINER);
+                    }
+                }
+            }
+            value.get_mut("status").into_iter().for_each(|status| keep(status, &POD_STATUS));
+        }
+        Kind::Node => {
+            keep(value, &NODE);
+            value.get_mut("status").into_iter().for_each(|status| keep(status, &NODE_STATUS));
+        }
+        // What the cluster says about an object is not what its author wrote.
+        Kind::Service | Kind::EndpointSlice | Kind::Namespace | Kind::NetworkPolicy => {
+            value.as_object_mut().into_iter().for_each(|fields| drop(fields.remove("status")));
+        }
+    }
+}
+
+fn keep(value: &mut Value, keys: &[&str]) {
+    if let Value::Object(fields) = value {
+        fields.retain(|key, _| keys.contains(&key.as_str()));
+    }
+}
+
+/// Paths of the fields that were written and that the API type does not have: those that are gone when it is
+/// written out again.
+pub(super) fn unknown_fields(written: &Value, api: &impl serde::Serialize) -> Vec<String> {
+    let mut unknown = Vec::new();
+    if let Ok(read) = serde_json::to_value(api) {
+        compare(written, &read, "", &mut unknown);
+    }
+    unknown
+}
+
+fn compare(written: &Value, read: &Value, path: &str, unknown: &mut Vec<String>) {
+    match (written, read) {
+        (Value::Object(written), Value::Object(read)) => {
+            for (key, value) in written.iter().filter(|(_, value)| !value.is_null()) {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                match read.get(key) {
+                    Some(read) => compare(value, read, &path, unknown),
+                    None => unknown.push(path),
+                }
+            }
+        }
+        (Value::Array(written), Value::Array(read)) => {
+            for (i, (written, read)) in written.iter().zip(read).enumerate() {
+                compare(written, read, &format!("{path}[{i}]"), unknown);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What serde says, for people who do not write Rust.
+pub(super) fn plain_words(message: &str) -> String {
+    let Some((found, expected)) =
+        message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
+    else {
+        return message.to_owned();
+    };
+    let (kind, text) = found.split_once(' ').unwrap_or((found, ""));
+    let found = match kind {
+        "integer" | "string" | "boolean" | "floating" => text.trim_start_matches("point ").to_owned(),
+        "map" => "a group of fields".to_owned(),
+        "sequence" => "a list".to_owned(),
+        "null" => "nothing".to_owned(),
+        _ => found.to_owned(),
+    };
+    let expected = match expected {
+        "i32" | "i64" | "u16" | "u32" => "a number without quotes",
+        "a string" | "string" => "text: put it in quotes",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "IntOrString" => "a number or the name of a port",
+        // The name of an API type, or a map.
+        _ => "a group of fields",
+    };
+    format!("is {found}, but must be {expected}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn messages_are_for_people() {
+        for (message, expected) in [
+            (
+                "invalid type: string \"http\", expected i32",
+                "is \"http\", but must be a number without quotes",
+            ),
+            ("invalid type: integer `80`, expected a string", "is `80`, but must be text: put it in quotes"),
+            (
+                "invalid type: boolean `true`, expected IntOrString",
+                "is `true`, but must be a number or the name of a port",
+            ),
+            ("invalid type: map, expected a sequence", "is a group of fields, but must be a list"),
+            ("invalid type: null, expected ServiceSpec", "is nothing, but must be a group of fields"),
+            ("something else", "something else"),
+        ] {
+            assert_eq!(plain_words(message), expected);
+        }
+    }
+
+    #[test]
+    fn what_was_written_and_not_read_is_unknown() {
+        let written = json!({"a": 1, "b": {"c": null, "d": [{"e": 1}, {"f": 2}]}, "g": {}});
+        let read = json!({"a": "1", "b": {"d": [{"e": 1}, {}]}});
+        assert_eq!(unknown_fields(&written, &read), ["b.d[1].f", "g"]);
+    }
+}

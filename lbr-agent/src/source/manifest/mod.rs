@@ -1,0 +1,244 @@
+//! Ordinary Kubernetes YAML in a folder, as a source of [`Change`]s.
+//!
+//! ```text
+//! folder ─> look (what settled) ─> parse (file → objects) ─> set (files → changes) ─> channel
+//! ```
+//!
+//! This file is the only one of them that touches the file system.
+
+mod documents;
+mod fields;
+mod look;
+mod parse;
+mod set;
+mod watch;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use self::look::{Listing, Looker, Signature};
+pub use self::parse::{Held, Parsed, ParsedObject, parse};
+pub use self::set::ManifestSet;
+use self::watch::Watch;
+use super::Change;
+use crate::model::{Kind, Rejected};
+
+/// Larger files are not manifests.
+const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The folder whose `*.yaml`, `*.yml` and `*.json` files are the cluster. Not recursive; files whose names
+/// begin with a dot are not read.
+#[derive(Debug)]
+pub struct ManifestSource {
+    dir: PathBuf,
+    looker: Looker,
+    set: ManifestSet,
+    /// Files that exist and could not be read.
+    failed: BTreeSet<String>,
+    dir_is_lost: bool,
+}
+
+/// The receiver of the changes is gone: there is nobody to work for.
+struct Closed;
+
+impl ManifestSource {
+    /// Makes sure that the folder is there and can be listed.
+    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+        let shown = dir.display();
+        match fs::metadata(dir) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => bail!("{shown} is not a folder: --manifests wants a folder with YAML files"),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                bail!("the folder {shown} does not exist: create it, or name another one with --manifests")
+            }
+            Err(e) => return Err(e).with_context(|| format!("look at the folder {shown}")),
+        }
+        list(dir).with_context(|| format!("list the folder {shown}"))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            looker: Looker::default(),
+            set: ManifestSet::new(),
+            failed: BTreeSet::new(),
+            dir_is_lost: false,
+        })
+    }
+
+    /// Sends everything in the folder, then [`Change::Synced`] for every kind, then whatever changes, for as
+    /// long as anybody receives. It works in a thread of its own, because all it does is to wait for the disk.
+    pub fn spawn(self, changes: mpsc::Sender<Change>) -> io::Result<()> {
+        let thread = std::thread::Builder::new().name("manifests".to_owned());
+        thread.spawn(move || self.run(&changes))?;
+        Ok(())
+    }
+
+    fn run(mut self, changes: &mpsc::Sender<Change>) {
+        // Watch before the first look: what happens in between is seen twice rather than never.
+        let mut watch = Watch::new(&self.dir);
+        if self.start(changes).is_err() {
+            return;
+        }
+        let mut unsettled = false;
+        while !changes.is_closed() {
+            let is_slow_look = watch.wait(unsettled, self.dir_is_lost);
+            if is_slow_look {
+                for name in std::mem::take(&mut self.failed) {
+                    self.looker.retry(&name);
+                }
+            }
+            match self.look(changes) {
+                Ok(again) => unsettled = again,
+                Err(Closed) => return,
+            }
+            watch.follow(&self.dir);
+        }
+    }
+
+    fn start(&mut self, changes: &mpsc::Sender<Change>) -> Result<(), Closed> {
+        match list(&self.dir) {
+            Ok(listing) => {
+                for name in self.looker.first(listing) {
+                    self.read(&name);
+                }
+            }
+            Err(e) => self.lose_dir(&e),
+        }
+        self.hand_over(changes)?;
+        for kind in Kind::ALL {
+            changes.blocking_send(Change::Synced(kind)).map_err(|_| Closed)?;
+        }
+        Ok(())
+    }
+
+    /// One look at the folder. True if another one should follow soon.
+    fn look(&mut self, changes: &mpsc::Sender<Change>) -> Result<bool, Closed> {
+        let listing = match list(&self.dir) {
+            Ok(listing) => listing,
+            Err(e) => {
+                self.lose_dir(&e);
+                return Ok(false);
+            }
+        };
+        if std::mem::take(&mut self.dir_is_lost) {
+            info!("the folder {} is back", self.dir.display());
+        }
+        let seen = self.looker.look(listing);
+        for name in &seen.gone {
+            info!("{name} is gone, and the objects that only it had");
+            self.failed.remove(name);
+            self.set.remove_file(name);
+        }
+        for name in &seen.changed {
+            self.read(name);
+        }
+        if !seen.gone.is_empty() || !seen.changed.is_empty() {
+            self.hand_over(changes)?;
+        }
+        Ok(seen.unsettled)
+    }
+
+    fn lose_dir(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.dir_is_lost, true) {
+            warn!(
+                "the folder {} can not be listed ({error}): everything stays in force as it is until it is back",
+                self.dir.display()
+            );
+        }
+    }
+
+    fn read(&mut self, name: &str) {
+        let parsed = match read_text(&self.dir.join(name)) {
+            Ok(text) => parse(name, &text),
+            // The next look will miss it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return,
+            Err(e) => {
+                self.failed.insert(name.to_owned());
+                Parsed::unreadable(name, format!("can not be read: {e}"))
+            }
+        };
+        if !parsed.skipped.is_empty() {
+            let kinds: Vec<_> = parsed.skipped.iter().map(String::as_str).collect();
+            info!("{name}: skipped {}, which lbr does not use", kinds.join(", "));
+        }
+        self.set.set_file(name, parsed);
+    }
+
+    fn hand_over(&mut self, changes: &mpsc::Sender<Change>) -> Result<(), Closed> {
+        let before: BTreeSet<Rejected> = self.set.rejected().iter().cloned().collect();
+        let list = self.set.changes();
+        for rejected in self.set.rejected().iter().filter(|r| !before.contains(r)) {
+            warn!("rejected: {}", sentence(rejected));
+        }
+        let applied = list.iter().filter(|c| matches!(c, Change::Apply(_))).count();
+        let deleted = list.iter().filter(|c| matches!(c, Change::Delete(_))).count();
+        if applied + deleted > 0 {
+            info!(
+                applied,
+                deleted,
+                in_force = self.set.len(),
+                rejected = self.set.rejected().len(),
+                "manifests"
+            );
+        }
+        for change in list {
+            changes.blocking_send(change).map_err(|_| Closed)?;
+        }
+        Ok(())
+    }
+}
+
+/// One line for the log.
+fn sentence(rejected: &Rejected) -> String {
+    let Rejected { object, origin, field, reason } = rejected;
+    let parts = [origin, object, field].into_iter().filter(|part| !part.is_empty());
+    let parts: Vec<_> = parts.map(String::as_str).collect();
+    format!("{}: {reason}", parts.join(": "))
+}
+
+/// The manifests of a folder.
+fn list(dir: &Path) -> io::Result<Listing> {
+    let mut listing = Listing::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !is_manifest(&name) {
+            continue;
+        }
+        // Followed, because a mounted ConfigMap is made of symbolic links. One that leads nowhere is no file.
+        let Ok(meta) = fs::metadata(entry.path()) else { continue };
+        if meta.is_file() {
+            let signature = Signature {
+                inode: meta.ino(),
+                len: meta.len(),
+                modified: (meta.mtime(), meta.mtime_nsec()),
+                changed: (meta.ctime(), meta.ctime_nsec()),
+            };
+            listing.insert(name, signature);
+        }
+    }
+    Ok(listing)
+}
+
+fn is_manifest(name: &str) -> bool {
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    !name.starts_with('.') && matches!(ending, "yaml" | "yml" | "json")
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    if fs::metadata(path)?.len() > MAX_FILE_BYTES {
+        let megabytes = MAX_FILE_BYTES / (1024 * 1024);
+        return Err(io::Error::other(format!(
+            "it is larger than {megabytes} MiB: split it into several files"
+        )));
+    }
+    String::from_utf8(fs::read(path)?).map_err(|_| io::Error::other("it is not UTF-8 text: save it as UTF-8"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! From the text of a file to objects and rejections: pure, no file is opened here.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery, networking::v1 as networking};
+use serde_json::{Value, json};
+
+use super::documents;
+use super::fields::{keep_known_parts, plain_words, unknown_fields};
+use crate::model::convert::{Converted, Problem, valid_name};
+use crate::model::{Kind, Object, ObjectName, ObjectRef, Rejected};
+use crate::model::{endpointslice, namespace, netpol, node, pod, service};
+
+/// A list in a list in a list: nobody writes that, and it ends here.
+const MAX_LIST_DEPTH: usize = 4;
+
+/// Said of a field that the API does not have.
+const UNKNOWN: &str = "is not a field of this kind and does nothing: look at how it is spelt";
+
+/// What is in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// The accepted objects, in the order of the file.
+    pub objects: Vec<ParsedObject>,
+    /// Objects that were recognised and rejected as a whole: their last accepted version stays in force.
+    pub held: Vec<Held>,
+    /// What is wrong.
+    pub rejected: Vec<Rejected>,
+    /// Kinds that lbr does not use.
+    pub skipped: BTreeSet<String>,
+    /// Some document could not even be named. It may be any of the objects that the file had before.
+    pub unreadable: bool,
+}
+
+/// An accepted object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParsedObject {
+    /// Number of its document in the file, from 1.
+    pub document: usize,
+    /// Where it is: `web.yaml, document 2`.
+    pub origin: String,
+    /// The object.
+    pub object: Object,
+}
+
+/// An object that was rejected as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Where it is: `web.yaml, document 2`.
+    pub origin: String,
+    /// Which object.
+    pub reference: ObjectRef,
+    /// What to put in force if no accepted version is known.
+    pub fallback: Option<Object>,
+}
+
+/// Reads the text of a manifest. `origin` is the name by which people know it.
+pub fn parse(origin: &str, text: &str) -> Parsed {
+    let mut parsed = Parsed::default();
+    for document in documents::split(text) {
+        let at = At { origin: format!("{origin}, document {}", document.number), document: document.number };
+        match documents::read(&document) {
+            // Only comments and nulls.
+            Ok(Value::Null) => {}
+            Ok(value) => parsed.add(&at, value, 0),
+            Err(reason) => parsed.unidentified(&at, String::new(), "", reason),
+        }
+    }
+    parsed
+}
+
+struct At {
+    origin: String,
+    document: usize,
+}
+
+impl Parsed {
+    /// A file that can not be read at all.
+    pub(super) fn unreadable(origin: &str, reason: String) -> Self {
+        let mut parsed = Self::default();
+        let at = At { origin: origin.to_owned(), document: 0 };
+        parsed.unidentified(&at, String::new(), "", reason);
+        parsed
+    }
+
+    fn reject(&mut self, at: &At, object: String, field: &str, reason: String) {
+        self.rejected.push(Rejected { object, origin: at.origin.clone(), field: field.to_owned(), reason });
+    }
+
+    fn unidentified(&mut self, at: &At, object: String, field: &str, reason: String) {
+        self.unreadable = true;
+        self.reject(at, object, field, reason);
+    }
+
+    fn add(&mut self, at: &At, mut value: Value, depth: usize) {
+        if !value.is_object() {
+            let reason = "is not a Kubernetes object: write apiVersion, kind and metadata".to_owned();
+            return self.unidentified(at, String::new(), "", reason);
+        }
+        let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (kind, version) = (text("kind"), text("apiVersion"));
+        if kind.is_empty() {
+            let reason = "is missing: every document needs apiVersion and kind".to_owned();
+            return self.unidentified(at, String::new(), "kind", reason);
+        }
+        if let Some(item_kind) = kind.strip_suffix("List")
+            && (item_kind.is_empty() || known(item_kind).is_some())
+        {
+            return self.add_list(at, value, item_kind, &version, depth);
+        }
+        if kind == "Endpoints" && matches!(version.as_str(), "v1" | "") {
+            let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let reason =
+                "is not read: write an EndpointSlice (discovery.k8s.io/v1), which replaced it".to_owned();
+            return self.reject(at, format!("Endpoints {name}").trim().to_owned(), "kind", reason);
+        }
+        let Some((known_kind, wanted)) = known(&kind) else {
+            self.skipped.insert(kind);
+            return;
+        };
+        if version != wanted && is_foreign(&version) {
+            self.skipped.insert(format!("{kind} ({version})"));
+            return;
+        }
+        let reference = match identify(known_kind, &mut value) {
+            Ok(reference) => reference,
+            Err((field, reason)) => return self.unidentified(at, kind, field, reason),
+        };
+        let converted = if version == wanted {
+            convert(known_kind, value)
+        } else {
+            let reason =
+                format!("is {version:?}, but lbr reads {kind} of {wanted}: write apiVersion: {wanted}");
+            refused("apiVersion", reason)
+        };
+        self.record(at, reference, converted);
+    }
+
+    fn add_list(&mut self, at: &At, mut value: Value, item_kind: &str, version: &str, depth: usize) {
+        let items = match value.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) if depth < MAX_LIST_DEPTH => items,
+            None | Some(Value::Null) => Vec::new(),
+            _ => {
+                let reason = "is not a list of objects".to_owned();
+                return self.unidentified(at, String::new(), "items", reason);
+            }
+        };
+        for (i, mut item) in items.into_iter().enumerate() {
+            // Items of a ServiceList need not say what they are.
+            if let (false, Value::Object(fields)) = (item_kind.is_empty(), &mut item) {
+                fields.entry("kind").or_insert_with(|| item_kind.into());
+                fields.entry("apiVersion").or_insert_with(|| version.into());
+            }
+            let at = At { origin: format!("{}, item {}", at.origin, i + 1), document: at.document };
+            self.add(&at, item, depth + 1);
+        }
+    }
+
+    fn record(&mut self, at: &At, reference: ObjectRef, converted: Converted<Object>) {
+        for Problem { field, reason } in converted.problems {
+            self.reject(at, reference.to_string(), &field, reason);
+        }
+        let origin = at.origin.clone();
+        match converted.object {
+            Some(object) => self.objects.push(ParsedObject { document: at.document, origin, object }),
+            None => self.held.push(Held { origin, reference, fallback: converted.fallback }),
+        }
+    }
+}
+
+/// The kinds that lbr reads and their `apiVersion`.
+fn known(kind: &str) -> Option<(Kind, &'static str)> {
+    let kind = Kind::ALL.into_iter().find(|k| k.as_str() == kind)?;
+    let version = match kind {
+        Kind::EndpointSlice => "discovery.k8s.io/v1",
+        Kind::NetworkPolicy => "networking.k8s.io/v1",
+        _ => "v1",
+    };
+    Some((kind, version))
+}
+
+/// Whether an `apiVersion` is of another project, which has its own Services and NetworkPolicies. An older
+/// version of ours is not: to skip such a policy without a word would leave its pods open.
+fn is_foreign(version: &str) -> bool {
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    !matches!(group, "" | "extensions" | "discovery.k8s.io" | "networking.k8s.io")
+}
+
+/// Finds out which object it is, and fills in the namespace as kubectl does.
+fn identify(kind: Kind, value: &mut Value) -> Result<ObjectRef, (&'static str, String)> {
+    let Some(Value::Object(meta)) = value.get_mut("metadata") else {
+        return Err(("metadata", "is missing: every object needs metadata.name".to_owned()));
+    };
+    let name = match meta.get("name") {
+        Some(Value::String(name)) => name.clone(),
+        None | Some(Value::Null) => String::new(),
+        Some(other) => return Err(("metadata.name", format!("{other} is not text: put it in quotes"))),
+    };
+    valid_name(&name).map_err(|reason| ("metadata.name", reason))?;
+    if !kind.is_namespaced() {
+        return Ok(ObjectRef { kind, name: ObjectName::cluster(&name) });
+    }
+    let namespace = match meta.get("namespace") {
+        Some(Value::String(namespace)) if !namespace.is_empty() => namespace.clone(),
+        None | Some(Value::Null | Value::String(_)) => "default".to_owned(),
+        Some(other) => return Err(("metadata.namespace", format!("{other} is not text: put it in quotes"))),
+    };
+    valid_name(&namespace).map_err(|reason| ("metadata.namespace", reason))?;
+    meta.insert("namespace".to_owned(), namespace.clone().into());
+    Ok(ObjectRef { kind, name: ObjectName { namespace, name } })
+}
+
+fn convert(kind: Kind, mut value: Value) -> Converted<Object> {
+    keep_known_parts(kind, &mut value);
+    match kind {
+        Kind::Service => typed::<core::Service, _>(value, service::from_api).map(Object::Service),
+        Kind::EndpointSlice => endpoint_slice(value).map(Object::EndpointSlice),
+        Kind::Namespace => typed::<core::Namespace, _>(value, namespace::from_api).map(Object::Namespace),
+        Kind::Pod => typed::<core::Pod, _>(value, pod::from_api).map(Object::Pod),
+        Kind::Node => typed::<core::Node, _>(value, node::from_api).map(Object::Node),
+        Kind::NetworkPolicy => network_policy(value).map(Object::NetworkPolicy),
+    }
+}
+
+/// Value → API type → model. Fields that the API does not have are said, because they are typing errors.
+fn typed<A, M>(value: Value, from_api: impl Fn(A) -> Converted<M>) -> Converted<M>
+where
+    A: serde::de::DeserializeOwned + serde::Serialize,
+{
+    let api: A = match serde_path_to_error::deserialize(&value) {
+        Ok(api) => api,
+        Err(error) => return refused(&error.path().to_string(), plain_words(&error.inner().to_string())),
+    };
+    let unknown = unknown_fields(&value, &api);
+    let mut converted = from_api(api);
+    for field in unknown {
+        converted.problems.push(Problem { field, reason: UNKNOWN.to_owned() });
+    }
+    converted
+}
+
+fn refused<M>(field: &str, reason: String) -> Converted<M> {
+    // The path of the object itself is a dot.
+    let field = if field == "." { "" } else { field }.to_owned();
+    Converted { object: None, fallback: None, problems: vec![Problem { field, reason }] }
+}
+
+/// With what the API server would have filled in.
+fn endpoint_slice(mut value: Value) -> Converted<crate::model::EndpointSlice> {
+    if let Some(ports) = value.get_mut("ports").and_then(Value::as_array_mut) {
+        for port in ports.iter_mut().filter_map(Value::as_object_mut) {
+            let name = port.entry("name").or_insert(Value::Null);
+            if name.is_null() {
+                *name = "".into();
+            }
+        }
+    }
+    let label = value.pointer("/metadata/labels").and_then(|l| l.get(endpointslice::LABEL_SERVICE));
+    let unused = label.is_none();
+    let mut converted = typed::<discovery::EndpointSlice, _>(value, endpointslice::from_api);
+    if unused {
+        let field = format!("metadata.labels[{}]", endpointslice::LABEL_SERVICE);
+        let reason = "is missing: without it the slice belongs to no Service".to_owned();
+        converted.problems.push(Problem { field, reason });
+    }
+    converted
+}
+
+/// A NetworkPolicy with a field that does not exist means something else than its author thinks, so that here
+/// it refuses the policy. One that can not be converted still isolates, if it is known whom.
+fn network_policy(value: Value) -> Converted<crate::model::NetworkPolicy> {
+    let isolation = isolation_only(&value);
+    let mut converted = typed::<networking::NetworkPolicy, _>(value, netpol::from_api);
+    if converted.problems.iter().any(|p| p.reason == UNKNOWN) {
+        // Without the field that was meant, a rule may allow everything: none of them counts.
+        (converted.object, converted.fallback) = (None, None);
+    }
+    if converted.object.is_none() && converted.fallback.is_none() {
+        let isolation = isolation.map(|value| typed::<networking::NetworkPolicy, _>(value, netpol::from_api));
+        converted.fallback = isolation.filter(|i| i.problems.is_empty()).and_then(|i| i.object);
+    }
+    converted
+}
+
+/// The same policy without its rules: it isolates the same pods in the same directions. `None` where it does
+/// not say which pods, because a misspelt `podSelector` must not isolate the whole namespace.
+fn isolation_only(value: &Value) -> Option<Value> {
+    let spec = value.get("spec")?;
+    let pods = spec.get("podSelector")?;
+    let some = |key: &str| spec.get(key).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    let types = match spec.get("policyTypes") {
+        Some(types) if some("policyTypes") => types.clone(),
+        _ if some("egress") => json!(["Ingress", "Egress"]),
+        _ => json!(["Ingress"]),
+    };
+    Some(json!({
+        "apiVersion": value.get("apiVersion"), "kind": value.get("kind"),
+        "metadata": {
+            "name": value.pointer("/metadata/name"), "namespace": value.pointer("/metadata/namespace"),
+        },
+        "spec": {"podSelector": pods, "policyTypes": types},
+    }))
+}
+
+#[cfg(test)]
+mod tests;

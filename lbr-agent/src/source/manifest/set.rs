@@ -1,0 +1,300 @@
+//! Which objects the files of the folder make in force together: pure, no file is opened here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::parse::Parsed;
+use crate::model::{Object, ObjectRef, Rejected};
+use crate::source::Change;
+
+/// All files of the folder and what came of them.
+#[derive(Debug, Default)]
+pub struct ManifestSet {
+    files: BTreeMap<String, Parsed>,
+    in_force: BTreeMap<ObjectRef, InForce>,
+    rejected: Vec<Rejected>,
+}
+
+/// An object that was handed over, and whose it is.
+#[derive(Clone, Debug, PartialEq)]
+struct InForce {
+    object: Object,
+    /// The file that provides it.
+    file: String,
+    /// It stands in for a rejected one, and so gives way to anything better.
+    is_fallback: bool,
+}
+
+/// What a file says about an object.
+struct Candidate<'a> {
+    file: &'a str,
+    origin: &'a str,
+    claim: Claim<'a>,
+}
+
+enum Claim<'a> {
+    Valid(&'a Object),
+    Rejected(Option<&'a Object>),
+    /// The file has a document that could be this object.
+    Unreadable,
+}
+
+impl ManifestSet {
+    /// An empty folder.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The file has this content now.
+    pub fn set_file(&mut self, name: &str, parsed: Parsed) {
+        self.files.insert(name.to_owned(), parsed);
+    }
+
+    /// The file is gone.
+    pub fn remove_file(&mut self, name: &str) {
+        self.files.remove(name);
+    }
+
+    /// Number of objects in force.
+    pub fn len(&self) -> usize {
+        self.in_force.len()
+    }
+
+    /// Whether no object is in force.
+    pub fn is_empty(&self) -> bool {
+        self.in_force.is_empty()
+    }
+
+    /// What is rejected now.
+    pub fn rejected(&self) -> &[Rejected] {
+        &self.rejected
+    }
+
+    /// The difference to what was handed over before; the caller hands over this. New versions come before
+    /// deletions, so that what moves from one object to another is never without either.
+    pub fn changes(&mut self) -> Vec<Change> {
+        let (wanted, rejected) = self.merge();
+        let mut changes = Vec::new();
+        for (reference, new) in &wanted {
+            if self.in_force.get(reference).map(|old| &old.object) != Some(&new.object) {
+                changes.push(Change::Apply(new.object.clone()));
+            }
+        }
+        for reference in self.in_force.keys().filter(|r| !wanted.contains_key(r)) {
+            changes.push(Change::Delete(reference.clone()));
+        }
+        if rejected != self.rejected {
+            changes.push(Change::Rejected(rejected.clone()));
+        }
+        self.in_force = wanted;
+        self.rejected = rejected;
+        changes
+    }
+
+    fn merge(&self) -> (BTreeMap<ObjectRef, InForce>, Vec<Rejected>) {
+        let mut rejected: Vec<Rejected> = self.files.values().flat_map(|f| f.rejected.clone()).collect();
+        let mut wanted = BTreeMap::new();
+        for (reference, candidates) in self.candidates() {
+            let Some((winner, in_force)) = self.choose(&reference, &candidates) else { continue };
+            for (i, loser) in candidates.iter().enumerate() {
+                if i != winner && matches!(loser.claim, Claim::Valid(_)) {
+                    let reason = format!(
+                        "{} has the same object, and the first file in the order of names is in force: \
+                         keep one of the two",
+                        candidates[winner].origin
+                    );
+                    let (object, origin) = (reference.to_string(), loser.origin.to_owned());
+                    rejected.push(Rejected { object, origin, field: String::new(), reason });
+                }
+            }
+            wanted.insert(reference, in_force);
+        }
+        (wanted, rejected)
+    }
+
+    /// Per object what the files say about it, in the order of their names.
+    fn candidates(&self) -> BTreeMap<ObjectRef, Vec<Candidate<'_>>> {
+        let mut all: BTreeMap<ObjectRef, Vec<Candidate<'_>>> = BTreeMap::new();
+        for (file, parsed) in &self.files {
+            let mut named = BTreeSet::new();
+            for o in &parsed.objects {
+                let reference = o.object.reference();
+                named.insert(reference.clone());
+                let candidate = Candidate { file, origin: &o.origin, claim: Claim::Valid(&o.object) };
+                all.entry(reference).or_default().push(candidate);
+            }
+            for h in &parsed.held {
+                named.insert(h.reference.clone());
+                let claim = Claim::Rejected(h.fallback.as_ref());
+                all.entry(h.reference.clone()).or_default().push(Candidate {
+                    file,
+                    origin: &h.origin,
+                    claim,
+                });
+            }
+            if parsed.unreadable {
+                let mine = self.in_force.iter().filter(|(_, o)| o.file == *file).map(|(r, _)| r);
+                for reference in mine.filter(|r| !named.contains(*r)) {
+                    let candidate = Candidate { file, origin: file, claim: Claim::Unreadable };
+                    all.entry(reference.clone()).or_default().push(candidate);
+                }
+            }
+        }
+        all
+    }
+
+    /// The candidate that counts and what it puts in force: the first one that is valid, or that is not but
+    /// whose file provided the version in force. If there is neither, the version in force stays, or a
+    /// fallback takes its place.
+    fn choose(&self, reference: &ObjectRef, candidates: &[Candidate<'_>]) -> Option<(usize, InForce)> {
+        let old = self.in_force.get(reference);
+        let accepted = old.filter(|old| !old.is_fallback);
+        for (i, candidate) in candidates.iter().enumerate() {
+            if let Claim::Valid(object) = candidate.claim {
+                let file = candidate.file.to_owned();
+                return Some((i, InForce { object: object.clone(), file, is_fallback: false }));
+            }
+            if let Some(accepted) = accepted.filter(|old| old.file == candidate.file) {
+                return Some((i, accepted.clone()));
+            }
+        }
+        let fallback = candidates.iter().enumerate().find_map(|(i, c)| match c.claim {
+            Claim::Rejected(Some(object)) => {
+                Some((i, InForce { object: object.clone(), file: c.file.to_owned(), is_fallback: true }))
+            }
+            _ => None,
+        });
+        let kept = old
+            .zip(candidates.first())
+            .map(|(old, c)| (0, InForce { file: c.file.to_owned(), ..old.clone() }));
+        if accepted.is_some() { kept } else { fallback.or(kept) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::parse;
+    use super::*;
+
+    fn service(name: &str, ip: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+             spec: {{clusterIP: {ip}, ports: [{{port: 80}}]}}\n---\n"
+        )
+    }
+
+    fn policy(from: &str) -> String {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p}}\n\
+             spec: {{podSelector: {{}}, ingress: [{{from: [{from}]}}]}}\n---\n"
+        )
+    }
+
+    /// One line per change: `+web 10.0.0.1`, `-web`, `!file` for what is rejected.
+    fn step(set: &mut ManifestSet, files: &[(&str, Option<&str>)]) -> Vec<String> {
+        for (name, text) in files {
+            match text {
+                Some(text) => set.set_file(name, parse(name, text)),
+                None => set.remove_file(name),
+            }
+        }
+        let mut lines = Vec::new();
+        for change in set.changes() {
+            match change {
+                Change::Apply(Object::Service(s)) => {
+                    lines.push(format!("+{} {}", s.name.name, s.cluster_ips[0]))
+                }
+                Change::Apply(Object::NetworkPolicy(p)) => {
+                    lines.push(format!("+{} {}", p.name.name, p.ingress.map_or(0, |r| r.len())));
+                }
+                Change::Delete(r) => lines.push(format!("-{}", r.name.name)),
+                Change::Rejected(list) if list.is_empty() => lines.push("!none".to_owned()),
+                Change::Rejected(list) => lines.extend(list.into_iter().map(|r| format!("!{}", r.origin))),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        lines
+    }
+
+    #[test]
+    fn a_life_story() {
+        let mut set = ManifestSet::new();
+        let (a, a2, b) = (service("a", "10.0.0.1"), service("a", "10.0.0.2"), service("b", "10.0.0.3"));
+        let bad_a = a.replace("port: 80", "port: 0");
+        let both = format!("{a}{b}");
+        for (what, files, expected) in [
+            ("two in one file", vec![("1.yaml", Some(both.as_str()))], vec!["+a 10.0.0.1", "+b 10.0.0.3"]),
+            ("the same again", vec![("1.yaml", Some(both.as_str()))], vec![]),
+            ("one changes", vec![("1.yaml", Some(&format!("{a2}{b}")))], vec!["+a 10.0.0.2"]),
+            (
+                "one becomes invalid",
+                vec![("1.yaml", Some(&format!("{bad_a}{b}")))],
+                vec!["!1.yaml, document 1"],
+            ),
+            ("and the other leaves", vec![("1.yaml", Some(&bad_a))], vec!["-b"]),
+            ("it is corrected", vec![("1.yaml", Some(&a))], vec!["+a 10.0.0.1", "!none"]),
+            ("it moves to another file", vec![("1.yaml", None), ("2.yaml", Some(&a))], vec![]),
+            ("the file goes", vec![("2.yaml", None)], vec!["-a"]),
+        ] {
+            assert_eq!(step(&mut set, &files), expected, "{what}");
+        }
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn an_unreadable_file_keeps_what_it_had_and_hurts_nobody_else() {
+        let mut set = ManifestSet::new();
+        let (a, b, c) = (service("a", "10.0.0.1"), service("b", "10.0.0.2"), service("c", "10.0.0.3"));
+        let half = format!("{a}apiVersion: v1\nkind: Serv: [");
+        for (what, files, expected) in [
+            (
+                "start",
+                vec![("1.yaml", Some(format!("{a}{b}"))), ("2.yaml", Some(c.clone()))],
+                vec!["+a 10.0.0.1", "+b 10.0.0.2", "+c 10.0.0.3"],
+            ),
+            ("half written", vec![("1.yaml", Some(half.clone()))], vec!["!1.yaml, document 2"]),
+            ("another file changes", vec![("2.yaml", Some(service("c", "10.0.0.9")))], vec!["+c 10.0.0.9"]),
+            (
+                "another file takes one over",
+                vec![("3.yaml", Some(service("b", "10.0.0.7")))],
+                vec!["!1.yaml, document 2", "!3.yaml, document 1"],
+            ),
+            ("whole again, without b", vec![("1.yaml", Some(a.clone()))], vec!["+b 10.0.0.7", "!none"]),
+            ("all gone", vec![("1.yaml", None), ("2.yaml", None), ("3.yaml", None)], vec!["-a", "-b", "-c"]),
+        ] {
+            let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_deref())).collect();
+            assert_eq!(step(&mut set, &files), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn of_two_files_the_first_in_order_wins() {
+        let mut set = ManifestSet::new();
+        let (one, two) = (service("a", "10.0.0.1"), service("a", "10.0.0.2"));
+        assert_eq!(step(&mut set, &[("2.yaml", Some(&two))]), ["+a 10.0.0.2"]);
+        assert_eq!(step(&mut set, &[("1.yaml", Some(&one))]), ["+a 10.0.0.1", "!2.yaml, document 1"]);
+        let reason = &set.rejected()[0].reason;
+        assert!(reason.contains("1.yaml, document 1"), "{reason}");
+        // Broken, the first file still holds its version.
+        let bad = one.replace("port: 80", "port: x");
+        assert_eq!(step(&mut set, &[("1.yaml", Some(&bad))]), ["!1.yaml, document 1", "!2.yaml, document 1"]);
+        assert_eq!(step(&mut set, &[("1.yaml", None)]), ["+a 10.0.0.2", "!none"]);
+        // A new file that is broken takes nothing from the one that works.
+        assert_eq!(step(&mut set, &[("0.yaml", Some(&bad))]), ["!0.yaml, document 1"]);
+        assert_eq!(
+            step(&mut set, &[("0.yaml", None), ("2.yaml", Some(&format!("{two}{one}")))]),
+            ["!2.yaml, document 2"]
+        );
+        assert_eq!(set.len(), 1);
+    }
+
+    #[test]
+    fn a_fallback_holds_until_something_is_accepted() {
+        let mut set = ManifestSet::new();
+        let (bad, good) = (policy("{}"), policy("{podSelector: {}}"));
+        assert_eq!(step(&mut set, &[("p.yaml", Some(&bad))]), ["+p 0", "!p.yaml, document 1"]);
+        assert_eq!(step(&mut set, &[("p.yaml", Some(&good))]), ["+p 1", "!none"]);
+        assert_eq!(step(&mut set, &[("p.yaml", Some(&bad))]), ["!p.yaml, document 1"]);
+        assert_eq!(step(&mut set, &[("q.yaml", Some(&good)), ("p.yaml", None)]), ["!none"]);
+        assert_eq!(step(&mut set, &[("q.yaml", None)]), ["-p"]);
+    }
+}

@@ -1,0 +1,91 @@
+//! `bench`: measures what a Service costs, in one run with what it is compared to.
+#![expect(clippy::print_stdout, reason = "a program for people")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use lbr_tests::bench::{Config, Metric, Outcome, Plan, load, run};
+use lbr_tests::interrupt;
+
+/// Measure lbr against direct traffic and against nftables rules as kube-proxy writes them.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// From one pod to another on the same node.
+    PodToPod(PodToPod),
+    /// One end of a measurement.
+    #[command(name = "__server", hide = true)]
+    Server { address: IpAddr },
+    /// The other end.
+    #[command(name = "__client", hide = true)]
+    Client { metric: Metric, target: SocketAddr, seconds: f64 },
+}
+
+#[derive(clap::Args)]
+struct PodToPod {
+    /// How often everything is measured in turn.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Length of one measurement.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Numbers of Services to measure with.
+    #[arg(long, value_delimiter = ',', default_value = "1,10000")]
+    services: Vec<u32>,
+    /// What to compare with direct traffic.
+    #[arg(long, value_delimiter = ',', default_value = "nftables,lbr")]
+    configs: Vec<Config>,
+    /// What to measure.
+    #[arg(long, value_delimiter = ',', default_value = "tcp_crr,tcp_rr,udp_rr,tcp_stream")]
+    metrics: Vec<Metric>,
+    /// Let the kernel choose CPUs, in place of one for each end.
+    #[arg(long)]
+    unpinned: bool,
+    /// Also write the results to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().what {
+        What::PodToPod(arguments) => pod_to_pod(arguments),
+        What::Server { address } => load::serve(address),
+        What::Client { metric, target, seconds } => {
+            println!("{}", load::ask(metric, target, Duration::try_from_secs_f64(seconds)?)?);
+            Ok(())
+        }
+    }
+}
+
+fn pod_to_pod(arguments: PodToPod) -> Result<()> {
+    interrupt::watch()?;
+    let plan = Plan {
+        rounds: arguments.rounds,
+        time: Duration::try_from_secs_f64(arguments.seconds)?,
+        services: arguments.services,
+        configs: arguments.configs,
+        metrics: arguments.metrics,
+        cpus: if arguments.unpinned { None } else { Some(load::cpus()?) },
+    };
+    let outcomes = run(&plan)?;
+    let place = match plan.cpus {
+        Some(cpus) => format!("client on CPU {}, server on CPU {}", cpus.client, cpus.server),
+        None => "not pinned".to_owned(),
+    };
+    println!("{} rounds of {:?} each, in turn; {place}\n", plan.rounds, plan.time);
+    print!("{}", Outcome::table(&outcomes));
+    if let Some(path) = arguments.json {
+        let text = serde_json::to_string_pretty(&Outcome::json(&outcomes))?;
+        std::fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}

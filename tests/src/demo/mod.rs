@@ -1,0 +1,8 @@
+//! The demo: lbr's main job in a minute, in numbered steps, for someone who sees it for the first time.
+
+mod load;
+mod picture;
+mod story;
+mod yaml;
+
+pub use story::{Story, play};

@@ -1,0 +1,206 @@
+//! The steps.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::load::Load;
+use super::{picture, yaml};
+use crate::agent::{Agent, AgentOptions};
+use crate::interrupt;
+use crate::probe::{Client, Protocol, Server};
+use crate::topology::{Bed, Node, Pod, PodOptions};
+
+/// Names of the backends.
+const BACKENDS: [&str; 3] = ["backend-1", "backend-2", "backend-3"];
+
+/// The one that goes and comes back.
+const AWAY: usize = 1;
+
+/// Requests of the first picture.
+const REQUESTS: usize = 600;
+
+/// Says what happens, and knows which step it is in.
+pub struct Story<'a> {
+    number: u32,
+    title: String,
+    say: &'a dyn Fn(&str),
+}
+
+impl<'a> Story<'a> {
+    /// Tells it through `say`, line by line.
+    pub fn new(say: &'a dyn Fn(&str)) -> Self {
+        Self { number: 0, title: "start".to_owned(), say }
+    }
+
+    /// Where it is, for the message about a failure.
+    pub fn step(&self) -> String {
+        format!("step {} ({})", self.number, self.title)
+    }
+
+    fn next(&mut self, title: &str) -> Result<()> {
+        interrupt::check()?;
+        self.number += 1;
+        title.clone_into(&mut self.title);
+        self.say(&format!("\n{}. {title}", self.number));
+        Ok(())
+    }
+
+    fn say(&self, text: &str) {
+        (self.say)(text);
+    }
+
+    /// A paragraph below the step.
+    fn tell(&self, text: &str) {
+        for line in text.lines() {
+            self.say(&format!("   {line}"));
+        }
+    }
+}
+
+/// Fields are dropped in this order: what runs before where it runs.
+struct Stage {
+    agent: Option<Agent>,
+    servers: Vec<Server>,
+    client: Pod,
+    backends: Vec<Pod>,
+    node: Node,
+    bed: Bed,
+}
+
+/// Plays it. Everything is removed again whatever happens.
+pub fn play(story: &mut Story<'_>) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("network namespaces and BPF programs need root: run it with sudo");
+    }
+    story.next("A node with four pods")?;
+    let mut stage = set_up()?;
+    story.tell(
+        "Each is a network namespace of this machine, connected by veth as a container runtime does it:",
+    );
+    story.tell(&format!("  client     {}", stage.client.v4));
+    for pod in &stage.backends {
+        story.tell(&format!("  {:<10} {}, listening on port {}", pod.name, pod.v4, yaml::PORTS.1));
+    }
+
+    let told = scenes(story, &mut stage);
+    if let (Err(_), Some(agent)) = (&told, &stage.agent) {
+        story.say("\n--- what lbr said ---");
+        story.say(agent.log_text().trim_end());
+    }
+    told
+}
+
+fn scenes(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
+    start_agent(story, stage)?;
+    let target = SocketAddr::new(yaml::SERVICE.into(), yaml::PORTS.0);
+    let client = Client::new(&stage.client.ns);
+
+    story.next("Requests from the client to the Service")?;
+    stage.wait_for_backends(BACKENDS.len())?;
+    let first = client.tcp(target)?;
+    ensure!(first.peer.ip() == stage.client.v4, "the backend saw {} as the client", first.peer);
+    story.tell(&format!("First answer: from {}, who sees the client as {}.", first.name, first.peer));
+    let spread = client.spread(Protocol::Tcp, target, REQUESTS)?;
+    story.tell(&format!("{REQUESTS} connections, each to a backend chosen at random by the kernel:"));
+    story.say(picture::bars(&BACKENDS, &spread).trim_end());
+    ensure!(spread.len() == BACKENDS.len(), "not every backend was asked: {spread:?}");
+
+    come_and_go(story, stage, client, target)?;
+
+    story.next("What lbr shows")?;
+    let agent = stage.agent.as_ref().context("the agent is gone")?;
+    for kind in ["services", "backends", "flows"] {
+        let text = agent.show_text(kind)?;
+        let lines: Vec<&str> = text.lines().collect();
+        story.tell(&format!("$ lbr show {kind}"));
+        story.tell(&lines[..lines.len().min(8)].join("\n"));
+        if lines.len() > 8 {
+            story.tell(&format!("… and {} more", lines.len() - 8));
+        }
+    }
+    story.tell("It reads the maps in the kernel: this works also while the agent is stopped.");
+    Ok(())
+}
+
+fn set_up() -> Result<Stage> {
+    let mut bed = Bed::new("demo")?;
+    let node = bed.add_node("demo-node")?;
+    let client = bed.add_pod(&node, "client", PodOptions::default())?;
+    let backends = BACKENDS.map(|name| bed.add_pod(&node, name, PodOptions::default()));
+    let backends = backends.into_iter().collect::<Result<Vec<_>>>()?;
+    let servers = backends.iter().map(|pod| Server::pod(pod, yaml::PORTS.1)).collect::<Result<_>>()?;
+    Ok(Stage { agent: None, servers, client, backends, node, bed })
+}
+
+fn start_agent(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
+    story.next("A folder of ordinary Kubernetes YAML, and lbr on it")?;
+    let files = [
+        ("deployment.yaml", yaml::DEPLOYMENT.to_owned()),
+        ("my-service.yaml", yaml::service()),
+        ("my-service-endpoints.yaml", yaml::slice(&stage.backends)),
+    ];
+    story.tell("my-service.yaml:");
+    story.tell(&indent(&files[1].1));
+    story.tell("my-service-endpoints.yaml lists the three backends; deployment.yaml is of no use to lbr.");
+    story.tell("$ lbr run --manifests DIR --node-name demo-node");
+    let options = AgentOptions::default();
+    let agent = stage.agent.insert(Agent::start_with(&mut stage.bed, &stage.node, &options, &files)?);
+    let log = agent.log_text();
+    for line in log.lines().filter(|line| line.contains("Deployment")).take(1) {
+        story.tell(&format!("  {}", line.trim()));
+    }
+    Ok(())
+}
+
+fn come_and_go(story: &mut Story<'_>, stage: &mut Stage, client: Client, target: SocketAddr) -> Result<()> {
+    let name = BACKENDS[AWAY];
+    story.next(&format!("{name} goes away, while requests go on"))?;
+    let load = Load::start(client, target);
+    load.sample(Duration::from_millis(500))?;
+    let others = stage.backends.iter().enumerate().filter(|(at, _)| *at != AWAY).map(|(_, pod)| pod);
+    let text = yaml::slice(others);
+    stage.agent()?.write("my-service-endpoints.yaml", &text)?;
+    let last = load.wait(name, false)?;
+    story.tell(&format!("Its address was deleted from the YAML. Last request to it {last:.0?} later."));
+    drop(stage.servers.remove(AWAY));
+    stage.bed.remove_pod(&stage.backends[AWAY])?;
+    story.tell("Then the pod itself was removed. The next two seconds:");
+    let spread = load.sample(Duration::from_secs(2))?;
+    story.say(picture::bars(&BACKENDS, &spread).trim_end());
+    ensure!(!spread.contains_key(name) && spread.len() == 2, "unexpected spread: {spread:?}");
+
+    story.next(&format!("{name} comes back"))?;
+    let host = Some(stage.backends[AWAY].host);
+    let options = PodOptions { host, ..PodOptions::default() };
+    stage.backends[AWAY] = stage.bed.add_pod(&stage.node, name, options)?;
+    stage.servers.insert(AWAY, Server::pod(&stage.backends[AWAY], yaml::PORTS.1)?);
+    stage.agent()?.write("my-service-endpoints.yaml", &yaml::slice(&stage.backends))?;
+    let first = load.wait(name, true)?;
+    story.tell(&format!(
+        "A new pod with its address, and its line in the YAML. First request {first:.0?} later."
+    ));
+    let spread = load.sample(Duration::from_secs(2))?;
+    story.say(picture::bars(&BACKENDS, &spread).trim_end());
+    let (total, failures) = load.stop()?;
+    story.tell(&format!("{total} requests since step 4 began, {} lost.", failures.len()));
+    ensure!(failures.is_empty(), "the first request that was lost: {}", failures[0]);
+    ensure!(spread.len() == BACKENDS.len(), "unexpected spread: {spread:?}");
+    Ok(())
+}
+
+impl Stage {
+    fn agent(&self) -> Result<&Agent> {
+        self.agent.as_ref().context("the agent is gone")
+    }
+
+    fn wait_for_backends(&self, count: usize) -> Result<()> {
+        let wanted = |shown: &serde_json::Value| shown.as_array().is_some_and(|all| all.len() >= count);
+        self.agent()?.wait_for("backends", Duration::from_secs(5), wanted).map(drop)
+    }
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}

@@ -1,0 +1,47 @@
+//! The folder of manifests: ordinary objects, as `kubectl get -o yaml` or a tutorial has them.
+
+use crate::manifests::{EndpointSlice, Service};
+use crate::topology::Pod;
+
+/// Address of `my-service`.
+pub(super) const SERVICE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 96, 0, 10);
+
+/// The port that clients use, and the one that backends listen on.
+pub(super) const PORTS: (u16, u16) = (80, 8080);
+
+/// Something that lbr has no use for.
+pub(super) const DEPLOYMENT: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: my-app
+  namespace: default
+spec:
+  replicas: 3
+  selector:
+    matchLabels:
+      app.kubernetes.io/name: my-service
+  template:
+    metadata:
+      labels:
+        app.kubernetes.io/name: my-service
+    spec:
+      containers:
+        - name: app
+          image: registry.k8s.io/e2e-test-images/agnhost:2.53
+          args: [netexec]
+          ports:
+            - containerPort: 8080
+";
+
+pub(super) fn service() -> String {
+    Service::new("my-service", &[SERVICE.into()]).port("", "TCP", PORTS.0, PORTS.1).yaml()
+}
+
+pub(super) fn slice<'a>(backends: impl IntoIterator<Item = &'a Pod>) -> String {
+    let addresses = backends.into_iter().map(|pod| pod.v4.into());
+    EndpointSlice::new("my-service-1", "my-service", false)
+        .port("", "TCP", PORTS.1)
+        .addresses(addresses)
+        .yaml()
+}
