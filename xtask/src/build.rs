@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::suites::PACKAGES;
 use crate::{run, say, setup};
 
 /// What the user asked for.
@@ -28,17 +29,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds every test binary as [`test_command`] will want it.
+/// Builds every test binary.
 pub(crate) fn tests() -> Result<()> {
-    let host = ["-p", "lbr-common", "-p", "lbr-agent", "-p", "xtask", "-p", "lbr-tests"];
-    run::shown(test_command(&host).arg("--no-run").arg("--quiet"))
+    run::shown(test_command().args(["--lib", "--bins", "--tests", "--no-run", "--quiet"]))
 }
 
-/// `cargo test`. Always with the features that the agent turns on, so that packages alone and together are
-/// the same build.
-pub(crate) fn test_command<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Command {
+/// `cargo test` for all packages; the caller selects among their tests.
+pub(crate) fn test_command() -> Command {
     let mut command = run::cargo();
-    command.arg("test").args(args);
+    command.arg("test").args(PACKAGES);
     command
 }
 

@@ -23,7 +23,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Tasks for people who work on lbr, or try it")]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Tasks for people who work on lbr, or try it"
+)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -50,7 +54,11 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(true).map(|_| ()),
         Task::Build(args) => build::run(&args),
         Task::Check => check::run(),
-        Task::Test(args) => test::run(&args),
+        Task::Test(args) => match test::run(&args) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Task::Demo(args) => play::run("demo", &args),
         Task::Bench(args) => play::run("bench", &args),
     };

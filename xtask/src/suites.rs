@@ -10,12 +10,17 @@ use crate::run;
 /// namespaces or loads programs.
 const WITHOUT_ROOT: [&str; 2] = ["compile", "converge"];
 
+/// The packages with tests. Every call names all of them: a smaller selection has other features of shared
+/// dependencies, and cargo would build those again.
+pub(crate) const PACKAGES: [&str; 8] =
+    ["-p", "lbr-common", "-p", "lbr-agent", "-p", "xtask", "-p", "lbr-tests"];
+
 /// One call of `cargo test`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Suite {
     /// Name for people.
     pub(crate) name: String,
-    /// Arguments of `cargo test`, without those for the test binary.
+    /// Arguments of `cargo test` that select it among [`PACKAGES`].
     pub(crate) args: Vec<String>,
     /// Needs root, and the machine for itself: its tests run one after the other.
     pub(crate) root: bool,
@@ -23,17 +28,17 @@ pub(crate) struct Suite {
 
 /// All suites, those without root first.
 pub(crate) fn all() -> Result<Vec<Suite>> {
-    let mut suites = vec![
-        suite("lbr-common", &["-p", "lbr-common", "--features", "user"], false),
-        suite("lbr-agent", &["-p", "lbr-agent"], false),
-        suite("xtask", &["-p", "xtask"], false),
-        suite("lbr-tests", &["-p", "lbr-tests", "--lib", "--bins"], false),
-    ];
-    let mut files = files(&run::root().join("tests/tests"))?;
-    files.sort_by_key(|name| (needs_root(name), name.clone()));
-    for name in files {
-        suites.push(suite(&name, &["-p", "lbr-tests", "--test", &name], needs_root(&name)));
+    let mut suites =
+        vec![suite("unit tests", &["--lib", "--bins"], false), suite("doc tests", &["--doc"], false)];
+    for package in ["lbr-common", "lbr-agent"] {
+        for name in files(&run::root().join(package).join("tests"))? {
+            suites.push(suite(&name, &["--test", &name], false));
+        }
     }
+    for name in files(&run::root().join("tests/tests"))? {
+        suites.push(suite(&name, &["--test", &name], needs_root(&name)));
+    }
+    suites.sort_by_key(|suite| suite.root);
     Ok(suites)
 }
 
@@ -42,7 +47,7 @@ fn needs_root(name: &str) -> bool {
     !WITHOUT_ROOT.contains(&name)
 }
 
-/// The test binaries in a folder, by cargo's rule: `NAME.rs` and `NAME/main.rs`.
+/// The test binaries in a folder, ordered, by cargo's rule: `NAME.rs` and `NAME/main.rs`.
 fn files(folder: &Path) -> Result<Vec<String>> {
     if !folder.exists() {
         return Ok(Vec::new());
@@ -55,6 +60,7 @@ fn files(folder: &Path) -> Result<Vec<String>> {
             names.push(name.to_string_lossy().into_owned());
         }
     }
+    names.sort();
     Ok(names)
 }
 
@@ -74,8 +80,7 @@ mod tests {
         std::fs::write(folder.join("compile.rs"), "").unwrap();
         std::fs::write(folder.join("network/main.rs"), "").unwrap();
         std::fs::write(folder.join("notes.txt"), "").unwrap();
-        let mut found = files(&folder).unwrap();
-        found.sort();
+        let found = files(&folder).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(found, ["compile", "network"]);
         assert_eq!(files(&folder).unwrap(), Vec::<String>::new());
