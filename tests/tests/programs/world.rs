@@ -113,7 +113,7 @@ impl World {
         if world.programs.sum_packets().unwrap() {
             test(&mut world);
         } else {
-            println!("not run with CHECKSUM_COMPLETE: needs kernel commit a3cfe84cca28 (6.16)");
+            println!("not run with CHECKSUM_COMPLETE: needs BPF_F_TEST_SKB_CHECKSUM_COMPLETE");
         }
     }
 
