@@ -8,7 +8,7 @@ use lbr_common::flow::Flow;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags, scope};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Hook, Verdict};
-use lbr_tests::packet::{Packet, Parsed, flags};
+use lbr_tests::packet::{Packet, Parsed, Transport, flags};
 use lbr_tests::testrun::{Action, Programs, Ran};
 
 pub(crate) const TCP: u8 = 6;
@@ -72,6 +72,11 @@ pub(crate) fn packet(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
 /// First segment of a connection.
 pub(crate) fn syn(src: SocketAddr, dst: SocketAddr) -> Packet {
     Packet::tcp(src, dst, flags::SYN).tcp_options(&[2, 4, 5, 180])
+}
+
+/// Opens a connection.
+pub(crate) fn is_syn(packet: &Parsed) -> bool {
+    matches!(packet.transport, Transport::Tcp { flags: set, .. } if set & (flags::SYN | flags::ACK) == flags::SYN)
 }
 
 pub(crate) fn tuple(proto: u8, src: SocketAddr, dst: SocketAddr) -> Tuple {
