@@ -65,12 +65,6 @@ impl Flow {
             twin_link: self.link,
         }
     }
-
-    /// Whether this direction of a TCP connection has ended.
-    #[inline(always)]
-    pub const fn is_closed(&self) -> bool {
-        self.flags & (flow_flags::FIN | flow_flags::RST) != 0
-    }
 }
 
 /// A flow's time stamp is renewed, and its twin looked at, at most this often.

@@ -47,7 +47,7 @@ pub(crate) fn find(packet: &Packet, decision: &mut Decision) -> bool {
     let flow = unsafe { &mut *entry };
     let is_reply = flow.flags & flow_flags::REPLY != 0;
 
-    let begins_anew = !is_reply && packet.is_syn() && (flow.is_closed() || twin_closed(flow));
+    let begins_anew = !is_reply && packet.is_syn() && is_over(flow);
     let epoch = maps::epoch();
     if begins_anew || (flow.epoch != epoch && !refresh(packet, flow, epoch)) {
         return false;
@@ -100,10 +100,16 @@ fn if_there(link: u32) -> u32 {
     if link != 0 && LINKS.get_ptr(link).is_some() { link } else { 0 }
 }
 
+/// Whether a TCP connection has ended: reset, or closed by both sides. One that is half closed still delivers.
 #[inline(always)]
-fn twin_closed(flow: &Flow) -> bool {
-    // SAFETY: as in `find`.
-    FLOWS.get_ptr(flow.twin_key()).is_some_and(|twin| unsafe { (*twin).is_closed() })
+fn is_over(flow: &Flow) -> bool {
+    const ENDED: u32 = flow_flags::FIN | flow_flags::RST;
+    if flow.to.proto != proto::TCP {
+        return false;
+    }
+    // SAFETY: as in `find`. A direction that was evicted has nothing more to say.
+    let twin = FLOWS.get_ptr(flow.twin_key()).map_or(ENDED, |twin| unsafe { (*twin).flags });
+    (flow.flags | twin) & flow_flags::RST != 0 || flow.flags & twin & flow_flags::FIN != 0
 }
 
 /// Puts the entry of the other direction back if the kernel evicted it. The look-up also marks it as used.
@@ -227,7 +233,7 @@ fn renew(existing: &mut Flow, new: &Flow) -> bool {
 #[inline(always)]
 fn may_be_replaced(flow: &Flow, now: u64) -> bool {
     let idle = if flow.to.proto == proto::TCP { TCP_IDLE_NS } else { IDLE_NS };
-    flow.is_closed() || twin_closed(flow) || now.wrapping_sub(flow.last_seen) > idle
+    is_over(flow) || now.wrapping_sub(flow.last_seen) > idle
 }
 
 #[inline(always)]

@@ -119,7 +119,8 @@ impl Packet {
     /// Opens a TCP connection.
     #[inline(always)]
     pub(crate) fn is_syn(&self) -> bool {
-        self.tuple.proto == proto::TCP && self.flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN
+        const OTHERS: u8 = tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
+        self.tuple.proto == proto::TCP && self.flags & (tcp_flags::SYN | OTHERS) == tcp_flags::SYN
     }
 
     /// An error message of ICMP (RFC 792, RFC 4443 2.1), which quotes the packet that it is about.

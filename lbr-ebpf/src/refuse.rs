@@ -76,11 +76,8 @@ pub(crate) fn answer(skb: Skb, work: &mut Scratch) -> i32 {
     if packet.part == Part::Later || packet.is_icmp_error() || !can_be_answered(&packet.tuple.src) {
         return NOT_ANSWERED;
     }
-    let built = if !packet.is_v4 && packet.is_syn() {
-        reset::build(skb, packet)
-    } else {
-        build(skb, packet, &mut work.quote)
-    };
+    let built =
+        if reset::fits(packet) { reset::build(skb, packet) } else { build(skb, packet, &mut work.quote) };
     match built {
         Ok(()) => back_into_pod(skb),
         Err(HelperFailed) => NOT_ANSWERED,

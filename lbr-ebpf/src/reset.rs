@@ -35,13 +35,15 @@ struct Reset {
 /// Bytes of a TCP header without options.
 const TCP_LEN: u16 = 20;
 
+/// Whether the packet is answered this way: a SYN, without extension headers, which would be in the way.
+#[inline(always)]
+pub(crate) fn fits(packet: &Packet) -> bool {
+    !packet.is_v4 && packet.is_syn() && packet.l4 == ETH_LEN + IPV6_LEN
+}
+
 /// Turns the SYN into the answer to it.
 #[inline(always)]
 pub(crate) fn build(skb: Skb, packet: &Packet) -> Result<(), HelperFailed> {
-    if packet.l4 != ETH_LEN + IPV6_LEN {
-        // Extension headers: nobody sends a SYN with them, and it may as well be sent again.
-        return Err(HelperFailed);
-    }
     let seq: [u8; 4] = skb.load(packet.l4 + 4)?;
     let ack = u32::from_be_bytes(seq).wrapping_add(1).to_be_bytes();
     let mut reset = Reset {

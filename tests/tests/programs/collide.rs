@@ -143,6 +143,8 @@ fn a_closed_connection_gives_its_port_away() {
             expect(&world.send(&syn(client, services[0]).build()), Verdict::ToBackend, Action::Redirect);
             let end = Packet::tcp(client, services[0], bits).build();
             expect(&world.send(&end), Verdict::ToBackend, Action::Redirect);
+            let end = Packet::tcp(backend, client, bits).build();
+            expect(&world.answer(&end), Verdict::ToClient, Action::Redirect);
             let frame = syn(client, services[1]).build();
             let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
             expect_ends(&frame, &out, client, backend);
