@@ -169,10 +169,12 @@ fn flow_state(key: &Tuple, flow: &Flow, reply: Option<&Flow>) -> &'static str {
     if key.proto != proto::TCP {
         return "";
     }
-    let flags = flow.flags | reply.map_or(0, |reply| reply.flags);
-    if flags & flow_flags::RST != 0 {
+    let replies = reply.map_or(0, |reply| reply.flags);
+    if (flow.flags | replies) & flow_flags::RST != 0 {
         "reset"
-    } else if flags & flow_flags::FIN != 0 {
+    } else if flow.flags & replies & flow_flags::FIN != 0 {
+        "closed"
+    } else if (flow.flags | replies) & flow_flags::FIN != 0 {
         "closing"
     } else {
         "open"
