@@ -57,6 +57,13 @@ impl Addr {
         unsafe { core::mem::transmute(self.bytes) }
     }
 
+    /// The address as eight half words whose memory is the wire order.
+    #[inline(always)]
+    pub const fn halves(&self) -> [u16; 8] {
+        // SAFETY: both are 16 bytes of plain data, and every bit pattern of `[u16; 8]` is valid.
+        unsafe { core::mem::transmute(self.bytes) }
+    }
+
     /// The inverse of [`Self::words`].
     #[inline(always)]
     pub const fn from_words(words: [u32; 4]) -> Self {

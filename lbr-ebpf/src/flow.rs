@@ -11,7 +11,7 @@ use lbr_common::verdict::Verdict;
 
 use crate::maps::{self, FLOWS, LINKS};
 use crate::packet::{Packet, tcp_flags};
-use crate::scratch::Scratch;
+use crate::scratch::{Decision, Scratch};
 use crate::service;
 
 /// A TCP connection without packets for this long gives way (RFC 5382, REQ-5: not below 2 h 4 min).
@@ -24,18 +24,6 @@ const SPARE_PORTS: u16 = u16::MAX - SPARE_PORTS_FROM;
 /// Attempts to find a free tuple: first other backends, then other source ports.
 const BACKEND_ATTEMPTS: u32 = 4;
 const ATTEMPTS: u32 = 16;
-
-/// What a packet's flow says to do with it.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Decision {
-    /// What the packet must look like.
-    pub(crate) to: Tuple,
-    /// Interface to redirect into; 0: on by the stack.
-    pub(crate) link: u32,
-    /// From backend to client.
-    pub(crate) is_reply: bool,
-}
 
 /// The flow that this packet belongs to, brought up to date with it; false if it has none or begins anew.
 #[inline(always)]

@@ -27,6 +27,7 @@ mod reset;
 mod scratch;
 mod service;
 mod skb;
+mod step;
 
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, TcContext};

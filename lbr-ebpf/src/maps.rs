@@ -1,4 +1,4 @@
-//! Every map of the object, in the order of `lbr_common::maps`, and the variables that the agent sets.
+//! Every pinned map of the object, in the order of `lbr_common::maps`, and the variables that the agent sets.
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
@@ -10,8 +10,6 @@ use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State};
 use lbr_common::text::{RejectedRecord, ServiceName};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Counter;
-
-use crate::scratch::Scratch;
 
 /// Large maps that are mostly empty: memory as they fill, not when they are made.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -53,9 +51,6 @@ pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketPeer, { spec::SOCKETS.max
 
 #[btf_map(name = "counters")]
 pub(crate) static COUNTERS: PerCpuArray<Counter, { spec::COUNTERS.max_entries }> = PerCpuArray::new();
-
-#[btf_map(name = "scratch")]
-pub(crate) static SCRATCH: PerCpuArray<Scratch, { spec::SCRATCH.max_entries }> = PerCpuArray::new();
 
 /// See `lbr_common::maps::config`. Zero: no socket is translated.
 #[unsafe(no_mangle)]

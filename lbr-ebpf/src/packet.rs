@@ -4,8 +4,8 @@ use lbr_common::addr::Addr;
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::Verdict;
 
-use crate::exit::{DONE, check};
 use crate::skb::{ETH_LEN, Skb};
+use crate::step::{DONE, check};
 
 /// EtherType of IPv4, as on the wire.
 const ETH_P_IP: u16 = 0x0800u16.to_be();

@@ -10,8 +10,8 @@ use lbr_common::tuple::proto;
 use crate::maps::LINKS;
 use crate::packet::{Packet, Part};
 use crate::reset;
-use crate::scratch::{MAX_QUOTE, Scratch};
-use crate::skb::{self, ETH_LEN, HelperFailed, Skb};
+use crate::scratch::Scratch;
+use crate::skb::{self, ETH_LEN, HelperFailed, MAX_QUOTE, Skb};
 
 /// Destination unreachable, port unreachable: RFC 792.
 const UNREACHABLE_V4: [u8; 2] = [3, 3];
@@ -24,15 +24,6 @@ const ADDED_V6: u32 = 48;
 /// checksum that it still has to fill in (TCP: byte 18), and UDP has no more.
 const QUOTED_L4: u32 = 20;
 const TTL: u8 = 64;
-
-/// Ethernet header.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Eth {
-    dst: [u16; 3],
-    src: [u16; 3],
-    kind: u16,
-}
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -104,13 +95,6 @@ fn back_into_pod(skb: Skb) -> i32 {
     if has_peer { skb.redirect_peer(ifindex) } else { skb::redirect(ifindex) }
 }
 
-/// Exchanges the link addresses.
-#[inline(always)]
-pub(crate) fn turn_around(skb: Skb) -> Result<(), HelperFailed> {
-    let eth: Eth = skb.load(0)?;
-    skb.store(0, &Eth { dst: eth.src, src: eth.dst, kind: eth.kind })
-}
-
 #[inline(always)]
 fn build(skb: Skb, packet: &Packet, quote: &mut [u32; MAX_QUOTE / 4]) -> Result<(), HelperFailed> {
     // 1. Cut to what is quoted: whole words, so that the checksum helper takes it.
@@ -124,7 +108,7 @@ fn build(skb: Skb, packet: &Packet, quote: &mut [u32; MAX_QUOTE / 4]) -> Result<
     // 2. Room for the new headers, and back to the sender.
     let added = if packet.is_v4 { ADDED_V4 } else { ADDED_V6 };
     skb.make_room(added)?;
-    turn_around(skb)?;
+    skb.turn_around()?;
     // 3. The headers.
     if packet.is_v4 {
         store_v4(skb, packet, quoted, quoted_len)
@@ -162,7 +146,7 @@ fn store_v4(skb: Skb, packet: &Packet, quoted: u64, quoted_len: u32) -> Result<(
 #[inline(always)]
 fn store_v6(skb: Skb, packet: &Packet, quoted: u64, quoted_len: u32) -> Result<(), HelperFailed> {
     let payload_len = size_of::<Icmp>() as u32 + quoted_len;
-    let (src, dst) = (halves_v6(&packet.tuple.dst), halves_v6(&packet.tuple.src));
+    let (src, dst) = (packet.tuple.dst.halves(), packet.tuple.src.halves());
     let mut icmp = Icmp { kind: UNREACHABLE_V6, sum: 0, unused: [0; 2] };
     let mut sum = quoted + u64::from(u16::from_ne_bytes(icmp.kind));
     sum += u64::from((payload_len as u16).to_be()) + u64::from(u16::from(proto::ICMPV6).to_be());
@@ -187,10 +171,4 @@ fn store_v6(skb: Skb, packet: &Packet, quoted: u64, quoted_len: u32) -> Result<(
 fn halves_v4(addr: &Addr) -> [u16; 2] {
     let b = &addr.bytes;
     [u16::from_ne_bytes([b[12], b[13]]), u16::from_ne_bytes([b[14], b[15]])]
-}
-
-#[inline(always)]
-pub(crate) fn halves_v6(addr: &Addr) -> [u16; 8] {
-    // SAFETY: both are 16 bytes of plain data.
-    unsafe { core::mem::transmute(addr.bytes) }
 }

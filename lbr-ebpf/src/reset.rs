@@ -8,7 +8,6 @@ use lbr_common::checksum::fold16;
 use lbr_common::tuple::proto;
 
 use crate::packet::Packet;
-use crate::refuse::{halves_v6, turn_around};
 use crate::skb::{ETH_LEN, HelperFailed, Skb};
 
 const IPV6_LEN: u32 = 40;
@@ -49,8 +48,8 @@ pub(crate) fn build(skb: Skb, packet: &Packet) -> Result<(), HelperFailed> {
     let mut reset = Reset {
         payload_len: TCP_LEN.to_be(),
         next_hops: [proto::TCP, 64],
-        src: halves_v6(&packet.tuple.dst),
-        dst: halves_v6(&packet.tuple.src),
+        src: packet.tuple.dst.halves(),
+        dst: packet.tuple.src.halves(),
         src_port: packet.tuple.dst_port.to_be(),
         dst_port: packet.tuple.src_port.to_be(),
         seq: [0; 2],
@@ -62,7 +61,7 @@ pub(crate) fn build(skb: Skb, packet: &Packet) -> Result<(), HelperFailed> {
     };
     reset.sum = checksum(&reset);
     skb.truncate(packet.l4 + u32::from(TCP_LEN))?;
-    turn_around(skb)?;
+    skb.turn_around()?;
     skb.store(ETH_LEN + 4, &reset)
 }
 

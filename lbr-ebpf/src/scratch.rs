@@ -1,14 +1,16 @@
 //! Work space of a tc program: what would not fit on its stack (512 bytes for all calls together).
 
+use aya_ebpf::btf_maps::PerCpuArray;
+use aya_ebpf::macros::btf_map;
 use lbr_common::flow::Flow;
+use lbr_common::maps as spec;
 use lbr_common::tuple::Tuple;
 
-use crate::flow::Decision;
-use crate::maps::SCRATCH;
 use crate::packet::Packet;
+use crate::skb::MAX_QUOTE;
 
-/// Bytes of a refused packet's network and transport header that its answer quotes, less than this. A power of two.
-pub(crate) const MAX_QUOTE: usize = 256;
+#[btf_map(name = "scratch")]
+static SCRATCH: PerCpuArray<Scratch, { spec::SCRATCH.max_entries }> = PerCpuArray::new();
 
 /// Value of `scratch`, one for each CPU. tc programs run with bottom halves disabled, so on one CPU only one at
 /// a time.
@@ -38,4 +40,16 @@ impl Scratch {
         // SAFETY: the entry of this CPU, which no other program uses before this one ends (see above).
         SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
     }
+}
+
+/// What a packet's flow says to do with it.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Decision {
+    /// What the packet must look like.
+    pub(crate) to: Tuple,
+    /// Interface to redirect into; 0: on by the stack.
+    pub(crate) link: u32,
+    /// From backend to client.
+    pub(crate) is_reply: bool,
 }

@@ -5,10 +5,11 @@ use core::mem::MaybeUninit;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated as helper;
 
-use crate::scratch::MAX_QUOTE;
-
 /// Length of an Ethernet header. Every interface that lbr attaches to has one.
 pub(crate) const ETH_LEN: u32 = 14;
+
+/// Bytes of a refused packet's network and transport header that its answer quotes, less than this. A power of two.
+pub(crate) const MAX_QUOTE: usize = 256;
 
 /// `PACKET_HOST` of linux/if_packet.h.
 const PACKET_HOST: u32 = 0;
@@ -29,6 +30,15 @@ pub(crate) enum Sum {
     PseudoV6,
     /// Bytes that the checksum covers: ports, quoted packets.
     Covered,
+}
+
+/// Ethernet header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Eth {
+    dst: [u16; 3],
+    src: [u16; 3],
+    kind: u16,
 }
 
 /// A packet buffer at a tc hook.
@@ -146,6 +156,13 @@ impl Skb {
         // SAFETY: the helper reads the `len` bytes that were just written.
         let sum = unsafe { helper::bpf_csum_diff(core::ptr::null_mut(), 0, to, len, 0) };
         u64::try_from(sum).map_err(|_| HelperFailed)
+    }
+
+    /// Exchanges the link addresses.
+    #[inline(always)]
+    pub(crate) fn turn_around(self) -> Result<(), HelperFailed> {
+        let eth: Eth = self.load(0)?;
+        self.store(0, &Eth { dst: eth.src, src: eth.dst, kind: eth.kind })
     }
 
     /// Cuts the packet to `len` bytes.

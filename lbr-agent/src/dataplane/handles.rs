@@ -7,7 +7,6 @@ use lbr_common::link::Link;
 use lbr_common::maps::MapSpec;
 
 use super::attach::Attacher;
-use super::load::take;
 use super::{Table, WriteError};
 
 /// A hash map that the agent writes.
@@ -63,6 +62,11 @@ impl<K: Pod, V: Pod> Table<K, V> for MapTable<K, V> {
             other => other,
         }
     }
+}
+
+/// Takes a map out of the loaded object.
+pub(super) fn take(ebpf: &mut Ebpf, spec: &MapSpec) -> anyhow::Result<Map> {
+    ebpf.take_map(spec.name).with_context(|| format!("the kernel object has no map {}", spec.name))
 }
 
 /// `links`, together with the programs at these interfaces.

@@ -9,11 +9,11 @@ use anyhow::{Context as _, bail};
 use aya::maps::{Array, Map, MapData};
 use aya::{Ebpf, EbpfLoader};
 use lbr_common::ABI_VERSION;
-use lbr_common::maps::{self, MapSpec};
+use lbr_common::maps;
 use lbr_common::service::State;
 
 use super::attach::{AttachMode, Attacher};
-use super::handles::{LinkTable, MapTable};
+use super::handles::{LinkTable, MapTable, take};
 use super::pins::Pins;
 use super::{Dataplane, Table, WriteError, sockets};
 
@@ -116,11 +116,6 @@ impl Dataplane for Kernel {
         state.epoch = state.epoch.wrapping_add(1);
         self.state.set(0, state, 0).map_err(failed)
     }
-}
-
-/// Takes a map out of the loaded object.
-pub(super) fn take(ebpf: &mut Ebpf, spec: &MapSpec) -> anyhow::Result<Map> {
-    ebpf.take_map(spec.name).with_context(|| format!("the kernel object has no map {}", spec.name))
 }
 
 fn load_object(pins: &Pins, netns: u64, seed: u64, sizes: &BTreeMap<String, u32>) -> anyhow::Result<Ebpf> {

@@ -2,10 +2,11 @@
 
 use lbr_common::verdict::Verdict;
 
-use crate::exit::{Outcome, check};
+use crate::exit::Outcome;
 use crate::packet::{self, Part};
 use crate::scratch::Scratch;
 use crate::skb::Skb;
+use crate::step::check;
 use crate::{flow, fragment, icmp_error, nat};
 
 /// The pipeline.
