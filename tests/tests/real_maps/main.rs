@@ -4,6 +4,7 @@
 
 mod agree;
 mod facts;
+mod full;
 mod restart;
 mod scenarios;
 mod tables;
