@@ -80,14 +80,18 @@ pub(super) fn full(r: &Reconciler, dataplane: &mut dyn Dataplane, problems: &mut
             left.frontends -= need.frontends;
             left.slots -= need.slots;
             left.backends -= need.backends;
-            own.iter().for_each(|addr| drop(addresses.remove(addr)));
+            for addr in &own {
+                addresses.remove(addr);
+            }
             continue;
         }
         held.insert(service);
         if need.frontends <= left.frontends {
             // Its clients are refused, which is better than no answer.
             left.frontends -= own.len();
-            own.iter().for_each(|addr| drop(addresses.remove(addr)));
+            for addr in &own {
+                addresses.remove(addr);
+            }
         }
         problems.extend(lacking.map(|(map, max_entries)| Problem {
             map,
