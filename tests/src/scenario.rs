@@ -13,6 +13,9 @@
 //! The objects of a step arrive in different orders, and the maps must end up the same. Each scenario ends
 //! with the deletion of everything, which must leave the maps empty.
 
+mod names;
+mod plane;
+mod real;
 mod run;
 pub mod text;
 
@@ -25,7 +28,9 @@ use lbr_agent::compile::NodeView;
 use lbr_agent::source::links::{LocalLink, LocalLinks};
 use serde::Deserialize;
 
-pub use run::{FakeVerdicts, Order, Verdicts, run};
+pub use plane::Plane;
+pub use real::Real;
+pub use run::{Order, run};
 
 /// One file.
 #[derive(Clone, Debug, Deserialize)]

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use lbr_agent::dataplane::fake::Fake;
-use lbr_tests::scenario::{FakeVerdicts, Order, Scenario, run};
+use lbr_tests::scenario::{Order, Scenario, run};
 
 /// Seeds of faults and of shuffled orders.
 const SEEDS: u64 = 5;
@@ -16,8 +16,7 @@ fn scenario(name: &str) {
     for seed in 0..SEEDS {
         for order in [Order::Given, Order::Reversed, Order::Shuffled(seed)] {
             let mut fake = Fake::new(seed);
-            let mut verdicts = FakeVerdicts(fake.clone());
-            let result = run(&scenario, order, &mut fake, &mut verdicts);
+            let result = run(&scenario, order, &mut fake);
             result.unwrap_or_else(|e| panic!("{order:?}, seed {seed}: {e:#}"));
             assert!(fake.attached().is_empty(), "{order:?}, seed {seed}: programs are still attached");
         }
@@ -41,65 +40,4 @@ macro_rules! scenarios {
     };
 }
 
-scenarios! {
-    bad_object_from_the_start,
-    bad_object_keeps_last_good,
-    bridge_links_via_stack,
-    cluster_ip,
-    cluster_ip_change,
-    cluster_ip_reused_by_another_service,
-    delete_service_keeps_slices,
-    delete_slice_keeps_service,
-    draining_becomes_last,
-    dual_stack,
-    dual_stack_to_single,
-    duplicate_across_slices,
-    duplicate_terminating_preferred,
-    endpoint_loopback_rejected,
-    endpoint_ports_without_name,
-    external_name,
-    family_mismatch,
-    headless,
-    headless_change_both_ways,
-    headless_slice_label,
-    host_network_endpoint,
-    internal_traffic_policy_local,
-    ipv6_only,
-    link_hot_plug,
-    local_links_direct,
-    many_endpoints,
-    multi_port,
-    named_target_port_per_slice,
-    namespaces_separate,
-    nil_conditions,
-    no_endpoints,
-    not_serving,
-    ports_added_and_removed,
-    protocol_change,
-    protocol_mismatch,
-    publish_not_ready,
-    recreate_service,
-    same_backend_two_services,
-    same_port_tcp_udp,
-    scale_1_3_0_1,
-    sctp_port_rejected,
-    service_before_slice,
-    service_port_change,
-    service_proxy_name,
-    service_renamed_port,
-    several_cluster_ips,
-    several_slices,
-    slice_before_service,
-    slice_moves_to_other_service,
-    slice_of_unknown_service,
-    slices_with_different_ports,
-    target_port_change,
-    terminating_draining,
-    terminating_fallback,
-    traffic_policy_change,
-    two_services_one_address_rejected,
-    type_change_both_ways,
-    unnamed_port,
-    unready_becomes_ready,
-    unused_port_refused,
-}
+lbr_tests::scenario_names!(scenarios);

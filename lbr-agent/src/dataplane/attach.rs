@@ -61,10 +61,6 @@ impl Attacher {
         &mut self.ebpf
     }
 
-    pub(super) fn is_attached(&self, ifindex: u32) -> bool {
-        self.attached.contains(&ifindex)
-    }
-
     /// Attaches both programs; nothing to do where they are attached.
     pub(super) fn attach(&mut self, ifindex: u32) -> io::Result<()> {
         if self.attached.contains(&ifindex) {

@@ -90,10 +90,10 @@ impl Table<u32, Link> for LinkTable {
         self.table.max_entries()
     }
 
-    /// Only interfaces that have the programs: an entry without them is written again, which attaches them.
+    /// Also of interfaces that are not attached (any more): programs believe what the map says, so the entry of
+    /// an interface that went away while no agent ran must be removed by someone.
     fn entries(&self) -> Result<Vec<(u32, Link)>, WriteError> {
-        let entries = self.table.entries()?;
-        Ok(entries.into_iter().filter(|(ifindex, _)| self.attacher.is_attached(*ifindex)).collect())
+        self.table.entries()
     }
 
     fn insert(&mut self, key: &u32, value: &Link) -> Result<(), WriteError> {

@@ -26,8 +26,10 @@ pub fn resolve(tables: &Desired, tuple: &Tuple, seed: u64) -> Resolved {
         Ok(frontend) => frontend,
         Err(verdict) => return Resolved { verdict, backend: None },
     };
-    let slot = select::slot(select::hash(tuple, seed), frontend.count);
-    let slot = tables.slots.get(&SlotKey { service: frontend.service, slot });
+    let slot_number = select::slot(select::hash(tuple, seed), frontend.count);
+    let slot = |slot| tables.slots.get(&SlotKey { service: frontend.service, slot });
+    // A count that is just being lowered may reach a slot that is gone: the first one stands in.
+    let slot = slot(slot_number).or_else(|| slot(0));
     match slot.and_then(|slot| tables.backends.get(&slot.backend)) {
         Some(b) => Resolved { verdict: Verdict::ToBackend, backend: Some((b.addr, b.port)) },
         None => Resolved { verdict: Verdict::BackendMissing, backend: None },
@@ -39,11 +41,16 @@ fn find(tables: &Desired, tuple: &Tuple) -> Result<Frontend, Verdict> {
     let key =
         FrontendKey { addr: tuple.dst, port: tuple.dst_port, proto: tuple.proto, ..FrontendKey::default() };
     let whole_address = FrontendKey { port: 0, proto: 0, ..key };
+    // An address comes into force with this entry, which is written last.
+    if !tables.frontends.contains_key(&whole_address) {
+        return Err(Verdict::NoService);
+    }
     match tables.frontends.get(&key) {
         Some(frontend) if frontend.count > 0 => Ok(*frontend),
+        None => Err(Verdict::NoSuchPort),
+        // Protocol 0, which has no ports, finds the entry of the whole address.
+        Some(frontend) if frontend.flags & frontend_flags::ADDRESS != 0 => Err(Verdict::NoSuchPort),
         Some(frontend) if frontend.flags & frontend_flags::LOCAL_ONLY != 0 => Err(Verdict::NoLocalEndpoint),
         Some(_) => Err(Verdict::NoEndpoint),
-        None if tables.frontends.contains_key(&whole_address) => Err(Verdict::NoSuchPort),
-        None => Err(Verdict::NoService),
     }
 }

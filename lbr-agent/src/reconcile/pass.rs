@@ -12,8 +12,8 @@ pub(super) struct Pass<'a> {
     r: &'a mut Reconciler,
     dataplane: &'a mut dyn Dataplane,
     allow_removals: bool,
-    /// Services without room for new entries.
-    full: BTreeSet<u32>,
+    /// What there is no room for.
+    full: room::Full,
     pub(super) outcome: Outcome,
 }
 
@@ -27,7 +27,7 @@ impl<'a> Pass<'a> {
     /// Whether entries of this service may be touched in this round.
     fn open(&self, service: u32, is_new_entry: bool) -> bool {
         let frozen = !self.allow_removals && self.r.inherited.services.contains(&service);
-        let lacks_room = is_new_entry && self.full.contains(&service);
+        let lacks_room = is_new_entry && self.full.services.contains(&service);
         !frozen && !lacks_room
     }
 
@@ -98,7 +98,10 @@ impl<'a> Pass<'a> {
         let ready: BTreeSet<FrontendKey> = frontends
             .writes()
             .filter(|(key, frontend)| {
+                let is_held =
+                    frontend.flags & frontend_flags::ADDRESS != 0 && self.full.addresses.contains(&key.addr);
                 wanted(frontend)
+                    && !is_held
                     && self.open(frontend.service, !frontends.actual().contains_key(key))
                     && (self.allow_removals || !self.r.inherited.frontends.contains(key))
                     && self.slots_are_ready(key, frontend)

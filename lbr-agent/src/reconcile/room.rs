@@ -5,6 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lbr_common::addr::Addr;
+use lbr_common::service::frontend_flags;
+
 use super::{Problem, Reconciler};
 use crate::dataplane::{Dataplane, WriteError};
 
@@ -16,12 +19,17 @@ struct Need {
     backends: usize,
 }
 
-/// The services that get no new entries in this round.
-pub(super) fn full(
-    r: &Reconciler,
-    dataplane: &mut dyn Dataplane,
-    problems: &mut Vec<Problem>,
-) -> BTreeSet<u32> {
+/// What gets no new entries in this round.
+pub(super) struct Full {
+    pub(super) services: BTreeSet<u32>,
+    /// As a whole.
+    pub(super) addresses: BTreeSet<Addr>,
+}
+
+/// Looks for room in the order of the services' numbers.
+pub(super) fn full(r: &Reconciler, dataplane: &mut dyn Dataplane, problems: &mut Vec<Problem>) -> Full {
+    let mut addresses = new_addresses(r);
+    let addresses_of = addresses_of(r, &addresses);
     let mut needs: BTreeMap<u32, Need> = BTreeMap::new();
     for (key, frontend) in r.frontends.writes() {
         if !r.frontends.actual().contains_key(&key) {
@@ -39,8 +47,10 @@ pub(super) fn full(
         }
     }
 
-    // Addresses as a whole are written last, one by one.
     needs.remove(&0);
+    for &service in addresses_of.keys() {
+        needs.entry(service).or_default();
+    }
 
     let room = |max_entries: u32, used: usize| (max_entries as usize).saturating_sub(used);
     let max = (
@@ -56,7 +66,10 @@ pub(super) fn full(
     let names = (dataplane.frontends().name(), dataplane.slots().name(), dataplane.backends().name());
 
     let mut held = BTreeSet::new();
-    for (service, need) in needs {
+    for (service, mut need) in needs {
+        let own = addresses_of.get(&service).into_iter().flatten();
+        let own: Vec<Addr> = own.filter(|addr| addresses.contains(*addr)).copied().collect();
+        need.frontends += own.len();
         let lacking = [
             (need.backends > left.backends).then_some((names.2, max.2)),
             (need.slots > left.slots).then_some((names.1, max.1)),
@@ -67,16 +80,58 @@ pub(super) fn full(
             left.frontends -= need.frontends;
             left.slots -= need.slots;
             left.backends -= need.backends;
+            for addr in &own {
+                addresses.remove(addr);
+            }
             continue;
         }
         held.insert(service);
+        if need.frontends <= left.frontends {
+            // Its clients are refused, which is better than no answer.
+            left.frontends -= own.len();
+            for addr in &own {
+                addresses.remove(addr);
+            }
+        }
         problems.extend(lacking.map(|(map, max_entries)| Problem {
             map,
             key: service_text(r, service),
             error: WriteError::Full { map, max_entries },
         }));
     }
-    held
+    // A Service without ports has one too: it gets what room is left.
+    let claimed: BTreeSet<Addr> = addresses_of.values().flatten().copied().collect();
+    addresses.retain(|addr| {
+        let fits = !claimed.contains(addr) && left.frontends > 0;
+        left.frontends -= usize::from(fits);
+        !fits
+    });
+    let (map, max_entries) = (names.0, max.0);
+    problems.extend(addresses.iter().map(|addr| Problem {
+        map,
+        key: addr.to_string(),
+        error: WriteError::Full { map, max_entries },
+    }));
+    Full { services: held, addresses }
+}
+
+/// Addresses whose entry as a whole is not in the map.
+fn new_addresses(r: &Reconciler) -> BTreeSet<Addr> {
+    let writes = r.frontends.writes().filter(|(_, f)| f.flags & frontend_flags::ADDRESS != 0);
+    writes.filter(|(key, _)| !r.frontends.actual().contains_key(key)).map(|(key, _)| key.addr).collect()
+}
+
+/// Which of these addresses each service has.
+fn addresses_of(r: &Reconciler, addresses: &BTreeSet<Addr>) -> BTreeMap<u32, BTreeSet<Addr>> {
+    let mut of: BTreeMap<u32, BTreeSet<Addr>> = BTreeMap::new();
+    if addresses.is_empty() {
+        return of;
+    }
+    let ports = r.frontends.desired().iter().filter(|(_, f)| f.flags & frontend_flags::ADDRESS == 0);
+    for (key, frontend) in ports.filter(|(key, _)| addresses.contains(&key.addr)) {
+        of.entry(frontend.service).or_default().insert(key.addr);
+    }
+    of
 }
 
 fn service_text(r: &Reconciler, service: u32) -> String {

@@ -142,20 +142,104 @@ fn a_service_that_can_not_grow_keeps_what_it_has() {
     assert_eq!((tables.frontends[&key(1)].count, tables.frontends[&key(2)].count), (2, 1));
 }
 
+/// With the entries of their addresses as a whole.
+fn with_addresses(mut desired: Desired) -> Desired {
+    let addresses: Vec<_> =
+        desired.frontends.keys().map(|k| FrontendKey { port: 0, proto: 0, ..*k }).collect();
+    let refuse = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
+    desired.frontends.extend(addresses.into_iter().map(|key| (key, refuse)));
+    desired
+}
+
+/// Notes which frontends are written.
+struct Noting {
+    fake: Fake,
+    frontends: NotingTable,
+}
+
+struct NotingTable {
+    fake: Fake,
+    written: Vec<FrontendKey>,
+}
+
+impl Table<FrontendKey, Frontend> for NotingTable {
+    fn name(&self) -> &'static str {
+        "frontends"
+    }
+
+    fn max_entries(&self) -> u32 {
+        100
+    }
+
+    fn entries(&self) -> Result<Vec<(FrontendKey, Frontend)>, WriteError> {
+        Ok(self.fake.tables().frontends.into_iter().collect())
+    }
+
+    fn insert(&mut self, key: &FrontendKey, value: &Frontend) -> Result<(), WriteError> {
+        self.written.push(*key);
+        self.fake.frontends().insert(key, value)
+    }
+
+    fn remove(&mut self, key: &FrontendKey) -> Result<(), WriteError> {
+        self.fake.frontends().remove(key)
+    }
+}
+
+impl Dataplane for Noting {
+    fn frontends(&mut self) -> &mut dyn Table<FrontendKey, Frontend> {
+        &mut self.frontends
+    }
+
+    fn slots(&mut self) -> &mut dyn Table<SlotKey, Slot> {
+        self.fake.slots()
+    }
+
+    fn backends(&mut self) -> &mut dyn Table<u32, Backend> {
+        self.fake.backends()
+    }
+
+    fn services(&mut self) -> &mut dyn Table<u32, ServiceName> {
+        self.fake.services()
+    }
+
+    fn rejected(&mut self) -> &mut dyn Table<u32, RejectedRecord> {
+        self.fake.rejected()
+    }
+
+    fn links(&mut self) -> &mut dyn Table<u32, Link> {
+        self.fake.links()
+    }
+
+    fn raise_epoch(&mut self) -> Result<(), WriteError> {
+        self.fake.raise_epoch()
+    }
+}
+
 #[test]
 fn an_address_is_refused_as_a_whole_only_after_its_ports_are_there() {
+    let fake = Fake::new(0).with_faults(0);
+    let frontends = NotingTable { fake: fake.clone(), written: Vec::new() };
+    let mut noting = Noting { fake, frontends };
+    let mut r = Reconciler::load(&mut noting).unwrap();
+    let desired = with_addresses(services(&[(1, &[1]), (2, &[1])]));
+    assert!(r.apply(desired, true, &mut noting).is_converged());
+    let ports: Vec<_> = noting.frontends.written.iter().map(|key| key.port).collect();
+    assert_eq!(ports, [80, 80, 0, 0]);
+}
+
+#[test]
+fn a_port_without_room_for_its_address_is_not_added() {
     let mut fake = Fake::new(0).with_faults(0);
-    fake.set_max_entries("frontends", 1);
+    fake.set_max_entries("frontends", 5);
     let mut r = Reconciler::load(&mut fake).unwrap();
-    let mut desired = services(&[(1, &[1])]);
-    let address = FrontendKey { port: 0, proto: 0, ..key(1) };
-    let refuse = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
-    desired.frontends.insert(address, refuse);
+    let desired = with_addresses(services(&[(1, &[1]), (2, &[1]), (3, &[1])]));
     let outcome = r.apply(desired.clone(), true, &mut fake);
-    assert_eq!(outcome.problems.len(), 1);
-    assert_eq!(outcome.problems[0].key, "10.96.0.1");
-    assert!(fake.tables().frontends.contains_key(&key(1)));
-    fake.set_max_entries("frontends", 2);
+    let problems: Vec<_> = outcome.problems.iter().map(|p| (p.map, p.key.as_str())).collect();
+    assert_eq!(problems, [("frontends", "Service /s3 port (unnamed)"), ("frontends", "10.96.0.3")]);
+    let fitting = with_addresses(services(&[(1, &[1]), (2, &[1])]));
+    assert_eq!(fake.tables().frontends, fitting.frontends);
+
+    fake.set_max_entries("frontends", 6);
     converge(&mut r, &mut fake, &desired);
 }
 

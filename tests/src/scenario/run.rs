@@ -5,9 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lbr_agent::compile::{Ids, NodeView, compile};
-use lbr_agent::dataplane::Dataplane;
-use lbr_agent::dataplane::fake::Fake;
-use lbr_agent::dataplane::resolve::resolve;
 use lbr_agent::desired::Desired;
 use lbr_agent::model::{Kind, Object, ObjectName, ObjectRef, Rejected};
 use lbr_agent::reconcile::Reconciler;
@@ -15,7 +12,7 @@ use lbr_agent::source::{Change, manifest};
 use lbr_agent::store::Store;
 use lbr_common::tuple::{Tuple, proto};
 
-use super::{Scenario, Step, text};
+use super::{Node, Plane, Scenario, Step, text};
 
 /// In which order the objects of a step arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,33 +25,11 @@ pub enum Order {
     Shuffled(u64),
 }
 
-/// Who says what happens to a packet that begins a connection.
-pub trait Verdicts {
-    /// As [`text::verdict`] prints it.
-    fn verdict(&mut self, tuple: &Tuple) -> Result<String>;
-}
-
-/// The verdicts of the same lookups in user space.
-#[derive(Debug)]
-pub struct FakeVerdicts(pub Fake);
-
-impl Verdicts for FakeVerdicts {
-    fn verdict(&mut self, tuple: &Tuple) -> Result<String> {
-        let resolved = resolve(&self.0.tables(), tuple, 0);
-        Ok(text::verdict(resolved.verdict, resolved.backend))
-    }
-}
-
 /// Runs all steps, then deletes everything. An error says which step it was and what the maps held.
-pub fn run(
-    scenario: &Scenario,
-    order: Order,
-    dataplane: &mut dyn Dataplane,
-    verdicts: &mut dyn Verdicts,
-) -> Result<()> {
-    let mut agent = Agent::start(scenario.node.view()?, order, dataplane)?;
+pub fn run(scenario: &Scenario, order: Order, plane: &mut dyn Plane) -> Result<()> {
+    let mut agent = Agent::start(&scenario.node, order, plane)?;
     for (number, step) in scenario.steps.iter().enumerate() {
-        agent.step(step, verdicts).with_context(|| format!("{}, step {}", scenario.name, number + 1))?;
+        agent.step(step).with_context(|| format!("{}, step {}", scenario.name, number + 1))?;
     }
     agent.end().with_context(|| format!("{}, after deleting everything", scenario.name))
 }
@@ -67,34 +42,39 @@ struct Agent<'a> {
     node: NodeView,
     ids: Ids,
     reconciler: Reconciler,
-    dataplane: &'a mut dyn Dataplane,
+    plane: &'a mut dyn Plane,
     order: Order,
     /// By the object that they are about.
     rejected: BTreeMap<String, Vec<Rejected>>,
     /// What is applied, for a restart.
     objects: BTreeMap<ObjectRef, Object>,
+    /// Entries written or removed since the last restart.
+    touched: usize,
 }
 
 impl<'a> Agent<'a> {
-    fn start(node: NodeView, order: Order, dataplane: &'a mut dyn Dataplane) -> Result<Self> {
-        let reconciler = Reconciler::load(dataplane)?;
+    fn start(node: &Node, order: Order, plane: &'a mut dyn Plane) -> Result<Self> {
+        plane.set_node(node)?;
+        let node = node.view()?;
+        let reconciler = Reconciler::load(plane.dataplane()?)?;
         let ids = Ids::restore(&reconciler.actual());
         let mut agent = Self {
             store: Store::new(),
             node,
             ids,
             reconciler,
-            dataplane,
+            plane,
             order,
             rejected: BTreeMap::new(),
             objects: BTreeMap::new(),
+            touched: 0,
         };
         agent.synced();
         agent.converge()?;
         Ok(agent)
     }
 
-    fn step(&mut self, step: &Step, verdicts: &mut dyn Verdicts) -> Result<()> {
+    fn step(&mut self, step: &Step) -> Result<()> {
         if let Some(text) = &step.apply {
             self.apply(text)?;
         }
@@ -103,6 +83,7 @@ impl<'a> Agent<'a> {
             self.delete(refs)?;
         }
         if let Some(node) = &step.node {
+            self.plane.set_node(node)?;
             self.node = node.view()?;
             self.converge()?;
         }
@@ -114,7 +95,7 @@ impl<'a> Agent<'a> {
             same(&expected.collect(), &text::tables(&self.tables()?))?;
         }
         for line in step.verdicts.iter().flatten() {
-            check_verdict(line, verdicts).with_context(|| line.clone())?;
+            check_verdict(line, self.plane).with_context(|| line.clone())?;
         }
         Ok(())
     }
@@ -129,11 +110,11 @@ impl<'a> Agent<'a> {
         for rejected in parsed.rejected {
             self.rejected.entry(rejected.object.clone()).or_default().push(rejected);
         }
-        self.send_rejected();
+        self.send_rejected()?;
         let objects = parsed.objects.into_iter().map(|o| o.object).collect();
         for object in ordered(objects, self.order) {
             self.objects.insert(object.reference(), object.clone());
-            self.change(Change::Apply(object));
+            self.change(Change::Apply(object))?;
         }
         self.converge()
     }
@@ -142,36 +123,38 @@ impl<'a> Agent<'a> {
         for reference in &refs {
             self.rejected.remove(&reference.to_string());
         }
-        self.send_rejected();
+        self.send_rejected()?;
         for reference in ordered(refs, self.order) {
             self.objects.remove(&reference);
-            self.change(Change::Delete(reference));
+            self.change(Change::Delete(reference))?;
         }
         self.converge()
     }
 
-    fn send_rejected(&mut self) {
-        self.change(Change::Rejected(self.rejected.values().flatten().cloned().collect()));
+    fn send_rejected(&mut self) -> Result<()> {
+        self.change(Change::Rejected(self.rejected.values().flatten().cloned().collect()))
     }
 
     /// One change, one attempt to write: the next change may come before everything is written.
-    fn change(&mut self, change: Change) {
+    fn change(&mut self, change: Change) -> Result<()> {
         self.store.apply(change);
-        self.attempt();
+        self.attempt().map(drop)
     }
 
-    fn attempt(&mut self) -> bool {
+    fn attempt(&mut self) -> Result<bool> {
         let desired = compile(self.store.state(), &self.node, &mut self.ids);
-        self.reconciler.apply(desired, self.store.is_synced(), self.dataplane).is_converged()
+        let outcome = self.reconciler.apply(desired, self.store.is_synced(), self.plane.dataplane()?);
+        self.touched += outcome.writes + outcome.removals;
+        Ok(outcome.is_converged())
     }
 
     fn converge(&mut self) -> Result<()> {
         for _ in 0..MAX_ROUNDS {
-            if self.attempt() {
+            if self.attempt()? {
                 return Ok(());
             }
         }
-        let outcome = self.reconciler.retry(self.store.is_synced(), self.dataplane);
+        let outcome = self.reconciler.retry(self.store.is_synced(), self.plane.dataplane()?);
         bail!("still pending after {MAX_ROUNDS} rounds: {outcome:?}")
     }
 
@@ -184,13 +167,15 @@ impl<'a> Agent<'a> {
     /// Everything is forgotten but the maps. What the sources list arrives one by one.
     fn restart(&mut self) -> Result<()> {
         let before = self.tables()?;
+        self.plane.restart()?;
         self.store = Store::new();
-        self.reconciler = Reconciler::load(self.dataplane)?;
+        self.reconciler = Reconciler::load(self.plane.dataplane()?)?;
         self.ids = Ids::restore(&self.reconciler.actual());
-        self.send_rejected();
+        self.touched = 0;
+        self.send_rejected()?;
         let objects: Vec<_> = self.objects.values().cloned().collect();
         for object in ordered(objects, self.order) {
-            self.change(Change::Apply(object));
+            self.change(Change::Apply(object))?;
             // Packets must not notice that not everything is listed yet.
             let now = self.tables()?;
             let same = (&now.frontends, &now.slots, &now.backends)
@@ -201,6 +186,11 @@ impl<'a> Agent<'a> {
         self.converge()?;
         let after = self.tables()?;
         ensure!(before == after, "a restart changed the maps from {before:#?} to {after:#?}");
+        // Each link, to be sure that it is attached. What is rejected for the sake of another object is not while
+        // only one of them is listed: its record, which is for people, comes and goes.
+        let (touched, links) = (self.touched, after.links.len());
+        let as_few = touched == links || !after.rejected.is_empty();
+        ensure!(as_few, "a restart wrote {touched} entries, and there are {links} links");
         Ok(())
     }
 
@@ -216,7 +206,7 @@ impl<'a> Agent<'a> {
 
     /// What the maps really hold, not what the reconciler believes.
     fn tables(&mut self) -> Result<Desired> {
-        Ok(Reconciler::load(self.dataplane)?.actual())
+        Ok(Reconciler::load(self.plane.dataplane()?)?.actual())
     }
 }
 
@@ -229,7 +219,7 @@ fn same(expected: &BTreeSet<String>, actual: &BTreeSet<String>) -> Result<()> {
 }
 
 /// `client -> address:port/protocol: verdict`, over enough source ports to meet every backend.
-fn check_verdict(line: &str, verdicts: &mut dyn Verdicts) -> Result<()> {
+fn check_verdict(line: &str, plane: &mut dyn Plane) -> Result<()> {
     let form = "write: client -> address:port/protocol: verdict";
     let (client, rest) = line.split_once(" -> ").context(form)?;
     let (target, expected) = rest.split_once(": ").context(form)?;
@@ -250,7 +240,7 @@ fn check_verdict(line: &str, verdicts: &mut dyn Verdicts) -> Result<()> {
     for src_port in (32_768u16..).take(32 * expected.len()) {
         let (dst, dst_port) = (socket.ip().into(), socket.port());
         let tuple = Tuple { src: client.into(), dst, src_port, dst_port, proto, _pad: [0; 3] };
-        seen.insert(verdicts.verdict(&tuple)?);
+        seen.insert(plane.verdict(&tuple)?);
     }
     ensure!(seen == expected, "seen instead: {seen:?}");
     Ok(())

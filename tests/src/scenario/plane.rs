@@ -1,0 +1,40 @@
+//! What a scenario can run on.
+
+use anyhow::Result;
+use lbr_agent::dataplane::Dataplane;
+use lbr_agent::dataplane::fake::Fake;
+use lbr_agent::dataplane::resolve::resolve;
+use lbr_common::tuple::Tuple;
+
+use super::{Node, text};
+
+/// Maps, what happens to packets by them, and the node around them.
+pub trait Plane {
+    /// The maps.
+    fn dataplane(&mut self) -> Result<&mut dyn Dataplane>;
+
+    /// What happens to a packet that begins a connection, as [`text::verdict`] prints it.
+    fn verdict(&mut self, tuple: &Tuple) -> Result<String>;
+
+    /// The node is now this one; its agent has not heard of it yet.
+    fn set_node(&mut self, _node: &Node) -> Result<()> {
+        Ok(())
+    }
+
+    /// The agent is killed, and another one starts.
+    fn restart(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// In memory, with the same lookups in user space.
+impl Plane for Fake {
+    fn dataplane(&mut self) -> Result<&mut dyn Dataplane> {
+        Ok(self)
+    }
+
+    fn verdict(&mut self, tuple: &Tuple) -> Result<String> {
+        let resolved = resolve(&self.tables(), tuple, 0);
+        Ok(text::verdict(resolved.verdict, resolved.backend))
+    }
+}

@@ -1,0 +1,118 @@
+//! Runs a program on a packet and reads from the counters what it decided.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::maps::MapData;
+use aya::programs::SchedClassifier;
+use lbr_agent::dataplane::Kernel;
+use lbr_common::maps;
+use lbr_common::verdict::{self, Counter, Hook, Verdict};
+
+use super::{Action, Ran, sys};
+
+/// Verdicts of one hook, side by side in `counters`.
+const PER_HOOK: usize = verdict::VERDICTS_PER_HOOK as usize;
+
+/// The counters as the last run left them. Nothing else may run the programs meanwhile.
+pub struct Meter {
+    counters: MapData,
+    cpus: usize,
+    is_summed: bool,
+    counts: Vec<Counter>,
+}
+
+impl Meter {
+    /// Opens the counters of a loaded object.
+    pub fn open(pins: &Path) -> Result<Self> {
+        let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow::Error::new(error).context(what))?;
+        let mut meter = Self {
+            counters: MapData::from_pin(pins.join(maps::COUNTERS.name))?,
+            cpus,
+            is_summed: false,
+            counts: vec![Counter::default(); cpus * verdict::COUNTERS as usize],
+        };
+        // Those of an earlier load go on counting.
+        for hook in Hook::ALL {
+            meter.read_counters(hook).context("read map counters")?;
+        }
+        Ok(meter)
+    }
+
+    /// From now on packets come with a sum that their device made (`CHECKSUM_COMPLETE`), and a run fails if the
+    /// program leaves that wrong. False if the kernel can not (before 6.16).
+    pub fn sum_packets(&mut self, kernel: &mut Kernel, link: u32) -> Result<bool> {
+        self.is_summed = true;
+        // Not IP: no program changes it.
+        match self.test_run(kernel, Hook::FromPod, link, &[0; 60]) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                self.is_summed = false;
+                Ok(false)
+            }
+            other => {
+                other.context("run with CHECKSUM_COMPLETE")?;
+                self.read_counters(Hook::FromPod)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Runs a packet through a hook at a link.
+    pub fn run(&mut self, kernel: &mut Kernel, hook: Hook, link: u32, packet: &[u8]) -> Result<Ran> {
+        // Nothing else runs these programs, so the counters are as the last run left them.
+        let before = self.counts.clone();
+        let (returned, packet_out) =
+            self.test_run(kernel, hook, link, packet).context("BPF_PROG_TEST_RUN")?;
+        self.read_counters(hook).context("read map counters")?;
+        let verdict = self.counted(hook, &before, packet.len())?;
+        let action = match returned {
+            -1 => Action::Pass,
+            2 => Action::Drop,
+            7 => Action::Redirect,
+            other => bail!("{verdict:?}: action {other}"),
+        };
+        Ok(Ran { verdict, action, packet: packet_out })
+    }
+
+    fn test_run(
+        &self,
+        kernel: &mut Kernel,
+        hook: Hook,
+        link: u32,
+        packet: &[u8],
+    ) -> io::Result<(i32, Vec<u8>)> {
+        // `struct __sk_buff` up to and with `ifindex`, the only field that is not zero.
+        let mut ctx = [0; 44];
+        ctx[40..].copy_from_slice(&link.to_ne_bytes());
+        let program = kernel.programs().program_mut(hook.name()).ok_or(io::ErrorKind::NotFound)?;
+        let program: &mut SchedClassifier = program.try_into().map_err(io::Error::other)?;
+        let fd = program.fd().map_err(io::Error::other)?.as_fd();
+        let flags = if self.is_summed { sys::CHECKSUM_COMPLETE } else { 0 };
+        let mut out = Vec::new();
+        let returned = sys::test_run(fd, packet, &ctx, flags, &mut out)?;
+        Ok((returned, out))
+    }
+
+    fn read_counters(&mut self, hook: Hook) -> io::Result<()> {
+        let first = hook as u32 * verdict::VERDICTS_PER_HOOK;
+        let values = &mut self.counts[first as usize * self.cpus..][..PER_HOOK * self.cpus];
+        sys::lookup_many(self.counters.fd().as_fd(), first, self.cpus, values)
+    }
+
+    /// The verdict whose counter moved, by one packet of this length and no other.
+    fn counted(&self, hook: Hook, before: &[Counter], len: usize) -> Result<Verdict> {
+        let of_hook = hook as usize * PER_HOOK * self.cpus;
+        let both = before.iter().zip(&self.counts).skip(of_hook).take(PER_HOOK * self.cpus);
+        let mut moved = both.enumerate().filter(|(_, (a, b))| a != b);
+        let (at, (old, new)) = moved.next().context("no verdict was counted")?;
+        if let Some((other, _)) = moved.next() {
+            bail!("two counters moved: {} and {}", at / self.cpus, other / self.cpus);
+        }
+        ensure!(new.packets == old.packets + 1, "counted {} times", new.packets - old.packets);
+        ensure!(new.bytes == old.bytes + len as u64, "counted {} bytes of {len}", new.bytes - old.bytes);
+        let number = at / self.cpus;
+        Verdict::ALL.get(number).copied().with_context(|| format!("there is no verdict {number}"))
+    }
+}

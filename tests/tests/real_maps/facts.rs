@@ -1,0 +1,179 @@
+//! What the fake takes for facts about the kernel: each test runs on both.
+
+use std::fmt::Debug;
+
+use lbr_agent::dataplane::fake::Fake;
+use lbr_agent::dataplane::{Dataplane, Table, WriteError};
+use lbr_common::link::Link;
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
+use lbr_common::text::{RejectedRecord, ServiceName, Text};
+use lbr_tests::scenario::Real;
+
+use super::restart::state;
+use super::tables::{backend, frontend};
+
+const SIZE: u32 = 4;
+const MAPS: [&str; 6] = ["frontends", "slots", "backends", "services", "rejected", "links"];
+
+fn both(test: impl Fn(&mut dyn Dataplane)) {
+    let mut fake = Fake::new(0).with_faults(0);
+    fake.set_checked(false);
+    for map in MAPS {
+        fake.set_max_entries(map, SIZE);
+    }
+    test(&mut fake);
+    let mut real = Real::load_sized("facts", MAPS.map(|map| (map.to_owned(), SIZE)).into()).unwrap();
+    real.set_links(2..10).unwrap();
+    test(real.kernel().unwrap());
+}
+
+/// A test for every table, with an entry made of any number, and another value for it.
+trait Fact {
+    fn holds<K, V>(&self, table: &mut dyn Table<K, V>, entry: impl Fn(u32) -> (K, V), other: V)
+    where
+        K: Copy + Ord + Debug,
+        V: Copy + PartialEq + Debug;
+}
+
+fn name(n: u32) -> ServiceName {
+    ServiceName { name: Text::new(&n.to_string()), ..ServiceName::default() }
+}
+
+fn rejected(n: u32) -> RejectedRecord {
+    RejectedRecord { object: Text::new(&n.to_string()), ..RejectedRecord::default() }
+}
+
+fn for_all_tables(fact: &impl Fact) {
+    both(|dataplane| {
+        let value = |service| Frontend { service, ..Frontend::default() };
+        let entry = |n| (frontend(n), value(n)) as (FrontendKey, Frontend);
+        fact.holds(dataplane.frontends(), entry, value(99));
+        let entry = |n| (SlotKey { service: n, slot: 0 }, Slot { backend: n });
+        fact.holds(dataplane.slots(), entry, Slot { backend: 99 });
+        let entry = |n| (n, backend(n, 1)) as (u32, Backend);
+        fact.holds(dataplane.backends(), entry, backend(99, 2));
+        fact.holds(dataplane.services(), |n| (n, name(n)), name(99));
+        fact.holds(dataplane.rejected(), |n| (n, rejected(n)), rejected(99));
+        fact.holds(dataplane.links(), |n| (n, Link { flags: 0 }), Link { flags: 3 });
+    });
+}
+
+fn sorted<K: Copy + Ord, V: Copy>(table: &dyn Table<K, V>) -> Vec<(K, V)> {
+    let mut entries = table.entries().unwrap();
+    entries.sort_by_key(|(key, _)| *key);
+    entries
+}
+
+#[test]
+fn a_full_map_takes_no_more_until_something_goes() {
+    struct Full;
+    impl Fact for Full {
+        fn holds<K, V>(&self, table: &mut dyn Table<K, V>, entry: impl Fn(u32) -> (K, V), other: V)
+        where
+            K: Copy + Ord + Debug,
+            V: Copy + PartialEq + Debug,
+        {
+            assert_eq!(table.max_entries(), SIZE, "{}", table.name());
+            let entries: Vec<_> = (2..2 + SIZE).map(&entry).collect();
+            for (key, value) in &entries {
+                table.insert(key, value).unwrap();
+            }
+            let (key, value) = entry(9);
+            match table.insert(&key, &value) {
+                Err(WriteError::Full { map, max_entries: SIZE }) => assert_eq!(map, table.name()),
+                result => panic!("{}: {result:?}", table.name()),
+            }
+            let mut expected = entries;
+            expected.sort_by_key(|(key, _)| *key);
+            assert_eq!(sorted(table), expected);
+
+            // What is there can still be replaced, and makes room when it goes.
+            table.insert(&expected[0].0, &other).unwrap();
+            table.remove(&expected[1].0).unwrap();
+            table.insert(&key, &value).unwrap();
+            assert_eq!(table.entries().unwrap().len(), SIZE as usize);
+        }
+    }
+    for_all_tables(&Full);
+}
+
+#[test]
+fn an_entry_is_replaced_and_what_is_not_there_may_be_removed() {
+    struct Replaced;
+    impl Fact for Replaced {
+        fn holds<K, V>(&self, table: &mut dyn Table<K, V>, entry: impl Fn(u32) -> (K, V), other: V)
+        where
+            K: Copy + Ord + Debug,
+            V: Copy + PartialEq + Debug,
+        {
+            let (key, value) = entry(2);
+            table.remove(&key).unwrap();
+            table.insert(&key, &value).unwrap();
+            table.insert(&key, &other).unwrap();
+            assert_eq!(table.entries().unwrap(), [(key, other)], "{}", table.name());
+            for _ in 0..2 {
+                table.remove(&key).unwrap();
+                assert_eq!(table.entries().unwrap(), [], "{}", table.name());
+            }
+        }
+    }
+    for_all_tables(&Replaced);
+}
+
+#[test]
+fn an_inserted_link_is_attached_once_and_a_removed_one_detached() {
+    let mut fake = Fake::new(0).with_faults(0);
+    let mut real = Real::load("links").unwrap();
+    real.set_links([5, 6]).unwrap();
+    let mut both = |write: &dyn Fn(&mut dyn Table<u32, Link>), expected: &[u32]| {
+        write(fake.links());
+        assert_eq!(fake.attached(), expected.iter().copied().collect());
+        write(real.kernel().unwrap().links());
+        real.expect_attached(expected).unwrap();
+    };
+    let insert = |index: u32, flags: u32| {
+        move |links: &mut dyn Table<u32, Link>| links.insert(&index, &Link { flags }).unwrap()
+    };
+    let remove = |index: u32| move |links: &mut dyn Table<u32, Link>| links.remove(&index).unwrap();
+    both(&insert(5, 0), &[5]);
+    both(&insert(5, 3), &[5]);
+    both(&insert(6, 1), &[5, 6]);
+    both(&remove(5), &[6]);
+    both(&remove(5), &[6]);
+    both(&insert(5, 3), &[5, 6]);
+    both(&remove(6), &[5]);
+    both(&remove(5), &[]);
+}
+
+/// The fake's failed insertion of a link: the entry is there, and another try attaches it.
+#[test]
+fn a_link_that_can_not_be_attached_is_entered_all_the_same() {
+    let mut real = Real::load("no-link").unwrap();
+    let link = Link { flags: 1 };
+    let entries = |real: &mut Real| real.kernel().unwrap().links().entries().unwrap();
+    let error = real.kernel().unwrap().links().insert(&5, &link).unwrap_err();
+    assert!(matches!(error, WriteError::Io { map: "links", .. }), "{error}");
+    assert_eq!(entries(&mut real), [(5, link)]);
+
+    real.set_links([5]).unwrap();
+    real.kernel().unwrap().links().insert(&5, &link).unwrap();
+    real.expect_attached(&[5]).unwrap();
+
+    real.set_links([]).unwrap();
+    real.kernel().unwrap().links().remove(&5).unwrap();
+    assert_eq!(entries(&mut real), [], "an interface that is gone");
+}
+
+#[test]
+fn the_epoch_is_raised_by_one_and_nothing_else() {
+    let mut real = Real::load("epoch").unwrap();
+    let mut fake = Fake::new(0).with_faults(0);
+    let before = state(real.pins()).get(&0, 0).unwrap();
+    for n in 1..4 {
+        fake.raise_epoch().unwrap();
+        assert_eq!(fake.epoch(), n);
+        real.kernel().unwrap().raise_epoch().unwrap();
+        let after = state(real.pins()).get(&0, 0).unwrap();
+        assert_eq!((after.abi, after.seed, after.epoch), (before.abi, before.seed, before.epoch + n));
+    }
+}

@@ -1,0 +1,60 @@
+//! Every scenario: what the maps hold, and what the shipped program does with packets.
+
+use std::collections::BTreeSet;
+
+use lbr_agent::dataplane::Pinned;
+use lbr_agent::desired::Desired;
+use lbr_tests::scenario::{Order, Real, Scenario, Step, run};
+
+fn load(name: &str) -> Scenario {
+    let files = Scenario::files("services").unwrap();
+    let file = files.iter().find(|f| f.file_stem().is_some_and(|stem| stem == name)).unwrap();
+    Scenario::load(file).unwrap()
+}
+
+fn scenario(name: &str) {
+    // Another order for each scenario, and the same one each time.
+    let seed = name.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+    for order in [Order::Given, Order::Shuffled(seed)] {
+        play(&load(name), order);
+    }
+}
+
+/// The agent is killed and started again after each step.
+pub(crate) fn scenario_with_restarts(name: &str) {
+    let mut scenario = load(name);
+    let restart = || Step { restart: true, ..Step::default() };
+    scenario.steps = scenario.steps.into_iter().flat_map(|step| [step, restart()]).collect();
+    play(&scenario, Order::Given);
+}
+
+fn play(scenario: &Scenario, order: Order) {
+    let mut real = Real::load(&scenario.name).unwrap();
+    run(scenario, order, &mut real).unwrap_or_else(|e| panic!("{order:?}: {e:#}"));
+    // By the pins, as `lbr show` would.
+    let pinned = Pinned::open(real.pins()).unwrap();
+    assert_eq!(pinned.tables().unwrap(), Desired::default(), "{order:?}");
+    assert_eq!(pinned.flows().unwrap(), [], "{order:?}: flows that no verdict asked for");
+    real.expect_attached(&[]).unwrap();
+    let mut pins = std::fs::read_dir(real.pins().join("attached")).unwrap();
+    assert!(pins.next().is_none(), "{order:?}: a pinned link is left");
+}
+
+macro_rules! scenarios {
+    ($($name:ident,)*) => {
+        $(#[test]
+        fn $name() {
+            scenario(&stringify!($name).replace('_', "-"));
+        })*
+
+        #[test]
+        fn every_file_has_a_test() {
+            let tested: BTreeSet<_> = [$(stringify!($name).replace('_', "-"),)*].into();
+            let files = Scenario::files("services").unwrap();
+            let files = files.iter().filter_map(|f| Some(f.file_stem()?.to_string_lossy().into_owned()));
+            assert_eq!(files.collect::<BTreeSet<_>>(), tested);
+        }
+    };
+}
+
+lbr_tests::scenario_names!(scenarios);
