@@ -1,5 +1,4 @@
 //! A link argument that only this crate needs.
-#![expect(clippy::print_stdout, reason = "how a build script talks to cargo")]
 
 fn main() {
     // bpf-linker asks LLVM to keep copies in order, and LLVM then also turns every `memset` and `memmove` that

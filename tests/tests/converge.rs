@@ -18,7 +18,7 @@ use lbr_agent::source::links::LocalLink;
 use lbr_agent::store::Store;
 use lbr_tests::scenario::text;
 
-const RUNS: u64 = 200;
+const RUNS: u64 = 100;
 const EVENTS: usize = 120;
 
 /// Few names and addresses, so that everything meets everything.

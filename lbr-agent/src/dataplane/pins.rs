@@ -13,7 +13,7 @@ pub const DEFAULT: &str = "/sys/fs/bpf/lbr";
 
 /// A pin folder that this process may write.
 #[derive(Debug)]
-pub struct Pins {
+pub(super) struct Pins {
     dir: PathBuf,
     /// Held for the life of the process: one agent for each folder.
     _lock: Flock<File>,
@@ -21,7 +21,7 @@ pub struct Pins {
 
 impl Pins {
     /// Makes the folder (0700) and locks it.
-    pub fn create(dir: &Path) -> anyhow::Result<Self> {
+    pub(super) fn create(dir: &Path) -> anyhow::Result<Self> {
         let parent =
             dir.parent().with_context(|| format!("--bpffs {}: needs a parent folder", dir.display()))?;
         if !is_bpffs(parent) {
@@ -40,24 +40,24 @@ impl Pins {
     }
 
     /// Where a map is pinned.
-    pub fn map(&self, name: &str) -> PathBuf {
+    pub(super) fn map(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
     /// Where a link is pinned.
-    pub fn link(&self, name: &str) -> PathBuf {
+    pub(super) fn link(&self, name: &str) -> PathBuf {
         self.dir.join("attached").join(name)
     }
 
     /// Names of the pinned links.
-    pub fn links(&self) -> anyhow::Result<Vec<String>> {
+    pub(super) fn links(&self) -> anyhow::Result<Vec<String>> {
         let folder = self.dir.join("attached");
         let entries = fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?;
         entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     }
 
     /// Removes the pin of a link; one that is not there is no error.
-    pub fn remove_link(&self, name: &str) -> std::io::Result<()> {
+    pub(super) fn remove_link(&self, name: &str) -> std::io::Result<()> {
         match fs::remove_file(self.link(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -65,7 +65,7 @@ impl Pins {
     }
 
     /// Makes a pin readable for root only.
-    pub fn protect(path: &Path) -> std::io::Result<()> {
+    pub(super) fn protect(path: &Path) -> std::io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))
     }
 }

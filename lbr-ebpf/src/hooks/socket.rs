@@ -72,11 +72,11 @@ pub(crate) fn send(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
 /// `recvmsg` and `getpeername`: the frontend in place of the backend.
 #[inline(always)]
 pub(crate) fn show(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
-    if is_ours(ctx) {
-        if let Some(peer) = remembered(ctx, read(ctx, family), socket_use::SHOW) {
-            write(ctx, family, end(&peer));
-            count(Hook::Socket, Verdict::SocketShow, 0);
-        }
+    if is_ours(ctx)
+        && let Some(peer) = remembered(ctx, read(ctx, family), socket_use::SHOW)
+    {
+        write(ctx, family, end(&peer));
+        count(Hook::Socket, Verdict::SocketShow, 0);
     }
     ALLOW
 }

@@ -114,7 +114,7 @@ impl Programs {
     }
 
     /// From now on packets come with a sum that their device made (`CHECKSUM_COMPLETE`), and a run fails if the
-    /// program leaves that wrong. False if the kernel can not (before 6.16).
+    /// program leaves that wrong. False if the kernel can not.
     pub fn sum_packets(&mut self) -> Result<bool> {
         self.is_summed = true;
         let link = self.links[0];

@@ -9,7 +9,7 @@ const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 
 /// The packet claims that its device summed it up (`CHECKSUM_COMPLETE`), and the kernel checks afterwards that
-/// the sum still is right: `EBADMSG` if not. Since kernel commit a3cfe84cca28 (6.16).
+/// the sum still is right: `EBADMSG` if not (`BPF_F_TEST_SKB_CHECKSUM_COMPLETE`).
 pub(super) const CHECKSUM_COMPLETE: u32 = 1 << 2;
 
 /// `struct` of `BPF_PROG_TEST_RUN` in `union bpf_attr`.

@@ -18,7 +18,7 @@ fn there_and_back() {
             for proto in PROTOS {
                 for (len, size) in [(2000, 1448), (60_000, 1448), (30, 8), (41, 24)] {
                     let (client, service) = (at(net.client, PORT), at(net.service, 80));
-                    let (backend, id) = (at(net.local, 8080), 0x1000 + len as u32);
+                    let (backend, id) = (at(net.local, 8080), 0x1000 + len);
                     world.service(service, proto, &[backend]);
                     let payload: Vec<u8> = (0..len).map(|n: u32| n as u8).collect();
                     // The first fragment must have all of the header that the program reads.

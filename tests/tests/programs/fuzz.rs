@@ -8,7 +8,7 @@ use std::time::Instant;
 use lbr_agent::dataplane::Dataplane as _;
 use lbr_common::service::{Frontend, frontend_flags};
 use lbr_common::verdict::{Effect, Hook, Verdict};
-use lbr_tests::packet::{Parsed, Transport};
+use lbr_tests::packet::{Parsed, Transport, flags};
 use lbr_tests::testrun::{Action, Ran};
 
 use super::random::{Random, frame};
@@ -141,9 +141,14 @@ fn refused(sent: &[u8], ran: &Ran) -> Result<(), String> {
         answer.checksum_errors().into_iter().filter(|e| !e.starts_with("quoted")).collect();
     require(own.is_empty(), "wrong checksum in an answer")?;
     require(ran.packet[..6] == sent[6..12] && ran.packet[6..12] == sent[..6], "MAC addresses not swapped")?;
+    let about = Parsed::frame(sent)?;
+    if let Transport::Tcp { flags: set, seq: 0, .. } = answer.transport {
+        require(set == flags::RST | flags::ACK && answer.payload.is_empty(), "no reset")?;
+        require(answer.src == about.dst && answer.dst == about.src, "a reset of another connection")?;
+        return require(answer.src.is_ipv6(), "a reset over IPv4");
+    }
     let headers = if answer.src.is_ipv6() { 62 } else { 42 };
     require(sent[14..].starts_with(&ran.packet[headers..]), "quotes what was not sent")?;
-    let about = Parsed::frame(sent)?;
     let back = answer.src.ip() == about.dst.ip() && answer.dst.ip() == about.src.ip();
     require(back, "answered to another address")
 }

@@ -1,6 +1,6 @@
 //! Everything around the ports that a packet may have, or lack.
 
-use lbr_common::verdict::Verdict;
+use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::{Ext, Packet, Parsed, Reason, flags};
 use lbr_tests::testrun::Action;
 
@@ -162,7 +162,8 @@ fn cut_anywhere() {
                 let cut = &frame[..len];
                 if len < runs_from {
                     // Some kernels make no test packet without its IP header.
-                    if let Ok(ran) = world.programs.run(lbr_common::verdict::Hook::FromPod, 0, cut) {
+                    let link = world.programs.links[0];
+                    if let Ok(ran) = world.programs.run(Hook::FromPod, link, cut) {
                         expect_drop(&ran, Verdict::Malformed, cut);
                     }
                     continue;

@@ -7,14 +7,20 @@ use lbr_common::verdict::Verdict;
 use lbr_tests::packet::{Ext, Packet, Parsed, Reason, Transport, flags};
 use lbr_tests::testrun::{Action, Ran};
 
-use super::world::{PORT, PROTOS, TCP, UDP, World, at, expect, expect_drop, expect_ends, nets, packet, syn};
+use super::world::{
+    PORT, PROTOS, TCP, UDP, World, at, expect, expect_drop, expect_ends, is_syn, nets, packet, syn,
+};
 
-/// "Port unreachable" from the packet's destination, back to where it came from, about this packet.
+/// A reset for a SYN over IPv6; for everything else "port unreachable" from the packet's destination, back to
+/// where it came from, about this packet.
 #[track_caller]
 fn expect_refused(ran: &Ran, verdict: Verdict, sent: &[u8]) {
     let answer = expect(ran, verdict, Action::Redirect);
     let about = Parsed::frame(sent).unwrap();
     let v6 = about.src.is_ipv6();
+    if v6 && is_syn(&about) {
+        return expect_reset(&answer, &about);
+    }
     let (src, dst) = about.macs.unwrap();
     assert_eq!(answer.macs, Some((dst, src)), "MAC addresses are swapped");
     assert_eq!((answer.src.ip(), answer.dst.ip()), (about.dst.ip(), about.src.ip()));
@@ -38,6 +44,15 @@ fn expect_refused(ran: &Ran, verdict: Verdict, sent: &[u8]) {
     assert_eq!(len, ran.packet.len() - 14);
 }
 
+#[track_caller]
+fn expect_reset(answer: &Parsed, about: &Parsed) {
+    let Transport::Tcp { seq, .. } = about.transport else { panic!("no SYN: {about:?}") };
+    assert_eq!((answer.src, answer.dst, answer.ttl), (about.dst, about.src, 64));
+    assert_eq!(answer.macs, about.macs.map(|(src, dst)| (dst, src)), "MAC addresses are swapped");
+    let reset = Transport::Tcp { flags: flags::RST | flags::ACK, seq: 0, ack: seq.wrapping_add(1) };
+    assert_eq!((&answer.transport, answer.payload.len()), (&reset, 0), "{answer:?}");
+}
+
 fn transport_len(packet: &Parsed) -> usize {
     match packet.transport {
         Transport::Tcp { .. } if packet.payload.is_empty() => 24,
@@ -50,16 +65,14 @@ fn transport_len(packet: &Parsed) -> usize {
 #[test]
 fn no_endpoint() {
     let mut world = World::new("no-endpoint");
-    {
-        for net in nets() {
-            for proto in PROTOS {
-                let (client, service) = (at(net.client, PORT), at(net.service, 80));
-                world.service(service, proto, &[]);
-                let first = if proto == TCP { syn(client, service) } else { packet(UDP, client, service) };
-                for packet in [first.clone(), first.clone().payload(&[]), first.payload(&[9; 1400])] {
-                    let frame = packet.build();
-                    expect_refused(&world.send(&frame), Verdict::NoEndpoint, &frame);
-                }
+    for net in nets() {
+        for proto in PROTOS {
+            let (client, service) = (at(net.client, PORT), at(net.service, 80));
+            world.service(service, proto, &[]);
+            let first = if proto == TCP { syn(client, service) } else { packet(UDP, client, service) };
+            for packet in [first.clone(), first.clone().payload(&[]), first.payload(&[9; 1400])] {
+                let frame = packet.build();
+                expect_refused(&world.send(&frame), Verdict::NoEndpoint, &frame);
             }
         }
     }
@@ -69,46 +82,42 @@ fn no_endpoint() {
 #[test]
 fn no_such_port() {
     let mut world = World::new("no-such-port");
-    {
-        for net in nets() {
-            for proto in PROTOS {
-                let (client, service) = (at(net.client, PORT), at(net.service, 81));
-                world.service(at(net.service, 80), proto, &[at(net.local, 8080)]);
-                let frame = packet(proto, client, service).build();
-                expect_refused(&world.send(&frame), Verdict::NoSuchPort, &frame);
-            }
-            let echo = Packet::echo(net.client, net.service, 1, 1).payload(b"ping").build();
-            expect_refused(&world.send(&echo), Verdict::NoSuchPort, &echo);
-            let sctp = Packet::raw(net.client, net.service, 132).payload(&[7; 20]).build();
-            expect_refused(&world.send(&sctp), Verdict::NoSuchPort, &sctp);
-            let other = Packet::raw(net.client, net.service, 99).build();
-            expect_refused(&world.send(&other), Verdict::NoSuchPort, &other);
+    for net in nets() {
+        for proto in PROTOS {
+            let (client, service) = (at(net.client, PORT), at(net.service, 81));
+            world.service(at(net.service, 80), proto, &[at(net.local, 8080)]);
+            let frame = packet(proto, client, service).build();
+            expect_refused(&world.send(&frame), Verdict::NoSuchPort, &frame);
         }
+        let echo = Packet::echo(net.client, net.service, 1, 1).payload(b"ping").build();
+        expect_refused(&world.send(&echo), Verdict::NoSuchPort, &echo);
+        let sctp = Packet::raw(net.client, net.service, 132).payload(&[7; 20]).build();
+        expect_refused(&world.send(&sctp), Verdict::NoSuchPort, &sctp);
+        let other = Packet::raw(net.client, net.service, 99).build();
+        expect_refused(&world.send(&other), Verdict::NoSuchPort, &other);
     }
 }
 
 #[test]
 fn with_options_and_extension_headers() {
     let mut world = World::new("refuse-options");
-    {
-        let [v4, v6] = nets();
-        for proto in PROTOS {
-            let (client, service) = (at(v4.client, PORT), at(v4.service, 80));
-            world.service(service, proto, &[]);
-            for words in 0..=10 {
-                let frame = packet(proto, client, service).ip_options(&vec![1; words * 4]).build();
-                expect_refused(&world.send(&frame), Verdict::NoEndpoint, &frame);
-            }
-            let (client, service) = (at(v6.client, PORT), at(v6.service, 80));
-            world.service(service, proto, &[]);
-            for len in [0, 6, 14, 100] {
-                let frame = packet(proto, client, service).ext(Ext::DestOpts(vec![0; len])).build();
-                expect_refused(&world.send(&frame), Verdict::NoEndpoint, &frame);
-            }
-            // More headers than an answer quotes.
-            let frame = packet(proto, client, service).ext(Ext::DestOpts(vec![0; 300])).build();
-            expect_drop(&world.send(&frame), Verdict::Unanswerable, &frame);
+    let [v4, v6] = nets();
+    for proto in PROTOS {
+        let (client, service) = (at(v4.client, PORT), at(v4.service, 80));
+        world.service(service, proto, &[]);
+        for words in 0..=10 {
+            let frame = packet(proto, client, service).ip_options(&vec![1; words * 4]).build();
+            expect_refused(&world.send(&frame), Verdict::NoEndpoint, &frame);
         }
+        let (client, service) = (at(v6.client, PORT), at(v6.service, 80));
+        world.service(service, proto, &[]);
+        for len in [0, 6, 14, 100] {
+            let frame = packet(proto, client, service).ext(Ext::DestOpts(vec![0; len])).build();
+            expect_refused(&world.send(&frame), Verdict::NoEndpoint, &frame);
+        }
+        // More headers than an answer quotes.
+        let frame = packet(proto, client, service).ext(Ext::DestOpts(vec![0; 300])).build();
+        expect_drop(&world.send(&frame), Verdict::Unanswerable, &frame);
     }
 }
 

@@ -1,6 +1,6 @@
 //! From client to backend and back.
 
-use lbr_common::verdict::Verdict;
+use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::{Packet, Parsed, flags};
 use lbr_tests::testrun::Action;
 
@@ -69,7 +69,7 @@ fn the_answer_to_a_client_behind_a_bridge_passes() {
             let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
             world.service(service, proto, &[backend]);
             let frame = packet(proto, client, service).build();
-            let ran = world.run(lbr_common::verdict::Hook::FromPod, 2, &frame);
+            let ran = world.run(Hook::FromPod, 2, &frame);
             expect_ends(&frame, &expect(&ran, Verdict::ToBackend, Action::Redirect), client, backend);
             let frame = packet(proto, backend, client).build();
             let ran = world.answer(&frame);

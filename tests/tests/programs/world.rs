@@ -8,7 +8,7 @@ use lbr_common::flow::Flow;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags, scope};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Hook, Verdict};
-use lbr_tests::packet::{Packet, Parsed, flags};
+use lbr_tests::packet::{Packet, Parsed, Transport, flags};
 use lbr_tests::testrun::{Action, Programs, Ran};
 
 pub(crate) const TCP: u8 = 6;
@@ -74,6 +74,11 @@ pub(crate) fn syn(src: SocketAddr, dst: SocketAddr) -> Packet {
     Packet::tcp(src, dst, flags::SYN).tcp_options(&[2, 4, 5, 180])
 }
 
+/// Opens a connection.
+pub(crate) fn is_syn(packet: &Parsed) -> bool {
+    matches!(packet.transport, Transport::Tcp { flags: set, .. } if set & (flags::SYN | flags::ACK) == flags::SYN)
+}
+
 pub(crate) fn tuple(proto: u8, src: SocketAddr, dst: SocketAddr) -> Tuple {
     Tuple {
         src: Addr::from(src.ip()),
@@ -108,7 +113,7 @@ impl World {
         if world.programs.sum_packets().unwrap() {
             test(&mut world);
         } else {
-            println!("not run with CHECKSUM_COMPLETE: needs kernel commit a3cfe84cca28 (6.16)");
+            println!("not run with CHECKSUM_COMPLETE: needs BPF_F_TEST_SKB_CHECKSUM_COMPLETE");
         }
     }
 
