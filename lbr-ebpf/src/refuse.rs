@@ -1,6 +1,6 @@
 //! Answers a packet with ICMP or ICMPv6 "port unreachable", so that its sender hears "connection refused" at
-//! once: the packet itself is cut, quoted and sent back into the pod that it came from. A SYN over IPv6 is
-//! answered with a reset instead (see `reset.rs`).
+//! once: the packet itself is cut, quoted and sent back into the pod that it came from. A SYN is answered with a
+//! reset instead (see `reset.rs`).
 
 use lbr_common::addr::Addr;
 use lbr_common::checksum::fold16;
@@ -76,7 +76,7 @@ pub(crate) fn answer(skb: Skb, work: &mut Scratch) -> i32 {
     if packet.part == Part::Later || packet.is_icmp_error() || !can_be_answered(&packet.tuple.src) {
         return NOT_ANSWERED;
     }
-    let built = if !packet.is_v4 && packet.is_syn() {
+    let built = if packet.is_syn() && reset::fits(packet) {
         reset::build(skb, packet)
     } else {
         build(skb, packet, &mut work.quote)
@@ -187,7 +187,7 @@ fn store_v6(skb: Skb, packet: &Packet, quoted: u64, quoted_len: u32) -> Result<(
 }
 
 #[inline(always)]
-fn halves_v4(addr: &Addr) -> [u16; 2] {
+pub(crate) fn halves_v4(addr: &Addr) -> [u16; 2] {
     let b = &addr.bytes;
     [u16::from_ne_bytes([b[12], b[13]]), u16::from_ne_bytes([b[14], b[15]])]
 }
