@@ -11,7 +11,7 @@ use crate::world::{OTHER_PORT, PORT, World, ask_on, at, refused_at_once};
 
 /// The client sees the Service, the server sees the client.
 pub(crate) fn addresses(world: &mut World) -> Result<()> {
-    const BOUND: u16 = 40_000;
+    const BOUND: u16 = 20_000;
     for to in at(WEB, 80) {
         let from = world.client.address(to.is_ipv6());
         let seen = |who: &Identity| -> Result<()> {
@@ -151,7 +151,7 @@ pub(crate) fn fragments(world: &mut World) -> Result<()> {
 /// One source port, two Services, one backend: both conversations go on side by side.
 pub(crate) fn one_port_two_services(world: &mut World) -> Result<()> {
     for (this, that) in at(ONE, 80).into_iter().zip(at(TWIN, 80)) {
-        let client = world.ask().from_port(40_002);
+        let client = world.ask().from_port(20_002);
         let (one, two) = (client.tcp_stream(this)?, client.tcp_stream(that)?);
         ensure!(one.local_addr()? == two.local_addr()?, "the test itself: one source port");
         for _ in 0..3 {

@@ -4,8 +4,15 @@
 //! world of its own.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod bulk;
 mod catalog;
 mod cells;
 mod checks;
+mod hotplug;
 mod moving;
+mod mtu;
+mod path;
+mod restart;
+mod show;
+mod sockets;
 mod world;

@@ -14,7 +14,7 @@ use crate::world::{OTHER_PORT, PORT, SOON, World, ask_on, at, ends, refused_at_o
 /// Refused as long as no endpoint is ready, and works at once afterwards, also from the same source port.
 pub(crate) fn ready_later(world: &mut World) -> Result<()> {
     let client = world.ask();
-    let bound = world.ask().from_port(40_003);
+    let bound = world.ask().from_port(20_003);
     for to in at(LATER, 80) {
         refused_at_once(&format!("{to}/TCP"), || client.tcp(to))?;
         for _ in 0..3 {
@@ -63,7 +63,7 @@ pub(crate) fn connections_stay(world: &mut World) -> Result<()> {
 pub(crate) fn datagrams_move(world: &mut World) -> Result<()> {
     for (number, to) in (0..).zip(at(CYCLE, 80)) {
         cycle(world, &world.first(2), PORT)?;
-        let mut stream = Datagrams::start(world, to, 40_010 + number)?;
+        let mut stream = Datagrams::start(world, to, 20_010 + number)?;
         let old = stream.until(|_| true)?;
         let rest: Vec<&Pod> = world.backends.iter().filter(|pod| pod.name != old.name).collect();
         world.write("cycle.yaml", &simple("cycle", CYCLE, &rest, PORT))?;
@@ -80,7 +80,7 @@ pub(crate) fn datagrams_move(world: &mut World) -> Result<()> {
 pub(crate) fn target_port_changes(world: &mut World) -> Result<()> {
     for (number, to) in (0..).zip(at(CYCLE, 80)) {
         cycle(world, &world.first(1), PORT)?;
-        let mut stream = Datagrams::start(world, to, 40_020 + number)?;
+        let mut stream = Datagrams::start(world, to, 20_020 + number)?;
         let old = stream.until(|_| true)?;
         ensure!(old.local.port() == PORT, "{old}");
         world.write("cycle.yaml", &simple("cycle", CYCLE, &world.first(1), OTHER_PORT))?;

@@ -196,3 +196,11 @@ pub(crate) fn run(world: &mut World, checks: &[Check]) {
     }
     assert!(failed.is_empty(), "{} of {} checks:\n{}", failed.len(), checks.len(), failed.join("\n"));
 }
+
+/// A counter of the agent on the client's node.
+pub(crate) fn packets(world: &World, hook: &str, verdict: &str) -> Result<u64> {
+    let shown = world.agent().show("counters")?;
+    let rows = shown.as_array().context("counters are a list")?;
+    let row = rows.iter().find(|row| row["hook"] == hook && row["verdict"] == verdict);
+    Ok(row.and_then(|row| row["packets"].as_u64()).unwrap_or(0))
+}
