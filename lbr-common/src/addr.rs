@@ -64,6 +64,13 @@ impl Addr {
         unsafe { core::mem::transmute(self.bytes) }
     }
 
+    /// The last four bytes as two half words whose memory is the wire order.
+    #[inline(always)]
+    pub const fn v4_halves(&self) -> [u16; 2] {
+        let halves = self.halves();
+        [halves[6], halves[7]]
+    }
+
     /// The inverse of [`Self::words`].
     #[inline(always)]
     pub const fn from_words(words: [u32; 4]) -> Self {

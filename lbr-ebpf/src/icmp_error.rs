@@ -14,6 +14,8 @@ use crate::skb::{HelperFailed, Skb, Sum};
 
 /// An ICMP error has eight bytes before the packet that it quotes.
 const ICMP_HEADER: u32 = 8;
+/// "Send it there instead" (RFC 792).
+const REDIRECT_V4: u8 = 5;
 
 /// Translates the ICMP error at hand, fills the decision and returns [`Verdict::IcmpError`], or says why not.
 #[inline(never)]
@@ -31,6 +33,11 @@ pub(crate) fn translate(skb: Skb, work: &mut Scratch) -> Verdict {
 /// packet's reversed tuple.
 #[inline(always)]
 fn try_translate(skb: Skb, work: &mut Scratch) -> Result<(), Verdict> {
+    // A node sends it to a bridged pod whose backend is on the same bridge. It is true for the backend only:
+    // translated, it would lead whatever the pod sends to the Service to the link address of one backend.
+    if work.packet.is_v4 && work.packet.flags == REDIRECT_V4 {
+        return Err(Verdict::NoService);
+    }
     // A quotation that can not be read belongs to nobody.
     read_quoted(skb, &work.packet, &mut work.quoted).map_err(|_| Verdict::NoService)?;
     work.decision = flow::peek(&work.quoted.tuple.reversed()).ok_or(Verdict::NoService)?;

@@ -1,6 +1,6 @@
 //! Answers a packet with ICMP or ICMPv6 "port unreachable", so that its sender hears "connection refused" at
-//! once: the packet itself is cut, quoted and sent back into the pod that it came from. A SYN over IPv6 is
-//! answered with a reset instead (see `reset.rs`).
+//! once: the packet itself is cut, quoted and sent back into the pod that it came from. A SYN is answered with a
+//! reset instead (see `reset.rs`).
 
 use lbr_common::addr::Addr;
 use lbr_common::checksum::fold16;
@@ -127,8 +127,8 @@ fn store_v4(skb: Skb, packet: &Packet, quoted: u64, quoted_len: u32) -> Result<(
         id_fragment: [0, 0],
         ttl_proto: [TTL, proto::ICMP],
         sum: 0,
-        src: halves_v4(&packet.tuple.dst),
-        dst: halves_v4(&packet.tuple.src),
+        src: packet.tuple.dst.v4_halves(),
+        dst: packet.tuple.src.v4_halves(),
         icmp,
     };
     answer.sum = !fold16(
@@ -165,10 +165,4 @@ fn store_v6(skb: Skb, packet: &Packet, quoted: u64, quoted_len: u32) -> Result<(
         icmp,
     };
     skb.store(ETH_LEN, &answer)
-}
-
-#[inline(always)]
-fn halves_v4(addr: &Addr) -> [u16; 2] {
-    let b = &addr.bytes;
-    [u16::from_ne_bytes([b[12], b[13]]), u16::from_ne_bytes([b[14], b[15]])]
 }

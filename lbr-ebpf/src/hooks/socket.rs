@@ -41,6 +41,10 @@ pub(crate) fn connect(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
     }
     let to = read(ctx, family);
     finish(choose(ctx, to).map(|(_, peer)| {
+        if protocol(ctx) == proto::UDP {
+            // `sendto` may name the same Service again, and the socket hears nobody but this backend.
+            remember(ctx, to, socket_use::SEND, &peer);
+        }
         write(ctx, family, end(&peer));
         Verdict::SocketConnect
     }))
@@ -57,7 +61,10 @@ pub(crate) fn send(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
         service::backend(peer.backend).is_some_and(|b| b.addr == peer.addr && b.port == peer.port)
     });
     let peer = match known {
-        Some(peer) => Ok(peer),
+        Some(peer) => {
+            show_as(ctx, to, &peer);
+            Ok(peer)
+        }
         None => choose(ctx, to).map(|(_, peer)| {
             remember(ctx, to, socket_use::SEND, &peer);
             peer
@@ -89,10 +96,19 @@ fn choose(ctx: *mut bpf_sock_addr, to: End) -> Result<(Frontend, SocketPeer), Ve
     // SAFETY: a helper without arguments.
     let random = unsafe { helper::bpf_get_prandom_u32() };
     let (id, backend) = service::backend_in_slot(&frontend, service::slot(random, &frontend))?;
-    let chosen = End { addr: backend.addr, port: backend.port };
-    let shown = SocketPeer { addr: to.addr, backend: id, port: to.port, _pad: 0 };
-    remember(ctx, chosen, socket_use::SHOW, &shown);
-    Ok((frontend, SocketPeer { addr: chosen.addr, backend: id, port: chosen.port, _pad: 0 }))
+    let peer = SocketPeer { addr: backend.addr, backend: id, port: backend.port, _pad: 0 };
+    show_as(ctx, to, &peer);
+    Ok((frontend, peer))
+}
+
+/// Has `recvmsg` and `getpeername` show `to` for this backend, also if the socket has reached the same backend
+/// by another Service in between.
+#[inline(always)]
+fn show_as(ctx: *mut bpf_sock_addr, to: End, peer: &SocketPeer) {
+    let shown = SocketPeer { addr: to.addr, backend: peer.backend, port: to.port, _pad: 0 };
+    if remembered(ctx, end(peer), socket_use::SHOW) != Some(shown) {
+        remember(ctx, end(peer), socket_use::SHOW, &shown);
+    }
 }
 
 #[inline(always)]

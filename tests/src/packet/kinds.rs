@@ -65,6 +65,8 @@ pub enum Reason {
     },
     /// The hop limit was used up.
     TimeExceeded,
+    /// There is a shorter way. ICMP only: with IPv6 it is a message of neighbour discovery.
+    Redirect,
 }
 
 impl Reason {
@@ -79,6 +81,8 @@ impl Reason {
             (Self::TooBig { .. }, false) => (2, 0),
             (Self::TimeExceeded, true) => (11, 0),
             (Self::TimeExceeded, false) => (3, 0),
+            (Self::Redirect, true) => (5, 1),
+            (Self::Redirect, false) => (137, 0),
         };
         // IPv4 has the MTU in the last 16 bits, IPv6 in all 32 (RFC 1191, RFC 4443): the same bytes.
         let mtu = if let Self::TooBig { mtu } = self { mtu.to_be_bytes() } else { [0, 0] };

@@ -144,8 +144,7 @@ fn refused(sent: &[u8], ran: &Ran) -> Result<(), String> {
     let about = Parsed::frame(sent)?;
     if let Transport::Tcp { flags: set, seq: 0, .. } = answer.transport {
         require(set == flags::RST | flags::ACK && answer.payload.is_empty(), "no reset")?;
-        require(answer.src == about.dst && answer.dst == about.src, "a reset of another connection")?;
-        return require(answer.src.is_ipv6(), "a reset over IPv4");
+        return require(answer.src == about.dst && answer.dst == about.src, "a reset of another connection");
     }
     let headers = if answer.src.is_ipv6() { 62 } else { 42 };
     require(sent[14..].starts_with(&ran.packet[headers..]), "quotes what was not sent")?;

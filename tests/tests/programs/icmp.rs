@@ -93,6 +93,22 @@ fn about_a_request() {
     });
 }
 
+/// A shorter way to the backend is not one to the Service. A pod that believed it would send everything for the
+/// Service to the link address of one backend.
+#[test]
+fn redirects_are_not_translated() {
+    let mut world = World::new("icmp-redirect");
+    let [v4, _] = nets();
+    for proto in PROTOS {
+        let (client, service, backend) = flow(&mut world, &v4, proto, v4.local);
+        let quoted = packet(proto, client, backend).build_ip();
+        let error = Packet::icmp_error(v4.router, client.ip(), Reason::Redirect, &quoted).build();
+        expect_untouched(&world.deliver(&error), Verdict::NoService, &error);
+        let error = Packet::icmp_error(v4.router, service.ip(), Reason::Redirect, &quoted).build();
+        expect_drop(&world.send(&error), Verdict::Unanswerable, &error);
+    }
+}
+
 /// What was sent to the client could not be delivered: the backend hears it about the packet that it sent.
 #[test]
 fn about_an_answer() {

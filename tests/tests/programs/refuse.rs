@@ -11,14 +11,14 @@ use super::world::{
     PORT, PROTOS, TCP, UDP, World, at, expect, expect_drop, expect_ends, is_syn, nets, packet, syn,
 };
 
-/// A reset for a SYN over IPv6; for everything else "port unreachable" from the packet's destination, back to
+/// A reset for a SYN; for everything else "port unreachable" from the packet's destination, back to
 /// where it came from, about this packet.
 #[track_caller]
 fn expect_refused(ran: &Ran, verdict: Verdict, sent: &[u8]) {
     let answer = expect(ran, verdict, Action::Redirect);
     let about = Parsed::frame(sent).unwrap();
     let v6 = about.src.is_ipv6();
-    if v6 && is_syn(&about) {
+    if is_syn(&about) {
         return expect_reset(&answer, &about);
     }
     let (src, dst) = about.macs.unwrap();

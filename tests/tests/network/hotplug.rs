@@ -1,0 +1,151 @@
+//! Pods that come and go while the agent runs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use lbr_tests::agent::{Agent, AgentOptions};
+use lbr_tests::netns::Netns;
+use lbr_tests::probe::Client;
+use lbr_tests::topology::{Pod, PodNetwork, PodOptions};
+
+use crate::catalog::{self, ONE, WEB};
+use crate::world::{Check, Place, Plan, World, at, run, serve, until};
+
+/// How long after a link appeared its programs are attached, at most; on a quiet machine.
+const ATTACHED: Duration = Duration::from_millis(100);
+/// The same for what a busy machine may delay.
+const AT_LAST: Duration = Duration::from_millis(500);
+
+const CHECKS: &[Check] = &[
+    ("a new client is translated at once", translated_at_once),
+    ("a backend with an old address", same_address),
+    ("nothing stays attached", nothing_stays),
+];
+
+fn cell(name: &str, network: PodNetwork, attach: &str) {
+    let arguments = ["--attach", attach].map(str::to_owned).to_vec();
+    let agent = AgentOptions { arguments, ..AgentOptions::default() };
+    let plan = Plan { agent, ..Plan::new(network, Place::SameNode) };
+    let mut world = World::start(name, plan, catalog::all).unwrap();
+    run(&mut world, CHECKS);
+}
+
+#[test]
+fn routed() {
+    cell("hr", PodNetwork::Routed, "tcx");
+}
+
+#[test]
+fn bridged() {
+    cell("hb", PodNetwork::Bridge, "tcx");
+}
+
+#[test]
+fn clsact() {
+    cell("hc", PodNetwork::Routed, "clsact");
+}
+
+/// The best of several times is what lbr takes; the worst also has what the machine takes.
+fn translated_at_once(world: &mut World) -> Result<()> {
+    let (mut best, mut worst, mut connected) = (Duration::MAX, Duration::ZERO, Duration::ZERO);
+    for number in 0..4 {
+        let name = format!("late{number}");
+        let watch = Watch::start(world.agent(), &world.node.ns, &name);
+        let node = world.node.clone();
+        let pod = world.bed.add_pod(&node, &name, world.plan.network.into())?;
+        let (appeared, attached) = watch.join().map_err(|_| anyhow::anyhow!("the watch panicked"))??;
+        let client = Client::new(&pod.ns).timeout(Duration::from_millis(200));
+        for to in at(WEB, 80) {
+            until(Duration::from_secs(2), || client.tcp(to).map(drop))?;
+        }
+        connected = connected.max(appeared.elapsed());
+        for to in at(WEB, 80) {
+            client.udp(to)?;
+        }
+        best = best.min(attached - appeared);
+        worst = worst.max(attached - appeared);
+        world.bed.remove_pod(&pod)?;
+    }
+    println!("    attached {best:?} to {worst:?} after the link appeared, connected after {connected:?}");
+    ensure!(best < ATTACHED, "attached after {best:?} at best");
+    ensure!(
+        worst < AT_LAST && connected < AT_LAST,
+        "attached after {worst:?}, connected after {connected:?}"
+    );
+    Ok(())
+}
+
+/// Polls the kernel, which is faster than to ask `lbr show links`, and then compares with it.
+struct Watch;
+
+impl Watch {
+    /// When a link with this ending appeared, and when lbr had both its programs in place.
+    fn start(agent: &Agent, node: &Netns, name: &str) -> std::thread::JoinHandle<Result<(Instant, Instant)>> {
+        let (ending, map) = (format!("-{name}"), agent.bpffs().join("links"));
+        node.spawn_thread(move || {
+            let end = Instant::now() + Duration::from_secs(10);
+            let mut appeared = None;
+            while Instant::now() < end {
+                let all = nix::net::if_::if_nameindex()?;
+                let link = all.iter().find(|link| link.name().to_string_lossy().ends_with(&ending));
+                if let Some(link) = link {
+                    let since = *appeared.get_or_insert_with(Instant::now);
+                    if is_known(&map, link.index())? {
+                        return Ok((since, Instant::now()));
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            anyhow::bail!("no link {ending}, or nothing attached to it, within ten seconds")
+        })
+    }
+}
+
+/// The agent writes a link to its map once both programs are attached.
+fn is_known(map: &std::path::Path, ifindex: u32) -> Result<bool> {
+    let data = aya::maps::MapData::from_pin(map).context("the pinned map of links")?;
+    let map = aya::maps::Map::from_map_data(data)?;
+    let links = aya::maps::HashMap::<_, u32, lbr_common::link::Link>::try_from(map)?;
+    Ok(links.get(&ifindex, 0).is_ok())
+}
+
+/// The backend's pod is replaced: another veth, the same address. Clients go on from the ports that they had.
+fn same_address(world: &mut World) -> Result<()> {
+    const BOUND: u16 = 20_100;
+    let ask = |world: &World| -> Result<()> {
+        for to in at(ONE, 80) {
+            let client = world.ask().from_port(BOUND).timeout(Duration::from_millis(300));
+            client.udp(to).with_context(|| format!("{to}/UDP"))?;
+            client.tcp(to).with_context(|| format!("{to}/TCP"))?;
+        }
+        Ok(())
+    };
+    for _ in 0..2 {
+        ask(world)?;
+        let old = world.backends[0].clone();
+        world.servers.remove(&old.name);
+        world.bed.remove_pod(&old)?;
+        let node = world.node.clone();
+        let options = PodOptions { host: Some(old.host), ..PodOptions::from(world.plan.network) };
+        let new = world.bed.add_pod(&node, &old.name, options)?;
+        ensure!(new.addresses() == old.addresses() && new.ifindex != old.ifindex, "the test itself");
+        world.servers.insert(new.name.clone(), serve(&new)?);
+        world.backends[0] = new;
+        let begin = Instant::now();
+        until(Duration::from_secs(2), || ask(world))?;
+        println!("    {:?} until the new pod was reached from the old ports", begin.elapsed());
+    }
+    Ok(())
+}
+
+/// What `lbr show links` says is what there is.
+fn nothing_stays(world: &mut World) -> Result<()> {
+    let all: Vec<&Pod> = world.bed.pods().values().collect();
+    let mut wanted: Vec<u64> = all.iter().map(|pod| pod.ifindex.into()).collect();
+    wanted.sort_unstable();
+    let indices = |shown: &serde_json::Value| -> Vec<u64> {
+        shown.as_array().into_iter().flatten().filter_map(|row| row["ifindex"].as_u64()).collect()
+    };
+    world.agent().wait_for("links", Duration::from_secs(2), |shown| indices(shown) == wanted)?;
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! Services on real links: the agent on a folder of manifests, pods in namespaces, ordinary sockets.
+//!
+//! Needs root. [`cells`] plays the same checks wherever a backend can be; the other files hold what needs a
+//! world of its own.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod bulk;
+mod catalog;
+mod cells;
+mod checks;
+mod hotplug;
+mod moving;
+mod mtu;
+mod path;
+mod restart;
+mod show;
+mod sockets;
+mod world;

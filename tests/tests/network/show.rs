@@ -1,0 +1,180 @@
+//! What `lbr show` prints of a live scenario, and what is left when everything is deleted.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use lbr_tests::agent;
+use lbr_tests::process;
+use lbr_tests::topology::PodNetwork;
+use serde_json::Value;
+
+use crate::catalog::{self, ONE, WEB, simple};
+use crate::world::{Check, PATIENCE, PORT, Place, Plan, SOON, World, ask_on, at, ends, run, until};
+
+const KINDS: [&str; 6] = ["services", "backends", "flows", "links", "rejected", "counters"];
+
+const CHECKS: &[Check] = &[
+    ("tables and JSON agree", tables),
+    ("content", content),
+    ("bad files", bad_files),
+    ("a deleted file", deleted_file),
+    ("after the agent is gone", |world| {
+        world.agents[0].kill();
+        tables(world)?;
+        content(world)?;
+        world.agents[0].run()
+    }),
+    ("everything deleted", everything_deleted),
+];
+
+#[test]
+fn what_is_shown() {
+    let plan = Plan::new(PodNetwork::Routed, Place::SameNode);
+    let mut world = World::start("sh", plan, catalog::all).unwrap();
+    run(&mut world, CHECKS);
+}
+
+fn rows(world: &World, kind: &str) -> Result<Vec<Value>> {
+    Ok(world.agent().show(kind)?.as_array().with_context(|| format!("{kind} are no list"))?.clone())
+}
+
+/// One line for each object of the JSON, and under each title something.
+fn tables(world: &mut World) -> Result<()> {
+    world.ask().tcp(at(WEB, 80)[0])?;
+    for kind in KINDS {
+        for format in ["table", "wide"] {
+            // The idle time and the counters change all the time, the number of rows does not.
+            let count = rows(world, kind)?.len();
+            let mut command = world.node.ns.command(agent::binary()?)?;
+            command.args(["show", kind, "-o", format, "--bpffs"]).arg(world.agent().bpffs());
+            let text = String::from_utf8(process::run(&mut command)?.stdout)?;
+            let lines: Vec<&str> = text.lines().collect();
+            ensure!(lines.len() == count + 1, "{kind} -o {format}: {count} objects in JSON, but\n{text}");
+            let titles = lines[0].split_whitespace().count();
+            ensure!(titles >= 3, "{kind} -o {format}: {}", lines[0]);
+            for line in &lines[1..] {
+                let cells = line.split_whitespace().count();
+                ensure!(cells >= titles, "{kind} -o {format}: an empty cell in\n{line}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn content(world: &mut World) -> Result<()> {
+    let to = at(ONE, 80)[1];
+    let stream = world.ask().tcp_stream(to)?;
+    ask_on(&stream)?;
+    let web: Vec<Value> = rows(world, "services")?.into_iter().filter(|row| row["name"] == "web").collect();
+    ensure!(web.len() == 4, "two protocols and two families, but {web:?}");
+    let mut wanted: Vec<String> = ends(&world.first(3), PORT).iter().map(ToString::to_string).collect();
+    wanted.sort();
+    let mut found: Vec<String> = web.iter().filter(|row| row["protocol"] == "TCP").flat_map(texts).collect();
+    found.sort();
+    ensure!(found == wanted, "{found:?}");
+    let backends = rows(world, "backends")?;
+    let one = backends
+        .iter()
+        .find(|row| row["name"] == "one" && row["address"] == world.backends[0].v6.to_string());
+    let one = one.context("no backend of `one`")?;
+    ensure!(one["state"] == "active" && one["link"] == world.backends[0].link.as_str(), "{one}");
+    let flows = rows(world, "flows")?;
+    let client = stream.local_addr()?.to_string();
+    let flow = flows.iter().find(|row| row["client"] == client.as_str()).context("the flow is not shown")?;
+    let backend = ends(&world.first(1), PORT)[1].to_string();
+    ensure!(flow["frontend"] == to.to_string() && flow["backend"] == backend.as_str(), "{flow}");
+    ensure!(flow["state"] == "open" && flow["service"] == "default/one:tcp", "{flow}");
+    let links = rows(world, "links")?;
+    let pods = world.bed.pods().values();
+    let named =
+        pods.map(|pod| links.iter().any(|row| row["name"] == pod.link.as_str() && row["path"] == "direct"));
+    ensure!(named.clone().count() == links.len() && named.into_iter().all(|found| found), "{links:?}");
+    let counters = rows(world, "counters")?;
+    let counted = |verdict: &str| {
+        counters.iter().any(|row| row["verdict"] == verdict && row["packets"].as_u64() > Some(0))
+    };
+    ensure!(counted("to_backend") && counted("to_client"), "{counters:?}");
+    Ok(())
+}
+
+fn texts(row: &Value) -> Vec<String> {
+    let all = row["endpoints"].as_array().into_iter().flatten();
+    all.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+}
+
+/// Neither half a file nor a wrong one disturbs the others, and who wrote it is told.
+fn bad_files(world: &mut World) -> Result<()> {
+    let good = simple("web", WEB, &world.first(3), PORT);
+    let wrong = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: fine\n---\napiVersion: v1\nkind: \
+                 Service\nmetadata:\n  name: wrong\nspec:\n  clusterIP: 10.96.0.300\n  ports:\n    - port: 80\n";
+    world.write("wrong.yaml", wrong)?;
+    // Cut in the middle of a word.
+    world.write("web.yaml", &good[..good.len() / 2 + 3])?;
+    world.write("binary.yaml", "\u{0}\u{1}{{{")?;
+    let shown = world.agent().wait_for("rejected", PATIENCE, |shown| {
+        shown
+            .as_array()
+            .is_some_and(|rows| rows.iter().any(|row| row["object"].to_string().contains("wrong")))
+    })?;
+    let all = shown.as_array().context("a list")?;
+    let row = all.iter().find(|row| row["object"].to_string().contains("wrong")).context("wrong")?;
+    let origin = row["origin"].as_str().unwrap_or_default();
+    ensure!(origin.contains("wrong.yaml") && origin.contains('2'), "file and document: {row}");
+    ensure!(row["field"] == "spec.clusterIP", "field: {row}");
+    ensure!(row["reason"].as_str().is_some_and(|reason| reason.contains("10.96.0.300")), "reason: {row}");
+    for to in at(WEB, 80).into_iter().chain(at(ONE, 80)) {
+        world.ask().tcp(to).context("the last good state")?;
+    }
+    world.wait_for("web", &ends(&world.first(3), PORT))?;
+    world.write("web.yaml", &good)?;
+    for name in ["wrong.yaml", "binary.yaml"] {
+        world.agent().remove(name)?;
+    }
+    let none = |shown: &Value| shown.as_array().is_some_and(Vec::is_empty);
+    world.agent().wait_for("rejected", PATIENCE, none)?;
+    Ok(())
+}
+
+/// What was in it is gone within a second: nobody answers at that address.
+fn deleted_file(world: &mut World) -> Result<()> {
+    let text = simple("one", ONE, &world.first(1), PORT);
+    let begin = Instant::now();
+    world.agent().remove("one.yaml")?;
+    let client = world.ask().timeout(Duration::from_millis(50));
+    until(SOON, || {
+        ensure!(client.tcp(at(ONE, 80)[0]).is_err(), "still there");
+        Ok(())
+    })?;
+    println!("    gone after {:?}", begin.elapsed());
+    world.wait_for("one", &[])?;
+    world.write("one.yaml", &text)?;
+    world.wait_for("one", &ends(&world.first(1), PORT)).map(drop)
+}
+
+/// The maps end empty, but for what was connected, and new objects work.
+fn everything_deleted(world: &mut World) -> Result<()> {
+    let stream = world.ask().tcp_stream(at(WEB, 80)[0])?;
+    let files = catalog::all(world);
+    for (name, _) in &files {
+        world.agent().remove(name)?;
+    }
+    let none = |shown: &Value| shown.as_array().is_some_and(Vec::is_empty);
+    for kind in ["services", "backends", "rejected"] {
+        world.agent().wait_for(kind, PATIENCE, none)?;
+    }
+    for map in ["frontends", "slots", "backends", "services", "rejected"] {
+        until(PATIENCE, || {
+            let mut command = std::process::Command::new("bpftool");
+            command.args(["-j", "map", "dump", "pinned"]).arg(world.agent().bpffs().join(map));
+            let dump: Value = serde_json::from_slice(&process::run(&mut command)?.stdout)?;
+            ensure!(dump.as_array().is_some_and(Vec::is_empty), "left in {map}: {dump}");
+            Ok(())
+        })?;
+    }
+    ask_on(&stream).context("a connection that was open")?;
+    for (name, text) in &files {
+        world.agent().write(name, text)?;
+    }
+    world.wait_for("web", &ends(&world.first(3), PORT))?;
+    world.ask().tcp(at(WEB, 80)[1]).map(drop)
+}
