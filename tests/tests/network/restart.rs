@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use aya::programs::{SchedClassifier, TcAttachType};
 use lbr_tests::agent::{self, AgentOptions};
 use lbr_tests::probe::{Client, LongLived};
 use lbr_tests::process;
@@ -102,7 +103,7 @@ fn nothing_fails(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// Ids of our programs at both sides of every pod link, as `bpftool` or `tc` sees them.
+/// Ids of our programs at both sides of every pod link, as the kernel says.
 fn attached(world: &World) -> Result<Vec<(String, Vec<u64>)>> {
     let mut found = Vec::new();
     let clsact = world.plan.agent.arguments.iter().any(|a| a == "clsact");
@@ -128,15 +129,14 @@ fn filters(world: &World, link: &str, side: &str, hook: &str) -> Result<Vec<u64>
     Ok(ours.filter_map(|o| o["prog"]["id"].as_u64()).collect())
 }
 
+/// Not by `bpftool net`: Debian 12's does not know of tcx.
 fn tcx_programs(world: &World, link: &str, side: &str, hook: &str) -> Result<Vec<u64>> {
-    let mut command = world.node.ns.command("bpftool")?;
-    let output = process::run(command.args(["-j", "net", "show", "dev", link]))?;
-    let shown: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let rows = shown.as_array().into_iter().flatten().flat_map(|all| all["tc"].as_array()).flatten();
-    let ours = rows.filter(|row| {
-        row["name"] == hook && row["kind"].as_str().is_some_and(|kind| kind.ends_with(side))
-    });
-    Ok(ours.filter_map(|row| row["prog_id"].as_u64()).collect())
+    let side = if side == "ingress" { TcAttachType::Ingress } else { TcAttachType::Egress };
+    world.node.ns.run(|| {
+        let (_, programs) = SchedClassifier::query_tcx(link, side)?;
+        let ours = programs.iter().filter(|program| program.name_as_str() == Some(hook));
+        Ok(ours.map(|program| program.id().into()).collect())
+    })
 }
 
 /// What was written while no agent ran is in force when it is there again, and what was deleted is gone.
