@@ -41,7 +41,8 @@ fn slice(name: &str, pods: &[&Pod], target: u16, v6: bool) -> String {
 
 /// A Service whose only endpoint is ready, or not.
 pub(crate) fn later(pod: &Pod, ready: bool) -> String {
-    let service = Service::new("later", &vip(LATER)).port("tcp", "TCP", 80, PORT).port("udp", "UDP", 80, PORT);
+    let service =
+        Service::new("later", &vip(LATER)).port("tcp", "TCP", 80, PORT).port("udp", "UDP", 80, PORT);
     let slices = [false, true].map(|v6| {
         let slice = EndpointSlice::new(&format!("later-{}", if v6 { "v6" } else { "v4" }), "later", v6);
         let slice = slice.port("tcp", "TCP", PORT).port("udp", "UDP", PORT);

@@ -46,7 +46,8 @@ pub(crate) fn spread(world: &mut World) -> Result<()> {
             let names: BTreeSet<String> = counts.keys().cloned().collect();
             ensure!(names == world.names(), "{protocol:?} {to}: {counts:?}");
             let mean = f64::from(REQUESTS) / 3.0;
-            let square = |count: &usize| (f64::from(u32::try_from(*count).unwrap_or(0)) - mean).powi(2) / mean;
+            let square =
+                |count: &usize| (f64::from(u32::try_from(*count).unwrap_or(0)) - mean).powi(2) / mean;
             let chi: f64 = counts.values().map(square).sum();
             ensure!(chi < 24.0, "{protocol:?} {to}: chi-square {chi:.1} of {counts:?}");
         }
@@ -60,11 +61,9 @@ pub(crate) fn several_ports(world: &mut World) -> Result<()> {
     let straight = BTreeSet::from([(one.clone(), PORT), (two.clone(), OTHER_PORT)]);
     let crossed = BTreeSet::from([(one, OTHER_PORT), (two, PORT)]);
     for v6 in [0, 1] {
-        for (port, protocol, wanted) in [
-            (80, Protocol::Tcp, &straight),
-            (53, Protocol::Udp, &crossed),
-            (53, Protocol::Tcp, &crossed),
-        ] {
+        for (port, protocol, wanted) in
+            [(80, Protocol::Tcp, &straight), (53, Protocol::Udp, &crossed), (53, Protocol::Tcp, &crossed)]
+        {
             let to = at(MULTI, port)[v6];
             let client = world.ask();
             let ask = |_| if protocol == Protocol::Tcp { client.tcp(to) } else { client.udp(to) };

@@ -32,11 +32,8 @@ fn both_ways(world: &mut World) -> Result<()> {
 
 /// Pods that think the path takes 1500 bytes, and a tunnel that takes 1450.
 fn tunnel(name: &str, network: PodNetwork) {
-    let plan = Plan {
-        pod_mtu: Some(1500),
-        backends: 1,
-        ..Plan::new(network, Place::OtherNode(Underlay::Vxlan))
-    };
+    let plan =
+        Plan { pod_mtu: Some(1500), backends: 1, ..Plan::new(network, Place::OtherNode(Underlay::Vxlan)) };
     let mut world = World::start(name, plan, files).unwrap();
     run(
         &mut world,
@@ -139,16 +136,14 @@ fn told_about(to: SocketAddr, mtu: i32) -> Result<()> {
 fn set(socket: &std::net::UdpSocket, level: i32, option: i32, value: i32) -> Result<()> {
     let len = libc::socklen_t::try_from(size_of::<i32>())?;
     // SAFETY: the pointer and length are of a live integer.
-    let done =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), len) };
+    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), len) };
     if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().into()) }
 }
 
 fn get(socket: &std::net::UdpSocket, level: i32, option: i32) -> Result<i32> {
     let (mut value, mut len) = (0_i32, libc::socklen_t::try_from(size_of::<i32>())?);
     // SAFETY: the pointers are of live integers, and `len` is the size of the first one.
-    let done = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut len)
-    };
+    let done =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut len) };
     if done == 0 { Ok(value) } else { Err(std::io::Error::last_os_error().into()) }
 }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::programs::{SchedClassifier, TcAttachType};
 use lbr_tests::agent::{self, AgentOptions};
 use lbr_tests::probe::{Client, LongLived};
 use lbr_tests::process;
 use lbr_tests::topology::{PodNetwork, Underlay};
 
+use crate::attached::{POD_HOOKS, programs};
 use crate::catalog::{self, CYCLE, WEB, simple};
 use crate::world::{Check, PATIENCE, PORT, Place, Plan, World, at, ends, run, until};
 
@@ -84,7 +84,11 @@ fn nothing_fails(world: &mut World) -> Result<()> {
     let flows = world.agent().show("flows")?.as_array().map_or(0, Vec::len);
     for killed in [true, false, true] {
         for agent in &mut world.agents {
-            if killed { agent.kill() } else { agent.stop()? }
+            if killed {
+                agent.kill()
+            } else {
+                agent.stop()?
+            }
             agent.run()?;
         }
         let after = attached(world)?;
@@ -106,37 +110,13 @@ fn nothing_fails(world: &mut World) -> Result<()> {
 /// Ids of our programs at both sides of every pod link, as the kernel says.
 fn attached(world: &World) -> Result<Vec<(String, Vec<u64>)>> {
     let mut found = Vec::new();
-    let clsact = world.plan.agent.arguments.iter().any(|a| a == "clsact");
     for pod in world.bed.pods().values().filter(|pod| pod.node == world.node.name) {
-        for (side, hook) in [("ingress", "from_pod"), ("egress", "to_pod")] {
-            let ids = if clsact {
-                filters(world, &pod.link, side, hook)?
-            } else {
-                tcx_programs(world, &pod.link, side, hook)?
-            };
+        for (side, hook) in POD_HOOKS {
+            let ids = programs(&world.node.ns, world.plan.is_clsact(), &pod.link, side, hook)?;
             found.push((format!("{} {side}", pod.link), ids));
         }
     }
     Ok(found)
-}
-
-fn filters(world: &World, link: &str, side: &str, hook: &str) -> Result<Vec<u64>> {
-    let mut command = world.node.ns.command("tc")?;
-    let output = process::run(command.args(["-j", "filter", "show", "dev", link, side]))?;
-    let shown: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let options = shown.as_array().into_iter().flatten().map(|row| &row["options"]);
-    let ours = options.filter(|o| o["bpf_name"].as_str().is_some_and(|n| n.starts_with(hook)));
-    Ok(ours.filter_map(|o| o["prog"]["id"].as_u64()).collect())
-}
-
-/// Not by `bpftool net`: Debian 12's does not know of tcx.
-fn tcx_programs(world: &World, link: &str, side: &str, hook: &str) -> Result<Vec<u64>> {
-    let side = if side == "ingress" { TcAttachType::Ingress } else { TcAttachType::Egress };
-    world.node.ns.run(|| {
-        let (_, programs) = SchedClassifier::query_tcx(link, side)?;
-        let ours = programs.iter().filter(|program| program.name_as_str() == Some(hook));
-        Ok(ours.map(|program| program.id().into()).collect())
-    })
 }
 
 /// What was written while no agent ran is in force when it is there again, and what was deleted is gone.

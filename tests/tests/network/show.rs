@@ -73,7 +73,9 @@ fn content(world: &mut World) -> Result<()> {
     found.sort();
     ensure!(found == wanted, "{found:?}");
     let backends = rows(world, "backends")?;
-    let one = backends.iter().find(|row| row["name"] == "one" && row["address"] == world.backends[0].v6.to_string());
+    let one = backends
+        .iter()
+        .find(|row| row["name"] == "one" && row["address"] == world.backends[0].v6.to_string());
     let one = one.context("no backend of `one`")?;
     ensure!(one["state"] == "active" && one["link"] == world.backends[0].link.as_str(), "{one}");
     let flows = rows(world, "flows")?;
@@ -84,7 +86,8 @@ fn content(world: &mut World) -> Result<()> {
     ensure!(flow["state"] == "open" && flow["service"] == "default/one:tcp", "{flow}");
     let links = rows(world, "links")?;
     let pods = world.bed.pods().values();
-    let named = pods.map(|pod| links.iter().any(|row| row["name"] == pod.link.as_str() && row["path"] == "direct"));
+    let named =
+        pods.map(|pod| links.iter().any(|row| row["name"] == pod.link.as_str() && row["path"] == "direct"));
     ensure!(named.clone().count() == links.len() && named.into_iter().all(|found| found), "{links:?}");
     let counters = rows(world, "counters")?;
     let counted = |verdict: &str| {
@@ -109,7 +112,9 @@ fn bad_files(world: &mut World) -> Result<()> {
     world.write("web.yaml", &good[..good.len() / 2 + 3])?;
     world.write("binary.yaml", "\u{0}\u{1}{{{")?;
     let shown = world.agent().wait_for("rejected", PATIENCE, |shown| {
-        shown.as_array().is_some_and(|rows| rows.iter().any(|row| row["object"].to_string().contains("wrong")))
+        shown
+            .as_array()
+            .is_some_and(|rows| rows.iter().any(|row| row["object"].to_string().contains("wrong")))
     })?;
     let all = shown.as_array().context("a list")?;
     let row = all.iter().find(|row| row["object"].to_string().contains("wrong")).context("wrong")?;
