@@ -29,8 +29,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds every test binary.
+/// Builds every test binary, and the agent that some of them start.
 pub(crate) fn tests() -> Result<()> {
+    run::shown(run::cargo().arg("build").args(PACKAGES).args(["--bin", "lbr", "--quiet"]))?;
     run::shown(test_command().args(["--lib", "--bins", "--tests", "--no-run", "--quiet"]))
 }
 

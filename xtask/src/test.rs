@@ -64,6 +64,10 @@ fn conclude(args: &Args, total: &Summary, failed: &[&str], left_out: &[&str]) ->
 fn play(suite: &Suite, filter: &[String]) -> Result<Summary> {
     let mut command = build::test_command();
     command.args(&suite.args).args(["--no-fail-fast", "--"]).args(filter);
+    if run::is_root() {
+        // What is ignored by default is what `cargo test` without root can not run.
+        command.arg("--include-ignored");
+    }
     if suite.root {
         // Namespaces, pins and CPU time are the machine's: two such tests would disturb each other.
         command.arg("--test-threads=1");

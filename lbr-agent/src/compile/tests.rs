@@ -223,33 +223,3 @@ fn rejected_objects_are_counted_when_they_do_not_fit() {
     let last = d.rejected.values().last().unwrap();
     assert_eq!(last.reason.as_str(), "11 more objects are rejected; this list has no room for them");
 }
-
-/// Prints how long a large cluster takes. No assertion: it says something in a release build only.
-#[test]
-#[ignore = "a measurement, not a test"]
-fn time_of_a_large_cluster() {
-    for (services, endpoints) in [(10_000u32, 5u32), (5_000, 50)] {
-        let ip = |base: u32, n: u32| std::net::Ipv4Addr::from_bits(base + n).to_string();
-        let objects = (0..services).map(|n| {
-            let of = format!("service-{n:05}");
-            let pods = (0..endpoints).map(|e| endpoint(&ip(0x0af4_0000, n * endpoints + e)));
-            let ports = [("http", Protocol::Tcp, 80)];
-            (service(&of, &[&ip(0x0a60_0000, n)], &ports), slice(&of, 8080, pods.collect()))
-        });
-        let (services_, slices) = objects.unzip();
-        let state = state(services_, slices);
-        let mut node = NodeView::default();
-        for n in 0..100 {
-            let link = LocalLink { name: String::new(), has_peer: true, has_master: false };
-            node.links.links.insert(n, link);
-            node.links.routes.insert(format!("{}/32", ip(0x0af4_0000, n)).parse().unwrap(), n);
-        }
-        let mut ids = Ids::new();
-        for round in ["first", "again"] {
-            let start = std::time::Instant::now();
-            let desired = compile(&state, &node, &mut ids);
-            let took = start.elapsed();
-            println!("{services} x {endpoints}, {round}: {took:?}, {} slots", desired.slots.len());
-        }
-    }
-}

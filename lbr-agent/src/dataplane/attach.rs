@@ -7,7 +7,7 @@ use std::io;
 use anyhow::Context as _;
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, tc};
 use lbr_common::verdict::Hook;
 
@@ -131,8 +131,9 @@ impl Attacher {
 
     fn attach_clsact(&mut self, name: &str, hook: Hook, direction: TcAttachType) -> io::Result<()> {
         match tc::qdisc_add_clsact(name) {
-            Err(error) if !error.to_string().contains("exists") => return Err(io::Error::other(error)),
-            _ => {}
+            // It is there already. (The text of the error is the kernel's, and changes.)
+            Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
+            other => other.map_err(io::Error::other)?,
         }
         let program = program(&mut self.ebpf, hook).map_err(io::Error::other)?;
         let place = SchedClassifierLink::attached(name, direction, PRIORITY, handle(hook), None)?;

@@ -57,9 +57,17 @@ fn bridge_other_node_vxlan() {
     cell("bv", Plan::new(PodNetwork::Bridge, Place::OtherNode(Underlay::Vxlan)));
 }
 
+fn clsact(plan: Plan) -> Plan {
+    let arguments = ["--attach", "clsact"].map(str::to_owned).to_vec();
+    Plan { agent: AgentOptions { arguments, ..AgentOptions::default() }, ..plan }
+}
+
 #[test]
 fn clsact_same_node() {
-    let arguments = ["--attach", "clsact"].map(str::to_owned).to_vec();
-    let agent = AgentOptions { arguments, ..AgentOptions::default() };
-    cell("cs", Plan { agent, ..Plan::new(PodNetwork::Routed, Place::SameNode) });
+    cell("cs", clsact(Plan::new(PodNetwork::Routed, Place::SameNode)));
+}
+
+#[test]
+fn clsact_other_node() {
+    cell("co", clsact(Plan::new(PodNetwork::Bridge, Place::OtherNode(Underlay::Routed))));
 }

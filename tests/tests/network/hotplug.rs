@@ -1,13 +1,14 @@
 //! Pods that come and go while the agent runs.
 
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use lbr_tests::agent::{Agent, AgentOptions};
-use lbr_tests::netns::Netns;
+use lbr_tests::agent::AgentOptions;
 use lbr_tests::probe::Client;
 use lbr_tests::topology::{Pod, PodNetwork, PodOptions};
 
+use crate::attached::{POD_HOOKS, programs};
 use crate::catalog::{self, ONE, WEB};
 use crate::world::{Check, Place, Plan, World, at, run, serve, until};
 
@@ -50,7 +51,7 @@ fn translated_at_once(world: &mut World) -> Result<()> {
     let (mut best, mut worst, mut connected) = (Duration::MAX, Duration::ZERO, Duration::ZERO);
     for number in 0..4 {
         let name = format!("late{number}");
-        let watch = Watch::start(world.agent(), &world.node.ns, &name);
+        let watch = watch(world, &name);
         let node = world.node.clone();
         let pod = world.bed.add_pod(&node, &name, world.plan.network.into())?;
         let (appeared, attached) = watch.join().map_err(|_| anyhow::anyhow!("the watch panicked"))??;
@@ -75,38 +76,27 @@ fn translated_at_once(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// Polls the kernel, which is faster than to ask `lbr show links`, and then compares with it.
-struct Watch;
-
-impl Watch {
-    /// When a link with this ending appeared, and when lbr had both its programs in place.
-    fn start(agent: &Agent, node: &Netns, name: &str) -> std::thread::JoinHandle<Result<(Instant, Instant)>> {
-        let (ending, map) = (format!("-{name}"), agent.bpffs().join("links"));
-        node.spawn_thread(move || {
-            let end = Instant::now() + Duration::from_secs(10);
-            let mut appeared = None;
-            while Instant::now() < end {
-                let all = nix::net::if_::if_nameindex()?;
-                let link = all.iter().find(|link| link.name().to_string_lossy().ends_with(&ending));
-                if let Some(link) = link {
-                    let since = *appeared.get_or_insert_with(Instant::now);
-                    if is_known(&map, link.index())? {
-                        return Ok((since, Instant::now()));
-                    }
+/// When the link with this ending appeared, and when both programs were in place.
+fn watch(world: &World, name: &str) -> JoinHandle<Result<(Instant, Instant)>> {
+    let (node, clsact, ending) = (world.node.ns.clone(), world.plan.is_clsact(), format!("-{name}"));
+    world.node.ns.spawn_thread(move || {
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut appeared = None;
+        while Instant::now() < end {
+            let all = nix::net::if_::if_nameindex()?;
+            let names = all.iter().map(|link| link.name().to_string_lossy().into_owned());
+            if let Some(link) = names.into_iter().find(|name| name.ends_with(&ending)) {
+                let since = *appeared.get_or_insert_with(Instant::now);
+                let found = POD_HOOKS.map(|(side, hook)| programs(&node, clsact, &link, side, hook));
+                // An error: tc asks for the name of a link that is being renamed, for instance.
+                if found.iter().all(|ids| ids.as_ref().is_ok_and(|ids| ids.len() == 1)) {
+                    return Ok((since, Instant::now()));
                 }
-                std::thread::sleep(Duration::from_millis(1));
             }
-            anyhow::bail!("no link {ending}, or nothing attached to it, within ten seconds")
-        })
-    }
-}
-
-/// The agent writes a link to its map once both programs are attached.
-fn is_known(map: &std::path::Path, ifindex: u32) -> Result<bool> {
-    let data = aya::maps::MapData::from_pin(map).context("the pinned map of links")?;
-    let map = aya::maps::Map::from_map_data(data)?;
-    let links = aya::maps::HashMap::<_, u32, lbr_common::link::Link>::try_from(map)?;
-    Ok(links.get(&ifindex, 0).is_ok())
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        anyhow::bail!("no link {ending}, or nothing attached to it, within ten seconds")
+    })
 }
 
 /// The backend's pod is replaced: another veth, the same address. Clients go on from the ports that they had.
@@ -114,14 +104,14 @@ fn same_address(world: &mut World) -> Result<()> {
     const BOUND: u16 = 20_100;
     let ask = |world: &World| -> Result<()> {
         for to in at(ONE, 80) {
-            let client = world.ask().from_port(BOUND).timeout(Duration::from_millis(300));
+            let client = world.ask().from_port(BOUND).timeout(Duration::from_millis(100));
             client.udp(to).with_context(|| format!("{to}/UDP"))?;
             client.tcp(to).with_context(|| format!("{to}/TCP"))?;
         }
         Ok(())
     };
     for _ in 0..2 {
-        ask(world)?;
+        until(AT_LAST, || ask(world))?;
         let old = world.backends[0].clone();
         world.servers.remove(&old.name);
         world.bed.remove_pod(&old)?;
@@ -132,7 +122,8 @@ fn same_address(world: &mut World) -> Result<()> {
         world.servers.insert(new.name.clone(), serve(&new)?);
         world.backends[0] = new;
         let begin = Instant::now();
-        until(Duration::from_secs(2), || ask(world))?;
+        // What is sent before the new link is known is lost, and nobody may wait long for that.
+        until(AT_LAST, || ask(world))?;
         println!("    {:?} until the new pod was reached from the old ports", begin.elapsed());
     }
     Ok(())

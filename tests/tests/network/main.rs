@@ -3,7 +3,9 @@
 //! Needs root. [`cells`] plays the same checks wherever a backend can be; the other files hold what needs a
 //! world of its own.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::print_stdout, reason = "how long things took, for `--nocapture` and for failing tests")]
 
+mod attached;
 mod bulk;
 mod catalog;
 mod cells;

@@ -11,6 +11,7 @@ use lbr_tests::probe::{Client, LongLived};
 use lbr_tests::process;
 use lbr_tests::topology::{PodNetwork, Underlay};
 
+use crate::attached::{POD_HOOKS, programs};
 use crate::catalog::{self, CYCLE, WEB, simple};
 use crate::world::{Check, PATIENCE, PORT, Place, Plan, World, at, ends, run, until};
 
@@ -106,40 +107,16 @@ fn nothing_fails(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// Ids of our programs at both sides of every pod link, as `bpftool` or `tc` sees them.
+/// Ids of our programs at both sides of every pod link, as the kernel says.
 fn attached(world: &World) -> Result<Vec<(String, Vec<u64>)>> {
     let mut found = Vec::new();
-    let clsact = world.plan.agent.arguments.iter().any(|a| a == "clsact");
     for pod in world.bed.pods().values().filter(|pod| pod.node == world.node.name) {
-        for (side, hook) in [("ingress", "from_pod"), ("egress", "to_pod")] {
-            let ids = if clsact {
-                filters(world, &pod.link, side, hook)?
-            } else {
-                tcx_programs(world, &pod.link, side, hook)?
-            };
+        for (side, hook) in POD_HOOKS {
+            let ids = programs(&world.node.ns, world.plan.is_clsact(), &pod.link, side, hook)?;
             found.push((format!("{} {side}", pod.link), ids));
         }
     }
     Ok(found)
-}
-
-fn filters(world: &World, link: &str, side: &str, hook: &str) -> Result<Vec<u64>> {
-    let mut command = world.node.ns.command("tc")?;
-    let output = process::run(command.args(["-j", "filter", "show", "dev", link, side]))?;
-    let shown: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let options = shown.as_array().into_iter().flatten().map(|row| &row["options"]);
-    let ours = options.filter(|o| o["bpf_name"].as_str().is_some_and(|n| n.starts_with(hook)));
-    Ok(ours.filter_map(|o| o["prog"]["id"].as_u64()).collect())
-}
-
-fn tcx_programs(world: &World, link: &str, side: &str, hook: &str) -> Result<Vec<u64>> {
-    let mut command = world.node.ns.command("bpftool")?;
-    let output = process::run(command.args(["-j", "net", "show", "dev", link]))?;
-    let shown: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let rows = shown.as_array().into_iter().flatten().flat_map(|all| all["tc"].as_array()).flatten();
-    let ours = rows
-        .filter(|row| row["name"] == hook && row["kind"].as_str().is_some_and(|kind| kind.ends_with(side)));
-    Ok(ours.filter_map(|row| row["prog_id"].as_u64()).collect())
 }
 
 /// What was written while no agent ran is in force when it is there again, and what was deleted is gone.

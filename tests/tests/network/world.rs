@@ -41,6 +41,11 @@ impl Plan {
     pub(crate) fn new(network: PodNetwork, place: Place) -> Self {
         Self { network, place, backends: 3, pod_mtu: None, agent: AgentOptions::default() }
     }
+
+    /// Whether programs are attached the old way.
+    pub(crate) fn is_clsact(&self) -> bool {
+        self.agent.arguments.iter().any(|argument| argument == "clsact")
+    }
 }
 
 /// Fields are dropped in this order: what runs before where it runs.

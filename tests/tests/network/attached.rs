@@ -1,0 +1,32 @@
+//! What is attached to a link, as the kernel says.
+
+use anyhow::Result;
+use aya::programs::{SchedClassifier, TcAttachType};
+use lbr_tests::netns::Netns;
+use lbr_tests::process;
+
+/// Sides of a pod's link, and the program that belongs there.
+pub(crate) const POD_HOOKS: [(&str, &str); 2] = [("ingress", "from_pod"), ("egress", "to_pod")];
+
+/// Ids of the programs of this name at one side of a link.
+pub(crate) fn programs(node: &Netns, clsact: bool, link: &str, side: &str, hook: &str) -> Result<Vec<u64>> {
+    if clsact { filters(node, link, side, hook) } else { tcx(node, link, side, hook) }
+}
+
+fn filters(node: &Netns, link: &str, side: &str, hook: &str) -> Result<Vec<u64>> {
+    let output = process::run(node.command("tc")?.args(["-j", "filter", "show", "dev", link, side]))?;
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let options = shown.as_array().into_iter().flatten().map(|row| &row["options"]);
+    let ours = options.filter(|o| o["bpf_name"].as_str().is_some_and(|n| n.starts_with(hook)));
+    Ok(ours.filter_map(|o| o["prog"]["id"].as_u64()).collect())
+}
+
+/// Not by `bpftool net`: Debian 12's does not know of tcx.
+fn tcx(node: &Netns, link: &str, side: &str, hook: &str) -> Result<Vec<u64>> {
+    let side = if side == "ingress" { TcAttachType::Ingress } else { TcAttachType::Egress };
+    node.run(|| {
+        let (_, programs) = SchedClassifier::query_tcx(link, side)?;
+        let ours = programs.iter().filter(|program| program.name_as_str() == Some(hook));
+        Ok(ours.map(|program| program.id().into()).collect())
+    })
+}
