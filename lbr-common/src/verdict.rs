@@ -33,7 +33,7 @@ pub enum Effect {
     Pass,
     /// Goes on translated.
     Translate,
-    /// The sender is told: ICMP port unreachable, or `ECONNREFUSED` from the system call.
+    /// The sender is told: ICMP port unreachable, a TCP reset, or `ECONNREFUSED` from the system call.
     Refuse,
     /// Ends here.
     Drop,
