@@ -19,6 +19,7 @@ mod hooks {
     pub(crate) mod to_pod;
 }
 mod icmp_error;
+mod ip_header;
 mod maps;
 mod nat;
 mod packet;

@@ -7,6 +7,7 @@ use lbr_common::checksum::fold16;
 use lbr_common::link::link_flags;
 use lbr_common::tuple::proto;
 
+use crate::ip_header;
 use crate::maps::LINKS;
 use crate::packet::{Packet, Part};
 use crate::reset;
@@ -17,38 +18,11 @@ use crate::skb::{self, ETH_LEN, HelperFailed, MAX_QUOTE, Skb};
 const UNREACHABLE_V4: [u8; 2] = [3, 3];
 /// Destination unreachable, port unreachable: RFC 4443, 3.1.
 const UNREACHABLE_V6: [u8; 2] = [1, 4];
-/// IP header and ICMP header in front of the quoted packet.
-const ADDED_V4: u32 = 28;
-const ADDED_V6: u32 = 48;
 /// Transport header that is quoted: all of TCP's without options. The kernel does not cut a packet before a
 /// checksum that it still has to fill in (TCP: byte 18), and UDP has no more.
 const QUOTED_L4: u32 = 20;
-const TTL: u8 = 64;
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct AnswerV4 {
-    version_ihl_tos: [u8; 2],
-    total_len: u16,
-    id_fragment: [u16; 2],
-    ttl_proto: [u8; 2],
-    sum: u16,
-    src: [u16; 2],
-    dst: [u16; 2],
-    icmp: Icmp,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct AnswerV6 {
-    version_flow: [u16; 2],
-    payload_len: u16,
-    next_hops: [u8; 2],
-    src: [u16; 8],
-    dst: [u16; 8],
-    icmp: Icmp,
-}
-
+/// Header of an ICMP or ICMPv6 error; the quoted packet follows.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Icmp {
@@ -106,63 +80,18 @@ fn build(skb: Skb, packet: &Packet, quote: &mut [u32; MAX_QUOTE / 4]) -> Result<
     skb.truncate(packet.l3 + quoted_len)?;
     let quoted = skb.sum(packet.l3, quoted_len, quote)?;
     // 2. Room for the new headers, and back to the sender.
-    let added = if packet.is_v4 { ADDED_V4 } else { ADDED_V6 };
-    skb.make_room(added)?;
+    let icmp_at = ETH_LEN + ip_header::len(packet);
+    let icmp_len = size_of::<Icmp>() as u32;
+    skb.make_room(ip_header::len(packet) + icmp_len)?;
     skb.turn_around()?;
-    // 3. The headers.
-    if packet.is_v4 {
-        store_v4(skb, packet, quoted, quoted_len)
+    // 3. The headers. Only ICMPv6 takes the addresses into its sum.
+    let payload_len = (icmp_len + quoted_len) as u16;
+    let (proto, kind, pseudo) = if packet.is_v4 {
+        (proto::ICMP, UNREACHABLE_V4, 0)
     } else {
-        store_v6(skb, packet, quoted, quoted_len)
-    }
-}
-
-#[inline(always)]
-fn store_v4(skb: Skb, packet: &Packet, quoted: u64, quoted_len: u32) -> Result<(), HelperFailed> {
-    let mut icmp = Icmp { kind: UNREACHABLE_V4, sum: 0, unused: [0; 2] };
-    icmp.sum = !fold16(quoted + u64::from(u16::from_ne_bytes(icmp.kind)));
-    let mut answer = AnswerV4 {
-        version_ihl_tos: [0x45, 0],
-        total_len: ((ADDED_V4 + quoted_len) as u16).to_be(),
-        id_fragment: [0, 0],
-        ttl_proto: [TTL, proto::ICMP],
-        sum: 0,
-        src: packet.tuple.dst.v4_halves(),
-        dst: packet.tuple.src.v4_halves(),
-        icmp,
+        (proto::ICMPV6, UNREACHABLE_V6, ip_header::pseudo_sum(packet, proto::ICMPV6, payload_len))
     };
-    answer.sum = !fold16(
-        u64::from(u16::from_ne_bytes(answer.version_ihl_tos))
-            + u64::from(answer.total_len)
-            + u64::from(u16::from_ne_bytes(answer.ttl_proto))
-            + u64::from(answer.src[0])
-            + u64::from(answer.src[1])
-            + u64::from(answer.dst[0])
-            + u64::from(answer.dst[1]),
-    );
-    skb.store(ETH_LEN, &answer)
-}
-
-#[inline(always)]
-fn store_v6(skb: Skb, packet: &Packet, quoted: u64, quoted_len: u32) -> Result<(), HelperFailed> {
-    let payload_len = size_of::<Icmp>() as u32 + quoted_len;
-    let (src, dst) = (packet.tuple.dst.halves(), packet.tuple.src.halves());
-    let mut icmp = Icmp { kind: UNREACHABLE_V6, sum: 0, unused: [0; 2] };
-    let mut sum = quoted + u64::from(u16::from_ne_bytes(icmp.kind));
-    sum += u64::from((payload_len as u16).to_be()) + u64::from(u16::from(proto::ICMPV6).to_be());
-    let mut n = 0;
-    while n < 8 {
-        sum += u64::from(src[n]) + u64::from(dst[n]);
-        n += 1;
-    }
-    icmp.sum = !fold16(sum);
-    let answer = AnswerV6 {
-        version_flow: [0x6000u16.to_be(), 0],
-        payload_len: (payload_len as u16).to_be(),
-        next_hops: [proto::ICMPV6, TTL],
-        src,
-        dst,
-        icmp,
-    };
-    skb.store(ETH_LEN, &answer)
+    let sum = !fold16(pseudo + quoted + u64::from(u16::from_ne_bytes(kind)));
+    ip_header::store(skb, packet, proto, payload_len)?;
+    skb.store(icmp_at, &Icmp { kind, sum, unused: [0; 2] })
 }
