@@ -91,12 +91,11 @@ fn if_there(link: u32) -> u32 {
 /// Whether a TCP connection has ended: reset, or closed by both sides. One that is half closed still delivers.
 #[inline(always)]
 fn is_over(flow: &Flow) -> bool {
-    const ENDED: u32 = flow_flags::FIN | flow_flags::RST;
     if flow.to.proto != proto::TCP {
         return false;
     }
-    // SAFETY: as in `find`. A direction that was evicted has nothing more to say.
-    let twin = FLOWS.get_ptr(flow.twin_key()).map_or(ENDED, |twin| unsafe { (*twin).flags });
+    // SAFETY: as in `find`. Where the other direction was evicted, this one's word has to do.
+    let twin = FLOWS.get_ptr(flow.twin_key()).map_or(flow_flags::FIN, |twin| unsafe { (*twin).flags });
     (flow.flags | twin) & flow_flags::RST != 0 || flow.flags & twin & flow_flags::FIN != 0
 }
 

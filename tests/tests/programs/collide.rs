@@ -155,3 +155,25 @@ fn a_closed_connection_gives_its_port_away() {
         }
     }
 }
+
+/// A connection that lost one entry to eviction is alive: its tuple is not given away.
+#[test]
+fn an_evicted_half_is_not_an_end() {
+    let mut world = World::new("half-evicted");
+    for net in nets() {
+        let (client, backend) = (at(net.client, PORT), at(net.local, 8080));
+        let services = [at(net.service, 80), at(net.service2, 80)];
+        for service in services {
+            world.service(service, TCP, &[backend]);
+        }
+        expect(&world.send(&syn(client, services[0]).build()), Verdict::ToBackend, Action::Redirect);
+        world.programs.flows.remove(&tuple(TCP, client, services[0])).unwrap();
+        let out =
+            expect(&world.send(&syn(client, services[1]).build()), Verdict::ToBackend, Action::Redirect);
+        assert_ne!(out.src.port(), PORT, "the tuple of a living connection was given away");
+        let frame = packet(TCP, backend, client).build();
+        let out = expect(&world.answer(&frame), Verdict::ToClient, Action::Redirect);
+        expect_ends(&frame, &out, services[0], client);
+        world.reset();
+    }
+}
