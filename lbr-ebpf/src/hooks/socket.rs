@@ -5,7 +5,6 @@ use aya_ebpf::bindings::{BPF_ANY, bpf_sock_addr};
 use aya_ebpf::helpers::generated as helper;
 use lbr_common::addr::Addr;
 use lbr_common::flow::{SocketKey, SocketPeer, socket_use};
-use lbr_common::service::Frontend;
 use lbr_common::tuple::proto;
 use lbr_common::verdict::{Effect, Hook, Verdict};
 
@@ -40,7 +39,7 @@ pub(crate) fn connect(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
         return ALLOW;
     }
     let to = read(ctx, family);
-    finish(choose(ctx, to).map(|(_, peer)| {
+    finish(choose(ctx, to).map(|peer| {
         if protocol(ctx) == proto::UDP {
             // `sendto` may name the same Service again, and the socket hears nobody but this backend.
             remember(ctx, to, socket_use::SEND, &peer);
@@ -65,7 +64,7 @@ pub(crate) fn send(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
             show_as(ctx, to, &peer);
             Ok(peer)
         }
-        None => choose(ctx, to).map(|(_, peer)| {
+        None => choose(ctx, to).map(|peer| {
             remember(ctx, to, socket_use::SEND, &peer);
             peer
         }),
@@ -91,14 +90,14 @@ pub(crate) fn show(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
 /// Picks a backend for a socket, and keeps what to show in its place. Random: a socket has no source port yet
 /// to take a hash of.
 #[inline(always)]
-fn choose(ctx: *mut bpf_sock_addr, to: End) -> Result<(Frontend, SocketPeer), Verdict> {
+fn choose(ctx: *mut bpf_sock_addr, to: End) -> Result<SocketPeer, Verdict> {
     let frontend = service::frontend(&to.addr, to.port, protocol(ctx))?;
     // SAFETY: a helper without arguments.
     let random = unsafe { helper::bpf_get_prandom_u32() };
     let (id, backend) = service::backend_in_slot(&frontend, service::slot(random, &frontend))?;
     let peer = SocketPeer { addr: backend.addr, backend: id, port: backend.port, _pad: 0 };
     show_as(ctx, to, &peer);
-    Ok((frontend, peer))
+    Ok(peer)
 }
 
 /// Has `recvmsg` and `getpeername` show `to` for this backend, also if the socket has reached the same backend
