@@ -64,10 +64,7 @@ pub(crate) fn send(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
             show_as(ctx, to, &peer);
             Ok(peer)
         }
-        None => choose(ctx, to).map(|peer| {
-            remember(ctx, to, socket_use::SEND, &peer);
-            peer
-        }),
+        None => choose(ctx, to).inspect(|peer| remember(ctx, to, socket_use::SEND, peer)),
     };
     finish(peer.map(|peer| {
         write(ctx, family, end(&peer));
