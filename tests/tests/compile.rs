@@ -1,8 +1,6 @@
 //! Every scenario, on a faulty data plane in memory: no root, no kernel.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-use std::collections::BTreeSet;
-
 use lbr_agent::dataplane::fake::Fake;
 use lbr_tests::scenario::{Order, Scenario, run};
 
@@ -23,21 +21,4 @@ fn scenario(name: &str) {
     }
 }
 
-macro_rules! scenarios {
-    ($($name:ident,)*) => {
-        $(#[test]
-        fn $name() {
-            scenario(&stringify!($name).replace('_', "-"));
-        })*
-
-        #[test]
-        fn every_file_has_a_test() {
-            let tested: BTreeSet<_> = [$(stringify!($name).replace('_', "-"),)*].into();
-            let files = Scenario::files("services").unwrap();
-            let files = files.iter().filter_map(|f| Some(f.file_stem()?.to_string_lossy().into_owned()));
-            assert_eq!(files.collect::<BTreeSet<_>>(), tested);
-        }
-    };
-}
-
-lbr_tests::scenario_names!(scenarios);
+lbr_tests::scenario_tests!(scenario);

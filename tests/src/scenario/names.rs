@@ -1,10 +1,11 @@
 //! The scenarios by name, so that each of them is a test of its own wherever it runs.
 
-/// Calls a macro with the names of all files in `tests/scenarios/services`, `_` for `-`.
+/// A test for each file in `tests/scenarios/services` (`_` for `-`) that calls a function with its name, and one
+/// that fails when a file has no test.
 #[macro_export]
-macro_rules! scenario_names {
-    ($call:ident) => {
-        $call! {
+macro_rules! scenario_tests {
+    ($play:path) => {
+        $crate::scenario_tests! { @each $play;
             bad_object_from_the_start,
             bad_object_keeps_last_good,
             bridge_links_via_stack,
@@ -65,6 +66,21 @@ macro_rules! scenario_names {
             unnamed_port,
             unready_becomes_ready,
             unused_port_refused,
+        }
+    };
+    (@each $play:path; $($name:ident,)*) => {
+        $(#[test]
+        fn $name() {
+            $play(&stringify!($name).replace('_', "-"));
+        })*
+
+        #[test]
+        fn every_file_has_a_test() {
+            use std::collections::BTreeSet;
+            let tested: BTreeSet<_> = [$(stringify!($name).replace('_', "-"),)*].into();
+            let files = $crate::scenario::Scenario::files("services").unwrap();
+            let files = files.iter().filter_map(|f| Some(f.file_stem()?.to_string_lossy().into_owned()));
+            assert_eq!(files.collect::<BTreeSet<_>>(), tested);
         }
     };
 }

@@ -1,7 +1,5 @@
 //! Every scenario: what the maps hold, and what the shipped program does with packets.
 
-use std::collections::BTreeSet;
-
 use lbr_agent::dataplane::Pinned;
 use lbr_agent::desired::Desired;
 use lbr_tests::scenario::{Order, Real, Scenario, Step, run};
@@ -40,21 +38,4 @@ fn play(scenario: &Scenario, order: Order) {
     assert!(pins.next().is_none(), "{order:?}: a pinned link is left");
 }
 
-macro_rules! scenarios {
-    ($($name:ident,)*) => {
-        $(#[test]
-        fn $name() {
-            scenario(&stringify!($name).replace('_', "-"));
-        })*
-
-        #[test]
-        fn every_file_has_a_test() {
-            let tested: BTreeSet<_> = [$(stringify!($name).replace('_', "-"),)*].into();
-            let files = Scenario::files("services").unwrap();
-            let files = files.iter().filter_map(|f| Some(f.file_stem()?.to_string_lossy().into_owned()));
-            assert_eq!(files.collect::<BTreeSet<_>>(), tested);
-        }
-    };
-}
-
-lbr_tests::scenario_names!(scenarios);
+lbr_tests::scenario_tests!(scenario);
