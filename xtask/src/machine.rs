@@ -48,6 +48,8 @@ pub(crate) struct Machine {
     pub(crate) linker: bool,
     /// The newest LLVM that apt offers and bpf-linker can use. Only looked up when it could matter.
     pub(crate) llvm_offered: Option<u32>,
+    /// The packages of that LLVM which bpf-linker is built with are installed.
+    pub(crate) llvm_installed: bool,
     /// apt's lists have been fetched by this run.
     pub(crate) lists_fetched: bool,
     /// apt's lists do not know every package that may be needed.
@@ -86,6 +88,10 @@ impl Machine {
     fn ask_apt(&mut self) {
         let offered = |package: &str| run::succeeds(Command::new("apt-cache").args(["show", package]));
         self.llvm_offered = LINKER_LLVM.into_iter().find(|llvm| offered(&format!("llvm-{llvm}-dev")));
+        self.llvm_installed = self.llvm_offered.is_some_and(|llvm| {
+            let installed = |package: &String| run::succeeds(Command::new("dpkg").args(["-s", package]));
+            llvm_packages(llvm).iter().all(installed)
+        });
         let tools_known = self.missing.iter().all(|tool| offered(tool.package));
         self.lists_incomplete = self.llvm_offered.is_none() || !tools_known || !offered("rust-web-src");
     }
@@ -94,6 +100,11 @@ impl Machine {
 /// Whether packages can be installed with apt.
 pub(crate) fn has_apt() -> bool {
     run::find_program("apt-get").is_some()
+}
+
+/// What bpf-linker is built with.
+pub(crate) fn llvm_packages(llvm: u32) -> [String; 2] {
+    [format!("llvm-{llvm}-dev"), format!("libpolly-{llvm}-dev")]
 }
 
 /// Where Debian keeps this LLVM.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::machine::{LINKER_LLVM, LINKER_VERSION, Machine};
+use crate::machine::{LINKER_LLVM, LINKER_VERSION, Machine, llvm_packages};
 use crate::toolchain::{DEBIAN, Installed, Toolchain, choose};
 
 /// One thing that setup does.
@@ -103,8 +103,10 @@ pub(crate) fn plan(machine: &Machine) -> Result<Vec<Step>, String> {
     packages.extend(machine.missing.iter().map(|tool| package(tool.package, tool.why)));
     if build_linker {
         if let Some(llvm) = machine.llvm_offered {
-            packages.push(package(&format!("llvm-{llvm}-dev"), "bpf-linker is built with it"));
-            packages.push(package(&format!("libpolly-{llvm}-dev"), "bpf-linker is built with it"));
+            if !machine.llvm_installed {
+                let names = llvm_packages(llvm);
+                packages.extend(names.iter().map(|name| package(name, "bpf-linker is built with it")));
+            }
             last.push(Step::Linker { llvm });
         } else if machine.lists_fetched {
             let names = LINKER_LLVM.map(|llvm| format!("llvm-{llvm}-dev")).join(", ");
@@ -208,6 +210,13 @@ mod tests {
         let steps = plan(&machine).unwrap();
         assert_eq!(packages(&steps), ["llvm-22-dev", "libpolly-22-dev"]);
         assert_eq!(steps.last(), Some(&Step::Linker { llvm: 22 }));
+    }
+
+    #[test]
+    fn packages_that_are_there_are_not_asked_for_again() {
+        let installed = Installed { nightly: Some(22), ..Installed::default() };
+        let machine = Machine { installed, llvm_installed: true, missing: Vec::new(), ..fresh() };
+        assert_eq!(plan(&machine), Ok(vec![Step::Linker { llvm: 22 }]));
     }
 
     #[test]
