@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use lbr_common::addr::Addr;
 use lbr_common::link::Link;
+use lbr_common::policy::{Allow, Block, Policy, Ports, Prefix, VerdictKey};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
-use lbr_common::text::{RejectedRecord, ServiceName};
+use lbr_common::text::{
+    ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
+};
 
 /// Desired (or actual) content of the agent's maps. Ordered, so that equal states are equal bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,4 +25,35 @@ pub struct Desired {
     pub rejected: BTreeMap<u32, RejectedRecord>,
     /// `links`, by interface index; the programs are attached to each of these interfaces.
     pub links: BTreeMap<u32, Link>,
+    /// `endpoints`, without the versions of the map.
+    pub endpoints: BTreeMap<Addr, EndpointPolicy>,
+    /// `link_policy`, by interface index: bits of `policy_flags`, without the versions of the map.
+    pub link_policy: BTreeMap<u32, u32>,
+    /// `ip_class`, without the versions of the map.
+    pub ip_class: BTreeMap<Addr, u32>,
+    /// `cidr_class`, without the versions of the map.
+    pub cidr_class: BTreeMap<Prefix<Block>, u32>,
+    /// `port_class`.
+    pub port_class: BTreeMap<Prefix<Ports>, u32>,
+    /// `verdicts`.
+    pub verdicts: BTreeMap<VerdictKey, Allow>,
+    /// `policies`, by policy id.
+    pub policies: BTreeMap<u32, PolicyRecord>,
+    /// `rules`.
+    pub rules: BTreeMap<RuleKey, RuleText>,
+    /// `set_members`.
+    pub set_members: BTreeMap<MemberKey, Member>,
+    /// `classes`, by class id.
+    pub classes: BTreeMap<u32, ClassRecord>,
+    /// `pod_names`.
+    pub pod_names: BTreeMap<Addr, PodName>,
+}
+
+/// An address of this node or of one of its pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EndpointPolicy {
+    /// See [`lbr_common::policy::Endpoint::link`].
+    pub link: u32,
+    /// Its policy.
+    pub policy: Policy,
 }

@@ -15,9 +15,9 @@ pub struct Flow {
     pub to: Tuple,
     /// `CLOCK_MONOTONIC` in nanoseconds of a recent packet; exact to [`TOUCH_INTERVAL_NS`].
     pub last_seen: u64,
-    /// [`crate::service::Frontend::service`].
+    /// [`crate::service::Frontend::service`]; 0: no Service is concerned, and `to` is the key.
     pub service: u32,
-    /// Key of `backends`.
+    /// Key of `backends`; 0 without a Service.
     pub backend: u32,
     /// Interface index to `bpf_redirect_peer` into; 0: on by the stack.
     pub link: u32,
@@ -27,6 +27,11 @@ pub struct Flow {
     pub flags: u32,
     /// `link` of the twin entry.
     pub twin_link: u32,
+    /// Interface index of the pod link that packets of this direction were seen at, and may come from without
+    /// another look at their source address. 0: none so far.
+    pub from: u32,
+    /// Reserved, zero.
+    pub _pad: u32,
 }
 
 /// Bits of [`Flow::flags`].
@@ -39,6 +44,8 @@ pub mod flow_flags {
     pub const RST: u32 = 4;
     /// Client and backend are the same pod: the source is translated too.
     pub const HAIRPIN: u32 = 8;
+    /// Begun by a TCP packet that opens nothing: which end is the client is not known.
+    pub const MIDFLOW: u32 = 16;
     /// What the twin entry must not inherit.
     pub const OWN: u32 = REPLY | FIN | RST;
 }
@@ -63,6 +70,8 @@ impl Flow {
             epoch: self.epoch,
             flags: kept | (!self.flags & flow_flags::REPLY),
             twin_link: self.link,
+            from: 0,
+            _pad: 0,
         }
     }
 }
@@ -140,7 +149,7 @@ pub struct SocketPeer {
     pub _pad: u16,
 }
 
-const _: () = assert!(size_of::<Flow>() == 72);
+const _: () = assert!(size_of::<Flow>() == 80);
 const _: () = assert!(size_of::<FragmentKey>() == 40);
 const _: () = assert!(size_of::<SocketKey>() == 32);
 const _: () = assert!(size_of::<SocketPeer>() == 24);
@@ -173,6 +182,8 @@ mod tests {
             epoch: 6,
             flags: flow_flags::FIN,
             twin_link: 9,
+            from: 0,
+            _pad: 0,
         };
         let reply_key = forward.twin_key();
         assert_eq!(reply_key, tuple(2, 8080, 1, 4000));

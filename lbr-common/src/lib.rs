@@ -15,6 +15,7 @@ pub mod checksum;
 pub mod flow;
 pub mod link;
 pub mod maps;
+pub mod policy;
 pub mod select;
 pub mod service;
 pub mod text;
@@ -26,4 +27,4 @@ pub mod user;
 
 /// Changes whenever the layout or the meaning of a map changes. Stored in [`service::State::abi`]; an agent
 /// that finds pinned maps of another version does not touch them.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

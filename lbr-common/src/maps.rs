@@ -35,6 +35,28 @@ pub const BACKENDS: MapSpec = spec("backends", 524_288, Writer::Agent);
 pub const SERVICES: MapSpec = spec("services", 131_072, Writer::Agent);
 /// Number → [`crate::text::RejectedRecord`], hash. For people; no program reads it.
 pub const REJECTED: MapSpec = spec("rejected", 1_024, Writer::Agent);
+/// [`crate::addr::Addr`] → [`crate::policy::Endpoint`], hash.
+pub const ENDPOINTS: MapSpec = spec("endpoints", 16_384, Writer::Agent);
+/// Interface index → [`crate::policy::Versioned`] of [`crate::policy::policy_flags`], hash.
+pub const LINK_POLICY: MapSpec = spec("link_policy", 4_096, Writer::Agent);
+/// [`crate::addr::Addr`] → [`crate::policy::Versioned`] class, hash.
+pub const IP_CLASS: MapSpec = spec("ip_class", 262_144, Writer::Agent);
+/// [`crate::policy::Block`] → [`crate::policy::Versioned`] class, LPM trie.
+pub const CIDR_CLASS: MapSpec = spec("cidr_class", 65_536, Writer::Agent);
+/// [`crate::policy::Ports`] → port class, LPM trie.
+pub const PORT_CLASS: MapSpec = spec("port_class", 262_144, Writer::Agent);
+/// [`crate::policy::VerdictKey`] → [`crate::policy::Allow`], hash.
+pub const VERDICTS: MapSpec = spec("verdicts", 1_048_576, Writer::Agent);
+/// Policy id → [`crate::text::PolicyRecord`], hash. For people; no program reads it.
+pub const POLICIES: MapSpec = spec("policies", 65_536, Writer::Agent);
+/// [`crate::text::RuleKey`] → [`crate::text::RuleText`], hash. For people; no program reads it.
+pub const RULES: MapSpec = spec("rules", 131_072, Writer::Agent);
+/// [`crate::text::MemberKey`] → [`crate::text::Member`], hash. For people; no program reads it.
+pub const SET_MEMBERS: MapSpec = spec("set_members", 262_144, Writer::Agent);
+/// Class id → [`crate::text::ClassRecord`], hash. For people; no program reads it.
+pub const CLASSES: MapSpec = spec("classes", 65_536, Writer::Agent);
+/// [`crate::addr::Addr`] → [`crate::text::PodName`], hash. For people; no program reads it.
+pub const POD_NAMES: MapSpec = spec("pod_names", 262_144, Writer::Agent);
 /// Interface index → [`crate::link::Link`], hash.
 pub const LINKS: MapSpec = spec("links", 4_096, Writer::Agent);
 /// 0 → [`crate::service::State`], array.
@@ -47,12 +69,40 @@ pub const FRAGMENTS: MapSpec = spec("fragments", 16_384, Writer::Kernel);
 pub const SOCKETS: MapSpec = spec("sockets", 65_536, Writer::Kernel);
 /// [`crate::verdict::counter_index`] → [`crate::verdict::Counter`], per-CPU array.
 pub const COUNTERS: MapSpec = spec("counters", crate::verdict::COUNTERS as usize, Writer::Kernel);
+/// [`crate::policy::DenialKey`] → [`crate::verdict::Counter`], per-CPU LRU hash.
+pub const DENIALS: MapSpec = spec("denials", 65_536, Writer::Kernel);
+/// Ring buffer of [`crate::policy::Event`]; its size is in bytes, a power of two and of whole pages.
+pub const EVENTS: MapSpec = spec("events", 262_144, Writer::Kernel);
 /// 0 → what a program works on now (`Scratch` of the kernel object), per-CPU array. Nobody else reads it.
 pub const SCRATCH: MapSpec = spec("scratch", 1, Writer::Kernel);
 
 /// Every map that is pinned: all but the work space, which has nothing to keep.
-pub const PINNED: [MapSpec; 11] =
-    [FRONTENDS, SLOTS, BACKENDS, SERVICES, REJECTED, LINKS, STATE, FLOWS, FRAGMENTS, SOCKETS, COUNTERS];
+pub const PINNED: [MapSpec; 24] = [
+    FRONTENDS,
+    SLOTS,
+    BACKENDS,
+    SERVICES,
+    REJECTED,
+    ENDPOINTS,
+    LINK_POLICY,
+    IP_CLASS,
+    CIDR_CLASS,
+    PORT_CLASS,
+    VERDICTS,
+    POLICIES,
+    RULES,
+    SET_MEMBERS,
+    CLASSES,
+    POD_NAMES,
+    LINKS,
+    STATE,
+    FLOWS,
+    FRAGMENTS,
+    SOCKETS,
+    COUNTERS,
+    DENIALS,
+    EVENTS,
+];
 
 /// Names of the read-only variables that the agent sets when it loads the object.
 pub mod config {
@@ -60,4 +110,16 @@ pub mod config {
     pub const NODE_NETNS: &str = "NODE_NETNS";
     /// `u64`: secret of [`crate::select::hash`].
     pub const HASH_SEED: &str = "HASH_SEED";
+    /// `u32`: bits of [`options`].
+    pub const OPTIONS: &str = "OPTIONS";
+
+    /// How policy is enforced.
+    pub mod options {
+        /// What comes from or goes to a pod that the agent does not know yet is dropped.
+        pub const DENY_PENDING: u32 = 1;
+        /// Source addresses are not checked against the link.
+        pub const ANY_SOURCE: u32 = 2;
+        /// Established connections are not judged again after a policy change.
+        pub const KEEP_ESTABLISHED: u32 = 4;
+    }
 }

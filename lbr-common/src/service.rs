@@ -122,6 +122,11 @@ pub struct State {
     /// once whether they are still there: datagrams of a backend that is gone move to a living one, and no
     /// packet is put into a link that is gone.
     pub epoch: u32,
+    /// Raised by the agent when all of a policy change is written: see [`crate::policy::Versioned`]. A program
+    /// reads `epoch` first, so a flow that carries the newest epoch was judged by the newest policies.
+    pub generation: u32,
+    /// Reserved, zero.
+    pub _pad: u32,
     /// Secret of [`crate::select::hash`]; kept, so that a new agent chooses as the old one did.
     pub seed: u64,
 }
@@ -131,4 +136,4 @@ const _: () = assert!(size_of::<Frontend>() == 16);
 const _: () = assert!(size_of::<SlotKey>() == 8);
 const _: () = assert!(size_of::<Slot>() == 4);
 const _: () = assert!(size_of::<Backend>() == 32);
-const _: () = assert!(size_of::<State>() == 16);
+const _: () = assert!(size_of::<State>() == 24);

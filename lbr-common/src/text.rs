@@ -59,6 +59,107 @@ pub struct RejectedRecord {
     pub reason: Text<256>,
 }
 
+/// Value of `policies`, keyed by a policy id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PolicyRecord {
+    /// Namespace of the policy.
+    pub namespace: Text<64>,
+    /// Name of the policy.
+    pub name: Text<256>,
+    /// See [`policy_kind`].
+    pub kind: u32,
+    /// Pods of this node that it selects.
+    pub pods: u32,
+    /// Rules for what comes in.
+    pub ingress_rules: u32,
+    /// Rules for what goes out.
+    pub egress_rules: u32,
+}
+
+/// Bits of [`PolicyRecord::kind`].
+pub mod policy_kind {
+    /// Isolates what comes in.
+    pub const INGRESS: u32 = 1;
+    /// Isolates what goes out.
+    pub const EGRESS: u32 = 2;
+    /// Only counts and reports.
+    pub const AUDIT: u32 = 4;
+}
+
+/// Key of `rules`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RuleKey {
+    /// Key of `policies`.
+    pub policy: u32,
+    /// See [`crate::policy::direction`].
+    pub direction: u32,
+    /// Index in the policy's list for this direction.
+    pub rule: u32,
+}
+
+/// Value of `rules`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RuleText {
+    /// The rule in YAML, as far as it fits.
+    pub yaml: Text<512>,
+}
+
+/// Key of `set_members`: which policies make up a set.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemberKey {
+    /// [`crate::policy::Policy::set`] or [`crate::policy::Policy::audit`].
+    pub set: u32,
+    /// Running number.
+    pub number: u32,
+}
+
+/// Value of `set_members`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    /// Hash of all that the set consists of: a new agent finds its number by it.
+    pub hash: u64,
+    /// Key of `policies`.
+    pub policy: u32,
+    /// Reserved, zero.
+    pub _pad: u32,
+}
+
+/// Value of `classes`, keyed by class id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClassRecord {
+    /// Hash of all that the class consists of: a new agent finds its number by it.
+    pub hash: u64,
+    /// Addresses of pods in this class.
+    pub pods: u32,
+    /// Address blocks in this class.
+    pub blocks: u32,
+    /// What its addresses match, for a person, as far as it fits.
+    pub matches: Text<496>,
+}
+
+/// Value of `pod_names`, keyed by the address of a pod of the cluster.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodName {
+    /// Namespace of the Pod.
+    pub namespace: Text<64>,
+    /// Name of the Pod, as far as it fits.
+    pub name: Text<192>,
+}
+
+const _: () = assert!(size_of::<PolicyRecord>() == 336);
+const _: () = assert!(size_of::<RuleKey>() == 12);
+const _: () = assert!(size_of::<RuleText>() == 512);
+const _: () = assert!(size_of::<MemberKey>() == 8);
+const _: () = assert!(size_of::<Member>() == 16);
+const _: () = assert!(size_of::<ClassRecord>() == 512);
+const _: () = assert!(size_of::<PodName>() == 256);
 const _: () = assert!(size_of::<ServiceName>() == 144);
 const _: () = assert!(size_of::<RejectedRecord>() == 832);
 

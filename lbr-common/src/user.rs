@@ -7,8 +7,11 @@ use std::string::ToString as _;
 use crate::addr::Addr;
 use crate::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
 use crate::link::Link;
+use crate::policy::{Allow, Block, DenialKey, Endpoint, Event, Policy, Ports, VerdictKey, Versioned};
 use crate::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State};
-use crate::text::{RejectedRecord, ServiceName};
+use crate::text::{
+    ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
+};
 use crate::tuple::{Tuple, proto};
 use crate::verdict::Counter;
 
@@ -38,6 +41,22 @@ pod!(
     ServiceName,
     RejectedRecord,
     Counter,
+    Policy,
+    Endpoint,
+    Versioned<u32>,
+    Block,
+    Ports,
+    VerdictKey,
+    Allow,
+    DenialKey,
+    Event,
+    PolicyRecord,
+    RuleKey,
+    RuleText,
+    MemberKey,
+    Member,
+    ClassRecord,
+    PodName,
 );
 
 impl From<IpAddr> for Addr {

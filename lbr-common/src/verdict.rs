@@ -112,6 +112,29 @@ verdicts! {
     RewriteFailed = 20, Drop, "rewrite_failed";
     /// To a Service, of a kind that can not be answered with a refusal (an ICMP error, multicast source).
     Unanswerable = 21, Drop, "unanswerable";
+    /// A connection without a Service, allowed by the policies of both its ends, or their answer.
+    Allowed = 22, Pass, "allowed";
+    /// From the node itself, or to one of its addresses: not subject to policy.
+    Node = 23, Pass, "node";
+    /// Neighbour discovery and multicast listener messages of ICMPv6: never judged.
+    NeighborDiscovery = 24, Pass, "neighbor_discovery";
+    /// The sender's policies isolate it, and none allows this.
+    EgressDenied = 25, Drop, "egress_denied";
+    /// The receiver's policies isolate it, and none allows this.
+    IngressDenied = 26, Drop, "ingress_denied";
+    /// The source address does not belong to the link that the packet came from.
+    SpoofedSource = 27, Drop, "spoofed_source";
+    /// A router advertisement or a redirect, which is no pod's business.
+    RouterMessage = 28, Drop, "router_message";
+    /// The pod is not known yet, and the agent was started with `--pending=deny`.
+    PodPending = 29, Drop, "pod_pending";
+    /// The pod is isolated, and the packet is of a kind that can not be judged: a VLAN tag, a routing header,
+    /// or no address of the pod.
+    NotJudged = 30, Drop, "not_judged";
+    /// Passed, but would be denied by the sender's audited policies. Counted beside the packet's own verdict.
+    EgressAudited = 31, Pass, "egress_audited";
+    /// Passed, but would be denied by the receiver's audited policies. Counted beside the packet's own verdict.
+    IngressAudited = 32, Pass, "ingress_audited";
 }
 
 /// Room for each hook in `counters`.

@@ -133,6 +133,7 @@ impl Node {
         let links = LocalLinks {
             links: self.links.iter().map(link).collect(),
             routes: self.routes.iter().map(route).collect::<Result<_>>()?,
+            ..LocalLinks::default()
         };
         Ok(NodeView { name: self.name.clone(), links })
     }

@@ -55,6 +55,7 @@ mod tests {
                 route("fd00::2/128", 3),
             ]
             .into(),
+            ..LocalLinks::default()
         };
         let direct = DirectLinks::new(&local);
         for (addr, link) in [

@@ -8,6 +8,7 @@
 mod direct;
 mod endpoints;
 mod ids;
+mod policy;
 mod services;
 
 pub use ids::Ids;
@@ -40,6 +41,7 @@ pub fn compile(state: &ClusterState, node: &NodeView, ids: &mut Ids) -> Desired 
     let mut desired = Desired { links: links(&node.links), ..Desired::default() };
     let mut rejected = state.rejected.clone();
     services::compile(state, node, ids, &mut desired, &mut rejected);
+    policy::compile(state, node, ids, &mut desired, &mut rejected);
     ids.forget_unused();
     desired.rejected = records(rejected);
     desired

@@ -198,6 +198,7 @@ fn links_say_how_they_are_reached() {
     let links = LocalLinks {
         links: [(3, link(true, false)), (4, link(true, true)), (5, link(false, false))].into(),
         routes: [("10.244.0.2/32".parse().unwrap(), 3), ("10.244.0.0/24".parse().unwrap(), 4)].into(),
+        ..LocalLinks::default()
     };
     let node = NodeView { name: String::new(), links };
     let endpoints = vec![endpoint("10.244.0.2"), endpoint("10.244.0.3")];

@@ -6,6 +6,7 @@
 mod attach;
 pub mod fake;
 mod handles;
+pub mod judge;
 mod load;
 mod pins;
 mod read;

@@ -49,6 +49,7 @@ impl Pinned {
             services: self.hash(&maps::SERVICES)?.into_iter().collect(),
             rejected: self.hash(&maps::REJECTED)?.into_iter().collect(),
             links: self.hash(&maps::LINKS)?.into_iter().collect(),
+            ..Desired::default()
         })
     }
 

@@ -219,6 +219,8 @@ pub struct Pod {
     pub node: String,
     /// `spec.hostNetwork`.
     pub host_network: bool,
+    /// It has a `metadata.deletionTimestamp`: where two pods claim one address, the other one has it.
+    pub terminating: bool,
     /// Container ports with a name, restartable init containers included: (name, protocol) → number.
     pub named_ports: BTreeMap<(String, Protocol), u16>,
 }
@@ -259,6 +261,8 @@ pub enum Requirement {
 pub struct NetworkPolicy {
     /// Namespace and name.
     pub name: ObjectName,
+    /// Annotation [`netpol::MODE`] is `audit`: counts and reports what it would deny, and denies nothing.
+    pub audit: bool,
     /// `spec.podSelector`.
     pub pods: Selector,
     /// Rules for what comes in; `None`: does not isolate in this direction (table A).

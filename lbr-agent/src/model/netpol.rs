@@ -6,15 +6,20 @@
 
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1 as api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::convert::{Converted, Problems, namespaced, port_number, protocol};
 use super::{NetworkPolicy, Peer, PolicyPort, PolicyRule, PortSet, selector};
 
+/// Annotation that says whether a policy is enforced (`enforce`, the default) or audited (`audit`).
+pub const MODE: &str = "lbr.dev/mode";
+
 /// Reduces a NetworkPolicy to what matters here.
 pub fn from_api(api: api::NetworkPolicy) -> Converted<NetworkPolicy> {
     let mut problems = Problems::default();
     let name = namespaced(&api.metadata, &mut problems);
+    let audit = is_audited(&api.metadata, &mut problems);
     let spec = api.spec.unwrap_or_default();
     let pods = selector::from_api(&spec.pod_selector.unwrap_or_default(), "spec.podSelector", &mut problems);
     let types = spec.policy_types.unwrap_or_default();
@@ -39,11 +44,25 @@ pub fn from_api(api: api::NetworkPolicy) -> Converted<NetworkPolicy> {
     };
     let policy = NetworkPolicy {
         name,
+        audit,
         pods,
         ingress: isolates_ingress.then_some(ingress),
         egress: isolates_egress.then_some(egress),
     };
     problems.finish_or(policy.clone(), Some(policy))
+}
+
+/// A mode that is not known refuses the policy: it is enforced until somebody says what was meant.
+fn is_audited(meta: &ObjectMeta, problems: &mut Problems) -> bool {
+    match meta.annotations.as_ref().and_then(|all| all.get(MODE)).map(String::as_str) {
+        None | Some("enforce") => false,
+        Some("audit") => true,
+        Some(other) => {
+            let reason = format!("{other:?} is not a mode: write enforce or audit");
+            problems.refuse(format!("metadata.annotations[{MODE}]"), reason);
+            false
+        }
+    }
 }
 
 type ApiRule = (&'static str, Option<Vec<api::NetworkPolicyPeer>>, Option<Vec<api::NetworkPolicyPort>>);

@@ -22,6 +22,7 @@ pub fn from_api(api: api::Pod) -> Converted<Pod> {
         ips,
         node: spec.node_name.unwrap_or_default(),
         host_network: spec.host_network.unwrap_or(false),
+        terminating: api.metadata.deletion_timestamp.is_some(),
         named_ports,
     })
 }

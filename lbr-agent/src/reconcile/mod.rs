@@ -105,6 +105,7 @@ impl Reconciler {
             services: self.services.actual().clone(),
             rejected: self.rejected.actual().clone(),
             links: self.links.actual().clone(),
+            ..Desired::default()
         }
     }
 
@@ -118,7 +119,7 @@ impl Reconciler {
         allow_removals: bool,
         dataplane: &mut dyn Dataplane,
     ) -> Outcome {
-        let Desired { frontends, slots, backends, services, rejected, links } = desired;
+        let Desired { frontends, slots, backends, services, rejected, links, .. } = desired;
         self.frontends.set_desired(frontends);
         self.slots.set_desired(slots);
         self.backends.set_desired(backends);

@@ -7,7 +7,7 @@ mod select;
 pub use filter::{BadPattern, LinkFilter, Pattern};
 pub use netlink::watch_links;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -32,6 +32,11 @@ pub struct LocalLinks {
     /// Routes of the main table, to any interface: destination → interface index, or 0 where the route leads
     /// through a gateway or nowhere. Those count too: the longest match decides.
     pub routes: BTreeMap<IpNet, u32>,
+    /// Addresses of pods and the pod link that each is behind: host routes that end in a pod link, and what
+    /// the neighbour tables and the bridges' forwarding tables say together. A host route counts more.
+    pub addresses: BTreeMap<IpAddr, u32>,
+    /// The node's own addresses, on any interface, link-local ones included; loopback excepted.
+    pub node_addresses: BTreeSet<IpAddr>,
 }
 
 impl LocalLinks {

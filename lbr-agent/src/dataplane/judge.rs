@@ -1,0 +1,171 @@
+//! What the programs do to find out whether policies allow a connection, step by step in user space.
+//!
+//! The same look-ups in the same order as the kernel object, on tables that are plain data: for tests of what
+//! was compiled, and to answer "who would allow this" without sending a packet.
+
+use lbr_common::addr::Addr;
+use lbr_common::policy::{
+    Allow, Block, OTHER_PORTS, Policy, Ports, Prefix, VerdictKey, class, direction, policy_flags,
+};
+use lbr_common::tuple::Tuple;
+
+use crate::desired::Desired;
+
+/// What one end's policies say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The address is no pod's of this node.
+    NoPod,
+    /// To or from the node itself, or a pod to itself: never judged.
+    Exempt,
+    /// The pod is not isolated in this direction.
+    NotIsolated,
+    /// Allowed, by this rule.
+    Allowed(Allow),
+    /// The pod is isolated, and no policy of this set allows it.
+    Denied {
+        /// [`Policy::set`] or [`Policy::audit`].
+        set: u32,
+    },
+}
+
+impl Side {
+    /// Whether a connection passes as far as this end is concerned.
+    pub fn passes(self) -> bool {
+        !matches!(self, Self::Denied { .. })
+    }
+}
+
+/// What both ends' policies say, and what the audited ones would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// The sender's.
+    pub egress: Side,
+    /// The receiver's.
+    pub ingress: Side,
+    /// The sender's with its audited policies; as `egress` without any.
+    pub audited_egress: Side,
+    /// The receiver's with its audited policies; as `ingress` without any.
+    pub audited_ingress: Side,
+}
+
+impl Judged {
+    /// Whether a connection passes.
+    pub fn passes(&self) -> bool {
+        self.egress.passes() && self.ingress.passes()
+    }
+}
+
+/// Judges a new connection between two ends of which none is the node itself, unless `tuple.dst` says so:
+/// source as sent, destination as translated.
+pub fn judge(tables: &Desired, tuple: &Tuple) -> Judged {
+    let sender = policy(tables, &tuple.src);
+    let receiver = policy(tables, &tuple.dst);
+    let exempt = tuple.src == tuple.dst || receiver.is_some_and(|p| p.flags & policy_flags::NODE != 0);
+    let egress = |audited| side(tables, sender, &tuple.dst, tuple, exempt, direction::EGRESS, audited);
+    let ingress = |audited| side(tables, receiver, &tuple.src, tuple, exempt, direction::INGRESS, audited);
+    Judged {
+        egress: egress(false),
+        ingress: ingress(false),
+        audited_egress: egress(true),
+        audited_ingress: ingress(true),
+    }
+}
+
+fn policy(tables: &Desired, addr: &Addr) -> Option<Policy> {
+    tables.endpoints.get(addr).map(|endpoint| endpoint.policy)
+}
+
+fn side(
+    tables: &Desired,
+    policy: Option<Policy>,
+    peer: &Addr,
+    tuple: &Tuple,
+    exempt: bool,
+    direction: u32,
+    audited: bool,
+) -> Side {
+    if exempt {
+        return Side::Exempt;
+    }
+    let Some(policy) = policy.filter(|p| p.flags & policy_flags::POD != 0) else { return Side::NoPod };
+    let (isolates, audits) = match direction {
+        direction::INGRESS => (policy_flags::ISOLATED_IN, policy_flags::AUDIT_IN),
+        _ => (policy_flags::ISOLATED_OUT, policy_flags::AUDIT_OUT),
+    };
+    let set = if audited && policy.flags & audits != 0 {
+        policy.audit
+    } else if policy.flags & isolates != 0 {
+        policy.set
+    } else {
+        return Side::NotIsolated;
+    };
+    let key = VerdictKey {
+        set,
+        direction,
+        class: class_of(tables, peer),
+        ports: port_class(tables, set, direction, tuple),
+    };
+    let any = VerdictKey { class: class::ANY, ..key };
+    let found = tables.verdicts.get(&key).or_else(|| tables.verdicts.get(&any));
+    found.map_or(Side::Denied { set }, |&allow| Side::Allowed(allow))
+}
+
+/// The class of a peer's address.
+pub fn class_of(tables: &Desired, addr: &Addr) -> u32 {
+    if let Some(&class) = tables.ip_class.get(addr)
+        && class != class::ABSENT
+    {
+        return class;
+    }
+    let key = Block::of(addr);
+    let covers = |prefix: &Prefix<Block>| {
+        prefix.data.family == key.family
+            && starts_with(&key.addr, &prefix.data.addr, prefix.len - Block::FAMILY_BITS)
+    };
+    let blocks = tables.cidr_class.iter().filter(|(prefix, _)| covers(prefix));
+    blocks.max_by_key(|(prefix, _)| prefix.len).map_or(class::NONE, |(_, &class)| class)
+}
+
+fn port_class(tables: &Desired, set: u32, direction: u32, tuple: &Tuple) -> u32 {
+    let port = tuple.dst_port.to_be_bytes();
+    let of_set = |data: Ports| Prefix { data, len: 0 };
+    let first = of_set(Ports { set, ..Ports::default() });
+    let last = of_set(Ports { set: set.wrapping_add(1), ..Ports::default() });
+    let covers = |prefix: &Prefix<Ports>| {
+        u32::from(prefix.data.direction) == direction
+            && prefix.data.proto == tuple.proto
+            && starts_with(&port, &prefix.data.port, prefix.len - Ports::FIXED_BITS)
+    };
+    let ports = tables.port_class.range(first..last).filter(|(prefix, _)| covers(prefix));
+    ports.max_by_key(|(prefix, _)| prefix.len).map_or(OTHER_PORTS, |(_, &class)| class)
+}
+
+/// Whether the first `bits` bits are the same.
+fn starts_with(bytes: &[u8], prefix: &[u8], bits: u32) -> bool {
+    let mut left = bits;
+    for (byte, wanted) in bytes.iter().zip(prefix) {
+        let here = left.min(8);
+        let mask = u8::MAX.checked_shl(8 - here).unwrap_or(0);
+        if (byte ^ wanted) & mask != 0 {
+            return false;
+        }
+        left -= here;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_compared_bit_by_bit() {
+        assert!(starts_with(&[1, 2], &[9, 9], 0));
+        assert!(starts_with(&[0b1010_0000], &[0b1011_0000], 3));
+        assert!(!starts_with(&[0b1010_0000], &[0b1011_0000], 4));
+        assert!(starts_with(&[1, 2], &[1, 3], 15));
+        assert!(!starts_with(&[1, 2], &[1, 3], 16));
+        assert!(starts_with(&[1, 2], &[1, 2], 16));
+    }
+}
