@@ -46,6 +46,8 @@ pub mod flow_flags {
     pub const HAIRPIN: u32 = 8;
     /// Begun by a TCP packet that opens nothing: which end is the client is not known.
     pub const MIDFLOW: u32 = 16;
+    /// Nothing is translated.
+    pub const PLAIN: u32 = 32;
     /// What the twin entry must not inherit.
     pub const OWN: u32 = REPLY | FIN | RST;
 }

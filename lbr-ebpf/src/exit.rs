@@ -3,10 +3,10 @@
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use lbr_common::verdict::{Effect, Hook, Verdict, counter_index};
 
-use crate::maps::COUNTERS;
-use crate::refuse;
+use crate::maps::{self, COUNTERS};
 use crate::scratch::Scratch;
 use crate::skb::Skb;
+use crate::{refuse, report};
 
 /// On to the next program of this hook, if any, and then to the stack.
 pub(crate) const PASS: i32 = TC_ACT_UNSPEC;
@@ -19,19 +19,25 @@ pub(crate) type Outcome = Result<Verdict, Verdict>;
 #[inline(always)]
 pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outcome) -> i32 {
     let Some(scratch) = Scratch::get() else { return PASS };
-    let bytes = skb.len();
+    scratch.epoch = maps::epoch();
+    scratch.ifindex = skb.ifindex();
+    scratch.bytes = skb.len();
+    scratch.hook = hook;
     let (verdict, action) = match pipeline(skb, scratch) {
         Ok(verdict) => (verdict, forward(skb, scratch.decision.link)),
         Err(verdict) => match verdict.effect() {
             Effect::Pass | Effect::Translate => (verdict, PASS),
-            Effect::Drop => (verdict, TC_ACT_SHOT),
+            Effect::Drop => {
+                report::denied(scratch, verdict);
+                (verdict, TC_ACT_SHOT)
+            }
             Effect::Refuse => match refuse::answer(skb, scratch) {
                 refuse::NOT_ANSWERED => (Verdict::Unanswerable, TC_ACT_SHOT),
                 action => (verdict, action),
             },
         },
     };
-    count(hook, verdict, u64::from(bytes));
+    count(hook, verdict, u64::from(scratch.bytes));
     action
 }
 

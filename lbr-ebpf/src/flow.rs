@@ -4,6 +4,7 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lbr_common::flow::{Flow, IDLE_NS, TOUCH_INTERVAL_NS, flow_flags};
 use lbr_common::link::link_flags;
+use lbr_common::policy::policy_flags;
 use lbr_common::select;
 use lbr_common::service::{Backend, Frontend};
 use lbr_common::tuple::{Tuple, proto};
@@ -12,7 +13,8 @@ use lbr_common::verdict::Verdict;
 use crate::maps::{self, FLOWS, LINKS};
 use crate::packet::{Packet, tcp_flags};
 use crate::scratch::{Decision, Scratch};
-use crate::service;
+use crate::step::{DONE, check};
+use crate::{policy, service, source};
 
 /// A TCP connection without packets for this long gives way (RFC 5382, REQ-5: not below 2 h 4 min).
 const TCP_IDLE_NS: u64 = 7_500 * 1_000_000_000;
@@ -24,62 +26,140 @@ const SPARE_PORTS: u16 = u16::MAX - SPARE_PORTS_FROM;
 /// Attempts to find a free tuple: first other backends, then other source ports.
 const BACKEND_ATTEMPTS: u32 = 4;
 const ATTEMPTS: u32 = 16;
+/// The same without a Service.
+const PLAIN_ATTEMPTS: u32 = 4;
 
-/// The flow that this packet belongs to, brought up to date with it; false if it has none or begins anew.
+/// The flow that the packet at hand belongs to, brought up to date with it: fills the decision. False if it has
+/// none or begins anew. `from` is the pod link that it came from; 0: it came by the stack.
 #[inline(always)]
-pub(crate) fn find(packet: &Packet, decision: &mut Decision) -> bool {
-    let Some(entry) = FLOWS.get_ptr_mut(&packet.tuple) else { return false };
+pub(crate) fn find(work: &mut Scratch, from: u32) -> Result<bool, Verdict> {
+    let Some(entry) = FLOWS.get_ptr_mut(&work.packet.tuple) else { return Ok(false) };
     // SAFETY: entries live until the program ends (the map is freed after an RCU grace period). The kernel
     // may hand an evicted entry to another flow meanwhile: the fields are read once, and what is written
-    // (time, flags, epoch) costs that flow at most one look at its backend.
+    // (time, flags, epoch) costs that flow at most one look at its backend and its policies.
     let flow = unsafe { &mut *entry };
-    let is_reply = flow.flags & flow_flags::REPLY != 0;
-
-    let begins_anew = !is_reply && packet.is_syn() && is_over(flow);
-    let epoch = maps::epoch();
-    if begins_anew || (flow.epoch != epoch && !refresh(packet, flow, epoch)) {
-        return false;
-    }
     let now = now();
+    if begins_anew(&work.packet, flow, now) {
+        return Ok(false);
+    }
+    if flow.epoch != work.epoch {
+        match refresh(work, flow) {
+            DONE => {}
+            Verdict::NoService => return Ok(false),
+            verdict => return Err(verdict),
+        }
+    }
+    if from != 0 && flow.from != from {
+        check(source::check(from, work))?;
+        flow.from = from;
+    }
     if now.wrapping_sub(flow.last_seen) > TOUCH_INTERVAL_NS {
         flow.last_seen = now;
-        restore_twin(&packet.tuple, flow);
+        restore_twin(&work.packet.tuple, flow);
     }
+    let packet = &work.packet;
     if packet.tuple.proto == proto::TCP && packet.flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
         flow.flags |= if packet.flags & tcp_flags::RST != 0 { flow_flags::RST } else { flow_flags::FIN };
     }
-    *decision = Decision { to: flow.to, link: flow.link, is_reply };
-    true
+    decide(&mut work.decision, flow);
+    Ok(true)
+}
+
+/// Whether the packet is the first one of another conversation: a SYN when the last one has ended, anything
+/// else when it was silent for long.
+#[inline(always)]
+fn begins_anew(packet: &Packet, flow: &Flow, now: u64) -> bool {
+    if packet.tuple.proto == proto::TCP {
+        packet.is_syn() && is_over(flow)
+    } else {
+        now.wrapping_sub(flow.last_seen) > IDLE_NS
+    }
+}
+
+#[inline(always)]
+fn decide(decision: &mut Decision, flow: &Flow) {
+    *decision = Decision {
+        to: flow.to,
+        link: flow.link,
+        is_reply: flow.flags & flow_flags::REPLY != 0,
+        is_plain: flow.flags & flow_flags::PLAIN != 0,
+    };
 }
 
 /// The flow that packets with this tuple belong to, without touching it.
 #[inline(always)]
-pub(crate) fn peek(tuple: &Tuple) -> Option<Decision> {
-    let entry = FLOWS.get_ptr(tuple)?;
+pub(crate) fn peek(tuple: &Tuple, decision: &mut Decision) -> bool {
+    let Some(entry) = FLOWS.get_ptr(tuple) else { return false };
     // SAFETY: as in `find`.
-    let flow = unsafe { &*entry };
-    Some(Decision { to: flow.to, link: flow.link, is_reply: flow.flags & flow_flags::REPLY != 0 })
+    decide(decision, unsafe { &*entry });
+    true
 }
 
-/// Looks whether what a flow was begun with is still there, since the agent says that something is not. False if
-/// the flow has to move to another backend: datagrams, and a SYN (nothing is established yet). A TCP connection
+/// Whether the packet at hand was translated on its way here: judged before, where that was done.
+#[inline(always)]
+pub(crate) fn is_translated(packet: &Packet) -> bool {
+    let entry = FLOWS.get_ptr(packet.tuple.reversed());
+    // SAFETY: as in `find`.
+    entry.is_some_and(|flow| unsafe { (*flow).flags & flow_flags::REPLY != 0 })
+}
+
+/// Looks whether what a flow was begun with is still there, and still allowed, since the agent says that something
+/// has changed. [`Verdict::NoService`] if the flow has to move to another backend: datagrams, and a SYN (nothing is established yet). A TCP connection
 /// keeps its backend whatever becomes of it. A link that is gone is left to the stack, which knows where the
 /// address is now.
 #[inline(never)]
-fn refresh(packet: &Packet, flow: &mut Flow, epoch: u32) -> bool {
-    if flow.flags & flow_flags::REPLY == 0 {
+fn refresh(work: &mut Scratch, flow: &mut Flow) -> Verdict {
+    if flow.service != 0 && flow.flags & flow_flags::REPLY == 0 {
         let goes_back = flow.flags & flow_flags::HAIRPIN != 0;
         match service::backend(flow.backend).filter(|b| b.leads_to(&flow.to)) {
             Some(backend) if !goes_back => flow.link = backend.link,
-            None if packet.tuple.proto != proto::TCP || packet.is_syn() => return false,
+            None if work.packet.tuple.proto != proto::TCP || work.packet.is_syn() => {
+                return Verdict::NoService;
+            }
             None if !goes_back => flow.link = 0,
             _ => {}
         }
     }
+    if !maps::keeps_established() && flow.flags & flow_flags::HAIRPIN == 0 {
+        let verdict = judge_again(work, flow);
+        if verdict != DONE {
+            return verdict;
+        }
+    }
     flow.link = if_there(flow.link);
     flow.twin_link = if_there(flow.twin_link);
-    flow.epoch = epoch;
-    true
+    flow.epoch = work.epoch;
+    DONE
+}
+
+/// Asks the policies about a flow as they were asked when it began: from the client to the backend, whichever
+/// way the packet at hand goes.
+#[inline(always)]
+fn judge_again(work: &mut Scratch, flow: &Flow) -> Verdict {
+    if flow.flags & flow_flags::REPLY != 0 {
+        work.judged.tuple = work.packet.tuple.reversed();
+    } else {
+        work.judged.tuple = work.packet.tuple;
+        work.judged.tuple.dst = flow.to.dst;
+        work.judged.tuple.dst_port = flow.to.dst_port;
+    }
+    judge_either(work, flow.flags & flow_flags::MIDFLOW != 0)
+}
+
+/// Asks the policies. `either`: nobody knows which end is the client, so either direction may be allowed.
+#[inline(never)]
+fn judge_either(work: &mut Scratch, either: bool) -> Verdict {
+    let verdict = policy::judge(work);
+    if verdict == DONE || !either {
+        return verdict;
+    }
+    work.judged.tuple = work.judged.tuple.reversed();
+    if policy::judge(work) == DONE {
+        return DONE;
+    }
+    // Told as it was asked first.
+    work.judged.tuple = work.judged.tuple.reversed();
+    policy::judge(work)
 }
 
 /// The link, or 0 if it is none (any more) that lbr puts packets into.
@@ -99,11 +179,15 @@ fn is_over(flow: &Flow) -> bool {
     (flow.flags | twin) & flow_flags::RST != 0 || flow.flags & twin & flow_flags::FIN != 0
 }
 
-/// Puts the entry of the other direction back if the kernel evicted it. The look-up also marks it as used.
+/// Tells the entry of the other direction that the conversation goes on, or puts it back if the kernel evicted
+/// it. The look-up also marks it as used.
 #[inline(never)]
 fn restore_twin(key: &Tuple, flow: &Flow) {
     let twin_key = flow.twin_key();
-    if FLOWS.get_ptr(twin_key).is_none() {
+    if let Some(twin) = FLOWS.get_ptr_mut(twin_key) {
+        // SAFETY: as in `find`. Another flow's entry would live a little longer than it has to.
+        unsafe { (*twin).last_seen = flow.last_seen };
+    } else {
         // Fails only when another CPU was faster.
         let _ = FLOWS.insert(twin_key, flow.twin(key), u64::from(BPF_NOEXIST));
     }
@@ -130,18 +214,85 @@ fn try_begin(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Result<()
         let (slot, port) = if attempt < BACKEND_ATTEMPTS {
             ((first + attempt) % frontend.count.max(1), work.packet.tuple.src_port)
         } else {
-            let spare = (hash >> 8).wrapping_add(attempt.wrapping_mul(0x9e5)) % u32::from(SPARE_PORTS);
-            (first, SPARE_PORTS_FROM + spare as u16)
+            (first, spare_port(hash, attempt))
         };
         let (id, backend) = service::backend_in_slot(frontend, slot)?;
+        work.judged.tuple = work.packet.tuple;
+        work.judged.tuple.dst = backend.addr;
+        work.judged.tuple.dst_port = backend.port;
+        check(policy::judge(work))?;
         plan(work, id, &backend, port, ifindex);
         if store(work)? {
-            work.decision = Decision { to: work.flow.to, link: work.flow.link, is_reply: false };
+            decide(&mut work.decision, &work.flow);
             return Ok(());
         }
         attempt += 1;
     }
     Err(Verdict::PortsExhausted)
+}
+
+/// Begins a flow without a Service, if one end is a pod that the agent knows: fills the decision and returns
+/// [`DONE`]. [`Verdict::NoService`]: nobody asks for it. [`Verdict::Node`]: to the node itself. Else why not.
+///
+/// A TCP packet that opens nothing belongs to a connection that is older than the flow (the agent is new here, or
+/// the kernel evicted the entry): it may go on if a connection in either direction would be allowed.
+#[inline(never)]
+pub(crate) fn begin_plain(from: u32, work: &mut Scratch) -> Verdict {
+    work.judged.tuple = work.packet.tuple;
+    let is_midflow = work.packet.tuple.proto == proto::TCP && !work.packet.is_syn();
+    let verdict = judge_either(work, is_midflow);
+    if verdict != DONE {
+        return verdict;
+    }
+    if work.judged.ends & policy_flags::NODE != 0 {
+        return Verdict::Node;
+    }
+    if work.judged.ends & policy_flags::POD == 0 {
+        return Verdict::NoService;
+    }
+    match try_begin_plain(from, is_midflow, work) {
+        Ok(()) => DONE,
+        Err(verdict) => verdict,
+    }
+}
+
+/// The tuple stays as it is, unless the answers could not be told from those of a flow to a Service that has
+/// the same backend: then another source port stands in.
+#[inline(always)]
+fn try_begin_plain(from: u32, is_midflow: bool, work: &mut Scratch) -> Result<(), Verdict> {
+    let midflow = if is_midflow { flow_flags::MIDFLOW } else { 0 };
+    let mut attempt = 0;
+    while attempt < PLAIN_ATTEMPTS {
+        let flow = &mut work.flow;
+        flow.to = work.packet.tuple;
+        flow.flags = midflow | flow_flags::PLAIN;
+        if attempt > 0 {
+            let hash = select::hash(&work.packet.tuple, maps::hash_seed());
+            flow.to.src_port = spare_port(hash, attempt);
+            flow.flags = midflow;
+        }
+        flow.last_seen = now();
+        flow.service = 0;
+        flow.backend = 0;
+        flow.link = 0;
+        flow.twin_link = 0;
+        flow.epoch = work.epoch;
+        flow.from = from;
+        work.reply_key = work.flow.twin_key();
+        work.reply = work.flow.twin(&work.packet.tuple);
+        if store(work)? {
+            decide(&mut work.decision, &work.flow);
+            return Ok(());
+        }
+        attempt += 1;
+    }
+    Err(Verdict::PortsExhausted)
+}
+
+/// A source port that stands in for one that is taken.
+#[inline(always)]
+fn spare_port(hash: u32, attempt: u32) -> u16 {
+    SPARE_PORTS_FROM + ((hash >> 8).wrapping_add(attempt.wrapping_mul(0x9e5)) % u32::from(SPARE_PORTS)) as u16
 }
 
 /// Both entries of a flow to `backend`, in `work`.
@@ -163,7 +314,8 @@ fn plan(work: &mut Scratch, id: u32, backend: &Backend, port: u16, ifindex: u32)
     flow.last_seen = now();
     flow.service = backend.service;
     flow.backend = id;
-    flow.epoch = maps::epoch();
+    flow.epoch = work.epoch;
+    flow.from = ifindex;
     if hairpin {
         flow.flags = flow_flags::HAIRPIN;
         flow.link = own_link;
@@ -210,6 +362,7 @@ fn renew(existing: &mut Flow, new: &Flow) -> bool {
     if existing.to != new.to || existing.backend != new.backend || existing.link != new.link {
         return false;
     }
+    existing.from = new.from;
     existing.flags = new.flags;
     existing.epoch = new.epoch;
     existing.last_seen = new.last_seen;

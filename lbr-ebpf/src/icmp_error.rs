@@ -3,29 +3,42 @@
 
 use lbr_common::checksum::Diff;
 use lbr_common::tuple::{Tuple, proto};
-use lbr_common::verdict::Verdict;
+use lbr_common::verdict::{Hook, Verdict};
 
-use crate::flow;
 use crate::nat::{self, ICMP_SUM, UDP_SUM};
 use crate::packet::{self, Packet, Part};
 use crate::scratch::Scratch;
-use crate::service;
 use crate::skb::{HelperFailed, Skb, Sum};
+use crate::step::DONE;
+use crate::{flow, policy, service};
 
 /// An ICMP error has eight bytes before the packet that it quotes.
 const ICMP_HEADER: u32 = 8;
-/// "Send it there instead" (RFC 792).
-const REDIRECT_V4: u8 = 5;
 
 /// Translates the ICMP error at hand, fills the decision and returns [`Verdict::IcmpError`], or says why not.
 #[inline(never)]
 pub(crate) fn translate(skb: Skb, work: &mut Scratch) -> Verdict {
     match try_translate(skb, work) {
         Ok(()) => Verdict::IcmpError,
-        // An error that belongs to no flow passes as it is, except to a Service: nobody is there, and the
-        // answer to an error must not be an error (RFC 1122, 3.2.2).
-        Err(Verdict::NoService) if service::owns_address(&work.packet.tuple.dst) => Verdict::Unanswerable,
+        Err(Verdict::NoService) => untracked(skb, work),
         Err(verdict) => verdict,
+    }
+}
+
+/// An error that belongs to no flow is judged as any packet without ports, except to a Service: nobody is there,
+/// and the answer to an error must not be an error (RFC 1122, 3.2.2).
+#[inline(always)]
+fn untracked(skb: Skb, work: &mut Scratch) -> Verdict {
+    if service::owns_address(&work.packet.tuple.dst) {
+        return Verdict::Unanswerable;
+    }
+    if work.hook == Hook::ToPod && skb.entered_by() == 0 {
+        return Verdict::Node;
+    }
+    work.judged.tuple = work.packet.tuple;
+    match policy::judge(work) {
+        DONE => Verdict::NoService,
+        verdict => verdict,
     }
 }
 
@@ -35,12 +48,17 @@ pub(crate) fn translate(skb: Skb, work: &mut Scratch) -> Verdict {
 fn try_translate(skb: Skb, work: &mut Scratch) -> Result<(), Verdict> {
     // A node sends it to a bridged pod whose backend is on the same bridge. It is true for the backend only:
     // translated, it would lead whatever the pod sends to the Service to the link address of one backend.
-    if work.packet.is_v4 && work.packet.flags == REDIRECT_V4 {
+    if work.packet.is_redirect() {
         return Err(Verdict::NoService);
     }
     // A quotation that can not be read belongs to nobody.
     read_quoted(skb, &work.packet, &mut work.quoted).map_err(|_| Verdict::NoService)?;
-    work.decision = flow::peek(&work.quoted.tuple.reversed()).ok_or(Verdict::NoService)?;
+    if !flow::peek(&work.quoted.tuple.reversed(), &mut work.decision) {
+        return Err(Verdict::NoService);
+    }
+    if work.decision.is_plain {
+        return Ok(());
+    }
     rewrite(skb, &work.packet, &work.quoted, &work.decision.to).map_err(|HelperFailed| Verdict::RewriteFailed)
 }
 
@@ -55,14 +73,23 @@ fn read_quoted(skb: Skb, outer: &Packet, quoted: &mut Packet) -> Result<(), Verd
         let ip: packet::Ipv6 = skb.load(l3).map_err(|_| Verdict::Malformed)?;
         packet::read_v6(skb, &ip, l3, quoted)?;
     }
-    if quoted.part == Part::Later || !matches!(quoted.tuple.proto, proto::TCP | proto::UDP) {
+    if quoted.part == Part::Later {
         return Err(Verdict::NoService);
     }
     if quoted.l4 + size_of::<packet::L4>() as u32 > outer.end {
         return Err(Verdict::Malformed);
     }
-    let l4: packet::L4 = skb.load(quoted.l4).map_err(|_| Verdict::Malformed)?;
-    packet::set_ports(quoted, l4.src_port, l4.dst_port);
+    match quoted.tuple.proto {
+        proto::TCP | proto::UDP | proto::SCTP => {
+            let l4: packet::L4 = skb.load(quoted.l4).map_err(|_| Verdict::Malformed)?;
+            packet::set_ports(quoted, l4.src_port, l4.dst_port);
+        }
+        proto::ICMP | proto::ICMPV6 => {
+            let icmp: packet::Icmp = skb.load(quoted.l4).map_err(|_| Verdict::Malformed)?;
+            packet::set_echo(quoted, &icmp);
+        }
+        _ => {}
+    }
     Ok(())
 }
 

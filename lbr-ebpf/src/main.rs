@@ -23,11 +23,14 @@ mod ip_header;
 mod maps;
 mod nat;
 mod packet;
+mod policy;
 mod refuse;
+mod report;
 mod reset;
 mod scratch;
 mod service;
 mod skb;
+mod source;
 mod step;
 
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};

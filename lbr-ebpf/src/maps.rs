@@ -1,13 +1,18 @@
 //! Every pinned map of the object, in the order of `lbr_common::maps`, and the variables that the agent sets.
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
+use lbr_common::addr::Addr;
 use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
 use lbr_common::link::Link;
 use lbr_common::maps as spec;
+use lbr_common::maps::config::options;
+use lbr_common::policy::{Allow, Block, DenialKey, Endpoint, Event, Ports, VerdictKey, Versioned};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State};
-use lbr_common::text::{RejectedRecord, ServiceName};
+use lbr_common::text::{
+    ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
+};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Counter;
 
@@ -32,6 +37,48 @@ pub(crate) static SERVICES: HashMap<u32, ServiceName, { spec::SERVICES.max_entri
 pub(crate) static REJECTED: HashMap<u32, RejectedRecord, { spec::REJECTED.max_entries }, ON_DEMAND> =
     HashMap::new();
 
+#[btf_map(name = "endpoints")]
+pub(crate) static ENDPOINTS: HashMap<Addr, Endpoint, { spec::ENDPOINTS.max_entries }, ON_DEMAND> =
+    HashMap::new();
+
+#[btf_map(name = "link_policy")]
+pub(crate) static LINK_POLICY: HashMap<u32, Versioned<u32>, { spec::LINK_POLICY.max_entries }, ON_DEMAND> =
+    HashMap::new();
+
+#[btf_map(name = "ip_class")]
+pub(crate) static IP_CLASS: HashMap<Addr, Versioned<u32>, { spec::IP_CLASS.max_entries }, ON_DEMAND> =
+    HashMap::new();
+
+#[btf_map(name = "cidr_class")]
+pub(crate) static CIDR_CLASS: LpmTrie<Block, Versioned<u32>, { spec::CIDR_CLASS.max_entries }> =
+    LpmTrie::new();
+
+#[btf_map(name = "port_class")]
+pub(crate) static PORT_CLASS: LpmTrie<Ports, u32, { spec::PORT_CLASS.max_entries }> = LpmTrie::new();
+
+#[btf_map(name = "verdicts")]
+pub(crate) static VERDICTS: HashMap<VerdictKey, Allow, { spec::VERDICTS.max_entries }, ON_DEMAND> =
+    HashMap::new();
+
+#[btf_map(name = "policies")]
+pub(crate) static POLICIES: HashMap<u32, PolicyRecord, { spec::POLICIES.max_entries }, ON_DEMAND> =
+    HashMap::new();
+
+#[btf_map(name = "rules")]
+pub(crate) static RULES: HashMap<RuleKey, RuleText, { spec::RULES.max_entries }, ON_DEMAND> = HashMap::new();
+
+#[btf_map(name = "set_members")]
+pub(crate) static SET_MEMBERS: HashMap<MemberKey, Member, { spec::SET_MEMBERS.max_entries }, ON_DEMAND> =
+    HashMap::new();
+
+#[btf_map(name = "classes")]
+pub(crate) static CLASSES: HashMap<u32, ClassRecord, { spec::CLASSES.max_entries }, ON_DEMAND> =
+    HashMap::new();
+
+#[btf_map(name = "pod_names")]
+pub(crate) static POD_NAMES: HashMap<Addr, PodName, { spec::POD_NAMES.max_entries }, ON_DEMAND> =
+    HashMap::new();
+
 #[btf_map(name = "links")]
 pub(crate) static LINKS: HashMap<u32, Link, { spec::LINKS.max_entries }, ON_DEMAND> = HashMap::new();
 
@@ -52,6 +99,13 @@ pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketPeer, { spec::SOCKETS.max
 #[btf_map(name = "counters")]
 pub(crate) static COUNTERS: PerCpuArray<Counter, { spec::COUNTERS.max_entries }> = PerCpuArray::new();
 
+#[btf_map(name = "denials")]
+pub(crate) static DENIALS: LruPerCpuHashMap<DenialKey, Counter, { spec::DENIALS.max_entries }> =
+    LruPerCpuHashMap::new();
+
+#[btf_map(name = "events")]
+pub(crate) static EVENTS: RingBuf<Event, { spec::EVENTS.max_entries }> = RingBuf::new();
+
 /// See `lbr_common::maps::config`. Zero: no socket is translated.
 #[unsafe(no_mangle)]
 static NODE_NETNS: u64 = 0;
@@ -59,6 +113,10 @@ static NODE_NETNS: u64 = 0;
 /// See `lbr_common::maps::config`.
 #[unsafe(no_mangle)]
 static HASH_SEED: u64 = 0;
+
+/// See `lbr_common::maps::config`.
+#[unsafe(no_mangle)]
+static OPTIONS: u32 = 0;
 
 /// Cookie of the node's network namespace.
 #[inline(always)]
@@ -74,7 +132,37 @@ pub(crate) fn hash_seed() -> u64 {
     unsafe { core::ptr::read_volatile(&raw const HASH_SEED) }
 }
 
-/// Number of the agent's last removal of a backend.
+/// Whether pods that the agent does not know yet are cut off.
+#[inline(always)]
+pub(crate) fn denies_pending() -> bool {
+    option(options::DENY_PENDING)
+}
+
+/// Whether a source address must belong to its link.
+#[inline(always)]
+pub(crate) fn checks_source() -> bool {
+    !option(options::ANY_SOURCE)
+}
+
+/// Whether flows are judged once only.
+#[inline(always)]
+pub(crate) fn keeps_established() -> bool {
+    option(options::KEEP_ESTABLISHED)
+}
+
+#[inline(always)]
+fn option(bit: u32) -> bool {
+    // SAFETY: a valid static. Volatile, because the loader replaces the value that the compiler sees.
+    unsafe { core::ptr::read_volatile(&raw const OPTIONS) & bit != 0 }
+}
+
+/// Number of the policies that are in force.
+#[inline(always)]
+pub(crate) fn generation() -> u32 {
+    STATE.get(0).map_or(0, |state| state.generation)
+}
+
+/// Number of the last change that flows have to look at.
 #[inline(always)]
 pub(crate) fn epoch() -> u32 {
     STATE.get(0).map_or(0, |state| state.epoch)

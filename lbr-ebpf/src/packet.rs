@@ -69,6 +69,18 @@ pub(crate) struct L4 {
     _rest: [u8; 4],
 }
 
+/// First eight bytes of an ICMP or ICMPv6 header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Icmp {
+    kind: u8,
+    _code: u8,
+    _sum: u16,
+    /// Identifier of an echo.
+    id: u16,
+    _rest: u16,
+}
+
 /// First fourteen bytes of a TCP header: up to its flags.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -121,6 +133,27 @@ impl Packet {
     pub(crate) fn is_syn(&self) -> bool {
         const OTHERS: u8 = tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
         self.tuple.proto == proto::TCP && self.flags & (tcp_flags::SYN | OTHERS) == tcp_flags::SYN
+    }
+
+    /// Neighbour discovery and multicast listener discovery (RFC 4861, RFC 2710, RFC 3810).
+    #[inline(always)]
+    pub(crate) fn is_neighbor_discovery(&self) -> bool {
+        self.tuple.proto == proto::ICMPV6
+            && !self.is_v4
+            && self.part == Part::Whole
+            && matches!(self.flags, 130..=137 | 143)
+    }
+
+    /// Of these, what only routers send: router advertisements and redirects.
+    #[inline(always)]
+    pub(crate) fn is_of_router(&self) -> bool {
+        matches!(self.flags, 134 | 137)
+    }
+
+    /// "Send it there instead" (RFC 792).
+    #[inline(always)]
+    pub(crate) fn is_redirect(&self) -> bool {
+        self.is_v4 && self.flags == 5
     }
 
     /// An error message of ICMP (RFC 792, RFC 4443 2.1), which quotes the packet that it is about.
@@ -258,7 +291,7 @@ fn read_l4(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
         _ if is_later => 0,
         proto::TCP => 20,
         proto::UDP | proto::SCTP => 8,
-        proto::ICMP | proto::ICMPV6 => 4,
+        proto::ICMP | proto::ICMPV6 => 8,
         _ => 0,
     };
     if packet.l4 + header_len > packet.end {
@@ -278,11 +311,25 @@ fn read_l4(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
             set_ports(packet, l4.src_port, l4.dst_port);
         }
         proto::ICMP | proto::ICMPV6 => {
-            packet.flags = skb.load::<u8>(packet.l4).map_err(|_| Verdict::Malformed)?;
+            let icmp: Icmp = skb.load(packet.l4).map_err(|_| Verdict::Malformed)?;
+            set_echo(packet, &icmp);
         }
         _ => {}
     }
     Ok(())
+}
+
+/// Type, and the identifier of an echo in place of a port: the source's in a request, the destination's in a
+/// reply. So a reply has the reversed tuple of its request, and a request never that of another one.
+#[inline(always)]
+pub(crate) fn set_echo(packet: &mut Packet, icmp: &Icmp) {
+    packet.flags = icmp.kind;
+    let (request, reply) = if packet.is_v4 { (8, 0) } else { (128, 129) };
+    if icmp.kind == request {
+        packet.tuple.src_port = u16::from_be(icmp.id);
+    } else if icmp.kind == reply {
+        packet.tuple.dst_port = u16::from_be(icmp.id);
+    }
 }
 
 /// Takes ports as they are in a header.

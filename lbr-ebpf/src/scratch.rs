@@ -4,9 +4,13 @@ use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
 use lbr_common::flow::Flow;
 use lbr_common::maps as spec;
+use lbr_common::policy::Event;
 use lbr_common::tuple::Tuple;
+use lbr_common::verdict::Hook;
 
 use crate::packet::Packet;
+use crate::policy::Judged;
+use crate::report::Limit;
 use crate::skb::MAX_QUOTE;
 
 #[btf_map(name = "scratch")]
@@ -29,6 +33,20 @@ pub(crate) struct Scratch {
     pub(crate) reply: Flow,
     /// and its key.
     pub(crate) reply_key: Tuple,
+    /// What policies were asked about.
+    pub(crate) judged: Judged,
+    /// An event in the making,
+    pub(crate) event: Event,
+    /// and how many there may be.
+    pub(crate) limit: Limit,
+    /// `State::epoch` when the program began. Read first: what is read later is not older.
+    pub(crate) epoch: u32,
+    /// Interface that the packet is at.
+    pub(crate) ifindex: u32,
+    /// Bytes of the packet as it came.
+    pub(crate) bytes: u32,
+    /// The hook that runs.
+    pub(crate) hook: Hook,
     /// Bytes to take a checksum of.
     pub(crate) quote: [u32; MAX_QUOTE / 4],
 }
@@ -52,4 +70,6 @@ pub(crate) struct Decision {
     pub(crate) link: u32,
     /// From backend to client.
     pub(crate) is_reply: bool,
+    /// No translation: the packet stays as it is.
+    pub(crate) is_plain: bool,
 }

@@ -72,6 +72,13 @@ impl Skb {
         unsafe { (*self.0).ifindex }
     }
 
+    /// Interface that the packet entered the node by; 0 for what the node itself sends.
+    #[inline(always)]
+    pub(crate) fn entered_by(self) -> u32 {
+        // SAFETY: as in `len`.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
     /// VLAN id of a tag that the device took off; 0 without one.
     #[inline(always)]
     pub(crate) fn vlan_id(self) -> u32 {

@@ -8,13 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lbr_common::addr::Addr;
 use lbr_common::link::Link;
 use lbr_common::maps;
+use lbr_common::policy::{Allow, Block, Endpoint, Ports, Prefix, VerdictKey, Versioned};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
-use lbr_common::text::{RejectedRecord, ServiceName};
+use lbr_common::text::{
+    ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
+};
 
-use super::{Dataplane, Table, WriteError};
-use crate::desired::Desired;
+use super::{Dataplane, PolicyTables, Table, Versions, WriteError};
+use crate::desired::{Desired, EndpointPolicy};
 
 /// How many of 100 writes fail unless a test says otherwise.
 pub const DEFAULT_FAULTS: u32 = 10;
@@ -29,14 +33,51 @@ pub struct Fake {
     services: FakeTable<u32, ServiceName>,
     rejected: FakeTable<u32, RejectedRecord>,
     links: FakeTable<u32, Link>,
+    policy: FakePolicy,
 }
 
-/// What outlives the agent.
-#[derive(Debug)]
-struct Kernel {
+/// As `PolicyTables`.
+#[derive(Clone, Debug)]
+struct FakePolicy {
+    endpoints: FakeTable<Addr, Endpoint>,
+    link_policy: FakeTable<u32, Versioned<u32>>,
+    ip_class: FakeTable<Addr, Versioned<u32>>,
+    cidr_class: FakeTable<Prefix<Block>, Versioned<u32>>,
+    port_class: FakeTable<Prefix<Ports>, u32>,
+    verdicts: FakeTable<VerdictKey, Allow>,
+    policies: FakeTable<u32, PolicyRecord>,
+    rules: FakeTable<RuleKey, RuleText>,
+    set_members: FakeTable<MemberKey, Member>,
+    classes: FakeTable<u32, ClassRecord>,
+    pod_names: FakeTable<Addr, PodName>,
+}
+
+/// Everything in the maps. Of `tables`, what has versions in the kernel is empty and stands in `versions`.
+#[derive(Debug, Default)]
+struct Maps {
     tables: Desired,
+    versions: Versions,
+}
+
+impl Maps {
+    /// What programs see at a generation.
+    fn at(&self, generation: u32) -> Desired {
+        let mut tables = self.tables.clone();
+        self.versions.write_to(&mut tables, generation);
+        tables
+    }
+}
+
+/// Is shown the tables as programs see them after each write.
+type Observer = Box<dyn FnMut(&Desired) + Send>;
+
+/// What outlives the agent.
+struct Kernel {
+    maps: Maps,
+    observer: Option<Observer>,
     attached: BTreeSet<u32>,
     epoch: u32,
+    generation: u32,
     max_entries: BTreeMap<&'static str, u32>,
     /// Of 100 writes.
     faults: u32,
@@ -50,9 +91,11 @@ impl Fake {
     pub fn new(seed: u64) -> Self {
         let sizes = maps::PINNED.iter().map(|m| (m.name, u32::try_from(m.max_entries).unwrap_or(u32::MAX)));
         let kernel = Kernel {
-            tables: Desired::default(),
+            maps: Maps::default(),
+            observer: None,
             attached: BTreeSet::new(),
             epoch: 0,
+            generation: 0,
             max_entries: sizes.collect(),
             faults: DEFAULT_FAULTS,
             random: seed,
@@ -61,12 +104,25 @@ impl Fake {
         };
         let kernel = Arc::new(Mutex::new(kernel));
         Self {
-            frontends: FakeTable::new(&kernel, &maps::FRONTENDS, |d| &mut d.frontends),
-            slots: FakeTable::new(&kernel, &maps::SLOTS, |d| &mut d.slots),
-            backends: FakeTable::new(&kernel, &maps::BACKENDS, |d| &mut d.backends),
-            services: FakeTable::new(&kernel, &maps::SERVICES, |d| &mut d.services),
-            rejected: FakeTable::new(&kernel, &maps::REJECTED, |d| &mut d.rejected),
-            links: FakeTable::new(&kernel, &maps::LINKS, |d| &mut d.links),
+            frontends: FakeTable::new(&kernel, &maps::FRONTENDS, |m| &mut m.tables.frontends),
+            slots: FakeTable::new(&kernel, &maps::SLOTS, |m| &mut m.tables.slots),
+            backends: FakeTable::new(&kernel, &maps::BACKENDS, |m| &mut m.tables.backends),
+            services: FakeTable::new(&kernel, &maps::SERVICES, |m| &mut m.tables.services),
+            rejected: FakeTable::new(&kernel, &maps::REJECTED, |m| &mut m.tables.rejected),
+            links: FakeTable::new(&kernel, &maps::LINKS, |m| &mut m.tables.links),
+            policy: FakePolicy {
+                endpoints: FakeTable::new(&kernel, &maps::ENDPOINTS, |m| &mut m.versions.endpoints),
+                link_policy: FakeTable::new(&kernel, &maps::LINK_POLICY, |m| &mut m.versions.link_policy),
+                ip_class: FakeTable::new(&kernel, &maps::IP_CLASS, |m| &mut m.versions.ip_class),
+                cidr_class: FakeTable::new(&kernel, &maps::CIDR_CLASS, |m| &mut m.versions.cidr_class),
+                port_class: FakeTable::new(&kernel, &maps::PORT_CLASS, |m| &mut m.tables.port_class),
+                verdicts: FakeTable::new(&kernel, &maps::VERDICTS, |m| &mut m.tables.verdicts),
+                policies: FakeTable::new(&kernel, &maps::POLICIES, |m| &mut m.tables.policies),
+                rules: FakeTable::new(&kernel, &maps::RULES, |m| &mut m.tables.rules),
+                set_members: FakeTable::new(&kernel, &maps::SET_MEMBERS, |m| &mut m.tables.set_members),
+                classes: FakeTable::new(&kernel, &maps::CLASSES, |m| &mut m.tables.classes),
+                pod_names: FakeTable::new(&kernel, &maps::POD_NAMES, |m| &mut m.tables.pod_names),
+            },
             kernel,
         }
     }
@@ -93,21 +149,43 @@ impl Fake {
         lock(&self.kernel).checked = checked;
     }
 
-    /// What the maps hold.
+    /// What programs see in the maps.
     pub fn tables(&self) -> Desired {
-        lock(&self.kernel).tables.clone()
+        let kernel = lock(&self.kernel);
+        kernel.maps.at(kernel.generation)
+    }
+
+    /// Shows the tables as programs see them to `observer`, after each write.
+    pub fn observe(&self, observer: impl FnMut(&Desired) + Send + 'static) {
+        lock(&self.kernel).observer = Some(Box::new(observer));
     }
 
     /// Replaces what the maps hold, as a former agent may have left it.
     pub fn set_tables(&self, tables: Desired) {
         let mut kernel = lock(&self.kernel);
         kernel.attached = tables.links.keys().copied().collect();
-        kernel.tables = tables;
+        let settled = |value: &u32| Versioned { old: *value, new: *value, since: 0 };
+        let endpoint = |e: &EndpointPolicy| Endpoint {
+            link: e.link,
+            policy: Versioned { old: e.policy, new: e.policy, since: 0 },
+        };
+        kernel.maps.versions = Versions {
+            endpoints: tables.endpoints.iter().map(|(k, e)| (*k, endpoint(e))).collect(),
+            link_policy: tables.link_policy.iter().map(|(k, v)| (*k, settled(v))).collect(),
+            ip_class: tables.ip_class.iter().map(|(k, v)| (*k, settled(v))).collect(),
+            cidr_class: tables.cidr_class.iter().map(|(k, v)| (*k, settled(v))).collect(),
+        };
+        kernel.maps.tables = tables;
     }
 
     /// The interfaces that the programs are attached to.
     pub fn attached(&self) -> BTreeSet<u32> {
         lock(&self.kernel).attached.clone()
+    }
+
+    /// `state.generation`.
+    pub fn generation(&self) -> u32 {
+        lock(&self.kernel).generation
     }
 
     /// `state.epoch`.
@@ -146,6 +224,47 @@ impl Dataplane for Fake {
         &mut self.links
     }
 
+    fn policy(&mut self) -> PolicyTables<'_> {
+        let FakePolicy {
+            endpoints,
+            link_policy,
+            ip_class,
+            cidr_class,
+            port_class,
+            verdicts,
+            policies,
+            rules,
+            set_members,
+            classes,
+            pod_names,
+        } = &mut self.policy;
+        PolicyTables {
+            endpoints,
+            link_policy,
+            ip_class,
+            cidr_class,
+            port_class,
+            verdicts,
+            policies,
+            rules,
+            set_members,
+            classes,
+            pod_names,
+        }
+    }
+
+    fn generation(&mut self) -> Result<u32, WriteError> {
+        Ok(lock(&self.kernel).generation)
+    }
+
+    fn set_generation(&mut self, generation: u32) -> Result<(), WriteError> {
+        let mut kernel = lock(&self.kernel);
+        kernel.may_fail(maps::STATE.name)?;
+        kernel.generation = generation;
+        kernel.check();
+        Ok(())
+    }
+
     fn raise_epoch(&mut self) -> Result<(), WriteError> {
         let mut kernel = lock(&self.kernel);
         kernel.may_fail(maps::STATE.name)?;
@@ -158,7 +277,7 @@ impl Dataplane for Fake {
 struct FakeTable<K, V> {
     kernel: Arc<Mutex<Kernel>>,
     name: &'static str,
-    of: fn(&mut Desired) -> &mut BTreeMap<K, V>,
+    of: fn(&mut Maps) -> &mut BTreeMap<K, V>,
 }
 
 // Derived, it would ask for keys and values that can be cloned; and a clone of a `Fake` shares its content.
@@ -172,7 +291,7 @@ impl<K, V> FakeTable<K, V> {
     fn new(
         kernel: &Arc<Mutex<Kernel>>,
         spec: &maps::MapSpec,
-        of: fn(&mut Desired) -> &mut BTreeMap<K, V>,
+        of: fn(&mut Maps) -> &mut BTreeMap<K, V>,
     ) -> Self {
         Self { kernel: Arc::clone(kernel), name: spec.name, of }
     }
@@ -189,7 +308,7 @@ impl<K: Copy + Ord, V: Copy> Table<K, V> for FakeTable<K, V> {
 
     fn entries(&self) -> Result<Vec<(K, V)>, WriteError> {
         let mut kernel = lock(&self.kernel);
-        Ok((self.of)(&mut kernel.tables).iter().map(|(k, v)| (*k, *v)).collect())
+        Ok((self.of)(&mut kernel.maps).iter().map(|(k, v)| (*k, *v)).collect())
     }
 
     fn insert(&mut self, key: &K, value: &V) -> Result<(), WriteError> {
@@ -199,7 +318,7 @@ impl<K: Copy + Ord, V: Copy> Table<K, V> for FakeTable<K, V> {
         if !attaches {
             kernel.may_fail(self.name)?;
         }
-        let table = (self.of)(&mut kernel.tables);
+        let table = (self.of)(&mut kernel.maps);
         if !table.contains_key(key) && table.len() >= max_entries as usize {
             return Err(WriteError::Full { map: self.name, max_entries });
         }
@@ -207,7 +326,7 @@ impl<K: Copy + Ord, V: Copy> Table<K, V> for FakeTable<K, V> {
         if attaches {
             // The entry first: a failure to attach leaves it there.
             kernel.may_fail(self.name)?;
-            kernel.attached = kernel.tables.links.keys().copied().collect();
+            kernel.attached = kernel.maps.tables.links.keys().copied().collect();
         }
         kernel.check();
         Ok(())
@@ -216,10 +335,10 @@ impl<K: Copy + Ord, V: Copy> Table<K, V> for FakeTable<K, V> {
     fn remove(&mut self, key: &K) -> Result<(), WriteError> {
         let mut kernel = lock(&self.kernel);
         kernel.may_fail(self.name)?;
-        (self.of)(&mut kernel.tables).remove(key);
+        (self.of)(&mut kernel.maps).remove(key);
         if self.name == maps::LINKS.name {
-            let Kernel { attached, tables, .. } = &mut *kernel;
-            attached.retain(|index| tables.links.contains_key(index));
+            let Kernel { attached, maps, .. } = &mut *kernel;
+            attached.retain(|index| maps.tables.links.contains_key(index));
         }
         kernel.check();
         Ok(())
@@ -241,22 +360,33 @@ impl Kernel {
     }
 
     /// What a packet that comes now relies on.
-    fn check(&self) {
+    fn check(&mut self) {
         if !self.checked {
             return;
         }
-        for (key, frontend) in &self.tables.frontends {
+        if let Some(observer) = &mut self.observer {
+            observer(&self.maps.at(self.generation));
+        }
+        let tables = &self.maps.tables;
+        for (key, frontend) in &tables.frontends {
             for slot in 0..frontend.count {
                 let slot_key = SlotKey { service: frontend.service, slot };
-                let slot = self.tables.slots.get(&slot_key);
+                let slot = tables.slots.get(&slot_key);
                 assert!(slot.is_some(), "{key:?} {frontend:?}: {slot_key:?} is missing");
-                let backend = slot.and_then(|slot| self.tables.backends.get(&slot.backend));
+                let backend = slot.and_then(|slot| tables.backends.get(&slot.backend));
                 assert!(
                     backend.is_some_and(|b| b.service == frontend.service && b.proto == key.proto),
                     "{key:?} {frontend:?}: {slot_key:?} leads to {slot:?}, {backend:?}"
                 );
             }
         }
+    }
+}
+
+// Derived, it would ask for an observer that can be printed.
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").field("maps", &self.maps).field("generation", &self.generation).finish()
     }
 }
 

@@ -1,10 +1,12 @@
 //! Maps as typed tables.
 
 use anyhow::Context as _;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
 use lbr_common::link::Link;
 use lbr_common::maps::MapSpec;
+use lbr_common::policy::Prefix;
 
 use super::attach::Attacher;
 use super::{Table, WriteError};
@@ -27,15 +29,7 @@ impl<K: Pod, V: Pod> MapTable<K, V> {
     }
 
     fn error(&self, error: MapError) -> WriteError {
-        let source = match error {
-            MapError::SyscallError(call) => call.io_error,
-            MapError::KeyNotFound => std::io::Error::from_raw_os_error(libc::ENOENT),
-            other => std::io::Error::other(other),
-        };
-        match source.raw_os_error() {
-            Some(libc::E2BIG) => WriteError::Full { map: self.name, max_entries: self.max_entries },
-            _ => WriteError::Io { map: self.name, source },
-        }
+        write_error(self.name, self.max_entries, error)
     }
 }
 
@@ -57,10 +51,73 @@ impl<K: Pod, V: Pod> Table<K, V> for MapTable<K, V> {
     }
 
     fn remove(&mut self, key: &K) -> Result<(), WriteError> {
-        match self.map.remove(key).map_err(|error| self.error(error)) {
-            Err(WriteError::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-            other => other,
-        }
+        ignore_absent(self.map.remove(key).map_err(|error| self.error(error)))
+    }
+}
+
+/// A map that is searched for the longest prefix.
+pub(super) struct LpmTable<K: Pod, V: Pod> {
+    map: LpmTrie<MapData, K, V>,
+    name: &'static str,
+    max_entries: u32,
+}
+
+impl<K: Pod, V: Pod> LpmTable<K, V> {
+    pub(super) fn take(ebpf: &mut Ebpf, spec: &MapSpec) -> anyhow::Result<Self> {
+        let map = take(ebpf, spec)?;
+        let Map::LpmTrie(data) = &map else { anyhow::bail!("map {} is not an LPM trie", spec.name) };
+        let max_entries = data.info().with_context(|| format!("map {}", spec.name))?.max_entries();
+        let map = LpmTrie::try_from(map).with_context(|| format!("map {}", spec.name))?;
+        Ok(Self { map, name: spec.name, max_entries })
+    }
+
+    fn error(&self, error: MapError) -> WriteError {
+        write_error(self.name, self.max_entries, error)
+    }
+}
+
+impl<K: Pod, V: Pod> Table<Prefix<K>, V> for LpmTable<K, V> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn max_entries(&self) -> u32 {
+        self.max_entries
+    }
+
+    fn entries(&self) -> Result<Vec<(Prefix<K>, V)>, WriteError> {
+        let prefix = |key: Key<K>| Prefix { data: key.data(), len: key.prefix_len() };
+        let entries = self.map.iter().map(|entry| entry.map(|(key, value)| (prefix(key), value)));
+        entries.collect::<Result<_, _>>().map_err(|error| self.error(error))
+    }
+
+    fn insert(&mut self, key: &Prefix<K>, value: &V) -> Result<(), WriteError> {
+        self.map.insert(&Key::new(key.len, key.data), value, 0).map_err(|error| self.error(error))
+    }
+
+    fn remove(&mut self, key: &Prefix<K>) -> Result<(), WriteError> {
+        ignore_absent(self.map.remove(&Key::new(key.len, key.data)).map_err(|error| self.error(error)))
+    }
+}
+
+fn write_error(map: &'static str, max_entries: u32, error: MapError) -> WriteError {
+    let source = match error {
+        MapError::SyscallError(call) => call.io_error,
+        MapError::KeyNotFound => std::io::Error::from_raw_os_error(libc::ENOENT),
+        other => std::io::Error::other(other),
+    };
+    match source.raw_os_error() {
+        // A trie says ENOSPC where a hash map says E2BIG.
+        Some(libc::E2BIG | libc::ENOSPC) => WriteError::Full { map, max_entries },
+        _ => WriteError::Io { map, source },
+    }
+}
+
+/// What is not there any more need not be removed.
+fn ignore_absent(result: Result<(), WriteError>) -> Result<(), WriteError> {
+    match result {
+        Err(WriteError::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other,
     }
 }
 

@@ -15,7 +15,8 @@ use lbr_common::service::State;
 use super::attach::{AttachMode, Attacher};
 use super::handles::{LinkTable, MapTable, take};
 use super::pins::Pins;
-use super::{Dataplane, Table, WriteError, sockets};
+use super::policy_maps::PolicyMaps;
+use super::{Dataplane, PolicyTables, Table, WriteError, sockets};
 
 /// The kernel object that this binary carries.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbr-ebpf"));
@@ -40,6 +41,7 @@ pub struct Kernel {
     backends: MapTable<u32, lbr_common::service::Backend>,
     services: MapTable<u32, lbr_common::text::ServiceName>,
     rejected: MapTable<u32, lbr_common::text::RejectedRecord>,
+    policy: PolicyMaps,
     links: LinkTable,
     state: Array<MapData, State>,
 }
@@ -66,6 +68,7 @@ impl Kernel {
             backends: MapTable::take(&mut ebpf, &maps::BACKENDS)?,
             services: MapTable::take(&mut ebpf, &maps::SERVICES)?,
             rejected: MapTable::take(&mut ebpf, &maps::REJECTED)?,
+            policy: PolicyMaps::take(&mut ebpf)?,
             links: LinkTable {
                 table: MapTable::take(&mut ebpf, &maps::LINKS)?,
                 attacher: Attacher::new(ebpf, pins, options.attach)?,
@@ -107,14 +110,50 @@ impl Dataplane for Kernel {
         &mut self.links
     }
 
+    fn policy(&mut self) -> PolicyTables<'_> {
+        self.policy.tables()
+    }
+
+    fn generation(&mut self) -> Result<u32, WriteError> {
+        Ok(self.read_state()?.generation)
+    }
+
+    fn set_generation(&mut self, generation: u32) -> Result<(), WriteError> {
+        let state = self.read_state()?;
+        self.write_state(State { generation, ..state })?;
+        wait_for_programs();
+        Ok(())
+    }
+
     fn raise_epoch(&mut self) -> Result<(), WriteError> {
-        let failed = |error: aya::maps::MapError| WriteError::Io {
-            map: maps::STATE.name,
-            source: std::io::Error::other(error),
-        };
-        let mut state: State = self.state.get(&0, 0).map_err(failed)?;
-        state.epoch = state.epoch.wrapping_add(1);
-        self.state.set(0, state, 0).map_err(failed)
+        let state = self.read_state()?;
+        self.write_state(State { epoch: state.epoch.wrapping_add(1), ..state })
+    }
+}
+
+impl Kernel {
+    fn read_state(&self) -> Result<State, WriteError> {
+        self.state.get(&0, 0).map_err(state_error)
+    }
+
+    fn write_state(&mut self, state: State) -> Result<(), WriteError> {
+        self.state.set(0, state, 0).map_err(state_error)
+    }
+}
+
+fn state_error(error: aya::maps::MapError) -> WriteError {
+    WriteError::Io { map: maps::STATE.name, source: std::io::Error::other(error) }
+}
+
+/// Waits until every program that runs now has ended. They run under RCU, and this command waits for a grace
+/// period (membarrier(2)). Where the kernel lacks it, what is removed next may be missed by a packet that is on
+/// its way just now.
+fn wait_for_programs() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: a system call without pointers.
+    let failed = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0) };
+    if failed != 0 {
+        tracing::debug!("membarrier: {}", std::io::Error::last_os_error());
     }
 }
 

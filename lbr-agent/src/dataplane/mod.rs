@@ -9,6 +9,8 @@ mod handles;
 pub mod judge;
 mod load;
 mod pins;
+mod policy;
+mod policy_maps;
 mod read;
 pub mod resolve;
 mod sockets;
@@ -20,6 +22,7 @@ use lbr_common::text::{RejectedRecord, ServiceName};
 pub use attach::AttachMode;
 pub use load::{Kernel, OBJECT, Options};
 pub use pins::DEFAULT as DEFAULT_BPFFS;
+pub use policy::{PolicyTables, Versions};
 pub use read::{Count, Pinned};
 pub use sockets::find_cgroup2;
 
@@ -73,6 +76,13 @@ pub trait Dataplane {
     /// `links`. Inserting an entry also attaches the programs to that interface, unless they are (entry
     /// first), removing one detaches them. After a start every entry is inserted once more.
     fn links(&mut self) -> &mut dyn Table<u32, Link>;
-    /// Raises `state.epoch`: each flow looks once whether its backend and its links are still there.
+    /// The tables of policy.
+    fn policy(&mut self) -> PolicyTables<'_>;
+    /// `state.generation`.
+    fn generation(&mut self) -> Result<u32, WriteError>;
+    /// Sets `state.generation`, and waits until no program runs any more that has read the one before.
+    fn set_generation(&mut self, generation: u32) -> Result<(), WriteError>;
+    /// Raises `state.epoch`: each flow looks once whether its backend and its links are still there,
+    /// and whether the policies still allow it.
     fn raise_epoch(&mut self) -> Result<(), WriteError>;
 }

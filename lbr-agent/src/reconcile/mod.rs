@@ -6,13 +6,16 @@
 mod delta;
 mod order;
 mod pass;
+mod policy;
 mod room;
+mod staged;
 #[cfg(test)]
 mod tests;
 
 pub use delta::Delta;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 
 use lbr_common::link::Link;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
@@ -30,7 +33,8 @@ pub struct Reconciler {
     services: Delta<u32, ServiceName>,
     rejected: Delta<u32, RejectedRecord>,
     links: Delta<u32, Link>,
-    /// A backend or a link was removed or changed, and flows were not told yet.
+    policy: policy::PolicyState,
+    /// A backend or a link was removed or changed, or other policies are in force, and flows were not told yet.
     epoch_due: bool,
     inherited: Inherited,
 }
@@ -90,6 +94,7 @@ impl Reconciler {
             rejected: Delta::new(read(dataplane.rejected())?),
             // A link is entered before it is attached: the former agent may have ended in between.
             links: Delta::doubtful(read(dataplane.links())?),
+            policy: policy::PolicyState::load(dataplane)?,
             // A former agent may have ended between the removal of a backend and this.
             epoch_due: true,
             inherited,
@@ -98,7 +103,7 @@ impl Reconciler {
 
     /// What the maps hold, as far as known.
     pub fn actual(&self) -> Desired {
-        Desired {
+        let mut actual = Desired {
             frontends: self.frontends.actual().clone(),
             slots: self.slots.actual().clone(),
             backends: self.backends.actual().clone(),
@@ -106,26 +111,28 @@ impl Reconciler {
             rejected: self.rejected.actual().clone(),
             links: self.links.actual().clone(),
             ..Desired::default()
-        }
+        };
+        self.policy.write_actual(&mut actual);
+        actual
     }
 
     /// Makes the maps hold this, as far as possible now.
     ///
     /// Without `allow_removals` (the sources have not listed everything) nothing is removed and nothing that
-    /// a former agent left in force is changed; links and rejected objects excepted.
+    /// a former agent left in force is changed, and policies stay as they are; links and rejected objects excepted.
     pub fn apply(
         &mut self,
-        desired: Desired,
+        mut desired: Desired,
         allow_removals: bool,
         dataplane: &mut dyn Dataplane,
     ) -> Outcome {
-        let Desired { frontends, slots, backends, services, rejected, links, .. } = desired;
-        self.frontends.set_desired(frontends);
-        self.slots.set_desired(slots);
-        self.backends.set_desired(backends);
-        self.services.set_desired(services);
-        self.rejected.set_desired(rejected);
-        self.links.set_desired(links);
+        self.frontends.set_desired(take(&mut desired.frontends));
+        self.slots.set_desired(take(&mut desired.slots));
+        self.backends.set_desired(take(&mut desired.backends));
+        self.services.set_desired(take(&mut desired.services));
+        self.rejected.set_desired(take(&mut desired.rejected));
+        self.links.set_desired(take(&mut desired.links));
+        self.policy.set_desired(desired);
         self.retry(allow_removals, dataplane)
     }
 
@@ -144,6 +151,7 @@ impl Reconciler {
             + self.services.pending()
             + self.rejected.pending()
             + self.links.pending()
+            + self.policy.pending()
             + usize::from(self.epoch_due)
     }
 }

@@ -11,6 +11,8 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
     pass.write_links();
     // Gone interfaces are no matter of what the sources have listed.
     pass.remove_links();
+    // A pod is open, or cut off, until its policies are there. They ask nothing of Services.
+    pass.write_policy();
     // Before their frontends, so that whatever is in force has a name.
     pass.write_names();
     // Nothing refers to a new backend yet.
@@ -31,7 +33,7 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
         // Last, when nothing is in force under it.
         pass.remove_names();
     }
-    // After the backends: a flow that looks now finds its backend gone.
+    // After the backends and the policies: a flow that looks now finds its backend gone, and what is allowed.
     pass.raise_epoch();
     // For people, no program reads it.
     pass.write_rejected();

@@ -44,6 +44,13 @@ impl<'a> Pass<'a> {
         self.r.epoch_due |= self.outcome.removals > before;
     }
 
+    /// Not before everything is listed: the policies of half a cluster are other policies.
+    pub(super) fn write_policy(&mut self) {
+        if self.allow_removals && self.r.policy.write(&mut *self.dataplane, &mut self.outcome) {
+            self.r.epoch_due = true;
+        }
+    }
+
     pub(super) fn write_rejected(&mut self) {
         let table = self.dataplane.rejected();
         write(&mut self.r.rejected, table, |_, _| true, number, &mut self.outcome);
@@ -188,7 +195,7 @@ fn leads_to_backend(backends: &Delta<u32, Backend>, key: &SlotKey, slot: &Slot) 
     backends.actual().get(&slot.backend).is_some_and(|b| b.service == key.service)
 }
 
-fn write<K: Copy + Ord, V: Copy + PartialEq>(
+pub(super) fn write<K: Copy + Ord, V: Copy + PartialEq>(
     delta: &mut Delta<K, V>,
     table: &mut dyn Table<K, V>,
     ready: impl Fn(&K, &V) -> bool,
@@ -210,7 +217,7 @@ fn write<K: Copy + Ord, V: Copy + PartialEq>(
     }
 }
 
-fn remove<K: Copy + Ord, V: Copy + PartialEq>(
+pub(super) fn remove<K: Copy + Ord, V: Copy + PartialEq>(
     delta: &mut Delta<K, V>,
     table: &mut dyn Table<K, V>,
     free: impl Fn(&K) -> bool,
@@ -232,7 +239,7 @@ fn remove<K: Copy + Ord, V: Copy + PartialEq>(
     }
 }
 
-fn number(id: &u32) -> String {
+pub(super) fn number(id: &u32) -> String {
     id.to_string()
 }
 

@@ -5,6 +5,7 @@ use lbr_common::text::Text;
 use lbr_common::tuple::proto;
 
 use super::*;
+use crate::dataplane::PolicyTables;
 use crate::dataplane::fake::Fake;
 
 fn key(service: u8) -> FrontendKey {
@@ -208,6 +209,18 @@ impl Dataplane for Noting {
 
     fn links(&mut self) -> &mut dyn Table<u32, Link> {
         self.fake.links()
+    }
+
+    fn policy(&mut self) -> PolicyTables<'_> {
+        self.fake.policy()
+    }
+
+    fn generation(&mut self) -> Result<u32, WriteError> {
+        Ok(self.fake.generation())
+    }
+
+    fn set_generation(&mut self, generation: u32) -> Result<(), WriteError> {
+        self.fake.set_generation(generation)
     }
 
     fn raise_epoch(&mut self) -> Result<(), WriteError> {

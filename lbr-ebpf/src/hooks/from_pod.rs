@@ -1,33 +1,66 @@
-//! What a pod sends: requests to Services, and answers of backends on this node.
+//! What a pod sends: requests, and answers of backends on this node.
 
-use lbr_common::verdict::Verdict;
+use lbr_common::policy::policy_flags;
+use lbr_common::verdict::{Effect, Verdict};
 
 use crate::exit::Outcome;
 use crate::packet::{self, Part};
 use crate::scratch::Scratch;
 use crate::skb::Skb;
 use crate::step::check;
-use crate::{flow, fragment, icmp_error, nat, service};
+use crate::{flow, fragment, icmp_error, nat, policy, service, source};
 
 /// The pipeline.
 #[inline(always)]
 pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
-    packet::parse(skb, &mut work.packet)?;
+    packet::parse(skb, &mut work.packet).map_err(|verdict| unread(work.ifindex, verdict))?;
+    if work.packet.is_neighbor_discovery() {
+        return Err(if work.packet.is_of_router() {
+            Verdict::RouterMessage
+        } else {
+            Verdict::NeighborDiscovery
+        });
+    }
     if work.packet.is_icmp_error() {
+        if work.packet.is_redirect() {
+            return Err(Verdict::RouterMessage);
+        }
+        check(source::check(work.ifindex, work))?;
         check(icmp_error::translate(skb, work))?;
         return Ok(Verdict::IcmpError);
     }
     if work.packet.part == Part::Later {
-        check(fragment::complete(&mut work.packet))?;
+        check(fragment::complete(&mut work.packet)).map_err(|verdict| unread(work.ifindex, verdict))?;
     }
-    if !flow::find(&work.packet, &mut work.decision) {
-        let to = &work.packet.tuple;
-        let frontend = service::frontend(&to.dst, to.dst_port, to.proto)?;
-        check(flow::begin(skb.ifindex(), &frontend, work))?;
+    if !flow::find(work, work.ifindex)? {
+        begin(work)?;
     }
     if work.packet.part == Part::First {
         check(fragment::remember(&work.packet))?;
     }
+    if work.decision.is_plain {
+        return Ok(Verdict::Allowed);
+    }
     nat::rewrite(skb, &work.packet, &work.decision.to)?;
     Ok(if work.decision.is_reply { Verdict::ToClient } else { Verdict::ToBackend })
+}
+
+/// A packet without a flow.
+#[inline(always)]
+fn begin(work: &mut Scratch) -> Result<(), Verdict> {
+    let from = work.ifindex;
+    check(source::check(from, work))?;
+    let to = &work.packet.tuple;
+    match service::frontend(&to.dst, to.dst_port, to.proto) {
+        Ok(frontend) => check(flow::begin(from, &frontend, work)),
+        Err(Verdict::NoService) => check(flow::begin_plain(from, work)),
+        Err(verdict) => Err(verdict),
+    }
+}
+
+/// What passes because lbr can not read it must not be a way out for a pod that may not send.
+#[inline(always)]
+fn unread(ifindex: u32, verdict: Verdict) -> Verdict {
+    let passes = matches!(verdict.effect(), Effect::Pass) && verdict != Verdict::NotIp;
+    if passes && policy::isolates(ifindex, policy_flags::ISOLATED_OUT) { Verdict::NotJudged } else { verdict }
 }

@@ -1,0 +1,129 @@
+//! Whether policies allow a connection: endpoints, classes, verdicts. See `lbr_common::policy`.
+
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use lbr_common::addr::Addr;
+use lbr_common::policy::{Block, OTHER_PORTS, Policy, Ports, VerdictKey, class, direction, policy_flags};
+use lbr_common::tuple::Tuple;
+use lbr_common::verdict::Verdict;
+
+use crate::maps::{self, CIDR_CLASS, ENDPOINTS, IP_CLASS, LINK_POLICY, PORT_CLASS, VERDICTS};
+use crate::report;
+use crate::scratch::Scratch;
+use crate::step::DONE;
+
+/// What was judged, and by which set: for counters and events.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Judged {
+    /// Source as sent, destination as translated.
+    pub(crate) tuple: Tuple,
+    /// Set that did not allow it; 0: none was asked.
+    pub(crate) set: u32,
+    /// The direction in which it was not allowed.
+    pub(crate) direction: u32,
+    /// [`policy_flags`] of both ends together.
+    pub(crate) ends: u32,
+    /// [`policy_flags`] of the receiver.
+    pub(crate) receiver: u32,
+}
+
+/// Asks the policies of both ends about `Judged::tuple`. Returns [`DONE`], or why it may not pass.
+///
+/// What a pod sends to itself is never judged, nor what it sends to the node. What the node sends does not come
+/// here: where a packet entered says so, its address does not.
+#[inline(never)]
+pub(crate) fn judge(work: &mut Scratch) -> Verdict {
+    let generation = maps::generation();
+    let receiver = endpoint(&work.judged.tuple.dst, generation);
+    let sender = endpoint(&work.judged.tuple.src, generation);
+    work.judged.set = 0;
+    work.judged.receiver = receiver.flags;
+    work.judged.ends = receiver.flags | sender.flags;
+    if work.judged.tuple.src == work.judged.tuple.dst || receiver.flags & policy_flags::NODE != 0 {
+        return DONE;
+    }
+    if work.judged.ends & policy_flags::PENDING != 0 && maps::denies_pending() {
+        return Verdict::PodPending;
+    }
+    const ASKED: u32 = policy_flags::ISOLATED_OUT | policy_flags::AUDIT_OUT;
+    if sender.flags & ASKED != 0 {
+        let verdict = judge_end(work, &sender, direction::EGRESS, generation);
+        if verdict != DONE {
+            return verdict;
+        }
+    }
+    const ASKED_IN: u32 = policy_flags::ISOLATED_IN | policy_flags::AUDIT_IN;
+    if receiver.flags & ASKED_IN != 0 {
+        return judge_end(work, &receiver, direction::INGRESS, generation);
+    }
+    DONE
+}
+
+/// Whether the pods of this link are isolated in a direction, so that what can not be judged must not pass.
+#[inline(always)]
+pub(crate) fn isolates(ifindex: u32, flag: u32) -> bool {
+    link(ifindex) & flag != 0
+}
+
+/// What is known of the pods behind a link: bits of [`policy_flags`].
+#[inline(always)]
+pub(crate) fn link(ifindex: u32) -> u32 {
+    let entry = LINK_POLICY.get_ptr(ifindex);
+    // SAFETY: valid for the run of the program; the agent replaces entries whole.
+    entry.map_or(0, |entry| unsafe { (*entry).at(maps::generation()) })
+}
+
+/// One end's policies, the audited ones too.
+#[inline(never)]
+fn judge_end(work: &mut Scratch, policy: &Policy, way: u32, generation: u32) -> Verdict {
+    let is_egress = way == direction::EGRESS;
+    let (isolated, audited) = if is_egress {
+        (policy_flags::ISOLATED_OUT, policy_flags::AUDIT_OUT)
+    } else {
+        (policy_flags::ISOLATED_IN, policy_flags::AUDIT_IN)
+    };
+    let tuple = &work.judged.tuple;
+    let class = class_of(if is_egress { &tuple.dst } else { &tuple.src }, generation);
+    work.judged.direction = way;
+    if policy.flags & isolated != 0 && !allows(policy.set, way, class, tuple) {
+        work.judged.set = policy.set;
+        return if is_egress { Verdict::EgressDenied } else { Verdict::IngressDenied };
+    }
+    if policy.flags & audited != 0 && !allows(policy.audit, way, class, &work.judged.tuple) {
+        work.judged.set = policy.audit;
+        report::audited(work, if is_egress { Verdict::EgressAudited } else { Verdict::IngressAudited });
+    }
+    DONE
+}
+
+#[inline(always)]
+fn allows(set: u32, way: u32, class: u32, tuple: &Tuple) -> bool {
+    let ports = Ports { set, direction: way as u8, proto: tuple.proto, port: tuple.dst_port.to_be_bytes() };
+    let ports = PORT_CLASS.get(&Key::new(Ports::FULL, ports)).copied().unwrap_or(OTHER_PORTS);
+    let mut key = VerdictKey { set, direction: way, class, ports };
+    if VERDICTS.get_ptr(&key).is_some() {
+        return true;
+    }
+    key.class = class::ANY;
+    VERDICTS.get_ptr(&key).is_some()
+}
+
+/// The class of a peer's address.
+#[inline(always)]
+fn class_of(addr: &Addr, generation: u32) -> u32 {
+    if let Some(entry) = IP_CLASS.get_ptr(addr) {
+        // SAFETY: as in `link`.
+        let class = unsafe { (*entry).at(generation) };
+        if class != class::ABSENT {
+            return class;
+        }
+    }
+    CIDR_CLASS.get(&Key::new(Block::FULL, Block::of(addr))).map_or(class::NONE, |class| class.at(generation))
+}
+
+#[inline(always)]
+fn endpoint(addr: &Addr, generation: u32) -> Policy {
+    let entry = ENDPOINTS.get_ptr(addr);
+    // SAFETY: as in `link`.
+    entry.map_or(Policy { set: 0, audit: 0, flags: 0 }, |entry| unsafe { (*entry).policy.at(generation) })
+}

@@ -1,0 +1,90 @@
+//! What is told about packets beside the counter of their verdict: events, and counts for each policy set.
+
+use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use lbr_common::policy::{DenialKey, EVENTS_PER_SECOND, Event};
+use lbr_common::verdict::{Counter, Verdict};
+
+use crate::exit;
+use crate::maps::{DENIALS, EVENTS};
+use crate::scratch::Scratch;
+
+/// For how long events are counted before the count begins anew.
+const WINDOW_NS: u64 = 1_000_000_000;
+
+/// What limits the events of this CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    /// Begin of the present second.
+    since: u64,
+    /// Events in it.
+    sent: u32,
+    /// Events that were not sent since the last one that was.
+    suppressed: u32,
+}
+
+/// A packet that is dropped for the sake of policy.
+#[inline(never)]
+pub(crate) fn denied(work: &mut Scratch, verdict: Verdict) {
+    match verdict {
+        Verdict::EgressDenied | Verdict::IngressDenied => count(work, 0),
+        Verdict::SpoofedSource | Verdict::RouterMessage | Verdict::PodPending | Verdict::NotJudged => {
+            work.judged.tuple = work.packet.tuple;
+            work.judged.set = 0;
+            work.judged.direction = 0;
+        }
+        _ => return,
+    }
+    send(work, verdict);
+}
+
+/// A connection that would be denied if the audited policies were enforced.
+#[inline(never)]
+pub(crate) fn audited(work: &mut Scratch, verdict: Verdict) {
+    exit::count(work.hook, verdict, u64::from(work.bytes));
+    count(work, 1);
+    send(work, verdict);
+}
+
+#[inline(always)]
+fn count(work: &Scratch, audited: u16) {
+    let key = DenialKey { set: work.judged.set, direction: work.judged.direction as u16, audited };
+    let bytes = u64::from(work.bytes);
+    if let Some(counter) = DENIALS.get_ptr_mut(&key) {
+        // SAFETY: the value of this CPU, as for `counters`.
+        unsafe {
+            (*counter).packets += 1;
+            (*counter).bytes += bytes;
+        }
+    } else {
+        let _ = DENIALS.insert(&key, &Counter { packets: 1, bytes }, u64::from(BPF_ANY));
+    }
+}
+
+#[inline(always)]
+fn send(work: &mut Scratch, verdict: Verdict) {
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    if now.wrapping_sub(work.limit.since) > WINDOW_NS {
+        work.limit.since = now;
+        work.limit.sent = 0;
+    }
+    if work.limit.sent >= EVENTS_PER_SECOND {
+        work.limit.suppressed = work.limit.suppressed.saturating_add(1);
+        return;
+    }
+    work.limit.sent += 1;
+    let event: &mut Event = &mut work.event;
+    event.time = now;
+    event.link = work.ifindex;
+    event.tuple = work.judged.tuple;
+    event.set = work.judged.set;
+    event.suppressed = work.limit.suppressed;
+    event.direction = work.judged.direction as u16;
+    event.verdict = verdict as u8;
+    event.hook = work.hook as u8;
+    work.limit.suppressed = 0;
+    // Full when nobody reads: `denials` counts nevertheless.
+    let _ = EVENTS.output(&work.event, 0);
+}
