@@ -62,19 +62,25 @@ impl Flow {
     /// The entry of the other direction, made from this one and its key.
     #[inline(always)]
     pub const fn twin(&self, key: &Tuple) -> Self {
+        let mut twin = *self;
+        self.write_twin(key, &mut twin);
+        twin
+    }
+
+    /// Makes `twin` the entry of the other direction. In place, since a program's stack is small.
+    #[inline(always)]
+    pub const fn write_twin(&self, key: &Tuple, twin: &mut Self) {
         let kept = self.flags & !flow_flags::OWN;
-        Self {
-            to: key.reversed(),
-            last_seen: self.last_seen,
-            service: self.service,
-            backend: self.backend,
-            link: self.twin_link,
-            epoch: self.epoch,
-            flags: kept | (!self.flags & flow_flags::REPLY),
-            twin_link: self.link,
-            from: 0,
-            _pad: 0,
-        }
+        twin.to = key.reversed();
+        twin.last_seen = self.last_seen;
+        twin.service = self.service;
+        twin.backend = self.backend;
+        twin.link = self.twin_link;
+        twin.epoch = self.epoch;
+        twin.flags = kept | (!self.flags & flow_flags::REPLY);
+        twin.twin_link = self.link;
+        twin.from = 0;
+        twin._pad = 0;
     }
 }
 

@@ -169,7 +169,7 @@ fn if_there(link: u32) -> u32 {
 }
 
 /// Whether a TCP connection has ended: reset, or closed by both sides. One that is half closed still delivers.
-#[inline(always)]
+#[inline(never)]
 fn is_over(flow: &Flow) -> bool {
     if flow.to.proto != proto::TCP {
         return false;
@@ -221,7 +221,7 @@ fn try_begin(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Result<()
         work.judged.tuple.dst = backend.addr;
         work.judged.tuple.dst_port = backend.port;
         check(policy::judge(work))?;
-        plan(work, id, &backend, port, ifindex);
+        plan(work, id, backend, port, ifindex);
         if store(work)? {
             decide(&mut work.decision, &work.flow);
             return Ok(());
@@ -279,7 +279,7 @@ fn try_begin_plain(from: u32, is_midflow: bool, work: &mut Scratch) -> Result<()
         flow.epoch = work.epoch;
         flow.from = from;
         work.reply_key = work.flow.twin_key();
-        work.reply = work.flow.twin(&work.packet.tuple);
+        work.flow.write_twin(&work.packet.tuple, &mut work.reply);
         if store(work)? {
             decide(&mut work.decision, &work.flow);
             return Ok(());
@@ -326,7 +326,7 @@ fn plan(work: &mut Scratch, id: u32, backend: &Backend, port: u16, ifindex: u32)
         flow.twin_link = if link_flags & link_flags::DIRECT != 0 { ifindex } else { 0 };
     }
     work.reply_key = work.flow.twin_key();
-    work.reply = work.flow.twin(key);
+    work.flow.write_twin(&work.packet.tuple, &mut work.reply);
 }
 
 /// Stores both entries of a flow; false if its answers could not be told from another flow's.

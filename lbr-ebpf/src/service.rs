@@ -43,7 +43,7 @@ pub(crate) fn owns_address(addr: &Addr) -> bool {
 /// When the agent takes a backend away it lowers the count before it removes the last slot; a packet that
 /// read the old count in between finds no slot, and takes the first one, which is there as long as any is.
 #[inline(always)]
-pub(crate) fn backend_in_slot(frontend: &Frontend, slot: u32) -> Result<(u32, Backend), Verdict> {
+pub(crate) fn backend_in_slot(frontend: &Frontend, slot: u32) -> Result<(u32, &'static Backend), Verdict> {
     let id = slot_backend(frontend.service, slot)
         .or_else(|| slot_backend(frontend.service, 0))
         .ok_or(Verdict::BackendMissing)?;
@@ -58,9 +58,10 @@ pub(crate) fn slot(hash: u32, frontend: &Frontend) -> u32 {
 
 /// The backend with this id.
 #[inline(always)]
-pub(crate) fn backend(id: u32) -> Option<Backend> {
-    // SAFETY: the entry is copied at once; the agent replaces entries whole.
-    unsafe { BACKENDS.get(id) }.copied()
+pub(crate) fn backend(id: u32) -> Option<&'static Backend> {
+    // SAFETY: valid for the run of the program; the agent replaces entries whole, and an entry that it removes
+    // is freed after an RCU grace period.
+    unsafe { BACKENDS.get(id) }
 }
 
 #[inline(always)]
