@@ -132,7 +132,7 @@ impl Real {
     pub fn ask(&mut self, tuple: &Tuple) -> Result<Resolved> {
         let frame = first_packet(tuple)?;
         let kernel = self.kernel.as_mut().context("the agent does not run")?;
-        let ran = self.meter.run(kernel, Hook::FromPod, CLIENT_LINK, &frame)?;
+        let ran = self.meter.run(kernel, Hook::FromPod, CLIENT_LINK, CLIENT_LINK, &frame)?;
         let backend = backend(tuple, &frame, &ran).with_context(|| format!("{:?}", ran.verdict))?;
         if let Ok(flow) = self.flows.get(tuple, 0) {
             self.flows.remove(&flow.twin_key())?;

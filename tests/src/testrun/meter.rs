@@ -46,7 +46,7 @@ impl Meter {
     pub fn sum_packets(&mut self, kernel: &mut Kernel, link: u32) -> Result<bool> {
         self.is_summed = true;
         // Not IP: no program changes it.
-        match self.test_run(kernel, Hook::FromPod, link, &[0; 60]) {
+        match self.test_run(kernel, Hook::FromPod, [link; 2], &[0; 60]) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 self.is_summed = false;
                 Ok(false)
@@ -59,12 +59,19 @@ impl Meter {
         }
     }
 
-    /// Runs a packet through a hook at a link.
-    pub fn run(&mut self, kernel: &mut Kernel, hook: Hook, link: u32, packet: &[u8]) -> Result<Ran> {
+    /// Runs a packet through a hook at a link. `entered_by`: the interface by which it came into the node.
+    pub fn run(
+        &mut self,
+        kernel: &mut Kernel,
+        hook: Hook,
+        link: u32,
+        entered_by: u32,
+        packet: &[u8],
+    ) -> Result<Ran> {
         // Nothing else runs these programs, so the counters are as the last run left them.
         let before = self.counts.clone();
         let (returned, packet_out) =
-            self.test_run(kernel, hook, link, packet).context("BPF_PROG_TEST_RUN")?;
+            self.test_run(kernel, hook, [entered_by, link], packet).context("BPF_PROG_TEST_RUN")?;
         self.read_counters(hook).context("read map counters")?;
         let verdict = self.counted(hook, &before, packet.len())?;
         let action = match returned {
@@ -80,12 +87,13 @@ impl Meter {
         &self,
         kernel: &mut Kernel,
         hook: Hook,
-        link: u32,
+        interfaces: [u32; 2],
         packet: &[u8],
     ) -> io::Result<(i32, Vec<u8>)> {
-        // `struct __sk_buff` up to and with `ifindex`, the only field that is not zero.
+        // `struct __sk_buff` up to `ingress_ifindex` and `ifindex`, the only fields that are not zero.
         let mut ctx = [0; 44];
-        ctx[40..].copy_from_slice(&link.to_ne_bytes());
+        ctx[36..40].copy_from_slice(&interfaces[0].to_ne_bytes());
+        ctx[40..].copy_from_slice(&interfaces[1].to_ne_bytes());
         let program = kernel.programs().program_mut(hook.name()).ok_or(io::ErrorKind::NotFound)?;
         let program: &mut SchedClassifier = program.try_into().map_err(io::Error::other)?;
         let fd = program.fd().map_err(io::Error::other)?.as_fd();
@@ -105,7 +113,12 @@ impl Meter {
     fn counted(&self, hook: Hook, before: &[Counter], len: usize) -> Result<Verdict> {
         let of_hook = hook as usize * PER_HOOK * self.cpus;
         let both = before.iter().zip(&self.counts).skip(of_hook).take(PER_HOOK * self.cpus);
-        let mut moved = both.enumerate().filter(|(_, (a, b))| a != b);
+        // Audits are counted beside the packet's own verdict.
+        let is_audit = |at: usize| {
+            let audits = [Verdict::EgressAudited, Verdict::IngressAudited].map(|verdict| verdict as usize);
+            audits.contains(&(at / self.cpus))
+        };
+        let mut moved = both.enumerate().filter(|(at, (a, b))| a != b && !is_audit(*at));
         let (at, (old, new)) = moved.next().context("no verdict was counted")?;
         if let Some((other, _)) = moved.next() {
             bail!("two counters moved: {} and {}", at / self.cpus, other / self.cpus);

@@ -59,6 +59,9 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// Stands for an interface that is no pod's.
+    const WIRE: u32 = 1;
+
     /// Loads the object into the kernel. Leftovers of dead processes are removed first.
     pub fn load(name: &str) -> Result<Self> {
         let sandbox = Sandbox::enter(name)?;
@@ -95,8 +98,16 @@ impl Programs {
     }
 
     /// Runs a packet through a hook at a link.
+    ///
+    /// A packet to a pod comes from another node.
     pub fn run(&mut self, hook: Hook, link: u32, packet: &[u8]) -> Result<Ran> {
-        self.meter.run(&mut self.kernel, hook, link, packet)
+        let entered_by = if hook == Hook::ToPod { Self::WIRE } else { link };
+        self.meter.run(&mut self.kernel, hook, link, entered_by, packet)
+    }
+
+    /// Runs a packet of the node itself through the hook before a pod.
+    pub fn run_from_node(&mut self, link: u32, packet: &[u8]) -> Result<Ran> {
+        self.meter.run(&mut self.kernel, Hook::ToPod, link, 0, packet)
     }
 }
 

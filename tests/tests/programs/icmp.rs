@@ -105,7 +105,7 @@ fn redirects_are_not_translated() {
         let error = Packet::icmp_error(v4.router, client.ip(), Reason::Redirect, &quoted).build();
         expect_untouched(&world.deliver(&error), Verdict::NoService, &error);
         let error = Packet::icmp_error(v4.router, service.ip(), Reason::Redirect, &quoted).build();
-        expect_drop(&world.send(&error), Verdict::Unanswerable, &error);
+        expect_drop(&world.send(&error), Verdict::RouterMessage, &error);
     }
 }
 

@@ -239,7 +239,7 @@ fn the_other_direction_restores_an_evicted_entry() {
                     let after = keys.map(|key| world.flow(key));
                     for (a, b) in before.iter().zip(after) {
                         assert!(b.last_seen >= a.last_seen);
-                        assert_eq!(*a, lbr_common::flow::Flow { last_seen: a.last_seen, ..b });
+                        assert_eq!(*a, lbr_common::flow::Flow { last_seen: a.last_seen, from: a.from, ..b });
                     }
                 }
                 world.reset();

@@ -6,17 +6,27 @@ use std::process::Command;
 
 use aya::maps::{MapData, MapInfo};
 use lbr_agent::dataplane::{Dataplane as _, OBJECT};
+use lbr_common::addr::Addr;
 use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
 use lbr_common::link::Link;
 use lbr_common::maps::{self, Writer};
+use lbr_common::policy::{
+    Allow, Block, DenialKey, Endpoint, Policy, Ports, Prefix, VerdictKey, Versioned, policy_flags,
+};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State};
-use lbr_common::text::{RejectedRecord, ServiceName, Text};
+use lbr_common::text::{
+    ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
+    Text,
+};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Counter;
 use lbr_tests::packet::Packet;
 use serde_json::Value;
 
 use super::world::{PORT, UDP, World, at, nets, packet};
+
+/// What a longest-prefix map has before its key.
+const PREFIX_LEN: usize = size_of::<u32>();
 
 /// Sizes of key and value of each map, by the Rust types that its comment names.
 fn sizes() -> BTreeMap<&'static str, (usize, usize)> {
@@ -32,6 +42,19 @@ fn sizes() -> BTreeMap<&'static str, (usize, usize)> {
         ("fragments", (size_of::<FragmentKey>(), size_of::<FragmentPorts>())),
         ("sockets", (size_of::<SocketKey>(), size_of::<SocketPeer>())),
         ("counters", (size_of::<u32>(), size_of::<Counter>())),
+        ("endpoints", (size_of::<Addr>(), size_of::<Endpoint>())),
+        ("link_policy", (size_of::<u32>(), size_of::<Versioned<u32>>())),
+        ("ip_class", (size_of::<Addr>(), size_of::<Versioned<u32>>())),
+        ("cidr_class", (PREFIX_LEN + size_of::<Block>(), size_of::<Versioned<u32>>())),
+        ("port_class", (PREFIX_LEN + size_of::<Ports>(), size_of::<u32>())),
+        ("verdicts", (size_of::<VerdictKey>(), size_of::<Allow>())),
+        ("policies", (size_of::<u32>(), size_of::<PolicyRecord>())),
+        ("rules", (size_of::<RuleKey>(), size_of::<RuleText>())),
+        ("set_members", (size_of::<MemberKey>(), size_of::<Member>())),
+        ("classes", (size_of::<u32>(), size_of::<ClassRecord>())),
+        ("pod_names", (size_of::<Addr>(), size_of::<PodName>())),
+        ("denials", (size_of::<DenialKey>(), size_of::<Counter>())),
+        ("events", (0, 0)),
     ])
 }
 
@@ -53,6 +76,9 @@ fn are_what_the_contract_says() {
         let wanted = match (spec.name, spec.writer) {
             ("state", _) => "Array",
             ("counters", _) => "PerCpuArray",
+            ("cidr_class" | "port_class", _) => "LpmTrie",
+            ("denials", _) => "LruPerCpuHash",
+            ("events", _) => "RingBuf",
             (_, Writer::Agent) => "Hash",
             (_, Writer::Kernel) => "LruHash",
         };
@@ -94,6 +120,34 @@ fn fill(world: &mut World) {
         reason: Text::new("must be at most 65535"),
     };
     kernel.rejected().insert(&1, &rejected).unwrap();
+    let tables = kernel.policy();
+    let number = Versioned { old: 2, new: 3, since: 1 };
+    let policy = Policy { set: 7, audit: 0, flags: policy_flags::POD | policy_flags::ISOLATED_IN };
+    let policy = Versioned { old: policy, new: policy, since: 1 };
+    tables.endpoints.insert(&net.remote2.into(), &Endpoint { link: 0, policy }).unwrap();
+    tables.link_policy.insert(&3, &number).unwrap();
+    tables.ip_class.insert(&net.remote.into(), &number).unwrap();
+    let block = Block { family: 4, addr: Addr::from(net.remote).bytes };
+    tables.cidr_class.insert(&Prefix { data: block, len: Block::FULL }, &number).unwrap();
+    let ports = Ports { set: 7, direction: 0, proto: UDP, port: [31, 144] };
+    tables.port_class.insert(&Prefix { data: ports, len: Ports::FULL }, &1).unwrap();
+    let key = VerdictKey { set: 7, direction: 0, class: 2, ports: 1 };
+    tables.verdicts.insert(&key, &Allow { policy: 1, rule: 0 }).unwrap();
+    let record =
+        PolicyRecord { namespace: Text::new("shop"), name: Text::new("only-cart"), ..Default::default() };
+    tables.policies.insert(&1, &record).unwrap();
+    let rule = RuleKey { policy: 1, direction: 0, rule: 0 };
+    tables.rules.insert(&rule, &RuleText { yaml: Text::new("{}") }).unwrap();
+    tables
+        .set_members
+        .insert(&MemberKey { set: 7, number: 0 }, &Member { policy: 1, ..Default::default() })
+        .unwrap();
+    tables.classes.insert(&2, &ClassRecord { pods: 1, ..Default::default() }).unwrap();
+    let pod = PodName { namespace: Text::new("shop"), name: Text::new("cart-0") };
+    tables.pod_names.insert(&net.local.into(), &pod).unwrap();
+    // Nobody may talk to it: one denial.
+    world.deliver(&packet(UDP, at(net.remote2, PORT), at(net.remote2, 9)).build());
+    world.deliver(&packet(UDP, client, at(net.remote2, 9)).build());
     let path = world.programs.pins().join(maps::SOCKETS.name);
     let map = aya::maps::Map::from_map_data(MapData::from_pin(path).unwrap()).unwrap();
     let mut sockets: aya::maps::HashMap<_, SocketKey, SocketPeer> = map.try_into().unwrap();
@@ -122,8 +176,11 @@ fn fields(value: &Value) -> Vec<&str> {
 fn bpftool_prints_fields_by_name() {
     let mut world = World::new("bpftool");
     fill(&mut world);
-    let dumps: BTreeMap<&str, Vec<Value>> =
-        maps::PINNED.iter().map(|spec| (spec.name, dump(&world, spec.name))).collect();
+    let dumps: BTreeMap<&str, Vec<Value>> = maps::PINNED
+        .iter()
+        .filter(|spec| spec.name != maps::EVENTS.name)
+        .map(|spec| (spec.name, dump(&world, spec.name)))
+        .collect();
     let first = |map: &str| dumps[map][0].clone();
 
     let port_80 = dumps["frontends"].iter().find(|e| e["key"]["port"] == 80).unwrap();
@@ -143,17 +200,37 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&first("services")["value"]), ["name", "namespace", "port"]);
     assert_eq!(fields(&first("rejected")["value"]), ["field", "object", "origin", "reason"]);
     assert_eq!(fields(&first("links")["value"]), ["flags"]);
-    assert_eq!(fields(&first("state")["value"]), ["abi", "epoch", "seed"]);
+    assert_eq!(fields(&first("state")["value"]), ["_pad", "abi", "epoch", "generation", "seed"]);
     let tuple = ["_pad", "dst", "dst_port", "proto", "src", "src_port"];
     let request = dumps["flows"].iter().find(|e| e["key"]["dst_port"] == 80).unwrap();
     assert_eq!((fields(&request["key"]), fields(&request["value"]["to"])), (tuple.to_vec(), tuple.to_vec()));
     assert_eq!(request["value"]["to"]["dst_port"], 8080);
-    let flow = ["backend", "epoch", "flags", "last_seen", "link", "service", "to", "twin_link"];
+    let flow =
+        ["_pad", "backend", "epoch", "flags", "from", "last_seen", "link", "service", "to", "twin_link"];
     assert_eq!(fields(&request["value"]), flow);
     assert_eq!(fields(&first("fragments")["key"]), ["_pad", "dst", "id", "proto", "src"]);
     assert_eq!(first("fragments")["value"], serde_json::json!({"src_port": PORT, "dst_port": 80}));
     assert_eq!(fields(&first("sockets")["key"]), ["_pad", "addr", "cookie", "port", "proto", "usage"]);
     assert_eq!(fields(&first("sockets")["value"]), ["_pad", "addr", "backend", "port"]);
+    let versioned = ["new", "old", "since"];
+    let endpoint = first("endpoints");
+    assert_eq!(fields(&endpoint["value"]), ["link", "policy"]);
+    assert_eq!(fields(&endpoint["value"]["policy"]), versioned);
+    assert_eq!(fields(&endpoint["value"]["policy"]["new"]), ["audit", "flags", "set"]);
+    for map in ["link_policy", "ip_class", "cidr_class"] {
+        assert_eq!(fields(&first(map)["value"]), versioned, "{map}");
+    }
+    assert_eq!(fields(&first("cidr_class")["key"]["data"]), ["addr", "family"]);
+    assert_eq!(fields(&first("port_class")["key"]["data"]), ["direction", "port", "proto", "set"]);
+    assert_eq!(fields(&first("verdicts")["key"]), ["class", "direction", "ports", "set"]);
+    assert_eq!(fields(&first("verdicts")["value"]), ["policy", "rule"]);
+    let policy = ["egress_rules", "ingress_rules", "kind", "name", "namespace", "pods"];
+    assert_eq!(fields(&first("policies")["value"]), policy);
+    assert_eq!(fields(&first("rules")["value"]), ["yaml"]);
+    assert_eq!(fields(&first("set_members")["value"]), ["_pad", "hash", "policy"]);
+    assert_eq!(fields(&first("classes")["value"]), ["blocks", "hash", "matches", "pods"]);
+    assert_eq!(fields(&first("pod_names")["value"]), ["name", "namespace"]);
+    assert_eq!(fields(&first("denials")["key"]), ["audited", "direction", "set"]);
     let counter = first("counters");
     assert_eq!(fields(&counter["values"][0]["value"]), ["bytes", "packets"]);
 }
