@@ -78,3 +78,28 @@ impl<'a, T: Copy> SelectorIndex<'a, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::random::{Random, selects};
+    use super::*;
+
+    #[test]
+    fn the_index_finds_what_trying_each_finds() {
+        let mut random = Random(7);
+        let selectors: Vec<Selector> = (0..300).map(|_| random.selector()).collect();
+        let mut index = SelectorIndex::default();
+        for (number, selector) in selectors.iter().enumerate() {
+            index.add(selector, number);
+        }
+        for _ in 0..200 {
+            let labels = random.labels();
+            let mut found = Vec::new();
+            index.find(&view(&labels), |number| found.push(number));
+            found.sort_unstable();
+            let all = selectors.iter().enumerate();
+            let expected: Vec<usize> = all.filter(|(_, s)| selects(s, &labels)).map(|(n, _)| n).collect();
+            assert_eq!(found, expected, "{labels:?}");
+        }
+    }
+}
