@@ -1,15 +1,97 @@
 //! From NetworkPolicies, Pods and Namespaces to the tables of `lbr_common::policy`.
+//!
+//! ```text
+//! pods ──> Owners ────────────┬──> endpoints, link_policy
+//! policies ──> Active ──┐     │
+//!                       ├──> Terms, Regions ──> Classes ──> ip_class, cidr_class
+//!                       └──────────────────────────┴──> Sets ──> port_class, verdicts
+//! ```
+//!
+//! Only policies that select a pod of this node make anything. A *term* is one question that they ask of a
+//! peer's address; a class is the combination of terms that hold for an address.
 
+mod active;
+mod blocks;
+mod canon;
+mod classes;
+mod names;
+mod pods;
+mod ports;
+mod publish;
+mod rules_text;
+mod selectors;
+mod sets;
+mod subjects;
+mod terms;
+
+use lbr_common::policy::direction;
+use lbr_common::text::{PolicyRecord, RuleKey, RuleText, Text, policy_kind};
+
+use self::active::{Active, ActivePolicy};
+use self::blocks::Regions;
+use self::pods::Owners;
+use self::sets::Sets;
 use super::{Ids, NodeView};
 use crate::desired::Desired;
-use crate::model::Rejected;
+use crate::model::{PolicyRule, Rejected};
 use crate::store::ClusterState;
 
 pub(super) fn compile(
-    _state: &ClusterState,
-    _node: &NodeView,
-    _ids: &mut Ids,
-    _desired: &mut Desired,
-    _rejected: &mut Vec<Rejected>,
+    state: &ClusterState,
+    node: &NodeView,
+    ids: &mut Ids,
+    desired: &mut Desired,
+    rejected: &mut Vec<Rejected>,
 ) {
+    let pool = ids.policy();
+    let owners = Owners::new(&state.pods, rejected);
+    let mut active = Active::new(state, &node.name, &owners);
+    let regions = Regions::new(&active.terms);
+    let classes = classes::find(state, &owners, &regions, &active.named, &mut active.terms);
+    let class_ids = publish::publish(&classes, &regions, &active.terms, pool, desired);
+    let policy_ids: Vec<u32> =
+        active.policies.iter().map(|active| pool.policy(&active.policy.name)).collect();
+    for (active, &id) in active.policies.iter().zip(&policy_ids) {
+        describe(active, id, desired);
+    }
+    let mut sets = Sets::new(&active, &policy_ids, &classes, &class_ids, pool);
+    subjects::write_node(state, node, &owners, desired);
+    subjects::write_pods(&active, node, &mut sets, pool, desired);
+    desired.pod_names = owners.names();
 }
+
+/// What people want to know of a policy.
+fn describe(active: &ActivePolicy<'_>, id: u32, desired: &mut Desired) {
+    let policy = active.policy;
+    let count = |rules: &Option<Vec<PolicyRule>>| {
+        u32::try_from(rules.as_ref().map_or(0, Vec::len)).unwrap_or(u32::MAX)
+    };
+    let mut kind = 0;
+    for (bit, is) in [
+        (policy_kind::INGRESS, policy.ingress.is_some()),
+        (policy_kind::EGRESS, policy.egress.is_some()),
+        (policy_kind::AUDIT, policy.audit),
+    ] {
+        kind |= if is { bit } else { 0 };
+    }
+    let record = PolicyRecord {
+        namespace: Text::new(&policy.name.namespace),
+        name: Text::new(&policy.name.name),
+        kind,
+        pods: active.pods,
+        ingress_rules: count(&policy.ingress),
+        egress_rules: count(&policy.egress),
+    };
+    desired.policies.insert(id, record);
+    for (direction, field, rules) in
+        [(direction::INGRESS, "from", &policy.ingress), (direction::EGRESS, "to", &policy.egress)]
+    {
+        for (rule, model) in (0..).zip(rules.iter().flatten()) {
+            let yaml = Text::new(&rules_text::yaml(model, field));
+            desired.rules.insert(RuleKey { policy: id, direction, rule }, RuleText { yaml });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! The numbers of services, backends and what policy is made of: stable as long as those exist, not soon used
+//! for anything else.
+//!
+//! Flows carry the numbers of services and backends, and a number that is still in a map means "still an
+//! endpoint of that service". A number that changed hands would tell a flow that its backend lives when it
+//! does not. For those of policy see [`policy`].
+
+mod policy;
+mod pool;
+
+use std::collections::BTreeMap;
+
+use lbr_common::addr::Addr;
+use lbr_common::service::{FrontendKey, frontend_flags};
+
+use crate::desired::Desired;
+pub(super) use policy::PolicyIds;
+use pool::Pool;
+
+/// Numbers for services (by the key of their first frontend), backends (by service, address and port), and
+/// for policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    services: Pool<FrontendKey>,
+    backends: Pool<(u32, Addr, u16)>,
+    policy: PolicyIds,
+}
+
+impl Ids {
+    /// No number is in use.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The numbers that a former agent left in the maps. What contradicts itself there is not adopted: it
+    /// gets a new number, and the old one is not used again.
+    ///
+    /// A number that was adopted waits for its first use however long that takes, so that a first compile
+    /// of a state that is not complete yet does not give it up.
+    pub fn restore(tables: &Desired) -> Self {
+        let mut ids = Self::default();
+
+        // All frontends of one service have the same port, protocol and family: that is what a service is.
+        let mut shapes = BTreeMap::new();
+        let frontends = || tables.frontends.iter().filter(|(_, f)| f.flags & frontend_flags::ADDRESS == 0);
+        for (key, frontend) in frontends() {
+            let shape = (key.port, key.proto, key.addr.is_v4());
+            let known = shapes.entry(frontend.service).or_insert(Some(shape));
+            if *known != Some(shape) {
+                *known = None;
+            }
+        }
+        shapes.remove(&0);
+        let shape_of = |service: u32| shapes.get(&service).copied().flatten();
+
+        // The first frontend of a service is not marked in the maps: any of them may claim the number.
+        for (key, frontend) in frontends() {
+            if shape_of(frontend.service).is_some() {
+                ids.services.adopt(*key, frontend.service);
+            }
+        }
+        for (&id, backend) in &tables.backends {
+            let fits = |(_, proto, v4)| backend.proto == proto && backend.addr.is_v4() == v4;
+            if id != 0 && shape_of(backend.service).is_some_and(fits) {
+                ids.backends.adopt((backend.service, backend.addr, backend.port), id);
+            }
+        }
+
+        ids.services.avoid(tables.frontends.values().map(|f| f.service));
+        ids.services.avoid(tables.slots.keys().map(|k| k.service));
+        ids.services.avoid(tables.backends.values().map(|b| b.service));
+        ids.services.avoid(tables.services.keys().copied());
+        ids.backends.avoid(tables.backends.keys().copied());
+        ids.backends.avoid(tables.slots.values().map(|s| s.backend));
+        ids.services.skip_ahead();
+        ids.backends.skip_ahead();
+        ids.policy = PolicyIds::restore(tables);
+        ids
+    }
+
+    /// The number of the service whose first frontend this is.
+    pub(super) fn service(&mut self, first: FrontendKey) -> u32 {
+        self.services.get(first)
+    }
+
+    /// The number of a backend of a service.
+    pub(super) fn backend(&mut self, service: u32, addr: Addr, port: u16) -> u32 {
+        self.backends.get((service, addr, port))
+    }
+
+    /// The numbers of policy.
+    pub(super) fn policy(&mut self) -> &mut PolicyIds {
+        &mut self.policy
+    }
+
+    /// Gives up what was not asked for since the last call.
+    pub(super) fn forget_unused(&mut self) {
+        self.services.forget_unused();
+        self.backends.forget_unused();
+        self.policy.forget_unused();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! Numbers by content: the same content keeps its number, and a number that is given up is not soon used again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// After a restart, counting goes on this far above the highest number found: the flows of what was removed
+/// just before may still carry numbers that no map shows any more.
+pub(super) const RESTART_GAP: u32 = 1 << 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Adopted at start, not asked for yet.
+    Waiting,
+    /// Asked for since the last [`Pool::forget_unused`].
+    Now,
+    /// Asked for before it.
+    Before,
+}
+
+/// Numbers from `first` on, and never `u32::MAX`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pool<K> {
+    ids: BTreeMap<K, (u32, Use)>,
+    /// Numbers that may not be given to a new key.
+    pub(super) taken: BTreeSet<u32>,
+    /// Numbers asked for since the last `forget_unused`: each may have one key only.
+    asked: BTreeSet<u32>,
+    /// The number given out last.
+    pub(super) last: u32,
+    /// What is below means something else.
+    first: u32,
+}
+
+// Derived, it would ask for a default key.
+impl<K> Default for Pool<K> {
+    fn default() -> Self {
+        Self::starting_at(1)
+    }
+}
+
+impl<K> Pool<K> {
+    pub(super) fn starting_at(first: u32) -> Self {
+        let last = first.wrapping_sub(1);
+        Self { ids: BTreeMap::new(), taken: BTreeSet::new(), asked: BTreeSet::new(), last, first }
+    }
+
+    fn is_number(&self, id: u32) -> bool {
+        id >= self.first && id != u32::MAX
+    }
+}
+
+impl<K: Ord> Pool<K> {
+    pub(super) fn get(&mut self, key: K) -> u32 {
+        if let Some((id, used)) = self.ids.get_mut(&key)
+            && (*used == Use::Now || self.asked.insert(*id))
+        {
+            *used = Use::Now;
+            return *id;
+        }
+        let id = self.next();
+        self.asked.insert(id);
+        self.ids.insert(key, (id, Use::Now));
+        id
+    }
+
+    fn next(&mut self) -> u32 {
+        loop {
+            self.last = self.last.wrapping_add(1);
+            if self.is_number(self.last) && self.taken.insert(self.last) {
+                return self.last;
+            }
+        }
+    }
+
+    pub(super) fn forget_unused(&mut self) {
+        let Self { ids, taken, asked, .. } = self;
+        ids.retain(|_, (id, used)| match used {
+            Use::Now => {
+                *used = Use::Before;
+                true
+            }
+            // Another key may have claimed the number meanwhile.
+            Use::Waiting => !asked.contains(id),
+            Use::Before => {
+                taken.remove(id);
+                false
+            }
+        });
+        asked.clear();
+    }
+
+    /// Restores one number. The first key wins if a key has several.
+    pub(super) fn adopt(&mut self, key: K, id: u32) {
+        if self.is_number(id) {
+            self.ids.entry(key).or_insert((id, Use::Waiting));
+        }
+    }
+
+    pub(super) fn avoid(&mut self, ids: impl Iterator<Item = u32>) {
+        for id in ids {
+            if self.is_number(id) {
+                self.taken.insert(id);
+            }
+        }
+    }
+
+    pub(super) fn skip_ahead(&mut self) {
+        if let Some(highest) = self.taken.last() {
+            self.last = highest.wrapping_add(RESTART_GAP);
+        }
+    }
+}
+
+/// A [`Pool`] whose keys are too large for a map: there is a hash of each instead, by which a new agent finds
+/// the number again. While it runs it compares the keys themselves: somebody who can make two hashes equal
+/// must not make one thing of two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HashedPool<K> {
+    pub(super) pool: Pool<K>,
+    /// Adopted at start, not asked for yet.
+    waiting: BTreeMap<u64, u32>,
+}
+
+impl<K: Ord> HashedPool<K> {
+    pub(super) fn starting_at(first: u32) -> Self {
+        Self { pool: Pool::starting_at(first), waiting: BTreeMap::new() }
+    }
+
+    pub(super) fn get(&mut self, key: K, hash: u64) -> u32 {
+        if let Some(id) = self.waiting.remove(&hash)
+            && !self.pool.ids.contains_key(&key)
+        {
+            self.pool.ids.insert(key, (id, Use::Now));
+            self.pool.asked.insert(id);
+            return id;
+        }
+        self.pool.get(key)
+    }
+
+    /// Restores one number. The first one wins where several have this hash.
+    pub(super) fn adopt(&mut self, hash: u64, id: u32) {
+        if self.pool.is_number(id) {
+            self.waiting.entry(hash).or_insert(id);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! From ipBlocks to regions: blocks of addresses for which the same ipBlocks hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use lbr_common::addr::Addr;
+use lbr_common::policy::{Block, Prefix};
+
+use super::terms::{Term, Terms};
+
+/// Every `cidr` and `except` that occurs, and the ipBlock terms that hold where it is the longest match.
+#[derive(Debug, Default)]
+pub(super) struct Regions {
+    holding: BTreeMap<IpNet, Vec<usize>>,
+    /// Prefix lengths that occur, for IPv4 and IPv6.
+    lengths: [BTreeSet<u8>; 2],
+}
+
+/// What begins or ends at one block.
+#[derive(Default)]
+struct Edge {
+    begins: Vec<usize>,
+    ends: Vec<usize>,
+}
+
+impl Regions {
+    /// A block's terms are those of the block around it, and those whose `cidr` it is, without those whose
+    /// `except` it is. (B8: an exception takes away from its own rule only.)
+    pub(super) fn new(terms: &Terms<'_>) -> Self {
+        let mut edges: BTreeMap<IpNet, Edge> = BTreeMap::new();
+        for (number, (term, _)) in terms.iter().enumerate() {
+            let Term::Block(cidr, except) = *term else { continue };
+            // Nothing is left of such a block.
+            if !except.iter().any(|net| net.contains(&cidr)) {
+                edges.entry(cidr).or_default().begins.push(number);
+            }
+            for &net in except.iter().filter(|net| cidr.contains(*net)) {
+                edges.entry(net).or_default().ends.push(number);
+            }
+        }
+        let mut regions = Self::default();
+        // In this order a block comes right behind those that contain it.
+        let mut around: Vec<(IpNet, Vec<usize>)> = Vec::new();
+        for (net, edge) in edges {
+            while around.last().is_some_and(|(outer, _)| !outer.contains(&net)) {
+                around.pop();
+            }
+            let mut holding: BTreeSet<usize> =
+                around.last().map(|(_, terms)| terms.iter().copied().collect()).unwrap_or_default();
+            holding.extend(edge.begins);
+            for number in edge.ends {
+                holding.remove(&number);
+            }
+            let holding: Vec<usize> = holding.into_iter().collect();
+            around.push((net, holding.clone()));
+            regions.lengths[usize::from(net.addr().is_ipv6())].insert(net.prefix_len());
+            regions.holding.insert(net, holding);
+        }
+        regions
+    }
+
+    /// The ipBlock terms that hold for an address.
+    pub(super) fn of(&self, addr: Addr) -> &[usize] {
+        let ip = IpAddr::from(addr);
+        let longest = self.lengths[usize::from(ip.is_ipv6())].iter().rev().find_map(|&length| {
+            let net = IpNet::new(ip, length).ok()?.trunc();
+            self.holding.get(&net)
+        });
+        longest.map_or(&[], Vec::as_slice)
+    }
+
+    /// Keys of `cidr_class` and the terms that hold there.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Prefix<Block>, &[usize])> {
+        self.holding.iter().map(|(net, holding)| (key(*net), holding.as_slice()))
+    }
+}
+
+/// The key of a block that is masked already.
+fn key(net: IpNet) -> Prefix<Block> {
+    let (family, mapped) = match net {
+        IpNet::V4(_) => (4, 96),
+        IpNet::V6(_) => (6, 0),
+    };
+    let addr = Addr::from(net.network());
+    Prefix {
+        data: Block { family, addr: addr.bytes },
+        len: Block::FAMILY_BITS + mapped + u32::from(net.prefix_len()),
+    }
+}

@@ -1,0 +1,78 @@
+//! Who has which address.
+
+use std::collections::BTreeMap;
+
+use lbr_common::addr::Addr;
+use lbr_common::text::{PodName, Text};
+
+use crate::model::{ObjectName, Pod, Rejected};
+
+/// The pods of the cluster by address. Pods in a node's network are not among them: their addresses are the
+/// node's, and what they send is the node's (C6).
+#[derive(Debug)]
+pub(super) struct Owners<'a>(BTreeMap<Addr, &'a Pod>);
+
+impl<'a> Owners<'a> {
+    /// A pod that still terminates loses an address to its successor (C20). Two that live and claim the same
+    /// one is a mistake somewhere else: the first by name has it, so that all nodes agree.
+    pub(super) fn new(pods: &'a BTreeMap<ObjectName, Pod>, rejected: &mut Vec<Rejected>) -> Self {
+        let pods = || pods.values().filter(|pod| !pod.host_network);
+        let mut owners: BTreeMap<Addr, &Pod> = BTreeMap::new();
+        for pod in pods() {
+            for &ip in &pod.ips {
+                let owner = owners.entry(ip.into()).or_insert(pod);
+                if owner.terminating && !pod.terminating {
+                    *owner = pod;
+                }
+            }
+        }
+        for pod in pods() {
+            for &ip in &pod.ips {
+                let Some(owner) = owners.get(&ip.into()) else { continue };
+                if owner.name != pod.name && owner.terminating == pod.terminating {
+                    rejected.push(shared_address(pod, owner, ip.into()));
+                }
+            }
+        }
+        Self(owners)
+    }
+
+    /// The addresses that this pod has, each once.
+    pub(super) fn addresses(&self, pod: &Pod) -> Vec<Addr> {
+        let mut addresses = Vec::new();
+        for &ip in &pod.ips {
+            let addr = ip.into();
+            if self.0.get(&addr).is_some_and(|owner| owner.name == pod.name) && !addresses.contains(&addr) {
+                addresses.push(addr);
+            }
+        }
+        addresses
+    }
+
+    /// Whether a pod has this address.
+    pub(super) fn has(&self, addr: Addr) -> bool {
+        self.0.contains_key(&addr)
+    }
+
+    /// Names for people.
+    pub(super) fn names(&self) -> BTreeMap<Addr, PodName> {
+        let name = |pod: &Pod| PodName {
+            namespace: Text::new(&pod.name.namespace),
+            name: Text::new(&pod.name.name),
+        };
+        self.0.iter().map(|(&addr, pod)| (addr, name(pod))).collect()
+    }
+}
+
+fn shared_address(pod: &Pod, owner: &Pod, addr: Addr) -> Rejected {
+    Rejected {
+        object: format!("Pod {}", pod.name),
+        origin: String::new(),
+        field: "status.podIPs".to_owned(),
+        reason: format!(
+            "{addr} is also an address of Pod {}, which comes first by name: policies take {addr} for that pod \
+             only",
+            owner.name
+        ),
+    }
+}

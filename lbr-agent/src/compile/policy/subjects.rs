@@ -1,0 +1,93 @@
+//! What is known of the addresses of this node and of its pods: `endpoints` and `link_policy`.
+
+use std::net::IpAddr;
+
+use lbr_common::addr::Addr;
+use lbr_common::policy::{Policy, policy_flags};
+
+use super::active::{Active, Subject};
+use super::pods::Owners;
+use super::sets::Sets;
+use crate::compile::NodeView;
+use crate::compile::direct::DirectLinks;
+use crate::compile::ids::PolicyIds;
+use crate::desired::{Desired, EndpointPolicy};
+use crate::model::ObjectName;
+use crate::store::ClusterState;
+
+/// The node itself, and what is behind its pods' links before its pod is known. Pods are written over these.
+pub(super) fn write_node(state: &ClusterState, node: &NodeView, owners: &Owners<'_>, desired: &mut Desired) {
+    let flags = |flags| Policy { flags, ..Policy::default() };
+    for (&ip, &link) in &node.links.addresses {
+        let addr = Addr::from(ip);
+        if node.links.links.contains_key(&link) && !owners.has(addr) {
+            desired.endpoints.insert(addr, EndpointPolicy { link, policy: flags(policy_flags::PENDING) });
+        }
+    }
+    let reported = state.nodes.get(&ObjectName::cluster(&node.name)).map(|n| n.addresses.as_slice());
+    for &ip in node.links.node_addresses.iter().chain(reported.into_iter().flatten()) {
+        let endpoint = EndpointPolicy { link: 0, policy: flags(policy_flags::NODE) };
+        desired.endpoints.insert(ip.into(), endpoint);
+    }
+}
+
+/// The pods.
+pub(super) fn write_pods(
+    active: &Active<'_>,
+    node: &NodeView,
+    sets: &mut Sets<'_>,
+    pool: &mut PolicyIds,
+    desired: &mut Desired,
+) {
+    let direct = DirectLinks::new(&node.links);
+    let link_of = |addr: &Addr| {
+        let ip = IpAddr::from(*addr);
+        node.links.addresses.get(&ip).copied().unwrap_or_else(|| direct.of(ip))
+    };
+    for subject in &active.subjects {
+        let policy = policy(active, subject, sets, pool, desired);
+        let links: Vec<u32> = subject.addresses.iter().map(link_of).collect();
+        // All addresses of a pod are behind its one link; not each of them has a route or was heard of.
+        let other = links.iter().copied().find(|&link| link != 0).unwrap_or(0);
+        for (&addr, &own) in subject.addresses.iter().zip(&links) {
+            let link = if own != 0 { own } else { other };
+            desired.endpoints.insert(addr, EndpointPolicy { link, policy });
+            if link != 0 {
+                *desired.link_policy.entry(link).or_default() |= policy.flags;
+            }
+        }
+    }
+}
+
+fn policy(
+    active: &Active<'_>,
+    subject: &Subject<'_>,
+    sets: &mut Sets<'_>,
+    pool: &mut PolicyIds,
+    desired: &mut Desired,
+) -> Policy {
+    let mut flags = policy_flags::POD;
+    let mut enforced = Vec::new();
+    for &number in &subject.policies {
+        let Some(policy) = active.policies.get(number).map(|active| active.policy) else { continue };
+        let (ingress, egress) = match policy.audit {
+            true => (policy_flags::AUDIT_IN, policy_flags::AUDIT_OUT),
+            false => (policy_flags::ISOLATED_IN, policy_flags::ISOLATED_OUT),
+        };
+        if policy.ingress.is_some() {
+            flags |= ingress;
+        }
+        if policy.egress.is_some() {
+            flags |= egress;
+        }
+        if !policy.audit {
+            enforced.push(number);
+        }
+    }
+    // What is only audited is judged as if it were enforced, together with what is.
+    let audited = flags & (policy_flags::AUDIT_IN | policy_flags::AUDIT_OUT) != 0;
+    let all = if audited { subject.policies.clone() } else { Vec::new() };
+    let set = sets.of(enforced, subject.pod, pool, desired);
+    let audit = sets.of(all, subject.pod, pool, desired);
+    Policy { set, audit, flags }
+}

@@ -1,0 +1,141 @@
+//! What stays, what changes, and that nothing changes in place.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// A change may remove or add what no packet reaches, and must not alter anything in place.
+pub(super) fn assert_make_before_break(old: &Desired, new: &Desired) {
+    for (key, allow) in &old.verdicts {
+        assert!(new.verdicts.get(key).is_none_or(|now| now == allow), "{key:?}");
+    }
+    for (key, class) in &old.port_class {
+        assert!(new.port_class.get(key).is_none_or(|now| now == class), "{key:?}");
+    }
+    for (id, class) in &old.classes {
+        assert!(new.classes.get(id).is_none_or(|now| now.hash == class.hash), "class {id}");
+    }
+    for (id, policy) in &old.policies {
+        assert!(new.policies.get(id).is_none_or(|now| now.name == policy.name), "policy {id}");
+    }
+    // A set that both have differs by classes that only one of them has.
+    let sets = |d: &Desired| d.set_members.keys().map(|key| key.set).collect::<BTreeSet<_>>();
+    let shared: BTreeSet<u32> = sets(old).intersection(&sets(new)).copied().collect();
+    for (a, b) in [(old, new), (new, old)] {
+        for key in a.verdicts.keys().filter(|key| shared.contains(&key.set)) {
+            let gone = !b.classes.contains_key(&key.class) && key.class != 0;
+            assert!(gone || b.verdicts.contains_key(key), "{key:?}");
+        }
+        for key in a.port_class.keys().filter(|key| shared.contains(&key.data.set)) {
+            assert!(b.port_class.contains_key(key), "{key:?}");
+        }
+    }
+}
+
+fn world() -> World {
+    let mut world = World::new();
+    for (n, app) in (2..).zip(["web", "web", "db", "db", "job"]) {
+        let pod = world.pod(&format!("a/{app}{n}"), &[&format!("10.244.0.{n}")], &[("app", app)]);
+        named(pod, "http", Protocol::Tcp, 8080);
+    }
+    let web = json!([{"podSelector": {"matchLabels": {"app": "web"}}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}]);
+    let db = json!([{"podSelector": {"matchLabels": {"app": "db"}}}]);
+    world.policy(
+        "a/db",
+        json!({"podSelector": {"matchLabels": {"app": "db"}},
+        "ingress": [{"from": web, "ports": [{"port": 80}, {"port": "http"}]}]}),
+    );
+    world.policy(
+        "a/web",
+        json!({"podSelector": {"matchLabels": {"app": "web"}},
+        "policyTypes": ["Ingress", "Egress"],
+        "egress": [{"to": db, "ports": [{"port": "http"}]}]}),
+    );
+    world
+}
+
+#[test]
+fn the_same_state_gives_the_same_tables_also_after_a_restart() {
+    let mut world = world();
+    world.policy("a/audited", json!({"podSelector": {}})).audit = true;
+    let first = world.compile();
+    assert_eq!(world.compile(), first);
+    // Numbers that are not the ones that a new agent would count to.
+    world.policy("a/db", json!({"podSelector": {}}));
+    world.compile();
+    world.policy("a/zz", json!({"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}]}));
+    let before = world.compile();
+    assert_ne!(before.set_members, World { ids: Ids::new(), ..world.clone() }.compile().set_members);
+    world.ids = Ids::restore(&before);
+    assert_eq!(world.compile(), before);
+    // And what is new after the restart has numbers far from those of before.
+    world.policy("a/zzz", json!({"podSelector": {}, "ingress": [{"from": [{"namespaceSelector": {}}]}]}));
+    let after = world.compile();
+    assert_make_before_break(&before, &after);
+    assert!(after.set_members.keys().all(|key| key.set > 1 << 16));
+}
+
+#[test]
+fn a_changed_policy_is_a_new_set_for_its_pods_alone() {
+    let mut world = world();
+    let before = world.compile();
+    world.policy(
+        "a/db",
+        json!({"podSelector": {"matchLabels": {"app": "db"}},
+        "ingress": [{"ports": [{"port": 81}]}]}),
+    );
+    let after = world.compile();
+    assert_make_before_break(&before, &after);
+    let set = |d: &Desired, ip: &str| d.endpoints[&addr(ip)].policy.set;
+    assert_eq!(set(&before, "10.244.0.2"), set(&after, "10.244.0.2"));
+    assert_ne!(set(&before, "10.244.0.4"), set(&after, "10.244.0.4"));
+    assert_eq!(set(&after, "10.244.0.4"), set(&after, "10.244.0.5"), "replicas share one");
+    assert_eq!(before.policies.keys().collect::<Vec<_>>(), after.policies.keys().collect::<Vec<_>>());
+}
+
+#[test]
+fn replicas_share_a_set_unless_a_named_port_differs() {
+    let mut world = world();
+    named(world.state.pods.get_mut(&object_name("a/db5")).unwrap(), "http", Protocol::Tcp, 9090);
+    let d = world.compile();
+    let set = |ip: &str| d.endpoints[&addr(ip)].policy.set;
+    assert_eq!(set("10.244.0.2"), set("10.244.0.3"));
+    assert_ne!(set("10.244.0.4"), set("10.244.0.5"));
+    assert_eq!(set("10.244.0.6"), 0);
+}
+
+#[test]
+fn a_relabelled_pod_moves_alone() {
+    let mut world = world();
+    // One that stays as it is, so that the class does, too.
+    named(world.pod("a/job7", &["10.244.0.7"], &[("app", "job")]), "http", Protocol::Tcp, 8080);
+    let before = world.compile();
+    let job = world.state.pods.get_mut(&object_name("a/job6")).unwrap();
+    job.labels.insert("app".into(), "other".into());
+    assert_eq!(world.compile(), before, "it is no peer of any rule with either label");
+    let job = world.state.pods.get_mut(&object_name("a/job6")).unwrap();
+    // As a peer it becomes one of `web`; it is no pod of this node.
+    job.node = "there".into();
+    let before = world.compile();
+    let job = world.state.pods.get_mut(&object_name("a/job6")).unwrap();
+    job.labels.insert("app".into(), "web".into());
+    let mut after = world.compile();
+    let web = before.ip_class[&addr("10.244.0.2")];
+    assert_ne!(before.ip_class.get(&addr("10.244.0.6")), Some(&web));
+    assert_eq!(after.ip_class.insert(addr("10.244.0.6"), before.ip_class[&addr("10.244.0.6")]), Some(web));
+    assert_eq!((&after.ip_class, &after.verdicts), (&before.ip_class, &before.verdicts));
+    assert_eq!((&after.endpoints, &after.set_members), (&before.endpoints, &before.set_members));
+}
+
+#[test]
+fn without_policies_nothing_but_names_is_left() {
+    let mut world = world();
+    world.compile();
+    world.state.policies.clear();
+    let d = world.compile();
+    assert!(d.policies.is_empty() && d.rules.is_empty() && d.set_members.is_empty() && d.classes.is_empty());
+    assert!(d.verdicts.is_empty() && d.port_class.is_empty() && d.ip_class.is_empty());
+    assert!(d.cidr_class.is_empty() && d.endpoints.len() == 5);
+    world.state.pods.clear();
+    assert_eq!(world.compile(), Desired::default());
+}
