@@ -46,7 +46,8 @@ fn conflict<K: Ord + Debug, V: PartialEq + Debug>(
 
 /// A question that packets can ask by what `tables` give to addresses, and that has another answer in `both`.
 fn changed_meaning(tables: &Desired, both: &Desired) -> Option<String> {
-    let classes: BTreeSet<u32> = tables.ip_class.values().chain(tables.cidr_class.values()).copied().collect();
+    let classes: BTreeSet<u32> =
+        tables.ip_class.values().chain(tables.cidr_class.values()).copied().collect();
     let classes = || classes.iter().copied().chain([class::NONE]).filter(|&c| c != class::ABSENT);
     for set in sets(tables) {
         for direction in DIRECTIONS {
@@ -123,8 +124,8 @@ impl Numbers {
         let sets = tables.set_members.iter().map(|(key, member)| (key.set, member.hash));
         let classes = tables.classes.iter().map(|(&id, class)| (id, class.hash));
         let policies = tables.policies.iter();
-        let policies = policies
-            .map(|(&id, p)| (id, (p.namespace.as_str().to_owned(), p.name.as_str().to_owned())));
+        let policies =
+            policies.map(|(&id, p)| (id, (p.namespace.as_str().to_owned(), p.name.as_str().to_owned())));
         note("set", &mut self.sets, sets)
             .or_else(|| note("class", &mut self.classes, classes))
             .or_else(|| note("policy", &mut self.policies, policies))

@@ -62,7 +62,9 @@ pub(super) fn is_valid(case: &Case) -> bool {
         if !namespaces.contains(text(&pod["metadata"]["namespace"])) {
             return false;
         }
-        if pod["spec"]["hostNetwork"] == true || matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed") {
+        if pod["spec"]["hostNetwork"] == true
+            || matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed")
+        {
             continue;
         }
         for ip in pod_ips(pod) {
@@ -147,7 +149,8 @@ pub(super) fn put_labels(random: &mut Random, metadata: &mut Value, labels: Map<
 
 pub(super) fn pod(random: &mut Random, namespaces: &[&str], number: usize) -> Value {
     let name = format!("pod-{number}");
-    let mut metadata = json!({"name": name, "namespace": random.pick(namespaces), "uid": format!("uid-{number}")});
+    let mut metadata =
+        json!({"name": name, "namespace": random.pick(namespaces), "uid": format!("uid-{number}")});
     let labels = labels(random, &POD_KEYS);
     put_labels(random, &mut metadata, labels);
     if random.chance(10) {
@@ -176,7 +179,8 @@ pub(super) fn pod(random: &mut Random, namespaces: &[&str], number: usize) -> Va
         addresses(random, on)
     };
     if random.chance(90) {
-        let phases = ["Running", "Running", "Running", "Running", "Pending", "Succeeded", "Failed", "Unknown"];
+        let phases =
+            ["Running", "Running", "Running", "Running", "Pending", "Succeeded", "Failed", "Unknown"];
         status["phase"] = random.pick(&phases).into();
     }
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status})
@@ -186,7 +190,8 @@ pub(super) fn pod(random: &mut Random, namespaces: &[&str], number: usize) -> Va
 fn addresses(random: &mut Random, node: usize) -> Value {
     let host = 1 + random.below(ADDRESSES);
     let v4 = format!("10.0.{node}.{host}");
-    let v6 = format!("fd00:0:0:{node}::{:x}", if random.chance(80) { host } else { 1 + random.below(ADDRESSES) });
+    let v6 =
+        format!("fd00:0:0:{node}::{:x}", if random.chance(80) { host } else { 1 + random.below(ADDRESSES) });
     match random.below(20) {
         0 => json!({}),
         1 => json!({"podIP": v4}),

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::generate::{NAMESPACE_KEYS, NAMESPACES, POD_KEYS, PORT_NAMES, PORTS, VALUES, node_ips};
 use super::Case;
+use super::generate::{NAMESPACE_KEYS, NAMESPACES, POD_KEYS, PORT_NAMES, PORTS, VALUES, node_ips};
 use super::random::Random;
 use super::verdict::pod_ips;
 
@@ -147,7 +147,12 @@ fn expression(random: &mut Random, keys: &[&str]) -> Value {
 /// A block around something that exists or an address outside, with host bits in half of the cases.
 fn block(random: &mut Random, case: &Case) -> Value {
     let mut bases: Vec<_> = case.of_kind("Pod").flat_map(pod_ips).collect();
-    bases.extend((1..=3).flat_map(node_ips).chain(["203.0.113.77", "2001:db8::77"]).filter_map(|ip| ip.parse::<std::net::IpAddr>().ok()));
+    bases.extend(
+        (1..=3)
+            .flat_map(node_ips)
+            .chain(["203.0.113.77", "2001:db8::77"])
+            .filter_map(|ip| ip.parse::<std::net::IpAddr>().ok()),
+    );
     let base = random.pick(&bases);
     let lens: &[u8] = match base.is_ipv4() {
         true => &[0, 1, 8, 16, 22, 23, 24, 28, 29, 30, 31, 32],

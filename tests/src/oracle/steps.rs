@@ -54,7 +54,8 @@ fn event(random: &mut Random, case: &mut Case) {
         94..95 => {
             let name = random.pick(&NAMESPACES);
             let inside = |o: &Value| o["metadata"]["namespace"] == name;
-            case.objects.retain(|o| !inside(o) && !(o["kind"] == "Namespace" && o["metadata"]["name"] == name));
+            case.objects
+                .retain(|o| !inside(o) && !(o["kind"] == "Namespace" && o["metadata"]["name"] == name));
         }
         _ => case.node = generate::node_view(random, case),
     }
@@ -105,7 +106,8 @@ fn reuse_address(random: &mut Random, case: &mut Case) {
     if old["spec"]["hostNetwork"] == true || old["spec"]["nodeName"] != NODE {
         return;
     }
-    let status = json!({"phase": "Running", "podIP": old["status"]["podIP"], "podIPs": old["status"]["podIPs"]});
+    let status =
+        json!({"phase": "Running", "podIP": old["status"]["podIP"], "podIPs": old["status"]["podIPs"]});
     let number = random.below(PODS);
     let mut new = generate::pod(random, &NAMESPACES, number);
     new["spec"]["nodeName"] = NODE.into();

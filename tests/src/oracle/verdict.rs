@@ -139,7 +139,8 @@ impl<'a> World<'a> {
     /// a pod that terminates and another one claim it, it is the other one's.
     fn pod_at(self, addr: IpAddr) -> Option<&'a Value> {
         let live = |pod: &&Value| {
-            pod["spec"]["hostNetwork"] != true && !matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed")
+            pod["spec"]["hostNetwork"] != true
+                && !matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed")
         };
         let claims = |pod: &&Value| pod_ips(pod).contains(&addr);
         let terminating = |pod: &&Value| !pod["metadata"]["deletionTimestamp"].is_null();

@@ -30,7 +30,7 @@ fn key(class: u32, ports: u32) -> VerdictKey {
     VerdictKey { set: 5, direction: direction::INGRESS, class, ports }
 }
 
-fn after(change: impl Fn(&mut Desired)) -> Option<String> {
+fn after<T>(change: impl Fn(&mut Desired) -> T) -> Option<String> {
     let mut after = tables();
     change(&mut after);
     unsafe_change(&tables(), &after)
@@ -49,18 +49,18 @@ fn new_numbers_are_safe() {
 
 #[test]
 fn another_rule_under_the_same_key_is_found() {
-    assert!(after(|t| drop(t.verdicts.insert(key(7, 1), Allow { policy: 1, rule: 1 }))).is_some());
-    assert!(after(|t| drop(t.port_class.insert(port(80), 2))).is_some());
+    assert!(after(|t| t.verdicts.insert(key(7, 1), Allow { policy: 1, rule: 1 })).is_some());
+    assert!(after(|t| t.port_class.insert(port(80), 2)).is_some());
 }
 
 #[test]
 fn more_and_less_in_the_same_set_is_found() {
     let allow = Allow { policy: 1, rule: 0 };
     for class in [7, class::ANY, class::NONE] {
-        assert!(after(|t| drop(t.verdicts.insert(key(class, OTHER_PORTS), allow))).is_some(), "{class}");
+        assert!(after(|t| t.verdicts.insert(key(class, OTHER_PORTS), allow)).is_some(), "{class}");
     }
     assert!(after(|t| t.verdicts.clear()).is_some());
-    assert!(after(|t| drop(t.port_class.insert(port(81), 1))).is_some());
+    assert!(after(|t| t.port_class.insert(port(81), 1)).is_some());
     assert!(after(|t| t.port_class.clear()).is_some());
 }
 
