@@ -17,6 +17,9 @@ use super::random::Random;
 use super::verdict::text;
 use super::{Case, Mismatch, check, convert, generate, steps, yaml};
 
+/// Attempts to shrink, at most: each plays a whole history.
+const ATTEMPTS: usize = 2000;
+
 /// What the cluster was like at one moment after the other.
 #[derive(Clone, Debug)]
 pub struct History {
@@ -73,6 +76,11 @@ impl History {
     /// A shorter history for which `fails` still holds.
     pub fn shrink(&self, fails: impl Fn(&Self) -> bool) -> Self {
         let mut small = self.clone();
+        let mut attempts = 0;
+        let mut fails = |history: &Self| {
+            attempts += 1;
+            attempts <= ATTEMPTS && fails(history)
+        };
         loop {
             let before = (small.moments.len(), small.objects());
             for i in (0..small.moments.len()).rev() {

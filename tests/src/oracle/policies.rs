@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::Case;
 use super::generate::{NAMESPACE_KEYS, NAMESPACES, POD_KEYS, PORT_NAMES, PORTS, VALUES, node_ips};
 use super::random::Random;
-use super::verdict::pod_ips;
+use super::verdict::{pod_ips, text};
 
 /// A policy that the API would accept or, now and then, one that it would not (B5).
 pub(super) fn policy(random: &mut Random, case: &Case, number: usize) -> Value {
@@ -29,7 +29,7 @@ pub(super) fn policy(random: &mut Random, case: &Case, number: usize) -> Value {
 
 /// A policy that the API accepts.
 pub(super) fn valid_policy(random: &mut Random, case: &Case, number: usize) -> Value {
-    let mut metadata = json!({"name": format!("policy-{number}"), "namespace": random.pick(&NAMESPACES)});
+    let mut metadata = json!({"name": format!("policy-{number}"), "namespace": namespace(random, case)});
     match random.below(20) {
         0..4 => metadata["annotations"] = json!({"lbr.dev/mode": "audit"}),
         4 => metadata["annotations"] = json!({"lbr.dev/mode": "enforce"}),
@@ -58,6 +58,13 @@ pub(super) fn valid_policy(random: &mut Random, case: &Case, number: usize) -> V
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec,
     })
+}
+
+/// One that has pods in most cases.
+fn namespace(random: &mut Random, case: &Case) -> String {
+    let of_pods: Vec<_> = case.of_kind("Pod").map(|pod| text(&pod["metadata"]["namespace"])).collect();
+    let any = of_pods.is_empty() || random.chance(10);
+    random.pick(if any { &NAMESPACES } else { &of_pods[..] }).to_owned()
 }
 
 fn rule(random: &mut Random, case: &Case, peers: &str) -> Value {

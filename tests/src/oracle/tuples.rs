@@ -79,11 +79,15 @@ impl Interesting {
         let far = match random.below(100) {
             0..2 => vec![near],
             2..6 if outgoing => self.own.clone(),
-            6..60 => self.pods.clone(),
-            _ => self.others.clone(),
+            6..60 => self.pods.iter().copied().filter(|&ip| ip != near).collect(),
+            _ => Vec::new(),
         };
-        let far: Vec<_> = far.into_iter().filter(|ip| ip.is_ipv4() == near.is_ipv4()).collect();
-        let far = if far.is_empty() { near } else { random.pick(&far) };
+        let same_family = |ip: &IpAddr| ip.is_ipv4() == near.is_ipv4();
+        let mut far: Vec<_> = far.into_iter().filter(same_family).collect();
+        if far.is_empty() {
+            far = self.others.iter().copied().filter(same_family).collect();
+        }
+        let far = random.pick(&far);
         let (src, dst) = if outgoing { (near, far) } else { (far, near) };
         let icmp = if src.is_ipv4() { proto::ICMP } else { proto::ICMPV6 };
         let proto = match random.below(100) {
