@@ -10,6 +10,7 @@ pub mod demo;
 pub mod interrupt;
 pub mod manifests;
 pub mod netns;
+pub mod oracle;
 pub mod packet;
 pub mod probe;
 pub mod process;

@@ -1,0 +1,207 @@
+//! A cluster that changes, step by step, under one agent.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use lbr_agent::compile::{Ids, compile};
+use lbr_agent::desired::Desired;
+use lbr_agent::model::ObjectName;
+use lbr_agent::model::{Kind, ObjectRef};
+use lbr_agent::source::Change;
+use lbr_agent::store::Store;
+use lbr_common::tuple::Tuple;
+use serde_json::Value;
+
+use super::change::{Numbers, unsafe_change};
+use super::random::Random;
+use super::verdict::text;
+use super::{Case, Mismatch, check, convert, generate, steps, yaml};
+
+/// Attempts to shrink, at most: each plays a whole history.
+const ATTEMPTS: usize = 2000;
+
+/// What the cluster was like at one moment after the other.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// The moments.
+    pub moments: Vec<Moment>,
+}
+
+/// A cluster at one moment.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// All there is.
+    pub case: Case,
+    /// A new agent takes over before it learns of this, with the numbers that it finds in the maps.
+    pub restart: bool,
+}
+
+/// What went wrong, and when.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Index of the moment.
+    pub step: usize,
+    /// What went wrong.
+    pub mismatch: Mismatch,
+}
+
+impl History {
+    /// A history that only depends on the seed and its length; with new agents in it, if wanted.
+    pub fn random(seed: u64, length: usize, restarts: bool) -> Self {
+        let mut random = Random(seed);
+        let mut case = generate::case(&mut random, false);
+        let mut moments = vec![Moment { case: case.clone(), restart: false }];
+        for _ in 0..length {
+            // One event in most cases, sometimes several at once.
+            for _ in 0..random.pick(&[1, 1, 1, 2, 4]) {
+                steps::step(&mut random, &mut case);
+            }
+            moments.push(Moment { case: case.clone(), restart: restarts && random.chance(15) });
+        }
+        Self { moments }
+    }
+
+    /// Plays the history to lbr's store and compiler. After each step all verdicts must be those of the
+    /// specification, and the step must have been a safe one. `also` is asked about in addition.
+    pub fn replay(&self, seed: u64, tuples: usize, also: Option<Tuple>) -> Result<(), Failure> {
+        let mut player = Player::default();
+        for (step, moment) in self.moments.iter().enumerate() {
+            let mut asked = moment.case.tuples(seed.wrapping_add(step as u64), tuples);
+            asked.extend(also);
+            player.play(moment, &asked).map_err(|mismatch| Failure { step, mismatch })?;
+        }
+        Ok(())
+    }
+
+    /// A shorter history for which `fails` still holds.
+    pub fn shrink(&self, fails: impl Fn(&Self) -> bool) -> Self {
+        let mut small = self.clone();
+        let mut attempts = 0;
+        let mut fails = |history: &Self| {
+            attempts += 1;
+            attempts <= ATTEMPTS && fails(history)
+        };
+        loop {
+            let before = (small.moments.len(), small.objects());
+            for i in (0..small.moments.len()).rev() {
+                let mut shorter = small.clone();
+                shorter.moments.remove(i);
+                if fails(&shorter) {
+                    small = shorter;
+                }
+            }
+            let mut references: Vec<_> =
+                small.moments.iter().flat_map(|m| m.case.objects.iter().map(reference)).collect();
+            references.sort();
+            references.dedup();
+            for gone in references {
+                let mut without = small.clone();
+                for moment in &mut without.moments {
+                    moment.case.objects.retain(|object| reference(object) != gone);
+                }
+                if without.moments.iter().all(|m| generate::is_valid(&m.case)) && fails(&without) {
+                    small = without;
+                }
+            }
+            if before == (small.moments.len(), small.objects()) {
+                return small;
+            }
+        }
+    }
+
+    /// Each moment as manifests: the first one whole, of the others what changed.
+    pub fn yaml(&self) -> String {
+        let mut text = String::new();
+        let nothing = Case { objects: Vec::new(), node: Default::default() };
+        let mut before = &nothing;
+        for (i, Moment { case, restart }) in self.moments.iter().enumerate() {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "# moment {i}{}", if *restart { ", after a restart" } else { "" });
+            if case.node != before.node {
+                let _ = writeln!(text, "# links {:?}", case.node.links);
+            }
+            for gone in gone(before, case) {
+                let _ = writeln!(text, "# gone: {} {}/{}", text_of(gone, "kind"), name(gone).0, name(gone).1);
+            }
+            case.objects.iter().filter(|o| !before.objects.contains(o)).for_each(|o| text.push_str(&yaml(o)));
+            before = case;
+        }
+        text
+    }
+
+    fn objects(&self) -> usize {
+        self.moments.iter().map(|m| m.case.objects.len()).sum()
+    }
+}
+
+/// An agent: what it knows, and what it has put into the maps.
+#[derive(Default)]
+struct Player {
+    store: Store,
+    ids: Ids,
+    seen: Option<Case>,
+    tables: Desired,
+    numbers: Numbers,
+}
+
+impl Player {
+    fn play(&mut self, moment: &Moment, tuples: &[Tuple]) -> Result<(), Mismatch> {
+        if moment.restart {
+            self.ids = Ids::restore(&self.tables);
+            self.store = Store::new();
+            self.seen = None;
+        }
+        let nothing = Case { objects: Vec::new(), node: Default::default() };
+        let before = self.seen.as_ref().unwrap_or(&nothing);
+        for change in changes(before, &moment.case).map_err(|e| Mismatch::other(format!("{e:#}")))? {
+            self.store.apply(change);
+        }
+        let compile = |ids: &mut Ids| compile(self.store.state(), &moment.case.node, ids);
+        let tables = compile(&mut self.ids);
+        check(&moment.case, &tables, tuples)?;
+        let unsafe_change = unsafe_change(&self.tables, &tables);
+        if let Some(what) = unsafe_change.or_else(|| self.numbers.reused(&tables)) {
+            return Err(Mismatch::other(what));
+        }
+        if compile(&mut self.ids) != tables {
+            return Err(Mismatch::other("the same state compiles to other tables"));
+        }
+        self.tables = tables;
+        self.seen = Some(moment.case.clone());
+        Ok(())
+    }
+}
+
+/// What a source would send.
+fn changes(before: &Case, after: &Case) -> Result<Vec<Change>> {
+    let mut changes = Vec::new();
+    for object in gone(before, after) {
+        let (namespace, name) = name(object);
+        let name = ObjectName { namespace: namespace.to_owned(), name: name.to_owned() };
+        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == text_of(object, "kind"));
+        changes.extend(kind.map(|kind| Change::Delete(ObjectRef { kind, name })));
+    }
+    for object in after.objects.iter().filter(|object| !before.objects.contains(object)) {
+        changes.push(Change::Apply(convert(object)?.0));
+    }
+    Ok(changes)
+}
+
+fn gone<'a>(before: &'a Case, after: &'a Case) -> impl Iterator<Item = &'a Value> {
+    let is_there = |gone: &Value| after.objects.iter().any(|object| reference(object) == reference(gone));
+    before.objects.iter().filter(move |object| !is_there(object))
+}
+
+/// Kind, namespace and name.
+pub(super) fn reference(object: &Value) -> (String, String, String) {
+    let (namespace, name) = name(object);
+    (text_of(object, "kind").to_owned(), namespace.to_owned(), name.to_owned())
+}
+
+fn name(object: &Value) -> (&str, &str) {
+    (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]))
+}
+
+fn text_of<'a>(object: &'a Value, field: &str) -> &'a str {
+    text(&object[field])
+}

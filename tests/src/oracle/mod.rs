@@ -1,0 +1,197 @@
+//! An independent opinion on NetworkPolicies, random clusters to ask it about, and the comparison with lbr.
+//!
+//! [`Case::random`] makes raw objects as the API has them. [`Case::expected`] reads the specification to them
+//! (`verdict.rs`); [`Case::tables`] gives them to lbr: its converters, its store, its compiler. [`check`]
+//! compares the two by `judge`, and a later test may by packets. What differs is made small ([`shrink`]) and
+//! printed as manifests. [`history`] does the same over many changes of one cluster.
+
+mod block;
+pub mod change;
+mod generate;
+pub mod history;
+mod policies;
+mod random;
+pub mod shrink;
+mod steps;
+mod tuples;
+mod verdict;
+
+pub use verdict::{Answer, Expected, Rule};
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result, bail};
+use lbr_agent::compile::{Ids, NodeView, compile};
+use lbr_agent::dataplane::judge::{Judged, Side, judge};
+use lbr_agent::desired::Desired;
+use lbr_agent::model::convert::Converted;
+use lbr_agent::model::{Object, namespace, netpol, node, pod};
+use lbr_agent::source::Change;
+use lbr_agent::store::Store;
+use lbr_common::tuple::Tuple;
+use lbr_common::user::{proto_name, socket_text};
+use serde_json::Value;
+
+use random::Random;
+use tuples::Interesting;
+use verdict::World;
+
+/// A cluster, and the node that it is seen from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    /// Pods, Namespaces, Nodes and NetworkPolicies as the API has them.
+    pub objects: Vec<Value>,
+    /// The node.
+    pub node: NodeView,
+}
+
+impl Case {
+    /// A cluster that only depends on the seed.
+    pub fn random(seed: u64) -> Self {
+        generate::case(&mut Random(seed), true)
+    }
+
+    /// Connections worth asking about: new ones, of which no sender is this node itself.
+    pub fn tuples(&self, seed: u64, count: usize) -> Vec<Tuple> {
+        let interesting = Interesting::new(self);
+        let mut random = Random(seed);
+        (0..count).map(|_| interesting.tuple(&mut random)).collect()
+    }
+
+    /// What the specification says.
+    pub fn expected(&self, tuple: &Tuple) -> Expected {
+        let (node, node_addresses) = (&self.node.name, &self.node.links.node_addresses);
+        World { objects: &self.objects, node, node_addresses }.expected(tuple)
+    }
+
+    /// The objects as lbr reads them. A refused policy is what takes its place.
+    pub fn converted(&self) -> Result<Vec<Object>> {
+        self.objects.iter().map(|object| Ok(convert(object)?.0)).collect()
+    }
+
+    /// The store of an agent that has just seen all objects.
+    pub fn store(&self) -> Result<Store> {
+        let mut store = Store::new();
+        for object in self.converted()? {
+            store.apply(Change::Apply(object));
+        }
+        Ok(store)
+    }
+
+    /// What an agent without a past puts into the maps.
+    pub fn tables(&self) -> Result<Desired> {
+        Ok(compile(self.store()?.state(), &self.node, &mut Ids::new()))
+    }
+
+    /// The objects as manifests, and what the node knows as a comment.
+    pub fn yaml(&self) -> String {
+        let mut text = format!("# node {}\n# links {:?}\n", self.node.name, self.node.links);
+        self.objects.iter().for_each(|object| text.push_str(&yaml(object)));
+        text
+    }
+
+    fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.objects.iter().filter(move |object| object["kind"] == kind)
+    }
+}
+
+/// One object as a document of a manifest.
+fn yaml(object: &Value) -> String {
+    let text = serde_saphyr::to_string(object).unwrap_or_else(|e| format!("# {e}: {object}\n"));
+    format!("---\n{text}")
+}
+
+/// What lbr makes of an object, and whether it refused it.
+fn convert(value: &Value) -> Result<(Object, bool)> {
+    fn api<'a, T: serde::Deserialize<'a>>(value: &'a Value) -> Result<T> {
+        T::deserialize(value).with_context(|| value.to_string())
+    }
+    let converted: Converted<Object> = match value["kind"].as_str() {
+        Some("Pod") => pod::from_api(api(value)?).map(Object::Pod),
+        Some("Namespace") => namespace::from_api(api(value)?).map(Object::Namespace),
+        Some("Node") => node::from_api(api(value)?).map(Object::Node),
+        Some("NetworkPolicy") => netpol::from_api(api(value)?).map(Object::NetworkPolicy),
+        _ => bail!("no kind that is generated: {value}"),
+    };
+    match (converted.object, converted.fallback) {
+        (Some(object), _) if converted.problems.is_empty() => Ok((object, false)),
+        (None, Some(object)) => Ok((object, true)),
+        _ => bail!("{:?} in {value}", converted.problems),
+    }
+}
+
+/// A connection about which lbr and the specification do not agree.
+#[derive(Clone, Debug)]
+pub struct Mismatch {
+    /// The connection; `None` where something else is wrong than a verdict.
+    pub tuple: Option<Tuple>,
+    /// What lbr says, and what it should.
+    pub what: String,
+}
+
+impl Mismatch {
+    fn other(what: impl Into<String>) -> Self {
+        Self { tuple: None, what: what.into() }
+    }
+}
+
+/// Compares lbr's tables with the specification.
+pub fn check(case: &Case, tables: &Desired, tuples: &[Tuple]) -> Result<(), Mismatch> {
+    for tuple in tuples {
+        let (expected, got) = (case.expected(tuple), judge(tables, tuple));
+        if let Some(what) = difference(tables, &expected, &got) {
+            return Err(Mismatch { tuple: Some(*tuple), what: format!("{}\n{what}", tuple_text(tuple)) });
+        }
+    }
+    Ok(())
+}
+
+/// What differs for one connection, for a person.
+pub fn difference(tables: &Desired, expected: &Expected, got: &Judged) -> Option<String> {
+    let sides = [
+        ("egress", &expected.egress, got.egress),
+        ("ingress", &expected.ingress, got.ingress),
+        ("audited egress", &expected.audited_egress, got.audited_egress),
+        ("audited ingress", &expected.audited_ingress, got.audited_ingress),
+    ];
+    let mut text = String::new();
+    for (side, expected, got) in sides {
+        if !agrees(tables, expected, got) {
+            let name = rule(tables, got).map(|rule| format!(" = {rule:?}")).unwrap_or_default();
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "  {side}: expected {expected:?}, got {got:?}{name}");
+        }
+    }
+    if expected.passes() != got.passes() && text.is_empty() {
+        text = format!("  passes: expected {}, got {}\n", expected.passes(), got.passes());
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+fn agrees(tables: &Desired, expected: &Answer, got: Side) -> bool {
+    match (expected, got) {
+        (Answer::NoPod, Side::NoPod)
+        | (Answer::Exempt, Side::Exempt)
+        | (Answer::NotIsolated, Side::NotIsolated)
+        | (Answer::Denied, Side::Denied { .. }) => true,
+        (Answer::Allowed(rules), Side::Allowed(_)) => rule(tables, got).is_some_and(|r| rules.contains(&r)),
+        _ => false,
+    }
+}
+
+/// The rule that lbr names.
+fn rule(tables: &Desired, side: Side) -> Option<Rule> {
+    let Side::Allowed(allow) = side else { return None };
+    let policy = tables.policies.get(&allow.policy)?;
+    Some(Rule {
+        namespace: policy.namespace.as_str().to_owned(),
+        policy: policy.name.as_str().to_owned(),
+        rule: allow.rule as usize,
+    })
+}
+
+/// `TCP 10.0.0.1:1024 -> 10.0.0.2:80`.
+pub fn tuple_text(tuple: &Tuple) -> String {
+    let (src, dst) = (socket_text(tuple.src, tuple.src_port), socket_text(tuple.dst, tuple.dst_port));
+    format!("{} {src} -> {dst}", proto_name(tuple.proto))
+}
