@@ -1,6 +1,8 @@
 //! The node's interfaces and routes, as far as pods are concerned.
 
+mod addresses;
 mod filter;
+mod message;
 mod netlink;
 mod select;
 
