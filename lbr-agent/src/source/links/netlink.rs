@@ -95,7 +95,8 @@ struct Watcher {
     /// When to read everything, and when to read the neighbours, if there is a reason to.
     everything_due: Instant,
     neighbours_due: Option<Instant>,
-    neighbours_at: Instant,
+    /// Events of neighbours are not followed by a look before this.
+    neighbours_from: Instant,
     asked_at: Instant,
     /// There are addresses to ask for.
     has_questions: bool,
@@ -141,7 +142,7 @@ impl Watcher {
             picture,
             everything_due: now,
             neighbours_due: None,
-            neighbours_at: now,
+            neighbours_from: now,
             asked_at: now,
             has_questions: false,
         };
@@ -181,7 +182,10 @@ impl Watcher {
     async fn act(&mut self, wake: Wake) -> anyhow::Result<()> {
         match wake {
             Wake::Everything => self.read_everything().await,
-            Wake::Neighbours => self.read_neighbours().await,
+            Wake::Neighbours => {
+                self.neighbours_from = Instant::now() + NEIGHBOURS;
+                self.read_neighbours().await
+            }
             Wake::Ask => {
                 // Which addresses are pods' decides what is remembered, too.
                 self.draw();
@@ -212,7 +216,7 @@ impl Watcher {
                     // A fixed time after the first one: events that never end must not hold back the picture.
                     Some((message, _)) => match self.facts.told_by(&message.payload) {
                         Some(Wake::Neighbours) => {
-                            let due = (Instant::now() + COALESCE).max(self.neighbours_at + NEIGHBOURS);
+                            let due = (Instant::now() + COALESCE).max(self.neighbours_from);
                             self.neighbours_due.get_or_insert(due);
                         }
                         Some(_) => self.everything_due = self.everything_due.min(Instant::now() + COALESCE),
@@ -262,7 +266,6 @@ impl Watcher {
             entries.iter().filter_map(neighbour_fact).for_each(|fact| neighbours.insert(fact));
         }
         self.facts.neighbours = neighbours;
-        self.neighbours_at = Instant::now();
         self.neighbours_due = None;
         self.draw();
         Ok(())
