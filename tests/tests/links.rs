@@ -2,7 +2,7 @@
 //! never spoke, and pods that speak for others.
 //!
 //! Needs root.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 #![expect(clippy::print_stdout, reason = "how long things took, for `--nocapture` and for failing tests")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -39,8 +39,8 @@ const GROUPS: [MulticastGroup; 6] = [
 
 /// A pod that starts makes a dozen events within this time.
 const COALESCE: Duration = Duration::from_millis(15);
-/// Between looks at neighbours only: pods make those events at will.
-const NEIGHBOURS: Duration = Duration::from_millis(200);
+/// Between looks at neighbours only: pods make those events at will. A look at 500 neighbours takes 5 ms.
+const NEIGHBOURS: Duration = Duration::from_millis(100);
 /// Between questions for the same address. The kernel itself asks three times, a second apart.
 const ASK: Duration = Duration::from_secs(4);
 /// In case an event never came.
