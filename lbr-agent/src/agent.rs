@@ -103,6 +103,7 @@ fn soonest(due: Option<Instant>, wait: Duration) -> Instant {
     due.map_or(then, |due| due.min(then))
 }
 
+/// Addresses of this node's pods.
 fn pods(desired: &Desired) -> BTreeSet<IpAddr> {
     let pods = desired.endpoints.iter().filter(|(_, e)| e.policy.flags & policy_flags::POD != 0);
     pods.map(|(addr, _)| IpAddr::from(*addr)).collect()
@@ -164,5 +165,29 @@ impl Agent<'_> {
             tracing::info!("in force, or gone: {text}");
         }
         self.reported = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::EndpointPolicy;
+
+    #[test]
+    fn pods_are_named_with_and_without_a_link_and_nobody_else_is() {
+        let mut desired = Desired::default();
+        for (addr, flags, link) in [
+            ("10.1.0.5", policy_flags::POD, 0),
+            ("10.1.0.6", policy_flags::POD | policy_flags::ISOLATED_IN, 7),
+            ("fd00::5", policy_flags::POD, 0),
+            ("10.1.0.7", policy_flags::PENDING, 8),
+            ("192.0.2.1", policy_flags::NODE, 0),
+        ] {
+            let mut endpoint = EndpointPolicy { link, ..EndpointPolicy::default() };
+            endpoint.policy.flags = flags;
+            desired.endpoints.insert(addr.parse::<IpAddr>().unwrap().into(), endpoint);
+        }
+        let expected = ["10.1.0.5", "10.1.0.6", "fd00::5"].map(|addr| addr.parse().unwrap());
+        assert_eq!(pods(&desired), expected.into());
     }
 }
