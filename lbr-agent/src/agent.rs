@@ -1,14 +1,18 @@
 //! The loop: a change comes in, the maps follow.
 
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use lbr_common::policy::policy_flags;
 use tokio::sync::{mpsc, watch};
 
 use crate::compile::{Ids, NodeView, compile};
 use crate::dataplane::Dataplane;
+use crate::desired::Desired;
 use crate::reconcile::{Outcome, Problem, Reconciler};
 use crate::source::Change;
 use crate::source::links::LocalLinks;
@@ -22,13 +26,15 @@ const BATCH: Duration = Duration::from_millis(10);
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// Where changes come from.
+/// Where changes come from, and who is told what they came to.
 #[derive(Debug)]
 pub struct Inputs {
     /// Objects.
     pub changes: mpsc::Receiver<Change>,
     /// Pod links and routes.
     pub links: watch::Receiver<LocalLinks>,
+    /// The way back: addresses of this node's pods, for [`crate::source::links::watch_links`] to look for.
+    pub pods: watch::Sender<BTreeSet<IpAddr>>,
 }
 
 /// The one task that owns the state.
@@ -38,6 +44,7 @@ struct Agent<'a> {
     node: NodeView,
     reconciler: Reconciler,
     dataplane: &'a mut dyn Dataplane,
+    pods: watch::Sender<BTreeSet<IpAddr>>,
     ready: bool,
     retry_after: Duration,
     reported: Vec<String>,
@@ -59,6 +66,7 @@ pub async fn run(
         node: NodeView { name: node_name, links },
         reconciler,
         dataplane,
+        pods: inputs.pods,
         ready: false,
         retry_after: RETRY_MIN,
         reported: Vec::new(),
@@ -95,12 +103,24 @@ fn soonest(due: Option<Instant>, wait: Duration) -> Instant {
     due.map_or(then, |due| due.min(then))
 }
 
+/// Addresses of this node's pods.
+fn pods(desired: &Desired) -> BTreeSet<IpAddr> {
+    let pods = desired.endpoints.iter().filter(|(_, e)| e.policy.flags & policy_flags::POD != 0);
+    pods.map(|(addr, _)| IpAddr::from(*addr)).collect()
+}
+
 impl Agent<'_> {
     /// Brings the maps up to date. Returns when to try again, if something is left.
     fn write(&mut self) -> Option<Instant> {
         let begin = Instant::now();
         let desired = compile(self.store.state(), &self.node, &mut self.ids);
         let compiled = begin.elapsed();
+        self.pods.send_if_modified(|known| {
+            let pods = pods(&desired);
+            let changed = *known != pods;
+            *known = pods;
+            changed
+        });
         let (services, backends, links) =
             (desired.services.len(), desired.backends.len(), desired.links.len());
         let synced = self.store.is_synced();
@@ -145,5 +165,29 @@ impl Agent<'_> {
             tracing::info!("in force, or gone: {text}");
         }
         self.reported = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::EndpointPolicy;
+
+    #[test]
+    fn pods_are_named_with_and_without_a_link_and_nobody_else_is() {
+        let mut desired = Desired::default();
+        for (addr, flags, link) in [
+            ("10.1.0.5", policy_flags::POD, 0),
+            ("10.1.0.6", policy_flags::POD | policy_flags::ISOLATED_IN, 7),
+            ("fd00::5", policy_flags::POD, 0),
+            ("10.1.0.7", policy_flags::PENDING, 8),
+            ("192.0.2.1", policy_flags::NODE, 0),
+        ] {
+            let mut endpoint = EndpointPolicy { link, ..EndpointPolicy::default() };
+            endpoint.policy.flags = flags;
+            desired.endpoints.insert(addr.parse::<IpAddr>().unwrap().into(), endpoint);
+        }
+        let expected = ["10.1.0.5", "10.1.0.6", "fd00::5"].map(|addr| addr.parse().unwrap());
+        assert_eq!(pods(&desired), expected.into());
     }
 }

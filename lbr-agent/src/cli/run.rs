@@ -1,8 +1,10 @@
 //! `lbr run`: the sources, the kernel and the loop, wired together.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
 use super::args::{RunArgs, RunConfig};
@@ -28,7 +30,8 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     // The sources first: what is wrong with the flags should be said before the kernel is touched.
     let (sender, changes) = mpsc::channel(1024);
     ManifestSource::open(&config.manifests)?.spawn(sender).context("start to read the manifests")?;
-    let links = watch_links(config.links).context("watch the node's interfaces")?;
+    let (pods, known_pods) = watch::channel(BTreeSet::new());
+    let links = watch_links(config.links, known_pods).context("watch the node's interfaces")?;
     let mut kernel = Kernel::load(&config.dataplane)?;
     let shutdown = async {
         tokio::select! {
@@ -37,7 +40,7 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
         }
         tracing::info!("stopping; Services go on working with the last state");
     };
-    agent::run(config.node_name, Inputs { changes, links }, &mut kernel, shutdown).await
+    agent::run(config.node_name, Inputs { changes, links, pods }, &mut kernel, shutdown).await
 }
 
 /// To standard error; `RUST_LOG=debug` for more.

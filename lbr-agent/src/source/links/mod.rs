@@ -1,6 +1,8 @@
-//! The node's interfaces and routes, as far as pods are concerned.
+//! The node's interfaces, routes and neighbours, as far as pods are concerned.
 
+mod addresses;
 mod filter;
+mod message;
 mod netlink;
 mod select;
 

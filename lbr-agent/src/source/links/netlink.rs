@@ -1,39 +1,48 @@
-//! Follows the interfaces and routes of a network namespace over netlink.
+//! Follows the interfaces, routes and neighbours of a network namespace over netlink.
 //!
-//! Events are only a reason to look: each look reads everything, so that a lost event or a wrong order can not
-//! leave a wrong picture for longer than until the next one.
+//! Events are only a reason to look: each look reads everything of its kind, so that a lost event or a wrong
+//! order can not leave a wrong picture for longer than until the next one.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt as _, TryStreamExt as _};
-use ipnet::IpNet;
-use rtnetlink::packet_core::NetlinkMessage;
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::address::AddressMessage;
+use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState};
+use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::proto::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
-use super::select::{LinkFact, RouteFact, Way, select};
+use super::addresses::{Neighbours, Places};
+use super::message::{link_fact, neighbour_fact, neighbour_key, node_address, route_fact};
+use super::select::{LinkFact, RouteFact, select};
 use super::{LinkFilter, LocalLinks};
 
-/// What can make a pod link or a route come, change or go.
-const GROUPS: [MulticastGroup; 5] = [
+/// What can make a pod link, a route or an address come, change or go.
+const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Neigh,
 ];
 
 /// A pod that starts makes a dozen events within this time.
 const COALESCE: Duration = Duration::from_millis(15);
+/// Between looks at neighbours only: pods make those events at will. A look at 500 neighbours takes 5 ms.
+const NEIGHBOURS: Duration = Duration::from_millis(100);
+/// Between questions for the same address. The kernel itself asks three times, a second apart.
+const ASK: Duration = Duration::from_secs(4);
 /// In case an event never came.
 const BACKSTOP: Duration = Duration::from_secs(30);
 /// After the kernel refused something.
@@ -43,7 +52,13 @@ type Events = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr
 
 /// Follows the network namespace of the calling thread, in a thread of its own that stays in it. Returns when
 /// the first picture is complete, and works for as long as anybody holds the receiver.
-pub fn watch_links(filter: LinkFilter) -> anyhow::Result<watch::Receiver<LocalLinks>> {
+///
+/// `pods` are the addresses of this node's pods. Where one is behind no known link, the kernel is made to ask
+/// for it, again and again, on the bridge that the node's route for it leads to.
+pub fn watch_links(
+    filter: LinkFilter,
+    pods: watch::Receiver<BTreeSet<IpAddr>>,
+) -> anyhow::Result<watch::Receiver<LocalLinks>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -54,9 +69,9 @@ pub fn watch_links(filter: LinkFilter) -> anyhow::Result<watch::Receiver<LocalLi
     thread
         .spawn(move || {
             runtime.block_on(async {
-                match Watcher::connect(filter).await {
-                    Ok((watcher, links)) => {
-                        let (sender, receiver) = watch::channel(links);
+                match Watcher::connect(filter, pods, LocalLinks::default()).await {
+                    Ok(watcher) => {
+                        let (sender, receiver) = watch::channel(watcher.picture.clone());
                         if first_sender.send(Ok(receiver)).is_ok() {
                             watcher.run(&sender).await;
                         }
@@ -72,84 +87,159 @@ pub fn watch_links(filter: LinkFilter) -> anyhow::Result<watch::Receiver<LocalLi
 
 struct Watcher {
     filter: LinkFilter,
+    pods: watch::Receiver<BTreeSet<IpAddr>>,
     handle: Handle,
     events: Events,
+    facts: Facts,
+    picture: LocalLinks,
+    /// When to read everything, and when to read the neighbours, if there is a reason to.
+    everything_due: Instant,
+    neighbours_due: Option<Instant>,
+    /// Events of neighbours are not followed by a look before this.
+    neighbours_from: Instant,
+    asked_at: Instant,
+    /// There are addresses to ask for.
+    has_questions: bool,
+}
+
+/// What the kernel said when it was last read.
+#[derive(Default)]
+struct Facts {
+    links: Vec<LinkFact>,
+    routes: Vec<RouteFact>,
+    node_addresses: BTreeSet<IpAddr>,
+    neighbours: Neighbours,
+}
+
+/// What to do next.
+enum Wake {
+    Everything,
+    Neighbours,
+    Ask,
+    Reconnect,
 }
 
 impl Watcher {
     /// Subscribes first and reads then, so that nothing happens unseen in between.
-    async fn connect(filter: LinkFilter) -> anyhow::Result<(Self, LocalLinks)> {
+    async fn connect(
+        filter: LinkFilter,
+        pods: watch::Receiver<BTreeSet<IpAddr>>,
+        picture: LocalLinks,
+    ) -> anyhow::Result<Self> {
         let (connection, _, events) =
             new_multicast_connection(&GROUPS).context("subscribe to netlink events")?;
         tokio::spawn(connection);
         // Answers come over a socket of their own, which a flood of events can not fill.
         let (connection, handle, _) = new_connection().context("open a netlink socket")?;
         tokio::spawn(connection);
-        let watcher = Self { filter, handle, events };
-        let links = watcher.read().await?;
-        Ok((watcher, links))
+        let now = Instant::now();
+        let mut watcher = Self {
+            filter,
+            pods,
+            handle,
+            events,
+            facts: Facts::default(),
+            picture,
+            everything_due: now,
+            neighbours_due: None,
+            neighbours_from: now,
+            asked_at: now,
+            has_questions: false,
+        };
+        watcher.read_everything().await?;
+        watcher.ask().await;
+        Ok(watcher)
     }
 
     async fn run(mut self, sender: &watch::Sender<LocalLinks>) {
         while !sender.is_closed() {
-            let is_open = tokio::select! {
+            let wake = tokio::select! {
                 () = sender.closed() => return,
-                is_open = self.wait() => is_open,
+                wake = self.wait() => wake,
             };
-            let result = if is_open { self.read().await } else { self.reconnect().await };
-            match result {
-                Ok(links) => {
-                    sender.send_if_modified(|known| {
-                        let changed = *known != links;
-                        if changed {
-                            debug!(
-                                links = links.links.len(),
-                                routes = links.routes.len(),
-                                "interfaces changed"
-                            );
-                            *known = links;
+            if let Err(e) = self.act(wake).await {
+                warn!("the interfaces of this node can not be read ({e:#}): trying again");
+                sleep(RETRY).await;
+                // Whatever broke, a new socket is not older than it.
+                self.events.close();
+            }
+            sender.send_if_modified(|known| {
+                let changed = *known != self.picture;
+                if changed {
+                    known.clone_from(&self.picture);
+                    debug!(
+                        links = known.links.len(),
+                        routes = known.routes.len(),
+                        addresses = known.addresses.len(),
+                        "interfaces changed"
+                    );
+                }
+                changed
+            });
+        }
+    }
+
+    async fn act(&mut self, wake: Wake) -> anyhow::Result<()> {
+        match wake {
+            Wake::Everything => self.read_everything().await,
+            Wake::Neighbours => {
+                self.neighbours_from = Instant::now() + NEIGHBOURS;
+                self.read_neighbours().await
+            }
+            Wake::Ask => {
+                // Which addresses are pods' decides what is remembered, too.
+                self.draw();
+                self.ask().await;
+                Ok(())
+            }
+            Wake::Reconnect => {
+                let picture = std::mem::take(&mut self.picture);
+                match Self::connect(self.filter.clone(), self.pods.clone(), picture.clone()).await {
+                    Ok(watcher) => *self = watcher,
+                    Err(e) => {
+                        self.picture = picture;
+                        return Err(e);
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for events that matter and lets them come together.
+    async fn wait(&mut self) -> Wake {
+        let mut pods_can_change = true;
+        loop {
+            tokio::select! {
+                event = self.events.next() => match event {
+                    None => return Wake::Reconnect,
+                    // A fixed time after the first one: events that never end must not hold back the picture.
+                    Some((message, _)) => match self.facts.told_by(&message.payload) {
+                        Some(Wake::Neighbours) => {
+                            let due = (Instant::now() + COALESCE).max(self.neighbours_from);
+                            self.neighbours_due.get_or_insert(due);
                         }
-                        changed
-                    });
+                        Some(_) => self.everything_due = self.everything_due.min(Instant::now() + COALESCE),
+                        None => {}
+                    },
+                },
+                changed = self.pods.changed(), if pods_can_change => match changed {
+                    Ok(()) => return Wake::Ask,
+                    // Nobody will name pods any more.
+                    Err(_) => pods_can_change = false,
+                },
+                () = sleep_until(self.everything_due) => return Wake::Everything,
+                () = sleep_until(self.neighbours_due.unwrap_or(self.everything_due)), if self.neighbours_due.is_some() => {
+                    return Wake::Neighbours;
                 }
-                Err(e) => {
-                    warn!("the interfaces of this node can not be read ({e:#}): trying again");
-                    sleep(RETRY).await;
-                    // Whatever broke, a new socket is not older than it.
-                    self.events.close();
-                }
+                () = sleep_until(self.asked_at + ASK), if self.has_questions => return Wake::Ask,
             }
         }
     }
 
-    /// Waits for events and lets them come together; what they say does not matter, an overrun is one too.
-    /// False if the socket is broken.
-    async fn wait(&mut self) -> bool {
-        match timeout(BACKSTOP, self.events.next()).await {
-            Err(_) => return true,
-            Ok(None) => return false,
-            Ok(Some(_)) => {}
-        }
-        // A fixed time after the first one: events that never end must not hold back the picture.
-        let deadline = Instant::now() + COALESCE;
-        while let Ok(event) = tokio::time::timeout_at(deadline, self.events.next()).await {
-            if event.is_none() {
-                return false;
-            }
-        }
-        true
-    }
-
-    async fn reconnect(&mut self) -> anyhow::Result<LocalLinks> {
-        let (watcher, links) = Self::connect(self.filter.clone()).await?;
-        *self = watcher;
-        Ok(links)
-    }
-
-    async fn read(&self) -> anyhow::Result<LocalLinks> {
+    async fn read_everything(&mut self) -> anyhow::Result<()> {
         let links: Vec<LinkMessage> =
             self.handle.link().get().execute().try_collect().await.context("list the interfaces")?;
-        let links: Vec<LinkFact> = links.iter().map(link_fact).collect();
         let mut routes = Vec::new();
         for request in
             [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()]
@@ -158,92 +248,86 @@ impl Watcher {
                 self.handle.route().get(request).execute().try_collect().await.context("list the routes")?;
             routes.extend(family.iter().filter_map(route_fact));
         }
-        Ok(select(&links, &routes, &self.filter))
+        let addresses: Vec<AddressMessage> =
+            self.handle.address().get().execute().try_collect().await.context("list the node's addresses")?;
+        self.facts.links = links.iter().map(link_fact).collect();
+        self.facts.routes = routes;
+        self.facts.node_addresses = addresses.iter().filter_map(node_address).collect();
+        self.everything_due = Instant::now() + BACKSTOP;
+        self.read_neighbours().await
     }
-}
 
-fn link_fact(message: &LinkMessage) -> LinkFact {
-    let mut fact = LinkFact {
-        index: message.header.index,
-        name: String::new(),
-        is_pair: false,
-        peer_is_elsewhere: false,
-        has_master: false,
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => fact.name.clone_from(name),
-            LinkAttribute::Controller(index) => fact.has_master = *index != 0,
-            LinkAttribute::LinkNetNsId(_) => fact.peer_is_elsewhere = true,
-            LinkAttribute::LinkInfo(infos) => {
-                let is_pair = |i: &LinkInfo| matches!(i, LinkInfo::Kind(InfoKind::Veth | InfoKind::Netkit));
-                fact.is_pair = infos.iter().any(is_pair);
+    async fn read_neighbours(&mut self) -> anyhow::Result<()> {
+        let mut neighbours = Neighbours::default();
+        for family in [AddressFamily::Unspec, AddressFamily::Bridge] {
+            let request = self.handle.neighbours().get().set_address_family(family);
+            let entries: Vec<NeighbourMessage> =
+                request.execute().try_collect().await.context("list the neighbours")?;
+            entries.iter().filter_map(neighbour_fact).for_each(|fact| neighbours.insert(fact));
+        }
+        self.facts.neighbours = neighbours;
+        self.neighbours_due = None;
+        self.draw();
+        Ok(())
+    }
+
+    /// Makes the picture from the facts and from the picture before.
+    fn draw(&mut self) {
+        let facts = &self.facts;
+        let mut picture = select(&facts.links, &facts.routes, &self.filter);
+        picture.node_addresses.clone_from(&facts.node_addresses);
+        let places = Places::new(&picture, &facts.links);
+        let pods = self.pods.borrow();
+        let addresses = places.addresses(&facts.neighbours, &self.picture, &pods);
+        self.has_questions = places.unknown(&addresses, &pods).next().is_some();
+        picture.addresses = addresses;
+        drop(pods);
+        self.picture = picture;
+    }
+
+    /// Makes the kernel ask for the pods that are behind no known link: their answers fill its tables.
+    async fn ask(&mut self) {
+        self.asked_at = Instant::now();
+        let questions: Vec<(IpAddr, u32)> = {
+            let places = Places::new(&self.picture, &self.facts.links);
+            places.unknown(&self.picture.addresses, &self.pods.borrow_and_update()).collect()
+        };
+        self.has_questions = !questions.is_empty();
+        for (addr, device) in questions {
+            // As if a packet were to be sent there; an entry that is there already is used, not replaced.
+            let request = self.handle.neighbours().add(device, addr).replace();
+            let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use);
+            if let Err(e) = request.execute().await {
+                debug!("the kernel does not ask for {addr}: {e}");
             }
-            _ => {}
         }
     }
-    fact
 }
 
-/// The fact, if the route is of the main table and packets to other machines or pods can take it.
-fn route_fact(message: &RouteMessage) -> Option<RouteFact> {
-    let header = &message.header;
-    let mut table = u32::from(header.table);
-    let mut metric = 0;
-    let mut destination = unspecified(header.address_family)?;
-    let mut interface = None;
-    let mut has_gateway = false;
-    let mut hops = Vec::new();
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Table(id) => table = *id,
-            RouteAttribute::Priority(priority) => metric = *priority,
-            RouteAttribute::Oif(index) => interface = Some(*index),
-            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => has_gateway = true,
-            RouteAttribute::MultiPath(next) => hops.extend(next.iter().map(|hop| {
-                let is_gateway =
-                    |a: &RouteAttribute| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
-                (hop.interface_index, hop.attributes.iter().any(is_gateway))
-            })),
-            RouteAttribute::Destination(RouteAddress::Inet(addr)) => destination = IpAddr::V4(*addr),
-            RouteAttribute::Destination(RouteAddress::Inet6(addr)) => destination = IpAddr::V6(*addr),
-            _ => {}
-        }
+impl Facts {
+    /// What to read because of an event. Neighbours that change between reachable and stale are most events,
+    /// and no reason to do anything.
+    fn told_by(&self, payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Wake> {
+        let NetlinkPayload::InnerMessage(message) = payload else {
+            // Events were lost.
+            return Some(Wake::Everything);
+        };
+        let is_news = match message {
+            RouteNetlinkMessage::NewNeighbour(entry) => match neighbour_fact(entry) {
+                Some(fact) => !self.neighbours.contains(fact),
+                None => self.knows(entry),
+            },
+            RouteNetlinkMessage::DelNeighbour(entry) => {
+                self.knows(entry) || neighbour_fact(entry).is_some_and(|fact| self.neighbours.contains(fact))
+            }
+            _ => return Some(Wake::Everything),
+        };
+        is_news.then_some(Wake::Neighbours)
     }
-    let destination = IpNet::new(destination, header.destination_prefix_length).ok()?.trunc();
-    if table != u32::from(RouteHeader::RT_TABLE_MAIN) || is_of_the_link(destination) {
-        return None;
-    }
-    let gateways: Vec<u32> =
-        hops.iter().filter(|(_, is_gateway)| *is_gateway).map(|(index, _)| *index).collect();
-    let way = match (header.kind, interface) {
-        (RouteType::Unicast, Some(index)) if has_gateway => Way::Gateways(vec![index]),
-        (RouteType::Unicast, Some(index)) => Way::Direct(index),
-        (RouteType::Unicast, None) if !gateways.is_empty() => Way::Gateways(gateways),
-        (
-            RouteType::Unicast
-            | RouteType::BlackHole
-            | RouteType::Unreachable
-            | RouteType::Prohibit
-            | RouteType::Throw,
-            _,
-        ) => Way::Other,
-        _ => return None,
-    };
-    Some(RouteFact { destination, metric, way })
-}
 
-fn unspecified(family: AddressFamily) -> Option<IpAddr> {
-    match family {
-        AddressFamily::Inet => Some(Ipv4Addr::UNSPECIFIED.into()),
-        AddressFamily::Inet6 => Some(Ipv6Addr::UNSPECIFIED.into()),
-        _ => None,
+    fn knows(&self, entry: &NeighbourMessage) -> bool {
+        neighbour_key(entry).is_some_and(|(device, addr)| self.neighbours.has_address(device, addr))
     }
-}
-
-/// Every interface has `fe80::/64`, and it says nothing about any.
-fn is_of_the_link(destination: IpNet) -> bool {
-    matches!(destination.network(), IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ pub(super) struct LinkFact {
     pub(super) is_pair: bool,
     /// The other end is in another network namespace.
     pub(super) peer_is_elsewhere: bool,
-    pub(super) has_master: bool,
+    /// The bridge (or other master) that it is enslaved to.
+    pub(super) master: Option<u32>,
 }
 
 /// A route of the main table.
@@ -44,8 +45,8 @@ pub(super) fn select(links: &[LinkFact], routes: &[RouteFact], filter: &LinkFilt
     for link in links.iter().filter(|l| l.is_pair) {
         let guess = link.peer_is_elsewhere && !uplinks.contains(&link.index);
         if filter.accepts(&link.name, guess) {
-            let LinkFact { name, has_master, peer_is_elsewhere: has_peer, .. } = link.clone();
-            local.links.insert(link.index, LocalLink { name, has_master, has_peer });
+            let LinkFact { name, master, peer_is_elsewhere: has_peer, .. } = link.clone();
+            local.links.insert(link.index, LocalLink { name, has_master: master.is_some(), has_peer });
         }
     }
     let mut best: BTreeMap<IpNet, &RouteFact> = BTreeMap::new();
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     fn pair(index: u32, name: &str) -> LinkFact {
-        LinkFact { index, name: name.to_owned(), is_pair: true, peer_is_elsewhere: true, has_master: false }
+        LinkFact { index, name: name.to_owned(), is_pair: true, peer_is_elsewhere: true, master: None }
     }
 
     fn route(destination: &str, metric: u32, way: Way) -> RouteFact {
@@ -88,7 +89,7 @@ mod tests {
             pair(3, "vethuplink"),
             LinkFact { peer_is_elsewhere: false, ..pair(4, "vethhost") },
             pair(5, "veth5"),
-            LinkFact { has_master: true, ..pair(6, "veth6") },
+            LinkFact { master: Some(9), ..pair(6, "veth6") },
         ];
         let routes = [
             route("0.0.0.0/0", 0, Way::Gateways(vec![3])),

@@ -1,93 +1,59 @@
-//! Messages as the kernel sends them, and the kernel itself.
+//! Which events are a reason to look, and the kernel itself.
 
 use std::process::Command;
 
-use rtnetlink::packet_route::route::RouteNextHop;
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute};
 
 use super::*;
 
-#[test]
-fn links_are_read() {
-    let mut message = LinkMessage::default();
-    message.header.index = 7;
-    message.attributes = vec![
-        LinkAttribute::IfName("veth7".into()),
-        LinkAttribute::Controller(3),
-        LinkAttribute::LinkNetNsId(0),
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]),
-    ];
-    let expected =
-        LinkFact { index: 7, name: "veth7".into(), is_pair: true, peer_is_elsewhere: true, has_master: true };
-    assert_eq!(link_fact(&message), expected);
-    message.attributes = vec![
-        LinkAttribute::IfName("br0".into()),
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
-    ];
-    let fact = link_fact(&message);
-    assert_eq!((fact.is_pair, fact.peer_is_elsewhere, fact.has_master), (false, false, false));
+/// An event of a neighbour on interface 5.
+fn neighbour(
+    family: AddressFamily,
+    state: NeighbourState,
+    mac: u8,
+    attribute: NeighbourAttribute,
+) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    (message.header.family, message.header.ifindex, message.header.state) = (family, 5, state);
+    message.attributes = vec![NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, mac]), attribute];
+    message
 }
 
 #[test]
-fn routes_are_read() {
-    let to = RouteAttribute::Destination(RouteAddress::Inet(Ipv4Addr::new(10, 0, 0, 5)));
-    let gateway = RouteAttribute::Gateway(RouteAddress::Inet(Ipv4Addr::new(10, 0, 0, 1)));
-    let oif = RouteAttribute::Oif(5);
-    let mut hop = RouteNextHop::default();
-    hop.interface_index = 2;
-    hop.attributes = vec![gateway.clone()];
-    for (what, table, kind, attributes, expected) in [
-        ("direct", 254, RouteType::Unicast, vec![to.clone(), oif.clone()], Some((0, Way::Direct(5)))),
-        (
-            "metric",
-            254,
-            RouteType::Unicast,
-            vec![to.clone(), oif.clone(), RouteAttribute::Priority(9)],
-            Some((9, Way::Direct(5))),
-        ),
-        (
-            "gateway",
-            254,
-            RouteType::Unicast,
-            vec![to.clone(), gateway, oif.clone()],
-            Some((0, Way::Gateways(vec![5]))),
-        ),
-        (
-            "several gateways",
-            254,
-            RouteType::Unicast,
-            vec![to.clone(), RouteAttribute::MultiPath(vec![hop])],
-            Some((0, Way::Gateways(vec![2]))),
-        ),
-        ("blackhole", 254, RouteType::BlackHole, vec![to.clone()], Some((0, Way::Other))),
-        ("local", 255, RouteType::Local, vec![to.clone(), oif.clone()], None),
-        (
-            "other table",
-            252,
-            RouteType::Unicast,
-            vec![to.clone(), oif.clone(), RouteAttribute::Table(1000)],
-            None,
-        ),
-        ("broadcast", 254, RouteType::Broadcast, vec![to, oif], None),
-    ] {
-        let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        message.header.destination_prefix_length = 32;
-        (message.header.table, message.header.kind) = (table, kind);
-        message.attributes = attributes;
-        let fact = route_fact(&message);
-        if let Some(fact) = &fact {
-            assert_eq!(fact.destination.to_string(), "10.0.0.5/32", "{what}");
-        }
-        assert_eq!(fact.map(|f| (f.metric, f.way)), expected, "{what}");
+fn only_neighbours_that_differ_are_a_reason_to_look() {
+    use NeighbourState::{Failed, Incomplete, Reachable, Stale};
+    use RouteNetlinkMessage::{DelNeighbour, NewNeighbour};
+    let pod = |state, last: u8, mac| {
+        let addr = NeighbourAddress::Inet(Ipv4Addr::new(10, 0, 0, last));
+        neighbour(AddressFamily::Inet, state, mac, NeighbourAttribute::Destination(addr))
+    };
+    let port = |mac| neighbour(AddressFamily::Bridge, Reachable, mac, NeighbourAttribute::Controller(3));
+    let mut facts = Facts::default();
+    for known in [pod(Reachable, 1, 1), port(1)] {
+        facts.neighbours.insert(neighbour_fact(&known).unwrap());
     }
-    let mut default = RouteMessage::default();
-    default.header.address_family = AddressFamily::Inet6;
-    (default.header.table, default.header.kind) = (254, RouteType::Unicast);
-    default.attributes = vec![RouteAttribute::Oif(2)];
-    assert_eq!(route_fact(&default).map(|f| f.destination.to_string()), Some("::/0".to_owned()));
-    default.header.destination_prefix_length = 64;
-    default.attributes.push(RouteAttribute::Destination(RouteAddress::Inet6("fe80::".parse().unwrap())));
-    assert_eq!(route_fact(&default), None);
+    for (what, message, is_reason) in [
+        ("still there", NewNeighbour(pod(Stale, 1, 1)), false),
+        ("another link address", NewNeighbour(pod(Reachable, 1, 2)), true),
+        ("new", NewNeighbour(pod(Reachable, 2, 2)), true),
+        ("does not answer any more", NewNeighbour(pod(Failed, 1, 1)), true),
+        ("never answered", NewNeighbour(pod(Failed, 2, 2)), false),
+        ("is asked for", NewNeighbour(pod(Incomplete, 2, 2)), false),
+        ("removed", DelNeighbour(pod(Stale, 1, 1)), true),
+        ("removed, not known", DelNeighbour(pod(Failed, 2, 2)), false),
+        ("same port", NewNeighbour(port(1)), false),
+        ("new at a port", NewNeighbour(port(2)), true),
+        ("removed from its port", DelNeighbour(port(1)), true),
+        ("removed from another port", DelNeighbour(port(2)), false),
+    ] {
+        let wake = facts.told_by(&NetlinkPayload::InnerMessage(message));
+        assert_eq!(matches!(wake, Some(Wake::Neighbours)), is_reason, "{what}");
+        assert_eq!(wake.is_some(), is_reason, "{what}");
+    }
+    let link = NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(LinkMessage::default()));
+    assert!(matches!(facts.told_by(&link), Some(Wake::Everything)));
+    let lost = NetlinkPayload::Overrun(Vec::new());
+    assert!(matches!(facts.told_by(&lost), Some(Wake::Everything)));
 }
 
 /// Two network namespaces that go with the test.
@@ -118,6 +84,10 @@ impl Drop for Namespaces {
     }
 }
 
+fn no_pods() -> watch::Receiver<BTreeSet<IpAddr>> {
+    watch::channel(BTreeSet::new()).1
+}
+
 fn ip(command: &str) {
     let status = Command::new("ip").args(command.split(' ')).status().unwrap();
     assert!(status.success(), "ip {command}");
@@ -144,7 +114,7 @@ fn a_pod_that_is_plugged_in_is_seen() {
     let file = std::fs::File::open(format!("/run/netns/{}", namespaces.host)).unwrap();
     // Only this thread changes over, and the one that it starts.
     nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-    let mut links = watch_links(LinkFilter::default()).unwrap();
+    let mut links = watch_links(LinkFilter::default(), no_pods()).unwrap();
     assert_eq!(*links.borrow(), LocalLinks::default());
 
     let addr: IpAddr = "10.9.0.2".parse().unwrap();

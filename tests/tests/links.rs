@@ -1,0 +1,249 @@
+//! Behind which pod link an address is, as the kernel's own tables tell it: routed and bridged pods, pods that
+//! never spoke, and pods that speak for others.
+//!
+//! Needs root.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::print_stdout, reason = "how long things took, for `--nocapture` and for failing tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use lbr_agent::source::links::{LinkFilter, LocalLinks, watch_links};
+use lbr_tests::probe::send_frames;
+use lbr_tests::topology::{Bed, Node, Pod, PodNetwork};
+use tokio::sync::watch;
+
+/// The watch of one node's links, and the list of pods that it works with.
+struct Watch {
+    links: watch::Receiver<LocalLinks>,
+    pods: watch::Sender<BTreeSet<IpAddr>>,
+}
+
+impl Watch {
+    fn start(node: &Node) -> Self {
+        let (pods, known_pods) = watch::channel(BTreeSet::new());
+        let links = node.ns.run(|| watch_links(LinkFilter::default(), known_pods)).unwrap();
+        Self { links, pods }
+    }
+
+    /// The agent learns of pods.
+    fn name(&self, pods: &[&Pod]) {
+        let _ = self.pods.send(pods.iter().flat_map(|pod| pod.addresses()).collect());
+    }
+
+    fn addresses(&self) -> BTreeMap<IpAddr, u32> {
+        self.links.borrow().addresses.clone()
+    }
+
+    /// Waits for a picture; returns how long it took.
+    fn wait(&self, what: &str, is_right: impl Fn(&LocalLinks) -> bool) -> Duration {
+        let start = Instant::now();
+        while !is_right(&self.links.borrow()) {
+            assert!(start.elapsed() < Duration::from_secs(5), "{what}: {:?}", self.links.borrow());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let took = start.elapsed();
+        println!("{what}: {took:?}");
+        took
+    }
+
+    fn wait_for(&self, what: &str, pods: &[&Pod]) -> Duration {
+        let expected = behind(pods);
+        self.wait(what, |links| links.addresses == expected)
+    }
+}
+
+/// Every pod behind its own link.
+fn behind(pods: &[&Pod]) -> BTreeMap<IpAddr, u32> {
+    pods.iter().flat_map(|pod| pod.addresses().map(|addr| (addr, pod.ifindex))).collect()
+}
+
+fn gateways(node: &Node) -> [IpAddr; 2] {
+    let index = u16::from(node.index);
+    let v6 = Ipv6Addr::new(0xfd00, 0x10, 0x244, index, 0, 0, 0, 1);
+    [Ipv4Addr::new(10, 244, node.index, 1).into(), v6.into()]
+}
+
+/// A datagram to the gateway, from an address of the pod: what makes it ask for the gateway before.
+fn speak(pod: &Pod, from: IpAddr, gateway: IpAddr) {
+    pod.ns
+        .run(
+            || Ok(UdpSocket::bind(SocketAddr::new(from, 0))?.send_to(b"hello", SocketAddr::new(gateway, 9))?),
+        )
+        .unwrap();
+}
+
+fn speaks(pod: &Pod, node: &Node) {
+    for (from, gateway) in pod.addresses().into_iter().zip(gateways(node)) {
+        speak(pod, from, gateway);
+    }
+}
+
+/// A command's output in the node.
+fn output(node: &Node, program: &str, args: &[&str]) -> String {
+    let output = node.ns.command(program).unwrap().args(args).output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(5), "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The node's neighbour table gives the address this link address.
+fn believes(node: &Node, addr: IpAddr, mac: [u8; 6]) -> bool {
+    output(node, "ip", &["neigh", "show", &addr.to_string()]).contains(&mac_text(mac))
+}
+
+#[test]
+fn routed_pods_are_known_by_their_routes() {
+    let mut bed = Bed::new("routed").unwrap();
+    let node = bed.add_node("a").unwrap();
+    let watch = Watch::start(&node);
+    let pods = ["one", "two"].map(|name| bed.add_pod(&node, name, PodNetwork::Routed.into()).unwrap());
+    watch.wait_for("routes", &[&pods[0], &pods[1]]);
+    let own = |links: &LocalLinks| {
+        let has_link_local =
+            links.node_addresses.iter().any(|addr| *addr == IpAddr::V6("fe80::1".parse().unwrap()));
+        let has_loopback = links.node_addresses.iter().any(IpAddr::is_loopback);
+        node.addresses().iter().all(|addr| links.node_addresses.contains(addr))
+            && has_link_local
+            && !has_loopback
+    };
+    assert!(own(&watch.links.borrow()), "{:?}", watch.links.borrow().node_addresses);
+    bed.remove_pod(&pods[0]).unwrap();
+    watch.wait_for("one removed", &[&pods[1]]);
+    node.ns.ip(["addr add 203.0.113.9/32 dev eth0"]).unwrap();
+    watch.wait("own address", |links| links.node_addresses.contains(&"203.0.113.9".parse().unwrap()));
+}
+
+#[test]
+fn bridged_pods_are_known_when_they_have_spoken() {
+    let mut bed = Bed::new("spoken").unwrap();
+    let node = bed.add_node("a").unwrap();
+    let pods = ["one", "two"].map(|name| bed.add_pod(&node, name, PodNetwork::Bridge.into()).unwrap());
+    let watch = Watch::start(&node);
+    assert_eq!(watch.addresses(), BTreeMap::new(), "nobody has spoken");
+    speaks(&pods[0], &node);
+    watch.wait_for("one speaks", &[&pods[0]]);
+    speaks(&pods[1], &node);
+    watch.wait_for("two speaks", &[&pods[0], &pods[1]]);
+    // Neighbours grow old and are confirmed again all the time: no reason to compile anything.
+    let mut links = watch.links.clone();
+    links.mark_unchanged();
+    for state in ["reachable", "stale", "probe"] {
+        node.ns.ip([format!("neigh change {} dev cni0 nud {state}", pods[0].v4)]).unwrap();
+        std::thread::sleep(Duration::from_millis(150));
+        assert!(!links.has_changed().unwrap(), "{state}");
+    }
+    // A watch that starts later reads it from the kernel.
+    assert_eq!(Watch::start(&node).addresses(), behind(&[&pods[0], &pods[1]]));
+
+    watch.name(&[&pods[0]]);
+    node.ns.ip(["neigh flush dev cni0"]).unwrap();
+    watch.wait_for("forgotten by the kernel, and only one is a pod's", &[&pods[0]]);
+    bed.remove_pod(&pods[0]).unwrap();
+    watch.wait("removed", |links| links.addresses.is_empty());
+}
+
+#[test]
+fn bridged_pods_that_never_spoke_are_asked() {
+    let mut bed = Bed::new("silent").unwrap();
+    let node = bed.add_node("a").unwrap();
+    let pods = ["one", "two"].map(|name| bed.add_pod(&node, name, PodNetwork::Bridge.into()).unwrap());
+    let watch = Watch::start(&node);
+    watch.name(&[&pods[0]]);
+    watch.wait_for("asked", &[&pods[0]]);
+    assert_eq!(watch.addresses(), behind(&[&pods[0]]), "nobody asked for the other one");
+
+    // A pod that is named before it can answer is asked again.
+    pods[1].ns.ip(["link set eth0 down"]).unwrap();
+    watch.name(&[&pods[0], &pods[1]]);
+    eventually("the kernel gives up", || {
+        output(&node, "ip", &["neigh", "show", &pods[1].v4.to_string()]).contains("FAILED")
+    });
+    pods[1].ns.ip(["link set eth0 up", &format!("addr replace {}/64 dev eth0 nodad", pods[1].v6)]).unwrap();
+    watch.wait_for("asked again", &[&pods[0], &pods[1]]);
+}
+
+/// A broadcast question for `target`, in the name of `sender`. Announces `sender` where both are the same.
+fn arp_request(sender: Ipv4Addr, mac: [u8; 6], target: Ipv4Addr) -> Vec<u8> {
+    // Ethernet: to everyone. ARP: Ethernet, IPv4, request.
+    let mut frame = [[0xff; 6], mac].concat();
+    frame.extend([0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
+    frame.extend(mac);
+    frame.extend(sender.octets());
+    frame.extend([0; 6]);
+    frame.extend(target.octets());
+    frame
+}
+
+#[test]
+fn a_pod_that_speaks_for_another_does_not_get_its_address() {
+    let mut bed = Bed::new("spoof").unwrap();
+    let node = bed.add_node("a").unwrap();
+    let [victim, thief, witness] = ["victim", "thief", "witness"]
+        .map(|name| bed.add_pod(&node, name, PodNetwork::Bridge.into()).unwrap());
+    let watch = Watch::start(&node);
+    watch.name(&[&victim]);
+    speaks(&thief, &node);
+    watch.wait_for("both known", &[&victim, &thief]);
+    let [gateway, _] = gateways(&node);
+    let IpAddr::V4(gateway) = gateway else { panic!("IPv4 first") };
+
+    // In ARP and neighbour discovery, as the kernel itself does it for an address that is its own.
+    thief
+        .ns
+        .ip([
+            format!("addr add {}/24 dev eth0", victim.v4),
+            format!("addr add {}/64 dev eth0 nodad", victim.v6),
+            "neigh flush dev eth0".to_owned(),
+        ])
+        .unwrap();
+    for (addr, gateway) in victim.addresses().into_iter().zip(gateways(&node)) {
+        thief.ns.ip(["neigh flush dev eth0"]).unwrap();
+        speak(&thief, addr, gateway);
+        eventually("the node believes the thief", || believes(&node, addr, thief.mac));
+    }
+    // Whoever speaks next makes a picture that has seen all of this.
+    speaks(&witness, &node);
+    watch.wait_for("the victim's by neighbour tables", &[&victim, &thief, &witness]);
+
+    // With the victim's link address, which moves in the bridge's table.
+    let frame = arp_request(victim.v4, victim.mac, gateway);
+    send_frames(&thief.ns, "eth0", &[&frame]).unwrap();
+    eventually("the bridge believes the thief", || {
+        let table = output(&node, "bridge", &["fdb", "show", "br", "cni0"]);
+        table.lines().any(|line| line.contains(&mac_text(victim.mac)) && line.contains(&thief.link))
+    });
+    assert!(believes(&node, victim.v4.into(), victim.mac), "the neighbour table is right again");
+    bed.remove_pod(&witness).unwrap();
+    watch.wait_for("the victim's by forwarding table", &[&victim, &thief]);
+
+    // An unsolicited announcement of an address outside of the pods' network.
+    node.ns.run(|| lbr_tests::netns::sysctl("ipv4/conf/cni0/arp_accept", "1")).unwrap();
+    node.ns.run(|| lbr_tests::netns::sysctl("ipv4/conf/cni0/rp_filter", "0")).unwrap();
+    let elsewhere = Ipv4Addr::new(172, 18, 0, 77);
+    send_frames(&thief.ns, "eth0", &[&arp_request(elsewhere, thief.mac, elsewhere)]).unwrap();
+    eventually("the node believes it", || believes(&node, elsewhere.into(), thief.mac));
+    let last = bed.add_pod(&node, "last", PodNetwork::Bridge.into()).unwrap();
+    speaks(&last, &node);
+    watch.wait_for("what is elsewhere stays there", &[&victim, &thief, &last]);
+
+    // A watch without a past has only the tables; so does whoever comes after the victim.
+    bed.remove_pod(&victim).unwrap();
+    thief.ns.ip(["neigh flush dev eth0"]).unwrap();
+    speak(&thief, victim.v4.into(), gateway.into());
+    watch.wait("the address of nobody", |links| {
+        links.addresses.get(&victim.v4.into()) == Some(&thief.ifindex)
+    });
+}
