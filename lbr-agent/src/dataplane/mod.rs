@@ -20,7 +20,7 @@ use lbr_common::text::{RejectedRecord, ServiceName};
 pub use attach::AttachMode;
 pub use load::{Kernel, OBJECT, Options};
 pub use pins::DEFAULT as DEFAULT_BPFFS;
-pub use read::{Count, Pinned};
+pub use read::{Count, Events, Pinned};
 pub use sockets::find_cgroup2;
 
 /// Why a write was not done.
