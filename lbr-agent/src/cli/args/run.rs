@@ -248,7 +248,7 @@ mod tests {
             ("events=100000", "power of two"),
             ("events=16", "whole pages"),
         ] {
-            let error = resolve(&["--map-max", flag]).unwrap_err().to_string();
+            let error = format!("{:#}", resolve(&["--map-max", flag]).unwrap_err());
             assert!(error.contains(expected), "{flag}: {error}");
         }
     }

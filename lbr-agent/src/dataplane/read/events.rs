@@ -22,7 +22,9 @@ impl Events {
     /// Must be called inside a tokio runtime.
     pub(super) fn open(map: Map) -> anyhow::Result<Self> {
         let ring = RingBuf::try_from(map).context("open the ring buffer events")?;
-        Ok(Self { ring: AsyncFd::with_interest(ring, Interest::READABLE)? })
+        // SAFETY: the ring owns its file descriptor, gives always the same one and keeps it open until dropped.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        Ok(Self { ring: ring.map_err(std::io::Error::from)? })
     }
 
     /// Waits until there are events and takes all of them.
