@@ -36,7 +36,7 @@ pub enum Command {
     /// Print packets that policies deny, as it happens, until Ctrl-C.
     ///
     /// At most 100 a second on each CPU; how many more there were is printed with the next one, and `lbr show
-    /// policies` counts all. Only one monitor should run: each event goes to one reader.
+    /// counters` counts all. Only one monitor should run: each event goes to one reader.
     Monitor(MonitorArgs),
 }
 
