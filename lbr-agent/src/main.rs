@@ -9,12 +9,26 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => lbr_agent::cli::run::run(args),
         Command::Show(args) => lbr_agent::cli::show::show(&args),
+        Command::Monitor(args) => lbr_agent::cli::monitor::monitor(&args),
+        Command::Why(args) => return why(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             lbr_agent::cli::print_error(&error);
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Its exit code is part of the answer.
+fn why(args: &lbr_agent::cli::args::WhyArgs) -> ExitCode {
+    match lbr_agent::cli::why::why(args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            lbr_agent::cli::print_error(&error);
+            ExitCode::from(2)
         }
     }
 }

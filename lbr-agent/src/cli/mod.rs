@@ -1,13 +1,28 @@
 //! The command line: flags as typed ([`args`]), and a file for each subcommand.
 
 pub mod args;
+#[cfg(test)]
+mod example;
 mod json;
+pub mod monitor;
+mod names;
 mod rows;
 pub mod run;
 pub mod show;
 mod table;
+pub mod why;
+
+use std::io::Write as _;
 
 pub use args::{Cli, Command};
+
+/// Writes to standard output, where nobody may be listening any more: `lbr show flows | head` is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
 
 /// One line for a person: what happened, and why, outermost first.
 #[expect(clippy::print_stderr, reason = "the error output of a command-line tool")]

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
-use super::args::{RunArgs, RunConfig};
+use super::args::run::{RunArgs, RunConfig};
 use crate::agent::{self, Inputs};
 use crate::dataplane::Kernel;
 use crate::source::links::watch_links;

@@ -32,6 +32,8 @@ pub struct Options {
     pub cgroup: Option<PathBuf>,
     /// Map sizes that differ from those in `lbr_common::maps`.
     pub sizes: BTreeMap<String, u32>,
+    /// How policy is enforced: bits of `lbr_common::maps::config::options`.
+    pub options: u32,
 }
 
 /// The real dataplane.
@@ -53,7 +55,7 @@ impl Kernel {
         let seed = adopt_state(&pins.map(maps::STATE.name))?;
         let netns =
             netns_cookie().context("read the cookie of this network namespace (kernel 5.14 or later)")?;
-        let mut ebpf = load_object(&pins, netns, seed, &options.sizes)?;
+        let mut ebpf = load_object(&pins, netns, seed, options)?;
 
         let mut state = Array::try_from(take(&mut ebpf, &maps::STATE)?)?;
         let previous: State = state.get(&0, 0)?;
@@ -157,13 +159,14 @@ fn wait_for_programs() {
     }
 }
 
-fn load_object(pins: &Pins, netns: u64, seed: u64, sizes: &BTreeMap<String, u32>) -> anyhow::Result<Ebpf> {
+fn load_object(pins: &Pins, netns: u64, seed: u64, options: &Options) -> anyhow::Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     loader.override_global(maps::config::NODE_NETNS, &netns, true);
     loader.override_global(maps::config::HASH_SEED, &seed, true);
+    loader.override_global(maps::config::OPTIONS, &options.options, false);
     for spec in &maps::PINNED {
         loader.map_pin_path(spec.name, pins.map(spec.name));
-        if let Some(size) = sizes.get(spec.name) {
+        if let Some(size) = options.sizes.get(spec.name) {
             loader.map_max_entries(spec.name, *size);
         }
     }

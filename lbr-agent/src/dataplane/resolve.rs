@@ -3,6 +3,8 @@
 //! The same lookups in the same order as the kernel object, on tables that are plain data: for tests of what
 //! was compiled, and to answer "where would this connection go" without sending a packet.
 
+use std::collections::BTreeSet;
+
 use lbr_common::addr::Addr;
 use lbr_common::select;
 use lbr_common::service::{Frontend, FrontendKey, SlotKey, frontend_flags};
@@ -34,6 +36,15 @@ pub fn resolve(tables: &Desired, tuple: &Tuple, seed: u64) -> Resolved {
         Some(b) => Resolved { verdict: Verdict::ToBackend, backend: Some((b.addr, b.port)) },
         None => Resolved { verdict: Verdict::BackendMissing, backend: None },
     }
+}
+
+/// Every place that a new connection may go to, each once, in order; or why it goes nowhere.
+pub fn endpoints(tables: &Desired, tuple: &Tuple) -> Result<BTreeSet<(Addr, u16)>, Verdict> {
+    let Frontend { service, count, .. } = find(tables, tuple)?;
+    let slots = (0..count).filter_map(|slot| tables.slots.get(&SlotKey { service, slot }));
+    let backends = slots.filter_map(|slot| tables.backends.get(&slot.backend));
+    let endpoints: BTreeSet<_> = backends.map(|b| (b.addr, b.port)).collect();
+    if endpoints.is_empty() { Err(Verdict::BackendMissing) } else { Ok(endpoints) }
 }
 
 /// The frontend that leads somewhere, or why there is none.

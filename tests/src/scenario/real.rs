@@ -48,7 +48,7 @@ impl Real {
         let sandbox = Sandbox::enter(name)?;
         sandbox.veth("client", Some(CLIENT_LINK))?;
         let bpffs = sandbox.pins().to_owned();
-        let options = Options { bpffs, attach: AttachMode::Auto, cgroup: None, sizes };
+        let options = Options { bpffs, attach: AttachMode::Auto, cgroup: None, sizes, options: 0 };
         let kernel = Kernel::load(&options)?;
         Ok(Self {
             kernel: Some(kernel),

@@ -72,6 +72,7 @@ impl Programs {
             attach: AttachMode::Auto,
             cgroup: None,
             sizes: std::collections::BTreeMap::new(),
+            options: 0,
         };
         let mut kernel = Kernel::load(&options)?;
         for (link, flags) in links.into_iter().zip([link_flags::DIRECT, link_flags::DIRECT, 0]) {

@@ -1,39 +1,55 @@
 //! `lbr show`: the maps for people. Reads the pins; an agent need not run.
 
-use std::io::Write as _;
+mod policy;
 
+use lbr_common::maps::{self, MapSpec};
 use serde::Serialize;
 
 use super::args::{Output, ShowArgs, What};
 use super::rows::{self, BackendRow, FlowRow, LinkRow, RejectedRow, ServiceRow};
-use super::{json, table};
+use super::{json, names, print, table};
 use crate::dataplane::{Count, Pinned};
 
 /// Prints what was asked for.
 pub fn show(args: &ShowArgs) -> anyhow::Result<()> {
-    let text = text(args)?;
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // `lbr show flows | head` is no error.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
-    }
+    print(&text(args)?)
 }
 
 fn text(args: &ShowArgs) -> anyhow::Result<String> {
     let pinned = Pinned::open(&args.bpffs)?;
     let output = args.output;
+    // Only the maps that are needed: on a large node the others take longer to read than the table to print.
+    let tables = || pinned.tables_of(maps_of(args.what));
     match args.what {
-        What::Services => render(output, &rows::services(&pinned.tables()?)),
-        What::Backends => render(output, &rows::backends(&pinned.tables()?, link_name)),
+        What::Services => render(output, &rows::services(&tables()?)),
+        What::Backends => render(output, &rows::backends(&tables()?, names::link)),
         What::Flows => {
             let flows = pinned.flows()?;
-            render(output, &rows::flows(&pinned.tables()?, &flows, monotonic_ns()?))
+            render(output, &rows::flows(&tables()?, &flows, monotonic_ns()?))
         }
-        What::Links => render(output, &rows::links(&pinned.tables()?, link_name)),
-        What::Rejected => render(output, &rows::rejected(&pinned.tables()?)),
+        What::Links => render(output, &rows::links(&tables()?, names::link)),
+        What::Policies => render(output, &rows::policy::policies(&tables()?, &pinned.denials()?)),
+        What::Endpoints => render(output, &rows::policy::endpoints(&tables()?, names::link)),
+        What::Classes => render(output, &rows::policy::classes(&tables()?)),
+        What::Rejected => render(output, &rows::rejected(&tables()?)),
         What::Counters => {
             render(output, &pinned.counters()?.iter().map(CounterRow::from).collect::<Vec<_>>())
         }
+    }
+}
+
+/// The maps of the agent that a subject is made of.
+fn maps_of(what: What) -> &'static [MapSpec] {
+    match what {
+        What::Services => &[maps::FRONTENDS, maps::SLOTS, maps::BACKENDS, maps::SERVICES],
+        What::Backends => &[maps::BACKENDS, maps::SERVICES],
+        What::Flows => &[maps::SERVICES],
+        What::Links => &[maps::LINKS, maps::LINK_POLICY],
+        What::Policies => &[maps::POLICIES, maps::SET_MEMBERS],
+        What::Endpoints => &[maps::ENDPOINTS, maps::POD_NAMES],
+        What::Classes => &[maps::CLASSES],
+        What::Rejected => &[maps::REJECTED],
+        What::Counters => &[],
     }
 }
 
@@ -157,11 +173,11 @@ impl Row for FlowRow {
 
 impl Row for LinkRow {
     fn header(_wide: bool) -> &'static [&'static str] {
-        &["INDEX", "NAME", "PATH"]
+        &["INDEX", "NAME", "PATH", "STATE"]
     }
 
     fn cells(&self, _wide: bool) -> Vec<String> {
-        vec![self.ifindex.to_string(), self.name.clone(), self.path.to_owned()]
+        vec![self.ifindex.to_string(), self.name.clone(), self.path.to_owned(), self.state.to_owned()]
     }
 }
 
@@ -214,12 +230,6 @@ fn dash(text: &str) -> String {
 
 fn bracketed(address: &str) -> String {
     if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
-}
-
-/// Name of an interface of this network namespace; its number if it is gone.
-fn link_name(ifindex: u32) -> String {
-    nix::net::if_::if_indextoname(ifindex)
-        .map_or_else(|_| format!("#{ifindex}"), |name| name.to_string_lossy().into_owned())
 }
 
 fn monotonic_ns() -> anyhow::Result<u64> {

@@ -1,6 +1,8 @@
 //! The maps' content, put together into what people ask for. One type for each subject of `lbr show`; tables
 //! and JSON are both made of these.
 
+pub(super) mod policy;
+
 use std::collections::BTreeMap;
 
 use lbr_common::addr::Addr;
@@ -67,6 +69,8 @@ pub(super) struct LinkRow {
     pub(super) name: String,
     /// `direct`: answers go straight into it; `stack`: through a bridge or the like.
     pub(super) path: &'static str,
+    /// `ready`; `pending`: the pod behind it is not known yet, so no policy holds for it.
+    pub(super) state: &'static str,
 }
 
 /// Something rejected.
@@ -187,6 +191,7 @@ pub(super) fn links(tables: &Desired, link_name: impl Fn(u32) -> String) -> Vec<
         ifindex,
         name: link_name(ifindex),
         path: if link.flags & link_flags::DIRECT != 0 { "direct" } else { "stack" },
+        state: policy::link_state(tables, ifindex),
     };
     tables.links.iter().map(row).collect()
 }

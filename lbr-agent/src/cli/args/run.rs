@@ -1,32 +1,15 @@
-//! Flags as they are typed, and what they mean once checked against each other.
+//! Flags of `lbr run` as they are typed, and what they mean once checked against each other.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use lbr_common::maps;
+use lbr_common::maps::config::options;
 
 use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, find_cgroup2};
 use crate::source::links::{LinkFilter, Pattern};
-
-/// Kubernetes Services in eBPF, for the node that it runs on.
-#[derive(Debug, Parser)]
-#[command(name = "lbr", version, about, long_about = None)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// Subcommands.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Run the agent: translate Services for the pods and processes of this network namespace.
-    Run(RunArgs),
-    /// Print what is in force, read from the kernel's maps; no agent needs to run.
-    Show(ShowArgs),
-}
 
 /// `lbr run`.
 #[derive(Debug, Args)]
@@ -60,14 +43,53 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATTERN")]
     pub link_exclude: Vec<Pattern>,
 
-    /// Entries of a map, as NAME=N (frontends, slots, backends, flows, ...). May be repeated. Holds when the map
-    /// is made; pinned maps keep their size.
+    /// Entries of a map, as NAME=N (frontends, flows, verdicts, ...; a wrong name lists all). May be repeated.
+    /// For `events`: its size in bytes. Holds when the map is made; pinned maps keep their size.
     #[arg(long, value_name = "NAME=N")]
     pub map_max: Vec<String>,
 
     /// How programs are attached to links.
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub attach: Attach,
+
+    /// Traffic of a pod whose interface is there, but whose Pod object has not been read yet.
+    #[arg(long, value_name = "WHAT", default_value = "allow")]
+    pub pending: Pending,
+
+    /// Whether a pod may send only from its own addresses.
+    #[arg(long, value_name = "WHETHER", default_value = "on")]
+    pub source_check: OnOff,
+
+    /// Connections that are open when a policy no longer allows them.
+    #[arg(long, value_name = "WHAT", default_value = "revoke")]
+    pub established: Established,
+}
+
+/// `--pending`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pending {
+    /// Passes, both ways, until the pod is known: policies take hold a moment after its start.
+    Allow,
+    /// Dropped, both ways, until the pod is known; counted as `pod_pending`.
+    Deny,
+}
+
+/// `--source-check`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnOff {
+    /// Packets from any other address are dropped, and counted as `spoofed_source`.
+    On,
+    /// Packets from any address pass, so a pod can pretend to be another one.
+    Off,
+}
+
+/// `--established`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Established {
+    /// End: the next packet is judged by the new policies.
+    Revoke,
+    /// Live on until they end by themselves.
+    Keep,
 }
 
 /// `--socket-lb`.
@@ -88,49 +110,6 @@ pub enum Attach {
     Tcx,
     /// clsact filters.
     Clsact,
-}
-
-/// `lbr show`.
-#[derive(Debug, Args)]
-pub struct ShowArgs {
-    /// What to print.
-    pub what: What,
-
-    /// How to print it.
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub output: Output,
-
-    /// Folder on a BPF filesystem that the agent uses.
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
-    pub bpffs: PathBuf,
-}
-
-/// Subjects of `lbr show`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum What {
-    /// Service ports and their endpoints.
-    Services,
-    /// Endpoints, each with its state and how it is reached.
-    Backends,
-    /// Connections that were translated.
-    Flows,
-    /// Pods' links that the programs are attached to.
-    Links,
-    /// Objects that are not in force, and why.
-    Rejected,
-    /// What happened to packets, by hook and reason.
-    Counters,
-}
-
-/// `-o`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// Columns.
-    Table,
-    /// More columns.
-    Wide,
-    /// JSON, for programs.
-    Json,
 }
 
 /// `lbr run`, resolved.
@@ -180,7 +159,13 @@ impl RunArgs {
             Attach::Clsact => AttachMode::Clsact,
         };
         let sizes = parse_sizes(&self.map_max)?;
-        let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes };
+        let options = [
+            (self.pending == Pending::Deny, options::DENY_PENDING),
+            (self.source_check == OnOff::Off, options::ANY_SOURCE),
+            (self.established == Established::Keep, options::KEEP_ESTABLISHED),
+        ];
+        let options = options.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
+        let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes, options };
         let links = LinkFilter { include: self.link_include, exclude: self.link_exclude };
         Ok(RunConfig { manifests: self.manifests, node_name, links, dataplane, warnings })
     }
@@ -205,23 +190,41 @@ fn parse_sizes(flags: &[String]) -> anyhow::Result<BTreeMap<String, u32>> {
             bail!("--map-max {flag}: no map {name}; there are {}", names.join(", "));
         }
         let size = size.parse().ok().filter(|&n| n > 0);
-        sizes.insert(
-            name.to_owned(),
-            size.with_context(|| format!("--map-max {flag}: N is a number above 0"))?,
-        );
+        let size = size.with_context(|| format!("--map-max {flag}: N is a number above 0"))?;
+        if name == maps::EVENTS.name {
+            check_ring(size).with_context(|| format!("--map-max {flag}"))?;
+        }
+        sizes.insert(name.to_owned(), size);
     }
     Ok(sizes)
 }
 
+/// The kernel makes ring buffers of such sizes only.
+fn check_ring(bytes: u32) -> anyhow::Result<()> {
+    // SAFETY: asks for a number, and touches no memory of ours.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let page = u32::try_from(page).context("the size of a page is not known")?;
+    // A page is a power of two itself.
+    anyhow::ensure!(
+        bytes.is_power_of_two() && bytes >= page,
+        "this map is measured in bytes: a power of two, and whole pages of {page} bytes (its default is {})",
+        maps::EVENTS.max_entries
+    );
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::{Cli, Command};
 
     fn resolve(flags: &[&str]) -> anyhow::Result<RunConfig> {
         let all = ["lbr", "run", "--manifests", "/m"].iter().chain(flags);
         match Cli::try_parse_from(all)?.command {
             Command::Run(args) => args.resolve(),
-            Command::Show(_) => unreachable!(),
+            _ => unreachable!(),
         }
     }
 
@@ -241,10 +244,34 @@ mod tests {
             ("flows=x", "above 0"),
             ("flow=1", "there are frontends"),
             ("counters=1", "no map counters"),
+            ("state=1", "no map state"),
+            ("events=100000", "power of two"),
+            ("events=16", "whole pages"),
         ] {
-            let error = resolve(&["--map-max", flag]).unwrap_err().to_string();
+            let error = format!("{:#}", resolve(&["--map-max", flag]).unwrap_err());
             assert!(error.contains(expected), "{flag}: {error}");
         }
+    }
+
+    #[test]
+    fn maps_of_policies_have_sizes_too() {
+        let flags = ["--map-max", "verdicts=9", "--map-max", "events=1048576", "--map-max", "denials=8"];
+        let sizes = resolve(&flags).unwrap().dataplane.sizes;
+        assert_eq!(
+            sizes,
+            [("verdicts", 9), ("events", 1 << 20), ("denials", 8)].map(|(k, v)| (k.into(), v)).into()
+        );
+    }
+
+    #[test]
+    fn policy_flags_are_bits_and_off_by_default() {
+        let bits = |flags: &[&str]| resolve(flags).unwrap().dataplane.options;
+        assert_eq!(bits(&[]), 0);
+        assert_eq!(bits(&["--pending=allow", "--source-check=on", "--established=revoke"]), 0);
+        assert_eq!(bits(&["--pending=deny"]), options::DENY_PENDING);
+        assert_eq!(bits(&["--source-check=off"]), options::ANY_SOURCE);
+        assert_eq!(bits(&["--established=keep"]), options::KEEP_ESTABLISHED);
+        assert_eq!(bits(&["--pending=deny", "--source-check=off", "--established=keep"]), 7);
     }
 
     #[test]

@@ -1,0 +1,168 @@
+//! Flags as they are typed; those of `lbr run` are in [`run`].
+
+pub mod run;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lbr_common::tuple::proto;
+
+use crate::dataplane::DEFAULT_BPFFS;
+use run::RunArgs;
+
+/// Kubernetes Services and NetworkPolicies in eBPF, for the node that it runs on.
+#[derive(Debug, Parser)]
+#[command(name = "lbr", version, about, long_about = None)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent: translate Services and enforce policies for the pods of this network namespace.
+    Run(RunArgs),
+    /// Print what is in force, read from the kernel's maps; no agent needs to run.
+    Show(ShowArgs),
+    /// Say whether a new connection would pass, and which policy decides; no packet is sent.
+    ///
+    /// Answers for what this node decides: the Service's endpoints, the sender's policies if it is a pod of
+    /// this node, and the receiver's likewise. Ends on other nodes are judged there.
+    ///
+    /// Exit code: 0 allowed, 1 denied (also if only some endpoints of the Service are), 2 error.
+    Why(WhyArgs),
+    /// Print packets that policies deny, as it happens, until Ctrl-C.
+    ///
+    /// At most 100 a second on each CPU; how many more there were is printed with the next one, and `lbr show
+    /// counters` counts all. Only one monitor should run: each event goes to one reader.
+    Monitor(MonitorArgs),
+}
+
+/// `lbr show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// What to print.
+    pub what: What,
+
+    /// How to print it.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Output,
+
+    /// Folder on a BPF filesystem that the agent uses.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    pub bpffs: PathBuf,
+}
+
+/// Subjects of `lbr show`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// Service ports and their endpoints.
+    Services,
+    /// Endpoints, each with its state and how it is reached.
+    Backends,
+    /// Connections that were translated.
+    Flows,
+    /// Pods' interfaces that the programs are attached to. `pending`: the pod behind it is not known yet, so no
+    /// policy holds for it and `--pending` of `lbr run` decides. The start of pods is not held back.
+    Links,
+    /// NetworkPolicies, whom they select on this node, and what they denied.
+    Policies,
+    /// Addresses of this node and its pods, and whether policies isolate them.
+    Endpoints,
+    /// Kinds of peers that policies tell apart.
+    Classes,
+    /// Objects that are not in force, and why.
+    Rejected,
+    /// What happened to packets, by hook and reason.
+    Counters,
+}
+
+/// `-o`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Columns.
+    Table,
+    /// More columns.
+    Wide,
+    /// JSON, for programs.
+    Json,
+}
+
+/// `lbr why`.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// Who connects: namespace/pod, or an IP address.
+    pub from: String,
+
+    /// To whom: namespace/pod, namespace/service, or an IP address (a Service's as well).
+    pub to: String,
+
+    /// Port that is connected to, as the client names it: a Service's port by number or name, else the pod's by
+    /// number. Default: the only port of the Service.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<String>,
+
+    /// Protocol. Default: that of the Service's port, else tcp.
+    #[arg(long, value_name = "PROTOCOL")]
+    pub proto: Option<Proto>,
+
+    /// How to print it.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: WhyOutput,
+
+    /// Folder on a BPF filesystem that the agent uses.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    pub bpffs: PathBuf,
+}
+
+/// `--proto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Proto {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+    /// ICMP, and ICMPv6 between IPv6 addresses: pings.
+    Icmp,
+}
+
+impl Proto {
+    /// IP protocol number; that of IPv4 for [`Self::Icmp`].
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => proto::TCP,
+            Self::Udp => proto::UDP,
+            Self::Sctp => proto::SCTP,
+            Self::Icmp => proto::ICMP,
+        }
+    }
+}
+
+/// `-o` of `lbr why`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WhyOutput {
+    /// Text.
+    Table,
+    /// JSON, for programs.
+    Json,
+}
+
+/// `lbr monitor`.
+#[derive(Debug, Args)]
+pub struct MonitorArgs {
+    /// Only what audited policies would deny. Default: only what is dropped.
+    #[arg(long)]
+    pub audit: bool,
+
+    /// One JSON object a line, for programs.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Folder on a BPF filesystem that the agent uses.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    pub bpffs: PathBuf,
+}

@@ -1,0 +1,316 @@
+//! The answer itself: a pure function of the tables and the question.
+
+use anyhow::bail;
+use lbr_common::addr::Addr;
+use lbr_common::policy::{Allow, Ports, Prefix, direction, policy_flags};
+use lbr_common::text::RuleKey;
+use lbr_common::tuple::{Tuple, proto};
+use lbr_common::user::{proto_name, socket_text};
+use lbr_common::verdict::Verdict;
+use serde::Serialize;
+
+use super::ends::{self, Place, Port, Target};
+use crate::cli::args::Proto;
+use crate::cli::names;
+use crate::dataplane::judge::{Judged, Side, judge};
+use crate::dataplane::resolve;
+use crate::desired::Desired;
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Query<'a> {
+    pub(super) from: &'a str,
+    pub(super) to: &'a str,
+    pub(super) port: Option<&'a str>,
+    pub(super) proto: Option<Proto>,
+}
+
+/// The answer: one connection for each family, and for each endpoint of the Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Why {
+    /// Whether all of them pass.
+    pub(super) allowed: bool,
+    /// The same and the reason, in one line.
+    pub(super) summary: String,
+    /// Frontends of the Service that is asked for; empty without one.
+    pub(super) services: Vec<Frontend>,
+    pub(super) connections: Vec<Connection>,
+}
+
+/// An address and port of the Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Frontend {
+    pub(super) service: String,
+    pub(super) address: String,
+    pub(super) port: String,
+    /// How many endpoints it leads to.
+    pub(super) endpoints: usize,
+    /// Why it leads nowhere; empty if it leads somewhere.
+    pub(super) refused: String,
+}
+
+/// A connection that may come of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Connection {
+    pub(super) allowed: bool,
+    pub(super) source: End,
+    pub(super) destination: End,
+    pub(super) egress: Opinion,
+    pub(super) ingress: Opinion,
+    /// What the sender would say if its audited policies were enforced, where that makes a difference.
+    pub(super) audited_egress: Option<Opinion>,
+    /// The same for the receiver.
+    pub(super) audited_ingress: Option<Opinion>,
+}
+
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct End {
+    /// `namespace/name`, if it is a pod that is known.
+    pub(super) pod: Option<String>,
+    /// With port and protocol, for a destination.
+    pub(super) address: String,
+}
+
+impl End {
+    /// What a person calls it.
+    pub(super) fn name(&self) -> &str {
+        self.pod.as_deref().unwrap_or(&self.address)
+    }
+}
+
+/// What one end says to a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub(super) enum Opinion {
+    /// A policy allows it.
+    Allowed {
+        policy: String,
+        /// Path of the rule: `spec.ingress[0]`.
+        rule: String,
+        yaml: String,
+    },
+    /// These policies isolate the pod, and none allows it.
+    Denied { policies: Vec<String> },
+    /// No policy isolates the pod in this direction.
+    NotIsolated,
+    /// A pod that reaches itself.
+    Itself,
+    /// One end is the node itself.
+    Node,
+    /// A pod of another node, and judged there.
+    OtherNode,
+    /// No pod that is known, so nobody judges at this end.
+    NoPod,
+    /// Behind an interface of this node, but the pod is not known yet.
+    Pending,
+}
+
+impl Opinion {
+    /// Whether the policies of this node have nothing to do with it.
+    fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::OtherNode | Self::NoPod)
+    }
+}
+
+/// Answers a question.
+pub(super) fn why(tables: &Desired, query: &Query<'_>) -> anyhow::Result<Why> {
+    let source = ends::source(tables, query.from)?;
+    let (services, connections) = match ends::target(tables, query.to, query.port, query.proto)? {
+        Target::Place(place, port) => (Vec::new(), straight(tables, &source, &place, &port)?),
+        Target::Service(service, port) => by_service(tables, &source, &service, &port)?,
+    };
+    if services.iter().all(|s| s.refused.is_empty()) {
+        check_that_it_is_ours(&connections)?;
+    }
+    let allowed = connections.iter().all(|c| c.allowed) && services.iter().all(|s| s.refused.is_empty());
+    let summary = super::text::summary(&services, &connections);
+    Ok(Why { allowed, summary, services, connections })
+}
+
+fn straight(tables: &Desired, source: &Place, to: &Place, port: &Port) -> anyhow::Result<Vec<Connection>> {
+    let pairs = pairs(source, to)?;
+    let tuples: Vec<Tuple> = pairs.iter().map(|&(src, dst)| tuple(src, dst, port)).collect();
+    if port.number == 0 && port.proto != proto::ICMP {
+        let apart = |t: &&Tuple| tells_ports_apart(tables, t);
+        if let Some(tuple) = tuples.iter().find(apart) {
+            bail!(
+                "the policies between {} and {} speak of {} ports: give --port",
+                source.name,
+                to.name,
+                proto_name(tuple.proto)
+            );
+        }
+    }
+    Ok(tuples.iter().map(|tuple| connection(tables, tuple)).collect())
+}
+
+fn by_service(
+    tables: &Desired,
+    source: &Place,
+    service: &Place,
+    port: &Port,
+) -> anyhow::Result<(Vec<Frontend>, Vec<Connection>)> {
+    let mut frontends: Vec<Frontend> = Vec::new();
+    let mut connections = Vec::new();
+    for (src, dst) in pairs(source, service)? {
+        let asked = tuple(src, dst, port);
+        let found = resolve::endpoints(tables, &asked);
+        let refused = match &found {
+            Ok(_) => String::new(),
+            Err(Verdict::NoSuchPort) => {
+                let all = ends::ports(tables, service);
+                format!("it has no such port, only {}", ends::port_list(&all))
+            }
+            Err(Verdict::NoEndpoint) => "it has no usable endpoint".to_owned(),
+            Err(Verdict::NoLocalEndpoint) => {
+                "it is for endpoints of this node only (Local traffic policy), and there is none".to_owned()
+            }
+            Err(other) => other.name().to_owned(),
+        };
+        let endpoints = found.unwrap_or_default();
+        let frontend = Frontend {
+            service: service.name.clone(),
+            address: dst.to_string(),
+            port: if port.number == 0 { proto_name(asked.proto).into_owned() } else { port.to_string() },
+            endpoints: endpoints.len(),
+            refused,
+        };
+        if !frontends.contains(&frontend) {
+            frontends.push(frontend);
+        }
+        let translated = endpoints.into_iter().map(|(dst, dst_port)| Tuple { dst, dst_port, ..asked });
+        connections.extend(translated.map(|tuple| connection(tables, &tuple)));
+    }
+    Ok((frontends, connections))
+}
+
+/// Every source with every destination of its family.
+fn pairs(source: &Place, to: &Place) -> anyhow::Result<Vec<(Addr, Addr)>> {
+    let of = |src: &Addr| {
+        let src = *src;
+        let same = to.addrs.iter().filter(move |dst| dst.is_v4() == src.is_v4());
+        same.map(move |dst| (src, *dst))
+    };
+    let pairs: Vec<_> = source.addrs.iter().flat_map(of).collect();
+    if pairs.is_empty() {
+        let family = |place: &Place| match place.addrs.first() {
+            Some(addr) if addr.is_v4() => "IPv4",
+            _ => "IPv6",
+        };
+        bail!(
+            "{} has {} only and {} has {} only: there is no way between them",
+            source.name,
+            family(source),
+            to.name,
+            family(to)
+        );
+    }
+    Ok(pairs)
+}
+
+fn tuple(src: Addr, dst: Addr, port: &Port) -> Tuple {
+    let proto = if port.proto == proto::ICMP && !dst.is_v4() { proto::ICMPV6 } else { port.proto };
+    Tuple { src, dst, dst_port: port.number, proto, ..Tuple::default() }
+}
+
+/// Whether an answer without a port would be a guess.
+fn tells_ports_apart(tables: &Desired, tuple: &Tuple) -> bool {
+    if is_node(tables, &tuple.src) || is_node(tables, &tuple.dst) || tuple.src == tuple.dst {
+        return false;
+    }
+    let has_ports = |set: u32, direction: u32| {
+        let of = |set| Prefix { data: Ports { set, ..Ports::default() }, len: 0 };
+        let mut all = tables.port_class.range(of(set)..of(set.wrapping_add(1)));
+        all.any(|(p, _)| u32::from(p.data.direction) == direction && p.data.proto == tuple.proto)
+    };
+    [(tuple.src, direction::EGRESS), (tuple.dst, direction::INGRESS)].iter().any(|(addr, direction)| {
+        let policy = tables.endpoints.get(addr).map(|endpoint| endpoint.policy);
+        policy.is_some_and(|p| [p.set, p.audit].iter().any(|&set| set != 0 && has_ports(set, *direction)))
+    })
+}
+
+fn connection(tables: &Desired, tuple: &Tuple) -> Connection {
+    let judged = match is_node(tables, &tuple.src) {
+        // The programs never see what the node itself sends as a pod's.
+        true => Judged {
+            egress: Side::Exempt,
+            ingress: Side::Exempt,
+            audited_egress: Side::Exempt,
+            audited_ingress: Side::Exempt,
+        },
+        false => judge(tables, tuple),
+    };
+    let opinion = |side, direction| opinion(tables, side, tuple, direction);
+    let differing = |side: Side, audited: Side, direction| {
+        (side.passes() != audited.passes()).then(|| opinion(audited, direction))
+    };
+    Connection {
+        allowed: judged.passes(),
+        source: End { pod: names::pod(tables, &tuple.src), address: tuple.src.to_string() },
+        destination: End { pod: names::pod(tables, &tuple.dst), address: destination(tuple) },
+        egress: opinion(judged.egress, direction::EGRESS),
+        ingress: opinion(judged.ingress, direction::INGRESS),
+        audited_egress: differing(judged.egress, judged.audited_egress, direction::EGRESS),
+        audited_ingress: differing(judged.ingress, judged.audited_ingress, direction::INGRESS),
+    }
+}
+
+fn destination(tuple: &Tuple) -> String {
+    let proto = proto_name(tuple.proto);
+    match tuple.dst_port {
+        0 => format!("{} {proto}", tuple.dst),
+        port => format!("{}/{proto}", socket_text(tuple.dst, port)),
+    }
+}
+
+fn opinion(tables: &Desired, side: Side, tuple: &Tuple, direction: u32) -> Opinion {
+    match side {
+        Side::Exempt if tuple.src == tuple.dst => Opinion::Itself,
+        Side::Exempt => Opinion::Node,
+        Side::NotIsolated => Opinion::NotIsolated,
+        Side::Allowed(allow) => allowed(tables, allow, direction),
+        Side::Denied { set } => Opinion::Denied { policies: names::isolating(tables, set, direction) },
+        Side::NoPod => {
+            let addr = if direction == direction::INGRESS { &tuple.dst } else { &tuple.src };
+            let flags = tables.endpoints.get(addr).map_or(0, |endpoint| endpoint.policy.flags);
+            if flags & policy_flags::PENDING != 0 {
+                Opinion::Pending
+            } else if tables.pod_names.contains_key(addr) {
+                Opinion::OtherNode
+            } else {
+                Opinion::NoPod
+            }
+        }
+    }
+}
+
+fn allowed(tables: &Desired, allow: Allow, direction: u32) -> Opinion {
+    let key = RuleKey { policy: allow.policy, direction, rule: allow.rule };
+    let yaml = tables.rules.get(&key).map(|rule| rule.yaml.as_str().to_owned());
+    Opinion::Allowed {
+        policy: names::policy(tables, allow.policy),
+        rule: format!("spec.{}[{}]", names::direction_name(direction), allow.rule),
+        yaml: yaml.unwrap_or_default(),
+    }
+}
+
+fn is_node(tables: &Desired, addr: &Addr) -> bool {
+    tables.endpoints.get(addr).is_some_and(|endpoint| endpoint.policy.flags & policy_flags::NODE != 0)
+}
+
+/// An error if this node has no say in any of the connections: `allowed` would mean nothing.
+fn check_that_it_is_ours(connections: &[Connection]) -> anyhow::Result<()> {
+    let elsewhere = |c: &Connection| c.egress.is_elsewhere() && c.ingress.is_elsewhere();
+    let Some(first) = connections.first().filter(|_| connections.iter().all(elsewhere)) else {
+        return Ok(());
+    };
+    let (source, destination) = (first.source.name(), first.destination.name());
+    if first.egress == Opinion::NoPod && first.ingress == Opinion::NoPod {
+        bail!("neither {source} nor {destination} is a pod that is known, so no policy judges this");
+    }
+    bail!(
+        "neither {source} nor {destination} is a pod of this node, and each node judges its own: run `lbr why` \
+         where one of them runs"
+    )
+}

@@ -1,0 +1,215 @@
+//! Who is meant: names and addresses as typed, found in the maps.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, bail};
+use lbr_common::addr::Addr;
+use lbr_common::service::{FrontendKey, frontend_flags};
+use lbr_common::text::{ServiceName, Text};
+use lbr_common::tuple::proto;
+use lbr_common::user::proto_name;
+
+use crate::cli::args::Proto;
+use crate::cli::names;
+use crate::desired::Desired;
+
+/// A pod or an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// As it was asked for.
+    pub(super) name: String,
+    /// All of its addresses.
+    pub(super) addrs: Vec<Addr>,
+}
+
+/// Whom a connection goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// Straight to it; port 0: none was given.
+    Place(Place, Port),
+    /// A Service: its name, its addresses and one of its ports (or one that it does not have).
+    Service(Place, Port),
+}
+
+/// A port of a Service, or of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Port {
+    pub(super) number: u16,
+    pub(super) proto: u8,
+    /// Name in the Service, if it has one.
+    pub(super) name: String,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, proto_name(self.proto))?;
+        if self.name.is_empty() { Ok(()) } else { write!(f, " ({})", self.name) }
+    }
+}
+
+/// Who connects.
+pub(super) fn source(tables: &Desired, text: &str) -> anyhow::Result<Place> {
+    if let Some(addr) = address(text) {
+        return Ok(Place { name: text.to_owned(), addrs: vec![addr] });
+    }
+    let pods = pod_addrs(tables, text);
+    if !pods.is_empty() {
+        return Ok(Place { name: text.to_owned(), addrs: pods });
+    }
+    if !service_addrs(tables, text).is_empty() {
+        bail!("{text} is a Service, and Services do not connect to anybody: name a pod or an IP address");
+    }
+    bail!(unknown(tables, text, false))
+}
+
+/// Whom it connects to, and at which port.
+pub(super) fn target(
+    tables: &Desired,
+    text: &str,
+    port: Option<&str>,
+    proto: Option<Proto>,
+) -> anyhow::Result<Target> {
+    let place = |addrs| Place { name: text.to_owned(), addrs };
+    if let Some(addr) = address(text) {
+        return match service_at(tables, &addr) {
+            Some(name) => service(tables, Place { name, addrs: vec![addr] }, port, proto),
+            None => straight(place(vec![addr]), port, proto),
+        };
+    }
+    let (pods, services) = (pod_addrs(tables, text), service_addrs(tables, text));
+    match (pods.first(), services.first()) {
+        (Some(pod), Some(service)) => bail!(
+            "{text} is a pod and a Service: give an IP address instead, {pod} for the pod or {service} for the \
+             Service"
+        ),
+        (Some(_), None) => straight(place(pods), port, proto),
+        (None, Some(_)) => service(tables, place(services), port, proto),
+        (None, None) => bail!(unknown(tables, text, true)),
+    }
+}
+
+fn address(text: &str) -> Option<Addr> {
+    // Brackets are what people copy from elsewhere.
+    text.trim_matches(['[', ']']).parse::<IpAddr>().ok().map(Addr::from)
+}
+
+fn pod_addrs(tables: &Desired, name: &str) -> Vec<Addr> {
+    let Some((namespace, name)) = name.split_once('/') else { return Vec::new() };
+    let named = tables
+        .pod_names
+        .iter()
+        .filter(|(_, pod)| pod.namespace.as_str() == namespace && pod.name == Text::new(name));
+    named.map(|(addr, _)| *addr).collect()
+}
+
+fn service_addrs(tables: &Desired, name: &str) -> Vec<Addr> {
+    let Some((namespace, name)) = name.split_once('/') else { return Vec::new() };
+    let named =
+        |service: &ServiceName| service.namespace.as_str() == namespace && service.name.as_str() == name;
+    let ids: BTreeSet<u32> = tables.services.iter().filter(|(_, s)| named(s)).map(|(id, _)| *id).collect();
+    let frontends = tables.frontends.iter().filter(|(_, f)| ids.contains(&f.service));
+    let addrs: BTreeSet<Addr> = frontends.map(|(key, _)| key.addr).collect();
+    addrs.into_iter().collect()
+}
+
+/// Name of the Service that has this address.
+fn service_at(tables: &Desired, addr: &Addr) -> Option<String> {
+    let whole = FrontendKey { addr: *addr, ..FrontendKey::default() };
+    tables.frontends.get(&whole)?;
+    let mut all = tables.frontends.iter();
+    let of_port = all.find(|(key, f)| key.addr == *addr && f.flags & frontend_flags::ADDRESS == 0);
+    let name = of_port.and_then(|(_, frontend)| tables.services.get(&frontend.service));
+    let text = |name: &ServiceName| format!("{}/{}", name.namespace.as_str(), name.name.as_str());
+    Some(name.map_or_else(|| addr.to_string(), text))
+}
+
+/// Ports at the addresses of a Service.
+pub(super) fn ports(tables: &Desired, service: &Place) -> BTreeSet<Port> {
+    let here = tables.frontends.iter().filter(|(key, frontend)| {
+        service.addrs.contains(&key.addr) && frontend.flags & frontend_flags::ADDRESS == 0
+    });
+    let port = |id| tables.services.get(id).map(|name| name.port.as_str().to_owned()).unwrap_or_default();
+    here.map(|(key, f)| Port { number: key.port, proto: key.proto, name: port(&f.service) }).collect()
+}
+
+/// `80/TCP (http), 53/UDP (dns)`.
+pub(super) fn port_list(ports: &BTreeSet<Port>) -> String {
+    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn straight(place: Place, port: Option<&str>, proto: Option<Proto>) -> anyhow::Result<Target> {
+    let proto = proto.unwrap_or(Proto::Tcp);
+    let number = match port {
+        None => 0,
+        Some(_) if proto == Proto::Icmp => bail!("ICMP has no ports: leave out --port"),
+        Some(text) => number(text)?.with_context(|| {
+            format!(
+                "--port {text}: names are for ports of Services, and {} is none: give a number",
+                place.name
+            )
+        })?,
+    };
+    Ok(Target::Place(place, Port { number, proto: proto.number(), name: String::new() }))
+}
+
+fn service(
+    tables: &Desired,
+    place: Place,
+    port: Option<&str>,
+    proto: Option<Proto>,
+) -> anyhow::Result<Target> {
+    let all = ports(tables, &place);
+    let wanted = proto.map(Proto::number);
+    if wanted == Some(proto::ICMP) {
+        let port = Port { number: 0, proto: proto::ICMP, name: String::new() };
+        return Ok(Target::Service(place, port));
+    }
+    let mut fitting: Vec<&Port> = all.iter().filter(|p| wanted.is_none_or(|w| w == p.proto)).collect();
+    let unnamed = match port {
+        None => None,
+        Some(text) => {
+            let number = number(text)?;
+            fitting.retain(|p| number.map_or(p.name == text, |number| p.number == number));
+            if fitting.is_empty() && number.is_none() {
+                bail!("--port {text}: Service {} has no such port; it has {}", place.name, port_list(&all));
+            }
+            // TCP first, as in Kubernetes' own defaults: its number is the lowest.
+            fitting.truncate(1);
+            number
+        }
+    };
+    let port = match (fitting.as_slice(), unnamed) {
+        (&[port], _) => port.clone(),
+        // What the Service does not have is an answer, not a mistake in the question.
+        (_, Some(number)) => Port { number, proto: wanted.unwrap_or(proto::TCP), name: String::new() },
+        _ => bail!("Service {}: give --port with one of its ports: {}", place.name, port_list(&all)),
+    };
+    Ok(Target::Service(place, port))
+}
+
+/// A number from 1; nothing if it is a name.
+fn number(text: &str) -> anyhow::Result<Option<u16>> {
+    if !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(None);
+    }
+    let number = text.parse().ok().filter(|&n| n > 0);
+    number.map(Some).with_context(|| format!("--port {text}: a port is a number from 1 to 65535"))
+}
+
+fn unknown(tables: &Desired, text: &str, or_service: bool) -> String {
+    let what = if or_service { "pod or Service with a ClusterIP" } else { "pod" };
+    // A name without its namespace, or with the wrong one, is what happens most.
+    let name = text.rsplit('/').next().unwrap_or(text);
+    let pods = tables.pod_names.iter().filter(|(_, pod)| pod.name.as_str() == name);
+    let pods = pods.filter_map(|(addr, _)| names::pod(tables, addr));
+    let services = tables.services.values().filter(|s| or_service && s.name.as_str() == name);
+    let services = services.map(|s| format!("{}/{}", s.namespace.as_str(), s.name.as_str()));
+    let similar: Vec<String> = pods.chain(services).collect::<BTreeSet<_>>().into_iter().take(5).collect();
+    if similar.is_empty() {
+        format!("no {what} {text} is known here: write namespace/name as in `kubectl get`, or an IP address")
+    } else {
+        format!("no {what} {text} is known here: did you mean {}?", similar.join(" or "))
+    }
+}

@@ -1,0 +1,43 @@
+//! `lbr why`: whether a connection would pass, and who says so. Reads the pins; an agent need not run.
+
+mod answer;
+mod ends;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use lbr_common::maps::{self, MapSpec};
+
+use self::answer::Query;
+use super::args::{WhyArgs, WhyOutput};
+use super::print;
+use crate::dataplane::Pinned;
+
+/// What an answer is made of.
+const MAPS: &[MapSpec] = &[
+    maps::FRONTENDS,
+    maps::SLOTS,
+    maps::BACKENDS,
+    maps::SERVICES,
+    maps::ENDPOINTS,
+    maps::IP_CLASS,
+    maps::CIDR_CLASS,
+    maps::PORT_CLASS,
+    maps::VERDICTS,
+    maps::POLICIES,
+    maps::RULES,
+    maps::SET_MEMBERS,
+    maps::POD_NAMES,
+];
+
+/// Prints the answer. Returns whether the connection would pass.
+pub fn why(args: &WhyArgs) -> anyhow::Result<bool> {
+    let tables = Pinned::open(&args.bpffs)?.tables_of(MAPS)?;
+    let query = Query { from: &args.from, to: &args.to, port: args.port.as_deref(), proto: args.proto };
+    let why = answer::why(&tables, &query)?;
+    print(&match args.output {
+        WhyOutput::Table => text::render(&why),
+        WhyOutput::Json => format!("{}\n", serde_json::to_string_pretty(&why)?),
+    })?;
+    Ok(why.allowed)
+}

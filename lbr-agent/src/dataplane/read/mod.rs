@@ -1,0 +1,127 @@
+//! Reads the maps through their pins: what the commands for people print, with or without an agent running.
+
+mod events;
+mod tables;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use aya::Pod;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuHashMap};
+use lbr_common::flow::Flow;
+use lbr_common::maps::{self, MapSpec};
+use lbr_common::policy::{DenialKey, Prefix};
+use lbr_common::service::State;
+use lbr_common::tuple::Tuple;
+use lbr_common::verdict::{Counter, Hook, Verdict, counter_index};
+
+pub use events::Events;
+
+/// The pin folder of an agent, for reading.
+#[derive(Clone, Debug)]
+pub struct Pinned {
+    dir: PathBuf,
+}
+
+/// One counter that is not zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Where.
+    pub hook: Hook,
+    /// What.
+    pub verdict: Verdict,
+    /// How often and how much, all CPUs together.
+    pub counter: Counter,
+}
+
+impl Pinned {
+    /// Opens the folder. An error if no agent has pinned its maps there.
+    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            dir.join(maps::STATE.name).exists(),
+            "no lbr maps under {}: is `lbr run` started with this --bpffs folder, and are you root?",
+            dir.display()
+        );
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// All flows, both directions.
+    pub fn flows(&self) -> anyhow::Result<Vec<(Tuple, Flow)>> {
+        self.hash(&maps::FLOWS)
+    }
+
+    /// Counters that are not zero, in order of hook and verdict.
+    pub fn counters(&self) -> anyhow::Result<Vec<Count>> {
+        let map: PerCpuArray<MapData, Counter> = PerCpuArray::try_from(self.map(&maps::COUNTERS)?)?;
+        let mut counts = Vec::new();
+        for hook in Hook::ALL {
+            for &verdict in Verdict::ALL {
+                let values = map.get(&counter_index(hook, verdict), 0).context("read map counters")?;
+                let counter = sum(values.iter());
+                if counter.packets > 0 {
+                    counts.push(Count { hook, verdict, counter });
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// What was denied, or would have been, all CPUs together.
+    pub fn denials(&self) -> anyhow::Result<Vec<(DenialKey, Counter)>> {
+        let map: PerCpuHashMap<MapData, DenialKey, Counter> =
+            PerCpuHashMap::try_from(self.map(&maps::DENIALS)?)?;
+        let counts = entries(map.iter(), &maps::DENIALS)?;
+        Ok(counts.into_iter().map(|(key, values)| (key, sum(values.iter()))).collect())
+    }
+
+    /// Denials as they happen. Whoever reads one takes it away from other readers.
+    pub fn events(&self) -> anyhow::Result<Events> {
+        Events::open(self.map(&maps::EVENTS)?)
+    }
+
+    fn state(&self) -> anyhow::Result<State> {
+        let map: Array<MapData, State> = Array::try_from(self.map(&maps::STATE)?)?;
+        map.get(&0, 0).context("read map state")
+    }
+
+    fn hash<K: Pod, V: Pod>(&self, spec: &MapSpec) -> anyhow::Result<Vec<(K, V)>> {
+        let map: HashMap<MapData, K, V> = HashMap::try_from(self.map(spec)?)?;
+        entries(map.iter(), spec)
+    }
+
+    fn trie<K: Pod, V: Pod>(&self, spec: &MapSpec) -> anyhow::Result<Vec<(Prefix<K>, V)>> {
+        let map: LpmTrie<MapData, K, V> = LpmTrie::try_from(self.map(spec)?)?;
+        let entries = entries(map.iter(), spec)?;
+        let prefix = |key: Key<K>| Prefix { data: key.data(), len: key.prefix_len() };
+        Ok(entries.into_iter().map(|(key, value)| (prefix(key), value)).collect())
+    }
+
+    fn map(&self, spec: &MapSpec) -> anyhow::Result<Map> {
+        let path = self.dir.join(spec.name);
+        let data =
+            MapData::from_pin(&path).with_context(|| format!("open the pinned map {}", path.display()))?;
+        Ok(Map::from_map_data(data)?)
+    }
+}
+
+fn entries<K, V>(
+    map: impl Iterator<Item = Result<(K, V), MapError>>,
+    spec: &MapSpec,
+) -> anyhow::Result<Vec<(K, V)>> {
+    let mut entries = Vec::new();
+    for entry in map {
+        match entry {
+            Ok(entry) => entries.push(entry),
+            // Removed or evicted between the key and the value.
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error).with_context(|| format!("read map {}", spec.name)),
+        }
+    }
+    Ok(entries)
+}
+
+fn sum<'a>(counters: impl Iterator<Item = &'a Counter>) -> Counter {
+    counters
+        .fold(Counter::default(), |a, b| Counter { packets: a.packets + b.packets, bytes: a.bytes + b.bytes })
+}
