@@ -109,3 +109,25 @@ fn numbers_that_are_not_adopted_are_not_used_either() {
     assert_eq!(ids.backend(1, pod(2), 80), 3);
     assert_ne!(ids.service(key(1, 80)), 0);
 }
+
+#[test]
+fn equal_hashes_are_not_equal_content() {
+    use lbr_common::policy::class;
+    use lbr_common::text::{ClassRecord, Member, MemberKey};
+
+    let mut ids = PolicyIds::default();
+    let first = ids.class(vec![1], 5);
+    assert_eq!((first, ids.class(vec![2], 5), ids.class(vec![1], 5)), (class::FIRST, 3, class::FIRST));
+
+    let mut tables = Desired::default();
+    for id in [0, 1, 7, 9, u32::MAX] {
+        tables.classes.insert(id, ClassRecord { hash: 5, ..ClassRecord::default() });
+    }
+    for (number, hash) in [(0, 6), (1, 8)] {
+        tables.set_members.insert(MemberKey { set: 4, number }, Member { hash, ..Member::default() });
+    }
+    let mut ids = PolicyIds::restore(&tables);
+    assert_eq!(ids.class(vec![1], 5), 7, "the first number that is one");
+    assert!(ids.class(vec![2], 5) > 9 + RESTART_GAP);
+    assert!(ids.set(vec![1], 6) > 4 + RESTART_GAP, "made of what two sets left");
+}

@@ -23,6 +23,7 @@ mod selectors;
 mod sets;
 mod subjects;
 mod terms;
+mod verdicts;
 
 use lbr_common::policy::direction;
 use lbr_common::text::{PolicyRecord, RuleKey, RuleText, Text, policy_kind};

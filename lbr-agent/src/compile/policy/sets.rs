@@ -1,15 +1,16 @@
-//! From the policies of a pod to its set: what is allowed, by which rule.
+//! From the policies of a pod to its set.
 
 use std::collections::BTreeMap;
 
-use lbr_common::policy::{Allow, OTHER_PORTS, Ports, Prefix, VerdictKey, class, direction};
+use lbr_common::policy::{Allow, direction};
 use lbr_common::text::{Member, MemberKey};
 
 use super::active::{Active, ActivePolicy, Rule};
 use super::canon::{Canon, protocol_number};
 use super::classes::{Classes, NamedPorts};
-use super::ports::{Allowed, Covering, classify};
+use super::ports::Allowed;
 use super::terms::Term;
+use super::verdicts::SetRules;
 use crate::compile::ids::PolicyIds;
 use crate::desired::Desired;
 use crate::model::{Pod, PolicyPort, PortSet, Protocol};
@@ -117,61 +118,27 @@ impl<'a> Sets<'a> {
         set
     }
 
-    /// Port classes and verdicts of a set in one direction.
+    /// Its rules in one direction, in order: the first that allows something is the one that is named.
     fn write(&self, set: u32, way: u32, policies: &[usize], pod: &Pod, desired: &mut Desired) {
-        let mut rules = Vec::new();
-        let mut allowed = Vec::new();
-        let mut everywhere = Covering::new();
+        let mut rules = SetRules::default();
         for &number in policies {
             let (Some(policy), Some(body)) = (self.active.policies.get(number), self.bodies.get(number))
             else {
                 continue;
             };
-            let of_policy = if way == direction::INGRESS { &policy.ingress } else { &policy.egress };
+            let ingress = way == direction::INGRESS;
+            let of_policy = if ingress { &policy.ingress } else { &policy.egress };
             for (index, rule) in of_policy.iter().enumerate() {
-                let number = rules.len();
                 let allow = Allow { policy: body.id, rule: u32::try_from(index).unwrap_or(u32::MAX) };
-                rules.push((allow, rule));
-                if rule.ports.is_empty() {
-                    everywhere.insert((number, None));
-                }
+                let peers = rule.peers.as_ref().map(|terms| self.classes.with_any(terms));
+                let number = rules.add(allow, peers, rule.ports.is_empty());
                 for port in rule.ports {
-                    let numbers = body.numbers.get(index).filter(|_| way == direction::EGRESS);
-                    resolve(number, port, pod, numbers, &mut allowed);
+                    let numbers = body.numbers.get(index).filter(|_| !ingress);
+                    resolve(number, port, pod, numbers, &mut rules.allowed);
                 }
             }
         }
-        let ports = classify(&allowed);
-        for (&(proto, port, bits), &class) in &ports.prefixes {
-            let direction = u8::try_from(way).unwrap_or(u8::MAX);
-            let data = Ports { set, direction, proto, port: port.to_be_bytes() };
-            desired.port_class.insert(Prefix { data, len: Ports::FIXED_BITS + bits }, class);
-        }
-        let peers: Vec<Option<Vec<usize>>> =
-            rules.iter().map(|(_, rule)| rule.peers.as_ref().map(|p| self.classes.with_any(p))).collect();
-        let others = [(OTHER_PORTS, Covering::new())];
-        for (ports, covering) in others.iter().map(|(n, c)| (n, c)).chain(&ports.classes) {
-            // In order of the rules: the first that allows something is the one that is named.
-            let covering: Covering = covering.union(&everywhere).copied().collect();
-            let key = |class| VerdictKey { set, direction: way, class, ports: *ports };
-            let find = |number: usize| Some((rules.get(number)?.0, peers.get(number)?.as_ref()));
-            let found = covering.iter().filter_map(|&(number, only)| Some((find(number)?, only)));
-            let found: Vec<_> = found.collect();
-            let every = found.iter().find(|((_, peers), only)| peers.is_none() && only.is_none());
-            if let Some(((allow, _), _)) = every {
-                desired.verdicts.insert(key(class::ANY), *allow);
-                continue;
-            }
-            for ((allow, peers), only) in found {
-                let of_port = only.map(|term| self.classes.with_any(&[term]));
-                let Some(peers) = peers.or(of_port.as_ref()) else { continue };
-                for &peer in peers.iter().filter(|&&p| only.is_none_or(|term| self.classes.has(p, term))) {
-                    if let Some(&class) = self.class_ids.get(peer) {
-                        desired.verdicts.entry(key(class)).or_insert(allow);
-                    }
-                }
-            }
-        }
+        rules.write(set, way, self.classes, self.class_ids, desired);
     }
 }
 
