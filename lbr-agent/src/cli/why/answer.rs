@@ -3,7 +3,7 @@
 use anyhow::bail;
 use lbr_common::addr::Addr;
 use lbr_common::policy::{Allow, Ports, Prefix, direction, policy_flags};
-use lbr_common::text::RuleKey;
+use lbr_common::text::{RuleKey, RuleText};
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::user::{proto_name, socket_text};
 use lbr_common::verdict::Verdict;
@@ -287,12 +287,19 @@ fn opinion(tables: &Desired, side: Side, tuple: &Tuple, direction: u32) -> Opini
 
 fn allowed(tables: &Desired, allow: Allow, direction: u32) -> Opinion {
     let key = RuleKey { policy: allow.policy, direction, rule: allow.rule };
-    let yaml = tables.rules.get(&key).map(|rule| rule.yaml.as_str().to_owned());
+    let yaml = tables.rules.get(&key).map(|rule| whole(rule.yaml.as_str()));
     Opinion::Allowed {
         policy: names::policy(tables, allow.policy),
         rule: format!("spec.{}[{}]", names::direction_name(direction), allow.rule),
         yaml: yaml.unwrap_or_default(),
     }
+}
+
+/// The text of a rule; one that may have been cut says so.
+fn whole(yaml: &str) -> String {
+    // Cut at a character, which may be four bytes long.
+    let cut = yaml.len() + 4 > size_of::<RuleText>();
+    if cut { format!("{}\n... (too long for the map rules)", yaml.trim_end()) } else { yaml.to_owned() }
 }
 
 fn is_node(tables: &Desired, addr: &Addr) -> bool {
