@@ -6,8 +6,9 @@ use lbr_common::service::{Frontend, FrontendKey};
 use lbr_common::text::{Member, MemberKey, PodName, RuleText, ServiceName, Text};
 use lbr_common::tuple::proto;
 
-use super::answer::{Opinion, Query, Why, why};
+use super::answer::{Query, why};
 use super::text::render;
+use super::types::{Opinion, Why};
 use crate::cli::args::Proto;
 use crate::cli::example::{self, FAR, NODE, WEB, addr};
 use crate::desired::{Desired, EndpointPolicy};
