@@ -113,7 +113,7 @@ impl fmt::Display for Line {
         write!(f, "{time} {verdict} {direction}: {source} -> {destination} {protocol}")?;
         if !self.judged_pod.is_empty() {
             let policies = match self.policies.as_slice() {
-                [] => "which are gone".to_owned(),
+                [] => "(no longer in the maps)".to_owned(),
                 all => all.join(", "),
             };
             write!(f, ", policies of {}: {policies}", self.judged_pod)?;
@@ -184,7 +184,11 @@ mod tests {
         let newer = Event { verdict: 200, ..event(Verdict::NotIp, direction::EGRESS, 0) };
         assert!(text(&newer).contains(" verdict 200 egress: "), "{}", text(&newer));
         let gone = Event { set: 999, ..event(Verdict::IngressDenied, direction::INGRESS, SET) };
-        assert!(text(&gone).ends_with("policies of default/web-0: which are gone"), "{}", text(&gone));
+        assert!(
+            text(&gone).ends_with("policies of default/web-0: (no longer in the maps)"),
+            "{}",
+            text(&gone)
+        );
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use anyhow::bail;
 use lbr_common::addr::Addr;
 use lbr_common::policy::{Allow, Ports, Prefix, direction, policy_flags};
-use lbr_common::text::RuleKey;
+use lbr_common::text::{RuleKey, RuleText};
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::user::{proto_name, socket_text};
 use lbr_common::verdict::Verdict;
-use serde::Serialize;
 
 use super::ends::{self, Place, Port, Target};
+use super::types::{Connection, End, Frontend, Opinion, Why};
 use crate::cli::args::Proto;
 use crate::cli::names;
 use crate::dataplane::judge::{Judged, Side, judge};
@@ -23,94 +23,6 @@ pub(super) struct Query<'a> {
     pub(super) to: &'a str,
     pub(super) port: Option<&'a str>,
     pub(super) proto: Option<Proto>,
-}
-
-/// The answer: one connection for each family, and for each endpoint of the Service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Why {
-    /// Whether all of them pass.
-    pub(super) allowed: bool,
-    /// The same and the reason, in one line.
-    pub(super) summary: String,
-    /// Frontends of the Service that is asked for; empty without one.
-    pub(super) services: Vec<Frontend>,
-    pub(super) connections: Vec<Connection>,
-}
-
-/// An address and port of the Service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Frontend {
-    pub(super) service: String,
-    pub(super) address: String,
-    pub(super) port: String,
-    /// How many endpoints it leads to.
-    pub(super) endpoints: usize,
-    /// Why it leads nowhere; empty if it leads somewhere.
-    pub(super) refused: String,
-}
-
-/// A connection that may come of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Connection {
-    pub(super) allowed: bool,
-    pub(super) source: End,
-    pub(super) destination: End,
-    pub(super) egress: Opinion,
-    pub(super) ingress: Opinion,
-    /// What the sender would say if its audited policies were enforced, where that makes a difference.
-    pub(super) audited_egress: Option<Opinion>,
-    /// The same for the receiver.
-    pub(super) audited_ingress: Option<Opinion>,
-}
-
-/// One end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct End {
-    /// `namespace/name`, if it is a pod that is known.
-    pub(super) pod: Option<String>,
-    /// With port and protocol, for a destination.
-    pub(super) address: String,
-}
-
-impl End {
-    /// What a person calls it.
-    pub(super) fn name(&self) -> &str {
-        self.pod.as_deref().unwrap_or(&self.address)
-    }
-}
-
-/// What one end says to a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "verdict", rename_all = "snake_case")]
-pub(super) enum Opinion {
-    /// A policy allows it.
-    Allowed {
-        policy: String,
-        /// Path of the rule: `spec.ingress[0]`.
-        rule: String,
-        yaml: String,
-    },
-    /// These policies isolate the pod, and none allows it.
-    Denied { policies: Vec<String> },
-    /// No policy isolates the pod in this direction.
-    NotIsolated,
-    /// A pod that reaches itself.
-    Itself,
-    /// One end is the node itself.
-    Node,
-    /// A pod of another node, and judged there.
-    OtherNode,
-    /// No pod that is known, so nobody judges at this end.
-    NoPod,
-    /// Behind an interface of this node, but the pod is not known yet.
-    Pending,
-}
-
-impl Opinion {
-    /// Whether the policies of this node have nothing to do with it.
-    fn is_elsewhere(&self) -> bool {
-        matches!(self, Self::OtherNode | Self::NoPod)
-    }
 }
 
 /// Answers a question.
@@ -287,12 +199,19 @@ fn opinion(tables: &Desired, side: Side, tuple: &Tuple, direction: u32) -> Opini
 
 fn allowed(tables: &Desired, allow: Allow, direction: u32) -> Opinion {
     let key = RuleKey { policy: allow.policy, direction, rule: allow.rule };
-    let yaml = tables.rules.get(&key).map(|rule| rule.yaml.as_str().to_owned());
+    let yaml = tables.rules.get(&key).map(|rule| whole(rule.yaml.as_str()));
     Opinion::Allowed {
         policy: names::policy(tables, allow.policy),
         rule: format!("spec.{}[{}]", names::direction_name(direction), allow.rule),
         yaml: yaml.unwrap_or_default(),
     }
+}
+
+/// The text of a rule; one that may have been cut says so.
+fn whole(yaml: &str) -> String {
+    // Cut at a character, which may be four bytes long.
+    let cut = yaml.len() + 4 > size_of::<RuleText>();
+    if cut { format!("{}\n... (too long for the map rules)", yaml.trim_end()) } else { yaml.to_owned() }
 }
 
 fn is_node(tables: &Desired, addr: &Addr) -> bool {

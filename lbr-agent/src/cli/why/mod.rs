@@ -5,6 +5,7 @@ mod ends;
 #[cfg(test)]
 mod tests;
 mod text;
+mod types;
 
 use lbr_common::maps::{self, MapSpec};
 

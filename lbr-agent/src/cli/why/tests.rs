@@ -3,11 +3,12 @@
 use lbr_common::addr::Addr;
 use lbr_common::policy::{Policy, policy_flags};
 use lbr_common::service::{Frontend, FrontendKey};
-use lbr_common::text::{PodName, ServiceName, Text};
+use lbr_common::text::{Member, MemberKey, PodName, RuleText, ServiceName, Text};
 use lbr_common::tuple::proto;
 
-use super::answer::{Opinion, Query, Why, why};
+use super::answer::{Query, why};
 use super::text::render;
+use super::types::{Opinion, Why};
 use crate::cli::args::Proto;
 use crate::cli::example::{self, FAR, NODE, WEB, addr};
 use crate::desired::{Desired, EndpointPolicy};
@@ -91,6 +92,26 @@ fn a_rule_whose_text_is_missing_is_still_named() {
     let why = ask_in(&tables, "default/client", "default/web-0", Some("8080"), None).unwrap();
     let text = render(&why);
     assert!(text.contains("default/web, spec.ingress[0]:\n             (the text"), "{text}");
+    for rule in example::tables().rules.keys() {
+        tables.rules.insert(*rule, RuleText { yaml: Text::new(&"- port: 1\n".repeat(100)) });
+    }
+    let why = ask_in(&tables, "default/client", "default/web-0", Some("8080"), None).unwrap();
+    assert!(render(&why).contains("\n             ... (too long"), "{}", render(&why));
+}
+
+#[test]
+fn all_policies_that_isolate_are_named() {
+    let mut tables = example::tables();
+    let mut second = tables.policies[&1];
+    second.name = Text::new("second");
+    tables.policies.insert(9, second);
+    let member = Member { policy: 9, ..Member::default() };
+    tables.set_members.insert(MemberKey { set: example::SET, number: 1 }, member);
+    let why = ask_in(&tables, "default/stranger", "default/web-0", Some("8080"), None).unwrap();
+    assert_eq!(
+        why.summary,
+        "denied: default/web, default/second isolate default/web-0 for ingress, and none of them allows this"
+    );
 }
 
 #[test]

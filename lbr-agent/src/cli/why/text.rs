@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::answer::{Connection, Frontend, Opinion, Why};
+use super::types::{Connection, Frontend, Opinion, Why};
 
 /// Connections that are listed one by one; a Service may have thousands of endpoints.
 const LISTED: usize = 10;
