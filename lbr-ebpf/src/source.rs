@@ -8,6 +8,16 @@ use crate::policy;
 use crate::scratch::Scratch;
 use crate::step::DONE;
 
+/// Whether the source is an address of the node itself. What the node sends does not come by an interface, so a
+/// packet that did, and says so, lies.
+#[inline(never)]
+pub(crate) fn pretends_to_be_node(work: &Scratch) -> bool {
+    let owner = ENDPOINTS.get_ptr(&work.packet.tuple.src);
+    // SAFETY: valid for the run of the program; the agent replaces entries whole.
+    let flags = owner.map_or(0, |owner| unsafe { (*owner).policy.at(maps::generation()).flags });
+    flags & policy_flags::NODE != 0 && maps::checks_source()
+}
+
 /// Returns [`DONE`], or why a packet from this link may not carry its source address.
 ///
 /// A link without a pod that is known may send from any address that is nobody else's, until its pod is known.

@@ -8,7 +8,7 @@ use crate::packet::{self, Part};
 use crate::scratch::Scratch;
 use crate::skb::Skb;
 use crate::step::check;
-use crate::{flow, fragment, icmp_error, nat, policy};
+use crate::{flow, fragment, icmp_error, nat, policy, source};
 
 /// The pipeline.
 #[inline(always)]
@@ -55,6 +55,9 @@ fn enter(work: &mut Scratch, from_node: bool) -> Outcome {
     }
     if flow::is_translated(&work.packet) {
         return Ok(Verdict::Allowed);
+    }
+    if source::pretends_to_be_node(work) {
+        return Err(Verdict::SpoofedSource);
     }
     check(flow::begin_plain(0, work))?;
     // A group or broadcast address, which no policy of the pod speaks of.

@@ -45,7 +45,7 @@ pub(super) fn compile(
     rejected: &mut Vec<Rejected>,
 ) {
     let pool = ids.policy();
-    let owners = Owners::new(&state.pods, rejected);
+    let owners = Owners::new(&state.pods, &node.name, rejected);
     let mut active = Active::new(state, &node.name, &owners);
     let regions = Regions::new(&active.terms);
     let classes = classes::find(state, &owners, &regions, &active.named, &mut active.terms);

@@ -14,14 +14,20 @@ pub(super) struct Owners<'a>(BTreeMap<Addr, &'a Pod>);
 
 impl<'a> Owners<'a> {
     /// A pod that still terminates loses an address to its successor (C20). Two that live and claim the same
-    /// one is a mistake somewhere else: the first by name has it, so that all nodes agree.
-    pub(super) fn new(pods: &'a BTreeMap<ObjectName, Pod>, rejected: &mut Vec<Rejected>) -> Self {
+    /// one is a mistake somewhere else: a pod of this node has it, so that its policies are in force whoever
+    /// else claims it; then the first by name.
+    pub(super) fn new(
+        pods: &'a BTreeMap<ObjectName, Pod>,
+        node: &str,
+        rejected: &mut Vec<Rejected>,
+    ) -> Self {
         let pods = || pods.values().filter(|pod| !pod.host_network);
+        let rank = |pod: &Pod| (pod.terminating, pod.node != node);
         let mut owners: BTreeMap<Addr, &Pod> = BTreeMap::new();
         for pod in pods() {
             for &ip in &pod.ips {
                 let owner = owners.entry(ip.into()).or_insert(pod);
-                if owner.terminating && !pod.terminating {
+                if rank(pod) < rank(owner) {
                     *owner = pod;
                 }
             }
@@ -70,8 +76,8 @@ fn shared_address(pod: &Pod, owner: &Pod, addr: Addr) -> Rejected {
         origin: String::new(),
         field: "status.podIPs".to_owned(),
         reason: format!(
-            "{addr} is also an address of Pod {}, which comes first by name: policies take {addr} for that pod \
-             only",
+            "{addr} is also an address of Pod {}, which is on this node or comes first by name: policies take \
+             {addr} for that pod only",
             owner.name
         ),
     }
