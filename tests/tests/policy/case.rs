@@ -53,11 +53,11 @@ pub(crate) struct Case {
     #[serde(default)]
     pub(crate) objects: Vec<Value>,
     #[serde(default)]
-    allowed: Vec<String>,
+    pub(crate) allowed: Vec<String>,
     #[serde(default)]
-    denied: Vec<String>,
+    pub(crate) denied: Vec<String>,
     #[serde(default)]
-    refused: Vec<String>,
+    pub(crate) refused: Vec<String>,
 }
 
 /// What becomes of a packet.

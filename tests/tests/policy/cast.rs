@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use lbr_tests::manifests::{EndpointSlice, Service, join};
-use lbr_tests::netns::Netns;
+use lbr_tests::netns::{Netns, sysctl};
 use lbr_tests::topology::{Bed, Node, Pod, PodNetwork, PodOptions};
 use serde_json::{Value, json};
 
@@ -113,6 +113,13 @@ pub(crate) fn build(bed: &mut Bed) -> Result<(Vec<Node>, BTreeMap<String, Actor>
         let addresses = external(bed, &ns, host, &nodes)?;
         actors.push((format!("ext-{host}"), ns, addresses, None));
     }
+    for (_, ns, ..) in &actors {
+        ns.run(|| {
+            // By default only one "port unreachable" a second goes to an address.
+            sysctl("ipv4/icmp_ratelimit", "0")?;
+            sysctl("ipv6/icmp/ratelimit", "0")
+        })?;
+    }
     let actors = actors.into_iter().zip(1..).map(|((name, ns, addresses, pod), number)| {
         (name.clone(), Actor { name, ns, addresses, service: vip(number), pod })
     });
@@ -175,7 +182,9 @@ pub(crate) fn cluster(nodes: &[Node], actors: &BTreeMap<String, Actor>) -> Strin
 pub(crate) fn service(name: &str, addresses: [IpAddr; 2], backends: &[&Actor]) -> Vec<String> {
     let ports = || {
         let protocols = ["TCP", "UDP"].into_iter();
-        protocols.flat_map(|protocol| [80, 81, 82].map(|port| (format!("{}-{port}", protocol.to_lowercase()), protocol, port)))
+        protocols.flat_map(|protocol| {
+            [80, 81, 82].map(|port| (format!("{}-{port}", protocol.to_lowercase()), protocol, port))
+        })
     };
     let mut service = Service::new(name, &addresses);
     for (port_name, protocol, port) in ports() {

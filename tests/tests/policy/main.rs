@@ -9,7 +9,15 @@
 mod arrivals;
 mod case;
 mod cast;
+mod established;
+mod fragments;
+mod icmp;
+mod multicast;
+mod packets;
+mod pending;
 mod probe;
 mod rows;
+mod service;
+mod spoofed;
 mod stage;
 mod world;

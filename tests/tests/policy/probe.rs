@@ -91,9 +91,7 @@ impl Probe {
             }
         };
         Ok(match asked {
-            Ok(Some(who)) if !self.is_known_source(world, who.peer.ip())? => {
-                Got::WrongSource(who.peer.ip())
-            }
+            Ok(Some(who)) if !self.is_known_source(world, who.peer.ip())? => Got::WrongSource(who.peer.ip()),
             Ok(_) => Got::Allowed,
             Err(error) if is_refused(&error) => Got::Refused,
             Err(error) if is_timeout(&error) && arrived() => Got::NoAnswer,
@@ -170,14 +168,15 @@ pub(crate) fn send_raw(ns: &Netns, to: IpAddr, protocol: u8, bytes: &[u8]) -> Re
     ns.run(|| {
         let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         // SAFETY: a system call without pointers.
-        let fd =
-            unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(protocol)) };
+        let fd = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(protocol)) };
         if fd < 0 {
             return Err(std::io::Error::last_os_error()).context("open a raw socket");
         }
         // SAFETY: the descriptor was just made and belongs to nobody else.
         let socket = UdpSocket::from(unsafe { OwnedFd::from_raw_fd(fd) });
-        socket.send_to(bytes, SocketAddr::new(to, 0)).with_context(|| format!("protocol {protocol} to {to}"))?;
+        socket
+            .send_to(bytes, SocketAddr::new(to, 0))
+            .with_context(|| format!("protocol {protocol} to {to}"))?;
         Ok(())
     })
 }

@@ -19,7 +19,7 @@ macro_rules! policy_rows {
 policy_rows! {
     a1 a2 a3 a4 a5 a6 a7
     b1 b2 b3 b4 b5 b6 b7 b8 b9 b10 b11 b12 b13 b14 b15 b16 b17
-    c1 c2 c3 c4 c5 c6 c9 c11 c12 c13 c20 c21
+    c1 c2 c3 c4 c5 c6 c7 c8 c9 c11 c12 c13 c14 c15 c20 c21
 }
 
 /// All cases of a row; what was wrong with each, at the end.

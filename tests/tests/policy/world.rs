@@ -25,7 +25,7 @@ pub(crate) struct World {
     /// On node-a and on node-b.
     pub(crate) agents: Vec<Agent>,
     pub(crate) recorders: BTreeMap<String, Recorder>,
-    pub(crate) servers: Vec<Server>,
+    _servers: Vec<Server>,
     pub(crate) actors: BTreeMap<String, Actor>,
     pub(crate) nodes: Vec<Node>,
     idents: AtomicU16,
@@ -50,7 +50,7 @@ impl World {
         let mut world = Self {
             agents: Vec::new(),
             recorders,
-            servers,
+            _servers: servers,
             actors,
             nodes,
             idents: AtomicU16::new(10_000),
@@ -92,9 +92,10 @@ impl World {
         let known = |name: &String| self.actors.contains_key(name);
         ensure!(case.pods.keys().all(known), "{:?}: not all pods of the cast", case.pods.keys());
         for (index, policy) in case.policies.iter().enumerate() {
+            // Names are new in every state: of a policy that is wrong, an earlier version would stay in force.
             let mut spec = policy.clone();
             let namespace = spec.remove("in").context("`in`, the namespace of the policy")?;
-            let metadata = json!({"namespace": namespace, "name": format!("p{index}")});
+            let metadata = json!({"namespace": namespace, "name": format!("p{number}-{index}")});
             objects.push(json!({
                 "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                 "metadata": metadata, "spec": spec,
@@ -149,7 +150,7 @@ impl World {
     pub(crate) fn wrong(&self, probes: &[Probe], patience: Duration) -> Vec<(Probe, Got)> {
         self.recorders.values().for_each(Recorder::forget);
         // Enough to wait at the same time, and not so many that two processors are late for them.
-        const AT_ONCE: usize = 48;
+        const AT_ONCE: usize = 96;
         let mut wrong = Vec::new();
         for probes in probes.chunks(AT_ONCE) {
             let got: Vec<Got> = std::thread::scope(|scope| {
