@@ -1,12 +1,19 @@
 //! C19: a pod whose link is there before its object. (The gate in front of a pod's start is not there yet.)
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
+use lbr_tests::probe::{Client, Server, is_timeout};
+use lbr_tests::topology::PodOptions;
 use serde_json::{Value, json};
 
 use crate::case::{Case, Expect, Line};
 use crate::packets::policies;
 use crate::probe::{LONG, SHORT};
 use crate::world::World;
+
+/// How long after a pod's link appeared it is isolated, on a busy machine.
+const ATTACHED: Duration = Duration::from_secs(1);
 
 /// x/a and x/c are not known yet.
 fn unknown(mut case: Case) -> Case {
@@ -68,4 +75,37 @@ fn c19_pending_deny() {
     check(&world, &unknown(isolated()), &OWN_NODE).unwrap();
     lines[0].1 = Expect::Denied;
     check(&world, &isolated(), &lines).unwrap();
+}
+
+/// The object and a policy are there first, the link comes later: isolated as soon as lbr has seen the link.
+#[test]
+fn c19_known_before_its_link() {
+    let mut world = World::start("pl", &[]).unwrap();
+    let ips = json!([{"ip": "10.244.1.40"}, {"ip": "fd00:10:244:1::40"}]);
+    let mut case = isolated();
+    case.objects.push(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "x", "name": "late", "uid": "late", "labels": {}},
+        "spec": {"nodeName": "node-a", "containers": []},
+        "status": {"phase": "Running", "podIP": "10.244.1.40", "podIPs": ips},
+    }));
+    world.apply(&case).unwrap();
+    let options = PodOptions { host: Some(40), ..PodOptions::default() };
+    let late = world.bed.add_pod(&world.nodes[0].clone(), "x-late", options).unwrap();
+    let begin = Instant::now();
+    let _server = Server::pod(&late, 80).unwrap();
+    for from in ["y/a", "y/b", "ext-100"] {
+        let client = Client::new(&world.actor(from).unwrap().ns).timeout(SHORT);
+        for ip in late.addresses() {
+            let target = (ip, 80).into();
+            while client.tcp(target).is_ok() {
+                assert!(begin.elapsed() < ATTACHED, "{from} -> {target}: still not isolated");
+            }
+            let error = client.tcp(target).unwrap_err();
+            assert!(is_timeout(&error), "{from} -> {target}: {error:#}");
+        }
+    }
+    for ip in late.addresses() {
+        Client::new(&world.nodes[0].ns).tcp((ip, 80).into()).unwrap();
+    }
 }

@@ -148,7 +148,7 @@ fn wait(patience: Duration, arrived: impl Fn() -> bool) -> Got {
 }
 
 /// An echo request with a chosen identifier, by the kernel's own echo socket (icmp(7)).
-fn ping(to: IpAddr, ident: u16, patience: Duration) -> Result<()> {
+pub(crate) fn ping(to: IpAddr, ident: u16, patience: Duration) -> Result<()> {
     let (family, protocol, kind, any) = match to {
         IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),

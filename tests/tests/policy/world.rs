@@ -132,6 +132,8 @@ impl World {
         ensure!(!probes.is_empty(), "no probes");
         let end = Instant::now() + LONG;
         while !self.wrong(&probes, SHORT).is_empty() && Instant::now() < end {}
+        // What is written after the marker (a switch of generations, for instance) is in force by now.
+        std::thread::sleep(Duration::from_millis(50));
         let wrong = self.wrong(&probes, SHORT);
         let (lost, through): (Vec<_>, Vec<_>) =
             wrong.into_iter().partition(|(probe, _)| probe.expect != Expect::Denied);
