@@ -1,0 +1,41 @@
+//! NetworkPolicy by row of the truth tables (A: which direction is isolated, B: which rule matches, C: kinds of
+//! traffic), with packets between namespaces.
+//!
+//! Needs root. [`rows`] plays the files in `tests/scenarios/policies`; [`case`] says how to read them, [`cast`]
+//! who plays. The other tests hold what needs packets made by hand, changes while a connection lasts, or an
+//! agent with other arguments; the names of all begin with their row:
+//!
+//! | row | tests |
+//! |---|---|
+//! | A1-A7, B1-B17, most of C | `rows::a1` ... and the file `a1-*.yaml` |
+//! | C2, C4, C7, C8, C9 | more of them in [`service`], [`unasked`], [`icmp`] |
+//! | C10 | [`icmp`] |
+//! | C16 | [`spoofed`] |
+//! | C17 | [`fragments`] |
+//! | C18 | [`established`] |
+//! | C19 | [`pending`], without the gate that holds back a pod's start |
+//! | C22 | [`multicast`] |
+//!
+//! C14 and C15 are about NodePort and LoadBalancer, which lbr does not have: their files test what arrives.
+//!
+//! `cargo test -p lbr-tests --test policy b16 -- --test-threads=1`, and only one case of a file with
+//! `LBR_CASE="two numbers"` in front.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod arrivals;
+mod case;
+mod cast;
+mod established;
+mod fragments;
+mod icmp;
+mod multicast;
+mod packets;
+mod pending;
+mod probe;
+mod rows;
+mod selfcheck;
+mod service;
+mod spoofed;
+mod stage;
+mod unasked;
+mod world;

@@ -1,0 +1,213 @@
+//! One packet or connection from somebody to somebody, and what became of it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use lbr_tests::netns::Netns;
+use lbr_tests::probe::{Client, is_refused, is_timeout};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, socket};
+
+use crate::case::{Expect, What};
+use crate::world::World;
+
+/// How long to wait for what should not come. A packet between two namespaces takes less than a millisecond.
+pub(crate) const SHORT: Duration = Duration::from_millis(250);
+/// How long to wait for what should come, before it is believed that it does not.
+pub(crate) const LONG: Duration = Duration::from_secs(2);
+
+/// One cell of a line of probes.
+#[derive(Clone, Debug)]
+pub(crate) struct Probe {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) what: What,
+    pub(crate) v6: bool,
+    pub(crate) by_service: bool,
+    pub(crate) expect: Expect,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Got {
+    Allowed,
+    Denied,
+    Refused,
+    /// The request arrived, the answer did not.
+    NoAnswer,
+    /// The other side saw it from this address, which is not the sender's.
+    WrongSource(IpAddr),
+    /// Somebody else said something: an ICMP error, where nothing must be said.
+    Error(String),
+}
+
+impl Got {
+    pub(crate) fn is(&self, expect: Expect) -> bool {
+        matches!(
+            (self, expect),
+            (Self::Allowed, Expect::Allowed)
+                | (Self::Denied, Expect::Denied)
+                | (Self::Refused, Expect::Refused)
+        )
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = if self.v6 { "IPv6" } else { "IPv4" };
+        let via = if self.by_service { "cluster-ip" } else { "pod-ip" };
+        write!(f, "{} -> {} {} {family} {via}", self.from, self.to, self.what)
+    }
+}
+
+impl Probe {
+    /// Sends it and waits.
+    pub(crate) fn send(&self, world: &World, patience: Duration) -> Got {
+        let ident = world.next_ident();
+        match self.try_send(world, ident, patience) {
+            Ok(got) => got,
+            Err(error) => Got::Error(format!("{error:#}")),
+        }
+    }
+
+    fn try_send(&self, world: &World, ident: u16, patience: Duration) -> Result<Got> {
+        let from = world.actor(&self.from)?;
+        let target = self.target(world)?;
+        let client = Client::new(&from.ns).timeout(patience).from_port(ident);
+        let arrived = || self.arrival(world, ident);
+        let asked = match self.what {
+            What::Tcp(_) => client.tcp(target).map(Some),
+            What::Udp(_) => client.udp(target).map(Some),
+            What::Icmp => from.ns.run(|| ping(target.ip(), ident, patience)).map(|()| None),
+            What::Sctp(port) => {
+                send_raw(&from.ns, target.ip(), 132, &sctp_init(ident, port))?;
+                return Ok(wait(patience, arrived));
+            }
+            What::Gre => {
+                send_raw(&from.ns, target.ip(), 47, &gre(ident))?;
+                return Ok(wait(patience, arrived));
+            }
+        };
+        Ok(match asked {
+            Ok(Some(who)) if !self.is_known_source(world, who.peer.ip())? => Got::WrongSource(who.peer.ip()),
+            Ok(_) => Got::Allowed,
+            Err(error) if is_refused(&error) => Got::Refused,
+            Err(error) if is_timeout(&error) && arrived() => Got::NoAnswer,
+            Err(error) if is_timeout(&error) => Got::Denied,
+            Err(error) => Got::Error(format!("{error:#}")),
+        })
+    }
+
+    fn target(&self, world: &World) -> Result<SocketAddr> {
+        let (loopback4, loopback6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+        let port = match self.what {
+            What::Tcp(port) | What::Udp(port) | What::Sctp(port) => port,
+            What::Icmp | What::Gre => 0,
+        };
+        if self.to == "localhost" {
+            return Ok(SocketAddr::new(if self.v6 { loopback6 } else { loopback4 }, port));
+        }
+        let to = world.actor(&self.to)?;
+        Ok(match self.by_service {
+            true => SocketAddr::new(to.service[usize::from(self.v6)], crate::cast::crossed(port)),
+            false => SocketAddr::new(to.address(self.v6), port),
+        })
+    }
+
+    /// Whether the request has reached the other side's interface.
+    fn arrival(&self, world: &World, ident: u16) -> bool {
+        let port = match self.what {
+            What::Tcp(port) | What::Udp(port) | What::Sctp(port) => port,
+            What::Icmp | What::Gre => 0,
+        };
+        let recorder = world.recorders.get(&self.to);
+        recorder.is_some_and(|r| r.find(self.what.number(self.v6), ident, port).is_some())
+    }
+
+    /// The client's address is kept, except where a pod talks to itself through its Service. A node has
+    /// several.
+    fn is_known_source(&self, world: &World, peer: IpAddr) -> Result<bool> {
+        let from = world.actor(&self.from)?;
+        let is_pods_own = from.pod.is_some() && self.from != self.to && self.to != "localhost";
+        Ok(!is_pods_own || from.addresses.contains(&peer))
+    }
+}
+
+/// Until it has arrived, or not.
+fn wait(patience: Duration, arrived: impl Fn() -> bool) -> Got {
+    let end = Instant::now() + patience;
+    while Instant::now() < end {
+        if arrived() {
+            return Got::Allowed;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Got::Denied
+}
+
+/// An echo request with a chosen identifier, by the kernel's own echo socket (icmp(7)).
+pub(crate) fn ping(to: IpAddr, ident: u16, patience: Duration) -> Result<()> {
+    let (family, protocol, kind, any) = match to {
+        IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+    };
+    let fd = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, protocol)?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, ident)))?;
+    let socket = UdpSocket::from(fd);
+    socket.set_read_timeout(Some(patience))?;
+    socket.connect(SocketAddr::new(to, 0))?;
+    socket.send(&[kind, 0, 0, 0, 0, 0, 0, 1]).context("echo request")?;
+    socket.recv(&mut [0; 64]).context("echo reply")?;
+    Ok(())
+}
+
+/// Sends what follows an IP header that the kernel makes (raw(7)).
+pub(crate) fn send_raw(ns: &Netns, to: IpAddr, protocol: u8, bytes: &[u8]) -> Result<()> {
+    ns.run(|| {
+        let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        // SAFETY: a system call without pointers.
+        let fd = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(protocol)) };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error()).context("open a raw socket");
+        }
+        // SAFETY: the descriptor was just made and belongs to nobody else.
+        let socket = UdpSocket::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        socket
+            .send_to(bytes, SocketAddr::new(to, 0))
+            .with_context(|| format!("protocol {protocol} to {to}"))?;
+        Ok(())
+    })
+}
+
+/// The first packet of an association (RFC 9260): common header and an INIT chunk.
+pub(crate) fn sctp_init(from: u16, to: u16) -> Vec<u8> {
+    let mut bytes = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    bytes.extend([0; 8]); // verification tag and checksum
+    bytes.extend([1, 0, 0, 20]); // INIT, 20 bytes
+    bytes.extend([0, 0, 0, 1]); // initiate tag
+    bytes.extend([0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1]); // window, streams, first number
+    let sum = crc32c(&bytes).to_le_bytes();
+    bytes[8..12].copy_from_slice(&sum);
+    bytes
+}
+
+/// GRE with a key (RFC 2890) and nothing in it.
+fn gre(key: u16) -> Vec<u8> {
+    let mut bytes = vec![0x20, 0, 0x08, 0x00, 0, 0];
+    bytes.extend(key.to_be_bytes());
+    bytes
+}
+
+/// CRC-32C (RFC 9260, appendix A).
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| sum >> 1 ^ if sum & 1 == 1 { 0x82f6_3b78 } else { 0 })
+    })
+}
+
+#[test]
+fn crc32c_of_the_check_string() {
+    assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+}

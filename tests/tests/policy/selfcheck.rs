@@ -1,0 +1,49 @@
+//! What the other tests rely on: that a packet which vanishes is seen as such, and its answer apart from it.
+
+use anyhow::Result;
+
+use crate::case::{Case, Expect, Line};
+use crate::probe::{Got, SHORT};
+use crate::stage;
+use crate::world::World;
+
+/// What becomes of these probes, while node-a throws away what is for y/b.
+fn without_y_b(world: &World, line: &str) -> Result<Vec<Got>> {
+    world.apply(&Case::default())?;
+    let lost = world
+        .actor("y/b")?
+        .addresses
+        .map(|ip| if ip.is_ipv6() { format!("{ip}/128") } else { format!("{ip}/32") });
+    let node = &world.actor("node-a")?.ns;
+    node.ip(lost.iter().map(|net| format!("route add blackhole {net}")))?;
+    let probes = world.probes(&[Line::parse(line, Expect::Allowed)?]);
+    let wrong = probes.map(|probes| world.wrong(&probes, SHORT));
+    node.ip(lost.iter().map(|net| format!("route del blackhole {net}")))?;
+    Ok(wrong?.into_iter().map(|(_, got)| got).collect())
+}
+
+#[test]
+fn a_lost_request_is_denied() {
+    let got = stage::with(|world| without_y_b(world, "x/a -> y/b tcp/80 udp/80 sctp/80 icmp gre")).unwrap();
+    // Five kinds over both families, and two of them through the Service as well.
+    assert_eq!(got, vec![Got::Denied; 14]);
+}
+
+/// IPv6 only: where the way back is missing, `rp_filter` drops the request of IPv4.
+#[test]
+fn a_lost_answer_is_no_denial() {
+    let got = stage::with(|world| without_y_b(world, "y/b -> x/a tcp/80 udp/80 icmp pod-ip v6")).unwrap();
+    assert_eq!(got, vec![Got::NoAnswer; 3]);
+}
+
+#[test]
+fn nobody_is_lost_otherwise() {
+    let line = Line::parse("pods -> pods ext-100 tcp/80 udp/80 icmp", Expect::Allowed).unwrap();
+    let wrong = stage::with(|world| {
+        world.apply(&Case::default())?;
+        let wrong = world.wrong(&world.probes(&[line])?, SHORT);
+        let again: Vec<_> = wrong.into_iter().map(|(probe, _)| probe).collect();
+        Ok::<_, anyhow::Error>(world.wrong(&again, crate::probe::LONG))
+    });
+    assert!(wrong.as_ref().is_ok_and(Vec::is_empty), "{wrong:?}");
+}

@@ -1,0 +1,50 @@
+//! C2: a Service with two pods behind it, of which one is the client.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use lbr_tests::manifests::join;
+use lbr_tests::probe::Client;
+
+use crate::cast::{crossed, service, vip};
+use crate::packets::{FAMILIES, isolated};
+use crate::probe::SHORT;
+use crate::stage;
+use crate::world::World;
+
+/// Requests of each kind; that one of two pods gets none of them happens once in 2^23.
+const REQUESTS: usize = 24;
+
+/// Of an isolated pod only those requests are answered that come back to itself.
+fn only_itself(world: &World, client: &str, other: &str) -> Result<()> {
+    let (client, other) = (world.actor(client)?, world.actor(other)?);
+    let text = join(service("pair", vip(240), &[client, other]));
+    world.agents.iter().try_for_each(|agent| agent.write("pair.yaml", &text))?;
+    world.apply(&isolated(&["x"]))?;
+    for (ip, _) in vip(240).into_iter().zip(FAMILIES) {
+        let target = SocketAddr::new(ip, crossed(80));
+        let ask = |_| {
+            let from = Client::new(&client.ns).timeout(SHORT).from_port(world.next_ident());
+            from.tcp(target).ok().map(|who| who.name)
+        };
+        let answers: Vec<Option<String>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..REQUESTS).map(|n| scope.spawn(move || ask(n))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let (own, silent) =
+            (answers.iter().flatten().count(), answers.iter().filter(|a| a.is_none()).count());
+        ensure!(answers.iter().flatten().all(|name| *name == client.name), "{target}: {answers:?}");
+        ensure!(own > 0 && silent > 0, "{target}: {own} came back, {silent} went to {}", other.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn c2_two_backends() {
+    stage::with(|world| {
+        only_itself(world, "x/a", "x/b")?;
+        only_itself(world, "x/a", "x/c")?;
+        only_itself(world, "x/c", "x/b")
+    })
+    .unwrap();
+}
