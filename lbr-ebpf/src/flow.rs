@@ -95,12 +95,14 @@ pub(crate) fn peek(tuple: &Tuple, decision: &mut Decision) -> bool {
     true
 }
 
-/// Whether the packet at hand was translated on its way here: judged before, where that was done.
-#[inline(always)]
+/// Whether the packet at hand was translated on its way here, and so judged before, where that was done: then
+/// the answers to what it is now have an entry, which translates.
+#[inline(never)]
 pub(crate) fn is_translated(packet: &Packet) -> bool {
-    let entry = FLOWS.get_ptr(packet.tuple.reversed());
+    let Some(entry) = FLOWS.get_ptr(packet.tuple.reversed()) else { return false };
     // SAFETY: as in `find`.
-    entry.is_some_and(|flow| unsafe { (*flow).flags & flow_flags::REPLY != 0 })
+    let flow = unsafe { &*entry };
+    flow.flags & flow_flags::PLAIN == 0 && !begins_anew(packet, flow, now())
 }
 
 /// Looks whether what a flow was begun with is still there, and still allowed, since the agent says that something

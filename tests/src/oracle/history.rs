@@ -148,6 +148,9 @@ impl Player {
     fn play(&mut self, moment: &Moment, tuples: &[Tuple]) -> Result<(), Mismatch> {
         if moment.restart {
             self.ids = Ids::restore(&self.tables);
+            // What is in no map any more may be called anything: no packet has met it.
+            self.numbers = Numbers::default();
+            self.numbers.reused(&self.tables);
             self.store = Store::new();
             self.seen = None;
         }

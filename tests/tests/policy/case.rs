@@ -117,7 +117,10 @@ impl File {
 
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)?;
-        serde_saphyr::from_str(&text).with_context(|| format!("read {}", path.display()))
+        // `y` is a namespace here, not a truth.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        serde_saphyr::from_str_with_options(&text, options)
+            .with_context(|| format!("read {}", path.display()))
     }
 }
 

@@ -16,11 +16,7 @@ impl<'a> Owners<'a> {
     /// A pod that still terminates loses an address to its successor (C20). Two that live and claim the same
     /// one is a mistake somewhere else: a pod of this node has it, so that its policies are in force whoever
     /// else claims it; then the first by name.
-    pub(super) fn new(
-        pods: &'a BTreeMap<ObjectName, Pod>,
-        node: &str,
-        rejected: &mut Vec<Rejected>,
-    ) -> Self {
+    pub(super) fn new(pods: &'a BTreeMap<ObjectName, Pod>, node: &str, rejected: &mut Vec<Rejected>) -> Self {
         let pods = || pods.values().filter(|pod| !pod.host_network);
         let rank = |pod: &Pod| (pod.terminating, pod.node != node);
         let mut owners: BTreeMap<Addr, &Pod> = BTreeMap::new();
