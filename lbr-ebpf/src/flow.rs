@@ -95,6 +95,14 @@ pub(crate) fn peek(tuple: &Tuple, decision: &mut Decision) -> bool {
     true
 }
 
+/// Whether packets with this tuple are sent to a Service.
+#[inline(always)]
+pub(crate) fn is_request(tuple: &Tuple) -> bool {
+    const OTHER: u32 = flow_flags::PLAIN | flow_flags::REPLY;
+    // SAFETY: as in `find`.
+    FLOWS.get_ptr(tuple).is_some_and(|flow| unsafe { (*flow).flags & OTHER == 0 })
+}
+
 /// Whether the packet at hand was translated on its way here, and so judged before, where that was done: then
 /// the answers to what it is now have an entry, which translates.
 #[inline(never)]

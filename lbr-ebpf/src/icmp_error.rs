@@ -54,7 +54,13 @@ fn try_translate(skb: Skb, work: &mut Scratch) -> Result<(), Verdict> {
     // A quotation that can not be read belongs to nobody.
     read_quoted(skb, &work.packet, &mut work.quoted).map_err(|_| Verdict::NoService)?;
     if !flow::peek(&work.quoted.tuple.reversed(), &mut work.decision) {
-        return Err(Verdict::NoService);
+        return if work.hook == Hook::ToPod && flow::is_request(&work.quoted.tuple) {
+            // Translated already, where a pod of this node sent it.
+            work.decision.link = 0;
+            Ok(())
+        } else {
+            Err(Verdict::NoService)
+        };
     }
     if work.decision.is_plain {
         return Ok(());

@@ -23,8 +23,10 @@ fn unknown(mut case: Case) -> Case {
     case
 }
 
+/// The late ones only.
 fn isolated() -> Case {
-    policies("isolated", &json!([{"in": "x", "podSelector": {}}]))
+    let late = json!([{"key": "pod", "operator": "In", "values": ["a", "c", "late"]}]);
+    policies("isolated", &json!([{"in": "x", "podSelector": {"matchExpressions": late}}]))
 }
 
 fn check(world: &World, case: &Case, lines: &[(&str, Expect)]) -> Result<()> {
@@ -85,7 +87,7 @@ fn c19_known_before_its_link() {
     let mut case = isolated();
     case.objects.push(json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"namespace": "x", "name": "late", "uid": "late", "labels": {}},
+        "metadata": {"namespace": "x", "name": "late", "uid": "late", "labels": {"pod": "late"}},
         "spec": {"nodeName": "node-a", "containers": []},
         "status": {"phase": "Running", "podIP": "10.244.1.40", "podIPs": ips},
     }));
