@@ -15,6 +15,9 @@ const WITHOUT_ROOT: [&str; 3] = ["compile", "converge", "policy_oracle"];
 pub(crate) const PACKAGES: [&str; 8] =
     ["-p", "lbr-common", "-p", "lbr-agent", "-p", "xtask", "-p", "lbr-tests"];
 
+/// Suites that compare millions of verdicts, and so are built in the profile `swift` of Cargo.toml.
+const SWIFT: [&str; 1] = ["policy_oracle"];
+
 /// One call of `cargo test`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Suite {
@@ -36,7 +39,8 @@ pub(crate) fn all() -> Result<Vec<Suite>> {
         }
     }
     for name in files(&run::root().join("tests/tests"))? {
-        suites.push(suite(&name, &["--test", &name], needs_root(&name)));
+        let swift: &[&str] = if SWIFT.contains(&name.as_str()) { &["--profile", "swift"] } else { &[] };
+        suites.push(suite(&name, &[&["--test", &name], swift].concat(), needs_root(&name)));
     }
     suites.sort_by_key(|suite| suite.root);
     Ok(suites)
