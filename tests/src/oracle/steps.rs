@@ -55,7 +55,7 @@ fn event(random: &mut Random, case: &mut Case) {
             let name = random.pick(&NAMESPACES);
             let inside = |o: &Value| o["metadata"]["namespace"] == name;
             case.objects
-                .retain(|o| !inside(o) && !(o["kind"] == "Namespace" && o["metadata"]["name"] == name));
+                .retain(|o| !(inside(o) || o["kind"] == "Namespace" && o["metadata"]["name"] == name));
         }
         _ => case.node = generate::node_view(random, case),
     }

@@ -73,13 +73,13 @@ fn audited() {
 #[test]
 fn c_traffic_classes() {
     let none = json!({"policyTypes": ["Ingress", "Egress"]});
-    row("C1", &[none.clone()], &[("TCP a a 80", true)]);
-    row("C4", &[none.clone()], &[("TCP a 192.168.0.1 22", true)]);
+    row("C1", std::slice::from_ref(&none), &[("TCP a a 80", true)]);
+    row("C4", std::slice::from_ref(&none), &[("TCP a 192.168.0.1 22", true)]);
     row("C5", &[none], &[("TCP a 192.168.0.2 22", false), ("TCP 192.168.0.2 a 22", false)]);
     let pods = json!({"ingress": [{"from": [{"podSelector": {}}, {"namespaceSelector": {}}]}]});
-    row("C6", &[pods.clone()], &[("TCP 192.168.0.2 a 1", false), ("TCP b a 1", true)]);
+    row("C6", std::slice::from_ref(&pods), &[("TCP 192.168.0.2 a 1", false), ("TCP b a 1", true)]);
     let tcp = json!({"ingress": [{"ports": [{}]}]});
-    row("C9, C11", &[tcp.clone()], &[("ICMP b a 0", false), ("47 b a 0", false)]);
+    row("C9, C11", std::slice::from_ref(&tcp), &[("ICMP b a 0", false), ("47 b a 0", false)]);
     row("C9, C11", &[tcp, json!({"ingress": [{}]})], &[("ICMP b a 0", true), ("47 b a 0", true)]);
 
     let mut case = cluster(&[pods]);

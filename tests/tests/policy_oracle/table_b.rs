@@ -137,7 +137,7 @@ fn b7_blocks() {
 #[test]
 fn b8_an_exception_is_no_denial() {
     let but = from(json!([{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.0.1.2/32"]}}]));
-    row("B8", &[but.clone()], &[("TCP b a 1", false), ("TCP c a 1", true)]);
+    row("B8", std::slice::from_ref(&but), &[("TCP b a 1", false), ("TCP c a 1", true)]);
     for other in [json!({"podSelector": {}}), json!({"ipBlock": {"cidr": "10.0.1.2/31"}})] {
         row("B8", &[but.clone(), from(json!([other]))], &[("TCP b a 1", true)]);
         let two_rules = json!({"ingress": [but["ingress"][0], {"from": [other]}]});
