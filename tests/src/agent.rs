@@ -166,6 +166,17 @@ impl Agent {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// What `lbr why` prints, and whether it says "allowed".
+    pub fn why(&self, from: &str, to: &str) -> Result<(String, bool)> {
+        let mut command = self.node.command(&self.binary)?;
+        let output = command.args(["why", from, to, "--bpffs"]).arg(&self.bpffs).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        match output.status.code() {
+            Some(code @ (0 | 1)) => Ok((text, code == 0)),
+            _ => bail!("lbr why {from} {to}: {}", String::from_utf8_lossy(&output.stderr)),
+        }
+    }
+
     /// Waits until what `lbr show KIND` says is as wanted.
     pub fn wait_for(
         &self,

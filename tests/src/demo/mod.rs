@@ -2,6 +2,7 @@
 
 mod load;
 mod picture;
+mod policy;
 mod story;
 mod yaml;
 

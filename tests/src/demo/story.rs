@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::load::Load;
-use super::{picture, yaml};
+use super::{picture, policy, yaml};
 use crate::agent::{Agent, AgentOptions};
 use crate::interrupt;
 use crate::probe::{Client, Protocol, Server};
@@ -39,7 +39,7 @@ impl<'a> Story<'a> {
         format!("step {} ({})", self.number, self.title)
     }
 
-    fn next(&mut self, title: &str) -> Result<()> {
+    pub(super) fn next(&mut self, title: &str) -> Result<()> {
         interrupt::check()?;
         self.number += 1;
         title.clone_into(&mut self.title);
@@ -52,7 +52,7 @@ impl<'a> Story<'a> {
     }
 
     /// A paragraph below the step.
-    fn tell(&self, text: &str) {
+    pub(super) fn tell(&self, text: &str) {
         for line in text.lines() {
             self.say(&format!("   {line}"));
         }
@@ -60,11 +60,13 @@ impl<'a> Story<'a> {
 }
 
 /// Fields are dropped in this order: what runs before where it runs.
-struct Stage {
+pub(super) struct Stage {
     agent: Option<Agent>,
     servers: Vec<Server>,
-    client: Pod,
-    backends: Vec<Pod>,
+    pub(super) client: Pod,
+    /// A client that the policy does not speak of.
+    pub(super) stranger: Pod,
+    pub(super) backends: Vec<Pod>,
     node: Node,
     bed: Bed,
 }
@@ -74,14 +76,17 @@ pub fn play(story: &mut Story<'_>) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("network namespaces and BPF programs need root: run it with sudo");
     }
-    story.next("A node with four pods")?;
+    story.next("A node with five pods")?;
     let mut stage = set_up()?;
     story.tell(
         "Each is a network namespace of this machine, connected by veth as a container runtime does it:",
     );
-    story.tell(&format!("  client     {}", stage.client.v4));
+    for (pod, label) in [(&stage.client, " (app: allowed-app)"), (&stage.stranger, "")] {
+        story.tell(&format!("  {:<10} {}{label}", pod.name, pod.v4));
+    }
     for pod in &stage.backends {
-        story.tell(&format!("  {:<10} {}, listening on port {}", pod.name, pod.v4, yaml::PORTS.1));
+        let port = yaml::PORTS.1;
+        story.tell(&format!("  {:<10} {} (app: my-app), listening on port {port}", pod.name, pod.v4));
     }
 
     let told = scenes(story, &mut stage);
@@ -121,17 +126,19 @@ fn scenes(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
         }
     }
     story.tell("It reads the maps in the kernel: this works also while the agent is stopped.");
-    Ok(())
+
+    policy::scenes(story, stage)
 }
 
 fn set_up() -> Result<Stage> {
     let mut bed = Bed::new("demo")?;
     let node = bed.add_node("demo-node")?;
     let client = bed.add_pod(&node, "client", PodOptions::default())?;
+    let stranger = bed.add_pod(&node, "stranger", PodOptions::default())?;
     let backends = BACKENDS.map(|name| bed.add_pod(&node, name, PodOptions::default()));
     let backends = backends.into_iter().collect::<Result<Vec<_>>>()?;
     let servers = backends.iter().map(|pod| Server::pod(pod, yaml::PORTS.1)).collect::<Result<_>>()?;
-    Ok(Stage { agent: None, servers, client, backends, node, bed })
+    Ok(Stage { agent: None, servers, client, stranger, backends, node, bed })
 }
 
 fn start_agent(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
@@ -140,10 +147,14 @@ fn start_agent(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
         ("deployment.yaml", yaml::DEPLOYMENT.to_owned()),
         ("my-service.yaml", yaml::service()),
         ("my-service-endpoints.yaml", yaml::slice(&stage.backends)),
+        ("pods.yaml", yaml::pods(stage)),
     ];
     story.tell("my-service.yaml:");
     story.tell(&indent(&files[1].1));
-    story.tell("my-service-endpoints.yaml lists the three backends; deployment.yaml is of no use to lbr.");
+    story.tell(
+        "my-service-endpoints.yaml lists the three backends, pods.yaml the pods with their labels;\n\
+         deployment.yaml is of no use to lbr.",
+    );
     story.tell("$ lbr run --manifests DIR --node-name demo-node");
     let options = AgentOptions::default();
     let agent = stage.agent.insert(Agent::start_with(&mut stage.bed, &stage.node, &options, &files)?);
@@ -197,7 +208,7 @@ fn come_and_go(story: &mut Story<'_>, stage: &mut Stage, client: Client, target:
 }
 
 impl Stage {
-    fn agent(&self) -> Result<&Agent> {
+    pub(super) fn agent(&self) -> Result<&Agent> {
         self.agent.as_ref().context("the agent is gone")
     }
 
@@ -207,6 +218,6 @@ impl Stage {
     }
 }
 
-fn indent(text: &str) -> String {
+pub(super) fn indent(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()
 }

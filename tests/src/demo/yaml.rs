@@ -1,6 +1,7 @@
 //! The folder of manifests: ordinary objects, as `kubectl get -o yaml` or a tutorial has them.
 
-use crate::manifests::{EndpointSlice, Service};
+use super::story::Stage;
+use crate::manifests::{EndpointSlice, Service, join};
 use crate::topology::Pod;
 
 /// Address of `my-service`.
@@ -33,6 +34,42 @@ spec:
           ports:
             - containerPort: 8080
 ";
+
+/// The classic example.
+pub(super) const POLICY: &str = "\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: my-network-policy
+  namespace: default
+spec:
+  podSelector:
+    matchLabels:
+      app: my-app
+  policyTypes: [Ingress]
+  ingress:
+    - from:
+        - podSelector:
+            matchLabels:
+              app: allowed-app
+      ports:
+        - protocol: TCP
+          port: 8080
+";
+
+/// The pods as the API server would have them.
+pub(super) fn pods(stage: &Stage) -> String {
+    let pod = |pod: &Pod, app: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {}\n  namespace: default\n  labels:\n    app: {app}\n\
+             spec:\n  nodeName: demo-node\n  containers: []\nstatus:\n  phase: Running\n  podIPs:\n  - ip: {}\n  \
+             - ip: \"{}\"\n",
+            pod.name, pod.v4, pod.v6
+        )
+    };
+    let clients = [pod(&stage.client, "allowed-app"), pod(&stage.stranger, "another-app")];
+    join(clients.into_iter().chain(stage.backends.iter().map(|backend| pod(backend, "my-app"))))
+}
 
 pub(super) fn service() -> String {
     Service::new("my-service", &[SERVICE.into()]).port("", "TCP", PORTS.0, PORTS.1).yaml()
