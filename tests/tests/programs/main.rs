@@ -11,6 +11,7 @@ mod headers;
 mod icmp;
 mod life;
 mod maps;
+mod policy;
 mod random;
 mod refuse;
 mod spread;

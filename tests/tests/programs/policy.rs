@@ -1,0 +1,104 @@
+//! Random clusters on the real maps: whether the programs decide as the specification does.
+
+use std::net::{IpAddr, SocketAddr};
+
+use lbr_agent::compile::{Ids, compile};
+use lbr_agent::reconcile::Reconciler;
+use lbr_common::policy::policy_flags;
+use lbr_common::tuple::{Tuple, proto};
+use lbr_common::verdict::{Hook, Verdict};
+use lbr_tests::oracle::{Case, tuple_text};
+use lbr_tests::packet::Packet;
+use lbr_tests::testrun::Action;
+
+use super::world::{World, syn};
+
+const CLUSTERS: u64 = 1_400;
+const TUPLES: usize = 100;
+/// What has to come together: the connections that concern no pod of the node meet no program.
+const AT_LEAST: usize = 100_000;
+/// Of an echo.
+const ID: u16 = 7;
+
+/// The first packet of a connection, and the tuple that the program sees.
+fn first_packet(tuple: &Tuple) -> (Vec<u8>, Tuple) {
+    let (src, dst): (IpAddr, IpAddr) = (tuple.src.into(), tuple.dst.into());
+    let (from, to) = (SocketAddr::new(src, tuple.src_port), SocketAddr::new(dst, tuple.dst_port));
+    match tuple.proto {
+        proto::TCP => (syn(from, to).build(), *tuple),
+        proto::UDP => (Packet::udp(from, to).build(), *tuple),
+        proto::SCTP => {
+            let ports = [tuple.src_port.to_be_bytes(), tuple.dst_port.to_be_bytes()].concat();
+            // Verification tag and checksum, which nobody looks at.
+            let header = [ports, vec![0; 8]].concat();
+            (Packet::raw(src, dst, proto::SCTP).payload(&header).build(), *tuple)
+        }
+        proto::ICMP | proto::ICMPV6 => {
+            let seen = Tuple { src_port: ID, dst_port: 0, ..*tuple };
+            (Packet::echo(src, dst, ID, 1).build(), seen)
+        }
+        other => {
+            let seen = Tuple { src_port: 0, dst_port: 0, ..*tuple };
+            (Packet::raw(src, dst, other).payload(b"whatever").build(), seen)
+        }
+    }
+}
+
+/// One agent sees one cluster after the other, so every switch from one to the next is tried too.
+#[test]
+fn decide_as_the_specification_does() {
+    let mut world = World::new("policy");
+    let link = world.programs.links[0];
+    let mut reconciler = Reconciler::load(&mut world.programs.kernel).unwrap();
+    let links = reconciler.actual().links;
+    let mut ids = Ids::new();
+    let (mut asked, mut denied) = (0, 0);
+    for seed in 0..CLUSTERS {
+        let case = Case::random(seed);
+        let mut tables = compile(case.store().unwrap().state(), &case.node, &mut ids);
+        tables.links = links.clone();
+        // All pods stand behind the one link that the packets come from.
+        tables.link_policy.clear();
+        tables.endpoints.values_mut().for_each(|endpoint| endpoint.link = link);
+        let outcome = reconciler.apply(tables.clone(), true, &mut world.programs.kernel);
+        assert!(outcome.is_converged(), "seed {seed}: {:?}", outcome.problems);
+
+        let is_pod = |addr: &lbr_common::addr::Addr| {
+            tables.endpoints.get(addr).is_some_and(|endpoint| endpoint.policy.flags & policy_flags::POD != 0)
+        };
+        for tuple in case.tuples(seed, TUPLES) {
+            let hook = match (is_pod(&tuple.src), is_pod(&tuple.dst)) {
+                (true, _) => Hook::FromPod,
+                (false, true) => Hook::ToPod,
+                (false, false) => continue,
+            };
+            let (frame, seen) = first_packet(&tuple);
+            let ran = world.run(hook, 0, &frame);
+            let expected = case.expected(&tuple);
+            let (verdict, action) = if !expected.egress.passes() {
+                (Some(Verdict::EgressDenied), Action::Drop)
+            } else if !expected.ingress.passes() {
+                (Some(Verdict::IngressDenied), Action::Drop)
+            } else {
+                (None, Action::Pass)
+            };
+            let is_right = ran.action == action && verdict.is_none_or(|verdict| verdict == ran.verdict);
+            assert!(
+                is_right,
+                "seed {seed}: {}\nexpected {expected:?}\ngot {:?}, {:?}\n{}",
+                tuple_text(&tuple),
+                ran.verdict,
+                ran.action,
+                case.yaml()
+            );
+            // The next one is judged, whatever this one began.
+            for key in [seen, seen.reversed()] {
+                let _ = world.programs.flows.remove(&key);
+            }
+            asked += 1;
+            denied += usize::from(verdict.is_some());
+        }
+    }
+    println!("{asked} connections, {denied} of them denied");
+    assert!(asked >= AT_LEAST && denied * 5 > asked, "{asked} connections, {denied} of them denied");
+}
