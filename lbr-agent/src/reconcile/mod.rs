@@ -7,6 +7,8 @@ mod delta;
 mod order;
 mod pass;
 mod policy;
+#[cfg(test)]
+mod policy_tests;
 mod room;
 mod staged;
 #[cfg(test)]

@@ -126,8 +126,9 @@ impl PolicyState {
     /// have; one that was not isolated so far gets set 0, which allows nothing.
     fn hold(&mut self, tables: &PolicyTables<'_>, problems: &mut Vec<Problem>) -> Held {
         let mut held = Held::default();
-        held.lack(&self.verdicts, &*tables.verdicts, |key| key.set, problems);
-        held.lack(&self.port_class, &*tables.port_class, |key| key.data.set, problems);
+        let name = |set| self.set_text(set);
+        held.lack(&self.verdicts, &*tables.verdicts, |key| key.set, name, problems);
+        held.lack(&self.port_class, &*tables.port_class, |key| key.data.set, name, problems);
         if held.sets.is_empty() {
             return held;
         }
@@ -147,6 +148,20 @@ impl PolicyState {
         }
         *self.endpoints.desired_mut() = desired;
         held
+    }
+
+    /// The policies that make up a set, for a person.
+    fn set_text(&self, set: u32) -> String {
+        let members = self.set_members.desired().range(MemberKey { set, number: 0 }..);
+        let members = members.take_while(|(key, _)| key.set == set);
+        let records = members.filter_map(|(_, member)| self.policies.desired().get(&member.policy));
+        let names: Vec<_> =
+            records.map(|policy| format!("{}/{}", policy.namespace.as_str(), policy.name.as_str())).collect();
+        if names.is_empty() {
+            format!("policy set {set}")
+        } else {
+            format!("NetworkPolicy {}", names.join(", "))
+        }
     }
 
     /// Steps 1 to 3.
@@ -231,6 +246,7 @@ impl Held {
         delta: &Delta<K, V>,
         table: &dyn Table<K, V>,
         set_of: impl Fn(&K) -> u32,
+        text: impl Fn(u32) -> String,
         problems: &mut Vec<Problem>,
     ) {
         let mut needs: BTreeMap<u32, usize> = BTreeMap::new();
@@ -245,7 +261,7 @@ impl Held {
             } else {
                 self.sets.insert(set);
                 let error = WriteError::Full { map: table.name(), max_entries };
-                problems.push(Problem { map: table.name(), key: format!("policy set {set}"), error });
+                problems.push(Problem { map: table.name(), key: text(set), error });
             }
         }
     }

@@ -1,0 +1,157 @@
+//! Policy in maps that are too small, that fail, or that are not to be touched yet.
+
+use lbr_common::addr::Addr;
+use lbr_common::policy::{Allow, Block, Policy, Ports, Prefix, VerdictKey, policy_flags};
+use lbr_common::text::{Member, MemberKey, PolicyRecord, Text};
+
+use super::{Outcome, Reconciler};
+use crate::dataplane::fake::Fake;
+use crate::desired::{Desired, EndpointPolicy};
+
+const ISOLATED: u32 = policy_flags::POD | policy_flags::ISOLATED_IN;
+
+fn pod(last: u8) -> Addr {
+    Addr::v4([10, 244, 0, last])
+}
+
+fn with_set(set: u32) -> EndpointPolicy {
+    EndpointPolicy { link: 5, policy: Policy { set, audit: 0, flags: ISOLATED } }
+}
+
+/// Pods, each with a set of its own: (last byte of its address, set, entries of the set in both maps).
+fn tables(pods: &[(u8, u32, u32)]) -> Desired {
+    let mut tables = Desired::default();
+    for &(last, set, size) in pods {
+        tables.endpoints.insert(pod(last), with_set(set));
+        for n in 0..size {
+            tables.verdicts.insert(VerdictKey { set, class: n, ..VerdictKey::default() }, Allow::default());
+            let port = (n as u16).to_be_bytes();
+            tables
+                .port_class
+                .insert(Prefix { data: Ports { set, port, ..Ports::default() }, len: Ports::FULL }, n);
+        }
+        tables.set_members.insert(MemberKey { set, number: 0 }, Member { policy: set, ..Member::default() });
+        let name = format!("p{set}");
+        let record =
+            PolicyRecord { namespace: Text::new("ns"), name: Text::new(&name), ..Default::default() };
+        tables.policies.insert(set, record);
+    }
+    tables
+}
+
+fn start(fake: &mut Fake, tables: &Desired) -> Reconciler {
+    let mut reconciler = Reconciler::load(fake).unwrap();
+    assert!(reconciler.apply(tables.clone(), true, fake).is_converged());
+    reconciler
+}
+
+fn problems(outcome: &Outcome) -> Vec<(&str, &str)> {
+    outcome.problems.iter().map(|p| (p.map, p.key.as_str())).collect()
+}
+
+#[test]
+fn a_set_without_room_keeps_the_last_one_or_closes() {
+    for map in ["verdicts", "port_class"] {
+        let mut fake = Fake::new(0).with_faults(0);
+        let before = tables(&[(1, 1, 3), (2, 2, 3)]);
+        let mut reconciler = start(&mut fake, &before);
+        fake.set_max_entries(map, 8);
+        // Pod 1 gets another set, pod 2 stays as it is, pod 3 is isolated for the first time, pod 4 has a small one.
+        let after = tables(&[(1, 11, 5), (2, 2, 3), (3, 13, 5), (4, 14, 2)]);
+        let outcome = reconciler.apply(after.clone(), true, &mut fake);
+        assert_eq!(problems(&outcome), [(map, "NetworkPolicy ns/p11"), (map, "NetworkPolicy ns/p13")]);
+        assert!(outcome.pending > 0, "{map}");
+        let seen = fake.tables();
+        let sets: Vec<_> = seen.endpoints.values().map(|e| (e.policy.set, e.policy.flags)).collect();
+        assert_eq!(sets, [(1, ISOLATED), (2, ISOLATED), (0, ISOLATED), (14, ISOLATED)], "{map}");
+        let entries = |set: u32| seen.verdicts.keys().filter(|key| key.set == set).count();
+        assert_eq!([1, 2, 11, 13, 14].map(entries), [3, 3, 0, 0, 2], "{map}");
+        let generation = fake.generation();
+        reconciler.apply(after.clone(), true, &mut fake);
+        assert_eq!(fake.generation(), generation, "trying again changes nothing");
+
+        fake.set_max_entries(map, 100);
+        assert!(reconciler.apply(after.clone(), true, &mut fake).is_converged(), "{map}");
+        assert_eq!(fake.tables(), after, "{map}");
+    }
+}
+
+#[test]
+fn an_address_without_room_has_no_class_and_holds_nothing_up() {
+    let mut fake = Fake::new(0).with_faults(0);
+    let mut before = tables(&[(1, 1, 1)]);
+    before.ip_class.insert(pod(8), 2);
+    let mut reconciler = start(&mut fake, &before);
+    fake.set_max_entries("ip_class", 1);
+    let mut after = tables(&[(1, 2, 1)]);
+    after.ip_class = [(pod(8), 3), (pod(9), 3)].into();
+    let outcome = reconciler.apply(after.clone(), true, &mut fake);
+    assert_eq!(problems(&outcome), [("ip_class", "10.244.0.9")]);
+    let seen = fake.tables();
+    assert_eq!(seen.ip_class, [(pod(8), 3)].into());
+    assert_eq!(seen.endpoints, after.endpoints);
+    let generation = fake.generation();
+    reconciler.apply(after.clone(), true, &mut fake);
+    assert_eq!(fake.generation(), generation, "trying again changes nothing");
+    fake.set_max_entries("ip_class", 2);
+    assert!(reconciler.apply(after.clone(), true, &mut fake).is_converged());
+    assert_eq!(fake.tables(), after);
+}
+
+#[test]
+fn a_block_without_room_is_what_is_around_it() {
+    let block = |len: u32| Prefix { data: Block { family: 6, addr: [0; 16] }, len: Block::FAMILY_BITS + len };
+    let mut fake = Fake::new(0).with_faults(0);
+    fake.set_max_entries("cidr_class", 1);
+    let mut reconciler = Reconciler::load(&mut fake).unwrap();
+    let wanted = Desired { cidr_class: [(block(8), 2), (block(16), 3)].into(), ..Desired::default() };
+    let outcome = reconciler.apply(wanted, true, &mut fake);
+    assert_eq!(problems(&outcome), [("cidr_class", "::/16")]);
+    assert_eq!(fake.tables().cidr_class, [(block(8), 2)].into());
+}
+
+#[test]
+fn before_everything_is_listed_policy_stays_as_it_is() {
+    let mut fake = Fake::new(0).with_faults(0);
+    let before = tables(&[(1, 1, 2)]);
+    start(&mut fake, &before);
+    let generation = fake.generation();
+    // The agent starts again, and has seen one pod so far.
+    let mut reconciler = Reconciler::load(&mut fake).unwrap();
+    reconciler.apply(tables(&[(2, 9, 1)]), false, &mut fake);
+    assert_eq!((fake.tables(), fake.generation()), (before, generation));
+    let after = tables(&[(2, 9, 1)]);
+    assert!(reconciler.apply(after.clone(), true, &mut fake).is_converged());
+    assert_eq!(fake.tables(), after);
+}
+
+/// Wherever an agent ends, the next one brings what it wants into force and nothing else.
+#[test]
+fn what_a_dead_agent_had_prepared_comes_into_force_only_if_it_is_wanted() {
+    for seed in 0..50 {
+        let mut fake = Fake::new(seed).with_faults(0);
+        let before = tables(&[(1, 1, 1), (2, 2, 1)]);
+        let mut reconciler = start(&mut fake, &before);
+        fake.set_faults(20);
+        // One round, which ends at the first write that fails.
+        let half = tables(&[(1, 3, 1), (2, 2, 1)]);
+        reconciler.apply(half.clone(), true, &mut fake);
+        fake.set_faults(0);
+        let mut another = Reconciler::load(&mut fake).unwrap();
+        let seen = fake.tables().endpoints;
+        assert!(seen == before.endpoints || seen == half.endpoints, "seed {seed}");
+        let wanted = tables(&[(1, 1, 1), (2, 4, 1)]);
+        assert!(another.apply(wanted.clone(), true, &mut fake).is_converged(), "seed {seed}");
+        assert_eq!(fake.tables(), wanted, "seed {seed}");
+    }
+}
+
+#[test]
+fn nothing_is_left_when_nothing_is_wanted() {
+    let mut fake = Fake::new(3).with_faults(20);
+    let mut reconciler = Reconciler::load(&mut fake).unwrap();
+    for wanted in [tables(&[(1, 1, 3), (2, 2, 2)]), Desired::default()] {
+        while !reconciler.apply(wanted.clone(), true, &mut fake).is_converged() {}
+        assert_eq!(fake.tables(), wanted);
+    }
+}
