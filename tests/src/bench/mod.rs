@@ -6,6 +6,7 @@
 
 pub mod load;
 mod nftables;
+pub mod policy;
 mod report;
 mod rig;
 mod rounds;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use lbr_tests::bench::{Config, Metric, Outcome, Plan, load, run};
+use lbr_tests::bench::{Config, Metric, Outcome, Plan, load, policy, run};
 use lbr_tests::interrupt;
 
 /// Measure lbr against direct traffic and against nftables rules as kube-proxy writes them.
@@ -22,6 +22,8 @@ struct Cli {
 enum What {
     /// From one pod to another on the same node.
     PodToPod(PodToPod),
+    /// What policies cost a packet, by their number.
+    Policy(Policy),
     /// One end of a measurement.
     #[command(name = "__server", hide = true)]
     Server { address: IpAddr },
@@ -55,9 +57,27 @@ struct PodToPod {
     json: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+struct Policy {
+    /// How often everything is measured in turn.
+    #[arg(long, default_value_t = 21)]
+    rounds: usize,
+    /// Numbers of policies; the others are compared with the first one.
+    #[arg(long, value_delimiter = ',', default_value = "0,1,100,10000")]
+    policies: Vec<u32>,
+    /// Pods of the cluster.
+    #[arg(long, default_value_t = 100_000)]
+    pods: u32,
+}
+
 fn main() -> Result<()> {
     match Cli::parse().what {
         What::PodToPod(arguments) => pod_to_pod(arguments),
+        What::Policy(Policy { rounds, policies, pods }) => {
+            interrupt::watch()?;
+            print!("{}", policy::run(&policy::Plan { rounds, policies, pods })?);
+            Ok(())
+        }
         What::Server { address } => load::serve(address),
         What::Client { metric, target, seconds } => {
             println!("{}", load::ask(metric, target, Duration::try_from_secs_f64(seconds)?)?);

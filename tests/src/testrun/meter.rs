@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::MapData;
@@ -46,7 +47,7 @@ impl Meter {
     pub fn sum_packets(&mut self, kernel: &mut Kernel, link: u32) -> Result<bool> {
         self.is_summed = true;
         // Not IP: no program changes it.
-        match self.test_run(kernel, Hook::FromPod, [link; 2], &[0; 60]) {
+        match self.test_run(kernel, Hook::FromPod, [link; 2], &[0; 60], 1) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 self.is_summed = false;
                 Ok(false)
@@ -70,8 +71,8 @@ impl Meter {
     ) -> Result<Ran> {
         // Nothing else runs these programs, so the counters are as the last run left them.
         let before = self.counts.clone();
-        let (returned, packet_out) =
-            self.test_run(kernel, hook, [entered_by, link], packet).context("BPF_PROG_TEST_RUN")?;
+        let (returned, _, packet_out) =
+            self.test_run(kernel, hook, [entered_by, link], packet, 1).context("BPF_PROG_TEST_RUN")?;
         self.read_counters(hook).context("read map counters")?;
         let verdict = self.counted(hook, &before, packet.len())?;
         let action = match returned {
@@ -83,13 +84,29 @@ impl Meter {
         Ok(Ran { verdict, action, packet: packet_out })
     }
 
+    /// How long a run takes, on average over `repeat` runs on the same packet.
+    pub fn time(
+        &mut self,
+        kernel: &mut Kernel,
+        hook: Hook,
+        link: u32,
+        packet: &[u8],
+        repeat: u32,
+    ) -> Result<Duration> {
+        let (_, nanoseconds, _) =
+            self.test_run(kernel, hook, [link; 2], packet, repeat).context("BPF_PROG_TEST_RUN")?;
+        self.read_counters(hook).context("read map counters")?;
+        Ok(Duration::from_nanos(nanoseconds.into()))
+    }
+
     fn test_run(
         &self,
         kernel: &mut Kernel,
         hook: Hook,
         interfaces: [u32; 2],
         packet: &[u8],
-    ) -> io::Result<(i32, Vec<u8>)> {
+        repeat: u32,
+    ) -> io::Result<(i32, u32, Vec<u8>)> {
         // `struct __sk_buff` up to `ingress_ifindex` and `ifindex`, the only fields that are not zero.
         let mut ctx = [0; 44];
         ctx[36..40].copy_from_slice(&interfaces[0].to_ne_bytes());
@@ -99,8 +116,8 @@ impl Meter {
         let fd = program.fd().map_err(io::Error::other)?.as_fd();
         let flags = if self.is_summed { sys::CHECKSUM_COMPLETE } else { 0 };
         let mut out = Vec::new();
-        let returned = sys::test_run(fd, packet, &ctx, flags, &mut out)?;
-        Ok((returned, out))
+        let (returned, nanoseconds) = sys::test_run(fd, packet, &ctx, flags, repeat, &mut out)?;
+        Ok((returned, nanoseconds, out))
     }
 
     fn read_counters(&mut self, hook: Hook) -> io::Result<()> {

@@ -8,6 +8,7 @@ mod sandbox;
 mod sys;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData};
@@ -104,6 +105,11 @@ impl Programs {
     pub fn run(&mut self, hook: Hook, link: u32, packet: &[u8]) -> Result<Ran> {
         let entered_by = if hook == Hook::ToPod { Self::WIRE } else { link };
         self.meter.run(&mut self.kernel, hook, link, entered_by, packet)
+    }
+
+    /// How long a run takes, on average over `repeat` runs on the same packet.
+    pub fn time(&mut self, hook: Hook, link: u32, packet: &[u8], repeat: u32) -> Result<Duration> {
+        self.meter.time(&mut self.kernel, hook, link, packet, repeat)
     }
 
     /// Runs a packet of the node itself through the hook before a pod.

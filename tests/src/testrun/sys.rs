@@ -49,14 +49,15 @@ struct Batch {
 }
 
 /// Runs a program on a packet with a context. The packet as the program left it goes into `out`, cut to its
-/// length; gives what the program returned.
+/// length; gives what the program returned, and how many nanoseconds a run took.
 pub(super) fn test_run(
     program: BorrowedFd<'_>,
     packet: &[u8],
     ctx: &[u8],
     flags: u32,
+    repeat: u32,
     out: &mut Vec<u8>,
-) -> io::Result<i32> {
+) -> io::Result<(i32, u32)> {
     // More than any packet that a test makes grows to.
     out.resize(packet.len() + 1024, 0);
     let mut attr = TestRun {
@@ -67,6 +68,7 @@ pub(super) fn test_run(
         data_out: out.as_mut_ptr() as u64,
         ctx_size_in: ctx.len() as u32,
         ctx_in: ctx.as_ptr() as u64,
+        repeat,
         flags,
         ..TestRun::default()
     };
@@ -74,7 +76,7 @@ pub(super) fn test_run(
     // all of them live across the call.
     unsafe { bpf(BPF_PROG_TEST_RUN, &mut attr) }?;
     out.truncate(attr.data_size_out as usize);
-    Ok(attr.retval.cast_signed())
+    Ok((attr.retval.cast_signed(), attr.duration))
 }
 
 /// Reads values of a per-CPU array in one call, from index `first` on: `values` holds `cpus` for each.

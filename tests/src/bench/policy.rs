@@ -1,0 +1,203 @@
+//! What policies cost a packet, and the agent: the shipped object on single packets, with maps that the real compiler
+//! and reconciler filled.
+//!
+//! Every number of policies has a loaded object of its own, on a thread of its own, which is in a network namespace of
+//! its own. They are measured in turn within each round.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use lbr_agent::compile::{Ids, NodeView, compile};
+use lbr_agent::model::{
+    NetworkPolicy, Object, ObjectName, Peer, Pod, PolicyPort, PolicyRule, PortSet, Protocol, Requirement,
+    Selector,
+};
+use lbr_agent::reconcile::Reconciler;
+use lbr_agent::source::Change;
+use lbr_agent::store::Store;
+use lbr_common::verdict::{Hook, Verdict};
+
+use crate::interrupt;
+use crate::packet::{Packet, flags};
+use crate::testrun::Programs;
+
+/// Pods of the node, in replicas of three.
+const LOCAL: u32 = 250;
+/// Pods that differ in the label that policies ask for.
+const APPS: u32 = 500;
+/// New flows in one round. Each needs a source port of its own.
+const FLOWS: u16 = 1_000;
+/// Packets of one flow in one round.
+const PACKETS: u32 = 200_000;
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How often everything is measured in turn.
+    pub rounds: usize,
+    /// Numbers of policies; the first one is what the others are compared with.
+    pub policies: Vec<u32>,
+    /// Pods of the cluster.
+    pub pods: u32,
+}
+
+/// One number of policies.
+struct State {
+    policies: u32,
+    ask: Sender<u16>,
+    times: Receiver<Result<[f64; 2]>>,
+    said: String,
+}
+
+/// Measures, and returns a table.
+pub fn run(plan: &Plan) -> Result<String> {
+    ensure!(plan.rounds > 0 && plan.rounds <= 50, "between 1 and 50 rounds: each takes new ports");
+    let states = plan.policies.iter().map(|&n| start(n, plan.pods)).collect::<Result<Vec<_>>>()?;
+    let mut times: BTreeMap<u32, [Vec<f64>; 2]> = BTreeMap::new();
+    for round in 0..plan.rounds {
+        interrupt::check()?;
+        for turn in 0..states.len() {
+            let state = &states[(turn + round) % states.len()];
+            state.ask.send(u16::try_from(round)?).context("the thread has ended")?;
+            let [begin, go_on] = state.times.recv().context("the thread has ended")??;
+            let all = times.entry(state.policies).or_default();
+            all[0].push(begin);
+            all[1].push(go_on);
+        }
+    }
+    let mut text = String::new();
+    writeln!(text, "{:>9}  {:>22}  {:>22}  {}", "policies", "new flow", "established packet", "the agent")?;
+    let base = times.get(&plan.policies[0]).cloned().unwrap_or_default();
+    for state in &states {
+        let cells = times[&state.policies].iter().zip(&base).map(|(own, base)| {
+            let ratios = own.iter().zip(base).map(|(own, base)| own / base).collect();
+            format!("{:>7.0} ns  x {:<7.2}", median(own.clone()), median(ratios))
+        });
+        let cells: Vec<_> = cells.collect();
+        writeln!(text, "{:>9}  {:>22}  {:>22}  {}", state.policies, cells[0], cells[1], state.said)?;
+    }
+    Ok(text)
+}
+
+fn start(policies: u32, pods: u32) -> Result<State> {
+    let (ask, asked) = channel::<u16>();
+    let (tell, times) = channel();
+    let (ready, is_ready) = channel();
+    std::thread::spawn(move || {
+        let mut programs = match set_up(policies, pods) {
+            Ok((programs, said)) => {
+                let _ = ready.send(Ok(said));
+                programs
+            }
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        while let Ok(round) = asked.recv() {
+            if tell.send(measure(&mut programs, round)).is_err() {
+                return;
+            }
+        }
+    });
+    let said = is_ready.recv().context("the thread has ended")??;
+    Ok(State { policies, ask, times, said })
+}
+
+fn set_up(policies: u32, pods: u32) -> Result<(Programs, String)> {
+    let mut store = Store::new();
+    for object in cluster(policies, pods) {
+        store.apply(Change::Apply(object));
+    }
+    let mut programs = Programs::load("bench-policy")?;
+    let mut node = NodeView { name: "node".to_owned(), ..NodeView::default() };
+    node.links.addresses.insert(address(0).into(), programs.links[0]);
+    let mut reconciler = Reconciler::load(&mut programs.kernel)?;
+    let before = resident();
+    let begin = Instant::now();
+    let mut tables = compile(store.state(), &node, &mut Ids::new());
+    let compiled = begin.elapsed();
+    tables.links = reconciler.actual().links;
+    let (verdicts, classes) = (tables.verdicts.len(), tables.classes.len());
+    let begin = Instant::now();
+    let outcome = reconciler.apply(tables, true, &mut programs.kernel);
+    ensure!(outcome.is_converged(), "not in force: {:?}", outcome.problems.first());
+    let said = format!(
+        "compiled in {compiled:.0?}, written in {:.0?}: {verdicts} verdicts, {classes} classes; {} MB more",
+        begin.elapsed(),
+        resident().saturating_sub(before) / 1024
+    );
+    Ok((programs, said))
+}
+
+/// Medians in nanoseconds: of a packet that begins a flow, and of one that belongs to it.
+fn measure(programs: &mut Programs, round: u16) -> Result<[f64; 2]> {
+    let to = SocketAddr::new(IpAddr::V4(address(LOCAL)), 8080);
+    let from = |port| SocketAddr::new(IpAddr::V4(address(0)), port);
+    let link = programs.links[0];
+    let first = 1_024 + round * FLOWS;
+    let mut begins = Vec::new();
+    for port in first..first + FLOWS {
+        let syn = Packet::tcp(from(port), to, flags::SYN).build();
+        begins.push(programs.time(Hook::FromPod, link, &syn, 1)?.as_nanos() as f64);
+    }
+    let ack = Packet::tcp(from(first), to, flags::ACK).payload(b"established").build();
+    let ran = programs.run(Hook::FromPod, link, &ack)?;
+    ensure!(ran.verdict == Verdict::Allowed, "measured the wrong thing: {:?}", ran.verdict);
+    let time: Duration = programs.time(Hook::FromPod, link, &ack, PACKETS)?;
+    Ok([median(begins), time.as_nanos() as f64])
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Kilobytes in memory.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+fn address(pod: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 1)) + pod)
+}
+
+/// Pods with one of [`APPS`] labels; policies that each select three pods of the node and let them talk with two
+/// other apps, on a port and a range.
+fn cluster(policies: u32, pods: u32) -> Vec<Object> {
+    let app = |n: u32| format!("app-{}", n % APPS);
+    let is_app = |n: u32| {
+        let requirements = vec![Requirement::In("app".to_owned(), [app(n)].into())];
+        Selector { requirements }
+    };
+    let pod = |n: u32| {
+        let labels = if n < LOCAL { [("app".to_owned(), app(n / 3))] } else { [("app".to_owned(), app(n))] };
+        Object::Pod(Pod {
+            name: ObjectName { namespace: "default".to_owned(), name: format!("pod-{n}") },
+            labels: labels.into(),
+            ips: vec![address(n).into()],
+            node: if n < LOCAL { "node" } else { "another" }.to_owned(),
+            ..Pod::default()
+        })
+    };
+    let policy = |n: u32| {
+        // The first one is for the pod that is measured, and lets it talk to whom it talks to.
+        let subject = n % (LOCAL / 3);
+        let peers = [LOCAL + n * 7, LOCAL + n * 13 + 1].map(|peer| Peer::Pods(is_app(peer)));
+        let port = |ports| PolicyPort { protocol: Protocol::Tcp, ports };
+        let high = 9_000 + u16::try_from(n % 100).unwrap_or(0);
+        let ports = vec![port(PortSet::Range(8080, 8080)), port(PortSet::Range(high, high + 50))];
+        let rules = Some(vec![PolicyRule { peers: peers.into(), ports }]);
+        Object::NetworkPolicy(NetworkPolicy {
+            name: ObjectName { namespace: "default".to_owned(), name: format!("policy-{n}") },
+            audit: false,
+            pods: is_app(subject),
+            ingress: rules.clone(),
+            egress: rules,
+        })
+    };
+    (0..pods).map(pod).chain((0..policies).map(policy)).collect()
+}
