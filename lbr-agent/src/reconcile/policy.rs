@@ -157,10 +157,12 @@ impl PolicyState {
         let records = members.filter_map(|(_, member)| self.policies.desired().get(&member.policy));
         let names: Vec<_> =
             records.map(|policy| format!("{}/{}", policy.namespace.as_str(), policy.name.as_str())).collect();
-        if names.is_empty() {
-            format!("policy set {set}")
-        } else {
-            format!("NetworkPolicy {}", names.join(", "))
+        match names.as_slice() {
+            [] => format!("policy set {set}"),
+            [first, second, rest @ ..] if rest.len() > 1 => {
+                format!("NetworkPolicy {first}, {second} and {} more", rest.len())
+            }
+            few => format!("NetworkPolicy {}", few.join(", ")),
         }
     }
 

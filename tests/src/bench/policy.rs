@@ -188,8 +188,8 @@ fn cluster(policies: u32, pods: u32) -> Vec<Object> {
         let subject = n % (LOCAL / 3);
         let peers = [LOCAL + n * 7, LOCAL + n * 13 + 1].map(|peer| Peer::Pods(is_app(peer)));
         let port = |ports| PolicyPort { protocol: Protocol::Tcp, ports };
-        let high = 9_000 + u16::try_from(n % 100).unwrap_or(0);
-        let ports = vec![port(PortSet::Range(8080, 8080)), port(PortSet::Range(high, high + 50))];
+        let high = 9_000 + 100 * u16::try_from(n % 5).unwrap_or(0);
+        let ports = vec![port(PortSet::Range(8080, 8080)), port(PortSet::Range(high, high + 99))];
         let rules = Some(vec![PolicyRule { peers: peers.into(), ports }]);
         Object::NetworkPolicy(NetworkPolicy {
             name: ObjectName { namespace: "default".to_owned(), name: format!("policy-{n}") },
