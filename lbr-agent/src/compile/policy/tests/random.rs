@@ -148,7 +148,7 @@ struct Plain<'a>(&'a ClusterState);
 impl Plain<'_> {
     fn owner(&self, ip: IpAddr) -> Option<&Pod> {
         let has = |pod: &&Pod| !pod.host_network && pod.ips.contains(&ip);
-        self.0.pods.values().filter(has).min_by_key(|pod| (pod.terminating, &pod.name))
+        self.0.pods.values().filter(has).min_by_key(|pod| (pod.terminating, pod.node != "here", &pod.name))
     }
 
     fn rule_allows(
