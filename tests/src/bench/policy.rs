@@ -70,7 +70,7 @@ pub fn run(plan: &Plan) -> Result<String> {
         }
     }
     let mut text = String::new();
-    writeln!(text, "{:>9}  {:>22}  {:>22}  {}", "policies", "new flow", "established packet", "the agent")?;
+    writeln!(text, "{:>9}  {:>22}  {:>22}  the agent", "policies", "new flow", "established packet")?;
     let base = times.get(&plan.policies[0]).cloned().unwrap_or_default();
     for state in &states {
         let cells = times[&state.policies].iter().zip(&base).map(|(own, base)| {
