@@ -3,15 +3,17 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lbr_agent::compile::{Ids, compile};
+use lbr_agent::dataplane::{Count, Pinned};
+use lbr_agent::desired::{Desired, EndpointPolicy};
 use lbr_agent::reconcile::Reconciler;
-use lbr_common::policy::policy_flags;
+use lbr_common::policy::{DenialKey, Policy, direction, policy_flags};
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::oracle::{Case, tuple_text};
 use lbr_tests::packet::Packet;
 use lbr_tests::testrun::Action;
 
-use super::world::{World, syn};
+use super::world::{PORT, World, at, nets, syn};
 
 const CLUSTERS: u64 = 1_400;
 const TUPLES: usize = 100;
@@ -101,4 +103,31 @@ fn decide_as_the_specification_does() {
     }
     println!("{asked} connections, {denied} of them denied");
     assert!(asked >= AT_LEAST && denied * 5 > asked, "{asked} connections, {denied} of them denied");
+}
+
+/// What audited policies would deny passes, and is counted for the set and as a verdict of its own.
+#[test]
+fn what_would_be_denied_is_counted_and_passes() {
+    let mut world = World::new("audit");
+    let link = world.programs.links[0];
+    let [net, _] = nets();
+    let policy = Policy { set: 0, audit: 9, flags: policy_flags::POD | policy_flags::AUDIT_OUT };
+    let mut wanted = Desired::default();
+    wanted.endpoints.insert(net.client.into(), EndpointPolicy { link, policy });
+    let mut reconciler = Reconciler::load(&mut world.programs.kernel).unwrap();
+    wanted.links = reconciler.actual().links;
+    assert!(reconciler.apply(wanted, true, &mut world.programs.kernel).is_converged());
+
+    let frame = syn(at(net.client, PORT), at(net.other, 80)).build();
+    for _ in 0..2 {
+        // The second one belongs to a flow, and is not judged again.
+        let ran = world.send(&frame);
+        assert_eq!((ran.verdict, ran.action), (Verdict::Allowed, Action::Pass));
+    }
+    let pinned = Pinned::open(world.programs.pins()).unwrap();
+    let key = DenialKey { set: 9, direction: direction::EGRESS as u16, audited: 1 };
+    let denials: Vec<_> = pinned.denials().unwrap().into_iter().map(|(k, c)| (k, c.packets)).collect();
+    assert_eq!(denials, [(key, 1)]);
+    let audited = |count: &&Count| count.verdict == Verdict::EgressAudited;
+    assert_eq!(pinned.counters().unwrap().iter().find(audited).unwrap().counter.packets, 1);
 }
