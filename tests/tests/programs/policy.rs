@@ -1,6 +1,9 @@
 //! Random clusters on the real maps: whether the programs decide as the specification does.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, SocketAddr};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use lbr_agent::compile::{Ids, compile};
 use lbr_agent::dataplane::{Count, Pinned};
@@ -9,6 +12,7 @@ use lbr_agent::reconcile::Reconciler;
 use lbr_common::policy::{DenialKey, Policy, direction, policy_flags};
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::{Hook, Verdict};
+use lbr_tests::agent::binary;
 use lbr_tests::oracle::{Case, tuple_text};
 use lbr_tests::packet::Packet;
 use lbr_tests::testrun::Action;
@@ -130,4 +134,35 @@ fn what_would_be_denied_is_counted_and_passes() {
     assert_eq!(denials, [(key, 1)]);
     let audited = |count: &&Count| count.verdict == Verdict::EgressAudited;
     assert_eq!(pinned.counters().unwrap().iter().find(audited).unwrap().counter.packets, 1);
+}
+
+/// A denial reaches whoever watches, with what is known of it.
+#[test]
+fn the_monitor_prints_a_denial() {
+    let mut world = World::new("monitor");
+    let link = world.programs.links[0];
+    let [net, _] = nets();
+    let policy = Policy { set: 9, audit: 0, flags: policy_flags::POD | policy_flags::ISOLATED_OUT };
+    let mut wanted = Desired::default();
+    wanted.endpoints.insert(net.client.into(), EndpointPolicy { link, policy });
+    let mut reconciler = Reconciler::load(&mut world.programs.kernel).unwrap();
+    wanted.links = reconciler.actual().links;
+    assert!(reconciler.apply(wanted, true, &mut world.programs.kernel).is_converged());
+
+    let mut monitor = Command::new(binary().unwrap());
+    monitor.args(["monitor", "--json", "--bpffs"]).arg(world.programs.pins()).stdout(Stdio::piped());
+    let mut monitor = monitor.spawn().unwrap();
+    let (tell, lines) = std::sync::mpsc::channel();
+    let output = BufReader::new(monitor.stdout.take().unwrap());
+    std::thread::spawn(move || output.lines().map_while(Result::ok).all(|line| tell.send(line).is_ok()));
+    // It leaves out what happened before it was ready, so it is shown more than one.
+    let frame = syn(at(net.client, PORT), at(net.other, 80)).build();
+    let line = (0..100).find_map(|_| {
+        assert_eq!(world.send(&frame).verdict, Verdict::EgressDenied);
+        lines.recv_timeout(Duration::from_millis(100)).ok()
+    });
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+    assert!(line.to_string().contains("egress_denied") && line.to_string().contains("10.244.1.2"), "{line}");
 }
