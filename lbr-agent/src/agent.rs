@@ -10,9 +10,10 @@ use anyhow::Context as _;
 use lbr_common::policy::policy_flags;
 use tokio::sync::{mpsc, watch};
 
-use crate::compile::{Ids, NodeView, compile};
+use crate::compile::{Ids, NodeView};
 use crate::dataplane::Dataplane;
 use crate::desired::Desired;
+use crate::fit::Fit;
 use crate::reconcile::{Outcome, Problem, Reconciler};
 use crate::source::Change;
 use crate::source::links::LocalLinks;
@@ -41,6 +42,7 @@ pub struct Inputs {
 struct Agent<'a> {
     store: Store,
     ids: Ids,
+    fit: Fit,
     node: NodeView,
     reconciler: Reconciler,
     dataplane: &'a mut dyn Dataplane,
@@ -63,6 +65,7 @@ pub async fn run(
     let mut agent = Agent {
         store: Store::new(),
         ids,
+        fit: Fit::default(),
         node: NodeView { name: node_name, links },
         reconciler,
         dataplane,
@@ -113,7 +116,8 @@ impl Agent<'_> {
     /// Brings the maps up to date. Returns when to try again, if something is left.
     fn write(&mut self) -> Option<Instant> {
         let begin = Instant::now();
-        let desired = compile(self.store.state(), &self.node, &mut self.ids);
+        let Self { fit, store, node, ids, reconciler, dataplane, .. } = self;
+        let desired = fit.compile(store, node, ids, |draft| reconciler.shortage(draft, &mut **dataplane));
         let compiled = begin.elapsed();
         self.pods.send_if_modified(|known| {
             let pods = pods(&desired);
@@ -146,7 +150,8 @@ impl Agent<'_> {
 
     fn next_try(&mut self, outcome: &Outcome) -> Option<Instant> {
         // Before everything is listed some entries wait on purpose.
-        if outcome.pending == 0 || !self.store.is_synced() {
+        let is_done = outcome.pending == 0 && self.store.state().without_room.is_empty();
+        if is_done || !self.store.is_synced() {
             self.retry_after = RETRY_MIN;
             return None;
         }
@@ -157,7 +162,10 @@ impl Agent<'_> {
 
     /// Says each problem once, and once more when it is over.
     fn report(&mut self, problems: &[Problem]) {
-        let now: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.key, p.error)).collect();
+        let without_room = self.store.state().without_room.iter();
+        let without_room = without_room.map(|(name, why)| format!("NetworkPolicy {name}: {}", why.reason));
+        let now: Vec<String> =
+            problems.iter().map(|p| format!("{}: {}", p.key, p.error)).chain(without_room).collect();
         for text in now.iter().filter(|text| !self.reported.contains(text)) {
             tracing::warn!("not in force: {text}");
         }

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod compile;
 pub mod dataplane;
 pub mod desired;
+pub mod fit;
 pub mod model;
 pub mod reconcile;
 pub mod source;

@@ -25,6 +25,30 @@ pub struct ClusterState {
     pub policies: BTreeMap<ObjectName, NetworkPolicy>,
     /// What the source rejects now.
     pub rejected: Vec<Rejected>,
+    /// Policies that the maps have no room for.
+    pub without_room: BTreeMap<ObjectName, StandIn>,
+}
+
+/// What is in force in place of a policy that the maps have no room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandIn {
+    /// The last version that there was room for. In addition, whom the version without room selects is isolated.
+    pub version: Option<NetworkPolicy>,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
+impl ClusterState {
+    /// What is in force of each policy, and whether its rules are. A version without room isolates whom it selects
+    /// all the same; one that only audits audits nothing.
+    pub fn policies_in_force(&self) -> impl Iterator<Item = (&NetworkPolicy, bool)> {
+        self.policies.iter().flat_map(|(name, policy)| {
+            let stand_in = self.without_room.get(name);
+            let last = stand_in.and_then(|stand_in| stand_in.version.as_ref());
+            let wanted = (stand_in.is_none() || !policy.audit).then_some((policy, stand_in.is_none()));
+            last.map(|last| (last, true)).into_iter().chain(wanted)
+        })
+    }
 }
 
 /// Applies changes and says whether anything is different.
@@ -65,6 +89,11 @@ impl Store {
             }
             Change::Synced(kind) => self.synced.insert(kind),
         }
+    }
+
+    /// From now on there is no room for these policies, and for no others.
+    pub fn set_without_room(&mut self, policies: BTreeMap<ObjectName, StandIn>) {
+        self.state.without_room = policies;
     }
 
     /// What is known now.

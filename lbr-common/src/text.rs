@@ -85,6 +85,8 @@ pub mod policy_kind {
     pub const EGRESS: u32 = 2;
     /// Only counts and reports.
     pub const AUDIT: u32 = 4;
+    /// Isolates and allows nothing: the maps have no room for its rules.
+    pub const WITHOUT_ROOM: u32 = 8;
 }
 
 /// Key of `rules`.

@@ -38,11 +38,17 @@ pub struct NodeView {
 /// `ids` is what one call leaves to the next: the numbers that services and backends have. Numbers that this
 /// state does not need are given up.
 pub fn compile(state: &ClusterState, node: &NodeView, ids: &mut Ids) -> Desired {
+    let desired = draft(state, node, ids);
+    ids.forget_unused();
+    desired
+}
+
+/// The same, if what comes out may yet be thrown away: no number is given up.
+pub fn draft(state: &ClusterState, node: &NodeView, ids: &mut Ids) -> Desired {
     let mut desired = Desired { links: links(&node.links), ..Desired::default() };
     let mut rejected = state.rejected.clone();
     services::compile(state, node, ids, &mut desired, &mut rejected);
     policy::compile(state, node, ids, &mut desired, &mut rejected);
-    ids.forget_unused();
     desired.rejected = records(rejected);
     desired
 }

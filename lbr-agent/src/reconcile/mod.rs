@@ -7,14 +7,12 @@ mod delta;
 mod order;
 mod pass;
 mod policy;
-#[cfg(test)]
-mod policy_tests;
 mod room;
-mod staged;
 #[cfg(test)]
 mod tests;
 
 pub use delta::Delta;
+pub use policy::{Full, Shortage};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
@@ -116,6 +114,11 @@ impl Reconciler {
         };
         self.policy.write_actual(&mut actual);
         actual
+    }
+
+    /// What of the policies in this there is no room for.
+    pub fn shortage(&self, desired: &Desired, dataplane: &mut dyn Dataplane) -> Shortage {
+        self.policy.shortage(desired, &dataplane.policy())
     }
 
     /// Makes the maps hold this, as far as possible now.

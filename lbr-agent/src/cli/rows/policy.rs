@@ -17,7 +17,7 @@ pub(in crate::cli) struct PolicyRow {
     pub(in crate::cli) id: u32,
     pub(in crate::cli) namespace: String,
     pub(in crate::cli) name: String,
-    /// `enforce` or `audit`.
+    /// `enforce`, `audit`, or `no room`: isolates and allows nothing until the maps have room for its rules.
     pub(in crate::cli) mode: &'static str,
     pub(in crate::cli) isolates_ingress: bool,
     pub(in crate::cli) isolates_egress: bool,
@@ -73,7 +73,11 @@ pub(in crate::cli) fn policies(tables: &Desired, denials: &[(DenialKey, Counter)
             id,
             namespace: record.namespace.as_str().to_owned(),
             name: record.name.as_str().to_owned(),
-            mode: if audit { "audit" } else { "enforce" },
+            mode: match record.kind & (policy_kind::AUDIT | policy_kind::WITHOUT_ROOM) {
+                0 => "enforce",
+                policy_kind::AUDIT => "audit",
+                _ => "no room",
+            },
             isolates_ingress: record.kind & policy_kind::INGRESS != 0,
             isolates_egress: record.kind & policy_kind::EGRESS != 0,
             ingress_rules: record.ingress_rules,

@@ -42,7 +42,9 @@ fn denial(connection: &Connection) -> String {
 
 fn denied(policies: &[String], direction: &str, who: &str) -> String {
     match policies {
-        [] => format!("{who} is isolated for {direction}, and no policy allows this"),
+        [] => format!(
+            "{who} is isolated for {direction}, and no policy that is in force allows this: see `lbr show rejected`"
+        ),
         [policy] => format!("{policy} isolates {who} for {direction} and does not allow this"),
         all => format!("{} isolate {who} for {direction}, and none of them allows this", all.join(", ")),
     }

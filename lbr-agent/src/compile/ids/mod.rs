@@ -94,7 +94,7 @@ impl Ids {
     }
 
     /// Gives up what was not asked for since the last call.
-    pub(super) fn forget_unused(&mut self) {
+    pub fn forget_unused(&mut self) {
         self.services.forget_unused();
         self.backends.forget_unused();
         self.policy.forget_unused();

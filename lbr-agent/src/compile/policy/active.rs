@@ -8,7 +8,7 @@ use super::classes::NamedPorts;
 use super::pods::Owners;
 use super::selectors::{SelectorIndex, view};
 use super::terms::{Term, Terms};
-use crate::model::{NetworkPolicy, Pod, PolicyPort, PolicyRule, PortSet};
+use crate::model::{NetworkPolicy, ObjectName, Pod, PolicyPort, PolicyRule, PortSet};
 use crate::store::ClusterState;
 
 /// A pod of this node, and its policies in order of their names (numbers of [`Active::policies`]).
@@ -19,12 +19,25 @@ pub(super) struct Subject<'a> {
     pub(super) policies: Vec<usize>,
 }
 
+/// A policy, and whether its rules are in force.
+type InForce<'a> = (&'a NetworkPolicy, bool);
+
+/// A policy of which the last version has room and the present one has not is there twice. The one with rules comes
+/// last, and is what people are shown.
+type Key<'a> = (&'a ObjectName, bool);
+
+fn key<'a>((policy, has_rules): &InForce<'a>) -> Key<'a> {
+    (&policy.name, *has_rules)
+}
+
 /// A policy that selects at least one of them.
 #[derive(Debug)]
 pub(super) struct ActivePolicy<'a> {
     pub(super) policy: &'a NetworkPolicy,
     /// How many it selects.
     pub(super) pods: u32,
+    /// Whether its rules are in force; else there is no room for them, and it only isolates.
+    pub(super) has_rules: bool,
     /// Rules for what comes in.
     pub(super) ingress: Vec<Rule<'a>>,
     /// Rules for what goes out.
@@ -58,49 +71,49 @@ impl<'a> Active<'a> {
             .filter(|(_, addresses)| !addresses.is_empty())
             .collect();
         let namespaces: BTreeSet<&str> = local.iter().map(|(pod, _)| pod.name.namespace.as_str()).collect();
-        let mut by_namespace: BTreeMap<&str, SelectorIndex<'a, &'a NetworkPolicy>> = BTreeMap::new();
-        for policy in state.policies.values() {
+        let mut by_namespace: BTreeMap<&str, SelectorIndex<'a, InForce<'a>>> = BTreeMap::new();
+        for (policy, has_rules) in state.policies_in_force() {
             let namespace = policy.name.namespace.as_str();
             let isolates = policy.ingress.is_some() || policy.egress.is_some();
             if isolates && namespaces.contains(namespace) {
-                by_namespace.entry(namespace).or_default().add(&policy.pods, policy);
+                by_namespace.entry(namespace).or_default().add(&policy.pods, (policy, has_rules));
             }
         }
-        let mut found: Vec<Vec<&'a NetworkPolicy>> = Vec::new();
-        let mut pods_of: BTreeMap<&crate::model::ObjectName, (&'a NetworkPolicy, u32)> = BTreeMap::new();
+        let mut found: Vec<Vec<InForce<'a>>> = Vec::new();
+        let mut pods_of: BTreeMap<Key<'a>, (InForce<'a>, u32)> = BTreeMap::new();
         for (pod, _) in &local {
             let mut policies = Vec::new();
             if let Some(index) = by_namespace.get(pod.name.namespace.as_str()) {
                 index.find(&view(&pod.labels), |policy| policies.push(policy));
             }
-            policies.sort_by_key(|policy| &policy.name);
-            for policy in &policies {
-                pods_of.entry(&policy.name).or_insert((policy, 0)).1 += 1;
+            policies.sort_by_key(key);
+            for &policy in &policies {
+                pods_of.entry(key(&policy)).or_insert((policy, 0)).1 += 1;
             }
             found.push(policies);
         }
         let mut active = Self::default();
         let mut numbers = BTreeMap::new();
-        for (name, (policy, pods)) in pods_of {
-            numbers.insert(name, active.policies.len());
+        for (key, (policy, pods)) in pods_of {
+            numbers.insert(key, active.policies.len());
             active.add(policy, pods);
         }
         for ((pod, addresses), policies) in local.into_iter().zip(found) {
-            let policies = policies.iter().filter_map(|policy| numbers.get(&policy.name).copied()).collect();
+            let policies = policies.iter().filter_map(|policy| numbers.get(&key(policy)).copied()).collect();
             active.subjects.push(Subject { pod, addresses, policies });
         }
         active
     }
 
-    fn add(&mut self, policy: &'a NetworkPolicy, pods: u32) {
-        let ingress = self.rules(policy, policy.ingress.as_deref());
-        let egress = self.rules(policy, policy.egress.as_deref());
+    fn add(&mut self, (policy, has_rules): InForce<'a>, pods: u32) {
+        let ingress = self.rules(policy, policy.ingress.as_deref().filter(|_| has_rules));
+        let egress = self.rules(policy, policy.egress.as_deref().filter(|_| has_rules));
         for port in egress.iter().flat_map(|rule| rule.ports) {
             if let PortSet::Named(name) = &port.ports {
                 self.named.insert((name, port.protocol));
             }
         }
-        self.policies.push(ActivePolicy { policy, pods, ingress, egress });
+        self.policies.push(ActivePolicy { policy, pods, has_rules, ingress, egress });
     }
 
     fn rules(&mut self, policy: &'a NetworkPolicy, rules: Option<&'a [PolicyRule]>) -> Vec<Rule<'a>> {

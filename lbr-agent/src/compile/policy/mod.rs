@@ -59,6 +59,12 @@ pub(super) fn compile(
     subjects::write_node(state, node, &owners, desired);
     subjects::write_pods(&active, node, &mut sets, pool, desired);
     desired.pod_names = owners.names();
+    rejected.extend(state.without_room.iter().map(|(name, stand_in)| Rejected {
+        object: format!("NetworkPolicy {name}"),
+        origin: String::new(),
+        field: String::new(),
+        reason: stand_in.reason.clone(),
+    }));
 }
 
 /// What people want to know of a policy.
@@ -72,6 +78,7 @@ fn describe(active: &ActivePolicy<'_>, id: u32, desired: &mut Desired) {
         (policy_kind::INGRESS, policy.ingress.is_some()),
         (policy_kind::EGRESS, policy.egress.is_some()),
         (policy_kind::AUDIT, policy.audit),
+        (policy_kind::WITHOUT_ROOM, !active.has_rules),
     ] {
         kind |= if is { bit } else { 0 };
     }
@@ -84,6 +91,9 @@ fn describe(active: &ActivePolicy<'_>, id: u32, desired: &mut Desired) {
         egress_rules: count(&policy.egress),
     };
     desired.policies.insert(id, record);
+    if !active.has_rules {
+        return;
+    }
     for (direction, field, rules) in
         [(direction::INGRESS, "from", &policy.ingress), (direction::EGRESS, "to", &policy.egress)]
     {

@@ -67,9 +67,10 @@ fn policy(
     desired: &mut Desired,
 ) -> Policy {
     let mut flags = policy_flags::POD;
-    let mut enforced = Vec::new();
+    let (mut enforced, mut all) = (Vec::new(), Vec::new());
     for &number in &subject.policies {
-        let Some(policy) = active.policies.get(number).map(|active| active.policy) else { continue };
+        let Some(active) = active.policies.get(number) else { continue };
+        let policy = active.policy;
         let (ingress, egress) = match policy.audit {
             true => (policy_flags::AUDIT_IN, policy_flags::AUDIT_OUT),
             false => (policy_flags::ISOLATED_IN, policy_flags::ISOLATED_OUT),
@@ -80,13 +81,18 @@ fn policy(
         if policy.egress.is_some() {
             flags |= egress;
         }
+        // What has no rules in force adds nothing to a set, and the sets of others stay what they are.
+        if !active.has_rules {
+            continue;
+        }
+        all.push(number);
         if !policy.audit {
             enforced.push(number);
         }
     }
     // What is only audited is judged as if it were enforced, together with what is.
     let audited = flags & (policy_flags::AUDIT_IN | policy_flags::AUDIT_OUT) != 0;
-    let all = if audited { subject.policies.clone() } else { Vec::new() };
+    let all = if audited { all } else { Vec::new() };
     let set = sets.of(enforced, subject.pod, pool, desired);
     let audit = sets.of(all, subject.pod, pool, desired);
     Policy { set, audit, flags }

@@ -2,11 +2,11 @@
 
 use lbr_common::addr::Addr;
 use lbr_common::policy::{Allow, Block, Policy, Ports, Prefix, VerdictKey, policy_flags};
-use lbr_common::text::{Member, MemberKey, PolicyRecord, Text};
+use lbr_common::text::{Member, MemberKey, PodName, PolicyRecord, Text};
 
-use super::{Outcome, Reconciler};
 use crate::dataplane::fake::Fake;
 use crate::desired::{Desired, EndpointPolicy};
+use crate::reconcile::{Outcome, Reconciler};
 
 const ISOLATED: u32 = policy_flags::POD | policy_flags::ISOLATED_IN;
 
@@ -99,15 +99,64 @@ fn an_address_without_room_has_no_class_and_holds_nothing_up() {
 }
 
 #[test]
-fn a_block_without_room_is_what_is_around_it() {
+fn blocks_change_all_together_or_not_at_all() {
     let block = |len: u32| Prefix { data: Block { family: 6, addr: [0; 16] }, len: Block::FAMILY_BITS + len };
     let mut fake = Fake::new(0).with_faults(0);
-    fake.set_max_entries("cidr_class", 1);
-    let mut reconciler = Reconciler::load(&mut fake).unwrap();
-    let wanted = Desired { cidr_class: [(block(8), 2), (block(16), 3)].into(), ..Desired::default() };
-    let outcome = reconciler.apply(wanted, true, &mut fake);
-    assert_eq!(problems(&outcome), [("cidr_class", "::/16")]);
-    assert_eq!(fake.tables().cidr_class, [(block(8), 2)].into());
+    let before = Desired { cidr_class: [(block(8), 2), (block(12), 3)].into(), ..Desired::default() };
+    let mut reconciler = start(&mut fake, &before);
+    fake.set_max_entries("cidr_class", 3);
+    let blocks = [(block(8), 4), (block(12), 3), (block(16), 5), (block(24), 6)];
+    let wanted = Desired { cidr_class: blocks.into(), ..Desired::default() };
+    let outcome = reconciler.apply(wanted.clone(), true, &mut fake);
+    assert_eq!(problems(&outcome), [("cidr_class", "ipBlock ::/16 and 1 more")]);
+    assert!(!outcome.is_converged());
+    assert_eq!(fake.tables().cidr_class, before.cidr_class);
+    fake.set_max_entries("cidr_class", 4);
+    assert!(reconciler.retry(true, &mut fake).is_converged());
+    assert_eq!(fake.tables(), wanted);
+}
+
+#[test]
+fn isolated_pods_come_first_where_addresses_lack_room() {
+    let mut fake = Fake::new(0).with_faults(0);
+    let with_flags = |flags| EndpointPolicy { link: 5, policy: Policy { flags, ..Policy::default() } };
+    let pending = with_flags(policy_flags::PENDING);
+    let before = Desired { endpoints: [(pod(8), pending), (pod(9), pending)].into(), ..Desired::default() };
+    let mut reconciler = start(&mut fake, &before);
+    fake.set_max_entries("endpoints", 3);
+    let mut wanted = tables(&[(7, 1, 1)]);
+    wanted.endpoints.extend(before.endpoints.clone());
+    wanted.endpoints.insert(pod(1), with_flags(policy_flags::POD));
+    let outcome = reconciler.apply(wanted.clone(), true, &mut fake);
+    assert_eq!(problems(&outcome), [("endpoints", "10.244.0.1")]);
+    assert_eq!(fake.tables().endpoints.keys().copied().collect::<Vec<_>>(), [pod(7), pod(9)]);
+    // What was not known has made room.
+    let outcome = reconciler.retry(true, &mut fake);
+    assert_eq!(problems(&outcome), [("endpoints", "10.244.0.8")]);
+    assert_eq!(fake.tables().endpoints.keys().copied().collect::<Vec<_>>(), [pod(1), pod(7), pod(9)]);
+    fake.set_max_entries("endpoints", 4);
+    assert!(reconciler.retry(true, &mut fake).is_converged());
+    assert_eq!(fake.tables(), wanted);
+}
+
+#[test]
+fn a_pod_that_got_the_address_of_another_does_not_get_its_set() {
+    let mut fake = Fake::new(0).with_faults(0);
+    let name = |name: &str| PodName { namespace: Text::new("ns"), name: Text::new(name) };
+    let mut before = tables(&[(1, 1, 3)]);
+    before.pod_names.insert(pod(1), name("old"));
+    let mut reconciler = start(&mut fake, &before);
+    fake.set_max_entries("verdicts", 4);
+    let mut after = tables(&[(1, 2, 3)]);
+    after.pod_names.insert(pod(1), name("new"));
+    for _ in 0..3 {
+        reconciler.apply(after.clone(), true, &mut fake);
+        assert_eq!(fake.tables().endpoints[&pod(1)], with_set(0));
+        fake.set_max_entries("verdicts", 2);
+    }
+    fake.set_max_entries("verdicts", 3);
+    assert!(reconciler.retry(true, &mut fake).is_converged());
+    assert_eq!(fake.tables(), after);
 }
 
 #[test]

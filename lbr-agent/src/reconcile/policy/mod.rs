@@ -5,18 +5,24 @@
 //! 3. The generation: from here on all of it is in force.
 //! 4. What nothing leads to any more is removed.
 //!
-//! A write that fails in 1 or 2 ends the round: the present generation stays in force, whole.
+//! A write that fails in 1 or 2 ends the round: the present generation stays in force, whole. What there is no
+//! room for is found before (`shortage`), and something else is in force in its place (`hold`).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod hold;
+mod shortage;
+mod staged;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use lbr_common::addr::Addr;
-use lbr_common::policy::{
-    Allow, Block, Endpoint, Policy, Ports, Prefix, VerdictKey, Versioned, policy_flags,
-};
+use lbr_common::policy::{Allow, Block, Ports, Prefix, VerdictKey, Versioned};
 use lbr_common::text::{ClassRecord, Member, MemberKey, PodName, PolicyRecord, RuleKey, RuleText};
 
+use self::hold::Held;
+pub use self::shortage::{Full, Shortage};
+use self::staged::{Absent, Staged};
 use super::pass::{number, remove, write};
-use super::staged::{Absent, Staged};
 use super::{Delta, Outcome, Problem, read};
 use crate::dataplane::{Dataplane, PolicyTables, Table, WriteError};
 use crate::desired::{Desired, EndpointPolicy};
@@ -45,7 +51,9 @@ impl PolicyState {
         let tables = dataplane.policy();
         let endpoints = read(tables.endpoints)?;
         Ok(Self {
-            endpoints: Staged::new(endpoints.into_iter().map(|(addr, raw)| (addr, from_raw(&raw))).collect()),
+            endpoints: Staged::new(
+                endpoints.into_iter().map(|(addr, raw)| (addr, text::from_raw(&raw))).collect(),
+            ),
             link_policy: Staged::new(read(tables.link_policy)?),
             ip_class: Staged::new(read(tables.ip_class)?),
             cidr_class: Staged::new(read(tables.cidr_class)?),
@@ -112,7 +120,16 @@ impl PolicyState {
 
     /// Brings the maps up to date. True if another generation is in force now.
     pub(super) fn write(&mut self, dataplane: &mut dyn Dataplane, outcome: &mut Outcome) -> bool {
-        let held = self.hold(&dataplane.policy(), &mut outcome.problems);
+        let wanted = shortage::Wanted {
+            endpoints: self.endpoints.desired(),
+            link_policy: self.link_policy.desired(),
+            ip_class: self.ip_class.desired(),
+            cidr_class: self.cidr_class.desired(),
+            port_class: self.port_class.desired(),
+            verdicts: self.verdicts.desired(),
+        };
+        let shortage = shortage::find(self, &wanted, &dataplane.policy());
+        let held = hold::hold(self, &shortage, &mut outcome.problems);
         match self.switch(dataplane, &held, outcome) {
             Ok(changed) => {
                 self.clean(dataplane.policy(), &held, outcome);
@@ -122,48 +139,9 @@ impl PolicyState {
         }
     }
 
-    /// Finds the sets that there is no room for, before anything is written. Their pods keep the set that they
-    /// have; one that was not isolated so far gets set 0, which allows nothing.
-    fn hold(&mut self, tables: &PolicyTables<'_>, problems: &mut Vec<Problem>) -> Held {
-        let mut held = Held::default();
-        let name = |set| self.set_text(set);
-        held.lack(&self.verdicts, &*tables.verdicts, |key| key.set, name, problems);
-        held.lack(&self.port_class, &*tables.port_class, |key| key.data.set, name, problems);
-        if held.sets.is_empty() {
-            return held;
-        }
-        const ISOLATED: u32 = policy_flags::ISOLATED_IN | policy_flags::ISOLATED_OUT;
-        const AUDIT: u32 = policy_flags::AUDIT_IN | policy_flags::AUDIT_OUT;
-        let mut desired = std::mem::take(self.endpoints.desired_mut());
-        for (addr, EndpointPolicy { policy, .. }) in &mut desired {
-            if held.sets.contains(&policy.audit) {
-                policy.audit = 0;
-                policy.flags &= !AUDIT;
-            }
-            if held.sets.contains(&policy.set) {
-                let now = self.endpoints.at(addr, self.generation).unwrap_or_default().policy;
-                policy.set = if now.flags & ISOLATED == 0 { 0 } else { now.set };
-                held.kept.insert(policy.set);
-            }
-        }
-        *self.endpoints.desired_mut() = desired;
-        held
-    }
-
-    /// The policies that make up a set, for a person.
-    fn set_text(&self, set: u32) -> String {
-        let members = self.set_members.desired().range(MemberKey { set, number: 0 }..);
-        let members = members.take_while(|(key, _)| key.set == set);
-        let records = members.filter_map(|(_, member)| self.policies.desired().get(&member.policy));
-        let names: Vec<_> =
-            records.map(|policy| format!("{}/{}", policy.namespace.as_str(), policy.name.as_str())).collect();
-        match names.as_slice() {
-            [] => format!("policy set {set}"),
-            [first, second, rest @ ..] if rest.len() > 1 => {
-                format!("NetworkPolicy {first}, {second} and {} more", rest.len())
-            }
-            few => format!("NetworkPolicy {}", few.join(", ")),
-        }
+    /// What of this there is no room for.
+    pub(super) fn shortage(&self, desired: &Desired, tables: &PolicyTables<'_>) -> Shortage {
+        shortage::find(self, &desired.into(), tables)
     }
 
     /// Steps 1 to 3.
@@ -178,25 +156,24 @@ impl PolicyState {
         let tables = dataplane.policy();
         let before = outcome.problems.len();
         let fits = |set: u32| !held.sets.contains(&set);
-        write(&mut self.port_class, tables.port_class, |k, _| fits(k.data.set), ports_text, outcome);
-        write(&mut self.verdicts, tables.verdicts, |k, _| fits(k.set), verdict_text, outcome);
+        write(&mut self.port_class, tables.port_class, |k, _| fits(k.data.set), text::ports, outcome);
+        write(&mut self.verdicts, tables.verdicts, |k, _| fits(k.set), text::verdict, outcome);
         if outcome.problems.len() > before {
             return Err(Interrupted);
         }
         // Before what they are the names of is in force. No packet depends on them.
         write(&mut self.policies, tables.policies, |_, _| true, number, outcome);
-        write(&mut self.rules, tables.rules, |_, _| true, rule_text, outcome);
-        write(&mut self.set_members, tables.set_members, |_, _| true, member_text, outcome);
+        write(&mut self.rules, tables.rules, |_, _| true, text::rule, outcome);
+        write(&mut self.set_members, tables.set_members, |_, _| true, text::member, outcome);
         write(&mut self.classes, tables.classes, |_, _| true, number, outcome);
-        write(&mut self.pod_names, tables.pod_names, |_, _| true, Addr::to_string, outcome);
 
         let mut changes = false;
         changes |=
-            stage(&mut self.cidr_class, tables.cidr_class, |raw| raw, block_text, generation, outcome)?;
+            stage(&mut self.cidr_class, tables.cidr_class, |raw| raw, text::block, generation, outcome)?;
         changes |=
             stage(&mut self.ip_class, tables.ip_class, |raw| raw, Addr::to_string, generation, outcome)?;
         changes |=
-            stage(&mut self.endpoints, tables.endpoints, to_raw, Addr::to_string, generation, outcome)?;
+            stage(&mut self.endpoints, tables.endpoints, text::to_raw, Addr::to_string, generation, outcome)?;
         changes |= stage(&mut self.link_policy, tables.link_policy, |raw| raw, number, generation, outcome)?;
         if changes {
             let next = generation.wrapping_add(1);
@@ -211,14 +188,18 @@ impl PolicyState {
         sweep(&mut self.endpoints, tables.endpoints, Addr::to_string, outcome);
         sweep(&mut self.link_policy, tables.link_policy, number, outcome);
         sweep(&mut self.ip_class, tables.ip_class, Addr::to_string, outcome);
-        sweep(&mut self.cidr_class, tables.cidr_class, block_text, outcome);
+        sweep(&mut self.cidr_class, tables.cidr_class, text::block, outcome);
         let free = |set: u32| !held.kept.contains(&set);
-        remove(&mut self.port_class, tables.port_class, |k| free(k.data.set), ports_text, outcome);
-        remove(&mut self.verdicts, tables.verdicts, |k| free(k.set), verdict_text, outcome);
-        remove(&mut self.set_members, tables.set_members, |k| free(k.set), member_text, outcome);
-        remove(&mut self.policies, tables.policies, |_| true, number, outcome);
-        remove(&mut self.rules, tables.rules, |_| true, rule_text, outcome);
-        remove(&mut self.classes, tables.classes, |_| true, number, outcome);
+        remove(&mut self.port_class, tables.port_class, |k| free(k.data.set), text::ports, outcome);
+        remove(&mut self.verdicts, tables.verdicts, |k| free(k.set), text::verdict, outcome);
+        remove(&mut self.set_members, tables.set_members, |k| free(k.set), text::member, outcome);
+        // Names of what is kept.
+        let free = held.kept.is_empty();
+        remove(&mut self.policies, tables.policies, |_| free, number, outcome);
+        remove(&mut self.rules, tables.rules, |_| free, text::rule, outcome);
+        remove(&mut self.classes, tables.classes, |_| free, number, outcome);
+        // Not before the switch: until then it tells whether an address was another pod's.
+        write(&mut self.pod_names, tables.pod_names, |_, _| true, Addr::to_string, outcome);
         remove(&mut self.pod_names, tables.pod_names, |_| true, Addr::to_string, outcome);
     }
 }
@@ -230,43 +211,6 @@ fn interrupted(error: WriteError, outcome: &mut Outcome) -> Interrupted {
     let key = "generation".to_owned();
     outcome.problems.push(Problem { map: lbr_common::maps::STATE.name, key, error });
     Interrupted
-}
-
-/// What there is no room for.
-#[derive(Default)]
-struct Held {
-    /// Sets that get no entry.
-    sets: BTreeSet<u32>,
-    /// Sets that stay in use in their place.
-    kept: BTreeSet<u32>,
-}
-
-impl Held {
-    /// Looks for room in the order of the sets' numbers: older ones come first.
-    fn lack<K: Copy + Ord, V: Copy + PartialEq>(
-        &mut self,
-        delta: &Delta<K, V>,
-        table: &dyn Table<K, V>,
-        set_of: impl Fn(&K) -> u32,
-        text: impl Fn(u32) -> String,
-        problems: &mut Vec<Problem>,
-    ) {
-        let mut needs: BTreeMap<u32, usize> = BTreeMap::new();
-        for (key, _) in delta.writes().filter(|(key, _)| !delta.actual().contains_key(key)) {
-            *needs.entry(set_of(&key)).or_default() += 1;
-        }
-        let max_entries = table.max_entries();
-        let mut left = (max_entries as usize).saturating_sub(delta.actual().len());
-        for (set, need) in needs {
-            if need <= left {
-                left -= need;
-            } else {
-                self.sets.insert(set);
-                let error = WriteError::Full { map: table.name(), max_entries };
-                problems.push(Problem { map: table.name(), key: text(set), error });
-            }
-        }
-    }
 }
 
 /// Writes what is to change as values of the next generation. True if that differs from the present one.
@@ -288,12 +232,8 @@ fn stage<K: Copy + Ord, T: Absent<K>, R>(
                 outcome.writes += 1;
             }
             Err(error) => {
-                // An address that has no room has no class: it is allowed less than it should be.
-                let costs_itself_only = matches!(error, WriteError::Full { .. });
                 outcome.problems.push(Problem { map: table.name(), key: text(&key), error });
-                if !costs_itself_only {
-                    return Err(Interrupted);
-                }
+                return Err(Interrupted);
             }
         }
     }
@@ -315,39 +255,4 @@ fn sweep<K: Copy + Ord, T: Absent<K>, R>(
             Err(error) => outcome.problems.push(Problem { map: table.name(), key: text(&key), error }),
         }
     }
-}
-
-fn from_raw(raw: &Endpoint) -> Versioned<EndpointPolicy> {
-    let with_link = |policy: Policy| EndpointPolicy { link: raw.link, policy };
-    let Versioned { old, new, since } = raw.policy;
-    Versioned { old: with_link(old), new: with_link(new), since }
-}
-
-/// The link has no versions: it is where the address is now.
-fn to_raw(value: Versioned<EndpointPolicy>) -> Endpoint {
-    let Versioned { old, new, since } = value;
-    let link = if new.policy.flags == 0 { old.link } else { new.link };
-    Endpoint { link, policy: Versioned { old: old.policy, new: new.policy, since } }
-}
-
-fn ports_text(key: &Prefix<Ports>) -> String {
-    format!("policy set {} port {}", key.data.set, u16::from_be_bytes(key.data.port))
-}
-
-fn verdict_text(key: &VerdictKey) -> String {
-    format!("policy set {} class {}", key.set, key.class)
-}
-
-fn rule_text(key: &RuleKey) -> String {
-    format!("policy {} rule {}", key.policy, key.rule)
-}
-
-fn member_text(key: &MemberKey) -> String {
-    format!("policy set {} member {}", key.set, key.number)
-}
-
-fn block_text(key: &Prefix<Block>) -> String {
-    let addr = lbr_common::addr::Addr::v6(key.data.addr);
-    let before = Block::FAMILY_BITS + if addr.is_v4() { 96 } else { 0 };
-    format!("{addr}/{}", key.len.saturating_sub(before))
 }

@@ -15,6 +15,8 @@ pub(super) trait Absent<K>: Copy + PartialEq {
 #[derive(Clone, Debug)]
 pub(super) struct Staged<K, T> {
     desired: BTreeMap<K, T>,
+    /// What is to be in force instead, where there is no room; `None`: nothing.
+    instead: BTreeMap<K, Option<T>>,
     raw: BTreeMap<K, Versioned<T>>,
 }
 
@@ -30,7 +32,7 @@ pub(super) struct Plan<K, T> {
 impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
     /// A map with this content.
     pub(super) fn new(raw: BTreeMap<K, Versioned<T>>) -> Self {
-        Self { desired: BTreeMap::new(), raw }
+        Self { desired: BTreeMap::new(), instead: BTreeMap::new(), raw }
     }
 
     /// From the next generation on the map should hold this.
@@ -38,9 +40,36 @@ impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
         self.desired = desired;
     }
 
-    /// What the map should hold, to be changed where there is no room for it.
-    pub(super) fn desired_mut(&mut self) -> &mut BTreeMap<K, T> {
-        &mut self.desired
+    /// What the map should hold.
+    pub(super) fn desired(&self) -> &BTreeMap<K, T> {
+        &self.desired
+    }
+
+    /// What is to be in force instead of what is desired, as long as there is no room for that; `None`: nothing.
+    pub(super) fn set_instead(&mut self, instead: BTreeMap<K, Option<T>>) {
+        self.instead = instead;
+    }
+
+    /// All is to stay as it is.
+    pub(super) fn keep(&mut self, generation: u32) {
+        let known = self.raw.iter().map(|(key, raw)| (*key, Some(raw.at(generation))));
+        let new = self.desired.keys().filter(|key| !self.raw.contains_key(key)).map(|key| (*key, None));
+        self.instead = known.chain(new).collect();
+    }
+
+    /// What is to be in force in the next generation.
+    fn next(&self, key: &K) -> Option<T> {
+        self.instead.get(key).copied().unwrap_or_else(|| self.desired.get(key).copied())
+    }
+
+    /// Whether the map has an entry for this key.
+    pub(super) fn has(&self, key: &K) -> bool {
+        self.raw.contains_key(key)
+    }
+
+    /// How many entries the map has.
+    pub(super) fn len(&self) -> usize {
+        self.raw.len()
     }
 
     /// What is in force for a key.
@@ -48,14 +77,16 @@ impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
         self.raw.get(key).map(|raw| raw.at(generation))
     }
 
-    /// What to write so that the next generation is the desired one and the present one stays as it is.
+    /// What to write so that the next generation is the desired one (or what is to be in its place) and the present
+    /// one stays as it is.
     pub(super) fn plan(&self, generation: u32) -> Plan<K, T> {
         let next = generation.wrapping_add(1);
         let before = |key: &K| self.at(key, generation);
-        let after = |key: &K| self.desired.get(key).copied();
+        let after = |key: &K| self.next(key);
         let mut plan = Plan { writes: Vec::new(), changes: false };
-        let keys = self.desired.keys().chain(self.raw.keys().filter(|key| !self.desired.contains_key(key)));
-        for key in keys {
+        let there = self.raw.keys().filter(|key| !self.desired.contains_key(key));
+        let has_say = |key: &&K| self.raw.contains_key(key) || self.next(key).is_some();
+        for key in self.desired.keys().chain(there).filter(has_say) {
             let old = before(key).unwrap_or_else(|| T::absent(key, &before));
             let new = after(key).unwrap_or_else(|| T::absent(key, &after));
             let is_there =
@@ -76,7 +107,7 @@ impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
 
     /// Entries that say nothing any more, once the new generation is in force.
     pub(super) fn leftovers(&self) -> Vec<K> {
-        self.raw.keys().filter(|key| !self.desired.contains_key(key)).copied().collect()
+        self.raw.keys().filter(|key| self.next(key).is_none()).copied().collect()
     }
 
     /// This entry was removed.
@@ -87,7 +118,8 @@ impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
     /// How many entries are not yet in force, or not removed.
     pub(super) fn pending(&self, generation: u32) -> usize {
         let differs = |(key, value): &(&K, &T)| self.at(key, generation) != Some(**value);
-        self.desired.iter().filter(differs).count() + self.leftovers().len()
+        let unwanted = self.raw.keys().filter(|key| !self.desired.contains_key(key));
+        self.desired.iter().filter(differs).count() + unwanted.count()
     }
 
     /// What is in force: of keys that are desired or were.

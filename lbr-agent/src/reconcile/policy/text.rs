@@ -1,0 +1,73 @@
+//! Names of entries for a person, and the kernel's shape of an endpoint.
+
+use std::collections::BTreeMap;
+
+use lbr_common::addr::Addr;
+use lbr_common::policy::{Block, Endpoint, Policy, Ports, Prefix, VerdictKey, Versioned};
+use lbr_common::text::{Member, MemberKey, PolicyRecord, RuleKey};
+
+use crate::desired::EndpointPolicy;
+
+/// The policies that make up a set.
+pub(super) fn set(
+    set: u32,
+    members: &BTreeMap<MemberKey, Member>,
+    policies: &BTreeMap<u32, PolicyRecord>,
+) -> String {
+    let members = members.range(MemberKey { set, number: 0 }..).take_while(|(key, _)| key.set == set);
+    let records = members.filter_map(|(_, member)| policies.get(&member.policy));
+    let names: Vec<_> =
+        records.map(|policy| format!("{}/{}", policy.namespace.as_str(), policy.name.as_str())).collect();
+    match names.as_slice() {
+        [] => format!("policy set {set}"),
+        [first, second, rest @ ..] if rest.len() > 1 => {
+            format!("NetworkPolicy {first}, {second} and {} more", rest.len())
+        }
+        few => format!("NetworkPolicy {}", few.join(", ")),
+    }
+}
+
+/// The first of several, and how many there are.
+pub(super) fn some<K>(mut keys: impl ExactSizeIterator<Item = K>, text: impl Fn(&K) -> String) -> String {
+    let rest = keys.len().saturating_sub(1);
+    match (keys.next(), rest) {
+        (None, _) => String::new(),
+        (Some(first), 0) => text(&first),
+        (Some(first), rest) => format!("{} and {rest} more", text(&first)),
+    }
+}
+
+pub(super) fn ports(key: &Prefix<Ports>) -> String {
+    format!("policy set {} port {}", key.data.set, u16::from_be_bytes(key.data.port))
+}
+
+pub(super) fn verdict(key: &VerdictKey) -> String {
+    format!("policy set {} class {}", key.set, key.class)
+}
+
+pub(super) fn rule(key: &RuleKey) -> String {
+    format!("policy {} rule {}", key.policy, key.rule)
+}
+
+pub(super) fn member(key: &MemberKey) -> String {
+    format!("policy set {} member {}", key.set, key.number)
+}
+
+pub(super) fn block(key: &Prefix<Block>) -> String {
+    let addr = Addr::v6(key.data.addr);
+    let before = Block::FAMILY_BITS + if addr.is_v4() { 96 } else { 0 };
+    format!("{addr}/{}", key.len.saturating_sub(before))
+}
+
+pub(super) fn from_raw(raw: &Endpoint) -> Versioned<EndpointPolicy> {
+    let with_link = |policy: Policy| EndpointPolicy { link: raw.link, policy };
+    let Versioned { old, new, since } = raw.policy;
+    Versioned { old: with_link(old), new: with_link(new), since }
+}
+
+/// The link has no versions: it is where the address is now.
+pub(super) fn to_raw(value: Versioned<EndpointPolicy>) -> Endpoint {
+    let Versioned { old, new, since } = value;
+    let link = if new.policy.flags == 0 { old.link } else { new.link };
+    Endpoint { link, policy: Versioned { old: old.policy, new: new.policy, since } }
+}
