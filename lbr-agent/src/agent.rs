@@ -14,6 +14,7 @@ use crate::compile::{Ids, NodeView};
 use crate::dataplane::Dataplane;
 use crate::desired::Desired;
 use crate::fit::Fit;
+use crate::gate::{self, Waiting};
 use crate::reconcile::{Outcome, Problem, Reconciler};
 use crate::source::Change;
 use crate::source::links::LocalLinks;
@@ -36,6 +37,8 @@ pub struct Inputs {
     pub links: watch::Receiver<LocalLinks>,
     /// The way back: addresses of this node's pods, for [`crate::source::links::watch_links`] to look for.
     pub pods: watch::Sender<BTreeSet<IpAddr>>,
+    /// Pods that somebody waits for.
+    pub gate: mpsc::Receiver<gate::Request>,
 }
 
 /// The one task that owns the state.
@@ -47,6 +50,7 @@ struct Agent<'a> {
     reconciler: Reconciler,
     dataplane: &'a mut dyn Dataplane,
     pods: watch::Sender<BTreeSet<IpAddr>>,
+    waiting: Waiting,
     ready: bool,
     retry_after: Duration,
     reported: Vec<String>,
@@ -70,6 +74,7 @@ pub async fn run(
         reconciler,
         dataplane,
         pods: inputs.pods,
+        waiting: Waiting::default(),
         ready: false,
         retry_after: RETRY_MIN,
         reported: Vec::new(),
@@ -94,6 +99,10 @@ pub async fn run(
             changed = inputs.links.changed() => {
                 changed.context("the watch of the node's links has ended")?;
                 agent.node.links = inputs.links.borrow_and_update().clone();
+                due = Some(Instant::now());
+            }
+            Some(request) = inputs.gate.recv() => {
+                agent.waiting.add(request, &mut agent.store);
                 due = Some(Instant::now());
             }
             () = tokio::time::sleep_until(at), if due.is_some() => due = agent.write(),
@@ -137,6 +146,7 @@ impl Agent<'_> {
                 begin.elapsed()
             );
         }
+        self.waiting.answer(&self.reconciler);
         self.report(&outcome.problems);
         if synced && !self.ready {
             self.ready = true;

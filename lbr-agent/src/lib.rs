@@ -13,6 +13,7 @@ pub mod compile;
 pub mod dataplane;
 pub mod desired;
 pub mod fit;
+pub mod gate;
 pub mod model;
 pub mod reconcile;
 pub mod source;

@@ -1,6 +1,7 @@
 //! The state of the cluster as this node sees it. One task owns it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::model::{
     EndpointSlice, Kind, Namespace, NetworkPolicy, Node, Object, ObjectName, ObjectRef, Pod, Rejected,
@@ -56,6 +57,8 @@ impl ClusterState {
 pub struct Store {
     state: ClusterState,
     synced: BTreeSet<Kind>,
+    /// Addresses of pods of which the API does not say any yet.
+    addresses: BTreeMap<ObjectName, Vec<IpAddr>>,
 }
 
 impl Store {
@@ -68,17 +71,27 @@ impl Store {
     pub fn apply(&mut self, change: Change) -> bool {
         let s = &mut self.state;
         match change {
+            Change::Apply(Object::Pod(mut o)) => {
+                if o.ips.is_empty() {
+                    o.ips = self.addresses.get(&o.name).cloned().unwrap_or_default();
+                } else {
+                    self.addresses.remove(&o.name);
+                }
+                put(&mut s.pods, o.name.clone(), o)
+            }
             Change::Apply(Object::Service(o)) => put(&mut s.services, o.name.clone(), o),
             Change::Apply(Object::EndpointSlice(o)) => put(&mut s.slices, o.name.clone(), o),
             Change::Apply(Object::Namespace(o)) => put(&mut s.namespaces, ObjectName::cluster(&o.name), o),
-            Change::Apply(Object::Pod(o)) => put(&mut s.pods, o.name.clone(), o),
             Change::Apply(Object::Node(o)) => put(&mut s.nodes, ObjectName::cluster(&o.name), o),
             Change::Apply(Object::NetworkPolicy(o)) => put(&mut s.policies, o.name.clone(), o),
             Change::Delete(ObjectRef { kind, name }) => match kind {
                 Kind::Service => s.services.remove(&name).is_some(),
                 Kind::EndpointSlice => s.slices.remove(&name).is_some(),
                 Kind::Namespace => s.namespaces.remove(&name).is_some(),
-                Kind::Pod => s.pods.remove(&name).is_some(),
+                Kind::Pod => {
+                    self.addresses.remove(&name);
+                    s.pods.remove(&name).is_some()
+                }
                 Kind::Node => s.nodes.remove(&name).is_some(),
                 Kind::NetworkPolicy => s.policies.remove(&name).is_some(),
             },
@@ -89,6 +102,18 @@ impl Store {
             }
             Change::Synced(kind) => self.synced.insert(kind),
         }
+    }
+
+    /// A pod has these addresses, until the API says which.
+    pub fn set_addresses(&mut self, pod: &ObjectName, addresses: &[IpAddr]) {
+        let known = self.state.pods.get_mut(pod);
+        if known.as_ref().is_some_and(|pod| !pod.ips.is_empty()) {
+            return;
+        }
+        if let Some(known) = known {
+            known.ips = addresses.to_vec();
+        }
+        self.addresses.insert(pod.clone(), addresses.to_vec());
     }
 
     /// From now on there is no room for these policies, and for no others.

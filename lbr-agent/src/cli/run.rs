@@ -40,7 +40,9 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
         }
         tracing::info!("stopping; Services go on working with the last state");
     };
-    agent::run(config.node_name, Inputs { changes, links, pods }, &mut kernel, shutdown).await
+    // Nobody asks yet: the place of a CNI plugin.
+    let (_, gate) = crate::gate::gate();
+    agent::run(config.node_name, Inputs { changes, links, pods, gate }, &mut kernel, shutdown).await
 }
 
 /// To standard error; `RUST_LOG=debug` for more.

@@ -17,6 +17,7 @@ pub use policy::{Full, Shortage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 
+use lbr_common::addr::Addr;
 use lbr_common::link::Link;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
 use lbr_common::text::{RejectedRecord, ServiceName};
@@ -114,6 +115,15 @@ impl Reconciler {
         };
         self.policy.write_actual(&mut actual);
         actual
+    }
+
+    /// Whether this is the address of a pod of this node whose interface has its programs, and whose policies are in
+    /// force as they are desired.
+    pub fn is_ready(&self, addr: &Addr) -> bool {
+        let link = self.policy.in_force(addr).map(|endpoint| endpoint.link);
+        let has_programs =
+            |link: u32| self.links.actual().contains_key(&link) && !self.links.must_write(&link);
+        link.is_some_and(has_programs) && !self.epoch_due
     }
 
     /// What of the policies in this there is no room for.

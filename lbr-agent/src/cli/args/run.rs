@@ -196,6 +196,13 @@ fn parse_sizes(flags: &[String]) -> anyhow::Result<BTreeMap<String, u32>> {
         }
         sizes.insert(name.to_owned(), size);
     }
+    // A pod link of which the policy is not known would let pass what can not be judged.
+    let size = |spec: &maps::MapSpec| sizes.get(spec.name).map_or(spec.max_entries, |&size| size as usize);
+    let (links, known) = (size(&maps::LINKS), size(&maps::LINK_POLICY));
+    anyhow::ensure!(
+        known >= links,
+        "--map-max: link_policy ({known}) needs an entry for each of links ({links}): raise link_policy or lower links"
+    );
     Ok(sizes)
 }
 
@@ -245,6 +252,8 @@ mod tests {
             ("flow=1", "there are frontends"),
             ("counters=1", "no map counters"),
             ("state=1", "no map state"),
+            ("link_policy=7", "needs an entry for each of links (4096)"),
+            ("links=5000", "link_policy (4096) needs"),
             ("events=100000", "power of two"),
             ("events=16", "whole pages"),
         ] {

@@ -16,7 +16,7 @@ mod tests;
 mod text;
 
 use lbr_common::addr::Addr;
-use lbr_common::policy::{Allow, Block, Ports, Prefix, VerdictKey, Versioned};
+use lbr_common::policy::{Allow, Block, Ports, Prefix, VerdictKey, Versioned, policy_flags};
 use lbr_common::text::{ClassRecord, Member, MemberKey, PodName, PolicyRecord, RuleKey, RuleText};
 
 use self::hold::Held;
@@ -137,6 +137,13 @@ impl PolicyState {
             }
             Err(Interrupted) => false,
         }
+    }
+
+    /// A pod of this node, if all that is desired of it is in force.
+    pub(super) fn in_force(&self, addr: &Addr) -> Option<EndpointPolicy> {
+        let endpoint = self.endpoints.at(addr, self.generation)?;
+        let is_pod = endpoint.policy.flags & policy_flags::POD != 0;
+        (is_pod && self.endpoints.desired().get(addr) == Some(&endpoint)).then_some(endpoint)
     }
 
     /// What of this there is no room for.

@@ -1,0 +1,78 @@
+//! The place of a CNI plugin: a container that starts only when its policies are in force.
+//!
+//! A plugin knows a pod's addresses before the API does (the kubelet reports them when the plugin has ended), so it
+//! hands them in. No plugin calls this yet: until then `--pending` decides what passes before a pod is known.
+
+use std::net::IpAddr;
+
+use lbr_common::addr::Addr;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::model::ObjectName;
+use crate::reconcile::Reconciler;
+use crate::store::Store;
+
+/// Requests that wait for the agent's loop, at most.
+const QUEUE: usize = 256;
+
+/// The caller's end.
+#[derive(Clone, Debug)]
+pub struct Gate(mpsc::Sender<Request>);
+
+/// The agent has ended: nobody knows what is in force.
+#[derive(Debug, thiserror::Error)]
+#[error("the agent has ended")]
+pub struct Ended;
+
+/// A pod that somebody waits for.
+#[derive(Debug)]
+pub struct Request {
+    pod: ObjectName,
+    addresses: Vec<IpAddr>,
+    done: oneshot::Sender<()>,
+}
+
+/// A gate, and the agent's end of it.
+pub fn gate() -> (Gate, mpsc::Receiver<Request>) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    (Gate(sender), receiver)
+}
+
+impl Gate {
+    /// Makes the endpoint of a pod of this node ready: returns when the pod is known, its interface has its programs,
+    /// and its policies are in force for all of these addresses. Whoever waits no longer drops the future.
+    pub async fn ready(&self, pod: ObjectName, addresses: Vec<IpAddr>) -> Result<(), Ended> {
+        let (done, answer) = oneshot::channel();
+        self.0.send(Request { pod, addresses, done }).await.map_err(|_| Ended)?;
+        answer.await.map_err(|_| Ended)
+    }
+}
+
+/// Those who wait.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(Vec<Request>);
+
+impl Waiting {
+    pub(crate) fn add(&mut self, request: Request, store: &mut Store) {
+        store.set_addresses(&request.pod, &request.addresses);
+        self.0.push(request);
+    }
+
+    /// Answers those whose pod is ready, and forgets those who wait no longer.
+    pub(crate) fn answer(&mut self, reconciler: &Reconciler) {
+        let is_ready = |request: &Request| {
+            let mut addresses = request.addresses.iter().map(|&ip| Addr::from(ip));
+            addresses.all(|addr| reconciler.is_ready(&addr))
+        };
+        let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0).into_iter().partition(is_ready);
+        for request in ready {
+            // Nobody waits any more.
+            let _ = request.done.send(());
+        }
+        self.0 = waiting;
+        self.0.retain(|request| !request.done.is_closed());
+    }
+}
+
+#[cfg(test)]
+mod tests;
