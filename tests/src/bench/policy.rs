@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lbr_agent::compile::{Ids, NodeView, compile};
+use lbr_agent::fit::Fit;
 use lbr_agent::model::{
-    NetworkPolicy, Object, ObjectName, Peer, Pod, PolicyPort, PolicyRule, PortSet, Protocol, Requirement,
-    Selector,
+    Kind, NetworkPolicy, Object, ObjectName, ObjectRef, Peer, Pod, PolicyPort, PolicyRule, PortSet, Protocol,
+    Requirement, Selector,
 };
 use lbr_agent::reconcile::Reconciler;
 use lbr_agent::source::Change;
@@ -31,6 +32,8 @@ const LOCAL: u32 = 250;
 const APPS: u32 = 500;
 /// New flows in one round. Each needs a source port of its own.
 const FLOWS: u16 = 1_000;
+/// Changes of a policy that are timed.
+const CHANGES: u16 = 21;
 /// Packets of one flow in one round.
 const PACKETS: u32 = 200_000;
 
@@ -116,19 +119,72 @@ fn set_up(policies: u32, pods: u32) -> Result<(Programs, String)> {
     let mut reconciler = Reconciler::load(&mut programs.kernel)?;
     let before = resident();
     let begin = Instant::now();
-    let mut tables = compile(store.state(), &node, &mut Ids::new());
+    let mut ids = Ids::new();
+    let mut tables = compile(store.state(), &node, &mut ids);
     let compiled = begin.elapsed();
     tables.links = reconciler.actual().links;
     let (verdicts, classes) = (tables.verdicts.len(), tables.classes.len());
     let begin = Instant::now();
     let outcome = reconciler.apply(tables, true, &mut programs.kernel);
     ensure!(outcome.is_converged(), "not in force: {:?}", outcome.problems.first());
+    let written = begin.elapsed();
+    let more = resident().saturating_sub(before) / 1024;
+    let mut changes = change(&mut programs, &mut reconciler, &mut store, &node, &mut ids)?;
+    changes.sort();
+    let (median, longest) = (changes[changes.len() / 2], changes[changes.len() - 1]);
     let said = format!(
-        "compiled in {compiled:.0?}, written in {:.0?}: {verdicts} verdicts, {classes} classes; {} MB more",
-        begin.elapsed(),
-        resident().saturating_sub(before) / 1024
+        "compiled in {compiled:.0?}, written in {written:.0?}: {verdicts} verdicts, {classes} classes; {more} MB more; \
+         a change of one policy is in force after {median:.0?} (longest of {}: {longest:.0?})",
+        changes.len()
     );
     Ok((programs, said))
+}
+
+/// Changes a policy back and forth, as the agent's loop would. Returns how long each change took until the programs
+/// decided by it; afterwards all is as it was.
+fn change(
+    programs: &mut Programs,
+    reconciler: &mut Reconciler,
+    store: &mut Store,
+    node: &NodeView,
+    ids: &mut Ids,
+) -> Result<Vec<Duration>> {
+    let links = reconciler.actual().links;
+    let mut fit = Fit::default();
+    let mut write = |store: &mut Store, programs: &mut Programs| -> Result<()> {
+        let mut tables =
+            fit.compile(store, node, ids, |draft| reconciler.shortage(draft, &mut programs.kernel));
+        tables.links = links.clone();
+        let outcome = reconciler.apply(tables, true, &mut programs.kernel);
+        ensure!(outcome.is_converged(), "not in force: {:?}", outcome.problems.first());
+        Ok(())
+    };
+    const ASKED: u16 = 7_777;
+    let name = ObjectName { namespace: "default".to_owned(), name: "changed".to_owned() };
+    let allows = |port| {
+        let ports = vec![PolicyPort { protocol: Protocol::Tcp, ports: PortSet::Range(port, port) }];
+        let pods =
+            Selector { requirements: vec![Requirement::In("app".to_owned(), ["app-0".to_owned()].into())] };
+        let egress = Some(vec![PolicyRule { peers: Vec::new(), ports }]);
+        let policy = NetworkPolicy { name: name.clone(), audit: false, pods, ingress: None, egress };
+        Change::Apply(Object::NetworkPolicy(policy))
+    };
+    let mut times = Vec::new();
+    for turn in 0..CHANGES {
+        let is_open = turn % 2 == 0;
+        let begin = Instant::now();
+        store.apply(allows(if is_open { ASKED } else { ASKED + 1 }));
+        write(store, programs)?;
+        let from = SocketAddr::new(address(0).into(), 100 + turn);
+        let syn = Packet::tcp(from, SocketAddr::new(address(LOCAL).into(), ASKED), flags::SYN).build();
+        let verdict = programs.run(Hook::FromPod, programs.links[0], &syn)?.verdict;
+        times.push(begin.elapsed());
+        let expected = if is_open { Verdict::Allowed } else { Verdict::EgressDenied };
+        ensure!(verdict == expected, "change {turn}: {verdict:?} is not {expected:?}");
+    }
+    store.apply(Change::Delete(ObjectRef { kind: Kind::NetworkPolicy, name }));
+    write(store, programs)?;
+    Ok(times)
 }
 
 /// Medians in nanoseconds: of a packet that begins a flow, and of one that belongs to it.
