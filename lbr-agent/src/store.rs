@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::model::{
     EndpointSlice, Kind, Namespace, NetworkPolicy, Node, Object, ObjectName, ObjectRef, Pod, Rejected,
-    Service,
+    Service, ServiceCidr,
 };
 use crate::source::Change;
 
@@ -24,6 +24,8 @@ pub struct ClusterState {
     pub nodes: BTreeMap<ObjectName, Node>,
     /// NetworkPolicies.
     pub policies: BTreeMap<ObjectName, NetworkPolicy>,
+    /// ServiceCIDRs.
+    pub service_cidrs: BTreeMap<ObjectName, ServiceCidr>,
     /// What the source rejects now.
     pub rejected: Vec<Rejected>,
     /// Policies that the maps have no room for.
@@ -84,6 +86,9 @@ impl Store {
             Change::Apply(Object::Namespace(o)) => put(&mut s.namespaces, ObjectName::cluster(&o.name), o),
             Change::Apply(Object::Node(o)) => put(&mut s.nodes, ObjectName::cluster(&o.name), o),
             Change::Apply(Object::NetworkPolicy(o)) => put(&mut s.policies, o.name.clone(), o),
+            Change::Apply(Object::ServiceCidr(o)) => {
+                put(&mut s.service_cidrs, ObjectName::cluster(&o.name), o)
+            }
             Change::Delete(ObjectRef { kind, name }) => match kind {
                 Kind::Service => s.services.remove(&name).is_some(),
                 Kind::EndpointSlice => s.slices.remove(&name).is_some(),
@@ -94,6 +99,7 @@ impl Store {
                 }
                 Kind::Node => s.nodes.remove(&name).is_some(),
                 Kind::NetworkPolicy => s.policies.remove(&name).is_some(),
+                Kind::ServiceCidr => s.service_cidrs.remove(&name).is_some(),
             },
             Change::Rejected(rejected) => {
                 let changed = s.rejected != rejected;

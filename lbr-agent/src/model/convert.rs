@@ -79,12 +79,13 @@ impl Kind {
             Self::Pod => "Pod",
             Self::Node => "Node",
             Self::NetworkPolicy => "NetworkPolicy",
+            Self::ServiceCidr => "ServiceCIDR",
         }
     }
 
     /// Whether its objects live in a namespace.
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Self::Namespace | Self::Node)
+        !matches!(self, Self::Namespace | Self::Node | Self::ServiceCidr)
     }
 }
 
@@ -104,6 +105,7 @@ impl Object {
             Self::Pod(o) => (Kind::Pod, o.name.clone()),
             Self::Node(o) => (Kind::Node, ObjectName::cluster(&o.name)),
             Self::NetworkPolicy(o) => (Kind::NetworkPolicy, o.name.clone()),
+            Self::ServiceCidr(o) => (Kind::ServiceCidr, ObjectName::cluster(&o.name)),
         };
         ObjectRef { kind, name }
     }

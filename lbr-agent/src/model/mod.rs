@@ -11,6 +11,7 @@ pub mod node;
 pub mod pod;
 mod selector;
 pub mod service;
+pub mod servicecidr;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -57,12 +58,30 @@ pub enum Kind {
     Node,
     /// `networking.k8s.io/v1` NetworkPolicy.
     NetworkPolicy,
+    /// `networking.k8s.io/v1` ServiceCIDR. Clusters before Kubernetes 1.33 have none.
+    ServiceCidr,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Service, Self::EndpointSlice, Self::Namespace, Self::Pod, Self::Node, Self::NetworkPolicy];
+    pub const ALL: [Self; 7] = [
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Namespace,
+        Self::Pod,
+        Self::Node,
+        Self::NetworkPolicy,
+        Self::ServiceCidr,
+    ];
+
+    /// Group and version that lbr reads.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::NetworkPolicy | Self::ServiceCidr => "networking.k8s.io/v1",
+            Self::Service | Self::Namespace | Self::Pod | Self::Node => "v1",
+        }
+    }
 }
 
 /// Kind and name: how everything outside names an object.
@@ -89,6 +108,8 @@ pub enum Object {
     Node(Node),
     /// A NetworkPolicy.
     NetworkPolicy(NetworkPolicy),
+    /// A ServiceCIDR.
+    ServiceCidr(ServiceCidr),
 }
 
 /// An object, or a part of one, that can not be honoured. A value, not an error: it is kept, counted and
@@ -269,6 +290,15 @@ pub struct NetworkPolicy {
     pub ingress: Option<Vec<PolicyRule>>,
     /// Rules for what goes out; `None`: does not isolate in this direction (table A).
     pub egress: Option<Vec<PolicyRule>>,
+}
+
+/// Addresses that ClusterIPs are taken from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceCidr {
+    /// `metadata.name`.
+    pub name: String,
+    /// `spec.cidrs`.
+    pub cidrs: Vec<ipnet::IpNet>,
 }
 
 /// One rule: any of the peers and any of the ports. Empty means every one (B1, B11).

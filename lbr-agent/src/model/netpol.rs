@@ -15,6 +15,10 @@ use super::{NetworkPolicy, Peer, PolicyPort, PolicyRule, PortSet, selector};
 /// Annotation that says whether a policy is enforced (`enforce`, the default) or audited (`audit`).
 pub const MODE: &str = "lbr.dev/mode";
 
+/// Said of a policy that isolates in place of one that was never accepted.
+pub const FALLBACK: &str = "until it is corrected, the pods that it selects are isolated, and only those of its rules \
+                            that are valid allow anything";
+
 /// Reduces a NetworkPolicy to what matters here.
 pub fn from_api(api: api::NetworkPolicy) -> Converted<NetworkPolicy> {
     let mut problems = Problems::default();

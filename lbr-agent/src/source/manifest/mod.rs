@@ -7,7 +7,6 @@
 //! This file is the only one of them that touches the file system.
 
 mod documents;
-mod fields;
 mod look;
 mod parse;
 mod set;

@@ -2,20 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery, networking::v1 as networking};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::documents;
-use super::fields::{keep_known_parts, plain_words, unknown_fields};
 use crate::model::convert::{Converted, Problem, valid_name};
 use crate::model::{Kind, Object, ObjectName, ObjectRef, Rejected};
-use crate::model::{endpointslice, namespace, netpol, node, pod, service};
+use crate::source::decode::{Author, decode, refused};
 
 /// A list in a list in a list: nobody writes that, and it ends here.
 const MAX_LIST_DEPTH: usize = 4;
-
-/// Said of a field that the API does not have.
-const UNKNOWN: &str = "is not a field of this kind and does nothing: look at how it is spelt";
 
 /// What is in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,7 +122,7 @@ impl Parsed {
             Err((field, reason)) => return self.unidentified(at, kind, field, reason),
         };
         let converted = if version == wanted {
-            convert(known_kind, value)
+            decode(known_kind, value, Author::Person)
         } else {
             let reason =
                 format!("is {version:?}, but lbr reads {kind} of {wanted}: write apiVersion: {wanted}");
@@ -171,12 +166,7 @@ impl Parsed {
 /// The kinds that lbr reads and their `apiVersion`.
 fn known(kind: &str) -> Option<(Kind, &'static str)> {
     let kind = Kind::ALL.into_iter().find(|k| k.as_str() == kind)?;
-    let version = match kind {
-        Kind::EndpointSlice => "discovery.k8s.io/v1",
-        Kind::NetworkPolicy => "networking.k8s.io/v1",
-        _ => "v1",
-    };
-    Some((kind, version))
+    Some((kind, kind.api_version()))
 }
 
 /// Whether an `apiVersion` is of another project, which has its own Services and NetworkPolicies. An older
@@ -208,98 +198,6 @@ fn identify(kind: Kind, value: &mut Value) -> Result<ObjectRef, (&'static str, S
     valid_name(&namespace).map_err(|reason| ("metadata.namespace", reason))?;
     meta.insert("namespace".to_owned(), namespace.clone().into());
     Ok(ObjectRef { kind, name: ObjectName { namespace, name } })
-}
-
-fn convert(kind: Kind, mut value: Value) -> Converted<Object> {
-    keep_known_parts(kind, &mut value);
-    match kind {
-        Kind::Service => typed::<core::Service, _>(value, service::from_api).map(Object::Service),
-        Kind::EndpointSlice => endpoint_slice(value).map(Object::EndpointSlice),
-        Kind::Namespace => typed::<core::Namespace, _>(value, namespace::from_api).map(Object::Namespace),
-        Kind::Pod => typed::<core::Pod, _>(value, pod::from_api).map(Object::Pod),
-        Kind::Node => typed::<core::Node, _>(value, node::from_api).map(Object::Node),
-        Kind::NetworkPolicy => network_policy(value).map(Object::NetworkPolicy),
-    }
-}
-
-/// Value → API type → model. Fields that the API does not have are said, because they are typing errors.
-fn typed<A, M>(value: Value, from_api: impl Fn(A) -> Converted<M>) -> Converted<M>
-where
-    A: serde::de::DeserializeOwned + serde::Serialize,
-{
-    let api: A = match serde_path_to_error::deserialize(&value) {
-        Ok(api) => api,
-        Err(error) => return refused(&error.path().to_string(), plain_words(&error.inner().to_string())),
-    };
-    let unknown = unknown_fields(&value, &api);
-    let mut converted = from_api(api);
-    for field in unknown {
-        converted.problems.push(Problem { field, reason: UNKNOWN.to_owned() });
-    }
-    converted
-}
-
-fn refused<M>(field: &str, reason: String) -> Converted<M> {
-    // The path of the object itself is a dot.
-    let field = if field == "." { "" } else { field }.to_owned();
-    Converted { object: None, fallback: None, problems: vec![Problem { field, reason }] }
-}
-
-/// With what the API server would have filled in.
-fn endpoint_slice(mut value: Value) -> Converted<crate::model::EndpointSlice> {
-    if let Some(ports) = value.get_mut("ports").and_then(Value::as_array_mut) {
-        for port in ports.iter_mut().filter_map(Value::as_object_mut) {
-            let name = port.entry("name").or_insert(Value::Null);
-            if name.is_null() {
-                *name = "".into();
-            }
-        }
-    }
-    let label = value.pointer("/metadata/labels").and_then(|l| l.get(endpointslice::LABEL_SERVICE));
-    let unused = label.is_none();
-    let mut converted = typed::<discovery::EndpointSlice, _>(value, endpointslice::from_api);
-    if unused {
-        let field = format!("metadata.labels[{}]", endpointslice::LABEL_SERVICE);
-        let reason = "is missing: without it the slice belongs to no Service".to_owned();
-        converted.problems.push(Problem { field, reason });
-    }
-    converted
-}
-
-/// A NetworkPolicy with a field that does not exist means something else than its author thinks, so that here
-/// it refuses the policy. One that can not be converted still isolates, if it is known whom.
-fn network_policy(value: Value) -> Converted<crate::model::NetworkPolicy> {
-    let isolation = isolation_only(&value);
-    let mut converted = typed::<networking::NetworkPolicy, _>(value, netpol::from_api);
-    if converted.problems.iter().any(|p| p.reason == UNKNOWN) {
-        // Without the field that was meant, a rule may allow everything: none of them counts.
-        (converted.object, converted.fallback) = (None, None);
-    }
-    if converted.object.is_none() && converted.fallback.is_none() {
-        let isolation = isolation.map(|value| typed::<networking::NetworkPolicy, _>(value, netpol::from_api));
-        converted.fallback = isolation.filter(|i| i.problems.is_empty()).and_then(|i| i.object);
-    }
-    converted
-}
-
-/// The same policy without its rules: it isolates the same pods in the same directions. `None` where it does
-/// not say which pods, because a misspelt `podSelector` must not isolate the whole namespace.
-fn isolation_only(value: &Value) -> Option<Value> {
-    let spec = value.get("spec")?;
-    let pods = spec.get("podSelector")?;
-    let some = |key: &str| spec.get(key).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
-    let types = match spec.get("policyTypes") {
-        Some(types) if some("policyTypes") => types.clone(),
-        _ if some("egress") => json!(["Ingress", "Egress"]),
-        _ => json!(["Ingress"]),
-    };
-    Some(json!({
-        "apiVersion": value.get("apiVersion"), "kind": value.get("kind"),
-        "metadata": {
-            "name": value.pointer("/metadata/name"), "namespace": value.pointer("/metadata/namespace"),
-        },
-        "spec": {"podSelector": pods, "policyTypes": types},
-    }))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::parse::Parsed;
-use crate::model::{Object, ObjectRef, Rejected};
+use crate::model::{Object, ObjectRef, Rejected, netpol};
 use crate::source::Change;
 
 /// All files of the folder and what came of them.
@@ -107,10 +107,9 @@ impl ManifestSet {
                 }
             }
             if in_force.is_fallback {
-                let reason = "until it is corrected, the pods that it selects are isolated, and only those of \
-                              its rules that are valid allow anything";
                 let (object, origin) = (reference.to_string(), candidates[winner].origin.to_owned());
-                rejected.push(Rejected { object, origin, field: String::new(), reason: reason.to_owned() });
+                let reason = netpol::FALLBACK.to_owned();
+                rejected.push(Rejected { object, origin, field: String::new(), reason });
             }
             wanted.insert(reference, in_force);
         }

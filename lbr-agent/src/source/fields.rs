@@ -33,7 +33,7 @@ pub(super) fn keep_known_parts(kind: Kind, value: &mut Value) {
             value.get_mut("status").into_iter().for_each(|status| keep(status, &NODE_STATUS));
         }
         // What the cluster says about an object is not what its author wrote.
-        Kind::Service | Kind::EndpointSlice | Kind::Namespace | Kind::NetworkPolicy => {
+        Kind::Service | Kind::EndpointSlice | Kind::Namespace | Kind::NetworkPolicy | Kind::ServiceCidr => {
             value.as_object_mut().into_iter().for_each(|fields| drop(fields.remove("status")));
         }
     }

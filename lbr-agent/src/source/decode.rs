@@ -1,0 +1,149 @@
+//! From the JSON of an object to the model: the same for files and for an API server.
+
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery, networking::v1 as networking};
+use serde_json::{Value, json};
+
+use super::fields::{keep_known_parts, plain_words, unknown_fields};
+use crate::model::convert::{Converted, Problem};
+use crate::model::{Kind, Object, endpointslice, namespace, netpol, node, pod, service, servicecidr};
+
+/// Who wrote an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Author {
+    /// Somebody who may mistype: fields that the API does not have are said.
+    Person,
+    /// The API server, which has checked the object and may be newer than lbr.
+    ApiServer,
+}
+
+impl Author {
+    /// Said of a field that is not known.
+    fn unknown(self) -> &'static str {
+        match self {
+            Self::Person => "is not a field of this kind and does nothing: look at how it is spelt",
+            Self::ApiServer => {
+                "is not known to this version of lbr, which can not tell what it asks for: upgrade lbr"
+            }
+        }
+    }
+}
+
+/// Reads one object.
+pub(super) fn decode(kind: Kind, mut value: Value, author: Author) -> Converted<Object> {
+    keep_known_parts(kind, &mut value);
+    match kind {
+        Kind::Service => typed::<core::Service, _>(value, author, service::from_api).map(Object::Service),
+        Kind::EndpointSlice => endpoint_slice(value, author).map(Object::EndpointSlice),
+        Kind::Namespace => {
+            typed::<core::Namespace, _>(value, author, namespace::from_api).map(Object::Namespace)
+        }
+        Kind::Pod => typed::<core::Pod, _>(value, author, pod::from_api).map(Object::Pod),
+        Kind::Node => typed::<core::Node, _>(value, author, node::from_api).map(Object::Node),
+        Kind::NetworkPolicy => network_policy(value, author).map(Object::NetworkPolicy),
+        Kind::ServiceCidr => {
+            typed::<networking::ServiceCIDR, _>(value, author, servicecidr::from_api).map(Object::ServiceCidr)
+        }
+    }
+}
+
+/// Value → API type → model.
+fn typed<A, M>(value: Value, author: Author, from_api: impl Fn(A) -> Converted<M>) -> Converted<M>
+where
+    A: serde::de::DeserializeOwned + serde::Serialize,
+{
+    match author {
+        Author::Person => strict(value, author, from_api),
+        Author::ApiServer => match read(&value) {
+            Ok(api) => from_api(api),
+            Err(refused) => refused,
+        },
+    }
+}
+
+/// Fields that are not known are said.
+fn strict<A, M>(value: Value, author: Author, from_api: impl Fn(A) -> Converted<M>) -> Converted<M>
+where
+    A: serde::de::DeserializeOwned + serde::Serialize,
+{
+    let api: A = match read(&value) {
+        Ok(api) => api,
+        Err(refused) => return refused,
+    };
+    let unknown = unknown_fields(&value, &api);
+    let mut converted = from_api(api);
+    for field in unknown {
+        converted.problems.push(Problem { field, reason: author.unknown().to_owned() });
+    }
+    converted
+}
+
+fn read<A: serde::de::DeserializeOwned, M>(value: &Value) -> Result<A, Converted<M>> {
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| refused(&error.path().to_string(), plain_words(&error.inner().to_string())))
+}
+
+/// An object that can not be read.
+pub(super) fn refused<M>(field: &str, reason: String) -> Converted<M> {
+    // The path of the object itself is a dot.
+    let field = if field == "." { "" } else { field }.to_owned();
+    Converted { object: None, fallback: None, problems: vec![Problem { field, reason }] }
+}
+
+/// With what the API server would have filled in.
+fn endpoint_slice(mut value: Value, author: Author) -> Converted<crate::model::EndpointSlice> {
+    if let Some(ports) = value.get_mut("ports").and_then(Value::as_array_mut) {
+        for port in ports.iter_mut().filter_map(Value::as_object_mut) {
+            let name = port.entry("name").or_insert(Value::Null);
+            if name.is_null() {
+                *name = "".into();
+            }
+        }
+    }
+    let label = value.pointer("/metadata/labels").and_then(|l| l.get(endpointslice::LABEL_SERVICE));
+    let unused = label.is_none();
+    let mut converted = typed::<discovery::EndpointSlice, _>(value, author, endpointslice::from_api);
+    if unused && author == Author::Person {
+        let field = format!("metadata.labels[{}]", endpointslice::LABEL_SERVICE);
+        let reason = "is missing: without it the slice belongs to no Service".to_owned();
+        converted.problems.push(Problem { field, reason });
+    }
+    converted
+}
+
+/// A NetworkPolicy with a field that does not exist means something else than its author thinks, so that here
+/// it refuses the policy. One that can not be converted still isolates, if it is known whom.
+fn network_policy(value: Value, author: Author) -> Converted<crate::model::NetworkPolicy> {
+    let isolation = isolation_only(&value);
+    let from_api = netpol::from_api;
+    let mut converted = strict::<networking::NetworkPolicy, _>(value, author, from_api);
+    if converted.problems.iter().any(|p| p.reason == author.unknown()) {
+        // Without the field that was meant, a rule may allow everything: none of them counts.
+        (converted.object, converted.fallback) = (None, None);
+    }
+    if converted.object.is_none() && converted.fallback.is_none() {
+        let isolation =
+            isolation.map(|value| strict::<networking::NetworkPolicy, _>(value, author, from_api));
+        converted.fallback = isolation.filter(|i| i.problems.is_empty()).and_then(|i| i.object);
+    }
+    converted
+}
+
+/// The same policy without its rules: it isolates the same pods in the same directions. `None` where it does
+/// not say which pods, because a misspelt `podSelector` must not isolate the whole namespace.
+fn isolation_only(value: &Value) -> Option<Value> {
+    let spec = value.get("spec")?;
+    let pods = spec.get("podSelector")?;
+    let some = |key: &str| spec.get(key).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    let types = match spec.get("policyTypes") {
+        Some(types) if some("policyTypes") => types.clone(),
+        _ if some("egress") => json!(["Ingress", "Egress"]),
+        _ => json!(["Ingress"]),
+    };
+    Some(json!({
+        "apiVersion": value.get("apiVersion"), "kind": value.get("kind"),
+        "metadata": {
+            "name": value.pointer("/metadata/name"), "namespace": value.pointer("/metadata/namespace"),
+        },
+        "spec": {"podSelector": pods, "policyTypes": types},
+    }))
+}

@@ -1,0 +1,172 @@
+//! The parts of objects that are kept when they are read: the rest is skipped over and takes no memory.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::model::Kind;
+
+/// A part of an object. Lists are looked through: what is said holds for each of their items.
+#[derive(Debug)]
+pub(super) enum Keep {
+    /// All of it.
+    All,
+    /// These fields of it.
+    Fields(&'static [(&'static str, Keep)]),
+}
+
+use Keep::{All, Fields};
+
+const META: Keep = Fields(&[
+    ("name", All),
+    ("namespace", All),
+    ("uid", All),
+    ("resourceVersion", All),
+    ("deletionTimestamp", All),
+    ("labels", All),
+    (
+        "annotations",
+        Fields(&[("lbr.dev/mode", All), ("endpoints.kubernetes.io/last-change-trigger-time", All)]),
+    ),
+]);
+const CONTAINERS: Keep = Fields(&[("name", All), ("ports", All), ("restartPolicy", All)]);
+
+/// What is kept of a kind. NetworkPolicies are kept whole: a field that is not known must be noticed.
+pub(super) fn of(kind: Kind) -> &'static Keep {
+    match kind {
+        Kind::Pod => &Fields(&[
+            ("metadata", META),
+            (
+                "spec",
+                Fields(&[
+                    ("nodeName", All),
+                    ("hostNetwork", All),
+                    ("containers", CONTAINERS),
+                    ("initContainers", CONTAINERS),
+                ]),
+            ),
+            ("status", Fields(&[("phase", All), ("podIP", All), ("podIPs", All)])),
+        ]),
+        Kind::Node => &Fields(&[
+            ("metadata", META),
+            ("spec", Fields(&[("taints", All)])),
+            ("status", Fields(&[("addresses", All)])),
+        ]),
+        Kind::Namespace => &Fields(&[("metadata", META)]),
+        Kind::Service => {
+            &Fields(&[("metadata", META), ("spec", All), ("status", Fields(&[("loadBalancer", All)]))])
+        }
+        Kind::EndpointSlice => {
+            &Fields(&[("metadata", META), ("addressType", All), ("endpoints", All), ("ports", All)])
+        }
+        Kind::NetworkPolicy | Kind::ServiceCidr => &Fields(&[("metadata", META), ("spec", All)]),
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &Keep {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        match self {
+            All => serde::Deserialize::deserialize(deserializer),
+            Fields(fields) => deserializer.deserialize_any(Parts { keep: self, fields }),
+        }
+    }
+}
+
+struct Parts<'a> {
+    keep: &'a Keep,
+    fields: &'static [(&'static str, Keep)],
+}
+
+impl<'de> Visitor<'de> for Parts<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a group of fields")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut kept = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            match self.fields.iter().find(|(field, _)| *field == key) {
+                Some((_, keep)) => {
+                    kept.insert(key, map.next_value_seed(keep)?);
+                }
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Value::Object(kept))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element_seed(self.keep)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    // Whatever else stands there is the business of those who read it.
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(kind: Kind, text: &str) -> Value {
+        of(kind).deserialize(&mut serde_json::Deserializer::from_str(text)).unwrap()
+    }
+
+    #[test]
+    fn the_rest_is_left_out_at_every_depth() {
+        let text = r#"{"kind":"Pod","metadata":{"name":"a","managedFields":[{"x":{}}],"annotations":{"big":"x"}},
+            "spec":{"nodeName":"n","volumes":[1],"containers":[{"name":"c","image":"i","ports":[{"name":"p"}]},null]},
+            "status":{"podIP":"10.0.0.1","conditions":[{}]}}"#;
+        let expected = serde_json::json!({
+            "metadata": {"name": "a", "annotations": {}},
+            "spec": {"nodeName": "n", "containers": [{"name": "c", "ports": [{"name": "p"}]}, null]},
+            "status": {"podIP": "10.0.0.1"},
+        });
+        assert_eq!(read(Kind::Pod, text), expected);
+    }
+
+    #[test]
+    fn what_has_another_shape_is_kept_for_its_reader() {
+        assert_eq!(read(Kind::Pod, r#"{"metadata":"x","spec":7,"status":true}"#)["spec"], 7);
+        assert_eq!(read(Kind::Namespace, "null"), Value::Null);
+    }
+
+    #[test]
+    fn policies_keep_what_lbr_does_not_know() {
+        let text = r#"{"spec":{"podSelector":{},"brandNew":1},"status":{}}"#;
+        assert_eq!(
+            read(Kind::NetworkPolicy, text),
+            serde_json::json!({"spec": {"podSelector": {}, "brandNew": 1}})
+        );
+    }
+}

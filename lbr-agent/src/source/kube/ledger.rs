@@ -1,0 +1,125 @@
+//! What the API server's events mean for the store: pure, nothing is asked here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::convert::Converted;
+use crate::model::{Kind, Object, ObjectName, ObjectRef, Rejected, netpol};
+use crate::source::Change;
+
+/// Where all these objects come from, for a person.
+const ORIGIN: &str = "API server";
+
+/// One thing that a watch saw.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// A list of all objects of a kind begins.
+    Listing(Kind),
+    /// An object, in a list or by itself.
+    Item(ObjectRef, Converted<Object>),
+    /// The list is complete: what it did not name is gone.
+    Listed(Kind),
+    /// The object is gone.
+    Gone(ObjectRef),
+}
+
+/// What is in force of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InForce {
+    Accepted,
+    /// It stands in for one that was rejected.
+    Fallback,
+    /// Rejected, and nothing is known to put in its place.
+    Nothing,
+}
+
+/// The objects that were seen, without their content: that is the store's.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    known: BTreeMap<ObjectRef, InForce>,
+    rejected: BTreeMap<ObjectRef, Vec<Rejected>>,
+    rejected_changed: bool,
+    /// Names that a list which is not complete yet has named.
+    listing: BTreeMap<Kind, BTreeSet<ObjectName>>,
+}
+
+impl Ledger {
+    /// What follows from one event.
+    pub(super) fn apply(&mut self, seen: Seen) -> Vec<Change> {
+        match seen {
+            // One that was cut off counts for nothing.
+            Seen::Listing(kind) => {
+                self.listing.insert(kind, BTreeSet::new());
+                Vec::new()
+            }
+            Seen::Item(reference, converted) => self.item(reference, converted).into_iter().collect(),
+            Seen::Gone(reference) => self.gone(&reference).into_iter().collect(),
+            Seen::Listed(kind) => {
+                let named = self.listing.remove(&kind).unwrap_or_default();
+                let of_kind = self.known.keys().filter(|reference| reference.kind == kind);
+                let gone: Vec<_> =
+                    of_kind.filter(|reference| !named.contains(&reference.name)).cloned().collect();
+                let mut changes: Vec<_> = gone.iter().filter_map(|reference| self.gone(reference)).collect();
+                changes.push(Change::Synced(kind));
+                changes
+            }
+        }
+    }
+
+    /// Everything that is rejected, if that is not what was told last.
+    pub(super) fn rejected(&mut self) -> Option<Change> {
+        let changed = std::mem::take(&mut self.rejected_changed);
+        changed.then(|| Change::Rejected(self.rejected.values().flatten().cloned().collect()))
+    }
+
+    fn item(&mut self, reference: ObjectRef, converted: Converted<Object>) -> Option<Change> {
+        if let Some(named) = self.listing.get_mut(&reference.kind) {
+            named.insert(reference.name.clone());
+        }
+        let before = self.known.get(&reference).copied();
+        let (object, in_force) = match (converted.object, converted.fallback) {
+            (Some(object), _) => (Some(object), InForce::Accepted),
+            (None, _) if before == Some(InForce::Accepted) => (None, InForce::Accepted),
+            (None, Some(fallback)) => (Some(fallback), InForce::Fallback),
+            (None, None) => (None, before.unwrap_or(InForce::Nothing)),
+        };
+        let mut reasons: Vec<(String, String)> =
+            converted.problems.into_iter().map(|problem| (problem.field, problem.reason)).collect();
+        if in_force == InForce::Fallback {
+            reasons.push((String::new(), netpol::FALLBACK.to_owned()));
+        }
+        let rejected = reasons.into_iter().map(|(field, reason)| Rejected {
+            object: reference.to_string(),
+            origin: ORIGIN.to_owned(),
+            field,
+            reason,
+        });
+        self.set_rejected(&reference, rejected.collect());
+        self.known.insert(reference, in_force);
+        object.map(Change::Apply)
+    }
+
+    fn gone(&mut self, reference: &ObjectRef) -> Option<Change> {
+        self.set_rejected(reference, Vec::new());
+        if let Some(named) = self.listing.get_mut(&reference.kind) {
+            named.remove(&reference.name);
+        }
+        let in_force = self.known.remove(reference)?;
+        (in_force != InForce::Nothing).then(|| Change::Delete(reference.clone()))
+    }
+
+    fn set_rejected(&mut self, reference: &ObjectRef, rejected: Vec<Rejected>) {
+        let before = self.rejected.get(reference).map_or(&[][..], Vec::as_slice);
+        if before == rejected {
+            return;
+        }
+        self.rejected_changed = true;
+        if rejected.is_empty() {
+            self.rejected.remove(reference);
+        } else {
+            self.rejected.insert(reference.clone(), rejected);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! Objects from an API server: each kind is listed and watched, and what comes of it is one stream of changes.
+//!
+//! ```text
+//! watch.rs, one task for each kind ──> Seen ──> ledger.rs (pure) ──> Change
+//! ```
+//!
+//! All of it runs on a thread of its own, so that reading a large list holds nobody up. An API server that can not be
+//! reached is asked again and again, and takes nothing away: the last state stays.
+
+mod connect;
+mod keep;
+mod ledger;
+mod raw;
+mod watch;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+
+pub use connect::ApiServer;
+pub use watch::Contact;
+
+use self::ledger::{Ledger, Seen};
+use self::watch::Watch;
+use super::Change;
+use crate::model::Kind;
+
+/// Events that wait for the ledger.
+const QUEUE: usize = 256;
+
+/// The API server as a source.
+pub struct KubeSource {
+    client: kube::Client,
+    contact: Arc<Contact>,
+}
+
+impl std::fmt::Debug for KubeSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KubeSource").field("contact", &self.contact).finish_non_exhaustive()
+    }
+}
+
+impl KubeSource {
+    /// Watches by this client.
+    pub fn new(client: kube::Client) -> Self {
+        Self { client, contact: Arc::new(Contact::default()) }
+    }
+
+    /// How long the API server has not been heard.
+    pub fn contact(&self) -> Arc<Contact> {
+        Arc::clone(&self.contact)
+    }
+
+    /// Reads until the receiver is gone. Returns at once.
+    pub fn spawn(self, changes: mpsc::Sender<Change>) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("kube".to_owned());
+        thread.spawn(move || runtime.block_on(self.run(changes))).context("start a thread")?;
+        Ok(())
+    }
+
+    /// Reads until the receiver is gone.
+    pub async fn run(self, changes: mpsc::Sender<Change>) {
+        let (sender, mut seen) = mpsc::channel(QUEUE);
+        let mut tasks = tokio::task::JoinSet::new();
+        for kind in Kind::ALL {
+            let watch = Watch {
+                client: self.client.clone(),
+                contact: Arc::clone(&self.contact),
+                sender: sender.clone(),
+            };
+            tasks.spawn(watch::run(kind, watch));
+        }
+        drop(sender);
+        let mut ledger = Ledger::default();
+        while let Some(event) = seen.recv().await {
+            tell(&event);
+            let mut list = ledger.apply(event);
+            // Many at once are told once.
+            if seen.is_empty() {
+                list.extend(ledger.rejected());
+            }
+            for change in list {
+                if changes.send(change).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn tell(event: &Seen) {
+    match event {
+        Seen::Listed(kind) => tracing::info!("listed {}", kind.as_str()),
+        Seen::Item(reference, converted) => {
+            for problem in &converted.problems {
+                tracing::warn!("{reference}: {}: {}", problem.field, problem.reason);
+            }
+        }
+        Seen::Listing(_) | Seen::Gone(_) => {}
+    }
+}

@@ -1,0 +1,264 @@
+//! One kind: listed, watched, and listed again whenever the watch can not go on.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use kube::Api;
+use kube::core::Status;
+use kube::runtime::watcher::{self, Event, watcher};
+use tokio::sync::mpsc;
+
+use super::ledger::Seen;
+use super::raw::{
+    EndpointSlices, Namespaces, NetworkPolicies, Nodes, Pods, Raw, ServiceCidrs, Services, Watched,
+};
+use crate::model::Kind;
+use crate::source::decode::{Author, decode};
+
+/// Objects in one page of a list.
+const PAGE: u32 = 500;
+
+/// After an error, how long until the next try; doubles up to the maximum, and is drawn from the upper half at random.
+const BACKOFF_MIN: Duration = Duration::from_millis(250);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Errors in a row after which a watch is given up and all is listed again.
+const PATIENCE: u32 = 5;
+
+/// How often a kind that the server does not have is looked for.
+const ABSENT: Duration = Duration::from_secs(300);
+
+/// What every watch needs.
+pub(super) struct Watch {
+    pub(super) client: kube::Client,
+    pub(super) contact: Arc<Contact>,
+    pub(super) sender: mpsc::Sender<Seen>,
+}
+
+/// Nobody reads any more.
+struct Closed;
+
+/// Watches one kind until nobody reads any more.
+pub(super) async fn run(kind: Kind, watch: Watch) {
+    let Err(Closed) = match kind {
+        // kube-contract: other proxies' Services and headless ones are nobody's business here.
+        Kind::Service => {
+            let config = watcher::Config::default()
+                .labels("!service.kubernetes.io/service-proxy-name")
+                .fields("spec.clusterIP!=None");
+            watch.follow::<Services>(config).await
+        }
+        Kind::EndpointSlice => {
+            let config = watcher::Config::default().labels("!service.kubernetes.io/headless");
+            watch.follow::<EndpointSlices>(config).await
+        }
+        Kind::Namespace => watch.follow::<Namespaces>(watcher::Config::default()).await,
+        Kind::Pod => watch.follow::<Pods>(watcher::Config::default()).await,
+        Kind::Node => watch.follow::<Nodes>(watcher::Config::default()).await,
+        Kind::NetworkPolicy => watch.follow::<NetworkPolicies>(watcher::Config::default()).await,
+        Kind::ServiceCidr => watch.follow::<ServiceCidrs>(watcher::Config::default()).await,
+    };
+}
+
+impl Watch {
+    async fn follow<W: Watched>(&self, config: watcher::Config) -> Result<std::convert::Infallible, Closed> {
+        let api: Api<Raw<W>> = Api::all(self.client.clone());
+        let mut streams_lists = true;
+        let mut backoff = Backoff::default();
+        loop {
+            let config = config.clone().page_size(PAGE);
+            let config = if streams_lists { config.streaming_lists() } else { config };
+            let mut events = pin!(watcher(api.clone(), config));
+            let mut errors = 0;
+            // A new watcher begins with a list.
+            while let Some(event) = events.next().await {
+                let error = match event {
+                    Ok(event) => {
+                        errors = 0;
+                        backoff.reset();
+                        self.contact.heard(W::KIND);
+                        self.see(event).await?;
+                        continue;
+                    }
+                    Err(error) => error,
+                };
+                let status = status_of(&error);
+                if status.is_some_and(|s| matches!(s.code, 400 | 422)) && streams_lists {
+                    tracing::debug!(kind = W::KIND.as_str(), "the API server does not stream lists");
+                    streams_lists = false;
+                    break;
+                }
+                if W::KIND == Kind::ServiceCidr && status.is_some_and(|s| s.code == 404) {
+                    // An older cluster: there are none.
+                    self.contact.heard(W::KIND);
+                    self.send(Seen::Listing(W::KIND)).await?;
+                    self.send(Seen::Listed(W::KIND)).await?;
+                    tokio::time::sleep(ABSENT).await;
+                    break;
+                }
+                self.contact.failed(W::KIND, &error);
+                errors += 1;
+                tokio::time::sleep(backoff.next(status)).await;
+                // The server does not know the version from which the watch would go on, or only says the same again.
+                if errors >= PATIENCE || status.is_some_and(|s| s.code == 410 || is_from_the_future(s)) {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn see<W: Watched>(&self, event: Event<Raw<W>>) -> Result<(), Closed> {
+        match event {
+            Event::Init => self.send(Seen::Listing(W::KIND)).await,
+            Event::InitDone => self.send(Seen::Listed(W::KIND)).await,
+            Event::Delete(object) => self.send(Seen::Gone(object.reference())).await,
+            Event::Apply(object) | Event::InitApply(object) => {
+                let reference = object.reference();
+                let converted = decode(W::KIND, object.value, Author::ApiServer);
+                self.send(Seen::Item(reference, converted)).await
+            }
+        }
+    }
+
+    async fn send(&self, seen: Seen) -> Result<(), Closed> {
+        self.sender.send(seen).await.map_err(|_| Closed)
+    }
+}
+
+/// What the server said, if it said anything.
+fn status_of(error: &watcher::Error) -> Option<&Status> {
+    use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        WatchError(status) => Some(status),
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status)) => Some(status),
+        InitialListFailed(_) | WatchStartFailed(_) | WatchFailed(_) | NoResourceVersion => None,
+    }
+}
+
+/// "Too large resource version": the server was put back to an older state, and would never get there.
+fn is_from_the_future(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.reason == "ResourceVersionTooLarge")
+}
+
+/// Waiting times after errors.
+#[derive(Debug, Default)]
+struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Not shorter than the server asks for.
+    fn next(&mut self, status: Option<&Status>) -> Duration {
+        let doubled = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
+        self.failures += 1;
+        let asked = status.and_then(|s| s.details.as_ref()).map_or(0, |d| d.retry_after_seconds);
+        doubled.mul_f64(0.5 + random() / 2.0).max(Duration::from_secs(asked.into()))
+    }
+}
+
+/// From 0 to 1: agents that lost the same server must not come back all at once.
+fn random() -> f64 {
+    use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+    // A new state has new random keys.
+    let bits = RandomState::new().build_hasher().finish();
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Which kinds can not be read at present, and since when.
+#[derive(Debug, Default)]
+pub struct Contact(Mutex<Silence>);
+
+#[derive(Debug, Default)]
+struct Silence {
+    since: Option<Instant>,
+    kinds: BTreeSet<Kind>,
+}
+
+impl Contact {
+    /// For how long something has not been readable: the state may be that old. Zero if all is well.
+    pub fn silent_for(&self) -> Duration {
+        let silence = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        silence.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn heard(&self, kind: Kind) {
+        let mut silence = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if silence.kinds.remove(&kind) {
+            tracing::info!("{} can be read again", kind.as_str());
+            if silence.kinds.is_empty() {
+                silence.since = None;
+            }
+        }
+    }
+
+    fn failed(&self, kind: Kind, error: &dyn fmt::Display) {
+        let mut silence = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        silence.since.get_or_insert_with(Instant::now);
+        if silence.kinds.insert(kind) {
+            tracing::warn!("{} can not be read, the last state stays in force: {error:#}", kind.as_str());
+        } else {
+            tracing::debug!("{} can not be read: {error:#}", kind.as_str());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn status(details: Value) -> Status {
+        serde_json::from_value(json!({"code": 429, "details": details})).unwrap()
+    }
+
+    #[test]
+    fn waiting_times_grow_to_a_limit_and_begin_anew() {
+        let mut backoff = Backoff::default();
+        let mut last = Duration::ZERO;
+        for n in 0..40 {
+            last = backoff.next(None);
+            let doubled = BACKOFF_MIN.saturating_mul(1 << n.min(16)).min(BACKOFF_MAX);
+            assert!(last >= doubled / 2 && last <= doubled, "{n}: {last:?}");
+        }
+        assert!(last >= BACKOFF_MAX / 2);
+        backoff.reset();
+        assert!(backoff.next(None) <= BACKOFF_MIN);
+    }
+
+    #[test]
+    fn the_server_may_ask_for_more_time() {
+        let status = status(json!({"retryAfterSeconds": 7}));
+        assert_eq!(Backoff::default().next(Some(&status)), Duration::from_secs(7));
+    }
+
+    #[test]
+    fn a_server_of_another_history_is_known_by_its_words() {
+        assert!(is_from_the_future(&status(json!({"causes": [{"reason": "ResourceVersionTooLarge"}]}))));
+        assert!(!is_from_the_future(&status(json!({}))));
+    }
+
+    #[test]
+    fn silence_begins_with_the_first_error_and_ends_with_the_last() {
+        let contact = Contact::default();
+        assert_eq!(contact.silent_for(), Duration::ZERO);
+        contact.failed(Kind::Pod, &"down");
+        contact.failed(Kind::Node, &"down");
+        contact.heard(Kind::Pod);
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(contact.silent_for() > Duration::ZERO);
+        contact.heard(Kind::Node);
+        assert_eq!(contact.silent_for(), Duration::ZERO);
+    }
+}
