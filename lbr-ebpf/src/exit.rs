@@ -23,6 +23,7 @@ pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outco
     scratch.ifindex = skb.ifindex();
     scratch.bytes = skb.len();
     scratch.hook = hook;
+    scratch.judged.forget_audits();
     let (verdict, action) = match pipeline(skb, scratch) {
         Ok(verdict) => (verdict, forward(skb, scratch.decision.link)),
         Err(verdict) => match verdict.effect() {
@@ -37,6 +38,9 @@ pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outco
             },
         },
     };
+    if matches!(verdict.effect(), Effect::Pass | Effect::Translate) {
+        report::passed(scratch);
+    }
     count(hook, verdict, u64::from(scratch.bytes));
     action
 }

@@ -42,6 +42,11 @@ pub(crate) fn find(work: &mut Scratch, from: u32) -> Result<bool, Verdict> {
     if begins_anew(&work.packet, flow, now) {
         return Ok(false);
     }
+    // First, as what follows takes the packet for one of the flow.
+    if from != 0 && flow.from != from {
+        check(source::check(from, work))?;
+        flow.from = from;
+    }
     if flow.epoch != work.epoch {
         match refresh(work, flow) {
             DONE => {}
@@ -49,11 +54,7 @@ pub(crate) fn find(work: &mut Scratch, from: u32) -> Result<bool, Verdict> {
             verdict => return Err(verdict),
         }
     }
-    if from != 0 && flow.from != from {
-        check(source::check(from, work))?;
-        flow.from = from;
-    }
-    if now.wrapping_sub(flow.last_seen) > TOUCH_INTERVAL_NS {
+    if silence(flow, now) > TOUCH_INTERVAL_NS {
         flow.last_seen = now;
         restore_twin(&work.packet.tuple, flow);
     }
@@ -72,8 +73,14 @@ fn begins_anew(packet: &Packet, flow: &Flow, now: u64) -> bool {
     if packet.tuple.proto == proto::TCP {
         packet.is_syn() && is_over(flow)
     } else {
-        now.wrapping_sub(flow.last_seen) > IDLE_NS
+        silence(flow, now) > IDLE_NS
     }
+}
+
+/// For how long a flow had no packet, in nanoseconds. Another CPU may have seen one after `now`.
+#[inline(always)]
+fn silence(flow: &Flow, now: u64) -> u64 {
+    (now.wrapping_sub(flow.last_seen) as i64).max(0) as u64
 }
 
 #[inline(always)]
@@ -86,21 +93,28 @@ fn decide(decision: &mut Decision, flow: &Flow) {
     };
 }
 
-/// The flow that packets with this tuple belong to, without touching it.
-#[inline(always)]
-pub(crate) fn peek(tuple: &Tuple, decision: &mut Decision) -> bool {
-    let Some(entry) = FLOWS.get_ptr(tuple) else { return false };
+/// Whether a flow has the tuple in `Judged::tuple`, lives, and is still allowed: then fills the decision, and
+/// leaves the flow as it is.
+#[inline(never)]
+pub(crate) fn peek(work: &mut Scratch) -> bool {
+    let Some(entry) = FLOWS.get_ptr(work.judged.tuple) else { return false };
     // SAFETY: as in `find`.
-    decide(decision, unsafe { &*entry });
+    let flow = unsafe { &*entry };
+    if is_past(flow, now()) || (flow.epoch != work.epoch && judge_again(work, flow) != DONE) {
+        return false;
+    }
+    // Told when the flow's own packets ask.
+    work.judged.forget_audits();
+    decide(&mut work.decision, flow);
     true
 }
 
-/// Whether packets with this tuple are sent to a Service.
+/// Whether nothing that belongs to a flow can still be on its way. A connection that has ended is not past at
+/// once: the segment that is too big for the path may be the last one.
 #[inline(always)]
-pub(crate) fn is_request(tuple: &Tuple) -> bool {
-    const OTHER: u32 = flow_flags::PLAIN | flow_flags::REPLY;
-    // SAFETY: as in `find`.
-    FLOWS.get_ptr(tuple).is_some_and(|flow| unsafe { (*flow).flags & OTHER == 0 })
+fn is_past(flow: &Flow, now: u64) -> bool {
+    let silence = silence(flow, now);
+    silence > IDLE_NS && (flow.to.proto != proto::TCP || silence > TCP_IDLE_NS || is_over(flow))
 }
 
 /// Whether the packet at hand was translated on its way here, and so judged before, where that was done: then
@@ -130,30 +144,44 @@ fn refresh(work: &mut Scratch, flow: &mut Flow) -> Verdict {
             _ => {}
         }
     }
-    if !maps::keeps_established() && flow.flags & flow_flags::HAIRPIN == 0 {
-        let verdict = judge_again(work, flow);
-        if verdict != DONE {
-            return verdict;
-        }
+    work.judged.tuple = work.packet.tuple;
+    let verdict = judge_again(work, flow);
+    if verdict != DONE {
+        return verdict;
     }
+    audit_once(work, flow);
     flow.link = if_there(flow.link);
     flow.twin_link = if_there(flow.twin_link);
     flow.epoch = work.epoch;
     DONE
 }
 
-/// Asks the policies about a flow as they were asked when it began: from the client to the backend, whichever
-/// way the packet at hand goes.
+/// Asks the policies about the flow whose key is in `Judged::tuple`, as they were asked when it began: from the
+/// client to the backend, whichever way the packet at hand goes.
 #[inline(always)]
 fn judge_again(work: &mut Scratch, flow: &Flow) -> Verdict {
+    if maps::keeps_established() || flow.flags & flow_flags::HAIRPIN != 0 {
+        return DONE;
+    }
     if flow.flags & flow_flags::REPLY != 0 {
-        work.judged.tuple = work.packet.tuple.reversed();
+        work.judged.tuple = work.judged.tuple.reversed();
     } else {
-        work.judged.tuple = work.packet.tuple;
         work.judged.tuple.dst = flow.to.dst;
         work.judged.tuple.dst_port = flow.to.dst_port;
     }
     judge_either(work, flow.flags & flow_flags::MIDFLOW != 0)
+}
+
+/// A connection that is judged again is told of again only if other audited sets would deny it now. The client's
+/// entry remembers them, so only what the client sends tells.
+#[inline(always)]
+fn audit_once(work: &mut Scratch, flow: &mut Flow) {
+    let audited = work.judged.audited();
+    if flow.flags & flow_flags::REPLY != 0 || flow.audited == audited {
+        work.judged.forget_audits();
+    } else {
+        flow.audited = audited;
+    }
 }
 
 /// Asks the policies. `either`: nobody knows which end is the client, so either direction may be allowed.
@@ -287,6 +315,7 @@ fn try_begin_plain(from: u32, is_midflow: bool, work: &mut Scratch) -> Result<()
         flow.link = 0;
         flow.twin_link = 0;
         flow.epoch = work.epoch;
+        flow.audited = work.judged.audited();
         flow.from = from;
         work.reply_key = work.flow.twin_key();
         work.flow.write_twin(&work.packet.tuple, &mut work.reply);
@@ -325,6 +354,7 @@ fn plan(work: &mut Scratch, id: u32, backend: &Backend, port: u16, ifindex: u32)
     flow.service = backend.service;
     flow.backend = id;
     flow.epoch = work.epoch;
+    flow.audited = work.judged.audited();
     flow.from = ifindex;
     if hairpin {
         flow.flags = flow_flags::HAIRPIN;
@@ -375,6 +405,7 @@ fn renew(existing: &mut Flow, new: &Flow) -> bool {
     existing.from = new.from;
     existing.flags = new.flags;
     existing.epoch = new.epoch;
+    existing.audited = new.audited;
     existing.last_seen = new.last_seen;
     true
 }
@@ -383,7 +414,7 @@ fn renew(existing: &mut Flow, new: &Flow) -> bool {
 #[inline(always)]
 fn may_be_replaced(flow: &Flow, now: u64) -> bool {
     let idle = if flow.to.proto == proto::TCP { TCP_IDLE_NS } else { IDLE_NS };
-    is_over(flow) || now.wrapping_sub(flow.last_seen) > idle
+    is_over(flow) || silence(flow, now) > idle
 }
 
 #[inline(always)]

@@ -2,12 +2,12 @@
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use lbr_common::addr::Addr;
+use lbr_common::flow::audited_sets;
 use lbr_common::policy::{Block, OTHER_PORTS, Policy, Ports, VerdictKey, class, direction, policy_flags};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
 
 use crate::maps::{self, CIDR_CLASS, ENDPOINTS, IP_CLASS, LINK_POLICY, PORT_CLASS, VERDICTS};
-use crate::report;
 use crate::scratch::Scratch;
 use crate::step::DONE;
 
@@ -25,6 +25,25 @@ pub(crate) struct Judged {
     pub(crate) ends: u32,
     /// [`policy_flags`] of the receiver.
     pub(crate) receiver: u32,
+    /// Audited set of the sender that would not have allowed it; 0: none. Told of if the packet passes.
+    pub(crate) audited_out: u32,
+    /// The same of the receiver.
+    pub(crate) audited_in: u32,
+}
+
+impl Judged {
+    /// For [`lbr_common::flow::Flow::audited`].
+    #[inline(always)]
+    pub(crate) fn audited(&self) -> u32 {
+        audited_sets(self.audited_out, self.audited_in)
+    }
+
+    /// Nothing of it is told.
+    #[inline(always)]
+    pub(crate) fn forget_audits(&mut self) {
+        self.audited_out = 0;
+        self.audited_in = 0;
+    }
 }
 
 /// Asks the policies of both ends about `Judged::tuple`. Returns [`DONE`], or why it may not pass.
@@ -52,6 +71,7 @@ fn judge_both(work: &mut Scratch) -> Verdict {
     let receiver = endpoint(&work.judged.tuple.dst, generation);
     let sender = endpoint(&work.judged.tuple.src, generation);
     work.judged.set = 0;
+    work.judged.forget_audits();
     work.judged.receiver = receiver.flags;
     work.judged.ends = receiver.flags | sender.flags;
     if work.judged.tuple.src == work.judged.tuple.dst || receiver.flags & policy_flags::NODE != 0 {
@@ -88,7 +108,7 @@ pub(crate) fn link(ifindex: u32) -> u32 {
     entry.map_or(0, |entry| unsafe { (*entry).at(maps::generation()) })
 }
 
-/// One end's policies, the audited ones too.
+/// One end's policies, the audited ones too: what those would deny is told when the packet passes.
 #[inline(never)]
 fn judge_end(work: &mut Scratch, policy: &Policy, way: u32, generation: u32) -> Verdict {
     let is_egress = way == direction::EGRESS;
@@ -104,9 +124,9 @@ fn judge_end(work: &mut Scratch, policy: &Policy, way: u32, generation: u32) -> 
         work.judged.set = policy.set;
         return if is_egress { Verdict::EgressDenied } else { Verdict::IngressDenied };
     }
-    if policy.flags & audited != 0 && !allows(policy.audit, way, class, &work.judged.tuple) {
-        work.judged.set = policy.audit;
-        report::audited(work, if is_egress { Verdict::EgressAudited } else { Verdict::IngressAudited });
+    if policy.flags & audited != 0 && !allows(policy.audit, way, class, tuple) {
+        let told = if is_egress { &mut work.judged.audited_out } else { &mut work.judged.audited_in };
+        *told = policy.audit;
     }
     DONE
 }
