@@ -19,6 +19,7 @@ mod verdict;
 pub use verdict::{Answer, Expected, Rule};
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
 use lbr_agent::compile::{Ids, NodeView, compile};
@@ -60,8 +61,17 @@ impl Case {
 
     /// What the specification says.
     pub fn expected(&self, tuple: &Tuple) -> Expected {
+        self.world().expected(tuple)
+    }
+
+    /// Whether the specification knows a pod of this node with this address.
+    pub fn is_local_pod(&self, addr: IpAddr) -> bool {
+        self.world().is_subject(addr)
+    }
+
+    fn world(&self) -> World<'_> {
         let (node, node_addresses) = (&self.node.name, &self.node.links.node_addresses);
-        World { objects: &self.objects, node, node_addresses }.expected(tuple)
+        World { objects: &self.objects, node, node_addresses }
     }
 
     /// The objects as lbr reads them. A refused policy is what takes its place.
