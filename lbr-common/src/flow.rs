@@ -56,6 +56,9 @@ pub mod flow_flags {
     pub const MIDFLOW: u32 = 16;
     /// Nothing is translated.
     pub const PLAIN: u32 = 32;
+    /// Nothing is known of the address that the client sends to: a group, a broadcast, or far away. No policies of
+    /// a receiver were asked.
+    pub const NOBODY: u32 = 64;
     /// What the twin entry must not inherit.
     pub const OWN: u32 = REPLY | FIN | RST;
 }

@@ -20,6 +20,7 @@ pub(crate) type Outcome = Result<Verdict, Verdict>;
 pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outcome) -> i32 {
     let Some(scratch) = Scratch::get() else { return PASS };
     scratch.epoch = maps::epoch();
+    scratch.generation = maps::generation();
     scratch.ifindex = skb.ifindex();
     scratch.bytes = skb.len();
     scratch.hook = hook;

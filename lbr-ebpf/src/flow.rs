@@ -44,7 +44,7 @@ pub(crate) fn find(work: &mut Scratch, from: u32) -> Result<bool, Verdict> {
     }
     // First, as what follows takes the packet for one of the flow.
     if from != 0 && flow.from != from {
-        check(source::check(from, work))?;
+        check(source::check(work))?;
         flow.from = from;
     }
     if flow.epoch != work.epoch {
@@ -90,6 +90,7 @@ fn decide(decision: &mut Decision, flow: &Flow) {
         link: flow.link,
         is_reply: flow.flags & flow_flags::REPLY != 0,
         is_plain: flow.flags & flow_flags::PLAIN != 0,
+        to_nobody: flow.flags & (flow_flags::NOBODY | flow_flags::REPLY) == flow_flags::NOBODY,
     };
 }
 
@@ -150,6 +151,13 @@ fn refresh(work: &mut Scratch, flow: &mut Flow) -> Verdict {
         return verdict;
     }
     audit_once(work, flow);
+    if flow.flags & (flow_flags::NOBODY | flow_flags::REPLY) == flow_flags::NOBODY {
+        work.judged.tuple = work.packet.tuple;
+        policy::meet_receiver(work);
+        if work.judged.receiver.flags != 0 {
+            flow.flags &= !flow_flags::NOBODY;
+        }
+    }
     flow.link = if_there(flow.link);
     flow.twin_link = if_there(flow.twin_link);
     flow.epoch = work.epoch;
@@ -169,6 +177,8 @@ fn judge_again(work: &mut Scratch, flow: &Flow) -> Verdict {
         work.judged.tuple.dst = flow.to.dst;
         work.judged.tuple.dst_port = flow.to.dst_port;
     }
+    policy::meet_sender(work);
+    policy::meet_receiver(work);
     judge_either(work, flow.flags & flow_flags::MIDFLOW != 0)
 }
 
@@ -184,20 +194,26 @@ fn audit_once(work: &mut Scratch, flow: &mut Flow) {
     }
 }
 
-/// Asks the policies. `either`: nobody knows which end is the client, so either direction may be allowed.
+/// Asks the policies of both ends, who were looked up before. `either`: nobody knows which end is the client, so either direction may be allowed.
 #[inline(never)]
 fn judge_either(work: &mut Scratch, either: bool) -> Verdict {
     let verdict = policy::judge(work);
     if verdict == DONE || !either {
         return verdict;
     }
-    work.judged.tuple = work.judged.tuple.reversed();
+    turn_around(work);
     if policy::judge(work) == DONE {
         return DONE;
     }
     // Told as it was asked first.
-    work.judged.tuple = work.judged.tuple.reversed();
+    turn_around(work);
     policy::judge(work)
+}
+
+#[inline(always)]
+fn turn_around(work: &mut Scratch) {
+    work.judged.tuple = work.judged.tuple.reversed();
+    core::mem::swap(&mut work.judged.sender, &mut work.judged.receiver);
 }
 
 /// The link, or 0 if it is none (any more) that lbr puts packets into.
@@ -231,7 +247,7 @@ fn restore_twin(key: &Tuple, flow: &Flow) {
     }
 }
 
-/// Begins a flow from the client of the packet to a backend of `frontend`: fills the decision and returns
+/// After `source` was asked: begins a flow from the client of the packet to a backend of `frontend`: fills the decision and returns
 /// [`Verdict::ToBackend`], or says why not.
 #[inline(never)]
 pub(crate) fn begin(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Verdict {
@@ -258,6 +274,7 @@ fn try_begin(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Result<()
         work.judged.tuple = work.packet.tuple;
         work.judged.tuple.dst = backend.addr;
         work.judged.tuple.dst_port = backend.port;
+        policy::meet_receiver(work);
         check(policy::judge(work))?;
         plan(work, id, backend, port, ifindex);
         if store(work)? {
@@ -269,7 +286,7 @@ fn try_begin(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Result<()
     Err(Verdict::PortsExhausted)
 }
 
-/// Begins a flow without a Service, if one end is a pod that the agent knows: fills the decision and returns
+/// After `source` was asked: begins a flow without a Service, if one end is a pod that the agent knows: fills the decision and returns
 /// [`DONE`]. [`Verdict::NoService`]: nobody asks for it. [`Verdict::Node`]: to the node itself. Else why not.
 ///
 /// A TCP packet that opens nothing belongs to a connection that is older than the flow (the agent is new here, or
@@ -277,18 +294,27 @@ fn try_begin(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Result<()
 #[inline(never)]
 pub(crate) fn begin_plain(from: u32, work: &mut Scratch) -> Verdict {
     work.judged.tuple = work.packet.tuple;
+    policy::meet_receiver(work);
+    work.flow.flags = if work.judged.receiver.flags == 0 { flow_flags::NOBODY } else { 0 };
+    if from == 0 && work.flow.flags != 0 && policy::isolates(work, policy_flags::ISOLATED_IN) {
+        return Verdict::NotJudged;
+    }
     let is_midflow = work.packet.tuple.proto == proto::TCP && !work.packet.is_syn();
+    if is_midflow {
+        work.flow.flags |= flow_flags::MIDFLOW;
+    }
     let verdict = judge_either(work, is_midflow);
     if verdict != DONE {
         return verdict;
     }
-    if work.judged.ends & policy_flags::NODE != 0 {
+    let ends = work.judged.sender.flags | work.judged.receiver.flags;
+    if ends & policy_flags::NODE != 0 {
         return Verdict::Node;
     }
-    if work.judged.ends & policy_flags::POD == 0 {
+    if ends & policy_flags::POD == 0 {
         return Verdict::NoService;
     }
-    match try_begin_plain(from, is_midflow, work) {
+    match try_begin_plain(from, work) {
         Ok(()) => DONE,
         Err(verdict) => verdict,
     }
@@ -297,17 +323,16 @@ pub(crate) fn begin_plain(from: u32, work: &mut Scratch) -> Verdict {
 /// The tuple stays as it is, unless the answers could not be told from those of a flow to a Service that has
 /// the same backend: then another source port stands in.
 #[inline(always)]
-fn try_begin_plain(from: u32, is_midflow: bool, work: &mut Scratch) -> Result<(), Verdict> {
-    let midflow = if is_midflow { flow_flags::MIDFLOW } else { 0 };
+fn try_begin_plain(from: u32, work: &mut Scratch) -> Result<(), Verdict> {
+    work.flow.flags |= flow_flags::PLAIN;
     let mut attempt = 0;
     while attempt < PLAIN_ATTEMPTS {
         let flow = &mut work.flow;
         flow.to = work.packet.tuple;
-        flow.flags = midflow | flow_flags::PLAIN;
         if attempt > 0 {
             let hash = select::hash(&work.packet.tuple, maps::hash_seed());
             flow.to.src_port = spare_port(hash, attempt);
-            flow.flags = midflow;
+            flow.flags &= !flow_flags::PLAIN;
         }
         flow.last_seen = now();
         flow.service = 0;

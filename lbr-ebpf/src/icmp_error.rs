@@ -36,6 +36,8 @@ fn untracked(skb: Skb, work: &mut Scratch) -> Verdict {
         return Verdict::Node;
     }
     work.judged.tuple = work.packet.tuple;
+    policy::meet_sender(work);
+    policy::meet_receiver(work);
     match policy::judge(work) {
         DONE => Verdict::NoService,
         verdict => verdict,

@@ -17,14 +17,14 @@ use crate::step::DONE;
 pub(crate) struct Judged {
     /// Source as sent, destination as translated.
     pub(crate) tuple: Tuple,
+    /// What is known of its source,
+    pub(crate) sender: Policy,
+    /// and of its destination.
+    pub(crate) receiver: Policy,
     /// Set that did not allow it; 0: none was asked.
     pub(crate) set: u32,
     /// The direction in which it was not allowed.
     pub(crate) direction: u32,
-    /// [`policy_flags`] of both ends together.
-    pub(crate) ends: u32,
-    /// [`policy_flags`] of the receiver.
-    pub(crate) receiver: u32,
     /// Audited set of the sender that would not have allowed it; 0: none. Told of if the packet passes.
     pub(crate) audited_out: u32,
     /// The same of the receiver.
@@ -46,7 +46,20 @@ impl Judged {
     }
 }
 
-/// Asks the policies of both ends about `Judged::tuple`. Returns [`DONE`], or why it may not pass.
+/// Looks up the sender of `Judged::tuple`.
+#[inline(always)]
+pub(crate) fn meet_sender(work: &mut Scratch) {
+    endpoint(&work.judged.tuple.src, work.generation, &mut work.judged.sender);
+}
+
+/// Looks up the receiver of `Judged::tuple`.
+#[inline(always)]
+pub(crate) fn meet_receiver(work: &mut Scratch) {
+    endpoint(&work.judged.tuple.dst, work.generation, &mut work.judged.receiver);
+}
+
+/// Asks the policies of both ends, who were looked up before, about `Judged::tuple`. Returns [`DONE`], or why it may
+/// not pass.
 ///
 /// What a pod sends to itself is never judged, nor what it sends to the node. What the node sends does not come
 /// here: where a packet entered says so, its address does not.
@@ -67,58 +80,55 @@ extern "C" fn policy_judge(work: *mut Scratch) -> u32 {
 
 #[inline(always)]
 fn judge_both(work: &mut Scratch) -> Verdict {
-    let generation = maps::generation();
-    let receiver = endpoint(&work.judged.tuple.dst, generation);
-    let sender = endpoint(&work.judged.tuple.src, generation);
+    let (sender, receiver) = (work.judged.sender.flags, work.judged.receiver.flags);
     work.judged.set = 0;
     work.judged.forget_audits();
-    work.judged.receiver = receiver.flags;
-    work.judged.ends = receiver.flags | sender.flags;
-    if work.judged.tuple.src == work.judged.tuple.dst || receiver.flags & policy_flags::NODE != 0 {
+    if work.judged.tuple.src == work.judged.tuple.dst || receiver & policy_flags::NODE != 0 {
         return DONE;
     }
-    if work.judged.ends & policy_flags::PENDING != 0 && maps::denies_pending() {
+    if (sender | receiver) & policy_flags::PENDING != 0 && maps::denies_pending() {
         return Verdict::PodPending;
     }
     const ASKED: u32 = policy_flags::ISOLATED_OUT | policy_flags::AUDIT_OUT;
-    if sender.flags & ASKED != 0 {
-        let verdict = judge_end(work, &sender, direction::EGRESS, generation);
+    if sender & ASKED != 0 {
+        let verdict = judge_end(work, direction::EGRESS);
         if verdict != DONE {
             return verdict;
         }
     }
     const ASKED_IN: u32 = policy_flags::ISOLATED_IN | policy_flags::AUDIT_IN;
-    if receiver.flags & ASKED_IN != 0 {
-        return judge_end(work, &receiver, direction::INGRESS, generation);
+    if receiver & ASKED_IN != 0 {
+        return judge_end(work, direction::INGRESS);
     }
     DONE
 }
 
 /// Whether the pods of this link are isolated in a direction, so that what can not be judged must not pass.
 #[inline(always)]
-pub(crate) fn isolates(ifindex: u32, flag: u32) -> bool {
-    link(ifindex) & flag != 0
+pub(crate) fn isolates(work: &Scratch, flag: u32) -> bool {
+    link(work) & flag != 0
 }
 
-/// What is known of the pods behind a link: bits of [`policy_flags`].
+/// What is known of the pods behind the link that the packet is at: bits of [`policy_flags`].
 #[inline(always)]
-pub(crate) fn link(ifindex: u32) -> u32 {
-    let entry = LINK_POLICY.get_ptr(ifindex);
+pub(crate) fn link(work: &Scratch) -> u32 {
+    let entry = LINK_POLICY.get_ptr(work.ifindex);
     // SAFETY: valid for the run of the program; the agent replaces entries whole.
-    entry.map_or(0, |entry| unsafe { (*entry).at(maps::generation()) })
+    entry.map_or(0, |entry| unsafe { (*entry).at(work.generation) })
 }
 
 /// One end's policies, the audited ones too: what those would deny is told when the packet passes.
 #[inline(never)]
-fn judge_end(work: &mut Scratch, policy: &Policy, way: u32, generation: u32) -> Verdict {
+fn judge_end(work: &mut Scratch, way: u32) -> Verdict {
     let is_egress = way == direction::EGRESS;
+    let policy = if is_egress { &work.judged.sender } else { &work.judged.receiver };
     let (isolated, audited) = if is_egress {
         (policy_flags::ISOLATED_OUT, policy_flags::AUDIT_OUT)
     } else {
         (policy_flags::ISOLATED_IN, policy_flags::AUDIT_IN)
     };
     let tuple = &work.judged.tuple;
-    let class = class_of(if is_egress { &tuple.dst } else { &tuple.src }, generation);
+    let class = class_of(if is_egress { &tuple.dst } else { &tuple.src }, work.generation);
     work.judged.direction = way;
     if policy.flags & isolated != 0 && !allows(policy.set, way, class, tuple) {
         work.judged.set = policy.set;
@@ -156,9 +166,16 @@ fn class_of(addr: &Addr, generation: u32) -> u32 {
     CIDR_CLASS.get(&Key::new(Block::FULL, Block::of(addr))).map_or(class::NONE, |class| class.at(generation))
 }
 
-#[inline(always)]
-fn endpoint(addr: &Addr, generation: u32) -> Policy {
-    let entry = ENDPOINTS.get_ptr(addr);
+/// What is known of an address goes to `policy`. Gives the link that it is behind; 0: none, or not known.
+#[inline(never)]
+pub(crate) fn endpoint(addr: &Addr, generation: u32, policy: &mut Policy) -> u32 {
+    let Some(entry) = ENDPOINTS.get_ptr(addr) else {
+        *policy = Policy { set: 0, audit: 0, flags: 0 };
+        return 0;
+    };
     // SAFETY: as in `link`.
-    entry.map_or(Policy { set: 0, audit: 0, flags: 0 }, |entry| unsafe { (*entry).policy.at(generation) })
+    unsafe {
+        *policy = (*entry).policy.at(generation);
+        (*entry).link
+    }
 }

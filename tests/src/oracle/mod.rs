@@ -35,7 +35,7 @@ use serde_json::Value;
 
 use random::Random;
 use tuples::Interesting;
-use verdict::World;
+use verdict::{World, pod_ips};
 
 /// A cluster, and the node that it is seen from.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,9 +64,9 @@ impl Case {
         self.world().expected(tuple)
     }
 
-    /// Whether the specification knows a pod of this node with this address.
-    pub fn is_local_pod(&self, addr: IpAddr) -> bool {
-        self.world().is_subject(addr)
+    /// The addresses of the pod of this node with this address, if there is one.
+    pub fn local_pod(&self, addr: IpAddr) -> Option<Vec<IpAddr>> {
+        self.world().subject_at(addr).map(pod_ips)
     }
 
     fn world(&self) -> World<'_> {

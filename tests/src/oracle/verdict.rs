@@ -92,12 +92,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Whether policies have a say about an address: it is a pod's of this node.
-    pub(super) fn is_subject(self, addr: IpAddr) -> bool {
-        self.subject_at(addr).is_some()
-    }
-
-    fn subject_at(self, addr: IpAddr) -> Option<&'a Value> {
+    /// The pod with an address, if its policies have a say here: it is one of this node.
+    pub(super) fn subject_at(self, addr: IpAddr) -> Option<&'a Value> {
         self.pod_at(addr).filter(|pod| pod["spec"]["nodeName"] == self.node)
     }
 

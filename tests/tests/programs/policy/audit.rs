@@ -112,7 +112,7 @@ fn a_connection_that_is_judged_again() {
         let connections = [(service, backend, Verdict::ToBackend, Verdict::ToClient), {
             (other, other, Verdict::Allowed, Verdict::Allowed)
         }];
-        let mut both = |world: &mut World, told: &[Verdict], answer_first: bool| {
+        let both = |world: &mut World, told: &[Verdict], answer_first: bool| {
             for (to, from, request, answer) in connections {
                 let (sent, got) = (packet(UDP, client, to).build(), packet(UDP, from, client).build());
                 if answer_first {

@@ -4,6 +4,7 @@ mod audit;
 mod events;
 mod flows;
 mod icmp;
+mod many;
 mod monitor;
 mod random;
 mod reverse;

@@ -91,12 +91,14 @@ fn decide_as_the_specification_does() {
 
         for tuple in case.tuples(seed, TUPLES) {
             let (src, dst): (IpAddr, IpAddr) = (tuple.src.into(), tuple.dst.into());
-            let (hook, pod) = match (case.is_local_pod(src), case.is_local_pod(dst)) {
-                (true, _) => (Hook::FromPod, src),
-                (false, true) => (Hook::ToPod, dst),
-                (false, false) => continue,
+            let (hook, addr, pod) = match (case.local_pod(src), case.local_pod(dst)) {
+                (Some(pod), _) => (Hook::FromPod, src, pod),
+                (None, Some(pod)) => (Hook::ToPod, dst, pod),
+                (None, None) => continue,
             };
-            let link = case.node.links.addresses.get(&pod).copied().unwrap_or(unknown);
+            // All addresses of a pod are behind one link.
+            let known = &case.node.links.addresses;
+            let link = [addr].iter().chain(&pod).find_map(|addr| known.get(addr)).copied().unwrap_or(unknown);
             let (frame, seen) = first_packet(&tuple);
             let ran = world.programs.run(hook, link, &frame).unwrap();
             let expected = case.expected(&tuple);

@@ -7,7 +7,7 @@ use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::testrun::{Action, Ran};
 
 use super::Policies;
-use crate::world::{PORT, PROTOS, UDP, World, at, expect_drop, expect_untouched, nets, packet};
+use crate::world::{PORT, PROTOS, UDP, World, at, expect_drop, expect_untouched, nets, packet, syn};
 
 const CHECKED: u32 = 0;
 const ANY: u32 = options::ANY_SOURCE;
@@ -112,8 +112,8 @@ fn of_the_node() {
             let mut policies = Policies::pods(&mut world, &net);
             policies.pod(&world, 0, net.client, flags);
             policies.apply(&mut world);
-            for proto in PROTOS {
-                let frame = packet(proto, at(net.router, PORT), at(net.client, 80)).build();
+            let (node, pod) = (at(net.router, PORT), at(net.client, 80));
+            for frame in [syn(node, pod).build(), packet(UDP, node, pod).build()] {
                 let ran = world.deliver(&frame);
                 let action = if then == Verdict::Node { Action::Pass } else { Action::Drop };
                 assert_eq!((ran.verdict, ran.action), (then, action));
