@@ -64,9 +64,12 @@ impl Case {
         self.world().expected(tuple)
     }
 
-    /// The addresses of the pod of this node with this address, if there is one.
+    /// The addresses of the pod of this node with this address, if there is one: those that are no other pod's by
+    /// now.
     pub fn local_pod(&self, addr: IpAddr) -> Option<Vec<IpAddr>> {
-        self.world().subject_at(addr).map(pod_ips)
+        let pod = self.world().subject_at(addr)?;
+        let is_its = |ip: &IpAddr| self.world().subject_at(*ip).is_some_and(|owner| std::ptr::eq(owner, pod));
+        Some(pod_ips(pod).into_iter().filter(is_its).collect())
     }
 
     fn world(&self) -> World<'_> {
