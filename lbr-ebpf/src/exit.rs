@@ -39,7 +39,7 @@ pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outco
             },
         },
     };
-    if matches!(verdict.effect(), Effect::Pass | Effect::Translate) {
+    if scratch.judged.has_audits() && matches!(verdict.effect(), Effect::Pass | Effect::Translate) {
         report::passed(scratch);
     }
     count(hook, verdict, u64::from(scratch.bytes));

@@ -38,6 +38,12 @@ impl Judged {
         audited_sets(self.audited_out, self.audited_in)
     }
 
+    /// Whether there is something to tell.
+    #[inline(always)]
+    pub(crate) fn has_audits(&self) -> bool {
+        self.audited_out | self.audited_in != 0
+    }
+
     /// Nothing of it is told.
     #[inline(always)]
     pub(crate) fn forget_audits(&mut self) {

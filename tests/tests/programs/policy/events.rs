@@ -126,15 +126,23 @@ fn are_limited() {
     cpus.set(sched_getcpu().unwrap()).unwrap();
     sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
     let frame = syn(at(net.client, PORT), at(net.other, 80)).build();
-    let began = now();
-    for _ in 0..EVENTS_PER_SECOND + MORE {
-        assert_eq!(world.send(&frame).verdict, Verdict::EgressDenied);
-    }
-    assert!(now() - began < 1_000_000_000, "too slow to be a storm");
-    let events = ring.take();
+    let mut sent = 0;
+    let events = (0..10).find_map(|_| {
+        // Another second than that of the last attempt.
+        std::thread::sleep(Duration::from_millis(1_100));
+        let began = now();
+        for _ in 0..EVENTS_PER_SECOND + MORE {
+            assert_eq!(world.send(&frame).verdict, Verdict::EgressDenied);
+        }
+        sent += u64::from(EVENTS_PER_SECOND + MORE);
+        let events = ring.take();
+        // Else it was no storm: this machine has other work.
+        (now() - began < 900_000_000).then_some(events)
+    });
+    let events = events.unwrap();
     assert_eq!(events.len(), EVENTS_PER_SECOND as usize);
-    assert!(events.iter().all(|event| event.suppressed == 0));
-    assert_eq!(denials(&world), [(SET, direction::EGRESS, 0, u64::from(EVENTS_PER_SECOND + MORE))]);
+    assert!(events[1..].iter().all(|event| event.suppressed == 0));
+    assert_eq!(denials(&world), [(SET, direction::EGRESS, 0, sent)]);
     // The first one of another second says how many were left out.
     std::thread::sleep(Duration::from_millis(1_100));
     for suppressed in [MORE, 0] {
