@@ -8,7 +8,7 @@ use crate::packet::{self, Part};
 use crate::scratch::Scratch;
 use crate::skb::Skb;
 use crate::step::check;
-use crate::{flow, fragment, icmp_error, nat, policy, service, source};
+use crate::{begin, flow, fragment, icmp_error, nat, policy, service, source};
 
 /// The pipeline.
 #[inline(always)]
@@ -52,8 +52,8 @@ fn begin(work: &mut Scratch) -> Result<(), Verdict> {
     check(source::check(work))?;
     let to = &work.packet.tuple;
     match service::frontend(&to.dst, to.dst_port, to.proto) {
-        Ok(frontend) => check(flow::begin(from, &frontend, work)),
-        Err(Verdict::NoService) => check(flow::begin_plain(from, work)),
+        Ok(frontend) => check(begin::to_service(from, &frontend, work)),
+        Err(Verdict::NoService) => check(begin::plain(from, work)),
         Err(verdict) => Err(verdict),
     }
 }

@@ -8,7 +8,7 @@ use crate::packet::{self, Part};
 use crate::scratch::Scratch;
 use crate::skb::Skb;
 use crate::step::check;
-use crate::{flow, fragment, icmp_error, nat, policy, source};
+use crate::{begin, flow, fragment, icmp_error, nat, policy, source};
 
 /// The pipeline.
 #[inline(always)]
@@ -63,7 +63,7 @@ fn enter(work: &mut Scratch, from_node: bool) -> Outcome {
     if source::pretends_to_be_node(work) {
         return Err(Verdict::SpoofedSource);
     }
-    check(flow::begin_plain(0, work))?;
+    check(begin::plain(0, work))?;
     Ok(Verdict::Allowed)
 }
 
