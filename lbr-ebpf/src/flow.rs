@@ -115,9 +115,9 @@ pub(crate) fn is_translated(packet: &Packet) -> bool {
 }
 
 /// Looks whether what a flow was begun with is still there, and still allowed, since the agent says that something
-/// has changed. [`Verdict::NoService`] if the flow has to move to another backend: datagrams, and a SYN (nothing is established yet). A TCP connection
-/// keeps its backend whatever becomes of it. A link that is gone is left to the stack, which knows where the
-/// address is now.
+/// has changed. [`Verdict::NoService`] if the flow has to move to another backend: datagrams, and a SYN (nothing is
+/// established yet). A TCP connection keeps its backend whatever becomes of it. A link that is gone is left to the
+/// stack, which knows where the address is now.
 #[inline(never)]
 fn refresh(work: &mut Scratch, flow: &mut Flow) -> Verdict {
     if flow.service != 0 && flow.flags & flow_flags::REPLY == 0 {
@@ -180,7 +180,8 @@ fn audit_once(work: &mut Scratch, flow: &mut Flow) {
     }
 }
 
-/// Asks the policies of both ends, who were looked up before. `either`: nobody knows which end is the client, so either direction may be allowed.
+/// Asks the policies of both ends, who were looked up before. `either`: nobody knows which end is the client, so
+/// either direction may be allowed.
 #[inline(never)]
 pub(crate) fn judge_either(work: &mut Scratch, either: bool) -> Verdict {
     let verdict = policy::judge(work);
