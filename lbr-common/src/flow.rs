@@ -30,8 +30,16 @@ pub struct Flow {
     /// Interface index of the pod link that packets of this direction were seen at, and may come from without
     /// another look at their source address. 0: none so far.
     pub from: u32,
-    /// Reserved, zero.
-    pub _pad: u32,
+    /// Audited sets that would not have allowed it, as last told: [`audited_sets`]. 0: none.
+    pub audited: u32,
+}
+
+/// Value of [`Flow::audited`]: the audited set of each end that would not have allowed a connection, or 0. Two
+/// such values are the same only if the sets are, as long as set numbers are below 65,536; beyond, a difference
+/// may be missed.
+#[inline(always)]
+pub const fn audited_sets(egress: u32, ingress: u32) -> u32 {
+    egress.rotate_left(16) ^ ingress
 }
 
 /// Bits of [`Flow::flags`].
@@ -48,6 +56,9 @@ pub mod flow_flags {
     pub const MIDFLOW: u32 = 16;
     /// Nothing is translated.
     pub const PLAIN: u32 = 32;
+    /// Nothing is known of the address that the client sends to: a group, a broadcast, or far away. No policies of
+    /// a receiver were asked.
+    pub const NOBODY: u32 = 64;
     /// What the twin entry must not inherit.
     pub const OWN: u32 = REPLY | FIN | RST;
 }
@@ -80,7 +91,7 @@ impl Flow {
         twin.flags = kept | (!self.flags & flow_flags::REPLY);
         twin.twin_link = self.link;
         twin.from = 0;
-        twin._pad = 0;
+        twin.audited = self.audited;
     }
 }
 
@@ -191,7 +202,7 @@ mod tests {
             flags: flow_flags::FIN,
             twin_link: 9,
             from: 0,
-            _pad: 0,
+            audited: 10,
         };
         let reply_key = forward.twin_key();
         assert_eq!(reply_key, tuple(2, 8080, 1, 4000));

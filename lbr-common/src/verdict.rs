@@ -131,9 +131,11 @@ verdicts! {
     /// The pod is isolated, and the packet is of a kind that can not be judged: a VLAN tag, a routing header,
     /// or no address of the pod.
     NotJudged = 30, Drop, "not_judged";
-    /// Passed, but would be denied by the sender's audited policies. Counted beside the packet's own verdict.
+    /// Passed, but would be denied by the sender's audited policies. Counted beside the packet's own
+    /// verdict, once for each connection.
     EgressAudited = 31, Pass, "egress_audited";
-    /// Passed, but would be denied by the receiver's audited policies. Counted beside the packet's own verdict.
+    /// Passed, but would be denied by the receiver's audited policies. Counted beside the packet's own
+    /// verdict, once for each connection.
     IngressAudited = 32, Pass, "ingress_audited";
 }
 

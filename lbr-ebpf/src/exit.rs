@@ -20,9 +20,11 @@ pub(crate) type Outcome = Result<Verdict, Verdict>;
 pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outcome) -> i32 {
     let Some(scratch) = Scratch::get() else { return PASS };
     scratch.epoch = maps::epoch();
+    scratch.generation = maps::generation();
     scratch.ifindex = skb.ifindex();
     scratch.bytes = skb.len();
     scratch.hook = hook;
+    scratch.judged.forget_audits();
     let (verdict, action) = match pipeline(skb, scratch) {
         Ok(verdict) => (verdict, forward(skb, scratch.decision.link)),
         Err(verdict) => match verdict.effect() {
@@ -37,6 +39,9 @@ pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outco
             },
         },
     };
+    if scratch.judged.has_audits() && matches!(verdict.effect(), Effect::Pass | Effect::Translate) {
+        report::passed(scratch);
+    }
     count(hook, verdict, u64::from(scratch.bytes));
     action
 }

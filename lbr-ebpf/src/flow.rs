@@ -1,12 +1,8 @@
-//! The flow of a packet: found, checked, or begun. See `lbr_common::flow` for what an entry means.
+//! The flow of a packet: found, and checked. See `lbr_common::flow` for what an entry means, `begin` for new ones.
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lbr_common::flow::{Flow, IDLE_NS, TOUCH_INTERVAL_NS, flow_flags};
-use lbr_common::link::link_flags;
-use lbr_common::policy::policy_flags;
-use lbr_common::select;
-use lbr_common::service::{Backend, Frontend};
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::Verdict;
 
@@ -17,17 +13,7 @@ use crate::step::{DONE, check};
 use crate::{policy, service, source};
 
 /// A TCP connection without packets for this long gives way (RFC 5382, REQ-5: not below 2 h 4 min).
-const TCP_IDLE_NS: u64 = 7_500 * 1_000_000_000;
-
-/// First source port that stands in for one that is taken. Above Linux' default ephemeral range
-/// (`ip_local_port_range`: 32768 to 60999), so that it does not meet a port that the client chose itself.
-const SPARE_PORTS_FROM: u16 = 61_000;
-const SPARE_PORTS: u16 = u16::MAX - SPARE_PORTS_FROM;
-/// Attempts to find a free tuple: first other backends, then other source ports.
-const BACKEND_ATTEMPTS: u32 = 4;
-const ATTEMPTS: u32 = 16;
-/// The same without a Service.
-const PLAIN_ATTEMPTS: u32 = 4;
+pub(crate) const TCP_IDLE_NS: u64 = 7_500 * 1_000_000_000;
 
 /// The flow that the packet at hand belongs to, brought up to date with it: fills the decision. False if it has
 /// none or begins anew. `from` is the pod link that it came from; 0: it came by the stack.
@@ -42,6 +28,11 @@ pub(crate) fn find(work: &mut Scratch, from: u32) -> Result<bool, Verdict> {
     if begins_anew(&work.packet, flow, now) {
         return Ok(false);
     }
+    // First, as what follows takes the packet for one of the flow.
+    if from != 0 && flow.from != from {
+        check(source::check(work))?;
+        flow.from = from;
+    }
     if flow.epoch != work.epoch {
         match refresh(work, flow) {
             DONE => {}
@@ -49,11 +40,7 @@ pub(crate) fn find(work: &mut Scratch, from: u32) -> Result<bool, Verdict> {
             verdict => return Err(verdict),
         }
     }
-    if from != 0 && flow.from != from {
-        check(source::check(from, work))?;
-        flow.from = from;
-    }
-    if now.wrapping_sub(flow.last_seen) > TOUCH_INTERVAL_NS {
+    if silence(flow, now) > TOUCH_INTERVAL_NS {
         flow.last_seen = now;
         restore_twin(&work.packet.tuple, flow);
     }
@@ -72,35 +59,49 @@ fn begins_anew(packet: &Packet, flow: &Flow, now: u64) -> bool {
     if packet.tuple.proto == proto::TCP {
         packet.is_syn() && is_over(flow)
     } else {
-        now.wrapping_sub(flow.last_seen) > IDLE_NS
+        silence(flow, now) > IDLE_NS
     }
 }
 
+/// For how long a flow had no packet, in nanoseconds. Another CPU may have seen one after `now`.
 #[inline(always)]
-fn decide(decision: &mut Decision, flow: &Flow) {
+pub(crate) fn silence(flow: &Flow, now: u64) -> u64 {
+    (now.wrapping_sub(flow.last_seen) as i64).max(0) as u64
+}
+
+#[inline(always)]
+pub(crate) fn decide(decision: &mut Decision, flow: &Flow) {
     *decision = Decision {
         to: flow.to,
         link: flow.link,
         is_reply: flow.flags & flow_flags::REPLY != 0,
         is_plain: flow.flags & flow_flags::PLAIN != 0,
+        to_nobody: flow.flags & (flow_flags::NOBODY | flow_flags::REPLY) == flow_flags::NOBODY,
     };
 }
 
-/// The flow that packets with this tuple belong to, without touching it.
-#[inline(always)]
-pub(crate) fn peek(tuple: &Tuple, decision: &mut Decision) -> bool {
-    let Some(entry) = FLOWS.get_ptr(tuple) else { return false };
+/// Whether a flow has the tuple in `Judged::tuple`, lives, and is still allowed: then fills the decision, and
+/// leaves the flow as it is.
+#[inline(never)]
+pub(crate) fn peek(work: &mut Scratch) -> bool {
+    let Some(entry) = FLOWS.get_ptr(work.judged.tuple) else { return false };
     // SAFETY: as in `find`.
-    decide(decision, unsafe { &*entry });
+    let flow = unsafe { &*entry };
+    if is_past(flow, now()) || (flow.epoch != work.epoch && judge_again(work, flow) != DONE) {
+        return false;
+    }
+    // Told when the flow's own packets ask.
+    work.judged.forget_audits();
+    decide(&mut work.decision, flow);
     true
 }
 
-/// Whether packets with this tuple are sent to a Service.
+/// Whether nothing that belongs to a flow can still be on its way. A connection that has ended is not past at
+/// once: the segment that is too big for the path may be the last one.
 #[inline(always)]
-pub(crate) fn is_request(tuple: &Tuple) -> bool {
-    const OTHER: u32 = flow_flags::PLAIN | flow_flags::REPLY;
-    // SAFETY: as in `find`.
-    FLOWS.get_ptr(tuple).is_some_and(|flow| unsafe { (*flow).flags & OTHER == 0 })
+fn is_past(flow: &Flow, now: u64) -> bool {
+    let silence = silence(flow, now);
+    silence > IDLE_NS && (flow.to.proto != proto::TCP || silence > TCP_IDLE_NS || is_over(flow))
 }
 
 /// Whether the packet at hand was translated on its way here, and so judged before, where that was done: then
@@ -114,9 +115,9 @@ pub(crate) fn is_translated(packet: &Packet) -> bool {
 }
 
 /// Looks whether what a flow was begun with is still there, and still allowed, since the agent says that something
-/// has changed. [`Verdict::NoService`] if the flow has to move to another backend: datagrams, and a SYN (nothing is established yet). A TCP connection
-/// keeps its backend whatever becomes of it. A link that is gone is left to the stack, which knows where the
-/// address is now.
+/// has changed. [`Verdict::NoService`] if the flow has to move to another backend: datagrams, and a SYN (nothing is
+/// established yet). A TCP connection keeps its backend whatever becomes of it. A link that is gone is left to the
+/// stack, which knows where the address is now.
 #[inline(never)]
 fn refresh(work: &mut Scratch, flow: &mut Flow) -> Verdict {
     if flow.service != 0 && flow.flags & flow_flags::REPLY == 0 {
@@ -130,10 +131,17 @@ fn refresh(work: &mut Scratch, flow: &mut Flow) -> Verdict {
             _ => {}
         }
     }
-    if !maps::keeps_established() && flow.flags & flow_flags::HAIRPIN == 0 {
-        let verdict = judge_again(work, flow);
-        if verdict != DONE {
-            return verdict;
+    work.judged.tuple = work.packet.tuple;
+    let verdict = judge_again(work, flow);
+    if verdict != DONE {
+        return verdict;
+    }
+    audit_once(work, flow);
+    if flow.flags & (flow_flags::NOBODY | flow_flags::REPLY) == flow_flags::NOBODY {
+        work.judged.tuple = work.packet.tuple;
+        policy::meet_receiver(work);
+        if work.judged.receiver.flags != 0 {
+            flow.flags &= !flow_flags::NOBODY;
         }
     }
     flow.link = if_there(flow.link);
@@ -142,34 +150,57 @@ fn refresh(work: &mut Scratch, flow: &mut Flow) -> Verdict {
     DONE
 }
 
-/// Asks the policies about a flow as they were asked when it began: from the client to the backend, whichever
-/// way the packet at hand goes.
+/// Asks the policies about the flow whose key is in `Judged::tuple`, as they were asked when it began: from the
+/// client to the backend, whichever way the packet at hand goes.
 #[inline(always)]
 fn judge_again(work: &mut Scratch, flow: &Flow) -> Verdict {
+    if maps::keeps_established() || flow.flags & flow_flags::HAIRPIN != 0 {
+        return DONE;
+    }
     if flow.flags & flow_flags::REPLY != 0 {
-        work.judged.tuple = work.packet.tuple.reversed();
+        work.judged.tuple = work.judged.tuple.reversed();
     } else {
-        work.judged.tuple = work.packet.tuple;
         work.judged.tuple.dst = flow.to.dst;
         work.judged.tuple.dst_port = flow.to.dst_port;
     }
+    policy::meet_sender(work);
+    policy::meet_receiver(work);
     judge_either(work, flow.flags & flow_flags::MIDFLOW != 0)
 }
 
-/// Asks the policies. `either`: nobody knows which end is the client, so either direction may be allowed.
+/// A connection that is judged again is told of again only if other audited sets would deny it now. The client's
+/// entry remembers them, so only what the client sends tells.
+#[inline(always)]
+fn audit_once(work: &mut Scratch, flow: &mut Flow) {
+    let audited = work.judged.audited();
+    if flow.flags & flow_flags::REPLY != 0 || flow.audited == audited {
+        work.judged.forget_audits();
+    } else {
+        flow.audited = audited;
+    }
+}
+
+/// Asks the policies of both ends, who were looked up before. `either`: nobody knows which end is the client, so
+/// either direction may be allowed.
 #[inline(never)]
-fn judge_either(work: &mut Scratch, either: bool) -> Verdict {
+pub(crate) fn judge_either(work: &mut Scratch, either: bool) -> Verdict {
     let verdict = policy::judge(work);
     if verdict == DONE || !either {
         return verdict;
     }
-    work.judged.tuple = work.judged.tuple.reversed();
+    turn_around(work);
     if policy::judge(work) == DONE {
         return DONE;
     }
     // Told as it was asked first.
-    work.judged.tuple = work.judged.tuple.reversed();
+    turn_around(work);
     policy::judge(work)
+}
+
+#[inline(always)]
+fn turn_around(work: &mut Scratch) {
+    work.judged.tuple = work.judged.tuple.reversed();
+    core::mem::swap(&mut work.judged.sender, &mut work.judged.receiver);
 }
 
 /// The link, or 0 if it is none (any more) that lbr puts packets into.
@@ -180,7 +211,7 @@ fn if_there(link: u32) -> u32 {
 
 /// Whether a TCP connection has ended: reset, or closed by both sides. One that is half closed still delivers.
 #[inline(never)]
-fn is_over(flow: &Flow) -> bool {
+pub(crate) fn is_over(flow: &Flow) -> bool {
     if flow.to.proto != proto::TCP {
         return false;
     }
@@ -203,198 +234,10 @@ fn restore_twin(key: &Tuple, flow: &Flow) {
     }
 }
 
-/// Begins a flow from the client of the packet to a backend of `frontend`: fills the decision and returns
-/// [`Verdict::ToBackend`], or says why not.
-#[inline(never)]
-pub(crate) fn begin(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Verdict {
-    match try_begin(ifindex, frontend, work) {
-        Ok(()) => Verdict::ToBackend,
-        Err(verdict) => verdict,
-    }
-}
-
-/// Usually the first attempt does. Others are for a client port that already leads to the same backend by
-/// another frontend: the answers could not be told apart, so another backend is tried, then another port.
-#[inline(always)]
-fn try_begin(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Result<(), Verdict> {
-    let hash = select::hash(&work.packet.tuple, maps::hash_seed());
-    let first = service::slot(hash, frontend);
-    let mut attempt = 0;
-    while attempt < ATTEMPTS {
-        let (slot, port) = if attempt < BACKEND_ATTEMPTS {
-            ((first + attempt) % frontend.count.max(1), work.packet.tuple.src_port)
-        } else {
-            (first, spare_port(hash, attempt))
-        };
-        let (id, backend) = service::backend_in_slot(frontend, slot)?;
-        work.judged.tuple = work.packet.tuple;
-        work.judged.tuple.dst = backend.addr;
-        work.judged.tuple.dst_port = backend.port;
-        check(policy::judge(work))?;
-        plan(work, id, backend, port, ifindex);
-        if store(work)? {
-            decide(&mut work.decision, &work.flow);
-            return Ok(());
-        }
-        attempt += 1;
-    }
-    Err(Verdict::PortsExhausted)
-}
-
-/// Begins a flow without a Service, if one end is a pod that the agent knows: fills the decision and returns
-/// [`DONE`]. [`Verdict::NoService`]: nobody asks for it. [`Verdict::Node`]: to the node itself. Else why not.
-///
-/// A TCP packet that opens nothing belongs to a connection that is older than the flow (the agent is new here, or
-/// the kernel evicted the entry): it may go on if a connection in either direction would be allowed.
-#[inline(never)]
-pub(crate) fn begin_plain(from: u32, work: &mut Scratch) -> Verdict {
-    work.judged.tuple = work.packet.tuple;
-    let is_midflow = work.packet.tuple.proto == proto::TCP && !work.packet.is_syn();
-    let verdict = judge_either(work, is_midflow);
-    if verdict != DONE {
-        return verdict;
-    }
-    if work.judged.ends & policy_flags::NODE != 0 {
-        return Verdict::Node;
-    }
-    if work.judged.ends & policy_flags::POD == 0 {
-        return Verdict::NoService;
-    }
-    match try_begin_plain(from, is_midflow, work) {
-        Ok(()) => DONE,
-        Err(verdict) => verdict,
-    }
-}
-
-/// The tuple stays as it is, unless the answers could not be told from those of a flow to a Service that has
-/// the same backend: then another source port stands in.
-#[inline(always)]
-fn try_begin_plain(from: u32, is_midflow: bool, work: &mut Scratch) -> Result<(), Verdict> {
-    let midflow = if is_midflow { flow_flags::MIDFLOW } else { 0 };
-    let mut attempt = 0;
-    while attempt < PLAIN_ATTEMPTS {
-        let flow = &mut work.flow;
-        flow.to = work.packet.tuple;
-        flow.flags = midflow | flow_flags::PLAIN;
-        if attempt > 0 {
-            let hash = select::hash(&work.packet.tuple, maps::hash_seed());
-            flow.to.src_port = spare_port(hash, attempt);
-            flow.flags = midflow;
-        }
-        flow.last_seen = now();
-        flow.service = 0;
-        flow.backend = 0;
-        flow.link = 0;
-        flow.twin_link = 0;
-        flow.epoch = work.epoch;
-        flow.from = from;
-        work.reply_key = work.flow.twin_key();
-        work.flow.write_twin(&work.packet.tuple, &mut work.reply);
-        if store(work)? {
-            decide(&mut work.decision, &work.flow);
-            return Ok(());
-        }
-        attempt += 1;
-    }
-    Err(Verdict::PortsExhausted)
-}
-
-/// A source port that stands in for one that is taken.
-#[inline(always)]
-fn spare_port(hash: u32, attempt: u32) -> u16 {
-    SPARE_PORTS_FROM + ((hash >> 8).wrapping_add(attempt.wrapping_mul(0x9e5)) % u32::from(SPARE_PORTS)) as u16
-}
-
-/// Both entries of a flow to `backend`, in `work`.
-#[inline(always)]
-fn plan(work: &mut Scratch, id: u32, backend: &Backend, port: u16, ifindex: u32) {
-    let key = &work.packet.tuple;
-    // SAFETY: valid for the run of the program; the agent replaces entries whole.
-    let link_flags = LINKS.get_ptr(ifindex).map_or(0, |link| unsafe { (*link).flags });
-    let own_link = if link_flags & link_flags::PEER != 0 { ifindex } else { 0 };
-    let hairpin = backend.addr == key.src;
-    let flow = &mut work.flow;
-    // A pod takes no packet from its own address, so to itself it comes from the frontend's, which leads
-    // the answer back here.
-    flow.to.src = if hairpin { key.dst } else { key.src };
-    flow.to.dst = backend.addr;
-    flow.to.src_port = port;
-    flow.to.dst_port = backend.port;
-    flow.to.proto = key.proto;
-    flow.last_seen = now();
-    flow.service = backend.service;
-    flow.backend = id;
-    flow.epoch = work.epoch;
-    flow.from = ifindex;
-    if hairpin {
-        flow.flags = flow_flags::HAIRPIN;
-        flow.link = own_link;
-        flow.twin_link = own_link;
-    } else {
-        flow.flags = 0;
-        flow.link = backend.link;
-        flow.twin_link = if link_flags & link_flags::DIRECT != 0 { ifindex } else { 0 };
-    }
-    work.reply_key = work.flow.twin_key();
-    work.flow.write_twin(&work.packet.tuple, &mut work.reply);
-}
-
-/// Stores both entries of a flow; false if its answers could not be told from another flow's.
-#[inline(always)]
-fn store(work: &Scratch) -> Result<bool, Verdict> {
-    let key = &work.packet.tuple;
-    // The answer's entry first: whoever sees the packet that follows finds it.
-    if FLOWS.insert(&work.reply_key, &work.reply, u64::from(BPF_NOEXIST)).is_err() {
-        // Neither stored nor there: the kernel had no room.
-        let existing = FLOWS.get_ptr_mut(&work.reply_key).ok_or(Verdict::FlowTableFull)?;
-        // SAFETY: as in `find`.
-        let existing = unsafe { &mut *existing };
-        if existing.to != work.reply.to && !may_be_replaced(existing, work.reply.last_seen) {
-            return Ok(false);
-        }
-        if !renew(existing, &work.reply) {
-            insert(&work.reply_key, &work.reply)?;
-        }
-    }
-    if let Some(existing) = FLOWS.get_ptr_mut(key) {
-        // SAFETY: as in `find`.
-        if renew(unsafe { &mut *existing }, &work.flow) {
-            return Ok(true);
-        }
-    }
-    insert(key, &work.flow)?;
-    Ok(true)
-}
-
-/// Begins an entry again in place if it already says the same; cheaper than to replace it.
-#[inline(always)]
-fn renew(existing: &mut Flow, new: &Flow) -> bool {
-    if existing.to != new.to || existing.backend != new.backend || existing.link != new.link {
-        return false;
-    }
-    existing.from = new.from;
-    existing.flags = new.flags;
-    existing.epoch = new.epoch;
-    existing.last_seen = new.last_seen;
-    true
-}
-
-/// Whether a flow is over, so that another may take its tuple.
-#[inline(always)]
-fn may_be_replaced(flow: &Flow, now: u64) -> bool {
-    let idle = if flow.to.proto == proto::TCP { TCP_IDLE_NS } else { IDLE_NS };
-    is_over(flow) || now.wrapping_sub(flow.last_seen) > idle
-}
-
-#[inline(always)]
-fn insert(key: &Tuple, flow: &Flow) -> Result<(), Verdict> {
-    FLOWS.insert(key, flow, u64::from(BPF_ANY)).map_err(|_| Verdict::FlowTableFull)
-}
-
 /// `CLOCK_MONOTONIC` in nanoseconds, exact to a timer tick: enough for ages in seconds, at a third of the
 /// price.
 #[inline(always)]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     // SAFETY: a helper without arguments.
     unsafe { bpf_ktime_get_coarse_ns() }
 }

@@ -9,7 +9,7 @@ use crate::nat::{self, ICMP_SUM, UDP_SUM};
 use crate::packet::{self, Packet, Part};
 use crate::scratch::Scratch;
 use crate::skb::{HelperFailed, Skb, Sum};
-use crate::step::DONE;
+use crate::step::{DONE, check};
 use crate::{flow, policy, service};
 
 /// An ICMP error has eight bytes before the packet that it quotes.
@@ -25,7 +25,7 @@ pub(crate) fn translate(skb: Skb, work: &mut Scratch) -> Verdict {
     }
 }
 
-/// An error that belongs to no flow is judged as any packet without ports, except to a Service: nobody is there,
+/// An error that belongs to no living flow is judged as any packet without ports, except to a Service: nobody is there,
 /// and the answer to an error must not be an error (RFC 1122, 3.2.2).
 #[inline(always)]
 fn untracked(skb: Skb, work: &mut Scratch) -> Verdict {
@@ -36,6 +36,8 @@ fn untracked(skb: Skb, work: &mut Scratch) -> Verdict {
         return Verdict::Node;
     }
     work.judged.tuple = work.packet.tuple;
+    policy::meet_sender(work);
+    policy::meet_receiver(work);
     match policy::judge(work) {
         DONE => Verdict::NoService,
         verdict => verdict,
@@ -53,10 +55,9 @@ fn try_translate(skb: Skb, work: &mut Scratch) -> Result<(), Verdict> {
     }
     // A quotation that can not be read belongs to nobody.
     read_quoted(skb, &work.packet, &mut work.quoted).map_err(|_| Verdict::NoService)?;
-    if !flow::peek(&work.quoted.tuple.reversed(), &mut work.decision) {
-        return if work.hook == Hook::ToPod && flow::is_request(&work.quoted.tuple) {
-            // Translated already, where a pod of this node sent it.
-            work.decision.link = 0;
+    work.judged.tuple = work.quoted.tuple.reversed();
+    if !flow::peek(work) {
+        return if work.hook == Hook::ToPod && is_translated(work) {
             Ok(())
         } else {
             Err(Verdict::NoService)
@@ -65,7 +66,15 @@ fn try_translate(skb: Skb, work: &mut Scratch) -> Result<(), Verdict> {
     if work.decision.is_plain {
         return Ok(());
     }
-    rewrite(skb, &work.packet, &work.quoted, &work.decision.to).map_err(|HelperFailed| Verdict::RewriteFailed)
+    check(rewrite(skb, work))
+}
+
+/// Whether the error was translated already, where a pod of this node sent it: it quotes what another one sent to
+/// a Service.
+#[inline(always)]
+fn is_translated(work: &mut Scratch) -> bool {
+    work.judged.tuple = work.quoted.tuple;
+    flow::peek(work) && !work.decision.is_plain && !work.decision.is_reply
 }
 
 /// The headers of the quoted packet.
@@ -99,9 +108,18 @@ fn read_quoted(skb: Skb, outer: &Packet, quoted: &mut Packet) -> Result<(), Verd
     Ok(())
 }
 
+/// Not inlined: its stack is not that of the policies, which were asked before.
+#[inline(never)]
+fn rewrite(skb: Skb, work: &Scratch) -> Verdict {
+    match try_rewrite(skb, &work.packet, &work.quoted, &work.decision.to) {
+        Ok(()) => DONE,
+        Err(HelperFailed) => Verdict::RewriteFailed,
+    }
+}
+
 /// Makes the quoted packet what its sender sent, and the error's own addresses those of the flow.
 #[inline(always)]
-fn rewrite(skb: Skb, outer: &Packet, quoted: &Packet, to: &Tuple) -> Result<(), HelperFailed> {
+fn try_rewrite(skb: Skb, outer: &Packet, quoted: &Packet, to: &Tuple) -> Result<(), HelperFailed> {
     let was = &quoted.tuple;
     let sent = to.reversed();
 

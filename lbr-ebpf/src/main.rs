@@ -10,6 +10,7 @@
     reason = "by value a map's key is copied to the stack, of which there are 512 bytes"
 )]
 
+mod begin;
 mod exit;
 mod flow;
 mod fragment;

@@ -2,12 +2,12 @@
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use lbr_common::addr::Addr;
+use lbr_common::flow::audited_sets;
 use lbr_common::policy::{Block, OTHER_PORTS, Policy, Ports, VerdictKey, class, direction, policy_flags};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
 
 use crate::maps::{self, CIDR_CLASS, ENDPOINTS, IP_CLASS, LINK_POLICY, PORT_CLASS, VERDICTS};
-use crate::report;
 use crate::scratch::Scratch;
 use crate::step::DONE;
 
@@ -17,17 +17,55 @@ use crate::step::DONE;
 pub(crate) struct Judged {
     /// Source as sent, destination as translated.
     pub(crate) tuple: Tuple,
+    /// What is known of its source,
+    pub(crate) sender: Policy,
+    /// and of its destination.
+    pub(crate) receiver: Policy,
     /// Set that did not allow it; 0: none was asked.
     pub(crate) set: u32,
     /// The direction in which it was not allowed.
     pub(crate) direction: u32,
-    /// [`policy_flags`] of both ends together.
-    pub(crate) ends: u32,
-    /// [`policy_flags`] of the receiver.
-    pub(crate) receiver: u32,
+    /// Audited set of the sender that would not have allowed it; 0: none. Told of if the packet passes.
+    pub(crate) audited_out: u32,
+    /// The same of the receiver.
+    pub(crate) audited_in: u32,
 }
 
-/// Asks the policies of both ends about `Judged::tuple`. Returns [`DONE`], or why it may not pass.
+impl Judged {
+    /// For [`lbr_common::flow::Flow::audited`].
+    #[inline(always)]
+    pub(crate) fn audited(&self) -> u32 {
+        audited_sets(self.audited_out, self.audited_in)
+    }
+
+    /// Whether there is something to tell.
+    #[inline(always)]
+    pub(crate) fn has_audits(&self) -> bool {
+        self.audited_out | self.audited_in != 0
+    }
+
+    /// Nothing of it is told.
+    #[inline(always)]
+    pub(crate) fn forget_audits(&mut self) {
+        self.audited_out = 0;
+        self.audited_in = 0;
+    }
+}
+
+/// Looks up the sender of `Judged::tuple`.
+#[inline(always)]
+pub(crate) fn meet_sender(work: &mut Scratch) {
+    endpoint(&work.judged.tuple.src, work.generation, &mut work.judged.sender);
+}
+
+/// Looks up the receiver of `Judged::tuple`.
+#[inline(always)]
+pub(crate) fn meet_receiver(work: &mut Scratch) {
+    endpoint(&work.judged.tuple.dst, work.generation, &mut work.judged.receiver);
+}
+
+/// Asks the policies of both ends, who were looked up before, about `Judged::tuple`. Returns [`DONE`], or why it may
+/// not pass.
 ///
 /// What a pod sends to itself is never judged, nor what it sends to the node. What the node sends does not come
 /// here: where a packet entered says so, its address does not.
@@ -48,65 +86,63 @@ extern "C" fn policy_judge(work: *mut Scratch) -> u32 {
 
 #[inline(always)]
 fn judge_both(work: &mut Scratch) -> Verdict {
-    let generation = maps::generation();
-    let receiver = endpoint(&work.judged.tuple.dst, generation);
-    let sender = endpoint(&work.judged.tuple.src, generation);
+    let (sender, receiver) = (work.judged.sender.flags, work.judged.receiver.flags);
     work.judged.set = 0;
-    work.judged.receiver = receiver.flags;
-    work.judged.ends = receiver.flags | sender.flags;
-    if work.judged.tuple.src == work.judged.tuple.dst || receiver.flags & policy_flags::NODE != 0 {
+    work.judged.forget_audits();
+    if work.judged.tuple.src == work.judged.tuple.dst || receiver & policy_flags::NODE != 0 {
         return DONE;
     }
-    if work.judged.ends & policy_flags::PENDING != 0 && maps::denies_pending() {
+    if (sender | receiver) & policy_flags::PENDING != 0 && maps::denies_pending() {
         return Verdict::PodPending;
     }
     const ASKED: u32 = policy_flags::ISOLATED_OUT | policy_flags::AUDIT_OUT;
-    if sender.flags & ASKED != 0 {
-        let verdict = judge_end(work, &sender, direction::EGRESS, generation);
+    if sender & ASKED != 0 {
+        let verdict = judge_end(work, direction::EGRESS);
         if verdict != DONE {
             return verdict;
         }
     }
     const ASKED_IN: u32 = policy_flags::ISOLATED_IN | policy_flags::AUDIT_IN;
-    if receiver.flags & ASKED_IN != 0 {
-        return judge_end(work, &receiver, direction::INGRESS, generation);
+    if receiver & ASKED_IN != 0 {
+        return judge_end(work, direction::INGRESS);
     }
     DONE
 }
 
 /// Whether the pods of this link are isolated in a direction, so that what can not be judged must not pass.
 #[inline(always)]
-pub(crate) fn isolates(ifindex: u32, flag: u32) -> bool {
-    link(ifindex) & flag != 0
+pub(crate) fn isolates(work: &Scratch, flag: u32) -> bool {
+    link(work) & flag != 0
 }
 
-/// What is known of the pods behind a link: bits of [`policy_flags`].
+/// What is known of the pods behind the link that the packet is at: bits of [`policy_flags`].
 #[inline(always)]
-pub(crate) fn link(ifindex: u32) -> u32 {
-    let entry = LINK_POLICY.get_ptr(ifindex);
+pub(crate) fn link(work: &Scratch) -> u32 {
+    let entry = LINK_POLICY.get_ptr(work.ifindex);
     // SAFETY: valid for the run of the program; the agent replaces entries whole.
-    entry.map_or(0, |entry| unsafe { (*entry).at(maps::generation()) })
+    entry.map_or(0, |entry| unsafe { (*entry).at(work.generation) })
 }
 
-/// One end's policies, the audited ones too.
+/// One end's policies, the audited ones too: what those would deny is told when the packet passes.
 #[inline(never)]
-fn judge_end(work: &mut Scratch, policy: &Policy, way: u32, generation: u32) -> Verdict {
+fn judge_end(work: &mut Scratch, way: u32) -> Verdict {
     let is_egress = way == direction::EGRESS;
+    let policy = if is_egress { &work.judged.sender } else { &work.judged.receiver };
     let (isolated, audited) = if is_egress {
         (policy_flags::ISOLATED_OUT, policy_flags::AUDIT_OUT)
     } else {
         (policy_flags::ISOLATED_IN, policy_flags::AUDIT_IN)
     };
     let tuple = &work.judged.tuple;
-    let class = class_of(if is_egress { &tuple.dst } else { &tuple.src }, generation);
+    let class = class_of(if is_egress { &tuple.dst } else { &tuple.src }, work.generation);
     work.judged.direction = way;
     if policy.flags & isolated != 0 && !allows(policy.set, way, class, tuple) {
         work.judged.set = policy.set;
         return if is_egress { Verdict::EgressDenied } else { Verdict::IngressDenied };
     }
-    if policy.flags & audited != 0 && !allows(policy.audit, way, class, &work.judged.tuple) {
-        work.judged.set = policy.audit;
-        report::audited(work, if is_egress { Verdict::EgressAudited } else { Verdict::IngressAudited });
+    if policy.flags & audited != 0 && !allows(policy.audit, way, class, tuple) {
+        let told = if is_egress { &mut work.judged.audited_out } else { &mut work.judged.audited_in };
+        *told = policy.audit;
     }
     DONE
 }
@@ -136,9 +172,16 @@ fn class_of(addr: &Addr, generation: u32) -> u32 {
     CIDR_CLASS.get(&Key::new(Block::FULL, Block::of(addr))).map_or(class::NONE, |class| class.at(generation))
 }
 
-#[inline(always)]
-fn endpoint(addr: &Addr, generation: u32) -> Policy {
-    let entry = ENDPOINTS.get_ptr(addr);
+/// What is known of an address goes to `policy`. Gives the link that it is behind; 0: none, or not known.
+#[inline(never)]
+pub(crate) fn endpoint(addr: &Addr, generation: u32, policy: &mut Policy) -> u32 {
+    let Some(entry) = ENDPOINTS.get_ptr(addr) else {
+        *policy = Policy { set: 0, audit: 0, flags: 0 };
+        return 0;
+    };
     // SAFETY: as in `link`.
-    entry.map_or(Policy { set: 0, audit: 0, flags: 0 }, |entry| unsafe { (*entry).policy.at(generation) })
+    unsafe {
+        *policy = (*entry).policy.at(generation);
+        (*entry).link
+    }
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use lbr_common::policy::{DenialKey, EVENTS_PER_SECOND, Event};
+use lbr_common::policy::{DenialKey, EVENTS_PER_SECOND, Event, direction};
 use lbr_common::verdict::{Counter, Verdict};
 
 use crate::exit;
@@ -39,9 +39,23 @@ pub(crate) fn denied(work: &mut Scratch, verdict: Verdict) {
     send(work, verdict);
 }
 
-/// A connection that would be denied if the audited policies were enforced.
+/// A packet that passes: whether its connection would be denied if the audited policies were enforced. Each
+/// connection is told of once (see `flow::audit_once`), what has no flow each time.
+#[inline(always)]
+pub(crate) fn passed(work: &mut Scratch) {
+    if work.judged.audited_out != 0 {
+        audited(work, work.judged.audited_out, Verdict::EgressAudited);
+    }
+    if work.judged.audited_in != 0 {
+        audited(work, work.judged.audited_in, Verdict::IngressAudited);
+    }
+}
+
 #[inline(never)]
-pub(crate) fn audited(work: &mut Scratch, verdict: Verdict) {
+fn audited(work: &mut Scratch, set: u32, verdict: Verdict) {
+    let is_egress = verdict == Verdict::EgressAudited;
+    work.judged.set = set;
+    work.judged.direction = if is_egress { direction::EGRESS } else { direction::INGRESS };
     exit::count(work.hook, verdict, u64::from(work.bytes));
     count(work, 1);
     send(work, verdict);

@@ -41,6 +41,8 @@ pub(crate) struct Scratch {
     pub(crate) limit: Limit,
     /// `State::epoch` when the program began. Read first: what is read later is not older.
     pub(crate) epoch: u32,
+    /// `State::generation` when the program began: the packet sees all of a policy change or nothing.
+    pub(crate) generation: u32,
     /// Interface that the packet is at.
     pub(crate) ifindex: u32,
     /// Bytes of the packet as it came.
@@ -72,4 +74,6 @@ pub(crate) struct Decision {
     pub(crate) is_reply: bool,
     /// No translation: the packet stays as it is.
     pub(crate) is_plain: bool,
+    /// See [`lbr_common::flow::flow_flags::NOBODY`].
+    pub(crate) to_nobody: bool,
 }

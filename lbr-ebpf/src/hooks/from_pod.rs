@@ -8,12 +8,12 @@ use crate::packet::{self, Part};
 use crate::scratch::Scratch;
 use crate::skb::Skb;
 use crate::step::check;
-use crate::{flow, fragment, icmp_error, nat, policy, service, source};
+use crate::{begin, flow, fragment, icmp_error, nat, policy, service, source};
 
 /// The pipeline.
 #[inline(always)]
 pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
-    packet::parse(skb, &mut work.packet).map_err(|verdict| unread(work.ifindex, verdict))?;
+    packet::parse(skb, &mut work.packet).map_err(|verdict| unread(work, verdict))?;
     if work.packet.is_neighbor_discovery() {
         return Err(if work.packet.is_of_router() {
             Verdict::RouterMessage
@@ -25,12 +25,12 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
         if work.packet.is_redirect() {
             return Err(Verdict::RouterMessage);
         }
-        check(source::check(work.ifindex, work))?;
+        check(source::check(work))?;
         check(icmp_error::translate(skb, work))?;
         return Ok(Verdict::IcmpError);
     }
     if work.packet.part == Part::Later {
-        check(fragment::complete(&mut work.packet)).map_err(|verdict| unread(work.ifindex, verdict))?;
+        check(fragment::complete(&mut work.packet)).map_err(|verdict| unread(work, verdict))?;
     }
     if !flow::find(work, work.ifindex)? {
         begin(work)?;
@@ -49,18 +49,18 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
 #[inline(always)]
 fn begin(work: &mut Scratch) -> Result<(), Verdict> {
     let from = work.ifindex;
-    check(source::check(from, work))?;
+    check(source::check(work))?;
     let to = &work.packet.tuple;
     match service::frontend(&to.dst, to.dst_port, to.proto) {
-        Ok(frontend) => check(flow::begin(from, &frontend, work)),
-        Err(Verdict::NoService) => check(flow::begin_plain(from, work)),
+        Ok(frontend) => check(begin::to_service(from, &frontend, work)),
+        Err(Verdict::NoService) => check(begin::plain(from, work)),
         Err(verdict) => Err(verdict),
     }
 }
 
 /// What passes because lbr can not read it must not be a way out for a pod that may not send.
 #[inline(always)]
-fn unread(ifindex: u32, verdict: Verdict) -> Verdict {
+fn unread(work: &Scratch, verdict: Verdict) -> Verdict {
     let passes = matches!(verdict.effect(), Effect::Pass) && verdict != Verdict::NotIp;
-    if passes && policy::isolates(ifindex, policy_flags::ISOLATED_OUT) { Verdict::NotJudged } else { verdict }
+    if passes && policy::isolates(work, policy_flags::ISOLATED_OUT) { Verdict::NotJudged } else { verdict }
 }

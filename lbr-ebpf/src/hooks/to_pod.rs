@@ -8,13 +8,13 @@ use crate::packet::{self, Part};
 use crate::scratch::Scratch;
 use crate::skb::Skb;
 use crate::step::check;
-use crate::{flow, fragment, icmp_error, nat, policy, source};
+use crate::{begin, flow, fragment, icmp_error, nat, policy, source};
 
 /// The pipeline.
 #[inline(always)]
 pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     let from_node = skb.entered_by() == 0;
-    packet::parse(skb, &mut work.packet).map_err(|verdict| unread(work.ifindex, from_node, verdict))?;
+    packet::parse(skb, &mut work.packet).map_err(|verdict| unread(work, from_node, verdict))?;
     if work.packet.is_neighbor_discovery() {
         return Err(Verdict::NeighborDiscovery);
     }
@@ -24,7 +24,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     } else {
         if work.packet.part == Part::Later {
             let known = check(fragment::complete(&mut work.packet));
-            known.map_err(|verdict| unread(work.ifindex, from_node, verdict))?;
+            known.map_err(|verdict| unread(work, from_node, verdict))?;
         }
         let verdict = enter(work, from_node)?;
         if work.packet.part == Part::First {
@@ -45,6 +45,10 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
 fn enter(work: &mut Scratch, from_node: bool) -> Outcome {
     if flow::find(work, 0)? {
         return match work.decision {
+            // A pod of this node sends to many, and was asked. No policy of this one speaks of such an address.
+            ref found if found.to_nobody && policy::isolates(work, policy_flags::ISOLATED_IN) => {
+                Err(Verdict::NotJudged)
+            }
             ref found if found.is_plain => Ok(Verdict::Allowed),
             ref found if found.is_reply => Ok(Verdict::ToClient),
             _ => Err(Verdict::NoService),
@@ -59,18 +63,14 @@ fn enter(work: &mut Scratch, from_node: bool) -> Outcome {
     if source::pretends_to_be_node(work) {
         return Err(Verdict::SpoofedSource);
     }
-    check(flow::begin_plain(0, work))?;
-    // A group or broadcast address, which no policy of the pod speaks of.
-    if work.judged.receiver == 0 && policy::isolates(work.ifindex, policy_flags::ISOLATED_IN) {
-        return Err(Verdict::NotJudged);
-    }
+    check(begin::plain(0, work))?;
     Ok(Verdict::Allowed)
 }
 
 /// What passes because lbr can not read it must not reach a pod that may not receive, unless the node sent it.
 #[inline(always)]
-fn unread(ifindex: u32, from_node: bool, verdict: Verdict) -> Verdict {
+fn unread(work: &Scratch, from_node: bool, verdict: Verdict) -> Verdict {
     let passes = matches!(verdict.effect(), Effect::Pass) && verdict != Verdict::NotIp;
-    let is_open = from_node || !policy::isolates(ifindex, policy_flags::ISOLATED_IN);
+    let is_open = from_node || !policy::isolates(work, policy_flags::ISOLATED_IN);
     if passes && !is_open { Verdict::NotJudged } else { verdict }
 }

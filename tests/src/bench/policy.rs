@@ -113,7 +113,7 @@ fn set_up(policies: u32, pods: u32) -> Result<(Programs, String)> {
     for object in cluster(policies, pods) {
         store.apply(Change::Apply(object));
     }
-    let mut programs = Programs::load("bench-policy")?;
+    let mut programs = Programs::load("bench-policy", 0)?;
     let mut node = NodeView { name: "node".to_owned(), ..NodeView::default() };
     node.links.addresses.insert(address(0).into(), programs.links[0]);
     let mut reconciler = Reconciler::load(&mut programs.kernel)?;

@@ -19,6 +19,7 @@ mod verdict;
 pub use verdict::{Answer, Expected, Rule};
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
 use lbr_agent::compile::{Ids, NodeView, compile};
@@ -34,7 +35,7 @@ use serde_json::Value;
 
 use random::Random;
 use tuples::Interesting;
-use verdict::World;
+use verdict::{World, pod_ips};
 
 /// A cluster, and the node that it is seen from.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,8 +61,20 @@ impl Case {
 
     /// What the specification says.
     pub fn expected(&self, tuple: &Tuple) -> Expected {
+        self.world().expected(tuple)
+    }
+
+    /// The addresses of the pod of this node with this address, if there is one: those that are no other pod's by
+    /// now.
+    pub fn local_pod(&self, addr: IpAddr) -> Option<Vec<IpAddr>> {
+        let pod = self.world().subject_at(addr)?;
+        let is_its = |ip: &IpAddr| self.world().subject_at(*ip).is_some_and(|owner| std::ptr::eq(owner, pod));
+        Some(pod_ips(pod).into_iter().filter(is_its).collect())
+    }
+
+    fn world(&self) -> World<'_> {
         let (node, node_addresses) = (&self.node.name, &self.node.links.node_addresses);
-        World { objects: &self.objects, node, node_addresses }.expected(tuple)
+        World { objects: &self.objects, node, node_addresses }
     }
 
     /// The objects as lbr reads them. A refused policy is what takes its place.

@@ -92,6 +92,11 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The pod with an address, if its policies have a say here: it is one of this node.
+    pub(super) fn subject_at(self, addr: IpAddr) -> Option<&'a Value> {
+        self.pod_at(addr).filter(|pod| pod["spec"]["nodeName"] == self.node)
+    }
+
     /// `X_ok` of the decision procedure.
     fn side(self, direction: Direction, tuple: &Tuple, audited: bool) -> Answer {
         let (src, dst) = (IpAddr::from(tuple.src), IpAddr::from(tuple.dst));
@@ -103,9 +108,7 @@ impl<'a> World<'a> {
             Direction::Ingress => (dst, src),
             Direction::Egress => (src, dst),
         };
-        let Some(subject) = self.pod_at(subject).filter(|pod| pod["spec"]["nodeName"] == self.node) else {
-            return Answer::NoPod;
-        };
+        let Some(subject) = self.subject_at(subject) else { return Answer::NoPod };
         let isolating: Vec<_> = self
             .of_kind("NetworkPolicy")
             .filter(|policy| audited || policy["metadata"]["annotations"]["lbr.dev/mode"] != "audit")

@@ -74,14 +74,14 @@ impl Meter {
         let (returned, _, packet_out) =
             self.test_run(kernel, hook, [entered_by, link], packet, 1).context("BPF_PROG_TEST_RUN")?;
         self.read_counters(hook).context("read map counters")?;
-        let verdict = self.counted(hook, &before, packet.len())?;
+        let (verdict, audits) = self.counted(hook, &before, packet.len())?;
         let action = match returned {
             -1 => Action::Pass,
             2 => Action::Drop,
             7 => Action::Redirect,
             other => bail!("{verdict:?}: action {other}"),
         };
-        Ok(Ran { verdict, action, packet: packet_out })
+        Ok(Ran { verdict, audits, action, packet: packet_out })
     }
 
     /// How long a run takes, on average over `repeat` runs on the same packet.
@@ -126,23 +126,26 @@ impl Meter {
         sys::lookup_many(self.counters.fd().as_fd(), first, self.cpus, values)
     }
 
-    /// The verdict whose counter moved, by one packet of this length and no other.
-    fn counted(&self, hook: Hook, before: &[Counter], len: usize) -> Result<Verdict> {
+    /// The verdict whose counter moved, and the audits, each by one packet of this length.
+    fn counted(&self, hook: Hook, before: &[Counter], len: usize) -> Result<(Verdict, Vec<Verdict>)> {
         let of_hook = hook as usize * PER_HOOK * self.cpus;
         let both = before.iter().zip(&self.counts).skip(of_hook).take(PER_HOOK * self.cpus);
-        // Audits are counted beside the packet's own verdict.
-        let is_audit = |at: usize| {
-            let audits = [Verdict::EgressAudited, Verdict::IngressAudited].map(|verdict| verdict as usize);
-            audits.contains(&(at / self.cpus))
-        };
-        let mut moved = both.enumerate().filter(|(at, (a, b))| a != b && !is_audit(*at));
-        let (at, (old, new)) = moved.next().context("no verdict was counted")?;
-        if let Some((other, _)) = moved.next() {
-            bail!("two counters moved: {} and {}", at / self.cpus, other / self.cpus);
+        let (mut verdicts, mut audits) = (Vec::new(), Vec::new());
+        for (at, (old, new)) in both.enumerate().filter(|(_, (old, new))| old != new) {
+            let number = at / self.cpus;
+            let verdict =
+                *Verdict::ALL.get(number).with_context(|| format!("there is no verdict {number}"))?;
+            let (packets, bytes) = (new.packets - old.packets, new.bytes - old.bytes);
+            ensure!(packets == 1, "{verdict:?} was counted {packets} times");
+            ensure!(bytes == len as u64, "{bytes} bytes of {len} were counted as {verdict:?}");
+            match verdict {
+                Verdict::EgressAudited | Verdict::IngressAudited => audits.push(verdict),
+                verdict => verdicts.push(verdict),
+            }
         }
-        ensure!(new.packets == old.packets + 1, "counted {} times", new.packets - old.packets);
-        ensure!(new.bytes == old.bytes + len as u64, "counted {} bytes of {len}", new.bytes - old.bytes);
-        let number = at / self.cpus;
-        Verdict::ALL.get(number).copied().with_context(|| format!("there is no verdict {number}"))
+        match verdicts[..] {
+            [verdict] => Ok((verdict, audits)),
+            _ => bail!("one verdict should have been counted, not {verdicts:?}"),
+        }
     }
 }

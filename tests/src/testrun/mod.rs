@@ -38,6 +38,8 @@ pub enum Action {
 pub struct Ran {
     /// The one verdict that was counted.
     pub verdict: Verdict,
+    /// Audits that were counted beside it, once each.
+    pub audits: Vec<Verdict>,
     /// What the program returned.
     pub action: Action,
     /// The packet afterwards.
@@ -63,8 +65,9 @@ impl Programs {
     /// Stands for an interface that is no pod's.
     const WIRE: u32 = 1;
 
-    /// Loads the object into the kernel. Leftovers of dead processes are removed first.
-    pub fn load(name: &str) -> Result<Self> {
+    /// Loads the object into the kernel with these [`maps::config::options`]. Leftovers of dead processes are
+    /// removed first.
+    pub fn load(name: &str, options: u32) -> Result<Self> {
         let sandbox = Sandbox::enter(name)?;
         let links = [sandbox.veth("pod1", None)?, sandbox.veth("pod2", None)?, sandbox.veth("pod3", None)?];
         let pins = sandbox.pins();
@@ -73,7 +76,7 @@ impl Programs {
             attach: AttachMode::Auto,
             cgroup: None,
             sizes: std::collections::BTreeMap::new(),
-            options: 0,
+            options,
         };
         let mut kernel = Kernel::load(&options)?;
         for (link, flags) in links.into_iter().zip([link_flags::DIRECT, link_flags::DIRECT, 0]) {
@@ -87,6 +90,11 @@ impl Programs {
             meter: Meter::open(pins)?,
             sandbox,
         })
+    }
+
+    /// Makes another pod's veth, with this interface index.
+    pub fn veth(&self, index: u32) -> Result<()> {
+        self.sandbox.veth(&format!("veth{index}"), Some(index)).map(drop)
     }
 
     /// Where the maps are pinned.

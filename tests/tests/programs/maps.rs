@@ -206,7 +206,7 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!((fields(&request["key"]), fields(&request["value"]["to"])), (tuple.to_vec(), tuple.to_vec()));
     assert_eq!(request["value"]["to"]["dst_port"], 8080);
     let flow =
-        ["_pad", "backend", "epoch", "flags", "from", "last_seen", "link", "service", "to", "twin_link"];
+        ["audited", "backend", "epoch", "flags", "from", "last_seen", "link", "service", "to", "twin_link"];
     assert_eq!(fields(&request["value"]), flow);
     assert_eq!(fields(&first("fragments")["key"]), ["_pad", "dst", "id", "proto", "src"]);
     assert_eq!(first("fragments")["value"], serde_json::json!({"src_port": PORT, "dst_port": 80}));

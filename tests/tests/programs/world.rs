@@ -102,7 +102,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(name: &str) -> Self {
-        Self { programs: Programs::load(name).unwrap(), next_id: 0 }
+        Self::with(name, 0)
+    }
+
+    /// With `lbr_common::maps::config::options`.
+    pub(crate) fn with(name: &str, options: u32) -> Self {
+        Self { programs: Programs::load(name, options).unwrap(), next_id: 0 }
     }
 
     /// Both kinds of packets that a test run can make: without a checksum by the device, and with one.
@@ -127,11 +132,16 @@ impl World {
         clear(self.programs.kernel.frontends());
         clear(self.programs.kernel.slots());
         clear(self.programs.kernel.backends());
-        for key in self.programs.flows.keys().collect::<Vec<_>>() {
-            let _ = self.programs.flows.remove(&key.unwrap());
-        }
+        self.reset_flows();
         for key in self.programs.fragments.keys().collect::<Vec<_>>() {
             let _ = self.programs.fragments.remove(&key.unwrap());
+        }
+    }
+
+    /// Removes every flow.
+    pub(crate) fn reset_flows(&mut self) {
+        for key in self.programs.flows.keys().collect::<Vec<_>>() {
+            let _ = self.programs.flows.remove(&key.unwrap());
         }
     }
 
@@ -185,6 +195,11 @@ impl World {
     /// As the agent does: the backend first, the epoch after.
     pub(crate) fn remove_backend(&mut self, id: u32) {
         self.programs.kernel.backends().remove(&id).unwrap();
+        self.raise_epoch();
+    }
+
+    /// Something has changed, say flows.
+    pub(crate) fn raise_epoch(&mut self) {
         self.programs.kernel.raise_epoch().unwrap();
     }
 

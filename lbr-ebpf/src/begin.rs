@@ -1,0 +1,226 @@
+//! The first packet of a flow: both its entries, and a tuple whose answers can be told from others'.
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use lbr_common::flow::{Flow, IDLE_NS, flow_flags};
+use lbr_common::link::link_flags;
+use lbr_common::policy::policy_flags;
+use lbr_common::select;
+use lbr_common::service::{Backend, Frontend};
+use lbr_common::tuple::{Tuple, proto};
+use lbr_common::verdict::Verdict;
+
+use crate::maps::{self, FLOWS, LINKS};
+use crate::scratch::Scratch;
+use crate::step::{DONE, check};
+use crate::{flow, policy, service};
+
+/// First source port that stands in for one that is taken. Above Linux' default ephemeral range
+/// (`ip_local_port_range`: 32768 to 60999), so that it does not meet a port that the client chose itself.
+const SPARE_PORTS_FROM: u16 = 61_000;
+const SPARE_PORTS: u16 = u16::MAX - SPARE_PORTS_FROM;
+/// Attempts to find a free tuple: first other backends, then other source ports.
+const BACKEND_ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 16;
+/// The same without a Service.
+const PLAIN_ATTEMPTS: u32 = 4;
+
+/// Begins a flow from the client of the packet to a backend of `frontend`: fills the decision and returns
+/// [`Verdict::ToBackend`], or says why not. `source` was asked before, and so the sender is known.
+#[inline(never)]
+pub(crate) fn to_service(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Verdict {
+    match try_to_service(ifindex, frontend, work) {
+        Ok(()) => Verdict::ToBackend,
+        Err(verdict) => verdict,
+    }
+}
+
+/// Usually the first attempt does. Others are for a client port that already leads to the same backend by
+/// another frontend: the answers could not be told apart, so another backend is tried, then another port.
+#[inline(always)]
+fn try_to_service(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Result<(), Verdict> {
+    let hash = select::hash(&work.packet.tuple, maps::hash_seed());
+    let first = service::slot(hash, frontend);
+    let mut attempt = 0;
+    while attempt < ATTEMPTS {
+        let (slot, port) = if attempt < BACKEND_ATTEMPTS {
+            ((first + attempt) % frontend.count.max(1), work.packet.tuple.src_port)
+        } else {
+            (first, spare_port(hash, attempt))
+        };
+        let (id, backend) = service::backend_in_slot(frontend, slot)?;
+        work.judged.tuple = work.packet.tuple;
+        work.judged.tuple.dst = backend.addr;
+        work.judged.tuple.dst_port = backend.port;
+        policy::meet_receiver(work);
+        check(policy::judge(work))?;
+        plan(work, id, backend, port, ifindex);
+        if store(work)? {
+            flow::decide(&mut work.decision, &work.flow);
+            return Ok(());
+        }
+        attempt += 1;
+    }
+    Err(Verdict::PortsExhausted)
+}
+
+/// Begins a flow without a Service, if one end is a pod that the agent knows: fills the decision and returns
+/// [`DONE`]. [`Verdict::NoService`]: nobody asks for it. [`Verdict::Node`]: to the node itself. Else why not. `source`
+/// was asked before, as above.
+///
+/// A TCP packet that opens nothing belongs to a connection that is older than the flow (the agent is new here, or
+/// the kernel evicted the entry): it may go on if a connection in either direction would be allowed.
+#[inline(never)]
+pub(crate) fn plain(from: u32, work: &mut Scratch) -> Verdict {
+    work.judged.tuple = work.packet.tuple;
+    policy::meet_receiver(work);
+    work.flow.flags = if work.judged.receiver.flags == 0 { flow_flags::NOBODY } else { 0 };
+    if from == 0 && work.flow.flags != 0 && policy::isolates(work, policy_flags::ISOLATED_IN) {
+        return Verdict::NotJudged;
+    }
+    let is_midflow = work.packet.tuple.proto == proto::TCP && !work.packet.is_syn();
+    if is_midflow {
+        work.flow.flags |= flow_flags::MIDFLOW;
+    }
+    let verdict = flow::judge_either(work, is_midflow);
+    if verdict != DONE {
+        return verdict;
+    }
+    let ends = work.judged.sender.flags | work.judged.receiver.flags;
+    if ends & policy_flags::NODE != 0 {
+        return Verdict::Node;
+    }
+    if ends & policy_flags::POD == 0 {
+        return Verdict::NoService;
+    }
+    match try_plain(from, work) {
+        Ok(()) => DONE,
+        Err(verdict) => verdict,
+    }
+}
+
+/// The tuple stays as it is, unless the answers could not be told from those of a flow to a Service that has
+/// the same backend: then another source port stands in.
+#[inline(always)]
+fn try_plain(from: u32, work: &mut Scratch) -> Result<(), Verdict> {
+    work.flow.flags |= flow_flags::PLAIN;
+    let mut attempt = 0;
+    while attempt < PLAIN_ATTEMPTS {
+        let flow = &mut work.flow;
+        flow.to = work.packet.tuple;
+        if attempt > 0 {
+            let hash = select::hash(&work.packet.tuple, maps::hash_seed());
+            flow.to.src_port = spare_port(hash, attempt);
+            flow.flags &= !flow_flags::PLAIN;
+        }
+        flow.last_seen = flow::now();
+        flow.service = 0;
+        flow.backend = 0;
+        flow.link = 0;
+        flow.twin_link = 0;
+        flow.epoch = work.epoch;
+        flow.audited = work.judged.audited();
+        flow.from = from;
+        work.reply_key = work.flow.twin_key();
+        work.flow.write_twin(&work.packet.tuple, &mut work.reply);
+        if store(work)? {
+            flow::decide(&mut work.decision, &work.flow);
+            return Ok(());
+        }
+        attempt += 1;
+    }
+    Err(Verdict::PortsExhausted)
+}
+
+/// A source port that stands in for one that is taken.
+#[inline(always)]
+fn spare_port(hash: u32, attempt: u32) -> u16 {
+    SPARE_PORTS_FROM + ((hash >> 8).wrapping_add(attempt.wrapping_mul(0x9e5)) % u32::from(SPARE_PORTS)) as u16
+}
+
+/// Both entries of a flow to `backend`, in `work`.
+#[inline(always)]
+fn plan(work: &mut Scratch, id: u32, backend: &Backend, port: u16, ifindex: u32) {
+    let key = &work.packet.tuple;
+    // SAFETY: valid for the run of the program; the agent replaces entries whole.
+    let link_flags = LINKS.get_ptr(ifindex).map_or(0, |link| unsafe { (*link).flags });
+    let own_link = if link_flags & link_flags::PEER != 0 { ifindex } else { 0 };
+    let hairpin = backend.addr == key.src;
+    let flow = &mut work.flow;
+    // A pod takes no packet from its own address, so to itself it comes from the frontend's, which leads
+    // the answer back here.
+    flow.to.src = if hairpin { key.dst } else { key.src };
+    flow.to.dst = backend.addr;
+    flow.to.src_port = port;
+    flow.to.dst_port = backend.port;
+    flow.to.proto = key.proto;
+    flow.last_seen = flow::now();
+    flow.service = backend.service;
+    flow.backend = id;
+    flow.epoch = work.epoch;
+    flow.audited = work.judged.audited();
+    flow.from = ifindex;
+    if hairpin {
+        flow.flags = flow_flags::HAIRPIN;
+        flow.link = own_link;
+        flow.twin_link = own_link;
+    } else {
+        flow.flags = 0;
+        flow.link = backend.link;
+        flow.twin_link = if link_flags & link_flags::DIRECT != 0 { ifindex } else { 0 };
+    }
+    work.reply_key = work.flow.twin_key();
+    work.flow.write_twin(&work.packet.tuple, &mut work.reply);
+}
+
+/// Stores both entries of a flow; false if its answers could not be told from another flow's.
+#[inline(always)]
+fn store(work: &Scratch) -> Result<bool, Verdict> {
+    let key = &work.packet.tuple;
+    // The answer's entry first: whoever sees the packet that follows finds it.
+    if FLOWS.insert(&work.reply_key, &work.reply, u64::from(BPF_NOEXIST)).is_err() {
+        // Neither stored nor there: the kernel had no room.
+        let existing = FLOWS.get_ptr_mut(&work.reply_key).ok_or(Verdict::FlowTableFull)?;
+        // SAFETY: as in `flow::find`.
+        let existing = unsafe { &mut *existing };
+        if existing.to != work.reply.to && !may_be_replaced(existing, work.reply.last_seen) {
+            return Ok(false);
+        }
+        if !renew(existing, &work.reply) {
+            insert(&work.reply_key, &work.reply)?;
+        }
+    }
+    if let Some(existing) = FLOWS.get_ptr_mut(key) {
+        // SAFETY: as in `flow::find`.
+        if renew(unsafe { &mut *existing }, &work.flow) {
+            return Ok(true);
+        }
+    }
+    insert(key, &work.flow)?;
+    Ok(true)
+}
+
+/// Begins an entry again in place if it already says the same; cheaper than to replace it.
+#[inline(always)]
+fn renew(existing: &mut Flow, new: &Flow) -> bool {
+    if existing.to != new.to || existing.backend != new.backend || existing.link != new.link {
+        return false;
+    }
+    existing.from = new.from;
+    existing.flags = new.flags;
+    existing.epoch = new.epoch;
+    existing.audited = new.audited;
+    existing.last_seen = new.last_seen;
+    true
+}
+
+/// Whether a flow is over, so that another may take its tuple.
+#[inline(always)]
+fn may_be_replaced(flow: &Flow, now: u64) -> bool {
+    let idle = if flow.to.proto == proto::TCP { flow::TCP_IDLE_NS } else { IDLE_NS };
+    flow::is_over(flow) || flow::silence(flow, now) > idle
+}
+
+#[inline(always)]
+fn insert(key: &Tuple, flow: &Flow) -> Result<(), Verdict> {
+    FLOWS.insert(key, flow, u64::from(BPF_ANY)).map_err(|_| Verdict::FlowTableFull)
+}

@@ -1,0 +1,114 @@
+//! Connections without a Service: those that are older than their flow, and those beside a Service's.
+
+use lbr_common::flow::flow_flags;
+use lbr_common::policy::{direction, policy_flags};
+use lbr_common::verdict::Verdict;
+use lbr_tests::packet::{Packet, Parsed, flags};
+use lbr_tests::testrun::Action;
+
+use super::{Policies, SET};
+use crate::world::{
+    PORT, PROTOS, TCP, World, at, expect, expect_drop, expect_ends, expect_untouched, nets, packet, syn,
+    tuple,
+};
+
+/// Nobody knows who opened it, so one of the two must have been allowed to.
+#[test]
+fn in_its_middle_either_direction_will_do() {
+    for net in nets() {
+        let mut world = World::new("midflow");
+        let mut policies = Policies::pods(&mut world, &net);
+        policies.pod(&world, 0, net.client, policy_flags::ISOLATED_IN | policy_flags::ISOLATED_OUT);
+        policies.allow(SET, direction::EGRESS, TCP, 80);
+        policies.allow(SET, direction::INGRESS, TCP, 90);
+        policies.apply(&mut world);
+        let pod = |port| at(net.client, port);
+        let other = |port| at(net.other, port);
+        // What the pod sent as a client, and as a server; then what it got.
+        for (from, to) in [(pod(PORT), other(80)), (pod(90), other(PORT))] {
+            for bits in [flags::ACK, flags::SYN | flags::ACK, flags::FIN | flags::ACK, flags::RST] {
+                let (sent, got) = (Packet::tcp(from, to, bits).build(), Packet::tcp(to, from, bits).build());
+                expect_untouched(&world.send(&sent), Verdict::Allowed, &sent);
+                let flow = world.flow(tuple(TCP, from, to));
+                assert_eq!(flow.flags & flow_flags::MIDFLOW, flow_flags::MIDFLOW);
+                world.reset();
+                expect_untouched(&world.deliver(&got), Verdict::Allowed, &got);
+                // One of its entries is enough for the other direction.
+                expect_untouched(&world.send(&sent), Verdict::Allowed, &sent);
+                world.reset();
+            }
+        }
+        for (from, to) in [(pod(PORT), other(81)), (pod(91), other(PORT)), (pod(80), other(90))] {
+            for bits in [flags::ACK, flags::SYN | flags::ACK] {
+                let sent = Packet::tcp(from, to, bits).build();
+                expect_drop(&world.send(&sent), Verdict::EgressDenied, &sent);
+                let got = Packet::tcp(to, from, bits).build();
+                expect_drop(&world.deliver(&got), Verdict::IngressDenied, &got);
+            }
+        }
+        // A SYN says who opens it.
+        let sent = syn(pod(90), other(PORT)).build();
+        expect_drop(&world.send(&sent), Verdict::EgressDenied, &sent);
+        let got = syn(other(80), pod(PORT)).build();
+        expect_drop(&world.deliver(&got), Verdict::IngressDenied, &got);
+
+        // Judged again it is asked for both ways too, by the packets of either side.
+        let (sent, got) =
+            (packet(TCP, pod(90), other(PORT)).build(), packet(TCP, other(PORT), pod(90)).build());
+        expect_untouched(&world.send(&sent), Verdict::Allowed, &sent);
+        world.raise_epoch();
+        expect_untouched(&world.deliver(&got), Verdict::Allowed, &got);
+        expect_untouched(&world.send(&sent), Verdict::Allowed, &sent);
+        policies.revoke();
+        policies.apply(&mut world);
+        expect_drop(&world.send(&sent), Verdict::EgressDenied, &sent);
+        expect_drop(&world.deliver(&got), Verdict::EgressDenied, &got);
+    }
+}
+
+/// One client port, to a Service and to its backend directly: whichever came first keeps the port.
+#[test]
+fn beside_a_flow_to_a_service_with_the_same_backend() {
+    for net in nets() {
+        for proto in PROTOS {
+            for service_first in [true, false] {
+                let mut world = World::new("beside");
+                let _policies = Policies::pods(&mut world, &net);
+                let (client, service) = (at(net.client, PORT), at(net.service, 80));
+                let backend = at(net.remote, 8080);
+                world.service(service, proto, &[backend]);
+                let order = if service_first { [service, backend] } else { [backend, service] };
+                let sources = order.map(|to| {
+                    let frame = packet(proto, client, to).build();
+                    let ran = world.send(&frame);
+                    let is_first_plain = to == backend && !service_first;
+                    let verdict = if is_first_plain { Verdict::Allowed } else { Verdict::ToBackend };
+                    let out = expect(&ran, verdict, Action::Pass);
+                    expect_ends(&frame, &out, out.src, backend);
+                    out.src
+                });
+                assert_eq!(sources[0], client, "the first one keeps its port");
+                assert_eq!(sources[1].ip(), client.ip());
+                assert!(sources[1].port() >= 61_000, "{sources:?}");
+                for _ in 0..2 {
+                    for (to, source) in order.into_iter().zip(sources) {
+                        let frame = packet(proto, backend, source).build();
+                        let verdict = if to == backend && !service_first {
+                            Verdict::Allowed
+                        } else {
+                            Verdict::ToClient
+                        };
+                        let out = expect(&world.deliver(&frame), verdict, Action::Pass);
+                        expect_ends(&frame, &out, to, client);
+                        let frame = packet(proto, client, to).build();
+                        assert_eq!(
+                            Parsed::frame(&world.send(&frame).packet).unwrap().src,
+                            source,
+                            "it keeps its port"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

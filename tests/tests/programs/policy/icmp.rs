@@ -1,0 +1,195 @@
+//! ICMP errors and policy: what belongs to a connection passes with it, and no longer than it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use lbr_common::maps::config::options;
+use lbr_common::policy::{direction, policy_flags};
+use lbr_common::verdict::{Hook, Verdict};
+use lbr_tests::packet::{Packet, Reason, flags};
+use lbr_tests::testrun::Action;
+
+use super::{Policies, SET};
+use crate::world::{
+    Net, PORT, PROTOS, TCP, UDP, World, at, expect_drop, expect_untouched, nets, packet, syn, tuple,
+};
+
+const REASONS: [Reason; 3] = [Reason::PortUnreachable, Reason::TooBig { mtu: 1280 }, Reason::TimeExceeded];
+
+/// Errors about a packet.
+fn errors(by: IpAddr, about: &(u8, SocketAddr, SocketAddr)) -> Vec<Vec<u8>> {
+    let (proto, src, dst) = *about;
+    let quoted = packet(proto, src, dst).build_ip();
+    REASONS.map(|reason| Packet::icmp_error(by, src.ip(), reason, &quoted).build()).into()
+}
+
+#[track_caller]
+fn expect_errors(world: &mut World, hook: Hook, errors: &[Vec<u8>], verdict: Verdict) {
+    for error in errors {
+        match (verdict, world.run(hook, 0, error)) {
+            (Verdict::IcmpError, ran) => {
+                assert_eq!((ran.verdict, ran.action), (verdict, Action::Pass));
+            }
+            (_, ran) => expect_drop(&ran, verdict, error),
+        }
+    }
+}
+
+/// A pod that nobody may reach, and that opened a connection.
+fn opened(world: &mut World, net: &Net, proto: u8, to: SocketAddr) -> Policies {
+    let mut policies = Policies::pods(world, net);
+    policies.pod(world, 0, net.client, policy_flags::ISOLATED_IN);
+    policies.apply(world);
+    let client = at(net.client, PORT);
+    let first = if proto == TCP { syn(client, to) } else { packet(proto, client, to) };
+    assert_eq!(world.send(&first.build()).verdict, Verdict::Allowed);
+    policies
+}
+
+#[test]
+fn about_a_flow_that_lives() {
+    for net in nets() {
+        for proto in PROTOS {
+            let mut world = World::new("related");
+            let (client, other) = (at(net.client, PORT), at(net.other, 80));
+            let _policies = opened(&mut world, &net, proto, other);
+            let errors = errors(net.remote, &(proto, client, other));
+            let key = tuple(proto, client, other);
+            let before = world.flow(key);
+            expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IcmpError);
+            world.age(key, 170);
+            expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IcmpError);
+            // Something changed, but nothing for it.
+            world.raise_epoch();
+            expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IcmpError);
+            // An error is no sign of life.
+            let after = world.flow(key);
+            assert!(after.last_seen < before.last_seen && after.epoch == before.epoch);
+            // About another connection: a packet like any other.
+            for about in [(proto, at(net.client, PORT + 1), other), (proto, client, at(net.other, 81))] {
+                let errors = self::errors(net.remote, &about);
+                expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IngressDenied);
+            }
+        }
+    }
+}
+
+#[test]
+fn about_a_flow_that_fell_silent() {
+    for net in nets() {
+        for proto in PROTOS {
+            let mut world = World::new("related-silent");
+            let (client, other) = (at(net.client, PORT), at(net.other, 80));
+            let _policies = opened(&mut world, &net, proto, other);
+            let errors = errors(net.remote, &(proto, client, other));
+            world.age(tuple(proto, client, other), 181);
+            let then = if proto == UDP { Verdict::IngressDenied } else { Verdict::IcmpError };
+            expect_errors(&mut world, Hook::ToPod, &errors, then);
+            world.age(tuple(proto, client, other), 7_500);
+            expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IngressDenied);
+        }
+    }
+}
+
+/// The last segments of a connection that was closed may be too big for the path like any other.
+#[test]
+fn about_a_connection_that_ended() {
+    for net in nets() {
+        for ends in [[flags::FIN | flags::ACK; 2], [flags::RST; 2]] {
+            let mut world = World::new("related-ended");
+            let (client, other) = (at(net.client, PORT), at(net.other, 80));
+            let _policies = opened(&mut world, &net, TCP, other);
+            let errors = errors(net.remote, &(TCP, client, other));
+            assert_eq!(world.send(&Packet::tcp(client, other, ends[0]).build()).verdict, Verdict::Allowed);
+            assert_eq!(world.deliver(&Packet::tcp(other, client, ends[1]).build()).verdict, Verdict::Allowed);
+            expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IcmpError);
+            world.age(tuple(TCP, client, other), 181);
+            expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IngressDenied);
+        }
+    }
+}
+
+/// Nothing of it was sent since: an error may be the first packet that asks.
+#[test]
+fn about_a_flow_that_is_revoked() {
+    for net in nets() {
+        for proto in PROTOS {
+            for (options, then) in
+                [(0, Verdict::IngressDenied), (options::KEEP_ESTABLISHED, Verdict::IcmpError)]
+            {
+                let mut world = World::with("related-revoked", options);
+                let (client, other) = (at(net.client, PORT), at(net.other, 80));
+                let mut policies = opened(&mut world, &net, proto, other);
+                let errors = errors(net.remote, &(proto, client, other));
+                policies.pod(&world, 0, net.client, policy_flags::ISOLATED_IN | policy_flags::ISOLATED_OUT);
+                policies.apply(&mut world);
+                expect_errors(&mut world, Hook::ToPod, &errors, then);
+                // Allowed again before one of its packets was denied: it never ended.
+                policies.allow_all(SET, direction::EGRESS);
+                policies.apply(&mut world);
+                expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IcmpError);
+            }
+        }
+    }
+}
+
+/// What an isolated pod says about what it got.
+#[test]
+fn from_the_pod() {
+    for net in nets() {
+        let mut world = World::new("related-from-pod");
+        let mut policies = Policies::pods(&mut world, &net);
+        policies.pod(&world, 0, net.client, policy_flags::ISOLATED_IN | policy_flags::ISOLATED_OUT);
+        policies.allow(SET, direction::INGRESS, UDP, 80);
+        policies.apply(&mut world);
+        let (other, pod) = (at(net.other, PORT), at(net.client, 80));
+        let errors = errors(net.client, &(UDP, other, pod));
+        expect_errors(&mut world, Hook::FromPod, &errors, Verdict::EgressDenied);
+        let request = packet(UDP, other, pod).build();
+        expect_untouched(&world.deliver(&request), Verdict::Allowed, &request);
+        expect_errors(&mut world, Hook::FromPod, &errors, Verdict::IcmpError);
+        world.raise_epoch();
+        expect_errors(&mut world, Hook::FromPod, &errors, Verdict::IcmpError);
+        world.age(tuple(UDP, other, pod), 181);
+        expect_errors(&mut world, Hook::FromPod, &errors, Verdict::EgressDenied);
+        expect_untouched(&world.deliver(&request), Verdict::Allowed, &request);
+        policies.revoke();
+        policies.apply(&mut world);
+        expect_errors(&mut world, Hook::FromPod, &errors, Verdict::EgressDenied);
+    }
+}
+
+/// About a packet to a Service, by which the error is known at the client's link: it was translated at the
+/// backend's, or says so only.
+#[test]
+fn about_a_flow_to_a_service() {
+    for net in nets() {
+        for proto in PROTOS {
+            let mut world = World::new("related-service");
+            let mut policies = Policies::pods(&mut world, &net);
+            policies.pod(&world, 0, net.client, policy_flags::ISOLATED_IN);
+            policies.apply(&mut world);
+            let (client, service) = (at(net.client, PORT), at(net.service, 80));
+            let backend = at(net.remote, 8080);
+            world.service(service, proto, &[backend]);
+            let first = if proto == TCP { syn(client, service) } else { packet(proto, client, service) };
+            let key = tuple(proto, client, service);
+            let about_sent = errors(net.remote2, &(proto, client, service));
+            let about_translated = errors(net.remote2, &(proto, client, backend));
+            let both = [about_sent, about_translated].concat();
+            expect_errors(&mut world, Hook::ToPod, &both, Verdict::IngressDenied);
+            assert_eq!(world.send(&first.build()).verdict, Verdict::ToBackend);
+            expect_errors(&mut world, Hook::ToPod, &both, Verdict::IcmpError);
+            world.raise_epoch();
+            expect_errors(&mut world, Hook::ToPod, &both, Verdict::IcmpError);
+
+            world.age(key, if proto == UDP { 181 } else { 7_501 });
+            expect_errors(&mut world, Hook::ToPod, &both, Verdict::IngressDenied);
+            world.reset_flows();
+            assert_eq!(world.send(&first.build()).verdict, Verdict::ToBackend);
+            expect_errors(&mut world, Hook::ToPod, &both, Verdict::IcmpError);
+            policies.pod(&world, 0, net.client, policy_flags::ISOLATED_IN | policy_flags::ISOLATED_OUT);
+            policies.apply(&mut world);
+            expect_errors(&mut world, Hook::ToPod, &both, Verdict::IngressDenied);
+        }
+    }
+}

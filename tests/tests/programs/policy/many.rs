@@ -1,0 +1,73 @@
+//! What is sent to many, and reaches a pod that nobody may send to.
+
+use std::net::IpAddr;
+
+use lbr_common::policy::{direction, policy_flags};
+use lbr_common::verdict::{Hook, Verdict};
+
+use super::{Policies, SET};
+use crate::world::{Net, PORT, UDP, World, at, expect_drop, expect_untouched, nets, packet};
+
+/// Addresses of no pod that a pod may get packets for: groups, and the broadcast addresses of all and of its network.
+fn many(net: &Net) -> Vec<IpAddr> {
+    let texts: &[&str] =
+        if net.v6 { &["ff02::1", "ff05::1:3"] } else { &["239.1.2.3", "255.255.255.255", "10.244.1.255"] };
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// No policy of the receiver speaks of it, so what isolates the pod keeps it out: the first packet, and those that
+/// follow. The node may send what it wants.
+#[test]
+fn does_not_reach_an_isolated_pod() {
+    for net in nets() {
+        let mut world = World::new("many");
+        let mut policies = Policies::pods(&mut world, &net);
+        let link = world.programs.links[0];
+        for isolated in [true, false, true] {
+            let flags = if isolated { policy_flags::ISOLATED_IN } else { policy_flags::ISOLATED_OUT };
+            policies.pod(&world, 0, net.client, flags);
+            policies.apply(&mut world);
+            for to in many(&net) {
+                // From a pod of this node, which had to ask its own policies first.
+                let from_pod = packet(UDP, at(net.local, PORT), at(to, 80)).build();
+                let from_afar = packet(UDP, at(net.other, PORT), at(to, 80)).build();
+                for _ in 0..2 {
+                    expect_untouched(&world.answer(&from_pod), Verdict::Allowed, &from_pod);
+                    for (frame, open) in [(&from_pod, Verdict::Allowed), (&from_afar, Verdict::NoService)] {
+                        let ran = world.deliver(frame);
+                        if isolated {
+                            expect_drop(&ran, Verdict::NotJudged, frame);
+                        } else {
+                            expect_untouched(&ran, open, frame);
+                        }
+                    }
+                    let by_node = packet(UDP, at(net.router, PORT), at(to, 80)).build();
+                    let ran = world.programs.run_from_node(link, &by_node).unwrap();
+                    expect_untouched(&ran, Verdict::Node, &by_node);
+                }
+            }
+        }
+    }
+}
+
+/// A flow that was begun before the agent knew the receiver is asked about like any other.
+#[test]
+fn a_receiver_that_becomes_known() {
+    for net in nets() {
+        let mut world = World::new("becomes-known");
+        let mut policies = Policies::new(&mut world);
+        policies.pod(&world, 1, net.local, 0);
+        policies.apply(&mut world);
+        let frame = packet(UDP, at(net.local, PORT), at(net.client, 80)).build();
+        expect_untouched(&world.answer(&frame), Verdict::Allowed, &frame);
+        expect_untouched(&world.deliver(&frame), Verdict::Allowed, &frame);
+        policies.pod(&world, 0, net.client, policy_flags::ISOLATED_IN);
+        policies.allow(SET, direction::INGRESS, UDP, 80);
+        policies.apply(&mut world);
+        expect_untouched(&world.run(Hook::ToPod, 0, &frame), Verdict::Allowed, &frame);
+        expect_untouched(&world.answer(&frame), Verdict::Allowed, &frame);
+        policies.revoke();
+        policies.apply(&mut world);
+        expect_drop(&world.deliver(&frame), Verdict::IngressDenied, &frame);
+    }
+}

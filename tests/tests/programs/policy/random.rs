@@ -1,0 +1,126 @@
+//! Random clusters on the real maps: whether the programs decide as the specification does.
+
+use std::net::{IpAddr, SocketAddr};
+
+use lbr_agent::compile::{Ids, compile};
+use lbr_agent::dataplane::Dataplane as _;
+use lbr_agent::reconcile::Reconciler;
+use lbr_common::link::{Link, link_flags};
+use lbr_common::tuple::{Tuple, proto};
+use lbr_common::verdict::{Hook, Verdict};
+use lbr_tests::oracle::{Answer, Case, Expected, tuple_text};
+use lbr_tests::packet::Packet;
+use lbr_tests::testrun::Action;
+
+use crate::world::{World, syn};
+
+const CLUSTERS: u64 = 1_400;
+const TUPLES: usize = 100;
+/// What has to come together: the connections that concern no pod of the node meet no program.
+const AT_LEAST: usize = 100_000;
+/// Interface indexes that random clusters have.
+const LINKS: std::ops::Range<u32> = 9..21;
+/// Of an echo.
+const ID: u16 = 7;
+
+/// The first packet of a connection, and the tuple that the program sees.
+fn first_packet(tuple: &Tuple) -> (Vec<u8>, Tuple) {
+    let (src, dst): (IpAddr, IpAddr) = (tuple.src.into(), tuple.dst.into());
+    let (from, to) = (SocketAddr::new(src, tuple.src_port), SocketAddr::new(dst, tuple.dst_port));
+    match tuple.proto {
+        proto::TCP => (syn(from, to).build(), *tuple),
+        proto::UDP => (Packet::udp(from, to).build(), *tuple),
+        proto::SCTP => {
+            let ports = [tuple.src_port.to_be_bytes(), tuple.dst_port.to_be_bytes()].concat();
+            // Verification tag and checksum, which nobody looks at.
+            let header = [ports, vec![0; 8]].concat();
+            (Packet::raw(src, dst, proto::SCTP).payload(&header).build(), *tuple)
+        }
+        proto::ICMP | proto::ICMPV6 => {
+            let seen = Tuple { src_port: ID, dst_port: 0, ..*tuple };
+            (Packet::echo(src, dst, ID, 1).build(), seen)
+        }
+        other => {
+            let seen = Tuple { src_port: 0, dst_port: 0, ..*tuple };
+            (Packet::raw(src, dst, other).payload(b"whatever").build(), seen)
+        }
+    }
+}
+
+/// What the programs must do, and what they must tell of audits.
+fn wanted(case: &Case, tuple: &Tuple, expected: &Expected) -> (Verdict, Action, Vec<Verdict>) {
+    if expected.egress == Answer::Denied {
+        return (Verdict::EgressDenied, Action::Drop, Vec::new());
+    }
+    if expected.ingress == Answer::Denied {
+        return (Verdict::IngressDenied, Action::Drop, Vec::new());
+    }
+    let to_node = case.node.links.node_addresses.contains(&tuple.dst.into());
+    let sides = [
+        (&expected.audited_egress, Verdict::EgressAudited),
+        (&expected.audited_ingress, Verdict::IngressAudited),
+    ];
+    let audits = sides.into_iter().filter(|(answer, _)| **answer == Answer::Denied);
+    let verdict = if to_node { Verdict::Node } else { Verdict::Allowed };
+    (verdict, Action::Pass, audits.map(|(_, verdict)| verdict).collect())
+}
+
+/// One agent sees one cluster after the other, so every switch from one to the next is tried too.
+#[test]
+fn decide_as_the_specification_does() {
+    let mut world = World::new("policy");
+    // All links that a cluster may have are there from the start, so that they are attached to once only.
+    for index in LINKS {
+        world.programs.veth(index).unwrap();
+        let link = Link { flags: link_flags::PEER };
+        world.programs.kernel.links().insert(&index, &link).unwrap();
+    }
+    // A bridge port, of which nobody knows what is behind it.
+    let unknown = world.programs.links[2];
+    let mut reconciler = Reconciler::load(&mut world.programs.kernel).unwrap();
+    let links = reconciler.actual().links;
+    let mut ids = Ids::new();
+    let (mut asked, mut denied, mut audited) = (0, 0, 0);
+    for seed in 0..CLUSTERS {
+        let case = Case::random(seed);
+        let mut tables = compile(case.store().unwrap().state(), &case.node, &mut ids);
+        assert!(tables.links.keys().all(|index| LINKS.contains(index)));
+        tables.links = links.clone();
+        let outcome = reconciler.apply(tables, true, &mut world.programs.kernel);
+        assert!(outcome.is_converged(), "seed {seed}: {:?}", outcome.problems);
+
+        for tuple in case.tuples(seed, TUPLES) {
+            let (src, dst): (IpAddr, IpAddr) = (tuple.src.into(), tuple.dst.into());
+            let (hook, addr, pod) = match (case.local_pod(src), case.local_pod(dst)) {
+                (Some(pod), _) => (Hook::FromPod, src, pod),
+                (None, Some(pod)) => (Hook::ToPod, dst, pod),
+                (None, None) => continue,
+            };
+            // All addresses of a pod are behind one link.
+            let known = &case.node.links.addresses;
+            let link = [addr].iter().chain(&pod).find_map(|addr| known.get(addr)).copied().unwrap_or(unknown);
+            let (frame, seen) = first_packet(&tuple);
+            let ran = world.programs.run(hook, link, &frame).unwrap();
+            let expected = case.expected(&tuple);
+            let wanted = wanted(&case, &tuple, &expected);
+            denied += usize::from(wanted.1 == Action::Drop);
+            audited += wanted.2.len();
+            let got = (ran.verdict, ran.action, ran.audits);
+            assert_eq!(
+                got,
+                wanted,
+                "seed {seed}: {}\nexpected {expected:?}\n{}",
+                tuple_text(&tuple),
+                case.yaml()
+            );
+            // The next one is judged, whatever this one began.
+            for key in [seen, seen.reversed()] {
+                let _ = world.programs.flows.remove(&key);
+            }
+            asked += 1;
+        }
+    }
+    println!("{asked} connections, {denied} of them denied, {audited} audits");
+    assert!(asked >= AT_LEAST && denied * 5 > asked, "{asked} connections, {denied} of them denied");
+    assert!(audited * 50 > asked, "{audited} audits");
+}
