@@ -53,6 +53,13 @@ fn try_to_service(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Resu
         work.judged.tuple.dst_port = backend.port;
         policy::meet_receiver(work);
         check(policy::judge(work))?;
+        // A pod of this node of which nothing else is known: no program would meet the packet again.
+        if work.judged.receiver.flags == 0
+            && backend.link != 0
+            && policy::link_at(backend.link, work.generation) & policy_flags::ISOLATED_IN != 0
+        {
+            return Err(Verdict::NotJudged);
+        }
         plan(work, id, backend, port, ifindex);
         if store(work)? {
             flow::decide(&mut work.decision, &work.flow);

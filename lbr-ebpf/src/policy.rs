@@ -118,9 +118,15 @@ pub(crate) fn isolates(work: &Scratch, flag: u32) -> bool {
 /// What is known of the pods behind the link that the packet is at: bits of [`policy_flags`].
 #[inline(always)]
 pub(crate) fn link(work: &Scratch) -> u32 {
-    let entry = LINK_POLICY.get_ptr(work.ifindex);
+    link_at(work.ifindex, work.generation)
+}
+
+/// What is known of the pods behind any link.
+#[inline(always)]
+pub(crate) fn link_at(ifindex: u32, generation: u32) -> u32 {
+    let entry = LINK_POLICY.get_ptr(ifindex);
     // SAFETY: valid for the run of the program; the agent replaces entries whole.
-    entry.map_or(0, |entry| unsafe { (*entry).at(work.generation) })
+    entry.map_or(0, |entry| unsafe { (*entry).at(generation) })
 }
 
 /// One end's policies, the audited ones too: what those would deny is told when the packet passes.

@@ -176,6 +176,9 @@ fn host_name() -> anyhow::Result<String> {
     name.into_string().map_err(|name| anyhow::anyhow!("host name {name:?} is not text; give --node-name"))
 }
 
+/// More addresses than the pods of any node have.
+const MIN_ENDPOINTS: usize = 1_024;
+
 fn parse_sizes(flags: &[String]) -> anyhow::Result<BTreeMap<String, u32>> {
     let known = || {
         let fixed = [maps::STATE.name, maps::COUNTERS.name];
@@ -196,8 +199,13 @@ fn parse_sizes(flags: &[String]) -> anyhow::Result<BTreeMap<String, u32>> {
         }
         sizes.insert(name.to_owned(), size);
     }
-    // A pod link of which the policy is not known would let pass what can not be judged.
     let size = |spec: &maps::MapSpec| sizes.get(spec.name).map_or(spec.max_entries, |&size| size as usize);
+    let endpoints = size(&maps::ENDPOINTS);
+    anyhow::ensure!(
+        endpoints >= MIN_ENDPOINTS,
+        "--map-max endpoints={endpoints}: a pod of this node without an entry is cut off; give {MIN_ENDPOINTS} or more"
+    );
+    // A pod link of which the policy is not known would let pass what can not be judged.
     let (links, known) = (size(&maps::LINKS), size(&maps::LINK_POLICY));
     anyhow::ensure!(
         known >= links,
@@ -252,6 +260,7 @@ mod tests {
             ("flow=1", "there are frontends"),
             ("counters=1", "no map counters"),
             ("state=1", "no map state"),
+            ("endpoints=7", "give 1024 or more"),
             ("link_policy=7", "needs an entry for each of links (4096)"),
             ("links=5000", "link_policy (4096) needs"),
             ("events=100000", "power of two"),

@@ -1,4 +1,4 @@
-//! What is sent to many, and reaches a pod that nobody may send to.
+//! What is sent to many, or to an address that nobody knows, and reaches a pod that nobody may send to.
 
 use std::net::IpAddr;
 
@@ -69,5 +69,33 @@ fn a_receiver_that_becomes_known() {
         policies.revoke();
         policies.apply(&mut world);
         expect_drop(&world.deliver(&frame), Verdict::IngressDenied, &frame);
+    }
+}
+
+/// The map of addresses had no room for it: what is known of its link has to do.
+#[test]
+fn a_pod_without_an_entry_is_cut_off_if_it_is_isolated() {
+    for net in nets() {
+        for isolated in [true, false] {
+            let mut world = World::new("no-entry");
+            let mut policies = Policies::pods(&mut world, &net);
+            let flags = if isolated { policy_flags::ISOLATED_IN } else { 0 };
+            policies.pod(&world, 1, net.local, flags);
+            policies.wanted.endpoints.remove(&net.local.into());
+            policies.apply(&mut world);
+            world.service(at(net.service, 80), UDP, &[at(net.local, 8080)]);
+            let by_service = packet(UDP, at(net.client, PORT), at(net.service, 80)).build();
+            let ran = world.send(&by_service);
+            let directly = packet(UDP, at(net.client, PORT + 1), at(net.local, 8080)).build();
+            expect_untouched(&world.send(&directly), Verdict::Allowed, &directly);
+            let arrived = world.run(Hook::ToPod, 1, &directly);
+            if isolated {
+                expect_drop(&ran, Verdict::NotJudged, &by_service);
+                expect_drop(&arrived, Verdict::NotJudged, &directly);
+            } else {
+                assert_eq!(ran.verdict, Verdict::ToBackend);
+                expect_untouched(&arrived, Verdict::Allowed, &directly);
+            }
+        }
     }
 }
