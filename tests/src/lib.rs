@@ -5,6 +5,7 @@
 //! dropped, also on panic. Errors are `anyhow`: callers only ever print them.
 
 pub mod agent;
+pub mod apiserver;
 pub mod bench;
 pub mod demo;
 pub mod interrupt;
