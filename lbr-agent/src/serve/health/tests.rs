@@ -55,7 +55,8 @@ fn before_anything_happened_it_is_healthy_and_has_no_status() {
     let (clock, health) = (Clock::start(), health());
     let expected = r#"{"lastUpdated":"2026-01-31T08:15:30.25Z","currentTime":"2026-01-31T08:15:30.25Z","nodeEligible":true,"healthy":true}"#;
     assert_eq!(health.healthz(clock.at(0)), Report { is_ok: true, body: expected.to_owned() });
-    let expected = r#"{"lastUpdated":"2026-01-31T08:15:30.25Z","currentTime":"2026-01-31T08:15:30.25Z","healthy":true}"#;
+    let expected =
+        r#"{"lastUpdated":"2026-01-31T08:15:30.25Z","currentTime":"2026-01-31T08:15:30.25Z","healthy":true}"#;
     assert_eq!(health.livez(clock.at(0)), Report { is_ok: true, body: expected.to_owned() });
 }
 
@@ -132,7 +133,10 @@ fn what_waits_for_the_first_lists_is_not_late() {
     assert!(health.is_healthy(clock.at(1_059_999)));
     assert!(!health.is_healthy(clock.at(1_060_000)), "nothing was ever written");
     let body = health.livez(clock.at(1_060_000)).body;
-    assert!(body.starts_with(r#"{"lastUpdated":"0001-01-01T00:00:00Z","#) && !body.contains("status"), "{body}");
+    assert!(
+        body.starts_with(r#"{"lastUpdated":"0001-01-01T00:00:00Z","#) && !body.contains("status"),
+        "{body}"
+    );
 }
 
 #[test]

@@ -92,11 +92,7 @@ fn kube_proxy(figures: &Figures) -> Vec<MetricFamily> {
             "Changes of Services.",
             one(number(services.total)),
         ),
-        counter(
-            "kubeproxy_proxy_healthz_total",
-            "Answers to /healthz, by status.",
-            codes(&figures.healthz),
-        ),
+        counter("kubeproxy_proxy_healthz_total", "Answers to /healthz, by status.", codes(&figures.healthz)),
         counter("kubeproxy_proxy_livez_total", "Answers to /livez, by status.", codes(&figures.livez)),
     ]
 }

@@ -20,7 +20,11 @@ pub(super) fn families() -> Vec<MetricFamily> {
             ),
             gauge("process_resident_memory_bytes", "Resident memory.", one(number(process.resident))),
             gauge("process_virtual_memory_bytes", "Virtual memory.", one(number(process.virtual_size))),
-            gauge("process_start_time_seconds", "When the process started.", one(process.start.as_secs_f64())),
+            gauge(
+                "process_start_time_seconds",
+                "When the process started.",
+                one(process.start.as_secs_f64()),
+            ),
         ]);
     }
     if let Ok(fds) = fs::read_dir("/proc/self/fd") {
@@ -87,7 +91,10 @@ mod tests {
         let process = Process::read().unwrap();
         assert!(process.resident > 1 << 20 && process.virtual_size >= process.resident);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        assert!(process.start <= now + Duration::from_secs(1) && now < process.start + Duration::from_secs(86_400));
+        assert!(
+            process.start <= now + Duration::from_secs(1)
+                && now < process.start + Duration::from_secs(86_400)
+        );
         assert_eq!(families().len(), 5);
     }
 }

@@ -15,7 +15,12 @@ fn slice(addr: &str, triggered: Option<SystemTime>) -> Change {
     let addr: IpAddr = addr.parse().unwrap();
     let (node, zone) = (String::new(), String::new());
     let endpoint = Endpoint { addr, ready: true, serving: true, terminating: false, node, zone };
-    let slice = EndpointSlice { name: name("web-1"), triggered, endpoints: vec![endpoint], ..EndpointSlice::default() };
+    let slice = EndpointSlice {
+        name: name("web-1"),
+        triggered,
+        endpoints: vec![endpoint],
+        ..EndpointSlice::default()
+    };
     Change::Apply(Object::EndpointSlice(slice))
 }
 
