@@ -33,6 +33,8 @@ struct Shared {
     started: SystemTime,
     health: Mutex<Health>,
     figures: Mutex<Figures>,
+    /// When the changes began that are not in force yet.
+    triggers: Mutex<Vec<(Family, SystemTime)>>,
     histograms: Histograms,
 }
 
@@ -104,7 +106,6 @@ pub(super) struct Figures {
     pub(super) healthz: BTreeMap<u16, u64>,
     pub(super) livez: BTreeMap<u16, u64>,
     pub(super) bind_failures: BTreeMap<&'static str, u64>,
-    triggers: Vec<(Family, SystemTime)>,
 }
 
 /// Changes of one kind.
@@ -126,6 +127,7 @@ impl Observer {
             health: Mutex::new(Health::new(TIMEOUT, origin == Origin::ApiServer)),
             // An API server that never answers is silent since the start.
             figures: Mutex::new(Figures { heard: Some(now.clock), ..Figures::default() }),
+            triggers: Mutex::default(),
             histograms: Histograms::new()?,
         })))
     }
@@ -149,8 +151,9 @@ impl Observer {
         changes.total += 1;
         // Older ones say how long this agent was not there.
         let trigger = note.trigger.filter(|(_, time)| *time >= self.0.started);
-        if figures.triggers.len() < TRIGGERS {
-            figures.triggers.extend(trigger);
+        let mut triggers = lock(&self.0.triggers);
+        if triggers.len() < TRIGGERS {
+            triggers.extend(trigger);
         }
     }
 
@@ -183,7 +186,7 @@ impl Observer {
             figures.applied = Some(at.wall);
             figures.services.pending = 0;
             figures.endpoints.pending = 0;
-            for (family, trigger) in figures.triggers.drain(..) {
+            for (family, trigger) in lock(&self.0.triggers).drain(..) {
                 histograms.programmed(family, at.wall.duration_since(trigger).unwrap_or_default());
             }
         }
@@ -227,27 +230,27 @@ impl Observer {
 
     /// All numbers, and since when the API server is silent.
     pub(super) fn snapshot(&self, at: Moment) -> (Figures, Option<Duration>) {
-        let mut figures = self.figures();
-        // Nobody asks for these, and there may be many.
-        let triggers = std::mem::take(&mut figures.triggers);
-        let copy = figures.clone();
-        figures.triggers = triggers;
-        let age = copy.heard.filter(|_| self.0.origin == Origin::ApiServer);
-        (copy, age.map(|heard| at.clock.saturating_duration_since(heard)))
+        let figures = self.figures().clone();
+        let age = figures.heard.filter(|_| self.0.origin == Origin::ApiServer);
+        (figures, age.map(|heard| at.clock.saturating_duration_since(heard)))
     }
 
     pub(super) fn histograms(&self) -> &Histograms {
         &self.0.histograms
     }
 
-    // A thread that panicked left numbers that are still numbers.
     fn health(&self) -> MutexGuard<'_, Health> {
-        self.0.health.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.health)
     }
 
     fn figures(&self) -> MutexGuard<'_, Figures> {
-        self.0.figures.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.figures)
     }
+}
+
+/// A thread that panicked left numbers that are still numbers.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn code(report: &Report) -> u16 {

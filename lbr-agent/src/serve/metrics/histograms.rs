@@ -60,7 +60,7 @@ impl Histograms {
         self.compile.observe(took.as_secs_f64());
     }
 
-    pub(super) fn families(&self) -> Vec<MetricFamily> {
+    pub(in crate::serve) fn families(&self) -> Vec<MetricFamily> {
         [self.sync.collect(), self.programming.collect(), self.compile.collect()].concat()
     }
 }
