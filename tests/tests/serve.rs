@@ -93,7 +93,6 @@ fn node_object(name: &str, taint: &str) -> String {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn what_is_said_is_so() {
     let mut bed = Bed::new("serve").unwrap();
     let node = bed.add_node("a").unwrap();

@@ -90,6 +90,8 @@ pub(super) async fn serve(listener: TcpListener, pages: Pages) {
                     oldest.abort();
                 }
                 connections.push_back(tokio::spawn(connection(stream, pages.clone())).abort_handle());
+                // Its request may be here already: it must not give way before it was looked at.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 tracing::debug!("accept: {error}");

@@ -11,7 +11,7 @@ use crate::serve::observer::Figures;
 
 /// `silent`: for how long the API server has been.
 pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<MetricFamily> {
-    let mut families = kube_proxy(figures);
+    let mut families = names_of_kube_proxy(figures);
     families.extend([
         gauge(
             "lbr_objects",
@@ -59,7 +59,7 @@ pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<Metri
 
 /// Names and meanings of kube-proxy. It leaves out what has no meaning here: iptables, nftables, conntrack, and
 /// `sync_proxy_rules_no_local_endpoints_total` as long as traffic policies are not served.
-fn kube_proxy(figures: &Figures) -> Vec<MetricFamily> {
+fn names_of_kube_proxy(figures: &Figures) -> Vec<MetricFamily> {
     let (endpoints, services) = (figures.endpoints, figures.services);
     vec![
         gauge(
