@@ -6,7 +6,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use lbr_agent::dataplane::Pinned;
 use lbr_tests::agent::{self, Agent, AgentOptions};
@@ -75,10 +75,8 @@ fn compare(bpffs: &Path, text: &str) {
 fn slice(addr: IpAddr) -> String {
     let slice = EndpointSlice::new("web-1", "web", false).port("http", "TCP", PORT);
     let yaml = slice.endpoint(Endpoint::new(addr)).yaml();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let time =
-        process::run(std::process::Command::new("date").args(["-u", "-Iseconds", "-d", &format!("@{now}")]));
-    let time = String::from_utf8(time.unwrap().stdout).unwrap();
+    let time = process::run(std::process::Command::new("date").args(["-u", "+%FT%T.%NZ"])).unwrap();
+    let time = String::from_utf8(time.stdout).unwrap();
     let annotation = format!(
         "metadata:\n  annotations:\n    endpoints.kubernetes.io/last-change-trigger-time: \"{}\"\n",
         time.trim()
