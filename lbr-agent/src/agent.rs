@@ -132,7 +132,6 @@ impl Agent<'_> {
     /// Whether anything is different with this change.
     fn take(&mut self, change: Change) -> bool {
         let (note, now) = (Note::of(&change), Moment::now());
-        self.observer.heard(now);
         let changed = self.store.apply(change);
         if changed {
             self.observer.queued(note, now);

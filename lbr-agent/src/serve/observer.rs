@@ -15,12 +15,20 @@ use crate::store::ClusterState;
 const TRIGGERS: usize = 10_000;
 
 /// Where objects come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A folder, which is always as it is. It need not describe nodes.
     Folder,
-    /// An API server, which may be away. It knows every node.
-    ApiServer,
+    /// An API server, which knows every node. Says for how long it could not be read; zero if all is well.
+    ApiServer(Box<dyn Fn() -> Duration + Send + Sync>),
+}
+
+impl std::fmt::Debug for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Folder => "Folder",
+            Self::ApiServer(_) => "ApiServer",
+        })
+    }
 }
 
 /// Where the agent says what it does, and readers ask. Clones are the same.
@@ -98,7 +106,6 @@ pub(super) struct Figures {
     pub(super) pending: usize,
     pub(super) problems: usize,
     pub(super) is_synced: bool,
-    pub(super) heard: Option<Instant>,
     pub(super) queued: Option<SystemTime>,
     pub(super) applied: Option<SystemTime>,
     pub(super) services: Changes,
@@ -120,21 +127,14 @@ pub(super) struct Changes {
 impl Observer {
     /// Of an agent that starts.
     pub fn new(origin: Origin) -> anyhow::Result<Self> {
-        let now = Moment::now();
         Ok(Self(Arc::new(Shared {
+            health: Mutex::new(Health::new(TIMEOUT, matches!(origin, Origin::ApiServer(_)))),
             origin,
-            started: now.wall,
-            health: Mutex::new(Health::new(TIMEOUT, origin == Origin::ApiServer)),
-            // An API server that never answers is silent since the start.
-            figures: Mutex::new(Figures { heard: Some(now.clock), ..Figures::default() }),
+            started: SystemTime::now(),
+            figures: Mutex::default(),
             triggers: Mutex::default(),
             histograms: Histograms::new()?,
         })))
-    }
-
-    /// The source of objects has been heard: a change, or any other sign of life.
-    pub fn heard(&self, at: Moment) {
-        self.figures().heard = Some(at.clock);
     }
 
     /// A change came in that is not in force yet.
@@ -228,11 +228,17 @@ impl Observer {
         report
     }
 
-    /// All numbers, and since when the API server is silent.
-    pub(super) fn snapshot(&self, at: Moment) -> (Figures, Option<Duration>) {
-        let figures = self.figures().clone();
-        let age = figures.heard.filter(|_| self.0.origin == Origin::ApiServer);
-        (figures, age.map(|heard| at.clock.saturating_duration_since(heard)))
+    /// All numbers.
+    pub(super) fn snapshot(&self) -> Figures {
+        self.figures().clone()
+    }
+
+    /// For how long the API server is silent, if there is one.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        match &self.0.origin {
+            Origin::Folder => None,
+            Origin::ApiServer(silent_for) => Some(silent_for()),
+        }
     }
 
     pub(super) fn histograms(&self) -> &Histograms {

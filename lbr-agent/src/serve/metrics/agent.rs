@@ -45,7 +45,7 @@ pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<Metri
         ),
         gauge(
             "lbr_state_age_seconds",
-            "Time since the API server was last heard. Not there without an API server.",
+            "For how long the API server could not be read; 0 if all is well. Not there without an API server.",
             silent.map(|age| (Vec::new(), age.as_secs_f64())),
         ),
         counter(

@@ -10,13 +10,14 @@ mod process;
 #[cfg(test)]
 mod tests;
 
+use std::time::Instant;
+
 use prometheus::TextEncoder;
 use prometheus::proto::MetricFamily;
 
 use self::family::gauge;
 pub use self::histograms::Histograms;
 pub use self::kernel::KernelMaps;
-use super::health::Moment;
 use super::observer::Observer;
 
 /// Puts everything together.
@@ -34,11 +35,10 @@ impl Exporter {
 
     /// In Prometheus' text format.
     pub fn text(&self) -> anyhow::Result<String> {
-        let now = Moment::now();
-        let (figures, age) = self.observer.snapshot(now);
+        let figures = self.observer.snapshot();
         let mut families = self.observer.histograms().families();
-        families.extend(agent::families(&figures, age));
-        families.extend(kernel::families(&self.maps.read(now.clock), &figures.entries));
+        families.extend(agent::families(&figures, self.observer.silence()));
+        families.extend(kernel::families(&self.maps.read(Instant::now()), &figures.entries));
         families.extend(process::families());
         families.push(build_info());
         encode(families)

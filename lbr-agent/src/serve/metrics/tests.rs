@@ -20,7 +20,7 @@ const DASHBOARD: &str =
 
 /// All that can be exported.
 fn full() -> String {
-    let observer = Observer::new(Origin::ApiServer).unwrap();
+    let observer = Observer::new(Origin::Folder).unwrap();
     for family in Family::ALL {
         observer.histograms().programmed(family, Duration::from_millis(700));
     }
@@ -41,7 +41,6 @@ fn full() -> String {
         healthz: BTreeMap::from([(200, 9)]),
         livez: BTreeMap::from([(503, 10)]),
         bind_failures: BTreeMap::from([("--healthz-bind-address", 11)]),
-        ..Figures::default()
     };
     let counter = Counter { packets: 12, bytes: 13 };
     let service = ServiceName { namespace: Text::new("ns"), name: Text::new("web"), port: Text::new("http") };

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::{Endpoint, Node, ObjectRef, Service};
 
 fn observer() -> Observer {
-    Observer::new(Origin::ApiServer).unwrap()
+    Observer::new(Origin::ApiServer(Box::new(|| Duration::from_secs(7)))).unwrap()
 }
 
 fn name(name: &str) -> ObjectName {
@@ -54,17 +54,17 @@ fn changes_are_pending_until_all_is_in_force() {
     for change in [service(), slice("10.0.0.1", None), removal, Change::Synced(Kind::Pod)] {
         observer.queued(Note::of(&change), now);
     }
-    let counts = |at: Moment| {
-        let (figures, _) = observer.snapshot(at);
+    let counts = || {
+        let figures = observer.snapshot();
         let (services, endpoints) = (figures.services, figures.endpoints);
         [services.pending, services.total, endpoints.pending, endpoints.total]
     };
-    assert_eq!(counts(now), [1, 1, 2, 2]);
+    assert_eq!(counts(), [1, 1, 2, 2]);
     wrote(&observer, later(now, 1), 1, &with_node(Node::default()));
-    assert_eq!(counts(now), [1, 1, 2, 2], "an entry is not written");
+    assert_eq!(counts(), [1, 1, 2, 2], "an entry is not written");
     wrote(&observer, later(now, 2), 0, &with_node(Node::default()));
-    assert_eq!(counts(now), [0, 1, 0, 2]);
-    let (figures, _) = observer.snapshot(now);
+    assert_eq!(counts(), [0, 1, 0, 2]);
+    let figures = observer.snapshot();
     assert_eq!((figures.queued, figures.applied), (Some(now.wall), Some(later(now, 2).wall)));
 }
 
@@ -80,7 +80,7 @@ fn writes_that_fail_make_it_unhealthy_with_and_without_a_change() {
     assert!(!observer.livez(later(now, 70)).is_ok);
     wrote(&observer, later(now, 80), 0, &state);
     assert!(observer.livez(later(now, 80)).is_ok);
-    let (figures, _) = observer.snapshot(now);
+    let figures = observer.snapshot();
     assert_eq!(figures.livez, [(200, 3), (503, 1)].into());
     assert_eq!(figures.healthz, BTreeMap::new());
 }
@@ -136,12 +136,6 @@ fn programming_is_measured_from_the_change_of_the_cluster() {
 
 #[test]
 fn only_an_api_server_can_be_silent() {
-    let now = Moment::now();
-    let observer = observer();
-    observer.heard(now);
-    assert_eq!(observer.snapshot(later(now, 7)).1, Some(Duration::from_secs(7)));
-    assert!(observer.livez(later(now, 70_000)).is_ok);
-    let folder = Observer::new(Origin::Folder).unwrap();
-    folder.heard(now);
-    assert_eq!(folder.snapshot(later(now, 7)).1, None);
+    assert_eq!(observer().silence(), Some(Duration::from_secs(7)));
+    assert_eq!(Observer::new(Origin::Folder).unwrap().silence(), None);
 }
