@@ -16,6 +16,8 @@ use crate::desired::Desired;
 use crate::fit::Fit;
 use crate::gate::{self, Waiting};
 use crate::reconcile::{Outcome, Problem, Reconciler};
+use crate::serve::health::Moment;
+use crate::serve::{Note, Observer, Round};
 use crate::source::Change;
 use crate::source::links::LocalLinks;
 use crate::store::Store;
@@ -39,6 +41,8 @@ pub struct Inputs {
     pub pods: watch::Sender<BTreeSet<IpAddr>>,
     /// Pods that somebody waits for.
     pub gate: mpsc::Receiver<gate::Request>,
+    /// Who is told what happens.
+    pub observer: Observer,
 }
 
 /// The one task that owns the state.
@@ -51,6 +55,7 @@ struct Agent<'a> {
     dataplane: &'a mut dyn Dataplane,
     pods: watch::Sender<BTreeSet<IpAddr>>,
     waiting: Waiting,
+    observer: Observer,
     ready: bool,
     retry_after: Duration,
     reported: Vec<String>,
@@ -75,6 +80,7 @@ pub async fn run(
         dataplane,
         pods: inputs.pods,
         waiting: Waiting::default(),
+        observer: inputs.observer,
         ready: false,
         retry_after: RETRY_MIN,
         reported: Vec::new(),
@@ -88,9 +94,9 @@ pub async fn run(
             () = &mut shutdown => return Ok(()),
             change = inputs.changes.recv() => {
                 let change = change.context("the source of objects has ended")?;
-                let mut changed = agent.store.apply(change);
+                let mut changed = agent.take(change);
                 while let Ok(change) = inputs.changes.try_recv() {
-                    changed |= agent.store.apply(change);
+                    changed |= agent.take(change);
                 }
                 if changed {
                     due = Some(soonest(due, BATCH));
@@ -99,6 +105,7 @@ pub async fn run(
             changed = inputs.links.changed() => {
                 changed.context("the watch of the node's links has ended")?;
                 agent.node.links = inputs.links.borrow_and_update().clone();
+                agent.observer.queued(Note::default(), Moment::now());
                 due = Some(Instant::now());
             }
             Some(request) = inputs.gate.recv() => {
@@ -122,6 +129,19 @@ fn pods(desired: &Desired) -> BTreeSet<IpAddr> {
 }
 
 impl Agent<'_> {
+    /// Whether anything is different with this change.
+    fn take(&mut self, change: Change) -> bool {
+        let (note, now) = (Note::of(&change), Moment::now());
+        let changed = self.store.apply(change);
+        if changed {
+            self.observer.queued(note, now);
+        }
+        if self.store.is_synced() {
+            self.observer.synced(now);
+        }
+        changed
+    }
+
     /// Brings the maps up to date. Returns when to try again, if something is left.
     fn write(&mut self) -> Option<Instant> {
         let begin = Instant::now();
@@ -147,6 +167,16 @@ impl Agent<'_> {
             );
         }
         self.waiting.answer(&self.reconciler);
+        let round = Round {
+            began: begin,
+            compiled,
+            is_synced: synced,
+            outcome: &outcome,
+            state: self.store.state(),
+            node: &self.node.name,
+            entries: self.reconciler.entries(),
+        };
+        self.observer.wrote(round, Moment::now());
         self.report(&outcome.problems);
         if synced && !self.ready {
             self.ready = true;

@@ -16,5 +16,6 @@ pub mod fit;
 pub mod gate;
 pub mod model;
 pub mod reconcile;
+pub mod serve;
 pub mod source;
 pub mod store;

@@ -75,6 +75,7 @@ impl Random {
         let ports = PORTS.iter().filter(|_| !self.one_in(3)).copied().collect::<Vec<_>>();
         let shift = if self.one_in(4) { 1 } else { 0 };
         Object::EndpointSlice(EndpointSlice {
+            triggered: None,
             name: ObjectName { namespace: "default".to_owned(), name: format!("slice-{}", self.below(8)) },
             service,
             endpoints: (0..endpoints).map(|_| self.endpoint()).collect(),

@@ -1,8 +1,10 @@
 //! `lbr run`: the sources, the kernel and the loop, wired together.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use anyhow::Context as _;
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
@@ -10,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use super::args::run::{RunArgs, RunConfig};
 use crate::agent::{self, Inputs};
 use crate::dataplane::Kernel;
+use crate::serve::{self, Observer, Origin};
 use crate::source::links::watch_links;
 use crate::source::manifest::ManifestSource;
 
@@ -30,6 +33,9 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     // The sources first: what is wrong with the flags should be said before the kernel is touched.
     let (sender, changes) = mpsc::channel(1024);
     ManifestSource::open(&config.manifests)?.spawn(sender).context("start to read the manifests")?;
+    let observer = Observer::new(Origin::Folder)?;
+    let bpffs = config.dataplane.bpffs.clone();
+    serve::start(&config.addresses, &observer, bpffs, &in_effect(&config))?;
     let (pods, known_pods) = watch::channel(BTreeSet::new());
     let links = watch_links(config.links, known_pods).context("watch the node's interfaces")?;
     let mut kernel = Kernel::load(&config.dataplane)?;
@@ -42,7 +48,19 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     };
     // Nobody asks yet: the place of a CNI plugin.
     let (_, gate) = crate::gate::gate();
-    agent::run(config.node_name, Inputs { changes, links, pods, gate }, &mut kernel, shutdown).await
+    agent::run(config.node_name, Inputs { changes, links, pods, gate, observer }, &mut kernel, shutdown).await
+}
+
+/// For `/configz`: what kube-proxy's configuration has names for.
+fn in_effect(config: &RunConfig) -> Value {
+    let text = |address: Option<SocketAddr>| address.map(|a| a.to_string()).unwrap_or_default();
+    json!({
+        "bindAddressHardFail": config.addresses.hard_fail,
+        "healthzBindAddress": text(config.addresses.healthz),
+        "hostnameOverride": config.node_name,
+        "metricsBindAddress": text(config.addresses.metrics),
+        "mode": "lbr",
+    })
 }
 
 /// To standard error; `RUST_LOG=debug` for more.

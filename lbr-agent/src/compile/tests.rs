@@ -44,6 +44,7 @@ fn leaving(addr: &str) -> Endpoint {
 
 fn slice(of: &str, port: u16, endpoints: Vec<Endpoint>) -> EndpointSlice {
     EndpointSlice {
+        triggered: None,
         name: name(&format!("{of}-{port}")),
         service: of.to_owned(),
         endpoints,

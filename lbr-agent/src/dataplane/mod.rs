@@ -23,7 +23,7 @@ pub use attach::AttachMode;
 pub use load::{Kernel, OBJECT, Options};
 pub use pins::DEFAULT as DEFAULT_BPFFS;
 pub use policy::{PolicyTables, Versions};
-pub use read::{Count, Events, Pinned};
+pub use read::{Count, Events, Pinned, Walk};
 pub use sockets::find_cgroup2;
 
 /// Why a write was not done.

@@ -10,6 +10,7 @@ use super::*;
 use crate::agent::{self, Inputs};
 use crate::dataplane::fake::Fake;
 use crate::model::{Kind, Object, ObjectRef, Pod, netpol};
+use crate::serve::{Observer, Origin};
 use crate::source::Change;
 use crate::source::links::{LocalLink, LocalLinks};
 
@@ -55,6 +56,7 @@ fn the_gate_opens_when_the_policies_of_the_pod_are_in_force() {
         links: link_receiver,
         pods: watch::channel(BTreeSet::new()).0,
         gate: requests,
+        observer: Observer::new(Origin::Folder).unwrap(),
     };
     let mut fake = Fake::new(0).with_faults(0);
     let script = async {

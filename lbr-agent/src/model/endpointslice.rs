@@ -1,7 +1,9 @@
 //! `discovery.k8s.io/v1` EndpointSlice.
 
 use std::net::IpAddr;
+use std::time::SystemTime;
 
+use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1 as api;
 
 use super::convert::{Converted, Problems, address, namespaced, port_number, protocol, unsafe_address};
@@ -13,6 +15,9 @@ pub const LABEL_SERVICE: &str = "kubernetes.io/service-name";
 /// Set on slices of headless Services, which no proxy programs.
 const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
 
+/// When the change happened that this version of the slice follows.
+const ANNOTATION_TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
 /// Reduces an EndpointSlice to what matters here. A slice of a headless Service is accepted and has no
 /// endpoints: one that becomes headless must lose those it had.
 pub fn from_api(api: api::EndpointSlice) -> Converted<EndpointSlice> {
@@ -20,6 +25,10 @@ pub fn from_api(api: api::EndpointSlice) -> Converted<EndpointSlice> {
     let name = namespaced(&api.metadata, &mut problems);
     let labels = api.metadata.labels.unwrap_or_default();
     let service = labels.get(LABEL_SERVICE).cloned().unwrap_or_default();
+    let annotations = api.metadata.annotations.unwrap_or_default();
+    // Only measured by: what can not be read is as good as absent.
+    let triggered = annotations.get(ANNOTATION_TRIGGERED).and_then(|time| time.parse::<Timestamp>().ok());
+    let triggered = triggered.map(SystemTime::from);
     if labels.contains_key(LABEL_HEADLESS) {
         return problems.finish(EndpointSlice { name, service, ..EndpointSlice::default() });
     }
@@ -43,7 +52,7 @@ pub fn from_api(api: api::EndpointSlice) -> Converted<EndpointSlice> {
             Err((field, reason)) => problems.part(format!("endpoints[{i}].{field}"), reason),
         }
     }
-    problems.finish(EndpointSlice { name, service, endpoints, ports })
+    problems.finish(EndpointSlice { name, service, triggered, endpoints, ports })
 }
 
 /// Only the first address counts: nobody has ever agreed on what the others mean.
@@ -122,6 +131,21 @@ mod tests {
             assert_eq!((e.ready, e.serving, e.terminating), expected, "{conditions}");
             assert_eq!(slice.service, "web");
         }
+    }
+
+    #[test]
+    fn the_time_of_the_change_is_read_if_it_is_one() {
+        let slice = |time: &str| {
+            let metadata = json!({
+                "name": "web-1", "namespace": "default",
+                "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": time},
+            });
+            convert(json!({}), json!({"metadata": metadata})).object.unwrap().triggered
+        };
+        let expected = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_769_847_330_250);
+        assert_eq!(slice("2026-01-31T08:15:30.25Z"), Some(expected));
+        assert_eq!(slice("2026-01-31T09:15:30.25+01:00"), Some(expected));
+        assert_eq!(slice("yesterday"), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod servicecidr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 /// Namespace and name. The namespace is empty for cluster-scoped objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,6 +180,9 @@ pub struct EndpointSlice {
     pub name: ObjectName,
     /// Name of the Service in the same namespace (label `kubernetes.io/service-name`).
     pub service: String,
+    /// When the cluster changed so that this slice had to follow
+    /// (`endpoints.kubernetes.io/last-change-trigger-time`).
+    pub triggered: Option<SystemTime>,
     /// Endpoints; each with one address (the API's `addresses[0]`, as kube-proxy).
     pub endpoints: Vec<Endpoint>,
     /// Ports that every endpoint of the slice has. Entries without a name or port are left out (4.4 item 3).
@@ -255,6 +259,10 @@ pub struct Node {
     pub labels: Labels,
     /// `status.addresses` of type InternalIP and ExternalIP.
     pub addresses: Vec<IpAddr>,
+    /// It has a `metadata.deletionTimestamp`.
+    pub is_deleting: bool,
+    /// It has the taint `ToBeDeletedByClusterAutoscaler`.
+    pub is_to_be_deleted: bool,
 }
 
 /// A label selector (`metav1.LabelSelector`), all parts of which must hold. Empty selects everything.

@@ -5,6 +5,9 @@ use k8s_openapi::api::core::v1 as api;
 use super::Node;
 use super::convert::{Converted, Problems, address, cluster_scoped};
 
+/// The cluster autoscaler is about to remove the node; load balancers should send nothing new to it.
+const TAINT_TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// Reduces a Node to what matters here.
 pub fn from_api(api: api::Node) -> Converted<Node> {
     let mut problems = Problems::default();
@@ -21,7 +24,14 @@ pub fn from_api(api: api::Node) -> Converted<Node> {
             Err(reason) => problems.part(format!("status.addresses[{i}].address"), reason),
         }
     }
-    problems.finish(Node { name, labels: api.metadata.labels.unwrap_or_default(), addresses })
+    let taints = api.spec.and_then(|s| s.taints).unwrap_or_default();
+    problems.finish(Node {
+        name,
+        labels: api.metadata.labels.unwrap_or_default(),
+        addresses,
+        is_deleting: api.metadata.deletion_timestamp.is_some(),
+        is_to_be_deleted: taints.iter().any(|taint| taint.key == TAINT_TO_BE_DELETED),
+    })
 }
 
 #[cfg(test)]
@@ -29,6 +39,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_node_that_leaves_says_so() {
+        let node = |metadata: &str, taint: &str| {
+            let object = json!({
+                "apiVersion": "v1", "kind": "Node",
+                "metadata": {"name": "n1", metadata: "2026-01-31T08:15:30Z"},
+                "spec": {"taints": [{"key": taint, "effect": "NoSchedule"}]},
+            });
+            let node = from_api(serde_json::from_value(object).unwrap()).object.unwrap();
+            (node.is_deleting, node.is_to_be_deleted)
+        };
+        assert_eq!(node("creationTimestamp", "node.kubernetes.io/unreachable"), (false, false));
+        assert_eq!(node("deletionTimestamp", "other"), (true, false));
+        assert_eq!(node("creationTimestamp", "ToBeDeletedByClusterAutoscaler"), (false, true));
+    }
 
     #[test]
     fn only_addresses_are_addresses() {

@@ -19,6 +19,7 @@ use std::mem::take;
 
 use lbr_common::addr::Addr;
 use lbr_common::link::Link;
+use lbr_common::maps;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
 use lbr_common::text::{RejectedRecord, ServiceName};
 
@@ -115,6 +116,20 @@ impl Reconciler {
         };
         self.policy.write_actual(&mut actual);
         actual
+    }
+
+    /// How many entries each map has, as far as known.
+    pub fn entries(&self) -> Vec<(&'static str, usize)> {
+        let mut entries = vec![
+            (maps::FRONTENDS.name, self.frontends.actual().len()),
+            (maps::SLOTS.name, self.slots.actual().len()),
+            (maps::BACKENDS.name, self.backends.actual().len()),
+            (maps::SERVICES.name, self.services.actual().len()),
+            (maps::REJECTED.name, self.rejected.actual().len()),
+            (maps::LINKS.name, self.links.actual().len()),
+        ];
+        self.policy.count_entries(&mut entries);
+        entries
     }
 
     /// Whether this is the address of a pod of this node whose interface has its programs, and whose policies are in

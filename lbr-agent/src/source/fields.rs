@@ -10,7 +10,8 @@ const POD: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 const POD_SPEC: [&str; 4] = ["nodeName", "hostNetwork", "containers", "initContainers"];
 const CONTAINER: [&str; 3] = ["name", "ports", "restartPolicy"];
 const POD_STATUS: [&str; 3] = ["phase", "podIP", "podIPs"];
-const NODE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
+const NODE: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+const NODE_SPEC: [&str; 1] = ["taints"];
 const NODE_STATUS: [&str; 1] = ["addresses"];
 
 /// Removes what is not read.
@@ -30,6 +31,7 @@ pub(super) fn keep_known_parts(kind: Kind, value: &mut Value) {
         }
         Kind::Node => {
             keep(value, &NODE);
+            value.get_mut("spec").into_iter().for_each(|spec| keep(spec, &NODE_SPEC));
             value.get_mut("status").into_iter().for_each(|status| keep(status, &NODE_STATUS));
         }
         // What the cluster says about an object is not what its author wrote.

@@ -9,6 +9,7 @@ use lbr_common::maps;
 use lbr_common::maps::config::options;
 
 use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, find_cgroup2};
+use crate::serve::{Addresses, HEALTHZ_PORT, METRICS_PORT, parse_address};
 use crate::source::links::{LinkFilter, Pattern};
 
 /// `lbr run`.
@@ -63,6 +64,19 @@ pub struct RunArgs {
     /// Connections that are open when a policy no longer allows them.
     #[arg(long, value_name = "WHAT", default_value = "revoke")]
     pub established: Established,
+
+    /// Where /healthz and /livez are served, as IP:PORT. Empty: nowhere.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:10256")]
+    pub healthz_bind_address: String,
+
+    /// Where /metrics, /healthz, /proxyMode and /configz are served, as IP:PORT. Empty: nowhere.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10249")]
+    pub metrics_bind_address: String,
+
+    /// End if one of these addresses can not be listened on. Else that is tried again.
+    #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub bind_address_hard_fail: bool,
 }
 
 /// `--pending`.
@@ -123,6 +137,8 @@ pub struct RunConfig {
     pub links: LinkFilter,
     /// How to load the kernel object.
     pub dataplane: Options,
+    /// Where health and metrics are served.
+    pub addresses: Addresses,
     /// Something that the operator should know, once logging works.
     pub warnings: Vec<String>,
 }
@@ -167,7 +183,12 @@ impl RunArgs {
         let options = options.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
         let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes, options };
         let links = LinkFilter { include: self.link_include, exclude: self.link_exclude };
-        Ok(RunConfig { manifests: self.manifests, node_name, links, dataplane, warnings })
+        let addresses = Addresses {
+            healthz: parse_address("--healthz-bind-address", &self.healthz_bind_address, HEALTHZ_PORT)?,
+            metrics: parse_address("--metrics-bind-address", &self.metrics_bind_address, METRICS_PORT)?,
+            hard_fail: self.bind_address_hard_fail,
+        };
+        Ok(RunConfig { manifests: self.manifests, node_name, links, dataplane, addresses, warnings })
     }
 }
 
@@ -290,6 +311,23 @@ mod tests {
         assert_eq!(bits(&["--source-check=off"]), options::ANY_SOURCE);
         assert_eq!(bits(&["--established=keep"]), options::KEEP_ESTABLISHED);
         assert_eq!(bits(&["--pending=deny", "--source-check=off", "--established=keep"]), 7);
+    }
+
+    #[test]
+    fn addresses_of_servers() {
+        let addresses = |flags: &[&str]| resolve(flags).unwrap().addresses;
+        let default = Addresses {
+            healthz: Some("0.0.0.0:10256".parse().unwrap()),
+            metrics: Some("127.0.0.1:10249".parse().unwrap()),
+            hard_fail: false,
+        };
+        assert_eq!(addresses(&[]), default);
+        let off = Addresses { healthz: None, metrics: None, hard_fail: true };
+        let flags = ["--healthz-bind-address=", "--metrics-bind-address=", "--bind-address-hard-fail"];
+        assert_eq!(addresses(&flags), off);
+        assert!(!addresses(&["--bind-address-hard-fail=false"]).hard_fail);
+        let error = format!("{:#}", resolve(&["--metrics-bind-address", "here"]).unwrap_err());
+        assert!(error.contains("--metrics-bind-address here"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod events;
 mod tables;
+mod walk;
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Counter, Hook, Verdict, counter_index};
 
 pub use events::Events;
+pub use walk::Walk;
 
 /// The pin folder of an agent, for reading.
 #[derive(Clone, Debug)]

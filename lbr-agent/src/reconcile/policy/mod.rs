@@ -16,6 +16,7 @@ mod tests;
 mod text;
 
 use lbr_common::addr::Addr;
+use lbr_common::maps;
 use lbr_common::policy::{Allow, Block, Ports, Prefix, VerdictKey, Versioned, policy_flags};
 use lbr_common::text::{ClassRecord, Member, MemberKey, PodName, PolicyRecord, RuleKey, RuleText};
 
@@ -100,6 +101,23 @@ impl PolicyState {
         desired.set_members = self.set_members.actual().clone();
         desired.classes = self.classes.actual().clone();
         desired.pod_names = self.pod_names.actual().clone();
+    }
+
+    /// How many entries each map has, as far as known.
+    pub(super) fn count_entries(&self, entries: &mut Vec<(&'static str, usize)>) {
+        entries.extend([
+            (maps::ENDPOINTS.name, self.endpoints.len()),
+            (maps::LINK_POLICY.name, self.link_policy.len()),
+            (maps::IP_CLASS.name, self.ip_class.len()),
+            (maps::CIDR_CLASS.name, self.cidr_class.len()),
+            (maps::PORT_CLASS.name, self.port_class.actual().len()),
+            (maps::VERDICTS.name, self.verdicts.actual().len()),
+            (maps::POLICIES.name, self.policies.actual().len()),
+            (maps::RULES.name, self.rules.actual().len()),
+            (maps::SET_MEMBERS.name, self.set_members.actual().len()),
+            (maps::CLASSES.name, self.classes.actual().len()),
+            (maps::POD_NAMES.name, self.pod_names.actual().len()),
+        ]);
     }
 
     /// How many entries differ.

@@ -1,0 +1,115 @@
+//! How full the maps are. The kernel keeps no count, so maps that the programs write have to be walked.
+
+use std::collections::BTreeMap;
+
+use aya::Pod;
+use aya::maps::{HashMap, MapData, PerCpuHashMap};
+use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, IDLE_NS, SocketKey, SocketPeer, flow_flags};
+use lbr_common::maps::{self, MapSpec};
+use lbr_common::policy::DenialKey;
+use lbr_common::text::ServiceName;
+use lbr_common::tuple::Tuple;
+use lbr_common::verdict::Counter;
+use nix::time::{ClockId, clock_gettime};
+
+use super::Pinned;
+
+/// Services that are counted each for itself.
+const BUSIEST: usize = 100;
+
+/// What a walk over the maps that the programs write came to.
+#[derive(Clone, Debug, Default)]
+pub struct Walk {
+    /// Entries, by name of the map.
+    pub entries: Vec<(&'static str, usize)>,
+    /// Connections with a recent packet.
+    pub flows: usize,
+    /// Those of the Service ports that have most of them.
+    pub services: Vec<(ServiceName, usize)>,
+}
+
+impl Pinned {
+    /// How many entries fit into each map that has entries, as it was made.
+    pub fn max_entries(&self) -> anyhow::Result<Vec<(&'static str, u32)>> {
+        // Arrays are always full, and the ring is measured in bytes.
+        let others = [maps::STATE.name, maps::COUNTERS.name, maps::EVENTS.name];
+        let specs = maps::PINNED.iter().filter(|spec| !others.contains(&spec.name));
+        specs.map(|spec| Ok((spec.name, self.size(spec)?))).collect()
+    }
+
+    fn size(&self, spec: &MapSpec) -> anyhow::Result<u32> {
+        Ok(MapData::from_pin(self.dir.join(spec.name))?.info()?.max_entries())
+    }
+
+    /// Walks. Costs some system calls for each entry.
+    pub fn walk(&self) -> anyhow::Result<Walk> {
+        let flows: HashMap<MapData, Tuple, Flow> = HashMap::try_from(self.map(&maps::FLOWS)?)?;
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
+        let now = u64::try_from(now.tv_sec() * 1_000_000_000 + now.tv_nsec())?;
+        // An entry that goes away under the walk sends it back to the beginning: it must end all the same.
+        let all = flows.iter().take(self.size(&maps::FLOWS)? as usize);
+        let (count, services) = tally(all.filter_map(Result::ok).map(|(_, flow)| flow), now);
+        let denials: PerCpuHashMap<MapData, DenialKey, Counter> =
+            PerCpuHashMap::try_from(self.map(&maps::DENIALS)?)?;
+        let denials = denials.keys().take(self.size(&maps::DENIALS)? as usize).count();
+        Ok(Walk {
+            entries: vec![
+                (maps::FLOWS.name, count),
+                (maps::FRAGMENTS.name, self.count::<FragmentKey, FragmentPorts>(&maps::FRAGMENTS)?),
+                (maps::SOCKETS.name, self.count::<SocketKey, SocketPeer>(&maps::SOCKETS)?),
+                (maps::DENIALS.name, denials),
+            ],
+            flows: services.values().sum(),
+            services: self.busiest(services)?,
+        })
+    }
+
+    fn count<K: Pod, V: Pod>(&self, spec: &MapSpec) -> anyhow::Result<usize> {
+        let map: HashMap<MapData, K, V> = HashMap::try_from(self.map(spec)?)?;
+        Ok(map.keys().take(self.size(spec)? as usize).count())
+    }
+
+    fn busiest(&self, services: BTreeMap<u32, usize>) -> anyhow::Result<Vec<(ServiceName, usize)>> {
+        let names: HashMap<MapData, u32, ServiceName> = HashMap::try_from(self.map(&maps::SERVICES)?)?;
+        let mut services: Vec<_> = services.into_iter().filter(|&(service, _)| service != 0).collect();
+        services.sort_by_key(|&(service, count)| (std::cmp::Reverse(count), service));
+        services.truncate(BUSIEST);
+        // A Service that is gone has no name any more.
+        let named = |(service, count)| names.get(&service, 0).ok().map(|name| (name, count));
+        Ok(services.into_iter().filter_map(named).collect())
+    }
+}
+
+/// How many entries there are, and the connections among them that live, by Service.
+fn tally(flows: impl Iterator<Item = Flow>, now: u64) -> (usize, BTreeMap<u32, usize>) {
+    const NOT_COUNTED: u32 = flow_flags::REPLY | flow_flags::FIN | flow_flags::RST;
+    let (mut entries, mut services) = (0, BTreeMap::new());
+    for flow in flows {
+        entries += 1;
+        if flow.flags & NOT_COUNTED == 0 && now.saturating_sub(flow.last_seen) < IDLE_NS {
+            *services.entry(flow.service).or_insert(0) += 1;
+        }
+    }
+    (entries, services)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_counted_once_while_it_lives() {
+        let now = 10 * IDLE_NS;
+        let flow = |service, flags, ago| Flow { service, flags, last_seen: now - ago, ..Flow::default() };
+        let flows = [
+            flow(1, 0, 0),
+            flow(1, flow_flags::REPLY, 0),
+            flow(1, flow_flags::HAIRPIN, IDLE_NS - 1),
+            flow(1, 0, IDLE_NS),
+            flow(2, flow_flags::FIN, 0),
+            flow(2, flow_flags::RST, 0),
+            flow(0, flow_flags::PLAIN, 0),
+        ];
+        assert_eq!(tally(flows.into_iter(), now), (7, BTreeMap::from([(0, 1), (1, 2)])));
+    }
+}

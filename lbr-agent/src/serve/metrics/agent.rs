@@ -1,0 +1,118 @@
+//! What the agent did and knows.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use prometheus::proto::MetricFamily;
+
+use super::family::{Sample, counter, gauge, number, one};
+use crate::serve::health::Family;
+use crate::serve::observer::Figures;
+
+/// `silent`: for how long the API server has been.
+pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<MetricFamily> {
+    let mut families = names_of_kube_proxy(figures);
+    families.extend([
+        gauge(
+            "lbr_objects",
+            "Objects of the cluster that were accepted, by kind.",
+            labelled("kind", figures.objects.iter().map(|(kind, count)| (*kind, *count as u64))),
+        ),
+        gauge(
+            "lbr_rejected_objects",
+            "Objects, or parts of them, that can not be honoured; `lbr show rejected` says why.",
+            one(number(figures.rejected as u64)),
+        ),
+        gauge(
+            "lbr_policies_without_room",
+            "NetworkPolicies that the maps have no room for.",
+            one(number(figures.without_room as u64)),
+        ),
+        gauge(
+            "lbr_pending_entries",
+            "Entries of maps that differ from what they should be.",
+            one(number(figures.pending as u64)),
+        ),
+        gauge(
+            "lbr_write_problems",
+            "Writes that failed in the last round, or had no room. The log names them.",
+            one(number(figures.problems as u64)),
+        ),
+        gauge(
+            "lbr_synced",
+            "1 if every kind of object has been listed; before that the maps stay as an earlier agent left them.",
+            one(f64::from(u8::from(figures.is_synced))),
+        ),
+        gauge(
+            "lbr_state_age_seconds",
+            "For how long the API server could not be read; 0 if all is well. Not there without an API server.",
+            silent.map(|age| (Vec::new(), age.as_secs_f64())),
+        ),
+        counter(
+            "lbr_bind_failures_total",
+            "How often a server could not listen on its address.",
+            labelled("flag", figures.bind_failures.iter().map(|(flag, count)| (*flag, *count))),
+        ),
+    ]);
+    families
+}
+
+/// Names and meanings of kube-proxy. It leaves out what has no meaning here: iptables, nftables, conntrack, and
+/// `sync_proxy_rules_no_local_endpoints_total` as long as traffic policies are not served.
+fn names_of_kube_proxy(figures: &Figures) -> Vec<MetricFamily> {
+    let (endpoints, services) = (figures.endpoints, figures.services);
+    vec![
+        gauge(
+            "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+            "The last time when all was in force.",
+            both_families(figures.applied),
+        ),
+        gauge(
+            "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
+            "The last time when a change came in.",
+            both_families(figures.queued),
+        ),
+        gauge(
+            "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
+            "Changes of EndpointSlices that are not in force yet.",
+            one(number(endpoints.pending)),
+        ),
+        counter(
+            "kubeproxy_sync_proxy_rules_endpoint_changes_total",
+            "Changes of EndpointSlices.",
+            one(number(endpoints.total)),
+        ),
+        gauge(
+            "kubeproxy_sync_proxy_rules_service_changes_pending",
+            "Changes of Services that are not in force yet.",
+            one(number(services.pending)),
+        ),
+        counter(
+            "kubeproxy_sync_proxy_rules_service_changes_total",
+            "Changes of Services.",
+            one(number(services.total)),
+        ),
+        counter("kubeproxy_proxy_healthz_total", "Answers to /healthz, by status.", codes(&figures.healthz)),
+        counter("kubeproxy_proxy_livez_total", "Answers to /livez, by status.", codes(&figures.livez)),
+    ]
+}
+
+/// 0 for "never", as a gauge of Go's client that was not set.
+fn both_families(at: Option<SystemTime>) -> Vec<Sample> {
+    let seconds = at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
+    let sample = |family: Family| (vec![("ip_family", family.name().to_owned())], seconds.as_secs_f64());
+    Family::ALL.into_iter().map(sample).collect()
+}
+
+/// Both codes from the start, so that the first of either is seen as an increase.
+fn codes(counts: &BTreeMap<u16, u64>) -> Vec<Sample> {
+    let count = |code: u16| counts.get(&code).copied().unwrap_or_default();
+    [200, 503].map(|code| (vec![("code", code.to_string())], number(count(code)))).to_vec()
+}
+
+pub(super) fn labelled(
+    label: &'static str,
+    counts: impl Iterator<Item = (&'static str, u64)>,
+) -> impl Iterator<Item = Sample> {
+    counts.map(move |(value, count)| (vec![(label, value.to_owned())], number(count)))
+}

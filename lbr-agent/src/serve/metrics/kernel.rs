@@ -1,0 +1,127 @@
+//! What the programs did, read from the pinned maps.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use lbr_common::verdict::Effect;
+use prometheus::proto::MetricFamily;
+
+use super::agent::labelled;
+use super::family::{Sample, counter, gauge, number, one};
+use crate::dataplane::{Count, Pinned, Walk};
+
+/// The maps that the programs fill have no count: it takes two system calls for each entry, so they are walked at
+/// most this often, whoever asks.
+const WALK_AGAIN: Duration = Duration::from_secs(15);
+
+/// The maps, and what the last walk came to.
+#[derive(Debug)]
+pub struct KernelMaps {
+    bpffs: PathBuf,
+    walk: Mutex<Option<(Instant, Walk)>>,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// Whether the maps could be read at all.
+    pub(super) is_complete: bool,
+    pub(super) max_entries: Vec<(&'static str, u32)>,
+    pub(super) counters: Vec<Count>,
+    pub(super) walk: Walk,
+}
+
+impl KernelMaps {
+    /// Of the agent that pins its maps there.
+    pub fn new(bpffs: PathBuf) -> Self {
+        Self { bpffs, walk: Mutex::new(None) }
+    }
+
+    pub(super) fn read(&self, now: Instant) -> Reading {
+        self.try_read(now).unwrap_or_else(|error| {
+            tracing::debug!("metrics: {error:#}");
+            Reading::default()
+        })
+    }
+
+    fn try_read(&self, now: Instant) -> anyhow::Result<Reading> {
+        let pinned = Pinned::open(&self.bpffs)?;
+        let mut walk = self.walk.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |at: Instant| now.saturating_duration_since(at) < WALK_AGAIN;
+        let walked = match walk.take() {
+            Some((at, last)) if fresh(at) => (at, last),
+            _ => (now, pinned.walk()?),
+        };
+        Ok(Reading {
+            is_complete: true,
+            max_entries: pinned.max_entries()?,
+            counters: pinned.counters()?,
+            walk: walk.insert(walked).1.clone(),
+        })
+    }
+}
+
+/// Counters that are zero are left out: most reasons never occur. `own`: entries of the maps that the agent writes.
+pub(super) fn families(reading: &Reading, own: &[(&'static str, usize)]) -> Vec<MetricFamily> {
+    let labels = |count: &Count| {
+        let effect = match count.verdict.effect() {
+            Effect::Pass => "pass",
+            Effect::Translate => "translate",
+            Effect::Refuse => "refuse",
+            Effect::Drop => "drop",
+        };
+        vec![
+            ("hook", count.hook.name().to_owned()),
+            ("reason", count.verdict.name().to_owned()),
+            ("effect", effect.to_owned()),
+        ]
+    };
+    let counts = |value: fn(&Count) -> u64| -> Vec<Sample> {
+        reading.counters.iter().map(|count| (labels(count), number(value(count)))).collect()
+    };
+    let Walk { entries, flows, services } = &reading.walk;
+    let per_service = services.iter().map(|(service, flows)| {
+        let label = |text: &str| text.to_owned();
+        let labels = vec![
+            ("namespace", label(service.namespace.as_str())),
+            ("service", label(service.name.as_str())),
+            ("port", label(service.port.as_str())),
+        ];
+        (labels, number(*flows as u64))
+    });
+    let walked = reading.is_complete;
+    vec![
+        counter(
+            "lbr_packets_total",
+            "Packets by hook, reason and what became of them; system calls at the hook `socket`.",
+            counts(|count| count.counter.packets),
+        ),
+        counter(
+            "lbr_bytes_total",
+            "Bytes of these packets with their link header.",
+            counts(|count| count.counter.bytes),
+        ),
+        gauge(
+            "lbr_map_max_entries",
+            "How many entries fit into a map.",
+            labelled("map", reading.max_entries.iter().map(|(name, size)| (*name, u64::from(*size)))),
+        ),
+        gauge(
+            "lbr_map_entries",
+            "Entries of a map. Maps that the programs write are counted at most every 15 seconds.",
+            labelled("map", own.iter().chain(entries).map(|(name, count)| (*name, *count as u64))),
+        ),
+        gauge(
+            "lbr_flows",
+            "Connections with a packet in the last three minutes.",
+            walked.then(|| (Vec::new(), number(*flows as u64))),
+        ),
+        gauge(
+            "lbr_service_flows",
+            "Those of the Services that have most of them, one hundred at most.",
+            per_service,
+        ),
+        gauge("lbr_maps_readable", "1 if the pinned maps can be read.", one(f64::from(u8::from(walked)))),
+    ]
+}

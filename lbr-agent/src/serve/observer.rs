@@ -1,0 +1,278 @@
+//! The handle by which the agent says what it does. Nobody holds a lock for longer than it takes to copy numbers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::health::{Family, Health, Moment, NodeState, Report, TIMEOUT};
+use super::metrics::Histograms;
+use crate::model::{EndpointSlice, Kind, Object, ObjectName};
+use crate::reconcile::Outcome;
+use crate::source::Change;
+use crate::store::ClusterState;
+
+/// Trigger times that are kept until they are in force. Beyond that the figure only lacks some.
+const TRIGGERS: usize = 10_000;
+
+/// Where objects come from.
+pub enum Origin {
+    /// A folder, which is always as it is. It need not describe nodes.
+    Folder,
+    /// An API server, which knows every node. Says for how long it could not be read; zero if all is well.
+    ApiServer(Box<dyn Fn() -> Duration + Send + Sync>),
+}
+
+impl std::fmt::Debug for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Folder => "Folder",
+            Self::ApiServer(_) => "ApiServer",
+        })
+    }
+}
+
+/// Where the agent says what it does, and readers ask. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Observer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    origin: Origin,
+    started: SystemTime,
+    health: Mutex<Health>,
+    figures: Mutex<Figures>,
+    /// When the changes began that are not in force yet.
+    triggers: Mutex<Vec<(Family, SystemTime)>>,
+    histograms: Histograms,
+}
+
+/// What matters of a change before the store takes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Note {
+    kind: Option<Kind>,
+    trigger: Option<(Family, SystemTime)>,
+}
+
+impl Note {
+    /// Of this change.
+    pub fn of(change: &Change) -> Self {
+        match change {
+            Change::Apply(object) => match object {
+                Object::Service(_) => Self { kind: Some(Kind::Service), trigger: None },
+                Object::EndpointSlice(slice) => {
+                    Self { kind: Some(Kind::EndpointSlice), trigger: trigger(slice) }
+                }
+                _ => Self::default(),
+            },
+            Change::Delete(object) => Self { kind: Some(object.kind), trigger: None },
+            Change::Rejected(_) | Change::Synced(_) => Self::default(),
+        }
+    }
+}
+
+/// When the cluster changed so that this slice had to follow. Removals are not counted.
+fn trigger(slice: &EndpointSlice) -> Option<(Family, SystemTime)> {
+    let first = slice.endpoints.first()?;
+    let family = if first.addr.is_ipv4() { Family::V4 } else { Family::V6 };
+    Some((family, slice.triggered?))
+}
+
+/// One round of the agent's loop: compiled and written.
+#[derive(Debug)]
+pub struct Round<'a> {
+    /// When it began.
+    pub began: Instant,
+    /// How long it took to compile.
+    pub compiled: Duration,
+    /// Whether every kind has been listed.
+    pub is_synced: bool,
+    /// What the writing came to.
+    pub outcome: &'a Outcome,
+    /// What was compiled.
+    pub state: &'a ClusterState,
+    /// Name of this node.
+    pub node: &'a str,
+    /// How many entries the agent's maps have.
+    pub entries: Vec<(&'static str, usize)>,
+}
+
+/// Numbers for `/metrics`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Figures {
+    pub(super) entries: Vec<(&'static str, usize)>,
+    pub(super) objects: Vec<(&'static str, usize)>,
+    pub(super) rejected: usize,
+    pub(super) without_room: usize,
+    pub(super) pending: usize,
+    pub(super) problems: usize,
+    pub(super) is_synced: bool,
+    pub(super) queued: Option<SystemTime>,
+    pub(super) applied: Option<SystemTime>,
+    pub(super) services: Changes,
+    pub(super) endpoints: Changes,
+    pub(super) healthz: BTreeMap<u16, u64>,
+    pub(super) livez: BTreeMap<u16, u64>,
+    pub(super) bind_failures: BTreeMap<&'static str, u64>,
+}
+
+/// Changes of one kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Changes {
+    /// Not in force yet.
+    pub(super) pending: u64,
+    /// All that came in.
+    pub(super) total: u64,
+}
+
+impl Observer {
+    /// Of an agent that starts.
+    pub fn new(origin: Origin) -> anyhow::Result<Self> {
+        Ok(Self(Arc::new(Shared {
+            health: Mutex::new(Health::new(TIMEOUT, matches!(origin, Origin::ApiServer(_)))),
+            origin,
+            started: SystemTime::now(),
+            figures: Mutex::default(),
+            triggers: Mutex::default(),
+            histograms: Histograms::new()?,
+        })))
+    }
+
+    /// A change came in that is not in force yet.
+    pub fn queued(&self, note: Note, at: Moment) {
+        self.health().queued(at);
+        let mut figures = self.figures();
+        figures.queued = Some(at.wall);
+        let changes = match note.kind {
+            Some(Kind::Service) => &mut figures.services,
+            Some(Kind::EndpointSlice) => &mut figures.endpoints,
+            _ => return,
+        };
+        changes.pending += 1;
+        changes.total += 1;
+        // Older ones say how long this agent was not there.
+        let trigger = note.trigger.filter(|(_, time)| *time >= self.0.started);
+        let mut triggers = lock(&self.0.triggers);
+        if triggers.len() < TRIGGERS {
+            triggers.extend(trigger);
+        }
+    }
+
+    /// Every kind has been listed.
+    pub fn synced(&self, at: Moment) {
+        self.health().synced(at);
+    }
+
+    /// A round has ended.
+    pub fn wrote(&self, round: Round<'_>, at: Moment) {
+        self.health_after(&round, at);
+        let took = at.clock.saturating_duration_since(round.began);
+        let histograms = &self.0.histograms;
+        histograms.compiled(round.compiled);
+        let mut figures = self.figures();
+        figures.objects = objects(round.state);
+        figures.rejected = round.state.rejected.len();
+        figures.without_room = round.state.without_room.len();
+        figures.pending = round.outcome.pending;
+        figures.problems = round.outcome.problems.len();
+        figures.is_synced = round.is_synced;
+        figures.entries = round.entries;
+        if !round.is_synced {
+            return;
+        }
+        for family in Family::ALL {
+            histograms.wrote(family, took);
+        }
+        if round.outcome.is_converged() {
+            figures.applied = Some(at.wall);
+            figures.services.pending = 0;
+            figures.endpoints.pending = 0;
+            for (family, trigger) in lock(&self.0.triggers).drain(..) {
+                histograms.programmed(family, at.wall.duration_since(trigger).unwrap_or_default());
+            }
+        }
+    }
+
+    fn health_after(&self, round: &Round<'_>, at: Moment) {
+        let mut health = self.health();
+        if !round.is_synced {
+            return;
+        }
+        health.synced(at);
+        let node = round.state.nodes.get(&ObjectName::cluster(round.node));
+        health.node(node.map(|node| NodeState {
+            is_deleting: node.is_deleting,
+            is_to_be_deleted: node.is_to_be_deleted,
+        }));
+        if round.outcome.is_converged() {
+            health.applied(at);
+        } else {
+            // Also what went wrong without a change.
+            health.queued(Moment { clock: round.began, ..at });
+        }
+    }
+
+    /// A server could not listen.
+    pub(super) fn bind_failed(&self, flag: &'static str) {
+        *self.figures().bind_failures.entry(flag).or_default() += 1;
+    }
+
+    pub(super) fn healthz(&self, at: Moment) -> Report {
+        let report = self.health().healthz(at);
+        *self.figures().healthz.entry(code(&report)).or_default() += 1;
+        report
+    }
+
+    pub(super) fn livez(&self, at: Moment) -> Report {
+        let report = self.health().livez(at);
+        *self.figures().livez.entry(code(&report)).or_default() += 1;
+        report
+    }
+
+    /// All numbers.
+    pub(super) fn snapshot(&self) -> Figures {
+        self.figures().clone()
+    }
+
+    /// For how long the API server is silent, if there is one.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        match &self.0.origin {
+            Origin::Folder => None,
+            Origin::ApiServer(silent_for) => Some(silent_for()),
+        }
+    }
+
+    pub(super) fn histograms(&self) -> &Histograms {
+        &self.0.histograms
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        lock(&self.0.health)
+    }
+
+    fn figures(&self) -> MutexGuard<'_, Figures> {
+        lock(&self.0.figures)
+    }
+}
+
+/// A thread that panicked left numbers that are still numbers.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn code(report: &Report) -> u16 {
+    if report.is_ok { 200 } else { 503 }
+}
+
+fn objects(state: &ClusterState) -> Vec<(&'static str, usize)> {
+    vec![
+        ("Service", state.services.len()),
+        ("EndpointSlice", state.slices.len()),
+        ("Namespace", state.namespaces.len()),
+        ("Pod", state.pods.len()),
+        ("Node", state.nodes.len()),
+        ("NetworkPolicy", state.policies.len()),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! What is where: kube-proxy's pages on its two ports.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::health::Moment;
+use super::http::{Answer, Pages, Type};
+use super::metrics::Exporter;
+use super::observer::Observer;
+
+/// What `/proxyMode` says in place of `nftables` or `iptables`.
+const PROXY_MODE: &str = "lbr";
+
+/// The pages of `--healthz-bind-address`.
+pub(super) fn health(observer: Observer) -> Pages {
+    Arc::new(move |path| {
+        let report = match path {
+            "/healthz" => observer.healthz(Moment::now()),
+            "/livez" => observer.livez(Moment::now()),
+            _ => return None,
+        };
+        Some(Answer::json(report.is_ok, report.body))
+    })
+}
+
+/// The pages of `--metrics-bind-address`. `config`: what is in effect, by kube-proxy's names.
+pub(super) fn metrics(exporter: Exporter, config: &Value) -> Pages {
+    let config = json!({"kubeproxy.config.k8s.io": config}).to_string();
+    Arc::new(move |path| match path {
+        "/metrics" => Some(match exporter.text() {
+            Ok(body) => Answer { status: 200, content_type: Type::Metrics, body },
+            Err(error) => Answer::error(500, format!("{error:#}\n")),
+        }),
+        "/healthz" => Some(Answer::text("ok")),
+        "/proxyMode" => Some(Answer::text(PROXY_MODE)),
+        "/configz" => Some(Answer::json(true, config.clone())),
+        _ => None,
+    })
+}
