@@ -15,8 +15,13 @@ use crate::source::manifest::ManifestSource;
 
 /// Runs the agent until SIGTERM or SIGINT. What it pinned goes on working afterwards.
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
-    init_log();
     let config = args.resolve()?;
+    init_log(config.kube_proxy.verbosity.unwrap_or(0));
+    if let Some(score) = config.kube_proxy.oom_score_adj
+        && let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string())
+    {
+        tracing::warn!("oom-score-adj {score}: /proc/self/oom_score_adj: {error}");
+    }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -45,8 +50,13 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     agent::run(config.node_name, Inputs { changes, links, pods, gate }, &mut kernel, shutdown).await
 }
 
-/// To standard error; `RUST_LOG=debug` for more.
-fn init_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// To standard error; `RUST_LOG=debug` for more, or klog's `-v` in its place.
+fn init_log(verbosity: u32) {
+    let level = match verbosity {
+        0..4 => "info",
+        4..6 => "info,lbr=debug,lbr_agent=debug",
+        6.. => "info,lbr=trace,lbr_agent=trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }

@@ -1,5 +1,7 @@
 //! Flags as they are typed; those of `lbr run` are in [`run`].
 
+pub mod cleanup;
+pub mod kube_proxy;
 pub mod run;
 
 use std::path::PathBuf;
@@ -8,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lbr_common::tuple::proto;
 
 use crate::dataplane::DEFAULT_BPFFS;
+use cleanup::CleanupArgs;
 use run::RunArgs;
 
 /// Kubernetes Services and NetworkPolicies in eBPF, for the node that it runs on.
@@ -38,6 +41,16 @@ pub enum Command {
     /// At most 100 a second on each CPU; how many more there were is printed with the next one, and `lbr show
     /// counters` counts all. Only one monitor should run: each event goes to one reader.
     Monitor(MonitorArgs),
+    /// Remove what lbr made on this node, or what kube-proxy left there.
+    ///
+    /// Without --kube-proxy: attached programs, maps and their folder. Services and policies of this node stop
+    /// working at that moment, connections through Services included. Refused while an agent runs.
+    ///
+    /// With --kube-proxy: rules, tables and interfaces of kube-proxy, in all its modes, and nothing of lbr. Stop
+    /// kube-proxy first, or it makes them again. What others made stays, also in the same tables.
+    ///
+    /// Exit code: 0 if nothing is left, also if nothing was there; 1 if something could not be removed.
+    Cleanup(CleanupArgs),
 }
 
 /// `lbr show`.

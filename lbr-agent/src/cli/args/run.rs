@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use lbr_common::maps;
 use lbr_common::maps::config::options;
 
+use super::kube_proxy::{KubeProxy, KubeProxyArgs, KubeProxySettings};
 use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, find_cgroup2};
 use crate::source::links::{LinkFilter, Pattern};
 
@@ -18,7 +19,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub manifests: PathBuf,
 
-    /// Name of this node, as in EndpointSlices' nodeName. Default: the host name.
+    /// Name of this node, as in EndpointSlices' nodeName. Default: --hostname-override or what --config says, else
+    /// the host name.
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub node_name: Option<String>,
 
@@ -63,6 +65,11 @@ pub struct RunArgs {
     /// Connections that are open when a policy no longer allows them.
     #[arg(long, value_name = "WHAT", default_value = "revoke")]
     pub established: Established,
+
+    // Last: flags that are defined above keep their meaning.
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a text here would become the description of the command")]
+    pub kube_proxy: KubeProxyArgs,
 }
 
 /// `--pending`.
@@ -123,6 +130,8 @@ pub struct RunConfig {
     pub links: LinkFilter,
     /// How to load the kernel object.
     pub dataplane: Options,
+    /// What kube-proxy's configuration file and flags say.
+    pub kube_proxy: KubeProxySettings,
     /// Something that the operator should know, once logging works.
     pub warnings: Vec<String>,
 }
@@ -130,7 +139,8 @@ pub struct RunConfig {
 impl RunArgs {
     /// Checks the flags and fills in what was not given.
     pub fn resolve(self) -> anyhow::Result<RunConfig> {
-        let mut warnings = Vec::new();
+        let KubeProxy { settings: kube_proxy, ignored } = self.kube_proxy.resolve()?;
+        let mut warnings: Vec<String> = ignored.into_iter().collect();
         let cgroup = match (self.socket_lb, self.cgroup) {
             (SocketLb::Off, Some(_)) => {
                 bail!("--cgroup and --socket-lb=off contradict each other: give one of them")
@@ -149,9 +159,10 @@ impl RunArgs {
                 found
             }
         };
-        let node_name = match self.node_name {
-            Some(name) if !name.is_empty() => name,
-            _ => host_name()?,
+        let given = self.node_name.filter(|name| !name.is_empty());
+        let node_name = match given.or_else(|| kube_proxy.node_name.clone()) {
+            Some(name) => name,
+            None => host_name()?,
         };
         let attach = match self.attach {
             Attach::Auto => AttachMode::Auto,
@@ -167,7 +178,7 @@ impl RunArgs {
         let options = options.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
         let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes, options };
         let links = LinkFilter { include: self.link_include, exclude: self.link_exclude };
-        Ok(RunConfig { manifests: self.manifests, node_name, links, dataplane, warnings })
+        Ok(RunConfig { manifests: self.manifests, node_name, links, dataplane, kube_proxy, warnings })
     }
 }
 
