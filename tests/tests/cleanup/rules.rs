@@ -38,7 +38,7 @@ COMMIT
 pub(crate) const OTHER_TABLES: &str = "
 table inet mine {
     set blocked { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 } }
-    chain KUBE-SERVICES { tcp dport 22 accept }
+    chain KUBE-SERVICES { tcp dport 22 accept; }
     chain input {
         type filter hook input priority 10; policy accept;
         ip saddr @blocked drop
@@ -46,7 +46,7 @@ table inet mine {
     }
 }
 table ip kube-proxy-metrics {
-    chain c { counter }
+    chain c { counter; }
 }
 ";
 
@@ -59,14 +59,14 @@ table FAMILY kube-proxy {
         type ADDRESS . inet_proto . inet_service : verdict
         elements = { VIP . tcp . 443 : goto service-2QRHZV4L-default/kubernetes/tcp/https }
     }
-    chain filter-prerouting { type filter hook prerouting priority -110; policy accept; ct state new jump firewall-check }
-    chain nat-prerouting { type nat hook prerouting priority dstnat; policy accept; jump services }
-    chain nat-postrouting { type nat hook postrouting priority srcnat; policy accept; jump masquerading }
+    chain filter-prerouting { type filter hook prerouting priority -110; policy accept; ct state new jump firewall-check; }
+    chain nat-prerouting { type nat hook prerouting priority dstnat; policy accept; jump services; }
+    chain nat-postrouting { type nat hook postrouting priority srcnat; policy accept; jump masquerading; }
     chain firewall-check { }
-    chain services { FAMILY daddr . meta l4proto . th dport vmap @service-ips }
-    chain masquerading { meta mark & 0x4000 == 0 return; meta mark set meta mark ^ 0x4000; masquerade fully-random }
-    chain service-2QRHZV4L-default/kubernetes/tcp/https { numgen random mod 1 vmap { 0 : goto endpoint-X } }
-    chain endpoint-X { meta l4proto tcp counter }
+    chain services { FAMILY daddr . meta l4proto . th dport vmap @service-ips; }
+    chain masquerading { meta mark & 0x4000 == 0 return; meta mark set meta mark ^ 0x4000; masquerade fully-random; }
+    chain service-2QRHZV4L-default/kubernetes/tcp/https { numgen random mod 1 vmap { 0 : goto endpoint-X }; }
+    chain endpoint-X { meta l4proto tcp counter; }
 }
 ";
 
@@ -76,7 +76,7 @@ pub(crate) fn nftables(v6: bool) -> String {
         if v6 { ("ip6", "ipv6_addr", "fd00:96::1") } else { ("ip", "ipv4_addr", "10.96.0.1") };
     // The chain of the endpoint is declared before the rule that goes to it.
     let chain = format!(
-        "table {family} kube-proxy {{ chain endpoint-X {{ }}; chain service-2QRHZV4L-default/kubernetes/tcp/https {{ }}; chain firewall-check {{ }}; chain services {{ }}; chain masquerading {{ }} }}\n"
+        "table {family} kube-proxy {{ chain endpoint-X {{ }}; chain service-2QRHZV4L-default/kubernetes/tcp/https {{ }}; chain firewall-check {{ }}; chain services {{ }}; chain masquerading {{ }}; }}\n"
     );
     chain + &NFTABLES.replace("FAMILY", family).replace("ADDRESS", address).replace("VIP", vip)
 }
