@@ -3,6 +3,7 @@
 //! All that is removed goes in one transaction, bound to the generation of the rules that was read: if somebody
 //! else writes meanwhile, the kernel takes nothing, and it is read again.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use super::names::{self, NFT_TABLE, TABLES};
@@ -11,7 +12,7 @@ use crate::done::Done;
 use crate::netlink::{Family, Message, Socket, attribute, attributes, put_attribute, put_text, text};
 
 /// linux/netfilter/nf_tables.h
-mod nft {
+mod attr {
     pub(super) const TABLE_NAME: u16 = 1;
     pub(super) const CHAIN_TABLE: u16 = 1;
     pub(super) const CHAIN_NAME: u16 = 3;
@@ -67,7 +68,7 @@ pub(super) fn clean(dry_run: bool) -> io::Result<Done> {
             return Ok(done);
         }
         let mut begin = header(0, 10);
-        put_attribute(&mut begin, nft::BATCH_GENID, &generation);
+        put_attribute(&mut begin, attr::BATCH_GENID, &generation);
         match socket.batch(&messages, &begin, &header(0, 10)) {
             Ok(()) => return Ok(done),
             // Somebody else wrote after we read.
@@ -95,7 +96,7 @@ fn kind(message: i32) -> u16 {
 
 fn generation(socket: &mut Socket) -> io::Result<Vec<u8>> {
     let answers = socket.ask(kind(libc::NFT_MSG_GETGEN), 0, &header(0, 0))?;
-    let id = answers.iter().find_map(|(_, body)| attribute(body.get(4..)?, nft::GEN_ID));
+    let id = answers.iter().find_map(|(_, body)| attribute(body.get(4..)?, attr::GEN_ID));
     id.map(<[u8]>::to_vec)
         .ok_or_else(|| io::Error::other("the kernel does not name the generation of its rules"))
 }
@@ -106,7 +107,7 @@ fn look(socket: &mut Socket, family: (u8, &'static str)) -> io::Result<Found> {
         Ok(answers.into_iter().filter(|(_, body)| body.first() == Some(&family.0)).collect())
     };
     let tables = dump(libc::NFT_MSG_GETTABLE)?;
-    let names = tables.iter().filter_map(|(_, body)| attribute(body.get(4..)?, nft::TABLE_NAME)).map(text);
+    let names = tables.iter().filter_map(|(_, body)| attribute(body.get(4..)?, attr::TABLE_NAME)).map(text);
     let own_table = names.into_iter().any(|name| name == NFT_TABLE);
     let chains: Vec<_> =
         dump(libc::NFT_MSG_GETCHAIN)?.iter().filter_map(|(_, body)| read_chain(body)).collect();
@@ -126,7 +127,7 @@ fn look(socket: &mut Socket, family: (u8, &'static str)) -> io::Result<Found> {
 fn assemble(name: &str, chains: &[(String, Chain)], rules: &[(String, String, Rule)]) -> Table {
     let mut table = Table { name: name.to_owned(), chains: Vec::new() };
     table.chains = chains.iter().filter(|(of, _)| of == name).map(|(_, chain)| chain.clone()).collect();
-    let places: std::collections::HashMap<String, usize> =
+    let places: BTreeMap<String, usize> =
         table.chains.iter().enumerate().map(|(i, chain)| (chain.name.clone(), i)).collect();
     for (_, chain, rule) in rules.iter().filter(|(of, _, _)| of == name) {
         if let Some(chain) = places.get(chain).and_then(|i| table.chains.get_mut(*i)) {
@@ -139,30 +140,30 @@ fn assemble(name: &str, chains: &[(String, Chain)], rules: &[(String, String, Ru
 /// Table and chain.
 fn read_chain(body: &[u8]) -> Option<(String, Chain)> {
     let body = body.get(4..)?;
-    let table = text(attribute(body, nft::CHAIN_TABLE)?);
-    let name = text(attribute(body, nft::CHAIN_NAME)?);
-    let base = attribute(body, nft::CHAIN_HOOK).is_some();
+    let table = text(attribute(body, attr::CHAIN_TABLE)?);
+    let name = text(attribute(body, attr::CHAIN_NAME)?);
+    let base = attribute(body, attr::CHAIN_HOOK).is_some();
     Some((table, Chain { name, base, rules: Vec::new() }))
 }
 
 /// Table, chain and rule.
 fn read_rule(body: &[u8]) -> Option<(String, String, Rule)> {
     let body = body.get(4..)?;
-    let table = text(attribute(body, nft::RULE_TABLE)?);
-    let chain = text(attribute(body, nft::RULE_CHAIN)?);
-    let id = u64::from_be_bytes(*attribute(body, nft::RULE_HANDLE)?.first_chunk()?);
-    let target = attribute(body, nft::RULE_EXPRESSIONS)
+    let table = text(attribute(body, attr::RULE_TABLE)?);
+    let chain = text(attribute(body, attr::RULE_CHAIN)?);
+    let id = u64::from_be_bytes(*attribute(body, attr::RULE_HANDLE)?.first_chunk()?);
+    let target = attribute(body, attr::RULE_EXPRESSIONS)
         .and_then(|list| attributes(list).find_map(|(_, expression)| jump_target(expression)));
     Some((table, chain, Rule { id, target }))
 }
 
 /// The chain that an expression jumps or goes to.
 fn jump_target(expression: &[u8]) -> Option<String> {
-    if text(attribute(expression, nft::EXPR_NAME)?) != "immediate" {
+    if text(attribute(expression, attr::EXPR_NAME)?) != "immediate" {
         return None;
     }
-    let data = attribute(attribute(expression, nft::EXPR_DATA)?, nft::IMMEDIATE_DATA)?;
-    attribute(attribute(data, nft::DATA_VERDICT)?, nft::VERDICT_CHAIN).map(text)
+    let data = attribute(attribute(expression, attr::EXPR_DATA)?, attr::IMMEDIATE_DATA)?;
+    attribute(attribute(data, attr::DATA_VERDICT)?, attr::VERDICT_CHAIN).map(text)
 }
 
 fn tell(found: &[Found]) -> Done {
@@ -187,24 +188,24 @@ fn messages(found: &[Found]) -> Vec<Message> {
                 put_text(&mut body, *attribute, text);
             }
             if let Some(handle) = handle {
-                put_attribute(&mut body, nft::RULE_HANDLE, &handle.to_be_bytes());
+                put_attribute(&mut body, attr::RULE_HANDLE, &handle.to_be_bytes());
             }
             messages.push((kind(message), body));
         };
         if *own_table {
-            push(libc::NFT_MSG_DELTABLE, &[(nft::TABLE_NAME, NFT_TABLE)], None);
+            push(libc::NFT_MSG_DELTABLE, &[(attr::TABLE_NAME, NFT_TABLE)], None);
         }
         for (table, plan) in plans {
             for jump in &plan.jumps {
-                let place = [(nft::RULE_TABLE, *table), (nft::RULE_CHAIN, &jump.chain)];
+                let place = [(attr::RULE_TABLE, *table), (attr::RULE_CHAIN, &jump.chain)];
                 push(libc::NFT_MSG_DELRULE, &place, Some(jump.rule));
             }
             // All rules first: a chain goes only when no rule leads to it.
             for chain in &plan.chains {
-                push(libc::NFT_MSG_DELRULE, &[(nft::RULE_TABLE, *table), (nft::RULE_CHAIN, chain)], None);
+                push(libc::NFT_MSG_DELRULE, &[(attr::RULE_TABLE, *table), (attr::RULE_CHAIN, chain)], None);
             }
             for chain in &plan.chains {
-                push(libc::NFT_MSG_DELCHAIN, &[(nft::CHAIN_TABLE, *table), (nft::CHAIN_NAME, chain)], None);
+                push(libc::NFT_MSG_DELCHAIN, &[(attr::CHAIN_TABLE, *table), (attr::CHAIN_NAME, chain)], None);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What of a table is removed: a pure function, the same for both kinds of iptables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::names;
 
@@ -58,19 +58,19 @@ pub(super) fn plan(table: &Table) -> Plan {
     let is_ours = |chain: &&Chain| !chain.base && names::is_chain(&table.name, &chain.name);
     let mut doomed: BTreeSet<&str> =
         table.chains.iter().filter(is_ours).map(|chain| chain.name.as_str()).collect();
-    let mut kept = Vec::new();
     // What somebody else's rule jumps to stays, and what it jumps to as well, and so on.
-    loop {
-        let needed =
-            table.chains.iter().filter(|chain| !doomed.contains(chain.name.as_str())).find_map(|chain| {
-                let mut targets = chain.rules.iter().filter_map(|rule| rule.target.as_deref());
-                targets
-                    .find(|target| doomed.contains(target) && (!chain.base || names::is_borrowed(target)))
-                    .map(|target| (target.to_owned(), chain.name.clone()))
-            });
-        let Some((target, by)) = needed else { break };
-        doomed.remove(target.as_str());
-        kept.push((target, by));
+    let mut kept = Vec::new();
+    let mut staying: Vec<&Chain> =
+        table.chains.iter().filter(|chain| !doomed.contains(chain.name.as_str())).collect();
+    let by_name: BTreeMap<&str, &Chain> =
+        table.chains.iter().map(|chain| (chain.name.as_str(), chain)).collect();
+    while let Some(chain) = staying.pop() {
+        for target in chain.rules.iter().filter_map(|rule| rule.target.as_deref()) {
+            if (!chain.base || names::is_borrowed(target)) && doomed.remove(target) {
+                kept.push((target.to_owned(), chain.name.clone()));
+                staying.extend(by_name.get(target));
+            }
+        }
     }
     let mut jumps = Vec::new();
     for chain in table.chains.iter().filter(|chain| chain.base) {

@@ -4,7 +4,8 @@ pub mod cleanup;
 pub mod kube_proxy;
 pub mod run;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lbr_common::tuple::proto;
@@ -20,6 +21,22 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line; ends the process if it is wrong. Under the name `kube-proxy`, as DaemonSets call
+    /// it, it is `lbr run`.
+    pub fn of_command_line() -> Self {
+        Self::parse_from(with_command(std::env::args_os().collect()))
+    }
+}
+
+fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let name = arguments.first().and_then(|first| Path::new(first).file_name());
+    if name.is_some_and(|name| name == "kube-proxy") {
+        arguments.insert(1, "run".into());
+    }
+    arguments
 }
 
 /// Subcommands.
@@ -178,4 +195,20 @@ pub struct MonitorArgs {
     /// Folder on a BPF filesystem that the agent uses.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
     pub bpffs: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_the_place_of_kube_proxy_it_runs() {
+        let read = |arguments: &[&str]| with_command(arguments.iter().map(OsString::from).collect());
+        assert_eq!(
+            read(&["/usr/local/bin/kube-proxy", "-v=2"]),
+            ["/usr/local/bin/kube-proxy", "run", "-v=2"]
+        );
+        assert_eq!(read(&["/usr/bin/lbr", "kube-proxy"]), ["/usr/bin/lbr", "kube-proxy"]);
+        assert_eq!(read(&[]), [""; 0]);
+    }
 }

@@ -362,3 +362,18 @@ fn flags_that_are_there_already_keep_their_meaning() {
     assert_eq!(args.resolve().unwrap().settings.kubeconfig, None);
     assert!(args.resolve().unwrap().ignored.unwrap().contains("ipvs"));
 }
+
+#[test]
+fn the_nodes_name_is_the_flags_then_the_files() {
+    let file = File::new(&format!("{HEAD}hostnameOverride: From-File"));
+    let node_name = |flags: &[&str]| {
+        let all = ["lbr", "run", "--manifests=/m", "--cgroup=/c", "--config", file.0.to_str().unwrap()];
+        match Cli::try_parse_from(all.iter().chain(flags)).unwrap().command {
+            Subcommand::Run(args) => args.resolve().unwrap().node_name,
+            _ => unreachable!(),
+        }
+    };
+    assert_eq!(node_name(&[]), "from-file");
+    assert_eq!(node_name(&["--hostname-override", " Flag "]), "flag");
+    assert_eq!(node_name(&["--hostname-override=flag", "--node-name=own"]), "own");
+}
