@@ -100,7 +100,6 @@ fn nftables_mode() {
 
 /// Larger than the usual buffers of a socket.
 #[test]
-#[expect(clippy::print_stdout, reason = "how long it took")]
 fn thousands_of_services() {
     let mut bed = Bed::new("ckl").unwrap();
     let ns = others(&mut bed);
@@ -151,7 +150,6 @@ fn legacy_rules(ns: &Netns, program: &str) -> String {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a skip says so")]
 fn older_iptables() {
     let mut bed = Bed::new("ckb").unwrap();
     let ns = bed.add_node("n").unwrap().ns;

@@ -36,7 +36,7 @@ fn attached(ns: &Netns, links: &[&str]) -> String {
             text += &output(ns.command("tc").unwrap().args(["filter", "show", "dev", link, side]));
         }
         for side in [TcAttachType::Ingress, TcAttachType::Egress] {
-            let programs = ns.run(|| Ok(SchedClassifier::query_tcx(*link, side)?.1)).unwrap();
+            let programs = ns.run(|| Ok(SchedClassifier::query_tcx(link, side)?.1)).unwrap();
             text += &format!("tcx: {:?}\n", programs.iter().map(|p| p.id()).collect::<Vec<_>>());
         }
     }
