@@ -28,7 +28,16 @@ pub fn remove(dir: &Path, dry_run: bool, force: bool) -> anyhow::Result<Done> {
     let _lock = if exists { lock(dir, force || dry_run)? } else { None };
     let mut done = Done::default();
     // The programs first: while they run, the maps are worth something.
-    done.add(filters::remove(dry_run).context("remove tc filters"));
+    let known = exists || force;
+    let mut filters = filters::remove(dry_run || !known).context("remove tc filters");
+    if let Ok(filters) = filters.as_mut()
+        && !known
+    {
+        // Without its folder, a running agent can not be told from one that is gone.
+        let why = format!("{} is not there; give the --bpffs of its agent, or --force", dir.display());
+        filters.left.extend(filters.removed.drain(..).map(|what| format!("{what}: {why}")));
+    }
+    done.add(filters);
     if exists {
         let pins = remove_pins(dir, dry_run, &mut done);
         done.add(pins.map(|()| Done::default()));

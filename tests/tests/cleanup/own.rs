@@ -108,6 +108,12 @@ fn all_goes(attach: &str) {
     );
     assert_eq!((attached(&ns, &links), cgroup_programs(&cgroup)), (full.clone(), 8));
 
+    // Nor with another folder, in which nobody can see whether an agent runs.
+    let nowhere = bpffs.join("nowhere");
+    let (ok, said, errors) = cleanup(&ns, &["--bpffs", nowhere.to_str().unwrap()]);
+    assert!(ok && said.contains("left: clsact filter from_pod") == (attach == "clsact"), "{said}{errors}");
+    assert_eq!(attached(&ns, &links), full);
+
     // Killed in the middle of a start, with maps of another version.
     agent.kill();
     fs::remove_file(pins.join("frontends")).unwrap();
