@@ -66,7 +66,7 @@ pub enum Command {
     /// With --kube-proxy: rules, tables and interfaces of kube-proxy, in all its modes, and nothing of lbr. Stop
     /// kube-proxy first, or it makes them again. What others made stays, also in the same tables.
     ///
-    /// Exit code: 0 if nothing is left, also if nothing was there; 1 if something could not be removed.
+    /// Exit code: 0, also if nothing was there or something is named as left; 1 if something could not be removed.
     Cleanup(CleanupArgs),
 }
 

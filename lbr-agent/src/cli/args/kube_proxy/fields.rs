@@ -118,7 +118,7 @@ pub(super) const ROWS: &[Row] = &[
     row("logging.options.json.splitStream", "log-json-split-stream", Kind::Bool, Zero, KLOG),
     row("logging.options.json.infoBufferSize", "log-json-info-buffer-size", Kind::Any, Zero, KLOG),
     row("hostnameOverride", "hostname-override", Kind::Text, Zero,
-        Honoured("name of this node, in lower case; --node-name (and NODE_NAME) goes before the file"))
+        Honoured("name of this node, in lower case; --node-name (and NODE_NAME) goes first"))
         .sets(|s, v| s.node_name = v.text().map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty())),
     row("bindAddress", "bind-address", Kind::Address, Is("0.0.0.0"), Honoured("the node's first address, and the family of the other two"))
         .sets(|s, v| if let Value::Address(ip) = v { s.node_ip = Some(*ip) }),
