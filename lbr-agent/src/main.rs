@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use lbr_agent::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = match Cli::of_command_line().command {
         Command::Run(args) => lbr_agent::cli::run::run(args),
+        Command::Cleanup(args) => lbr_agent::cli::cleanup::cleanup(&args),
         Command::Show(args) => lbr_agent::cli::show::show(&args),
         Command::Monitor(args) => lbr_agent::cli::monitor::monitor(&args),
         Command::Why(args) => return why(&args),

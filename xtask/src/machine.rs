@@ -18,10 +18,15 @@ pub(crate) struct Tool {
 }
 
 /// The programs that are needed besides the toolchain.
-pub(crate) const TOOLS: [Tool; 4] = [
+pub(crate) const TOOLS: [Tool; 5] = [
     Tool { program: "ip", package: "iproute2", why: "network namespaces for tests and demo" },
     Tool { program: "bpftool", package: "bpftool", why: "tests that people can read the maps" },
     Tool { program: "nft", package: "nftables", why: "the benchmark compares with nftables rules" },
+    Tool {
+        program: "iptables-nft-restore",
+        package: "iptables",
+        why: "tests remove rules of kube-proxy's shape",
+    },
     Tool { program: "iperf3", package: "iperf3", why: "throughput in tests and benchmark" },
 ];
 

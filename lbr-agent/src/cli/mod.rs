@@ -1,6 +1,7 @@
 //! The command line: flags as typed ([`args`]), and a file for each subcommand.
 
 pub mod args;
+pub mod cleanup;
 #[cfg(test)]
 mod example;
 mod json;

@@ -9,17 +9,23 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
-use super::args::run::{RunArgs, RunConfig};
+use super::args::run::{RunArgs, RunConfig, Source};
 use crate::agent::{self, Inputs};
 use crate::dataplane::Kernel;
 use crate::serve::{self, Observer, Origin};
+use crate::source::kube::KubeSource;
 use crate::source::links::watch_links;
 use crate::source::manifest::ManifestSource;
 
 /// Runs the agent until SIGTERM or SIGINT. What it pinned goes on working afterwards.
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
-    init_log();
     let config = args.resolve()?;
+    init_log(config.kube_proxy.verbosity.unwrap_or(0));
+    if let Some(score) = config.kube_proxy.oom_score_adj
+        && let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string())
+    {
+        tracing::warn!("oom-score-adj {score}: /proc/self/oom_score_adj: {error}");
+    }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -32,8 +38,19 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     // The sources first: what is wrong with the flags should be said before the kernel is touched.
     let (sender, changes) = mpsc::channel(1024);
-    ManifestSource::open(&config.manifests)?.spawn(sender).context("start to read the manifests")?;
-    let observer = Observer::new(Origin::Folder)?;
+    let origin = match &config.source {
+        Source::Folder(folder) => {
+            ManifestSource::open(folder)?.spawn(sender).context("start to read the manifests")?;
+            Origin::Folder
+        }
+        Source::ApiServer(server) => {
+            let source = KubeSource::open(server).await?;
+            let contact = source.contact();
+            source.spawn(sender)?;
+            Origin::ApiServer(Box::new(move || contact.silent_for()))
+        }
+    };
+    let observer = Observer::new(origin)?;
     let bpffs = config.dataplane.bpffs.clone();
     serve::start(&config.addresses, &observer, bpffs, &in_effect(&config))?;
     let (pods, known_pods) = watch::channel(BTreeSet::new());
@@ -63,8 +80,13 @@ fn in_effect(config: &RunConfig) -> Value {
     })
 }
 
-/// To standard error; `RUST_LOG=debug` for more.
-fn init_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// To standard error; `RUST_LOG=debug` for more, or klog's `-v` in its place.
+fn init_log(verbosity: u32) {
+    let level = match verbosity {
+        0..4 => "info",
+        4..6 => "info,lbr=debug,lbr_agent=debug",
+        6.. => "info,lbr=trace,lbr_agent=trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }

@@ -14,11 +14,11 @@ use lbr_common::verdict::Hook;
 use super::pins::Pins;
 
 /// Hooks of a pod's link.
-const POD_HOOKS: [(Hook, TcAttachType); 2] =
+pub(super) const POD_HOOKS: [(Hook, TcAttachType); 2] =
     [(Hook::FromPod, TcAttachType::Ingress), (Hook::ToPod, TcAttachType::Egress)];
 
 /// Priority of the clsact filters. Others may have theirs before or behind.
-const PRIORITY: u16 = 50;
+pub(super) const PRIORITY: u16 = 50;
 
 /// How tc programs are attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -200,14 +200,19 @@ fn detach_clsact(ifindex: u32, direction: TcAttachType, hook: Hook) {
 }
 
 fn handle(hook: Hook) -> TcHandle {
-    TcHandle::new(0, hook as u16 + 1)
+    TcHandle::new(0, minor(hook))
+}
+
+/// What tells the filter of a hook from others of its priority.
+pub(super) fn minor(hook: Hook) -> u16 {
+    hook as u16 + 1
 }
 
 fn pin_name(ifindex: u32, hook: Hook) -> String {
     format!("{ifindex}-{}", hook.name())
 }
 
-fn parse_pin_name(pin: &str, hook: Hook) -> Option<u32> {
+pub(super) fn parse_pin_name(pin: &str, hook: Hook) -> Option<u32> {
     pin.strip_suffix(hook.name())?.strip_suffix('-')?.parse().ok()
 }
 

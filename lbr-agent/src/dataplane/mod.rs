@@ -5,6 +5,7 @@
 
 mod attach;
 pub mod fake;
+mod filters;
 mod handles;
 pub mod judge;
 mod load;
@@ -12,6 +13,7 @@ mod pins;
 mod policy;
 mod policy_maps;
 mod read;
+mod remove;
 pub mod resolve;
 mod sockets;
 
@@ -24,6 +26,7 @@ pub use load::{Kernel, OBJECT, Options};
 pub use pins::DEFAULT as DEFAULT_BPFFS;
 pub use policy::{PolicyTables, Versions};
 pub use read::{Count, Events, Pinned, Walk};
+pub use remove::remove;
 pub use sockets::find_cgroup2;
 
 /// Why a write was not done.

@@ -84,7 +84,7 @@ fn make_private(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn is_bpffs(dir: &Path) -> bool {
+pub(super) fn is_bpffs(dir: &Path) -> bool {
     statfs::statfs(dir).is_ok_and(|stat| stat.filesystem_type() == statfs::BPF_FS_MAGIC)
 }
 

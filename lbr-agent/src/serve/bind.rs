@@ -1,25 +1,12 @@
 //! Sockets to listen on.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener};
 use std::os::fd::AsRawFd as _;
 
 use anyhow::Context as _;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, listen, setsockopt, socket, sockopt,
 };
-
-/// The value of a flag: `IP:PORT`, or an IP alone; empty for "off".
-pub fn parse(flag: &str, value: &str, default_port: u16) -> anyhow::Result<Option<SocketAddr>> {
-    if value.is_empty() {
-        return Ok(None);
-    }
-    let address = value.parse().or_else(|_| {
-        let ip = value.trim_start_matches('[').trim_end_matches(']');
-        ip.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, default_port))
-    });
-    let hint = "write it as IP:PORT or [IPv6]:PORT; empty switches it off";
-    address.map(Some).with_context(|| format!("{flag} {value}: {hint}"))
-}
 
 /// Listens there; errors name the flag and the address.
 pub(super) fn listener(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -52,26 +39,6 @@ mod tests {
     use std::net::{Ipv4Addr, TcpStream};
 
     use super::*;
-
-    #[test]
-    fn values() {
-        for (value, expected) in [
-            ("", None),
-            ("0.0.0.0:10256", Some("0.0.0.0:10256")),
-            ("127.0.0.1:0", Some("127.0.0.1:0")),
-            ("[::1]:1234", Some("[::1]:1234")),
-            ("192.0.2.1", Some("192.0.2.1:10256")),
-            ("::", Some("[::]:10256")),
-            ("[::]", Some("[::]:10256")),
-        ] {
-            let parsed = parse("--x", value, 10256).unwrap();
-            assert_eq!(parsed, expected.map(|text| text.parse().unwrap()), "{value}");
-        }
-        for value in ["x", ":10256", "localhost:1", "1.2.3.4:70000", "10256", " "] {
-            let error = format!("{:#}", parse("--healthz-bind-address", value, 10256).unwrap_err());
-            assert!(error.starts_with(&format!("--healthz-bind-address {value}: write it as")), "{error}");
-        }
-    }
 
     #[test]
     fn an_address_in_use_is_named_with_its_flag() {

@@ -25,7 +25,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
-pub use bind::parse as parse_address;
 pub use observer::{Note, Observer, Origin, Round};
 
 use http::Pages;

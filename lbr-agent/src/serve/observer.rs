@@ -271,6 +271,7 @@ fn objects(state: &ClusterState) -> Vec<(&'static str, usize)> {
         ("Pod", state.pods.len()),
         ("Node", state.nodes.len()),
         ("NetworkPolicy", state.policies.len()),
+        ("ServiceCIDR", state.service_cidrs.len()),
     ]
 }
 

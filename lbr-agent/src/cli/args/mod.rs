@@ -1,13 +1,17 @@
 //! Flags as they are typed; those of `lbr run` are in [`run`].
 
+pub mod cleanup;
+pub mod kube_proxy;
 pub mod run;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lbr_common::tuple::proto;
 
 use crate::dataplane::DEFAULT_BPFFS;
+use cleanup::CleanupArgs;
 use run::RunArgs;
 
 /// Kubernetes Services and NetworkPolicies in eBPF, for the node that it runs on.
@@ -17,6 +21,22 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line; ends the process if it is wrong. Under the name `kube-proxy`, as DaemonSets call
+    /// it, it is `lbr run`.
+    pub fn of_command_line() -> Self {
+        Self::parse_from(with_command(std::env::args_os().collect()))
+    }
+}
+
+fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let name = arguments.first().and_then(|first| Path::new(first).file_name());
+    if name.is_some_and(|name| name == "kube-proxy") {
+        arguments.insert(1, "run".into());
+    }
+    arguments
 }
 
 /// Subcommands.
@@ -38,6 +58,16 @@ pub enum Command {
     /// At most 100 a second on each CPU; how many more there were is printed with the next one, and `lbr show
     /// counters` counts all. Only one monitor should run: each event goes to one reader.
     Monitor(MonitorArgs),
+    /// Remove what lbr made on this node, or what kube-proxy left there.
+    ///
+    /// Without --kube-proxy: attached programs, maps and their folder. Services and policies of this node stop
+    /// working at that moment, connections through Services included. Refused while an agent runs.
+    ///
+    /// With --kube-proxy: rules, tables and interfaces of kube-proxy, in all its modes, and nothing of lbr. Stop
+    /// kube-proxy first, or it makes them again. What others made stays, also in the same tables.
+    ///
+    /// Exit code: 0, also if nothing was there or something is named as left; 1 if something could not be removed.
+    Cleanup(CleanupArgs),
 }
 
 /// `lbr show`.
@@ -165,4 +195,20 @@ pub struct MonitorArgs {
     /// Folder on a BPF filesystem that the agent uses.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
     pub bpffs: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_the_place_of_kube_proxy_it_runs() {
+        let read = |arguments: &[&str]| with_command(arguments.iter().map(OsString::from).collect());
+        assert_eq!(
+            read(&["/usr/local/bin/kube-proxy", "-v=2"]),
+            ["/usr/local/bin/kube-proxy", "run", "-v=2"]
+        );
+        assert_eq!(read(&["/usr/bin/lbr", "kube-proxy"]), ["/usr/bin/lbr", "kube-proxy"]);
+        assert_eq!(read(&[]), [""; 0]);
+    }
 }

@@ -1,6 +1,7 @@
 //! Flags of `lbr run` as they are typed, and what they mean once checked against each other.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -8,18 +9,31 @@ use clap::{Args, ValueEnum};
 use lbr_common::maps;
 use lbr_common::maps::config::options;
 
+use super::kube_proxy::{BindAddress, KubeProxy, KubeProxyArgs, KubeProxySettings};
 use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, find_cgroup2};
-use crate::serve::{Addresses, HEALTHZ_PORT, METRICS_PORT, parse_address};
+use crate::serve::{Addresses, HEALTHZ_PORT, METRICS_PORT};
+use crate::source::kube::ApiServer;
 use crate::source::links::{LinkFilter, Pattern};
 
 /// `lbr run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Folder of Kubernetes YAML or JSON files (Services, EndpointSlices, ...), watched for changes.
-    #[arg(long, value_name = "DIR")]
-    pub manifests: PathBuf,
+    /// Kubeconfig file of the API server to watch. Default: the service account of the pod that lbr runs in.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
 
-    /// Name of this node, as in EndpointSlices' nodeName. Default: the host name.
+    /// URL of the API server, in place of the kubeconfig's or the pod's environment: before lbr runs, nobody may
+    /// lead the address of the Service `kubernetes` to it.
+    #[arg(long, value_name = "URL", visible_alias = "master")]
+    pub server: Option<String>,
+
+    /// Folder of Kubernetes YAML or JSON files (Services, EndpointSlices, ...), watched for changes, in place of an
+    /// API server.
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+
+    /// Name of this node, as in EndpointSlices' nodeName. Default: --hostname-override or what --config says, else
+    /// the host name.
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub node_name: Option<String>,
 
@@ -65,18 +79,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "WHAT", default_value = "revoke")]
     pub established: Established,
 
-    /// Where /healthz and /livez are served, as IP:PORT. Empty: nowhere.
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:10256")]
-    pub healthz_bind_address: String,
-
-    /// Where /metrics, /healthz, /proxyMode and /configz are served, as IP:PORT. Empty: nowhere.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10249")]
-    pub metrics_bind_address: String,
-
-    /// End if one of these addresses can not be listened on. Else that is tried again.
-    #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub bind_address_hard_fail: bool,
+    // Last: flags that are defined above keep their meaning.
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a text here would become the description of the command")]
+    pub kube_proxy: KubeProxyArgs,
 }
 
 /// `--pending`.
@@ -126,11 +132,20 @@ pub enum Attach {
     Clsact,
 }
 
+/// Where objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// See [`RunArgs::manifests`].
+    Folder(PathBuf),
+    /// The API server of a cluster.
+    ApiServer(ApiServer),
+}
+
 /// `lbr run`, resolved.
 #[derive(Debug)]
 pub struct RunConfig {
-    /// See [`RunArgs::manifests`].
-    pub manifests: PathBuf,
+    /// Where objects come from.
+    pub source: Source,
     /// Name of this node.
     pub node_name: String,
     /// Which interfaces are pods' links.
@@ -139,6 +154,8 @@ pub struct RunConfig {
     pub dataplane: Options,
     /// Where health and metrics are served.
     pub addresses: Addresses,
+    /// What kube-proxy's configuration file and flags say.
+    pub kube_proxy: KubeProxySettings,
     /// Something that the operator should know, once logging works.
     pub warnings: Vec<String>,
 }
@@ -146,7 +163,8 @@ pub struct RunConfig {
 impl RunArgs {
     /// Checks the flags and fills in what was not given.
     pub fn resolve(self) -> anyhow::Result<RunConfig> {
-        let mut warnings = Vec::new();
+        let KubeProxy { settings: kube_proxy, ignored } = self.kube_proxy.resolve()?;
+        let mut warnings: Vec<String> = ignored.into_iter().collect();
         let cgroup = match (self.socket_lb, self.cgroup) {
             (SocketLb::Off, Some(_)) => {
                 bail!("--cgroup and --socket-lb=off contradict each other: give one of them")
@@ -165,9 +183,10 @@ impl RunArgs {
                 found
             }
         };
-        let node_name = match self.node_name {
-            Some(name) if !name.is_empty() => name,
-            _ => host_name()?,
+        let given = self.node_name.filter(|name| !name.is_empty());
+        let node_name = match given.or_else(|| kube_proxy.node_name.clone()) {
+            Some(name) => name,
+            None => host_name()?,
         };
         let attach = match self.attach {
             Attach::Auto => AttachMode::Auto,
@@ -183,12 +202,33 @@ impl RunArgs {
         let options = options.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
         let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes, options };
         let links = LinkFilter { include: self.link_include, exclude: self.link_exclude };
-        let addresses = Addresses {
-            healthz: parse_address("--healthz-bind-address", &self.healthz_bind_address, HEALTHZ_PORT)?,
-            metrics: parse_address("--metrics-bind-address", &self.metrics_bind_address, METRICS_PORT)?,
-            hard_fail: self.bind_address_hard_fail,
+        let said = kube_proxy.clone();
+        let at = |address: Option<BindAddress>, default: IpAddr, port| match address {
+            None => Some(SocketAddr::new(default, port)),
+            Some(BindAddress::Off) => None,
+            Some(BindAddress::At(address)) => Some(address),
         };
-        Ok(RunConfig { manifests: self.manifests, node_name, links, dataplane, addresses, warnings })
+        let addresses = Addresses {
+            healthz: at(said.healthz_bind_address, Ipv4Addr::UNSPECIFIED.into(), HEALTHZ_PORT),
+            metrics: at(said.metrics_bind_address, Ipv4Addr::LOCALHOST.into(), METRICS_PORT),
+            hard_fail: said.bind_address_hard_fail,
+        };
+        let source = match self.manifests {
+            Some(folder) => {
+                if self.kubeconfig.is_some() || self.server.is_some() {
+                    bail!(
+                        "--manifests and an API server (--kubeconfig, --server) contradict each other: give one of them"
+                    );
+                }
+                Source::Folder(folder)
+            }
+            None => Source::ApiServer(ApiServer {
+                kubeconfig: self.kubeconfig.or(said.kubeconfig),
+                server: self.server.or(said.server),
+                silence: None,
+            }),
+        };
+        Ok(RunConfig { source, node_name, links, dataplane, addresses, kube_proxy, warnings })
     }
 }
 
@@ -265,6 +305,25 @@ mod tests {
     }
 
     #[test]
+    fn objects_come_from_one_place() {
+        let source = |flags: &[&str]| {
+            let all = ["lbr", "run"].iter().chain(flags);
+            let Command::Run(args) = Cli::try_parse_from(all).unwrap().command else { unreachable!() };
+            args.resolve().map(|config| config.source)
+        };
+        let api = |kubeconfig: Option<&str>, server: Option<&str>| {
+            let (kubeconfig, server) = (kubeconfig.map(PathBuf::from), server.map(str::to_owned));
+            Source::ApiServer(ApiServer { kubeconfig, server, silence: None })
+        };
+        assert_eq!(source(&["--manifests", "/m"]).unwrap(), Source::Folder("/m".into()));
+        assert_eq!(source(&[]).unwrap(), api(None, None));
+        assert_eq!(source(&["--kubeconfig", "/k"]).unwrap(), api(Some("/k"), None));
+        assert_eq!(source(&["--master=https://h:1"]).unwrap(), api(None, Some("https://h:1")));
+        let error = source(&["--manifests", "/m", "--server", "https://h:1"]).unwrap_err().to_string();
+        assert!(error.contains("--manifests") && error.contains("--server"), "{error}");
+    }
+
+    #[test]
     fn contradicting_flags_are_named() {
         let error = resolve(&["--cgroup", "/c", "--socket-lb", "off"]).unwrap_err().to_string();
         assert!(error.contains("--cgroup") && error.contains("--socket-lb=off"), "{error}");
@@ -327,7 +386,7 @@ mod tests {
         assert_eq!(addresses(&flags), off);
         assert!(!addresses(&["--bind-address-hard-fail=false"]).hard_fail);
         let error = format!("{:#}", resolve(&["--metrics-bind-address", "here"]).unwrap_err());
-        assert!(error.contains("--metrics-bind-address here"), "{error}");
+        assert!(error.contains("--metrics-bind-address=here"), "{error}");
     }
 
     #[test]

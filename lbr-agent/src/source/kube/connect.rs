@@ -14,14 +14,19 @@ pub struct ApiServer {
     /// Its URL, in place of what the kubeconfig or the pod's environment says: before the first Service is in force
     /// the address of the Service `kubernetes` leads nowhere.
     pub server: Option<String>,
+    /// For how long an answer may be silent. `None`: 90 seconds, as servers send a bookmark each minute.
+    pub silence: Option<Duration>,
 }
 
 /// Time for a connection to come about.
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// See [`ApiServer::silence`].
+const SILENCE: Duration = Duration::from_secs(90);
+
 impl ApiServer {
-    /// A client. Nothing is sent yet.
-    pub async fn client(&self) -> anyhow::Result<kube::Client> {
+    /// How a client gets there. Nothing is sent yet.
+    pub(super) async fn config(&self) -> anyhow::Result<Config> {
         let mut config = match &self.kubeconfig {
             Some(path) => {
                 let what = || format!("--kubeconfig {}", path.display());
@@ -40,6 +45,11 @@ impl ApiServer {
                 .with_context(|| format!("--server {server}: write it as https://HOST:PORT"))?;
         }
         config.connect_timeout = Some(CONNECT);
-        kube::Client::try_from(config).context("make a client for the API server")
+        config.read_timeout = Some(self.silence.unwrap_or(SILENCE));
+        // Else the time for which a connection was idle before it is used again counts too.
+        config.reset_reader_on_write = true;
+        // What is wrong with certificates is seen here.
+        kube::Client::try_from(config.clone()).context("make a client for the API server")?;
+        Ok(config)
     }
 }

@@ -31,7 +31,7 @@ const QUEUE: usize = 256;
 
 /// The API server as a source.
 pub struct KubeSource {
-    client: kube::Client,
+    config: kube::Config,
     contact: Arc<Contact>,
 }
 
@@ -42,9 +42,9 @@ impl std::fmt::Debug for KubeSource {
 }
 
 impl KubeSource {
-    /// Watches by this client.
-    pub fn new(client: kube::Client) -> Self {
-        Self { client, contact: Arc::new(Contact::default()) }
+    /// Watches this API server. Nothing is asked yet.
+    pub async fn open(server: &ApiServer) -> anyhow::Result<Self> {
+        Ok(Self { config: server.config().await?, contact: Arc::new(Contact::default()) })
     }
 
     /// How long the API server has not been heard.
@@ -56,35 +56,38 @@ impl KubeSource {
     pub fn spawn(self, changes: mpsc::Sender<Change>) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("kube".to_owned());
-        thread.spawn(move || runtime.block_on(self.run(changes))).context("start a thread")?;
+        // The client's connections belong to the runtime in which it is made.
+        let run = async move {
+            match kube::Client::try_from(self.config) {
+                Ok(client) => read(client, self.contact, changes).await,
+                Err(error) => tracing::error!("no client for the API server: {error}"),
+            }
+        };
+        thread.spawn(move || runtime.block_on(run)).context("start a thread")?;
         Ok(())
     }
+}
 
-    /// Reads until the receiver is gone.
-    pub async fn run(self, changes: mpsc::Sender<Change>) {
-        let (sender, mut seen) = mpsc::channel(QUEUE);
-        let mut tasks = tokio::task::JoinSet::new();
-        for kind in Kind::ALL {
-            let watch = Watch {
-                client: self.client.clone(),
-                contact: Arc::clone(&self.contact),
-                sender: sender.clone(),
-            };
-            tasks.spawn(watch::run(kind, watch));
+/// Reads until the receiver is gone.
+async fn read(client: kube::Client, contact: Arc<Contact>, changes: mpsc::Sender<Change>) {
+    let (sender, mut seen) = mpsc::channel(QUEUE);
+    let mut tasks = tokio::task::JoinSet::new();
+    for kind in Kind::ALL {
+        let watch = Watch { client: client.clone(), contact: Arc::clone(&contact), sender: sender.clone() };
+        tasks.spawn(watch::run(kind, watch));
+    }
+    drop(sender);
+    let mut ledger = Ledger::default();
+    while let Some(event) = seen.recv().await {
+        tell(&event);
+        let mut list = ledger.apply(event);
+        // Many at once are told once.
+        if seen.is_empty() {
+            list.extend(ledger.rejected());
         }
-        drop(sender);
-        let mut ledger = Ledger::default();
-        while let Some(event) = seen.recv().await {
-            tell(&event);
-            let mut list = ledger.apply(event);
-            // Many at once are told once.
-            if seen.is_empty() {
-                list.extend(ledger.rejected());
-            }
-            for change in list {
-                if changes.send(change).await.is_err() {
-                    return;
-                }
+        for change in list {
+            if changes.send(change).await.is_err() {
+                return;
             }
         }
     }

@@ -60,6 +60,11 @@ impl<W: Watched> Raw<W> {
     }
 }
 
+/// The version of an object or of a list. Versions are numbers that grow (KEP-5504).
+pub(super) fn version(text: Option<&str>) -> Option<u64> {
+    text?.parse().ok()
+}
+
 impl<'de, W: Watched> Deserialize<'de> for Raw<W> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut value = keep::of(W::KIND).deserialize(deserializer)?;

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use kube::Api;
+use kube::api::ListParams;
 use kube::core::Status;
 use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource as _};
 use tokio::sync::mpsc;
 
 use super::ledger::Seen;
 use super::raw::{
-    EndpointSlices, Namespaces, NetworkPolicies, Nodes, Pods, Raw, ServiceCidrs, Services, Watched,
+    EndpointSlices, Namespaces, NetworkPolicies, Nodes, Pods, Raw, ServiceCidrs, Services, Watched, version,
 };
 use crate::model::Kind;
 use crate::source::decode::{Author, decode};
@@ -72,15 +73,16 @@ impl Watch {
         loop {
             let config = config.clone().page_size(PAGE);
             let config = if streams_lists { config.streaming_lists() } else { config };
-            let mut events = pin!(watcher(api.clone(), config));
-            let mut errors = 0;
             // A new watcher begins with a list.
+            let mut events = pin!(watcher(api.clone(), config));
+            let (mut newest, mut errors) = (None, 0);
             while let Some(event) = events.next().await {
                 let error = match event {
                     Ok(event) => {
                         errors = 0;
                         backoff.reset();
                         self.contact.heard(W::KIND);
+                        newest = newest.max(version_of(&event));
                         self.see(event).await?;
                         continue;
                     }
@@ -103,9 +105,38 @@ impl Watch {
                 self.contact.failed(W::KIND, &error);
                 errors += 1;
                 tokio::time::sleep(backoff.next(status)).await;
-                // The server does not know the version from which the watch would go on, or only says the same again.
-                if errors >= PATIENCE || status.is_some_and(|s| s.code == 410 || is_from_the_future(s)) {
+                let goes_back = self.goes_back(&api, newest, &mut backoff).await;
+                // The server does not know the version from which the watch would go on, or says the same again.
+                if goes_back || errors >= PATIENCE || status.is_some_and(|s| s.code == 410) {
+                    tracing::info!("listing {} again", W::KIND.as_str());
                     break;
+                }
+            }
+        }
+    }
+
+    /// Whether the server's state is older than what was seen of it, as after a restored backup: a watch would wait
+    /// for versions that are long gone. Returns when the server answers.
+    async fn goes_back<W: Watched>(
+        &self,
+        api: &Api<Raw<W>>,
+        newest: Option<u64>,
+        backoff: &mut Backoff,
+    ) -> bool {
+        let Some(newest) = newest else { return false };
+        loop {
+            match api.list(&ListParams::default().limit(1)).await {
+                Ok(list) => {
+                    return version(list.metadata.resource_version.as_deref())
+                        .is_some_and(|now| now < newest);
+                }
+                Err(error) => {
+                    self.contact.failed(W::KIND, &error);
+                    let status = match &error {
+                        kube::Error::Api(status) => Some(&**status),
+                        _ => None,
+                    };
+                    tokio::time::sleep(backoff.next(status)).await;
                 }
             }
         }
@@ -141,10 +172,13 @@ fn status_of(error: &watcher::Error) -> Option<&Status> {
     }
 }
 
-/// "Too large resource version": the server was put back to an older state, and would never get there.
-fn is_from_the_future(status: &Status) -> bool {
-    let mut causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.any(|cause| cause.reason == "ResourceVersionTooLarge")
+fn version_of<W: Watched>(event: &Event<Raw<W>>) -> Option<u64> {
+    match event {
+        Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => {
+            version(object.meta().resource_version.as_deref())
+        }
+        Event::Init | Event::InitDone => None,
+    }
 }
 
 /// Waiting times after errors.
@@ -241,12 +275,6 @@ mod tests {
     fn the_server_may_ask_for_more_time() {
         let status = status(json!({"retryAfterSeconds": 7}));
         assert_eq!(Backoff::default().next(Some(&status)), Duration::from_secs(7));
-    }
-
-    #[test]
-    fn a_server_of_another_history_is_known_by_its_words() {
-        assert!(is_from_the_future(&status(json!({"causes": [{"reason": "ResourceVersionTooLarge"}]}))));
-        assert!(!is_from_the_future(&status(json!({}))));
     }
 
     #[test]

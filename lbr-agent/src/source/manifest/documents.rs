@@ -4,18 +4,18 @@ use serde_json::Value;
 use serde_saphyr::options::AliasLimits;
 
 /// A document that is neither empty nor only comments.
-pub(super) struct Document<'a> {
+pub(crate) struct Document<'a> {
     /// Its number in the file, from 1.
-    pub(super) number: usize,
+    pub(crate) number: usize,
     /// The line of the file before its first.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// Its text, markers excluded.
-    pub(super) text: &'a str,
+    pub(crate) text: &'a str,
 }
 
 /// Cuts a file at its document markers. YAML lets `---` and `...` in the first column mean nothing else, not
 /// even inside a block scalar or a quoted string, so that this needs no knowledge of what is around them.
-pub(super) fn split(text: &str) -> Vec<Document<'_>> {
+pub(crate) fn split(text: &str) -> Vec<Document<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut documents = Vec::new();
     let mut start = 0;
@@ -47,7 +47,7 @@ fn push<'a>(documents: &mut Vec<Document<'a>>, text: &'a str, line: usize) {
 }
 
 /// Reads one document. The error is for a person and names the line of the file.
-pub(super) fn read(document: &Document<'_>) -> Result<Value, String> {
+pub(crate) fn read(document: &Document<'_>) -> Result<Value, String> {
     let error = match serde_saphyr::from_str_with_options(document.text, options()) {
         Ok(value) => return Ok(value),
         Err(error) => error,

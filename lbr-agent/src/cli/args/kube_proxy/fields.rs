@@ -1,0 +1,246 @@
+//! Every field of `KubeProxyConfiguration` (kubeproxy.config.k8s.io/v1alpha1, Kubernetes 1.36) and every flag of
+//! kube-proxy, and what becomes of it: the one table that the file, the flags and the documentation come from.
+//!
+//! What would silently be lost and do harm is refused; that is only what makes kube-proxy do one thing and end
+//! (`--cleanup`, `--init-only`, `--write-config-to`): an init container with such a flag would never end, and the
+//! node would get a second agent. Everything else that is not honoured is something that lbr does in another way,
+//! or not at all without anybody losing a connection by it.
+
+use std::path::PathBuf;
+
+use super::settings::{BindAddress, KubeProxySettings, LocalMode, NodePortAddress};
+use super::value::{Kind, Value};
+
+/// When a value says no more than saying nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Usual {
+    /// Go's zero value: the empty text, `false`, 0.
+    Zero,
+    /// The zero value, which stands for this one.
+    ZeroOr(&'static str),
+    /// This one; zero says something else.
+    Is(&'static str),
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fate {
+    /// It has an effect, which is told here.
+    Honoured(&'static str),
+    /// It has none, for this reason.
+    Ignored(&'static str),
+    /// It is an error; this is what to do.
+    Refused(&'static str),
+}
+
+/// One field with its flag, or one of them.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    /// Path in the file; empty: only a flag.
+    pub(super) field: &'static str,
+    /// Name without dashes; empty: only a field.
+    pub(super) flag: &'static str,
+    pub(super) kind: Kind,
+    pub(super) default: Usual,
+    pub(super) fate: Fate,
+    /// Puts the value into the settings. Values without an effect may be there as well.
+    pub(super) set: fn(&mut KubeProxySettings, &Value),
+}
+
+const fn row(field: &'static str, flag: &'static str, kind: Kind, default: Usual, fate: Fate) -> Row {
+    Row { field, flag, kind, default, fate, set: |_, _| {} }
+}
+
+impl Row {
+    const fn sets(mut self, set: fn(&mut KubeProxySettings, &Value)) -> Self {
+        self.set = set;
+        self
+    }
+
+    /// Whether the value says no more than saying nothing.
+    pub(super) fn is_default(&self, value: &Value) -> bool {
+        let is = |text: &str| self.kind.of_flag(text).is_ok_and(|default| default == *value);
+        match self.default {
+            Usual::Zero => value.is_zero(),
+            Usual::ZeroOr(text) => value.is_zero() || is(text),
+            Usual::Is(text) => is(text),
+        }
+    }
+}
+
+use Fate::{Honoured, Ignored, Refused};
+use Usual::{Is, Zero, ZeroOr};
+
+const AT_ONCE: Fate = Ignored("lbr writes each change at once");
+const NO_MARKS: Fate = Ignored("lbr marks no packets");
+const IPVS_TIME: Fate = Ignored("lbr uses no IPVS; its flows go when their room is needed");
+const MASQUERADE: Fate =
+    Ignored("answers are translated at the client's own interface, so ClusterIPs need no masquerade");
+const SYSCTL: Fate =
+    Ignored("lbr keeps its own flows (--map-max flows=N) and leaves nf_conntrack's settings alone");
+const WINDOWS: Fate = Ignored("only for Windows");
+const BY_LINK: Fate = Ignored("lbr tells this node's pods by their interfaces");
+const KLOG: Fate = Ignored("lbr logs text to standard error; RUST_LOG chooses what");
+const GONE: Fate = Ignored("no version of kube-proxy has used it for years");
+const NO_PROFILER: Fate = Ignored("lbr has no profiler of its own");
+const ENDS: &str = "`lbr run` does not end by itself: take the flag away";
+
+/// A port number, as the fields want it.
+const PORTS: Kind = Kind::Port;
+const MASK_BIT: Kind = Kind::Int(0, 31);
+const COUNT: Kind = Kind::Int(0, i32::MAX as i64);
+
+pub(super) const HEALTHZ_PORT: u16 = 10256;
+pub(super) const METRICS_PORT: u16 = 10249;
+
+/// The table. In the order of upstream's type, flags without a field last.
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    row("featureGates", "feature-gates", Kind::Gates, Zero, Ignored("they switch parts of kube-proxy")),
+    row("clientConnection.kubeconfig", "kubeconfig", Kind::Text, Zero,
+        Honoured("how to reach the API server")).sets(|s, v| s.kubeconfig = v.text().map(PathBuf::from)),
+    row("clientConnection.acceptContentTypes", "", Kind::Text, Zero, Ignored("lbr speaks JSON")),
+    row("clientConnection.contentType", "kube-api-content-type", Kind::Text,
+        ZeroOr("application/vnd.kubernetes.protobuf"), Ignored("lbr speaks JSON")),
+    row("clientConnection.qps", "kube-api-qps", Kind::Number, ZeroOr("5"),
+        Ignored("lbr only watches: there is nothing to slow down"))
+        .sets(|s, v| if let Value::Number(n) = v { s.qps = (*n > 0.0).then_some(*n) }),
+    row("clientConnection.burst", "kube-api-burst", COUNT, ZeroOr("10"),
+        Ignored("lbr only watches: there is nothing to slow down"))
+        .sets(|s, v| if let Value::Int(n) = v { s.burst = u32::try_from(*n).ok().filter(|n| *n > 0) }),
+    row("logging.format", "logging-format", Kind::OneOf(&["text", "json"]), ZeroOr("text"), KLOG),
+    row("logging.flushFrequency", "log-flush-frequency", Kind::Duration, ZeroOr("5s"), KLOG),
+    row("logging.verbosity", "v", COUNT, Zero, Honoured("4 and more is lbr's `debug`, 6 and more its `trace`, unless RUST_LOG is set"))
+        .sets(|s, v| if let Value::Int(n) = v { s.verbosity = u32::try_from(*n).ok() }),
+    row("logging.vmodule", "vmodule", Kind::Any, Zero, KLOG),
+    row("logging.options.text.splitStream", "log-text-split-stream", Kind::Bool, Zero, KLOG),
+    row("logging.options.text.infoBufferSize", "log-text-info-buffer-size", Kind::Any, Zero, KLOG),
+    row("logging.options.json.splitStream", "log-json-split-stream", Kind::Bool, Zero, KLOG),
+    row("logging.options.json.infoBufferSize", "log-json-info-buffer-size", Kind::Any, Zero, KLOG),
+    row("hostnameOverride", "hostname-override", Kind::Text, Zero,
+        Honoured("name of this node, in lower case; --node-name (and NODE_NAME) goes first"))
+        .sets(|s, v| s.node_name = v.text().map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty())),
+    row("bindAddress", "bind-address", Kind::Address, Is("0.0.0.0"), Honoured("the node's first address, and the family of the other two"))
+        .sets(|s, v| if let Value::Address(ip) = v { s.node_ip = Some(*ip) }),
+    row("healthzBindAddress", "healthz-bind-address", Kind::Bind(HEALTHZ_PORT), Is("0.0.0.0:10256"), Honoured("where /healthz and /livez are served"))
+        .sets(|s, v| if let Value::Bind(at) = v { s.healthz_bind_address = Some(*at) }),
+    row("metricsBindAddress", "metrics-bind-address", Kind::Bind(METRICS_PORT), Is("127.0.0.1:10249"), Honoured("where /metrics and /proxyMode are served"))
+        .sets(|s, v| if let Value::Bind(at) = v { s.metrics_bind_address = Some(*at) }),
+    row("bindAddressHardFail", "bind-address-hard-fail", Kind::Bool, Zero, Honoured("an address that can not be listened on ends the agent"))
+        .sets(|s, v| s.bind_address_hard_fail = *v == Value::Bool(true)),
+    row("enableProfiling", "profiling", Kind::Bool, Zero, NO_PROFILER),
+    row("showHiddenMetricsForVersion", "show-hidden-metrics-for-version", Kind::Text, Zero, Ignored("lbr hides no metrics")),
+    row("mode", "proxy-mode", Kind::Text, Zero, Ignored("lbr has its own: eBPF")),
+    row("iptables.masqueradeBit", "iptables-masquerade-bit", MASK_BIT, Is("14"), NO_MARKS),
+    row("iptables.masqueradeAll", "masquerade-all", Kind::Bool, Zero, MASQUERADE)
+        .sets(|s, v| s.masquerade_all |= *v == Value::Bool(true)),
+    row("iptables.localhostNodePorts", "iptables-localhost-nodeports", Kind::Bool, Is("true"), Ignored("lbr serves no NodePort on loopback addresses")),
+    row("iptables.syncPeriod", "iptables-sync-period", Kind::Duration, ZeroOr("30s"), AT_ONCE),
+    row("iptables.minSyncPeriod", "iptables-min-sync-period", Kind::Duration, ZeroOr("1s"), AT_ONCE),
+    row("ipvs.syncPeriod", "ipvs-sync-period", Kind::Duration, ZeroOr("30s"), AT_ONCE),
+    row("ipvs.minSyncPeriod", "ipvs-min-sync-period", Kind::Duration, ZeroOr("1s"), AT_ONCE),
+    row("ipvs.scheduler", "ipvs-scheduler", Kind::Text, ZeroOr("rr"), Ignored("lbr chooses by a hash of the connection")),
+    row("ipvs.excludeCIDRs", "ipvs-exclude-cidrs", Kind::List, Zero, Ignored("lbr uses no IPVS, and touches no virtual server")),
+    row("ipvs.strictARP", "ipvs-strict-arp", Kind::Bool, Zero, Ignored("no interface has the Services' addresses, so nothing answers ARP for them")),
+    row("ipvs.tcpTimeout", "ipvs-tcp-timeout", Kind::Duration, Zero, IPVS_TIME),
+    row("ipvs.tcpFinTimeout", "ipvs-tcpfin-timeout", Kind::Duration, Zero, IPVS_TIME),
+    row("ipvs.udpTimeout", "ipvs-udp-timeout", Kind::Duration, Zero, IPVS_TIME),
+    row("nftables.masqueradeBit", "", MASK_BIT, Is("14"), NO_MARKS),
+    row("nftables.masqueradeAll", "", Kind::Bool, Zero, MASQUERADE)
+        .sets(|s, v| s.masquerade_all |= *v == Value::Bool(true)),
+    row("nftables.syncPeriod", "", Kind::Duration, ZeroOr("30s"), AT_ONCE),
+    row("nftables.minSyncPeriod", "", Kind::Duration, ZeroOr("1s"), AT_ONCE),
+    row("winkernel.networkName", "network-name", Kind::Text, Zero, WINDOWS),
+    row("winkernel.sourceVip", "source-vip", Kind::Text, Zero, WINDOWS),
+    row("winkernel.enableDSR", "enable-dsr", Kind::Bool, Zero, WINDOWS),
+    row("winkernel.rootHnsEndpointName", "root-hnsendpoint-name", Kind::Text, Zero, WINDOWS),
+    row("winkernel.forwardHealthCheckVip", "forward-healthcheck-vip", Kind::Bool, Zero, WINDOWS),
+    row("detectLocalMode", "detect-local-mode", Kind::OneOf(&["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"]),
+        ZeroOr("ClusterCIDR"), BY_LINK).sets(set_local_mode),
+    row("detectLocal.bridgeInterface", "pod-bridge-interface", Kind::Text, Zero, BY_LINK).sets(|s, v| s.bridge_interface = v.text()),
+    row("detectLocal.interfaceNamePrefix", "pod-interface-name-prefix", Kind::Text, Zero, BY_LINK)
+        .sets(|s, v| s.interface_name_prefix = v.text()),
+    row("clusterCIDR", "cluster-cidr", Kind::Blocks(&[]), Zero, BY_LINK).sets(set_cluster_cidr),
+    row("nodePortAddresses", "nodeport-addresses", Kind::Blocks(&["primary"]), Zero, Honoured("on which of the node's addresses NodePorts are served"))
+        .sets(|s, v| if let Value::Blocks(blocks) = v { s.nodeport_addresses.clone_from(blocks) }),
+    row("oomScoreAdj", "oom-score-adj", Kind::Int(-1000, 1000), Is("-999"), Honoured("written to /proc/self/oom_score_adj if it is said"))
+        .sets(|s, v| if let Value::Int(n) = v { s.oom_score_adj = i32::try_from(*n).ok() }),
+    row("conntrack.maxPerCore", "conntrack-max-per-core", COUNT, Is("32768"), SYSCTL),
+    row("conntrack.min", "conntrack-min", COUNT, Is("131072"), SYSCTL),
+    row("conntrack.tcpEstablishedTimeout", "conntrack-tcp-timeout-established", Kind::Duration, Is("24h"), SYSCTL),
+    row("conntrack.tcpCloseWaitTimeout", "conntrack-tcp-timeout-close-wait", Kind::Duration, Is("1h"), SYSCTL),
+    row("conntrack.tcpBeLiberal", "conntrack-tcp-be-liberal", Kind::Bool, Zero, SYSCTL),
+    row("conntrack.udpTimeout", "conntrack-udp-timeout", Kind::Duration, Zero, SYSCTL),
+    row("conntrack.udpStreamTimeout", "conntrack-udp-timeout-stream", Kind::Duration, Zero, SYSCTL),
+    row("configSyncPeriod", "config-sync-period", Kind::Duration, ZeroOr("15m"), Ignored("lbr follows the watch, and lists again only when it breaks"))
+        .sets(|s, v| if let Value::Duration(time) = v { s.config_sync_period = (!time.is_zero()).then_some(*time) }),
+    row("portRange", "proxy-port-range", Kind::Text, Zero, GONE),
+    row("windowsRunAsService", "windows-service", Kind::Bool, Zero, WINDOWS),
+
+    // Fields of earlier kube-proxies, which upgraded clusters carry along.
+    row("udpIdleTimeout", "udp-timeout", Kind::Duration, ZeroOr("250ms"), GONE),
+    row("resourceContainer", "resource-container", Kind::Text, ZeroOr("/kube-proxy"), GONE),
+
+    // Flags without a field.
+    row("", "master", Kind::Text, Zero, Honoured("URL of the API server, in the place of the kubeconfig's"))
+        .sets(|s, v| s.server = v.text()),
+    row("", "healthz-port", PORTS, Is("10256"), Honoured("port of --healthz-bind-address; 0 switches it off"))
+        .sets(|s, v| if let Value::Port(port) = v { s.healthz_bind_address = Some(with_port(s.healthz_bind_address, *port, HEALTHZ_DEFAULT)) }),
+    row("", "metrics-port", PORTS, Is("10249"), Honoured("port of --metrics-bind-address; 0 switches it off"))
+        .sets(|s, v| if let Value::Port(port) = v { s.metrics_bind_address = Some(with_port(s.metrics_bind_address, *port, METRICS_DEFAULT)) }),
+    row("", "cleanup", Kind::Bool, Zero, Refused("run `lbr cleanup --kube-proxy` for kube-proxy's rules, `lbr cleanup` for lbr's own")),
+    row("", "cleanup-ipvs", Kind::Bool, Is("true"), Ignored("it belongs to --cleanup")),
+    row("", "init-only", Kind::Bool, Zero, Refused("lbr has no step of its own for that, and `lbr run` would not end: take the container with this flag away")),
+    row("", "write-config-to", Kind::Text, Zero, Refused(ENDS)),
+    row("", "logtostderr", Kind::Bool, Is("true"), KLOG),
+    row("", "alsologtostderr", Kind::Bool, Zero, KLOG),
+    row("", "stderrthreshold", Kind::Text, Is("2"), KLOG),
+    row("", "log-dir", Kind::Text, Zero, KLOG),
+    row("", "log-file", Kind::Text, Zero, KLOG),
+    row("", "log-file-max-size", COUNT, Is("1800"), KLOG),
+    row("", "log-backtrace-at", Kind::Text, Is(":0"), KLOG),
+    row("", "one-output", Kind::Bool, Zero, KLOG),
+    row("", "skip-headers", Kind::Bool, Zero, KLOG),
+    row("", "skip-log-headers", Kind::Bool, Zero, KLOG),
+    row("", "add-dir-header", Kind::Bool, Zero, KLOG),
+];
+
+const HEALTHZ_DEFAULT: BindAddress = BindAddress::At(std::net::SocketAddr::new(
+    std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+    HEALTHZ_PORT,
+));
+const METRICS_DEFAULT: BindAddress = BindAddress::At(std::net::SocketAddr::new(
+    std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    METRICS_PORT,
+));
+
+/// The older flags name only the port.
+fn with_port(said: Option<BindAddress>, port: u16, default: BindAddress) -> BindAddress {
+    match said.unwrap_or(default) {
+        _ if port == 0 => BindAddress::Off,
+        BindAddress::Off => BindAddress::Off,
+        BindAddress::At(mut at) => {
+            at.set_port(port);
+            BindAddress::At(at)
+        }
+    }
+}
+
+fn set_local_mode(settings: &mut KubeProxySettings, value: &Value) {
+    settings.detect_local_mode = value.text().and_then(|mode| match mode.as_str() {
+        "ClusterCIDR" => Some(LocalMode::ClusterCidr),
+        "NodeCIDR" => Some(LocalMode::NodeCidr),
+        "BridgeInterface" => Some(LocalMode::BridgeInterface),
+        "InterfaceNamePrefix" => Some(LocalMode::InterfaceNamePrefix),
+        _ => None,
+    });
+}
+
+fn set_cluster_cidr(settings: &mut KubeProxySettings, value: &Value) {
+    let Value::Blocks(blocks) = value else { return };
+    let block = |address: &NodePortAddress| match address {
+        NodePortAddress::Block(block) => Some(*block),
+        NodePortAddress::Primary => None,
+    };
+    settings.cluster_cidr = blocks.iter().filter_map(block).collect();
+}

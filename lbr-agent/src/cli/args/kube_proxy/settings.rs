@@ -1,0 +1,92 @@
+//! What kube-proxy's configuration says, as plain values. What is `None` was not said.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::fields::{HEALTHZ_PORT, METRICS_PORT};
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindAddress {
+    /// Nowhere: it is switched off.
+    Off,
+    /// Address and port.
+    At(SocketAddr),
+}
+
+/// Which of the node's addresses serve NodePorts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodePortAddress {
+    /// The addresses that the Node object names first.
+    Primary,
+    /// Those in a block.
+    Block(IpNet),
+}
+
+/// How kube-proxy tells traffic of this node's pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalMode {
+    /// By the addresses of all pods of the cluster.
+    ClusterCidr,
+    /// By the addresses of the node's pods.
+    NodeCidr,
+    /// By the bridge that it comes from.
+    BridgeInterface,
+    /// By the name of the interface that it comes from.
+    InterfaceNamePrefix,
+}
+
+/// kube-proxy's configuration: its file, and over it its flags.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KubeProxySettings {
+    /// How to reach the API server.
+    pub kubeconfig: Option<PathBuf>,
+    /// URL of the API server, in the place of the kubeconfig's.
+    pub server: Option<String>,
+    /// Name of the Node object.
+    pub node_name: Option<String>,
+    /// The node's first address.
+    pub node_ip: Option<IpAddr>,
+    /// Where `/healthz` and `/livez` are served.
+    pub healthz_bind_address: Option<BindAddress>,
+    /// Where `/metrics` and `/proxyMode` are served.
+    pub metrics_bind_address: Option<BindAddress>,
+    /// An address that can not be listened on ends the process.
+    pub bind_address_hard_fail: bool,
+    /// Empty: not said.
+    pub nodeport_addresses: Vec<NodePortAddress>,
+    /// How often the API server is asked for everything again.
+    pub config_sync_period: Option<Duration>,
+    /// Requests to the API server a second.
+    pub qps: Option<f64>,
+    /// Requests to the API server at once.
+    pub burst: Option<u32>,
+    /// Addresses of all pods; empty: not said.
+    pub cluster_cidr: Vec<IpNet>,
+    /// See [`LocalMode`].
+    pub detect_local_mode: Option<LocalMode>,
+    /// For [`LocalMode::BridgeInterface`].
+    pub bridge_interface: Option<String>,
+    /// For [`LocalMode::InterfaceNamePrefix`].
+    pub interface_name_prefix: Option<String>,
+    /// Clients of ClusterIPs are seen with the node's address.
+    pub masquerade_all: bool,
+    /// How readily the kernel ends the process when memory is short.
+    pub oom_score_adj: Option<i32>,
+    /// How much is logged: klog's number.
+    pub verbosity: Option<u32>,
+}
+
+impl KubeProxySettings {
+    /// A node with an IPv6 address first listens on IPv6, where nothing else is said.
+    pub(super) fn fill_in(&mut self) {
+        if self.node_ip.is_some_and(|ip| ip.is_ipv6()) {
+            let at = |ip: Ipv6Addr, port| Some(BindAddress::At(SocketAddr::new(ip.into(), port)));
+            self.healthz_bind_address = self.healthz_bind_address.or(at(Ipv6Addr::UNSPECIFIED, HEALTHZ_PORT));
+            self.metrics_bind_address = self.metrics_bind_address.or(at(Ipv6Addr::LOCALHOST, METRICS_PORT));
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Values of fields and flags: each kind has one reading for the text of a flag and the JSON of a file.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde_json::Value as Json;
+
+use super::settings::{BindAddress, NodePortAddress};
+
+/// What a field or a flag holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// Any text.
+    Text,
+    /// One of these.
+    OneOf(&'static [&'static str]),
+    Bool,
+    /// A whole number of this range.
+    Int(i64, i64),
+    /// A number, not negative.
+    Number,
+    /// Go's form: `1h30m`, `250ms`. Not negative.
+    Duration,
+    /// An IP address.
+    Address,
+    /// Where to listen: an IP address, and a port unless this is meant.
+    Bind(u16),
+    /// A port to listen on at the address that is the default; 0 switches off.
+    Port,
+    /// Blocks, or words that stand for some.
+    Blocks(&'static [&'static str]),
+    /// A list of texts.
+    List,
+    /// `name=true`.
+    Gates,
+    /// Whatever it is.
+    Any,
+}
+
+/// A value that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    Text(String),
+    Bool(bool),
+    Int(i64),
+    Number(f64),
+    Duration(Duration),
+    Address(IpAddr),
+    Bind(BindAddress),
+    Port(u16),
+    Blocks(Vec<NodePortAddress>),
+    List(Vec<String>),
+    Any(Json),
+}
+
+impl Kind {
+    /// Whether the flag may stand without a value, and then means "yes".
+    pub(super) fn is_bool(self) -> bool {
+        matches!(self, Self::Bool)
+    }
+
+    /// Whether a flag that is repeated adds to its value; of the others the last one counts.
+    pub(super) fn is_list(self) -> bool {
+        matches!(self, Self::Blocks(_) | Self::List | Self::Gates)
+    }
+
+    /// Reads a flag. The error says what is allowed.
+    pub(super) fn of_flag(self, text: &str) -> Result<Value, String> {
+        let items = || text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        match self {
+            Self::Text => Ok(Value::Text(text.to_owned())),
+            Self::OneOf(allowed) => one_of(text, allowed),
+            Self::Bool => match text {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
+                "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
+                _ => Err("true or false is allowed".to_owned()),
+            },
+            Self::Int(min, max) => {
+                text.trim().parse().map_or_else(|_| int(None, min, max), |n| int(Some(n), min, max))
+            }
+            Self::Number => number(text.trim().parse().ok()),
+            Self::Duration => duration(text).map(Value::Duration),
+            Self::Address => address(text).map(Value::Address),
+            Self::Bind(port) => bind(text, port).map(Value::Bind),
+            Self::Port => {
+                text.trim().parse().map(Value::Port).map_err(|_| "a port, 0 to 65535, is allowed".to_owned())
+            }
+            Self::Blocks(words) => {
+                items().map(|item| block(item, words)).collect::<Result<_, _>>().map(Value::Blocks)
+            }
+            Self::List => Ok(Value::List(items().map(str::to_owned).collect())),
+            Self::Gates => {
+                if let Some(wrong) = items().find(|item| !item.contains('=')) {
+                    return Err(format!("`{wrong}` is not of the form name=true"));
+                }
+                Ok(Value::List(items().map(str::to_owned).collect()))
+            }
+            Self::Any => Ok(Value::Any(Json::String(text.to_owned()))),
+        }
+    }
+
+    /// Reads a field. `None`: nothing is said (null).
+    pub(super) fn of_json(self, json: &Json) -> Result<Option<Value>, String> {
+        let value = match (self, json) {
+            (_, Json::Null) => return Ok(None),
+            (Self::Any, any) => Value::Any(any.clone()),
+            (Self::Bool, Json::Bool(yes)) => Value::Bool(*yes),
+            (Self::Bool, _) => return Err("true or false is allowed".to_owned()),
+            (Self::Int(min, max), json) => int(json.as_i64(), min, max)?,
+            (Self::Number, json) => number(json.as_f64())?,
+            // metav1.Duration is a text; logging's is nanoseconds as well.
+            (Self::Duration, Json::Number(n)) if n.as_u64().is_some() => {
+                Value::Duration(Duration::from_nanos(n.as_u64().unwrap_or_default()))
+            }
+            (Self::Blocks(words), Json::Array(items)) => {
+                let items = texts(items)?;
+                Value::Blocks(items.iter().map(|item| block(item, words)).collect::<Result<_, _>>()?)
+            }
+            (Self::List, Json::Array(items)) => Value::List(texts(items)?),
+            (Self::Blocks(_) | Self::List, _) => return Err("a list of texts is allowed".to_owned()),
+            (Self::Gates, Json::Object(gates)) => {
+                let gate = |(name, on): (&String, &Json)| match on {
+                    Json::Bool(on) => Ok(format!("{name}={on}")),
+                    _ => Err(format!("{name}: true or false is allowed")),
+                };
+                Value::List(gates.iter().map(gate).collect::<Result<_, _>>()?)
+            }
+            (Self::Gates, _) => return Err("names with true or false are allowed".to_owned()),
+            // An empty text is Go's way to say nothing.
+            (Self::Address | Self::Bind(_) | Self::OneOf(_), Json::String(text)) if text.is_empty() => {
+                return Ok(None);
+            }
+            (kind, Json::String(text)) => kind.of_flag(text)?,
+            _ => return Err("a text is allowed".to_owned()),
+        };
+        Ok(Some(value))
+    }
+}
+
+impl Value {
+    /// Go's zero value of the kind.
+    pub(super) fn is_zero(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Bool(yes) => !yes,
+            Self::Int(n) => *n == 0,
+            Self::Number(n) => *n == 0.0,
+            Self::Duration(time) => time.is_zero(),
+            Self::Address(_) | Self::Bind(_) | Self::Port(_) => false,
+            Self::Blocks(blocks) => blocks.is_empty(),
+            Self::List(items) => items.is_empty(),
+            Self::Any(json) => is_empty(json),
+        }
+    }
+
+    /// The text, where one was asked for and is not empty.
+    pub(super) fn text(&self) -> Option<String> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Some(text.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Whether nothing in it says anything: empty texts, "0" as Kubernetes writes quantities, and holders of those.
+fn is_empty(json: &Json) -> bool {
+    match json {
+        Json::Null | Json::Bool(false) => true,
+        Json::Bool(true) => false,
+        Json::Number(n) => n.as_f64() == Some(0.0),
+        Json::String(text) => text.is_empty() || text == "0",
+        Json::Array(items) => items.iter().all(is_empty),
+        Json::Object(fields) => fields.values().all(is_empty),
+    }
+}
+
+fn texts(items: &[Json]) -> Result<Vec<String>, String> {
+    items
+        .iter()
+        .map(|item| item.as_str().map(str::to_owned).ok_or("a list of texts is allowed".to_owned()))
+        .collect()
+}
+
+fn one_of(text: &str, allowed: &[&str]) -> Result<Value, String> {
+    match allowed.contains(&text) {
+        true => Ok(Value::Text(text.to_owned())),
+        false => Err(format!("one of {} is allowed", allowed.join(", "))),
+    }
+}
+
+fn int(n: Option<i64>, min: i64, max: i64) -> Result<Value, String> {
+    let n = n.filter(|n| (min..=max).contains(n));
+    n.map(Value::Int).ok_or_else(|| format!("a whole number, {min} to {max}, is allowed"))
+}
+
+fn number(n: Option<f64>) -> Result<Value, String> {
+    let n = n.filter(|n| n.is_finite() && *n >= 0.0);
+    n.map(Value::Number).ok_or_else(|| "a number, 0 or more, is allowed".to_owned())
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.trim().parse().map_err(|_| "an IP address is allowed".to_owned())
+}
+
+/// An address with or without a port. Empty switches the server off; only flags get here with that.
+fn bind(text: &str, port: u16) -> Result<BindAddress, String> {
+    if text.is_empty() {
+        return Ok(BindAddress::Off);
+    }
+    if let Ok(at) = text.parse::<SocketAddr>() {
+        if at.port() == 0 {
+            return Err("a port above 0 is allowed".to_owned());
+        }
+        return Ok(BindAddress::At(at));
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    match bare.parse() {
+        Ok(ip) => Ok(BindAddress::At(SocketAddr::new(ip, port))),
+        Err(_) => {
+            Err(format!("an IP address with or without a port is allowed, as 0.0.0.0:{port} or [::]:{port}"))
+        }
+    }
+}
+
+fn block(text: &str, words: &[&str]) -> Result<NodePortAddress, String> {
+    let parse = |block: &str| block.parse::<IpNet>().ok().map(NodePortAddress::Block);
+    let block = match text {
+        "primary" if words.contains(&text) => Some(NodePortAddress::Primary),
+        _ => parse(text),
+    };
+    block.ok_or_else(|| {
+        let words: String = words.iter().map(|word| format!(" or `{word}`")).collect();
+        format!("`{text}` is not an address block such as 10.0.0.0/8{words}")
+    })
+}
+
+/// Go's `time.ParseDuration`, without signs: a sequence of numbers with units, or `0`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "a time such as 30s, 250ms or 1h30m is allowed".to_owned();
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, after) = rest.split_at(digits);
+        let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit);
+        let unit = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(wrong()),
+        };
+        seconds += number.parse::<f64>().map_err(|_| wrong())? * unit;
+        rest = after;
+    }
+    if text.is_empty() {
+        return Err(wrong());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_gos() {
+        for (text, millis) in
+            [("0", 0), ("0s", 0), ("30s", 30_000), ("1h30m", 5_400_000), ("250ms", 250), ("1.5s", 1500)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "30", "s", "-1s", "1d", "1s 2s", "1e400s", "1..5s", "99999999999999999999999h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_to_listen_on() {
+        let at = |text: &str| Ok(BindAddress::At(text.parse().unwrap()));
+        assert_eq!(bind("0.0.0.0:10256", 1), at("0.0.0.0:10256"));
+        assert_eq!(bind("127.0.0.1", 10249), at("127.0.0.1:10249"));
+        assert_eq!(bind("[::]:1", 2), at("[::]:1"));
+        assert_eq!(bind("::", 2), at("[::]:2"));
+        assert_eq!(bind("[::1]", 2), at("[::1]:2"));
+        assert_eq!(bind("", 2), Ok(BindAddress::Off));
+        for text in ["localhost:1", "1.2.3.4:0", "1.2.3.4:99999", ":10249", "[1.2.3.4]:"] {
+            assert!(bind(text, 1).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_empty_text_in_a_file_says_nothing() {
+        let empty = Json::String(String::new());
+        assert_eq!(Kind::Bind(1).of_json(&empty), Ok(None));
+        assert_eq!(Kind::Address.of_json(&empty), Ok(None));
+        assert_eq!(Kind::Text.of_json(&empty).map(|v| v.map(|v| v.is_zero())), Ok(Some(true)));
+        assert_eq!(Kind::Bool.of_json(&Json::Null), Ok(None));
+    }
+
+    #[test]
+    fn wrong_types_are_refused() {
+        use serde_json::json;
+        for (kind, json) in [
+            (Kind::Bool, json!("true")),
+            (Kind::Int(0, 31), json!(32)),
+            (Kind::Int(0, 31), json!("3")),
+            (Kind::Int(0, 31), json!(1.5)),
+            (Kind::Number, json!(-1)),
+            (Kind::Duration, json!("soon")),
+            (Kind::Duration, json!(-5)),
+            (Kind::Text, json!(5)),
+            (Kind::List, json!("a")),
+            (Kind::List, json!([1])),
+            (Kind::Gates, json!({"A": "yes"})),
+            (Kind::Blocks(&[]), json!(["primary"])),
+            (Kind::OneOf(&["a"]), json!("b")),
+        ] {
+            assert!(kind.of_json(&json).is_err(), "{kind:?} {json}");
+        }
+    }
+}

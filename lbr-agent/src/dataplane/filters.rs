@@ -1,0 +1,116 @@
+//! The clsact filters of lbr, found over netlink by what [`super::attach`] gives them: priority, handle and name.
+
+use std::io;
+
+use super::attach::{POD_HOOKS, PRIORITY, minor};
+use crate::done::Done;
+use crate::netlink::{Family, Socket, attribute, ne_u32, put_text, text};
+
+// linux/rtnetlink.h, linux/pkt_sched.h, linux/pkt_cls.h
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_NAME: u16 = 7;
+const TC_H_CLSACT: u32 = 0xffff_fff1;
+const INGRESS: u32 = 0xffff_fff2;
+const EGRESS: u32 = 0xffff_fff3;
+
+/// `struct tcmsg`, of a filter or a queueing discipline.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    ifindex: u32,
+    handle: u32,
+    parent: u32,
+    /// Priority above, protocol below.
+    info: u32,
+}
+
+/// Length of `struct tcmsg`.
+const HEADER: usize = 20;
+
+impl Place {
+    fn encode(self) -> Vec<u8> {
+        let words = [0, self.ifindex, self.handle, self.parent, self.info];
+        words.iter().flat_map(|word: &u32| word.to_ne_bytes()).collect()
+    }
+
+    fn decode(body: &[u8]) -> Option<Self> {
+        let word = |i: usize| ne_u32(body.get(4 * i..)?);
+        Some(Self { ifindex: word(1)?, handle: word(2)?, parent: word(3)?, info: word(4)? })
+    }
+}
+
+/// Removes lbr's filters in this network namespace, and the clsact where no other filter is: it does nothing
+/// then, whoever made it, and those who want one make it again.
+pub(super) fn remove(dry_run: bool) -> io::Result<Done> {
+    let mut done = Done::default();
+    let mut socket = Socket::open(Family::Route)?;
+    let everywhere = Place { ifindex: 0, handle: 0, parent: 0, info: 0 };
+    let disciplines = socket.dump(libc::RTM_GETQDISC, &everywhere.encode())?;
+    for (_, body) in &disciplines {
+        let (Some(place), Some(kind)) = (Place::decode(body), kind(body)) else { continue };
+        if kind == "clsact" && place.parent == TC_H_CLSACT {
+            clean(&mut socket, place, dry_run, &mut done)?;
+        }
+    }
+    Ok(done)
+}
+
+fn kind(body: &[u8]) -> Option<String> {
+    attribute(body.get(HEADER..)?, TCA_KIND).map(text)
+}
+
+fn clean(socket: &mut Socket, clsact: Place, dry_run: bool, done: &mut Done) -> io::Result<()> {
+    let name = nix::net::if_::if_indextoname(clsact.ifindex)
+        .map_or_else(|_| format!("interface {}", clsact.ifindex), |name| name.to_string_lossy().into_owned());
+    let (mut ours, mut others) = (Vec::new(), 0);
+    for parent in [INGRESS, EGRESS] {
+        let ask = Place { ifindex: clsact.ifindex, handle: 0, parent, info: 0 };
+        for (_, body) in socket.dump(libc::RTM_GETTFILTER, &ask.encode())? {
+            let Some(place) = Place::decode(&body) else { continue };
+            match hook_of(place, &body) {
+                Some(hook) => ours.push((place, hook)),
+                // A line for each priority, beside its filters.
+                None if place.info >> 16 == u32::from(PRIORITY) && place.handle == 0 => {}
+                None => others += 1,
+            }
+        }
+    }
+    if ours.is_empty() {
+        return Ok(());
+    }
+    for (place, hook) in ours {
+        if !dry_run {
+            let mut body = place.encode();
+            put_text(&mut body, TCA_KIND, "bpf");
+            ignore_absent(socket.ask(libc::RTM_DELTFILTER, 0, &body))?;
+        }
+        done.removed.push(format!("clsact filter {hook} at {name}"));
+    }
+    if others == 0 {
+        if !dry_run {
+            let mut body = Place { info: 0, ..clsact }.encode();
+            put_text(&mut body, TCA_KIND, "clsact");
+            ignore_absent(socket.ask(libc::RTM_DELQDISC, 0, &body))?;
+        }
+        done.removed.push(format!("clsact at {name}, which has no filter any more"));
+    }
+    Ok(())
+}
+
+/// The hook that a filter of lbr is for.
+fn hook_of(place: Place, body: &[u8]) -> Option<&'static str> {
+    if place.info >> 16 != u32::from(PRIORITY) || kind(body)? != "bpf" {
+        return None;
+    }
+    let name = text(attribute(attribute(body.get(HEADER..)?, TCA_OPTIONS)?, TCA_BPF_NAME)?);
+    let hooks =
+        POD_HOOKS.iter().find(|(hook, _)| place.handle == u32::from(minor(*hook)) && name == hook.name());
+    hooks.map(|(hook, _)| hook.name())
+}
+
+fn ignore_absent<T>(result: io::Result<T>) -> io::Result<()> {
+    match result {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
+}

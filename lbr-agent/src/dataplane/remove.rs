@@ -1,0 +1,152 @@
+//! Removes everything that lbr made on this node. Looks at names and places only, never into maps, so it works
+//! on what any version left, whole or not.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use lbr_common::maps;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::attach::{POD_HOOKS, parse_pin_name};
+use super::{filters, pins};
+use crate::done::Done;
+
+/// Folder of the pinned links.
+const ATTACHED: &str = "attached";
+
+/// Removes the pins in `dir`, which detaches what they hold, and the filters in the network namespace of this
+/// thread.
+///
+/// # Errors
+/// If nothing was done: an agent runs, or the folder is not lbr's.
+pub fn remove(dir: &Path, dry_run: bool, force: bool) -> anyhow::Result<Done> {
+    let exists = check(dir)?;
+    // Held to the end, so that no agent starts meanwhile.
+    let _lock = if exists { lock(dir, force || dry_run)? } else { None };
+    let mut done = Done::default();
+    // The programs first: while they run, the maps are worth something.
+    let known = exists || force;
+    let mut filters = filters::remove(dry_run || !known).context("remove tc filters");
+    if let Ok(filters) = filters.as_mut()
+        && !known
+    {
+        // Without its folder, a running agent can not be told from one that is gone.
+        let why = format!("{} is not there; give the --bpffs of its agent, or --force", dir.display());
+        filters.left.extend(filters.removed.drain(..).map(|what| format!("{what}: {why}")));
+    }
+    done.add(filters);
+    if exists {
+        let pins = remove_pins(dir, dry_run, &mut done);
+        done.add(pins.map(|()| Done::default()));
+    }
+    Ok(done)
+}
+
+/// Whether there is such a folder. A wrong --bpffs must not cost anybody else's pins.
+fn check(dir: &Path) -> anyhow::Result<bool> {
+    let meta = match fs::symlink_metadata(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        other => other.with_context(|| format!("--bpffs {}", dir.display()))?,
+    };
+    ensure!(meta.is_dir(), "--bpffs {}: is no folder", dir.display());
+    ensure!(pins::is_bpffs(dir), "--bpffs {}: is not on a BPF filesystem", dir.display());
+    let above = fs::metadata(dir.join("..")).with_context(|| format!("--bpffs {}", dir.display()))?;
+    ensure!(
+        above.dev() == meta.dev(),
+        "--bpffs {}: is the BPF filesystem itself; give the folder in it that the agent used",
+        dir.display()
+    );
+    let names = names(dir)?;
+    let is_known = |name: &String| name == ATTACHED || maps::PINNED.iter().any(|spec| spec.name == name);
+    ensure!(
+        names.is_empty() || names.iter().any(is_known),
+        "--bpffs {}: holds no map of lbr, but {}",
+        dir.display(),
+        names.join(", ")
+    );
+    Ok(true)
+}
+
+/// The one place that tells whether an agent runs: it holds this lock.
+fn lock(dir: &Path, force: bool) -> anyhow::Result<Option<Flock<File>>> {
+    let file = File::open(dir).with_context(|| format!("open {}", dir.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(_) if force => Ok(None),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!(
+            "an lbr agent uses {}: stop it first (--force removes all the same, --dry-run only looks)",
+            dir.display()
+        ),
+        Err((_, error)) => Err(error).with_context(|| format!("lock {}", dir.display())),
+    }
+}
+
+fn remove_pins(dir: &Path, dry_run: bool, done: &mut Done) -> anyhow::Result<()> {
+    let attached = dir.join(ATTACHED);
+    if fs::symlink_metadata(&attached).is_ok_and(|meta| meta.is_dir()) {
+        for name in names(&attached)? {
+            pin(&attached.join(&name), &link_text(&name), dry_run, done);
+        }
+        folder(&attached, dry_run, done);
+    }
+    for name in names(dir)? {
+        if name != ATTACHED {
+            pin(&dir.join(&name), "map", dry_run, done);
+        }
+    }
+    folder(dir, dry_run, done);
+    Ok(())
+}
+
+/// What a pinned link holds, by its name.
+fn link_text(name: &str) -> String {
+    let ifindex = POD_HOOKS.iter().find_map(|(hook, _)| parse_pin_name(name, *hook));
+    match ifindex.map(nix::net::if_::if_indextoname) {
+        Some(Ok(interface)) => format!("tcx program at {}", interface.to_string_lossy()),
+        Some(Err(_)) => "tcx program at an interface that is gone".to_owned(),
+        None => "cgroup program".to_owned(),
+    }
+}
+
+/// Removes a pin. Folders are nobody's: lbr makes one only.
+fn pin(path: &Path, what: &str, dry_run: bool, done: &mut Done) {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            done.left.push(format!("folder {}: lbr made none of that name", path.display()));
+            return;
+        }
+        _ => {}
+    }
+    let removed = if dry_run { Ok(()) } else { fs::remove_file(path) };
+    report(removed, format!("{what}, pinned at {}", path.display()), done);
+}
+
+fn folder(path: &Path, dry_run: bool, done: &mut Done) {
+    // What is left in it was named.
+    let inside = done.left.iter().any(|line| line.starts_with(&format!("folder {}/", path.display())));
+    if !inside {
+        let removed = if dry_run { Ok(()) } else { fs::remove_dir(path) };
+        report(removed, format!("folder {}", path.display()), done);
+    }
+}
+
+fn report(removed: io::Result<()>, what: String, done: &mut Done) {
+    match removed {
+        Ok(()) => done.removed.push(what),
+        // Somebody else was faster.
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => done.errors.push(anyhow::Error::new(error).context(what)),
+    }
+}
+
+fn names(dir: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names: Vec<String> =
+        names.collect::<io::Result<_>>().with_context(|| format!("read {}", dir.display()))?;
+    names.sort();
+    Ok(names)
+}
