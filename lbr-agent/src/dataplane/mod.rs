@@ -8,11 +8,13 @@ pub mod fake;
 mod handles;
 pub mod judge;
 mod load;
+mod owner;
 mod pins;
 mod policy;
 mod policy_maps;
 mod read;
 pub mod resolve;
+mod rights;
 mod sockets;
 
 use lbr_common::link::Link;
