@@ -3,6 +3,7 @@
 //!
 //! Needs root.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::print_stdout, reason = "which programs need what, for `--nocapture` and for failing tests")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +12,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
+use aya::EbpfLoader;
 use aya::programs::Program;
+use lbr_agent::dataplane::{OBJECT, find_cgroup2};
 use lbr_tests::agent::{Agent, AgentOptions, binary};
 use lbr_tests::manifests::{EndpointSlice, Service, join};
 use lbr_tests::probe::{Client, Server};
@@ -175,23 +178,31 @@ fn a_missing_right_is_named_before_anything_is_touched() {
 /// The check of the agent is not more than what the kernel asks: without each of the rights it refuses.
 #[test]
 fn each_right_is_needed() {
+    let mut bed = Bed::new("needed").unwrap();
+    let bpffs = bed.bpffs().unwrap();
+    let refused = |name: &str, rights: Vec<String>| {
+        let pins = bpffs.join(name);
+        fs::create_dir(&pins).unwrap();
+        let refused = std::thread::spawn(move || refused_with(&rights, &pins)).join().unwrap();
+        println!("{name}: {refused:?}");
+        refused
+    };
+    // This one first: aya asks the kernel once what it can, and remembers the answer.
+    assert_eq!(refused("with-all", rights()), BTreeSet::new());
     for (n, right) in rights().into_iter().enumerate() {
         let mut others = rights();
         others.remove(n);
-        let refused = std::thread::spawn(move || refused_with(&others)).join().unwrap();
-        println!("without {right}: {refused:?}");
+        let refused = refused(&format!("without-{right}"), others);
         assert!(!refused.is_empty(), "{right} is not needed any more: take it out of deploy/daemonset.yaml");
     }
-    let all = rights();
-    let refused = std::thread::spawn(move || refused_with(&all)).join().unwrap();
-    assert!(refused.is_empty(), "{refused:?}");
 }
 
-/// Which programs the kernel refuses from a thread with these capabilities; `maps` if it comes to none.
-fn refused_with(rights: &[String]) -> BTreeSet<String> {
+/// Which programs the kernel refuses from a thread with these capabilities, or why there are not even maps.
+fn refused_with(rights: &[String], pins: &Path) -> BTreeSet<String> {
     keep_only(rights);
-    let Ok(mut object) = aya::EbpfLoader::new().load(lbr_agent::dataplane::OBJECT) else {
-        return ["maps".to_owned()].into();
+    let mut object = match EbpfLoader::new().default_map_pin_directory(pins).load(OBJECT) {
+        Ok(object) => object,
+        Err(error) => return [format!("{:#}", anyhow::Error::from(error))].into(),
     };
     let load = |(name, program): (&str, &mut Program)| {
         let loaded = match program {
@@ -258,7 +269,7 @@ fn in_container(cgroup: &lbr_tests::topology::Cgroup, own: &Path) -> Option<std:
             mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).unwrap();
             mount(Some("none"), own, Some("cgroup2"), MsFlags::empty(), nothing).unwrap();
             assert_ne!(fs::metadata(own).unwrap().ino(), 1);
-            lbr_agent::dataplane::find_cgroup2()
+            find_cgroup2()
         });
         thread.join().unwrap()
     })
