@@ -40,16 +40,20 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Builds the image.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run(false)?;
-    let path = match &args.binary {
-        Some(path) => path.clone(),
-        None => binary()?,
+    let (path, (created, revision)) = match &args.binary {
+        Some(path) => (path.clone(), (None, None)),
+        None => {
+            let before = commit();
+            let path = binary()?;
+            // Whoever edits during a long build gets an image of neither commit.
+            (path, if commit() == before { before } else { (None, None) })
+        }
     };
     let binary = fs::read(&path).with_context(|| path.display().to_string())?;
     if !elf::is_static(&binary).with_context(|| path.display().to_string())? {
         bail!("{} needs a dynamic linker, and the image has none: link it statically", path.display());
     }
     let tag = args.tag.clone().unwrap_or_else(|| format!("localhost/lbr:{VERSION}"));
-    let (created, revision) = commit();
     let image = oci::Image { binary: &binary, tag: &tag, version: VERSION, created, revision };
     let packed = oci::pack(&image)?;
     start_in_empty_root(&packed)?;
@@ -76,7 +80,8 @@ fn binary() -> Result<PathBuf> {
     let triple = host()?;
     say::line("build: lbr, optimised and static (minutes at the first time)");
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
-    // Where it was built is nobody's business, and would make the same source differ.
+    // Where it was built is nobody's business, and would make the same source differ. (The kernel object still
+    // names its sources by their whole path: its build sets flags of its own.)
     flags.push(format!("--remap-path-prefix={}=lbr", run::root().display()));
     if let Some(home) = cargo_home() {
         flags.push(format!("--remap-path-prefix={}=cargo", home.display()));
@@ -101,7 +106,7 @@ fn cargo_home() -> Option<PathBuf> {
     std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
-/// Time and id of the commit, if this is a clean checkout. Otherwise nothing is claimed.
+/// Time and id of the commit, if nothing differs from it. Otherwise nothing is claimed.
 fn commit() -> (Option<String>, Option<String>) {
     let git = |words: &[&str]| {
         let mut command = Command::new("git");

@@ -54,7 +54,7 @@ pub(super) fn pack(image: &Image<'_>) -> Result<Packed> {
     let docker = docker(image, &config_digest, &layer_digest).to_string();
 
     let blob = |digest: &str| format!("blobs/sha256/{digest}");
-    let mut files = vec![
+    let mut files = [
         (blob(&config_digest), config.as_bytes()),
         (blob(&layer_digest), layer.as_slice()),
         (blob(&digest), manifest.as_bytes()),
