@@ -73,7 +73,8 @@ fn effective(status: &str) -> Option<u64> {
 
 fn missing(held: u64) -> Vec<&'static Right> {
     let has = |bit: u32| held >> bit & 1 == 1;
-    NEEDED.iter().filter(|right| !has(right.bit) && !(right.in_sys_admin && has(SYS_ADMIN))).collect()
+    let granted = |right: &Right| has(right.bit) || right.in_sys_admin && has(SYS_ADMIN);
+    NEEDED.iter().filter(|right| !granted(right)).collect()
 }
 
 #[cfg(test)]
