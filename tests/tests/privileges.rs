@@ -3,7 +3,6 @@
 //!
 //! Needs root.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
-#![expect(clippy::print_stdout, reason = "which programs need what, for `--nocapture` and for failing tests")]
 
 use std::collections::BTreeSet;
 use std::fs;
