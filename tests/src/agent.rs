@@ -1,5 +1,6 @@
 //! The agent (`lbr run`) in a node's namespace, on a folder of manifests.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,6 +24,8 @@ pub struct AgentOptions {
     pub sockets: bool,
     /// More arguments of `lbr run`.
     pub arguments: Vec<String>,
+    /// A program, with arguments, that starts `lbr run` in its own place: `setpriv`, for instance.
+    pub through: Vec<String>,
 }
 
 /// A running agent, killed by id when dropped. What it pinned stays in the bed's bpffs.
@@ -36,6 +39,7 @@ pub struct Agent {
     manifests: PathBuf,
     log: PathBuf,
     arguments: Vec<String>,
+    through: Vec<String>,
 }
 
 impl Agent {
@@ -68,6 +72,7 @@ impl Agent {
             manifests: folder,
             log: bed.folder().join(format!("{}.log", node.name)),
             arguments,
+            through: options.through.clone(),
         };
         for (name, text) in files {
             agent.write(name, text)?;
@@ -81,8 +86,11 @@ impl Agent {
         let begin = fs::metadata(&self.log).map(|m| m.len()).unwrap_or(0);
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("open {}", self.log.display()))?;
-        let mut command = self.node.command(&self.binary)?;
+        let words = self.through.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
+        let words: Vec<&OsStr> = words.collect();
+        let mut command = self.node.command(words[0])?;
         command
+            .args(&words[1..])
             .args(["run", "--node-name", &self.node_name, "--manifests"])
             .arg(&self.manifests)
             .arg("--bpffs")

@@ -47,8 +47,13 @@ pub(crate) fn test_command() -> Command {
 pub(crate) fn release_binary(name: &str) -> Result<PathBuf> {
     say::line(&format!("build: lbr and {name}, optimised (minutes at the first time)"));
     let mut command = run::cargo();
-    command.args(["build", "--release", "--message-format=json-render-diagnostics"]);
-    command.args(["-p", "lbr-agent", "--bin", "lbr", "-p", "lbr-tests", "--bin", name]);
+    command.args(["build", "--release", "-p", "lbr-agent", "--bin", "lbr", "-p", "lbr-tests", "--bin", name]);
+    built(&mut command, name)
+}
+
+/// Runs `cargo build`, and returns the path of a binary that it built.
+pub(crate) fn built(command: &mut Command, name: &str) -> Result<PathBuf> {
+    command.arg("--message-format=json-render-diagnostics");
     let output = command.stdout(Stdio::piped()).spawn()?.wait_with_output()?;
     if !output.status.success() {
         bail!("building {name} failed: the compiler says why above");

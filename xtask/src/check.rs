@@ -128,7 +128,7 @@ fn kernel_clippy(toolchain: Toolchain) -> Result<bool> {
 }
 
 /// cargo's target folder: where this program runs from, two folders up.
-fn target_folder() -> Result<PathBuf> {
+pub(crate) fn target_folder() -> Result<PathBuf> {
     let own = std::env::current_exe().context("where this program is")?;
     let folder = own.parent().and_then(Path::parent).context("this program is in no folder")?;
     Ok(folder.to_owned())

@@ -1,10 +1,11 @@
-//! What a contributor runs: `cargo xtask setup|build|check|test|demo|bench`.
+//! What a contributor runs: `cargo xtask setup|build|check|test|demo|bench|image`.
 //!
 //! It needs nothing but the Rust toolchain of `rust-toolchain.toml`; everything else is installed by `setup`,
 //! which every other command starts with.
 
 mod build;
 mod check;
+mod image;
 mod layering;
 mod machine;
 mod plan;
@@ -47,6 +48,8 @@ enum Task {
     Demo(play::Args),
     /// Measure lbr against a direct path and against nftables
     Bench(play::Args),
+    /// Make a container image of lbr, and a list of what is in it
+    Image(image::Args),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         },
         Task::Demo(args) => play::run("demo", &args),
         Task::Bench(args) => play::run("bench", &args),
+        Task::Image(args) => image::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

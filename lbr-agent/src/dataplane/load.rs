@@ -16,7 +16,7 @@ use super::attach::{AttachMode, Attacher};
 use super::handles::{LinkTable, MapTable, take};
 use super::pins::Pins;
 use super::policy_maps::PolicyMaps;
-use super::{Dataplane, PolicyTables, Table, WriteError, sockets};
+use super::{Dataplane, PolicyTables, Table, WriteError, rights, sockets};
 
 /// The kernel object that this binary carries.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbr-ebpf"));
@@ -51,6 +51,11 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the object, pins its maps, and updates the programs at interfaces that an earlier run left.
     pub fn load(options: &Options) -> anyhow::Result<Self> {
+        rights::check()?;
+        Self::load_permitted(options).map_err(rights::hint)
+    }
+
+    fn load_permitted(options: &Options) -> anyhow::Result<Self> {
         let pins = Pins::create(&options.bpffs)?;
         let seed = adopt_state(&pins.map(maps::STATE.name))?;
         let netns =

@@ -9,12 +9,14 @@ mod filters;
 mod handles;
 pub mod judge;
 mod load;
+mod owner;
 mod pins;
 mod policy;
 mod policy_maps;
 mod read;
 mod remove;
 pub mod resolve;
+mod rights;
 mod sockets;
 
 use lbr_common::link::Link;

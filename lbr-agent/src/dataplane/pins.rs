@@ -1,12 +1,13 @@
 //! The folder on bpffs under which maps and links are pinned, so that they outlive the agent.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs;
+
+use super::owner::Owner;
 
 /// Where a cluster's bpffs is.
 pub const DEFAULT: &str = "/sys/fs/bpf/lbr";
@@ -15,8 +16,7 @@ pub const DEFAULT: &str = "/sys/fs/bpf/lbr";
 #[derive(Debug)]
 pub(super) struct Pins {
     dir: PathBuf,
-    /// Held for the life of the process: one agent for each folder.
-    _lock: Flock<File>,
+    _owner: Owner,
 }
 
 impl Pins {
@@ -29,14 +29,7 @@ impl Pins {
         }
         make_private(dir)?;
         make_private(&dir.join("attached"))?;
-        let file = File::open(dir).with_context(|| format!("open {}", dir.display()))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
-            anyhow::anyhow!(
-                "another lbr agent uses {} ({error}): stop it, or give this one another --bpffs folder",
-                dir.display()
-            )
-        })?;
-        Ok(Self { dir: dir.to_owned(), _lock: lock })
+        Ok(Self { dir: dir.to_owned(), _owner: Owner::take(dir)? })
     }
 
     /// Where a map is pinned.
@@ -103,5 +96,10 @@ fn mount_if_default(parent: &Path) -> anyhow::Result<()> {
         nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV | nix::mount::MsFlags::MS_NOEXEC,
         Some("mode=0700"),
     )
-    .with_context(|| format!("mount a BPF filesystem on {}", parent.display()))
+    .with_context(|| {
+        format!(
+            "{0} is not a BPF filesystem, and can not be made one from here: on the node, `mount -t bpf bpf {0}`",
+            parent.display()
+        )
+    })
 }

@@ -2,6 +2,7 @@
 //! themselves, so they go to the root of the hierarchy.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -15,19 +16,25 @@ use super::pins::Pins;
 const PROGRAMS: [&str; 8] =
     ["connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6"];
 
-/// Where a cgroup2 hierarchy is mounted, by `/proc/self/mountinfo` (proc(5)).
+/// Inode of the root of the hierarchy, in every mount of it (the kernel's `cgroup_setup_root` asserts it).
+const ROOT_INODE: u64 = 1;
+
+/// Where the whole cgroup2 hierarchy is mounted: only there are all processes of the node. A container sees its
+/// own cgroup as a root, and paths relative to it, so the inode tells, not the path.
 pub fn find_cgroup2() -> Option<PathBuf> {
-    cgroup2_of(&fs::read_to_string("/proc/self/mountinfo").ok()?)
+    let mountinfo = fs::read_to_string("/proc/thread-self/mountinfo").ok()?;
+    let is_root = |folder: &PathBuf| fs::metadata(folder).is_ok_and(|folder| folder.ino() == ROOT_INODE);
+    cgroup2_mounts(&mountinfo).into_iter().find(is_root)
 }
 
-fn cgroup2_of(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
+/// Mount points of cgroup2 (proc(5)).
+fn cgroup2_mounts(mountinfo: &str) -> Vec<PathBuf> {
+    let point = |line: &str| {
         let (mount, filesystem) = line.split_once(" - ")?;
-        // Only a mount of the whole hierarchy covers the node's processes.
-        let mut fields = mount.split(' ').skip(3);
-        let (root, point) = (fields.next()?, fields.next()?);
-        (filesystem.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(unescape(point)))
-    })
+        let point = mount.split(' ').nth(4)?;
+        filesystem.starts_with("cgroup2 ").then(|| PathBuf::from(unescape(point)))
+    };
+    mountinfo.lines().filter_map(point).collect()
 }
 
 /// mountinfo writes spaces and the like as octal.
@@ -69,17 +76,17 @@ mod tests {
 ";
 
     #[test]
-    fn finds_the_whole_hierarchy_only() {
-        assert_eq!(cgroup2_of(HYBRID), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(cgroup2_of(""), None);
-        let part = "27 26 0:23 /kubepods /run/part rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(cgroup2_of(part), None);
-        assert_eq!(cgroup2_of(&format!("{part}{HYBRID}")), Some("/sys/fs/cgroup/unified".into()));
+    fn mounts_of_cgroup2_only() {
+        assert_eq!(cgroup2_mounts(HYBRID), [PathBuf::from("/sys/fs/cgroup/unified")]);
+        assert!(cgroup2_mounts("").is_empty());
+        let part = "27 26 0:23 /../.. /run/cgroup2 rw - cgroup2 cgroup2 rw\n";
+        let expected = ["/run/cgroup2", "/sys/fs/cgroup/unified"].map(PathBuf::from);
+        assert_eq!(cgroup2_mounts(&format!("{part}{HYBRID}")), expected);
     }
 
     #[test]
     fn octal_in_paths() {
         let line = "27 26 0:23 / /run/my\\040group rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(cgroup2_of(line), Some("/run/my group".into()));
+        assert_eq!(cgroup2_mounts(line), [PathBuf::from("/run/my group")]);
     }
 }

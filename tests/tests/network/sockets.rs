@@ -30,7 +30,7 @@ const CHECKS: &[Check] = &[
 fn sockets(name: &str, network: PodNetwork, place: Place) {
     // Neither the pods' programs nor the sockets' are for what is called so.
     let arguments = ["--link-exclude", "*-alien"].map(str::to_owned).to_vec();
-    let agent = AgentOptions { sockets: true, arguments };
+    let agent = AgentOptions { sockets: true, arguments, ..AgentOptions::default() };
     let plan = Plan { agent, ..Plan::new(network, place) };
     let mut world = World::start(name, plan, catalog::all).unwrap();
     run(&mut world, CHECKS);

@@ -1,0 +1,88 @@
+//! One agent for each pin folder.
+//!
+//! The lock is flock(2) on the folder itself: the kernel frees it when the agent dies, however it dies, and only
+//! who may enter the folder (0700) can take it. A socket would need a name that others could take first, and a lock
+//! file a folder that outlives the container. Who holds it is told by a symbolic link beside the pins: bpffs has
+//! no ordinary files, and a process id means nothing in another container.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+/// Name of the symbolic link; its target is a text for people.
+const NAME: &str = "owner";
+
+/// Held for the life of the process.
+#[derive(Debug)]
+pub(super) struct Owner {
+    link: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Owner {
+    /// Takes the folder, or says whose it is.
+    pub(super) fn take(dir: &Path) -> anyhow::Result<Self> {
+        let link = dir.join(NAME);
+        let file = File::open(dir).with_context(|| format!("open {}", dir.display()))?;
+        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, Errno::EWOULDBLOCK)) => {
+                let first = fs::read_link(&link).map(|text| format!(" ({})", text.display()));
+                bail!(
+                    "another lbr agent{} uses {}: stop it, or give this one another --bpffs folder",
+                    first.unwrap_or_default(),
+                    dir.display()
+                );
+            }
+            Err((_, error)) => return Err(error).with_context(|| format!("lock {}", dir.display())),
+        };
+        // One that was killed has left its text.
+        let _ = fs::remove_file(&link);
+        if let Err(error) = std::os::unix::fs::symlink(own_text(), &link) {
+            tracing::debug!("{}: {error}", link.display());
+        }
+        Ok(Self { link, _lock: lock })
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // Before the lock goes; if it stays, nobody reads it as long as nobody holds the lock.
+        let _ = fs::remove_file(&self.link);
+    }
+}
+
+fn own_text() -> String {
+    let place = match std::env::var("POD_NAME") {
+        Ok(pod) if !pod.is_empty() => format!(" in pod {pod}"),
+        _ => String::new(),
+    };
+    format!("version {}, process {}{place}", env!("CARGO_PKG_VERSION"), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_the_first_is() {
+        let dir = std::env::temp_dir().join(format!("lbr-owner-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let first = Owner::take(&dir).unwrap();
+        let error = Owner::take(&dir).unwrap_err().to_string();
+        drop(first);
+        // What a killed one left does not matter.
+        std::os::unix::fs::symlink("somebody", dir.join(NAME)).unwrap();
+        let again = Owner::take(&dir).map(drop);
+        let left = fs::read_dir(&dir).unwrap().count();
+        fs::remove_dir_all(&dir).unwrap();
+        let expected = format!("another lbr agent (version {}, process ", env!("CARGO_PKG_VERSION"));
+        assert!(error.starts_with(&expected), "{error}");
+        assert!(error.contains(&std::process::id().to_string()), "{error}");
+        again.unwrap();
+        assert_eq!(left, 0, "the text goes with its owner");
+    }
+}

@@ -1,0 +1,279 @@
+//! What lbr may do on a node: it runs with the rights that `deploy/daemonset.yaml` gives it, and each of them is
+//! needed.
+//!
+//! Needs root.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aya::EbpfLoader;
+use aya::programs::Program;
+use lbr_agent::dataplane::{OBJECT, find_cgroup2};
+use lbr_tests::agent::{Agent, AgentOptions, binary};
+use lbr_tests::manifests::{EndpointSlice, Service, join};
+use lbr_tests::probe::{Client, Server};
+use lbr_tests::topology::{Bed, Cgroup, Node, Pod, PodNetwork};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+const PORT: u16 = 8080;
+const SOON: Duration = Duration::from_secs(5);
+
+/// Capabilities in the manifest, as setpriv(1) and the kernel call them.
+fn rights() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/daemonset.yaml");
+    let daemon: serde_json::Value = serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let container = &daemon["spec"]["template"]["spec"]["containers"][0];
+    let add = container["securityContext"]["capabilities"]["add"].as_array().unwrap();
+    add.iter().map(|name| name.as_str().unwrap().to_lowercase()).collect()
+}
+
+/// `setpriv` that leaves these capabilities only, as a container runtime does.
+fn setpriv(rights: &[String]) -> Vec<String> {
+    let only = rights.iter().fold("-all".to_owned(), |all, right| format!("{all},+{right}"));
+    let words = ["setpriv", "--bounding-set", &only, "--inh-caps", &only, "--ambient-caps", &only];
+    let more = ["--no-new-privs", "--clear-groups", "--reuid=0", "--regid=0"];
+    words.into_iter().chain(more).map(str::to_owned).collect()
+}
+
+fn addresses() -> [IpAddr; 2] {
+    ["10.96.0.1", "fd00:10:96::1"].map(|ip| ip.parse().unwrap())
+}
+
+/// A Service `web`, port 80, with these pods.
+fn web(pods: &[&Pod]) -> String {
+    let service = Service::new("web", &addresses()).port("tcp", "TCP", 80, PORT).port("udp", "UDP", 80, PORT);
+    let slices = [false, true].map(|v6| {
+        let slice = EndpointSlice::new(if v6 { "web-v6" } else { "web-v4" }, "web", v6);
+        let slice = slice.port("tcp", "TCP", PORT).port("udp", "UDP", PORT);
+        slice.addresses(pods.iter().map(|pod| pod.address(v6))).yaml()
+    });
+    join([service.yaml()].into_iter().chain(slices))
+}
+
+/// A node with a client's pod and a server's.
+fn stage(name: &str) -> (Bed, Node, Pod, Pod, Server) {
+    let mut bed = Bed::new(name).unwrap();
+    let node = bed.add_node("node").unwrap();
+    let client = bed.add_pod(&node, "client", PodNetwork::Routed.into()).unwrap();
+    let backend = bed.add_pod(&node, "backend", PodNetwork::Routed.into()).unwrap();
+    let server = Server::pod(&backend, PORT).unwrap();
+    (bed, node, client, backend, server)
+}
+
+fn asks(client: &Client, expected: &Pod) {
+    for ip in addresses() {
+        let to = SocketAddr::new(ip, 80);
+        assert_eq!(client.tcp(to).unwrap().name, expected.name, "{to}/TCP");
+        assert_eq!(client.udp(to).unwrap().name, expected.name, "{to}/UDP");
+    }
+}
+
+/// Loads, attaches, serves pods and processes of the node, follows changes, takes over after a restart.
+fn enough(attach: &str) {
+    let (mut bed, node, client, backend, _server) = stage(&format!("enough-{attach}"));
+    let arguments = ["--attach".to_owned(), attach.to_owned()].to_vec();
+    let options = AgentOptions { sockets: true, arguments, through: setpriv(&rights()) };
+    let mut agent = Agent::start_with(&mut bed, &node, &options, &[("web.yaml", web(&[&backend]))]).unwrap();
+    let linked = |count: usize| {
+        move |links: &serde_json::Value| links.as_array().is_some_and(|links| links.len() == count)
+    };
+    agent.wait_for("links", SOON, linked(2)).unwrap();
+
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.id().unwrap())).unwrap();
+    let held = |set: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap().count_ones() as usize
+    };
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(held(set), rights().len(), "{set}\n{status}");
+    }
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+
+    let process = Client::new(&node.ns).cgroup(&bed.cgroup().unwrap());
+    asks(&Client::new(&client.ns), &backend);
+    asks(&process, &backend);
+    private(agent.bpffs());
+
+    let other = bed.add_pod(&node, "other", PodNetwork::Routed.into()).unwrap();
+    let _other_server = Server::pod(&other, PORT).unwrap();
+    agent.write("web.yaml", &web(&[&other])).unwrap();
+    agent.wait_for("links", SOON, linked(3)).unwrap();
+    let moved = |shown: &serde_json::Value| shown.to_string().contains(&other.v6.to_string());
+    agent.wait_for("services", SOON, moved).unwrap();
+    asks(&Client::new(&client.ns), &other);
+
+    agent.kill();
+    agent.run().unwrap();
+    asks(&Client::new(&client.ns), &other);
+    asks(&process, &other);
+    bed.remove_pod(&other).unwrap();
+    agent.wait_for("links", SOON, linked(2)).unwrap();
+    agent.stop().unwrap();
+    private(agent.bpffs());
+}
+
+/// Folders 0700, pins 0600, all of them root's.
+fn private(dir: &Path) {
+    let mut pins = 0;
+    for folder in [dir.to_owned(), dir.join("attached")] {
+        let about = fs::metadata(&folder).unwrap();
+        assert_eq!((about.permissions().mode() & 0o7777, about.uid()), (0o700, 0), "{}", folder.display());
+        for entry in fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            let about = entry.metadata().unwrap();
+            if about.is_file() {
+                let mode = about.permissions().mode() & 0o7777;
+                assert_eq!((mode, about.uid()), (0o600, 0), "{}", entry.path().display());
+                pins += 1;
+            }
+        }
+    }
+    assert!(pins > 20, "only {pins} pins in {}", dir.display());
+}
+
+#[test]
+fn the_manifests_rights_are_enough_with_tcx() {
+    enough("tcx");
+}
+
+#[test]
+fn the_manifests_rights_are_enough_with_clsact() {
+    enough("clsact");
+}
+
+/// What `lbr run` says when it can not start.
+fn refusal(node: &Node, bpffs: &Path, through: &[String]) -> String {
+    let manifests = bpffs.parent().unwrap().parent().unwrap();
+    // If it does start, it does not end.
+    let mut command = node.ns.command("timeout").unwrap();
+    command.arg("20").args(through).arg(binary().unwrap());
+    command.args(["run", "--node-name", "node", "--socket-lb", "off", "--manifests"]).arg(manifests);
+    let output = command.arg("--bpffs").arg(bpffs).output().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_missing_right_is_named_before_anything_is_touched() {
+    let mut bed = Bed::new("missing").unwrap();
+    let node = bed.add_node("node").unwrap();
+    let bpffs = bed.bpffs().unwrap().join("node");
+    for (n, right) in rights().into_iter().enumerate() {
+        let mut others = rights();
+        others.remove(n);
+        let said = refusal(&node, &bpffs, &setpriv(&others));
+        let name = right.to_uppercase();
+        assert!(said.contains(&format!("lacks CAP_{name} (")), "without {right}: {said}");
+        assert!(said.contains(&format!("add {name} to securityContext.capabilities.add")), "{said}");
+        assert!(!bpffs.exists(), "without {right} it made a folder");
+    }
+}
+
+/// The check of the agent is not more than what the kernel asks: without each of the rights it refuses.
+#[test]
+fn each_right_is_needed() {
+    let mut bed = Bed::new("needed").unwrap();
+    let bpffs = bed.bpffs().unwrap();
+    let refused = |name: &str, rights: Vec<String>| {
+        let pins = bpffs.join(name);
+        fs::create_dir(&pins).unwrap();
+        let refused = std::thread::spawn(move || refused_with(&rights, &pins)).join().unwrap();
+        println!("{name}: {refused:?}");
+        refused
+    };
+    // This one first: aya asks the kernel once what it can, and remembers the answer.
+    assert_eq!(refused("with-all", rights()), BTreeSet::new());
+    for (n, right) in rights().into_iter().enumerate() {
+        let mut others = rights();
+        others.remove(n);
+        let refused = refused(&format!("without-{right}"), others);
+        assert!(!refused.is_empty(), "{right} is not needed any more: take it out of deploy/daemonset.yaml");
+    }
+}
+
+/// Which programs the kernel refuses from a thread with these capabilities, or why there are not even maps.
+fn refused_with(rights: &[String], pins: &Path) -> BTreeSet<String> {
+    keep_only(rights);
+    let mut object = match EbpfLoader::new().default_map_pin_directory(pins).load(OBJECT) {
+        Ok(object) => object,
+        Err(error) => return [format!("{:#}", anyhow::Error::from(error))].into(),
+    };
+    let load = |(name, program): (&str, &mut Program)| {
+        let loaded = match program {
+            Program::SchedClassifier(program) => program.load(),
+            Program::CgroupSockAddr(program) => program.load(),
+            other => panic!("{name} is {:?}", other.prog_type()),
+        };
+        loaded.is_err().then(|| name.to_owned())
+    };
+    object.programs_mut().filter_map(load).collect()
+}
+
+/// Takes all other capabilities from the calling thread (capset(2)).
+fn keep_only(rights: &[String]) {
+    let numbers = [("net_admin", 12), ("perfmon", 38), ("bpf", 39)];
+    let number = |right: &String| numbers.iter().find(|(name, _)| name == right).unwrap().1;
+    let held = rights.iter().fold(0u64, |all, right| all | 1 << number(right));
+    let (low, high) = (held as u32, (held >> 32) as u32);
+    // _LINUX_CAPABILITY_VERSION_3, this thread; then effective, permitted and inheritable, low and high halves.
+    let header = [0x2008_0522u32, 0];
+    let sets = [low, low, 0, high, high, 0];
+    // SAFETY: the kernel reads 8 and 24 bytes from arrays of that size, which live across the call.
+    let failed = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
+    assert_eq!(failed, 0, "capset: {}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn a_second_agent_is_told_who_the_first_is() {
+    let (mut bed, node, client, backend, _server) = stage("second");
+    let mut through = vec!["env".to_owned(), "POD_NAME=lbr-x7k2p".to_owned()];
+    through.extend(setpriv(&rights()));
+    let options = AgentOptions { through: through.clone(), ..AgentOptions::default() };
+    let mut agent = Agent::start_with(&mut bed, &node, &options, &[("web.yaml", web(&[&backend]))]).unwrap();
+    let said = refusal(&node, agent.bpffs(), &setpriv(&rights()));
+    let first = format!("process {} in pod lbr-x7k2p) uses {}", agent.id().unwrap(), agent.bpffs().display());
+    assert!(said.contains("another lbr agent (version ") && said.contains(&first), "{said}");
+    asks(&Client::new(&client.ns), &backend);
+    // The kernel frees the lock of one that was killed.
+    agent.kill();
+    agent.run().unwrap();
+    asks(&Client::new(&client.ns), &backend);
+}
+
+/// In a container, what is mounted at /sys/fs/cgroup is its own part of the hierarchy, and looks like a root.
+#[test]
+fn the_root_of_the_cgroups_is_found_from_within_a_container() {
+    let mut bed = Bed::new("cgroupns").unwrap();
+    let cgroup = bed.cgroup().unwrap();
+    let own = bed.folder().join("own");
+    fs::create_dir(&own).unwrap();
+    let found = in_container(&cgroup, &own);
+    assert!(!found.is_empty(), "the machine's own mount is visible here");
+}
+
+/// Everything that lbr finds in a cgroup namespace, with a mount of that namespace's own root at `own`: what it
+/// has found is unmounted there, until it finds nothing more.
+fn in_container(cgroup: &Cgroup, own: &Path) -> Vec<PathBuf> {
+    let search = || {
+        cgroup.enter_thread().unwrap();
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP).unwrap();
+        let nothing = None::<&str>;
+        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).unwrap();
+        mount(Some("none"), own, Some("cgroup2"), MsFlags::empty(), nothing).unwrap();
+        assert_ne!(fs::metadata(own).unwrap().ino(), 1);
+        let mut found = Vec::new();
+        while let Some(folder) = find_cgroup2() {
+            assert_ne!(folder, own, "only a part of the hierarchy");
+            umount2(&folder, MntFlags::MNT_DETACH).unwrap();
+            found.push(folder);
+        }
+        found
+    };
+    std::thread::scope(|scope| scope.spawn(search).join().unwrap())
+}

@@ -1,0 +1,158 @@
+//! `cargo xtask image`: lbr as a container image, without a container engine and without fetching a base image.
+//!
+//! The image is one file, `/lbr`, linked statically: there is no shell, no package and no library in it that
+//! could be out of date. Beside it lies the list of what the binary was made of.
+
+mod elf;
+mod json;
+mod oci;
+mod sbom;
+mod sha256;
+mod tar;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{build, check, run, say, setup};
+
+/// What the user asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folder for the image and its bill of materials. Default: `image` in cargo's target folder.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// What the image is called where it is loaded. Default: localhost/lbr:VERSION.
+    #[arg(long, value_name = "NAME:TAG")]
+    tag: Option<String>,
+    /// Take this static binary instead of building one.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+/// Version of lbr: all packages of the workspace have the same.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Builds the image.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::run(false)?;
+    let (path, (created, revision)) = match &args.binary {
+        Some(path) => (path.clone(), (None, None)),
+        None => {
+            let before = commit();
+            let path = binary()?;
+            // Whoever edits during a long build gets an image of neither commit.
+            (path, if commit() == before { before } else { (None, None) })
+        }
+    };
+    let binary = fs::read(&path).with_context(|| path.display().to_string())?;
+    if !elf::is_static(&binary).with_context(|| path.display().to_string())? {
+        bail!("{} needs a dynamic linker, and the image has none: link it statically", path.display());
+    }
+    let tag = args.tag.clone().unwrap_or_else(|| format!("localhost/lbr:{VERSION}"));
+    let image = oci::Image { binary: &binary, tag: &tag, version: VERSION, created, revision };
+    let packed = oci::pack(&image)?;
+    start_in_empty_root(&packed)?;
+
+    let folder = args.out.clone().map_or_else(|| check::target_folder().map(|t| t.join("image")), Ok)?;
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let name = format!("lbr-{VERSION}-{}", oci::architecture());
+    let (tarball, bill) = (folder.join(format!("{name}.tar")), folder.join(format!("{name}.cdx.json")));
+    write(&bill, sbom::bill(VERSION, &sha256::hex(&binary))?.as_bytes())?;
+    write(&tarball, &packed.tarball)?;
+    say::line(&format!("image: {tag}, {:.1} MB, {}", packed.tarball.len() as f64 / 1e6, packed.digest));
+    say::line(&format!("image: {} (`ctr -n k8s.io images import`, `docker load -i`)", tarball.display()));
+    say::line(&format!("image: {} (what is in it)", bill.display()));
+    Ok(())
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<()> {
+    fs::write(path, content).with_context(|| path.display().to_string())
+}
+
+/// Builds `lbr` for the machine's own triple, with the C library inside. (`--target` keeps the flags away from
+/// build scripts and macros, which are loaded dynamically.)
+fn binary() -> Result<PathBuf> {
+    let triple = host()?;
+    say::line("build: lbr, optimised and static (minutes at the first time)");
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    // Where it was built is nobody's business, and would make the same source differ. (The kernel object still
+    // names its sources by their whole path: its build sets flags of its own.)
+    flags.push(format!("--remap-path-prefix={}=lbr", run::root().display()));
+    if let Some(home) = cargo_home() {
+        flags.push(format!("--remap-path-prefix={}=cargo", home.display()));
+    }
+    let flags: Vec<String> = flags.iter().map(|flag| json::Json::text(flag).to_string()).collect();
+    let mut command = run::cargo();
+    command.args(["build", "--release", "--locked", "-p", "lbr-agent", "--bin", "lbr", "--target", &triple]);
+    command.args(["--config", &format!("target.{triple}.rustflags=[{}]", flags.join(","))]);
+    command.args(["--config", "profile.release.strip=\"debuginfo\""]);
+    build::built(&mut command, "lbr")
+}
+
+/// The triple of the compiler.
+fn host() -> Result<String> {
+    let text = said(Command::new("rustc").arg("-vV").current_dir(run::root()))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(line.context("`rustc -vV` names no host")?.to_owned())
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
+    std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
+}
+
+/// Time and id of the commit, if nothing differs from it. Otherwise nothing is claimed.
+fn commit() -> (Option<String>, Option<String>) {
+    let git = |words: &[&str]| {
+        let mut command = Command::new("git");
+        said(command.args(words).current_dir(run::root()).env("TZ", "UTC"))
+    };
+    if !git(&["status", "--porcelain"]).is_ok_and(|text| text.trim().is_empty()) {
+        return (None, None);
+    }
+    let log = |format: &str| git(&["log", "-1", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", format]).ok();
+    let line = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    (line(log("--format=%cd")), line(log("--format=%H")))
+}
+
+/// What a program prints.
+fn said(command: &mut Command) -> Result<String> {
+    let name = run::text(command);
+    let output = command.output().with_context(|| format!("can not start `{name}`"))?;
+    if !output.status.success() {
+        bail!("`{name}`: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Unpacks the layer into an empty folder and lets the program in it say its version, as a container runtime
+/// would start it. Needs root; without it, this is said and left out.
+fn start_in_empty_root(packed: &oci::Packed) -> Result<()> {
+    if !run::is_root() {
+        say::line("image: not started for a check (that needs root)");
+        return Ok(());
+    }
+    let root = std::env::temp_dir().join(format!("lbr-image-{}", std::process::id()));
+    fs::create_dir(&root).with_context(|| root.display().to_string())?;
+    let version = unpack_and_start(&packed.layer, &root);
+    fs::remove_dir_all(&root).with_context(|| root.display().to_string())?;
+    let version = version.context("the image does not start")?;
+    if !version.contains(VERSION) {
+        bail!("the image says that it is {}, and this is {VERSION}", version.trim_end());
+    }
+    say::line(&format!("image: {} starts in an empty root", version.trim_end()));
+    Ok(())
+}
+
+fn unpack_and_start(layer: &[u8], root: &Path) -> Result<String> {
+    let file = root.join("layer");
+    write(&file, layer)?;
+    said(Command::new("tar").arg("-xf").arg(&file).arg("-C").arg(root))?;
+    fs::remove_file(&file)?;
+    said(Command::new("chroot").arg(root).args(["/lbr", "--version"]))
+}
