@@ -76,7 +76,9 @@ impl Watch {
             // A new watcher begins with a list.
             let mut events = pin!(watcher(api.clone(), config));
             let (mut newest, mut errors) = (None, 0);
-            while let Some(event) = events.next().await {
+            loop {
+                let asked = Instant::now();
+                let Some(event) = events.next().await else { break };
                 let error = match event {
                     Ok(event) => {
                         errors = 0;
@@ -102,9 +104,12 @@ impl Watch {
                     tokio::time::sleep(ABSENT).await;
                     break;
                 }
-                self.contact.failed(W::KIND, &error);
+                // A connection that broke means nothing if the next one works: `goes_back` finds out.
+                if status.is_some() {
+                    self.contact.failed(W::KIND, &error);
+                }
                 errors += 1;
-                tokio::time::sleep(backoff.next(status)).await;
+                tokio::time::sleep(backoff.next(status, asked.elapsed())).await;
                 let goes_back = self.goes_back(&api, newest, &mut backoff).await;
                 // The server does not know the version from which the watch would go on, or says the same again.
                 if goes_back || errors >= PATIENCE || status.is_some_and(|s| s.code == 410) {
@@ -123,22 +128,28 @@ impl Watch {
         newest: Option<u64>,
         backoff: &mut Backoff,
     ) -> bool {
-        let Some(newest) = newest else { return false };
+        let mut was_away = false;
         loop {
-            match api.list(&ListParams::default().limit(1)).await {
+            let asked = Instant::now();
+            let error = match api.list(&ListParams::default().limit(1)).await {
                 Ok(list) => {
-                    return version(list.metadata.resource_version.as_deref())
-                        .is_some_and(|now| now < newest);
+                    // A watch that goes on need not say anything for long.
+                    self.contact.heard(W::KIND);
+                    if was_away {
+                        backoff.reset();
+                    }
+                    let now = version(list.metadata.resource_version.as_deref());
+                    return now.zip(newest).is_some_and(|(now, newest)| now < newest);
                 }
-                Err(error) => {
-                    self.contact.failed(W::KIND, &error);
-                    let status = match &error {
-                        kube::Error::Api(status) => Some(&**status),
-                        _ => None,
-                    };
-                    tokio::time::sleep(backoff.next(status)).await;
-                }
-            }
+                Err(error) => error,
+            };
+            was_away = true;
+            self.contact.failed(W::KIND, &error);
+            let status = match &error {
+                kube::Error::Api(status) => Some(&**status),
+                _ => None,
+            };
+            tokio::time::sleep(backoff.next(status, asked.elapsed())).await;
         }
     }
 
@@ -192,9 +203,14 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// Not shorter than the server asks for.
-    fn next(&mut self, status: Option<&Status>) -> Duration {
-        let doubled = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
+    /// Not shorter than the server asks for. What took longer to fail (`took`) than one would have waited does not come
+    /// so often that waiting longer would help.
+    fn next(&mut self, status: Option<&Status>, took: Duration) -> Duration {
+        let doubled = |failures: u32| BACKOFF_MIN.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
+        if took > doubled(self.failures) {
+            self.failures = 0;
+        }
+        let doubled = doubled(self.failures);
         self.failures += 1;
         let asked = status.and_then(|s| s.details.as_ref()).map_or(0, |d| d.retry_after_seconds);
         doubled.mul_f64(0.5 + random() / 2.0).max(Duration::from_secs(asked.into()))
@@ -262,19 +278,20 @@ mod tests {
         let mut backoff = Backoff::default();
         let mut last = Duration::ZERO;
         for n in 0..40 {
-            last = backoff.next(None);
+            last = backoff.next(None, Duration::ZERO);
             let doubled = BACKOFF_MIN.saturating_mul(1 << n.min(16)).min(BACKOFF_MAX);
             assert!(last >= doubled / 2 && last <= doubled, "{n}: {last:?}");
         }
         assert!(last >= BACKOFF_MAX / 2);
+        assert!(backoff.next(None, BACKOFF_MAX * 2) <= BACKOFF_MIN, "a watch that lasted");
         backoff.reset();
-        assert!(backoff.next(None) <= BACKOFF_MIN);
+        assert!(backoff.next(None, Duration::ZERO) <= BACKOFF_MIN);
     }
 
     #[test]
     fn the_server_may_ask_for_more_time() {
         let status = status(json!({"retryAfterSeconds": 7}));
-        assert_eq!(Backoff::default().next(Some(&status)), Duration::from_secs(7));
+        assert_eq!(Backoff::default().next(Some(&status), Duration::ZERO), Duration::from_secs(7));
     }
 
     #[test]
