@@ -91,6 +91,8 @@ fn binary() -> Result<PathBuf> {
     command.args(["build", "--release", "--locked", "-p", "lbr-agent", "--bin", "lbr", "--target", &triple]);
     command.args(["--config", &format!("target.{triple}.rustflags=[{}]", flags.join(","))]);
     command.args(["--config", "profile.release.strip=\"debuginfo\""]);
+    // It would make a binary depend on the builds before it.
+    command.env("CARGO_INCREMENTAL", "0");
     build::built(&mut command, "lbr")
 }
 
