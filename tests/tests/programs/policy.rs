@@ -115,9 +115,13 @@ fn what_would_be_denied_is_counted_and_passes() {
     let mut world = World::new("audit");
     let link = world.programs.links[0];
     let [net, _] = nets();
-    let policy = Policy { set: 0, audit: 9, flags: policy_flags::POD | policy_flags::AUDIT_OUT };
     let mut wanted = Desired::default();
-    wanted.endpoints.insert(net.client.into(), EndpointPolicy { link, policy });
+    for (addr, link, audit, flag) in
+        [(net.client, link, 9, policy_flags::AUDIT_OUT), (net.other, 0, 8, policy_flags::AUDIT_IN)]
+    {
+        let policy = Policy { set: 0, audit, flags: policy_flags::POD | flag };
+        wanted.endpoints.insert(addr.into(), EndpointPolicy { link, policy });
+    }
     let mut reconciler = Reconciler::load(&mut world.programs.kernel).unwrap();
     wanted.links = reconciler.actual().links;
     assert!(reconciler.apply(wanted, true, &mut world.programs.kernel).is_converged());
@@ -129,11 +133,37 @@ fn what_would_be_denied_is_counted_and_passes() {
         assert_eq!((ran.verdict, ran.action), (Verdict::Allowed, Action::Pass));
     }
     let pinned = Pinned::open(world.programs.pins()).unwrap();
-    let key = DenialKey { set: 9, direction: direction::EGRESS as u16, audited: 1 };
-    let denials: Vec<_> = pinned.denials().unwrap().into_iter().map(|(k, c)| (k, c.packets)).collect();
-    assert_eq!(denials, [(key, 1)]);
-    let audited = |count: &&Count| count.verdict == Verdict::EgressAudited;
-    assert_eq!(pinned.counters().unwrap().iter().find(audited).unwrap().counter.packets, 1);
+    let key = |set, way| DenialKey { set, direction: way as u16, audited: 1 };
+    let mut denials: Vec<_> = pinned.denials().unwrap().into_iter().map(|(k, c)| (k, c.packets)).collect();
+    denials.sort_by_key(|(key, _)| key.set);
+    assert_eq!(denials, [(key(8, direction::INGRESS), 1), (key(9, direction::EGRESS), 1)]);
+    for verdict in [Verdict::EgressAudited, Verdict::IngressAudited] {
+        let audited = |count: &&Count| count.verdict == verdict;
+        assert_eq!(
+            pinned.counters().unwrap().iter().find(audited).unwrap().counter.packets,
+            1,
+            "{verdict:?}"
+        );
+    }
+}
+
+/// Until a pod is known it may have any address, but none that is somebody else's.
+#[test]
+fn a_link_without_a_known_pod_sends_from_addresses_of_nobody() {
+    let mut world = World::new("unknown");
+    let [net, _] = nets();
+    let mut wanted = Desired::default();
+    for (addr, link, flags) in [(net.remote, 9999, policy_flags::POD), (net.router, 0, policy_flags::NODE)] {
+        let policy = Policy { flags, ..Policy::default() };
+        wanted.endpoints.insert(addr.into(), EndpointPolicy { link, policy });
+    }
+    let mut reconciler = Reconciler::load(&mut world.programs.kernel).unwrap();
+    wanted.links = reconciler.actual().links;
+    assert!(reconciler.apply(wanted, true, &mut world.programs.kernel).is_converged());
+    // To a pod, so that each connection is a flow.
+    let mut send = |from| world.send(&syn(at(from, PORT), at(net.remote, 80)).build()).verdict;
+    assert_eq!([net.remote, net.router].map(&mut send), [Verdict::SpoofedSource; 2]);
+    assert_eq!(send(net.client), Verdict::Allowed);
 }
 
 /// A denial reaches whoever watches, with what is known of it.
@@ -145,6 +175,7 @@ fn the_monitor_prints_a_denial() {
     let policy = Policy { set: 9, audit: 0, flags: policy_flags::POD | policy_flags::ISOLATED_OUT };
     let mut wanted = Desired::default();
     wanted.endpoints.insert(net.client.into(), EndpointPolicy { link, policy });
+    wanted.link_policy.insert(link, policy.flags);
     let mut reconciler = Reconciler::load(&mut world.programs.kernel).unwrap();
     wanted.links = reconciler.actual().links;
     assert!(reconciler.apply(wanted, true, &mut world.programs.kernel).is_converged());
@@ -161,8 +192,20 @@ fn the_monitor_prints_a_denial() {
         assert_eq!(world.send(&frame).verdict, Verdict::EgressDenied);
         lines.recv_timeout(Duration::from_millis(100)).ok()
     });
-    monitor.kill().unwrap();
-    monitor.wait().unwrap();
     let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
     assert!(line.to_string().contains("egress_denied") && line.to_string().contains("10.244.1.2"), "{line}");
+    let denials = Pinned::open(world.programs.pins()).unwrap().denials().unwrap();
+    let keys: Vec<_> = denials.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, [DenialKey { set: 9, direction: direction::EGRESS as u16, audited: 0 }]);
+
+    // Of a packet that nobody's policies were asked about nothing is told but what is in it.
+    let spoofed = syn(at(net.remote, PORT), at(net.other, 81)).build();
+    assert_eq!(world.send(&spoofed).verdict, Verdict::SpoofedSource);
+    let line = std::iter::from_fn(|| lines.recv_timeout(Duration::from_secs(5)).ok())
+        .find(|line| line.contains("spoofed_source"));
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line.expect("no event")).unwrap();
+    assert_eq!(line["source"], at(net.remote, PORT).to_string());
+    assert_eq!((&line["judged_pod"], &line["policies"]), (&"".into(), &serde_json::json!([])));
 }

@@ -65,6 +65,8 @@ fn restored_numbers_wait_for_their_first_use() {
     ids.forget_unused();
     assert_ne!(ids.service(key(1, 80)), 7, "used once, then as any other");
     assert_eq!(ids.backend(7, pod(1), 8080), 9, "still waiting");
+    let mut first = Ids::restore(&tables(&[(key(1, 80), 1)], &[(1, backend(1, 1))]));
+    assert_eq!((first.service(key(1, 80)), first.backend(1, pod(1), 8080)), (1, 1));
     assert!(ids.backend(7, pod(2), 8080) > 9 + RESTART_GAP);
 }
 
