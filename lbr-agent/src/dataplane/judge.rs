@@ -158,6 +158,62 @@ fn starts_with(bytes: &[u8], prefix: &[u8], bits: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::EndpointPolicy;
+
+    const POD: Addr = Addr::v4([10, 244, 0, 2]);
+    const NODE: Addr = Addr::v4([192, 0, 2, 1]);
+    const OTHER: Addr = Addr::v4([192, 0, 2, 9]);
+
+    /// A pod that is isolated both ways, its node, and an address whose pod is not known yet.
+    fn tables() -> Desired {
+        let mut tables = Desired::default();
+        let isolated = policy_flags::ISOLATED_IN | policy_flags::ISOLATED_OUT;
+        for (addr, flags) in [
+            (POD, policy_flags::POD | isolated),
+            (NODE, policy_flags::NODE),
+            (OTHER, policy_flags::PENDING | isolated),
+        ] {
+            let policy = Policy { set: 1, audit: 0, flags };
+            tables.endpoints.insert(addr, EndpointPolicy { link: 0, policy });
+        }
+        tables
+    }
+
+    fn sides(tables: &Desired, src: Addr, dst: Addr) -> (Side, Side) {
+        let judged = judge(tables, &Tuple { src, dst, ..Tuple::default() });
+        (judged.egress, judged.ingress)
+    }
+
+    #[test]
+    fn only_pods_have_policies_and_what_goes_to_the_node_is_exempt() {
+        let tables = tables();
+        let denied = Side::Denied { set: 1 };
+        assert_eq!(sides(&tables, POD, OTHER), (denied, Side::NoPod));
+        assert_eq!(sides(&tables, OTHER, POD), (Side::NoPod, denied));
+        assert_eq!(
+            sides(&tables, NODE, POD),
+            (Side::NoPod, denied),
+            "who comes from the node is asked elsewhere"
+        );
+        for src in [POD, OTHER] {
+            assert_eq!(sides(&tables, src, NODE), (Side::Exempt, Side::Exempt));
+        }
+        assert_eq!(sides(&tables, POD, POD), (Side::Exempt, Side::Exempt));
+    }
+
+    #[test]
+    fn an_address_without_a_class_of_its_own_has_that_of_its_block() {
+        let mut tables = Desired::default();
+        tables.ip_class.extend([(POD, 5), (OTHER, class::ABSENT)]);
+        let block = |addr, bits| Prefix { data: Block::of(addr), len: Block::FULL - bits };
+        tables.cidr_class.extend([(block(&OTHER, 8), 6), (block(&OTHER, 0), 7), (block(&NODE, 1), 8)]);
+        let v6 = Addr::from("c000:0209::".parse::<std::net::IpAddr>().unwrap());
+        for (addr, class) in
+            [(POD, 5), (OTHER, 7), (NODE, 8), (Addr::v4([192, 0, 2, 7]), 6), (v6, class::NONE)]
+        {
+            assert_eq!(class_of(&tables, &addr), class, "{addr}");
+        }
+    }
 
     #[test]
     fn prefixes_are_compared_bit_by_bit() {

@@ -270,6 +270,11 @@ mod tests {
                     except: vec!["10.1.0.0/16".parse().unwrap()],
                 },
             ),
+            (
+                "one address",
+                json!({"ipBlock": {"cidr": "fd00::1/128"}}),
+                Peer::Block { cidr: "fd00::1/128".parse().unwrap(), except: vec![] },
+            ),
         ] {
             assert_eq!(ingress_rule(json!({"from": [peer]})).peers, [expected], "{row}");
         }
@@ -313,6 +318,7 @@ mod tests {
             (block(json!({"cidr": "10.0.0.0/33"})), "from[1].ipBlock.cidr"),
             (block(json!({"cidr": ""})), "from[1].ipBlock.cidr"),
             (block(json!({"cidr": "::ffff:10.0.0.0/104"})), "from[1].ipBlock.cidr"),
+            (block(json!({"cidr": "::ffff:0.0.0.0/96"})), "from[1].ipBlock.cidr"),
             (block(json!({"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]})), "from[1].ipBlock.except[0]"),
             (block(json!({"cidr": "10.0.0.0/8", "except": ["10.0.0.0/8"]})), "from[1].ipBlock.except[0]"),
             (block(json!({"cidr": "10.0.0.0/8", "except": ["fd00::/16"]})), "from[1].ipBlock.except[0]"),
@@ -331,6 +337,7 @@ mod tests {
             assert_eq!(converted.object, None, "{rule}");
             let fields: Vec<_> = converted.problems.iter().map(|p| p.field.clone()).collect();
             assert_eq!(fields, [format!("spec.ingress[1].{field}")], "{rule}");
+            assert!(!converted.problems[0].reason.is_empty(), "{rule}");
             assert_eq!(converted.fallback.unwrap().ingress.map(|r| r.len()), Some(2), "{rule}");
         }
     }
@@ -344,5 +351,41 @@ mod tests {
         let bad = json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "x"}]}});
         let converted = convert(bad);
         assert_eq!((converted.object, converted.fallback), (None, None));
+        assert_eq!(converted.problems[0].field, "spec.podSelector.matchExpressions[0].operator");
+        let converted = convert(json!({"egress": [{"to": [{}]}]}));
+        assert_eq!(converted.problems[0].field, "spec.egress[0].to[0]");
+    }
+
+    #[test]
+    fn a_mode_that_is_not_known_enforces() {
+        for (mode, audit, is_refused) in [
+            (json!({}), false, false),
+            (json!({MODE: "enforce"}), false, false),
+            (json!({MODE: "audit"}), true, false),
+            (json!({MODE: "Audit"}), false, true),
+            (json!({MODE: ""}), false, true),
+        ] {
+            let metadata = json!({"name": "p", "namespace": "default", "annotations": mode});
+            let object = json!({
+                "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": {},
+            });
+            let converted = from_api(serde_json::from_value(object).unwrap());
+            let fields: Vec<_> = converted.problems.iter().map(|p| p.field.as_str()).collect();
+            let expected = if is_refused { vec!["metadata.annotations[lbr.dev/mode]"] } else { vec![] };
+            assert_eq!((fields, converted.object.is_none()), (expected, is_refused), "{mode}");
+            let policy = converted.object.or(converted.fallback).unwrap();
+            assert_eq!((policy.audit, policy.ingress), (audit, Some(vec![])), "{mode}");
+        }
+    }
+
+    #[test]
+    fn names_of_ports_are_those_of_the_api() {
+        for name in ["a", "http", "web-2", "2-web", "a-b-c", "abcdefghijklmno"] {
+            assert_eq!(check_port_name(name), Ok(()), "{name}");
+        }
+        for name in ["", "-", "7-7", "-a", "a-", "a--b", "A", "a_b", "a.b", "é", "abcdefghijklmnop"] {
+            assert!(check_port_name(name).unwrap_err().contains("is not the name"), "{name}");
+        }
+        assert!(check_port_name("80").unwrap_err().contains("without quotes"));
     }
 }

@@ -57,7 +57,9 @@ mod tests {
     fn convert(selector: Value) -> (Option<Selector>, Vec<String>) {
         let mut problems = Problems::default();
         let selector = from_api(&serde_json::from_value(selector).unwrap(), "s", &mut problems);
-        let fields = problems.finish(()).problems.into_iter().map(|p| p.field).collect();
+        let problems = problems.finish(()).problems;
+        assert!(problems.iter().all(|p| !p.reason.is_empty()));
+        let fields = problems.into_iter().map(|p| p.field).collect();
         (selector, fields)
     }
 

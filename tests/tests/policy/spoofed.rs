@@ -86,13 +86,15 @@ fn c16_a_pod_as_another_node_or_somebody_outside() {
     .unwrap();
 }
 
-/// What comes in from the wire is not the node, whatever it says.
+/// What comes in from the wire is not the node, whatever it says: also where a pod may be reached by everybody.
 #[test]
 fn c16_the_wire_as_the_pods_own_node() {
     stage::with(|world| {
-        world.apply(&isolated(&["x"]))?;
         let outside = world.actor("ext-100")?;
-        for (number, node, to) in [(0, "node-a", "x/a"), (1, "node-b", "x/c")] {
+        let cases = [isolated(&["x"]), policies("nothing", &json!([]))];
+        let ends = [(0, "node-a", "x/a"), (1, "node-b", "x/c")];
+        for (case, (number, node, to)) in cases.iter().flat_map(|case| ends.map(|end| (case, end))) {
+            world.apply(case)?;
             let (node, to) = (world.actor(node)?, world.actor(to)?);
             let mac = link_address(world, number)?;
             for v6 in FAMILIES {

@@ -3,6 +3,7 @@ use lbr_common::tuple::proto;
 
 use super::pool::RESTART_GAP;
 use super::*;
+use crate::model::ObjectName;
 
 fn key(last: u8, port: u16) -> FrontendKey {
     let addr = Addr::v4([10, 96, 0, last]);
@@ -64,6 +65,8 @@ fn restored_numbers_wait_for_their_first_use() {
     ids.forget_unused();
     assert_ne!(ids.service(key(1, 80)), 7, "used once, then as any other");
     assert_eq!(ids.backend(7, pod(1), 8080), 9, "still waiting");
+    let mut first = Ids::restore(&tables(&[(key(1, 80), 1)], &[(1, backend(1, 1))]));
+    assert_eq!((first.service(key(1, 80)), first.backend(1, pod(1), 8080)), (1, 1));
     assert!(ids.backend(7, pod(2), 8080) > 9 + RESTART_GAP);
 }
 
@@ -128,6 +131,84 @@ fn equal_hashes_are_not_equal_content() {
     }
     let mut ids = PolicyIds::restore(&tables);
     assert_eq!(ids.class(vec![1], 5), 7, "the first number that is one");
+    assert_eq!(ids.class(vec![1], 5), 7, "and it stays");
     assert!(ids.class(vec![2], 5) > 9 + RESTART_GAP);
     assert!(ids.set(vec![1], 6) > 4 + RESTART_GAP, "made of what two sets left");
+}
+
+/// A number that only one of the maps still shows.
+const LEFT: u32 = 9;
+
+#[test]
+fn numbers_of_services_that_any_map_shows_are_not_used_again() {
+    let frontend = Frontend { service: LEFT, ..Frontend::default() };
+    for (map, tables) in [
+        ("frontends", Desired { frontends: [(key(1, 80), frontend)].into(), ..Desired::default() }),
+        ("services", Desired { services: [(LEFT, Default::default())].into(), ..Desired::default() }),
+    ] {
+        assert_eq!(Ids::restore(&tables).service(key(2, 80)), LEFT + RESTART_GAP + 1, "{map}");
+    }
+}
+
+#[test]
+fn numbers_of_policy_that_any_map_shows_are_not_used_again() {
+    use crate::desired::EndpointPolicy;
+    use lbr_common::policy::{Allow, Block, Policy, Ports, Prefix, VerdictKey};
+    use lbr_common::text::{ClassRecord, Member, MemberKey, PolicyRecord, RuleKey, RuleText, Text};
+
+    let fresh = LEFT + RESTART_GAP + 1;
+    let name = || ObjectName { namespace: "a".to_owned(), name: "new".to_owned() };
+    let policy = |tables: &Desired| PolicyIds::restore(tables).policy(&name());
+    let set = |tables: &Desired| PolicyIds::restore(tables).set(vec![1], 1);
+    let class = |tables: &Desired| PolicyIds::restore(tables).class(vec![1], 1);
+    let made = |change: &dyn Fn(&mut Desired)| {
+        let mut tables = Desired::default();
+        change(&mut tables);
+        tables
+    };
+    let verdict = |key: VerdictKey, policy| made(&|d| _ = d.verdicts.insert(key, Allow { policy, rule: 0 }));
+    let member = made(&|d| {
+        let member = Member { policy: LEFT, ..Member::default() };
+        d.set_members.insert(MemberKey { set: LEFT, number: 0 }, member);
+    });
+    let ports = Prefix { data: Ports { set: LEFT, ..Ports::default() }, len: 0 };
+    let endpoint = |policy| made(&|d| _ = d.endpoints.insert(pod(1), EndpointPolicy { link: 0, policy }));
+
+    let rule = RuleKey { policy: LEFT, direction: 0, rule: 0 };
+    assert_eq!(policy(&made(&|d| _ = d.policies.insert(LEFT, PolicyRecord::default()))), fresh);
+    assert_eq!(policy(&made(&|d| _ = d.rules.insert(rule, RuleText::default()))), fresh);
+    assert_eq!(policy(&verdict(VerdictKey::default(), LEFT)), fresh);
+    assert_eq!(policy(&member), fresh);
+    let record =
+        PolicyRecord { namespace: Text::new("a"), name: Text::new("new"), ..PolicyRecord::default() };
+    assert_eq!(policy(&made(&|d| _ = d.policies.insert(0, record))), 1, "0 is no number");
+
+    assert_eq!(set(&verdict(VerdictKey { set: LEFT, ..VerdictKey::default() }, 0)), fresh);
+    assert_eq!(set(&made(&|d| _ = d.port_class.insert(ports, 1))), fresh);
+    assert_eq!(set(&member), fresh);
+    assert_eq!(set(&endpoint(Policy { set: LEFT, ..Policy::default() })), fresh);
+    assert_eq!(set(&endpoint(Policy { audit: LEFT, ..Policy::default() })), fresh);
+
+    assert_eq!(class(&verdict(VerdictKey { class: LEFT, ..VerdictKey::default() }, 0)), fresh);
+    assert_eq!(class(&made(&|d| _ = d.ip_class.insert(pod(1), LEFT))), fresh);
+    let block = Prefix { data: Block::default(), len: 0 };
+    assert_eq!(class(&made(&|d| _ = d.cidr_class.insert(block, LEFT))), fresh);
+    assert_eq!(class(&made(&|d| _ = d.classes.insert(LEFT, ClassRecord::default()))), fresh);
+}
+
+#[test]
+fn numbers_of_policy_are_given_up_after_disuse() {
+    let mut ids = Ids::new();
+    let name = ObjectName { namespace: "a".to_owned(), name: "p".to_owned() };
+    let all = |ids: &mut Ids| {
+        let ids = ids.policy();
+        [ids.policy(&name), ids.part(vec![1]), ids.set(vec![1], 1), ids.class(vec![1], 1)]
+    };
+    let before = all(&mut ids);
+    ids.forget_unused();
+    assert_eq!(all(&mut ids), before);
+    ids.forget_unused();
+    ids.forget_unused();
+    let after = all(&mut ids);
+    assert!(before.iter().zip(after).all(|(&before, after)| after == before + 1), "{before:?} {after:?}");
 }

@@ -48,3 +48,24 @@ fn selector(selector: &Selector) -> String {
     };
     selector.requirements.iter().map(requirement).collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_are_written_as_kubectl_does() {
+        let (key, set) =
+            (|| "k".to_owned(), |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect());
+        let requirements = vec![
+            Requirement::In(key(), set(&["a"])),
+            Requirement::In(key(), set(&["a", "b"])),
+            Requirement::NotIn(key(), set(&["a"])),
+            Requirement::NotIn(key(), set(&["a", "b"])),
+            Requirement::Exists(key()),
+            Requirement::DoesNotExist(key()),
+        ];
+        let text = selector(&Selector { requirements });
+        assert_eq!(text, "k=a,k in (a,b),k!=a,k notin (a,b),k,!k");
+    }
+}

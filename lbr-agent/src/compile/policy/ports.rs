@@ -168,4 +168,10 @@ mod tests {
         let ports = classify(&[allowed(0, 6, 80, 80), allowed(0, 6, 443, 443), allowed(0, 17, 53, 53)]);
         assert_eq!((ports.prefixes.len(), ports.classes.len()), (3, 1));
     }
+
+    #[test]
+    fn what_holds_for_all_ports_is_not_cut_in_pieces() {
+        let ports = classify(&[allowed(0, 6, 0, u16::MAX), allowed(1, 6, 80, 80)]);
+        assert_eq!((ports.prefixes.len(), ports.classes.len()), (2, 2));
+    }
 }

@@ -112,3 +112,26 @@ fn beside_a_flow_to_a_service_with_the_same_backend() {
         }
     }
 }
+
+/// A Service's port is nobody's business: rules speak of the endpoint's.
+#[test]
+fn to_a_service_the_port_of_its_endpoint_counts() {
+    for net in nets() {
+        for proto in PROTOS {
+            for (port, passes) in [(8080, true), (80, false)] {
+                let mut world = World::new("target-port");
+                let mut policies = Policies::pods(&mut world, &net);
+                policies.pod(&world, 0, net.client, policy_flags::ISOLATED_OUT);
+                policies.pod(&world, 1, net.local, policy_flags::ISOLATED_IN);
+                policies.allow(SET, direction::EGRESS, proto, port);
+                policies.allow(SET, direction::INGRESS, proto, 8080);
+                policies.apply(&mut world);
+                world.service(at(net.service, 80), proto, &[at(net.local, 8080)]);
+                let (client, service) = (at(net.client, PORT), at(net.service, 80));
+                let first = if proto == TCP { syn(client, service) } else { packet(proto, client, service) };
+                let expected = if passes { Verdict::ToBackend } else { Verdict::EgressDenied };
+                assert_eq!(world.send(&first.build()).verdict, expected, "{proto} {port}");
+            }
+        }
+    }
+}

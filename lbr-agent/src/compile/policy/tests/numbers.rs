@@ -102,6 +102,13 @@ fn replicas_share_a_set_unless_a_named_port_differs() {
     assert_eq!(set("10.244.0.2"), set("10.244.0.3"));
     assert_ne!(set("10.244.0.4"), set("10.244.0.5"));
     assert_eq!(set("10.244.0.6"), 0);
+    world.ids = Ids::restore(&d);
+    assert_eq!(world.compile(), d, "a new agent can tell them apart");
+    // No port of that name is not any port.
+    named(world.state.pods.get_mut(&object_name("a/db4")).unwrap(), "http", Protocol::Tcp, 1);
+    world.state.pods.get_mut(&object_name("a/db5")).unwrap().named_ports.clear();
+    let d = world.compile();
+    assert!(tcp(&d, "10.0.0.9", "10.244.0.4", 1) && !tcp(&d, "10.0.0.9", "10.244.0.5", 1));
 }
 
 #[test]
@@ -138,4 +145,132 @@ fn without_policies_nothing_but_names_is_left() {
     assert!(d.cidr_class.is_empty() && d.endpoints.len() == 5);
     world.state.pods.clear();
     assert_eq!(world.compile(), Desired::default());
+}
+
+/// A policy of every pod that says this of what comes in and goes out.
+fn both_ways(ingress: Value, egress: Value) -> Value {
+    json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": ingress, "egress": egress})
+}
+
+/// What a policy may say, each a little different from another.
+fn contents() -> Vec<Value> {
+    let select = |key: &str, operator: &str, values: &[&str]| match values {
+        [] => json!({"matchExpressions": [{"key": key, "operator": operator}]}),
+        _ => json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]}),
+    };
+    let selectors = vec![
+        json!({}),
+        select("a", "In", &["b"]),
+        select("a", "In", &["c"]),
+        select("a", "In", &["b", "c"]),
+        select("a", "In", &["bc"]),
+        select("a", "In", &["a", "bc"]),
+        select("a", "In", &["ab", "c"]),
+        select("ab", "In", &["c"]),
+        select("a", "NotIn", &["b"]),
+        select("a", "NotIn", &["c"]),
+        select("a", "Exists", &[]),
+        select("a", "DoesNotExist", &[]),
+        select("b", "Exists", &[]),
+    ];
+    let mut peers: Vec<Value> = selectors.iter().map(|s| json!({"podSelector": s})).collect();
+    peers.extend(selectors.iter().map(|s| json!({"namespaceSelector": s})));
+    peers.extend(selectors[1..].iter().map(|s| json!({"namespaceSelector": {}, "podSelector": s})));
+    for except in
+        [json!([]), json!(["10.1.0.0/16"]), json!(["10.1.0.0/17"]), json!(["10.1.0.0/16", "10.2.0.0/16"])]
+    {
+        peers.push(json!({"ipBlock": {"cidr": "10.0.0.0/8", "except": except}}));
+    }
+    peers.push(json!({"ipBlock": {"cidr": "10.0.0.0/9"}}));
+    let ports = [
+        json!({}),
+        json!({"protocol": "UDP"}),
+        json!({"port": 80}),
+        json!({"port": 81}),
+        json!({"port": 80, "endPort": 81}),
+        json!({"port": 80, "protocol": "UDP"}),
+        json!({"port": "http"}),
+        json!({"port": "htt"}),
+        json!({"port": "http", "protocol": "SCTP"}),
+    ];
+    let mut rules: Vec<Value> = peers.iter().map(|peer| json!({"from": [peer]})).collect();
+    rules.extend(ports.iter().map(|port| json!({"ports": [port]})));
+    rules.extend([json!({}), json!({"from": [peers[0], peers[1]]}), json!({"ports": [ports[2], ports[3]]})]);
+    let mut contents: Vec<Value> = rules.iter().map(|rule| both_ways(json!([rule]), json!([]))).collect();
+    contents.extend([
+        both_ways(json!([]), json!([])),
+        both_ways(json!([]), json!([{}])),
+        both_ways(json!([{}]), json!([{}])),
+        both_ways(json!([{}, {}]), json!([])),
+    ]);
+    contents
+}
+
+/// What packets can reach keeps its meaning: also in the eyes of an agent that has only the hashes.
+#[test]
+fn another_content_is_another_set() {
+    let contents = contents();
+    let mut hashes = BTreeSet::new();
+    for (number, content) in contents.iter().enumerate() {
+        let mut world = world();
+        world.policy("a/db", content.clone());
+        let before = world.compile();
+        let set = before.endpoints[&addr("10.244.0.6")].policy.set;
+        let member = before.set_members.iter().find(|(key, _)| key.set == set).unwrap().1;
+        assert!(hashes.insert(member.hash), "{content}: the hash of another");
+        let next = &contents[(number + 1) % contents.len()];
+        for restarts in [false, true] {
+            let mut world = world.clone();
+            if restarts {
+                world.ids = Ids::restore(&before);
+            }
+            world.policy("a/db", next.clone());
+            let after = world.compile();
+            assert_make_before_break(&before, &after);
+            assert_ne!(after.endpoints[&addr("10.244.0.6")].policy.set, set, "{content} and {next}");
+        }
+    }
+}
+
+#[test]
+fn a_named_port_that_moves_on_the_peers_is_another_set() {
+    let mut world = world();
+    let before = world.compile();
+    for pod in ["a/db4", "a/db5"] {
+        named(world.state.pods.get_mut(&object_name(pod)).unwrap(), "http", Protocol::Tcp, 9090);
+    }
+    let after = world.compile();
+    assert_make_before_break(&before, &after);
+    let set = |d: &Desired| d.endpoints[&addr("10.244.0.2")].policy.set;
+    assert_ne!(set(&before), set(&after));
+}
+
+#[test]
+fn order_and_repetition_say_nothing() {
+    let mut world = world();
+    let app = |values: &[&str]| json!({"key": "app", "operator": "In", "values": values});
+    let block = |except: &[&str]| json!({"ipBlock": {"cidr": "10.0.0.0/8", "except": except}});
+    let pods = |expressions: Value| json!({"podSelector": {"matchExpressions": expressions}});
+    let exists = json!({"key": "tier", "operator": "DoesNotExist"});
+    let [first, second] = [pods(json!([app(&["web"]), exists])), block(&["10.1.0.0/16", "10.2.0.0/16"])];
+    let spec =
+        |from: Value| json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": from}]});
+    world.policy("a/db", spec(json!([first, second])));
+    let before = world.compile();
+    let again = pods(json!([exists, app(&["web"]), exists]));
+    let except = block(&["10.2.0.0/16", "10.1.0.0/16", "10.2.0.0/16"]);
+    world.policy("a/db", spec(json!([except, again, second, first])));
+    let after = world.compile();
+    assert_eq!((&after.endpoints, &after.ip_class), (&before.endpoints, &before.ip_class));
+    assert_eq!((&after.cidr_class, &after.verdicts), (&before.cidr_class, &before.verdicts));
+    // What another policy asks first has the same number as before, and so has what is made of it.
+    world.policy(
+        "a/aa",
+        json!({"podSelector": {"matchLabels": {"app": "job"}}, "ingress": [{"from": [second]}]}),
+    );
+    let after = world.compile();
+    for ip in ["10.244.0.2", "10.244.0.4"] {
+        assert_eq!(after.endpoints[&addr(ip)], before.endpoints[&addr(ip)], "{ip}");
+        assert_eq!(after.ip_class[&addr(ip)], before.ip_class[&addr(ip)], "{ip}");
+    }
 }

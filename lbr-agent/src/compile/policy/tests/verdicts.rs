@@ -298,3 +298,31 @@ fn the_first_rule_by_policy_and_index_is_named() {
     };
     assert_eq!((by(80), by(81)), (("1".to_owned(), 1), ("2".to_owned(), 0)));
 }
+
+/// The order does not come from how policies are found by the labels they need.
+#[test]
+fn the_first_policy_by_name_is_named_whatever_it_selects_by() {
+    let mut world = pair();
+    world.policy("a/1", json!({"podSelector": {}, "ingress": [{}]}));
+    world.policy("a/2", json!({"podSelector": select("db"), "ingress": [{}]}));
+    let d = world.compile();
+    let Side::Allowed(allow) = judge(&d, &tuple(WEB, DB, proto::TCP, 1)).ingress else { panic!("denied") };
+    assert_eq!(d.policies[&allow.policy].name.as_str(), "1");
+}
+
+/// The same place in both lists of rules: what is asked of the peers is no answer for the pod itself.
+#[test]
+fn a_named_port_of_both_directions_is_found_in_each() {
+    let mut world = pair();
+    named(world.pod("a/db", &[DB], &[("app", "db")]), "sql", Protocol::Tcp, 5432);
+    named(world.pod("a/web", &[WEB], &[("app", "web")]), "sql", Protocol::Tcp, 7000);
+    let rules = json!([{"ports": [{"port": "sql"}]}]);
+    world.policy(
+        "a/p",
+        json!({"podSelector": select("db"), "policyTypes": ["Ingress", "Egress"],
+        "ingress": rules, "egress": rules}),
+    );
+    let d = world.compile();
+    assert!(tcp(&d, OUTSIDE, DB, 5432) && !tcp(&d, WEB, DB, 7000));
+    assert!(tcp(&d, DB, WEB, 7000) && !tcp(&d, DB, WEB, 5432) && !tcp(&d, DB, OUTSIDE, 7000));
+}
