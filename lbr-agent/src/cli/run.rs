@@ -13,7 +13,7 @@ use super::args::run::{RunArgs, RunConfig, Source};
 use crate::agent::{self, Inputs};
 use crate::dataplane::Kernel;
 use crate::serve::{self, Observer, Origin};
-use crate::source::kube::KubeSource;
+use crate::source::apiserver::ApiSource;
 use crate::source::links::watch_links;
 use crate::source::manifest::ManifestSource;
 
@@ -44,7 +44,7 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
             Origin::Folder
         }
         Source::ApiServer(server) => {
-            let source = KubeSource::open(server).await?;
+            let source = ApiSource::open(server).await?;
             let contact = source.contact();
             source.spawn(sender)?;
             Origin::ApiServer(Box::new(move || contact.silent_for()))

@@ -1,9 +1,9 @@
 //! Where objects come from. Every source is turned into the same stream of [`Change`]s; nothing else in the
 //! agent knows whether an object came from a file or from an API server.
 
+pub mod apiserver;
 mod decode;
 mod fields;
-pub mod kube;
 pub mod links;
 pub mod manifest;
 

@@ -85,7 +85,7 @@ fn all_goes(attach: &str) {
     let before = attached(&ns, &links);
 
     let arguments = ["--attach", attach].map(str::to_owned).to_vec();
-    let options = AgentOptions { sockets: true, arguments };
+    let options = AgentOptions { sockets: true, arguments, ..AgentOptions::default() };
     let mut agent = Agent::start_with(&mut bed, &node, &options, &[]).unwrap();
     agent
         .wait_for("links", std::time::Duration::from_secs(20), |links| {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lbr_agent::source::Change;
-use lbr_agent::source::kube::{ApiServer, Contact, KubeSource};
+use lbr_agent::source::apiserver::{ApiServer, ApiSource, Contact};
 use lbr_agent::store::Store;
 use lbr_tests::apiserver::{
     ENDPOINT_SLICE, Kind, NAMESPACE, NETWORK_POLICY, NODE, POD, SERVICE, SERVICE_CIDR, Server,
@@ -47,7 +47,7 @@ impl Reader {
         std::fs::write(&path, server.kubeconfig()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let api = ApiServer { kubeconfig: Some(path), silence: Some(SILENCE), ..ApiServer::default() };
-        let source = runtime.block_on(KubeSource::open(&api)).unwrap();
+        let source = runtime.block_on(ApiSource::open(&api)).unwrap();
         let contact = source.contact();
         let (sender, mut changes) = tokio::sync::mpsc::channel(100);
         source.spawn(sender).unwrap();

@@ -12,7 +12,7 @@ use lbr_common::maps::config::options;
 use super::kube_proxy::{BindAddress, KubeProxy, KubeProxyArgs, KubeProxySettings};
 use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, find_cgroup2};
 use crate::serve::{Addresses, HEALTHZ_PORT, METRICS_PORT};
-use crate::source::kube::ApiServer;
+use crate::source::apiserver::ApiServer;
 use crate::source::links::{LinkFilter, Pattern};
 
 /// `lbr run`.

@@ -1,5 +1,5 @@
 //! kube-proxy's own configuration, so that what a cluster has for it works as it is: the file of `--config`, and
-//! its flags. [`fields`] is the table of both.
+//! its flags. `fields.rs` is the table of both.
 //!
 //! kube-proxy ignores most flags beside `--config`. Here a flag that is given always wins: whoever writes one
 //! down means it.

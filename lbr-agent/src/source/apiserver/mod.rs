@@ -30,18 +30,18 @@ use crate::model::Kind;
 const QUEUE: usize = 256;
 
 /// The API server as a source.
-pub struct KubeSource {
+pub struct ApiSource {
     config: kube::Config,
     contact: Arc<Contact>,
 }
 
-impl std::fmt::Debug for KubeSource {
+impl std::fmt::Debug for ApiSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KubeSource").field("contact", &self.contact).finish_non_exhaustive()
+        f.debug_struct("ApiSource").field("contact", &self.contact).finish_non_exhaustive()
     }
 }
 
-impl KubeSource {
+impl ApiSource {
     /// Watches this API server. Nothing is asked yet.
     pub async fn open(server: &ApiServer) -> anyhow::Result<Self> {
         Ok(Self { config: server.config().await?, contact: Arc::new(Contact::default()) })

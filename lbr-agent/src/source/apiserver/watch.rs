@@ -161,7 +161,7 @@ impl Watch {
             Event::Apply(object) | Event::InitApply(object) => {
                 let reference = object.reference();
                 let converted = decode(W::KIND, object.value, Author::ApiServer);
-                self.send(Seen::Item(reference, converted)).await
+                self.send(Seen::Item(reference, Box::new(converted))).await
             }
         }
     }

@@ -15,7 +15,7 @@ pub(super) enum Seen {
     /// A list of all objects of a kind begins.
     Listing(Kind),
     /// An object, in a list or by itself.
-    Item(ObjectRef, Converted<Object>),
+    Item(ObjectRef, Box<Converted<Object>>),
     /// The list is complete: what it did not name is gone.
     Listed(Kind),
     /// The object is gone.
@@ -51,7 +51,7 @@ impl Ledger {
                 self.listing.insert(kind, BTreeSet::new());
                 Vec::new()
             }
-            Seen::Item(reference, converted) => self.item(reference, converted).into_iter().collect(),
+            Seen::Item(reference, converted) => self.item(reference, *converted).into_iter().collect(),
             Seen::Gone(reference) => self.gone(&reference).into_iter().collect(),
             Seen::Listed(kind) => {
                 let named = self.listing.remove(&kind).unwrap_or_default();

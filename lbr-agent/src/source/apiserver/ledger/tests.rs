@@ -12,7 +12,7 @@ fn service(name: &str, ip: &str) -> Seen {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "ns"},
         "spec": {"clusterIP": ip, "ports": [{"port": 80}]},
     });
-    Seen::Item(reference(Kind::Service, name), decode(Kind::Service, value, Author::ApiServer))
+    Seen::Item(reference(Kind::Service, name), Box::new(decode(Kind::Service, value, Author::ApiServer)))
 }
 
 fn policy(spec: Value) -> Seen {
@@ -20,7 +20,10 @@ fn policy(spec: Value) -> Seen {
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": "p", "namespace": "ns"}, "spec": spec,
     });
-    Seen::Item(reference(Kind::NetworkPolicy, "p"), decode(Kind::NetworkPolicy, value, Author::ApiServer))
+    Seen::Item(
+        reference(Kind::NetworkPolicy, "p"),
+        Box::new(decode(Kind::NetworkPolicy, value, Author::ApiServer)),
+    )
 }
 
 /// One word for each change: `+web 10.0.0.1`, `-web`, `=Service` for a kind that is listed.
