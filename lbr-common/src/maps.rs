@@ -69,6 +69,8 @@ pub const FRAGMENTS: MapSpec = spec("fragments", 16_384, Writer::Kernel);
 pub const SOCKETS: MapSpec = spec("sockets", 65_536, Writer::Kernel);
 /// [`crate::verdict::counter_index`] → [`crate::verdict::Counter`], per-CPU array.
 pub const COUNTERS: MapSpec = spec("counters", crate::verdict::COUNTERS as usize, Writer::Kernel);
+/// Service id → [`crate::service::Traffic`], per-CPU LRU hash: the Services that are used.
+pub const TRAFFIC: MapSpec = spec("traffic", 8_192, Writer::Kernel);
 /// [`crate::policy::DenialKey`] → [`crate::verdict::Counter`], per-CPU LRU hash.
 pub const DENIALS: MapSpec = spec("denials", 65_536, Writer::Kernel);
 /// Ring buffer of [`crate::policy::Event`]; its size is in bytes, a power of two and of whole pages.
@@ -77,7 +79,7 @@ pub const EVENTS: MapSpec = spec("events", 262_144, Writer::Kernel);
 pub const SCRATCH: MapSpec = spec("scratch", 1, Writer::Kernel);
 
 /// Every map that is pinned: all but the work space, which has nothing to keep.
-pub const PINNED: [MapSpec; 24] = [
+pub const PINNED: [MapSpec; 25] = [
     FRONTENDS,
     SLOTS,
     BACKENDS,
@@ -100,6 +102,7 @@ pub const PINNED: [MapSpec; 24] = [
     FRAGMENTS,
     SOCKETS,
     COUNTERS,
+    TRAFFIC,
     DENIALS,
     EVENTS,
 ];

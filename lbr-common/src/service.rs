@@ -104,6 +104,22 @@ impl Backend {
     }
 }
 
+/// What went through a Service port, by its id: all clients whose packets or sockets are translated on this node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Flows that began, and `connect` calls of processes of the node.
+    pub connections: u64,
+    /// Packets from clients. Those of processes of the node are not translated, and so not counted.
+    pub request_packets: u64,
+    /// Their bytes with the link header.
+    pub request_bytes: u64,
+    /// Packets to clients.
+    pub response_packets: u64,
+    /// Their bytes with the link header.
+    pub response_bytes: u64,
+}
+
 /// Values of [`Backend::state`].
 pub mod backend_state {
     /// Takes new connections: has at least one slot.
@@ -136,4 +152,5 @@ const _: () = assert!(size_of::<Frontend>() == 16);
 const _: () = assert!(size_of::<SlotKey>() == 8);
 const _: () = assert!(size_of::<Slot>() == 4);
 const _: () = assert!(size_of::<Backend>() == 32);
+const _: () = assert!(size_of::<Traffic>() == 40);
 const _: () = assert!(size_of::<State>() == 24);

@@ -8,7 +8,7 @@ use crate::addr::Addr;
 use crate::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
 use crate::link::Link;
 use crate::policy::{Allow, Block, DenialKey, Endpoint, Event, Policy, Ports, VerdictKey, Versioned};
-use crate::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State};
+use crate::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State, Traffic};
 use crate::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
 };
@@ -41,6 +41,7 @@ pod!(
     ServiceName,
     RejectedRecord,
     Counter,
+    Traffic,
     Policy,
     Endpoint,
     Versioned<u32>,

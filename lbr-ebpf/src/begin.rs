@@ -63,6 +63,7 @@ fn try_to_service(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Resu
         plan(work, id, backend, port, ifindex);
         if store(work)? {
             flow::decide(&mut work.decision, &work.flow);
+            work.decision.is_new = true;
             return Ok(());
         }
         attempt += 1;

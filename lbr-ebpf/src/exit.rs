@@ -6,7 +6,7 @@ use lbr_common::verdict::{Effect, Hook, Verdict, counter_index};
 use crate::maps::{self, COUNTERS};
 use crate::scratch::Scratch;
 use crate::skb::Skb;
-use crate::{refuse, report};
+use crate::{refuse, report, traffic};
 
 /// On to the next program of this hook, if any, and then to the stack.
 pub(crate) const PASS: i32 = TC_ACT_UNSPEC;
@@ -26,7 +26,12 @@ pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outco
     scratch.hook = hook;
     scratch.judged.forget_audits();
     let (verdict, action) = match pipeline(skb, scratch) {
-        Ok(verdict) => (verdict, forward(skb, scratch.decision.link)),
+        Ok(verdict) => {
+            if matches!(verdict, Verdict::ToBackend | Verdict::ToClient) {
+                traffic::translated(scratch);
+            }
+            (verdict, forward(skb, scratch.decision.link))
+        }
         Err(verdict) => match verdict.effect() {
             Effect::Pass | Effect::Translate => (verdict, PASS),
             Effect::Drop => {

@@ -74,9 +74,11 @@ pub(crate) fn decide(decision: &mut Decision, flow: &Flow) {
     *decision = Decision {
         to: flow.to,
         link: flow.link,
+        service: flow.service,
         is_reply: flow.flags & flow_flags::REPLY != 0,
         is_plain: flow.flags & flow_flags::PLAIN != 0,
         to_nobody: flow.flags & (flow_flags::NOBODY | flow_flags::REPLY) == flow_flags::NOBODY,
+        is_new: false,
     };
 }
 

@@ -33,6 +33,7 @@ mod service;
 mod skb;
 mod source;
 mod step;
+mod traffic;
 
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, TcContext};

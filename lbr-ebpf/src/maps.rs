@@ -9,7 +9,7 @@ use lbr_common::link::Link;
 use lbr_common::maps as spec;
 use lbr_common::maps::config::options;
 use lbr_common::policy::{Allow, Block, DenialKey, Endpoint, Event, Ports, VerdictKey, Versioned};
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State};
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State, Traffic};
 use lbr_common::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
 };
@@ -98,6 +98,10 @@ pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketPeer, { spec::SOCKETS.max
 
 #[btf_map(name = "counters")]
 pub(crate) static COUNTERS: PerCpuArray<Counter, { spec::COUNTERS.max_entries }> = PerCpuArray::new();
+
+#[btf_map(name = "traffic")]
+pub(crate) static TRAFFIC: LruPerCpuHashMap<u32, Traffic, { spec::TRAFFIC.max_entries }> =
+    LruPerCpuHashMap::new();
 
 #[btf_map(name = "denials")]
 pub(crate) static DENIALS: LruPerCpuHashMap<DenialKey, Counter, { spec::DENIALS.max_entries }> =

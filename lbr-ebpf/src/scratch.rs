@@ -70,10 +70,14 @@ pub(crate) struct Decision {
     pub(crate) to: Tuple,
     /// Interface to redirect into; 0: on by the stack.
     pub(crate) link: u32,
+    /// Service that the flow belongs to; 0: none.
+    pub(crate) service: u32,
     /// From backend to client.
     pub(crate) is_reply: bool,
     /// No translation: the packet stays as it is.
     pub(crate) is_plain: bool,
     /// See [`lbr_common::flow::flow_flags::NOBODY`].
     pub(crate) to_nobody: bool,
+    /// The flow began with this packet.
+    pub(crate) is_new: bool,
 }

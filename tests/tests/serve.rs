@@ -126,6 +126,8 @@ fn what_is_said_is_so() {
         value(text, "lbr_service_flows{namespace=\"default\",service=\"web\",port=\"http\"}") == 5.0
     });
     assert!(value(&text, "lbr_flows") >= 5.0);
+    let service = "namespace=\"default\",service=\"web\",port=\"http\"";
+    assert_eq!(value(&text, &format!("lbr_service_connections_total{{{service}}}")), 5.0);
     assert!(value(&text, "lbr_map_entries{map=\"flows\"}") >= 10.0);
     let before = value(&text, packets);
     assert!(before >= 10.0, "{text}");

@@ -10,7 +10,7 @@ use lbr_common::verdict::{Effect, Hook, Verdict};
 
 use crate::exit::count;
 use crate::maps::{self, SOCKETS};
-use crate::service;
+use crate::{service, traffic};
 
 /// The system call goes on.
 const ALLOW: i32 = 1;
@@ -43,6 +43,9 @@ pub(crate) fn connect(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
         if protocol(ctx) == proto::UDP {
             // `sendto` may name the same Service again, and the socket hears nobody but this backend.
             remember(ctx, to, socket_use::SEND, &peer);
+        }
+        if let Some(backend) = service::backend(peer.backend) {
+            traffic::connected(backend.service);
         }
         write(ctx, family, end(&peer));
         Verdict::SocketConnect

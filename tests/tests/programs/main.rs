@@ -15,5 +15,6 @@ mod policy;
 mod random;
 mod refuse;
 mod spread;
+mod traffic;
 mod translate;
 mod world;

@@ -13,7 +13,7 @@ use lbr_common::maps::{self, Writer};
 use lbr_common::policy::{
     Allow, Block, DenialKey, Endpoint, Policy, Ports, Prefix, VerdictKey, Versioned, policy_flags,
 };
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State};
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State, Traffic};
 use lbr_common::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
     Text,
@@ -53,6 +53,7 @@ fn sizes() -> BTreeMap<&'static str, (usize, usize)> {
         ("set_members", (size_of::<MemberKey>(), size_of::<Member>())),
         ("classes", (size_of::<u32>(), size_of::<ClassRecord>())),
         ("pod_names", (size_of::<Addr>(), size_of::<PodName>())),
+        ("traffic", (size_of::<u32>(), size_of::<Traffic>())),
         ("denials", (size_of::<DenialKey>(), size_of::<Counter>())),
         ("events", (0, 0)),
     ])
@@ -77,7 +78,7 @@ fn are_what_the_contract_says() {
             ("state", _) => "Array",
             ("counters", _) => "PerCpuArray",
             ("cidr_class" | "port_class", _) => "LpmTrie",
-            ("denials", _) => "LruPerCpuHash",
+            ("denials" | "traffic", _) => "LruPerCpuHash",
             ("events", _) => "RingBuf",
             (_, Writer::Agent) => "Hash",
             (_, Writer::Kernel) => "LruHash",

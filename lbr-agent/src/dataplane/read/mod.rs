@@ -13,7 +13,7 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, Pe
 use lbr_common::flow::Flow;
 use lbr_common::maps::{self, MapSpec};
 use lbr_common::policy::{DenialKey, Prefix};
-use lbr_common::service::State;
+use lbr_common::service::{State, Traffic};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Counter, Hook, Verdict, counter_index};
 
@@ -75,6 +75,20 @@ impl Pinned {
             PerCpuHashMap::try_from(self.map(&maps::DENIALS)?)?;
         let counts = entries(map.iter(), &maps::DENIALS)?;
         Ok(counts.into_iter().map(|(key, values)| (key, sum(values.iter()))).collect())
+    }
+
+    /// What went through each Service port, by its id, all CPUs together.
+    pub fn traffic(&self) -> anyhow::Result<Vec<(u32, Traffic)>> {
+        let map: PerCpuHashMap<MapData, u32, Traffic> = PerCpuHashMap::try_from(self.map(&maps::TRAFFIC)?)?;
+        let add = |all: Traffic, one: &Traffic| Traffic {
+            connections: all.connections + one.connections,
+            request_packets: all.request_packets + one.request_packets,
+            request_bytes: all.request_bytes + one.request_bytes,
+            response_packets: all.response_packets + one.response_packets,
+            response_bytes: all.response_bytes + one.response_bytes,
+        };
+        let counts = entries(map.iter(), &maps::TRAFFIC)?;
+        Ok(counts.into_iter().map(|(id, values)| (id, values.iter().fold(Traffic::default(), add))).collect())
     }
 
     /// Denials as they happen. Whoever reads one takes it away from other readers.

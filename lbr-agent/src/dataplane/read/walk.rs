@@ -7,6 +7,7 @@ use aya::maps::{HashMap, MapData, PerCpuHashMap};
 use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, IDLE_NS, SocketKey, SocketPeer, flow_flags};
 use lbr_common::maps::{self, MapSpec};
 use lbr_common::policy::DenialKey;
+use lbr_common::service::Traffic;
 use lbr_common::text::ServiceName;
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Counter;
@@ -26,6 +27,8 @@ pub struct Walk {
     pub flows: usize,
     /// Those of the Service ports that have most of them.
     pub services: Vec<(ServiceName, usize)>,
+    /// What went through those through which most bytes went.
+    pub traffic: Vec<(ServiceName, Traffic)>,
 }
 
 impl Pinned {
@@ -52,15 +55,18 @@ impl Pinned {
         let denials: PerCpuHashMap<MapData, DenialKey, Counter> =
             PerCpuHashMap::try_from(self.map(&maps::DENIALS)?)?;
         let denials = denials.keys().take(self.size(&maps::DENIALS)? as usize).count();
+        let traffic = self.traffic()?;
         Ok(Walk {
             entries: vec![
+                (maps::TRAFFIC.name, traffic.len()),
                 (maps::FLOWS.name, count),
                 (maps::FRAGMENTS.name, self.count::<FragmentKey, FragmentPorts>(&maps::FRAGMENTS)?),
                 (maps::SOCKETS.name, self.count::<SocketKey, SocketPeer>(&maps::SOCKETS)?),
                 (maps::DENIALS.name, denials),
             ],
             flows: services.values().sum(),
-            services: self.busiest(services)?,
+            services: self.busiest(services.into_iter().collect(), |&count| count)?,
+            traffic: self.busiest(traffic, |t| t.request_bytes + t.response_bytes)?,
         })
     }
 
@@ -69,13 +75,17 @@ impl Pinned {
         Ok(map.keys().take(self.size(spec)? as usize).count())
     }
 
-    fn busiest(&self, services: BTreeMap<u32, usize>) -> anyhow::Result<Vec<(ServiceName, usize)>> {
+    fn busiest<T, O: Ord>(
+        &self,
+        mut services: Vec<(u32, T)>,
+        by: impl Fn(&T) -> O,
+    ) -> anyhow::Result<Vec<(ServiceName, T)>> {
         let names: HashMap<MapData, u32, ServiceName> = HashMap::try_from(self.map(&maps::SERVICES)?)?;
-        let mut services: Vec<_> = services.into_iter().filter(|&(service, _)| service != 0).collect();
-        services.sort_by_key(|&(service, count)| (std::cmp::Reverse(count), service));
+        services.retain(|(service, _)| *service != 0);
+        services.sort_by_key(|(service, value)| (std::cmp::Reverse(by(value)), *service));
         services.truncate(BUSIEST);
         // A Service that is gone has no name any more.
-        let named = |(service, count)| names.get(&service, 0).ok().map(|name| (name, count));
+        let named = |(service, value)| names.get(&service, 0).ok().map(|name| (name, value));
         Ok(services.into_iter().filter_map(named).collect())
     }
 }

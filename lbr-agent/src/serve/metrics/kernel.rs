@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use lbr_common::service::Traffic;
+use lbr_common::text::ServiceName;
 use lbr_common::verdict::Effect;
 use prometheus::proto::MetricFamily;
 
@@ -80,16 +82,28 @@ pub(super) fn families(reading: &Reading, own: &[(&'static str, usize)]) -> Vec<
     let counts = |value: fn(&Count) -> u64| -> Vec<Sample> {
         reading.counters.iter().map(|count| (labels(count), number(value(count)))).collect()
     };
-    let Walk { entries, flows, services } = &reading.walk;
-    let per_service = services.iter().map(|(service, flows)| {
+    let Walk { entries, flows, services, traffic } = &reading.walk;
+    let name = |service: &ServiceName| {
         let label = |text: &str| text.to_owned();
-        let labels = vec![
+        vec![
             ("namespace", label(service.namespace.as_str())),
             ("service", label(service.name.as_str())),
             ("port", label(service.port.as_str())),
-        ];
-        (labels, number(*flows as u64))
-    });
+        ]
+    };
+    let per_service = services.iter().map(|(service, flows)| (name(service), number(*flows as u64)));
+    let connections = traffic.iter().map(|(service, t)| (name(service), number(t.connections)));
+    let both_ways = |of: fn(&Traffic) -> [u64; 2]| -> Vec<Sample> {
+        let each = |(service, traffic): &(ServiceName, Traffic)| {
+            let way = |(way, value): (&'static str, u64)| {
+                let mut labels = name(service);
+                labels.push(("direction", way.to_owned()));
+                (labels, number(value))
+            };
+            ["request", "response"].into_iter().zip(of(traffic)).map(way).collect::<Vec<_>>()
+        };
+        traffic.iter().flat_map(each).collect()
+    };
     let walked = reading.is_complete;
     vec![
         counter(
@@ -121,6 +135,21 @@ pub(super) fn families(reading: &Reading, own: &[(&'static str, usize)]) -> Vec<
             "lbr_service_flows",
             "Those of the Services that have most of them, one hundred at most.",
             per_service,
+        ),
+        counter(
+            "lbr_service_connections_total",
+            "Connections that began, of the hundred Services with most traffic.",
+            connections,
+        ),
+        counter(
+            "lbr_service_packets_total",
+            "Packets of pods to and from these Services. What processes of the node send is not translated.",
+            both_ways(|t| [t.request_packets, t.response_packets]),
+        ),
+        counter(
+            "lbr_service_bytes_total",
+            "Bytes of these packets with their link header.",
+            both_ways(|t| [t.request_bytes, t.response_bytes]),
         ),
         gauge("lbr_maps_readable", "1 if the pinned maps can be read.", one(f64::from(u8::from(walked)))),
     ]

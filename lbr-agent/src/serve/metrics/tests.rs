@@ -9,6 +9,8 @@ use lbr_common::text::{ServiceName, Text};
 use lbr_common::verdict::{Counter, Hook, Verdict};
 use serde_json::Value;
 
+use lbr_common::service::Traffic;
+
 use super::*;
 use crate::dataplane::{Count, Walk};
 use crate::serve::Origin;
@@ -44,6 +46,13 @@ fn full() -> String {
     };
     let counter = Counter { packets: 12, bytes: 13 };
     let service = ServiceName { namespace: Text::new("ns"), name: Text::new("web"), port: Text::new("http") };
+    let traffic = Traffic {
+        connections: 21,
+        request_packets: 22,
+        request_bytes: 23,
+        response_packets: 24,
+        response_bytes: 25,
+    };
     let reading = kernel::Reading {
         is_complete: true,
         max_entries: vec![("frontends", 131_072), ("flows", 262_144)],
@@ -51,7 +60,12 @@ fn full() -> String {
             Count { hook: Hook::FromPod, verdict: Verdict::EgressDenied, counter },
             Count { hook: Hook::ToPod, verdict: Verdict::ToClient, counter },
         ],
-        walk: Walk { entries: vec![("flows", 14)], flows: 6, services: vec![(service, 5)] },
+        walk: Walk {
+            entries: vec![("flows", 14)],
+            flows: 6,
+            services: vec![(service, 5)],
+            traffic: vec![(service, traffic)],
+        },
     };
     let mut families = observer.histograms().families();
     families.extend(agent::families(&figures, Some(Duration::from_millis(1500))));
@@ -94,6 +108,9 @@ fn values_and_labels() {
         "lbr_state_age_seconds 1.5",
         "lbr_flows 6",
         r#"lbr_service_flows{namespace="ns",service="web",port="http"} 5"#,
+        r#"lbr_service_connections_total{namespace="ns",service="web",port="http"} 21"#,
+        r#"lbr_service_packets_total{namespace="ns",service="web",port="http",direction="request"} 22"#,
+        r#"lbr_service_bytes_total{namespace="ns",service="web",port="http",direction="response"} 25"#,
         "lbr_maps_readable 1",
     ] {
         assert!(lines.contains(line), "{line} in\n{text}");
