@@ -159,6 +159,11 @@ fn all(
     };
     for record in rejected.values() {
         if let Some((object, _)) = named(record.object.as_str()) {
+            // Those without room are in this list too, for people.
+            let is_policy = object.kind == Kind::NetworkPolicy && record.field.as_str().is_empty();
+            if is_policy && state.without_room.contains_key(&object.name) {
+                continue;
+            }
             let (field, reason) = (record.field.as_str(), record.reason.as_str());
             let note = if field.is_empty() { reason.to_owned() } else { format!("{field}: {reason}") };
             add(object, "Rejected", note);
