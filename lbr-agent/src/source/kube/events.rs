@@ -83,7 +83,7 @@ impl Writer {
     pub(super) async fn run(mut self, client: Client) {
         let mut known: BTreeMap<Occurrence, Series> = BTreeMap::new();
         let mut bucket = Bucket { left: self.pace.burst, since: Instant::now(), pace: self.pace };
-        let mut refresh = tokio::time::interval(self.pace.refresh);
+        let mut refresh = tokio::time::interval(self.pace.refresh.max(Duration::from_millis(1)));
         refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_refused = false;
         loop {
@@ -102,14 +102,18 @@ impl Writer {
                 }
                 _ = refresh.tick() => {
                     known.retain(|_, series| series.seen.elapsed() < FORGET);
-                    let Some(series) = known.values_mut().find(|series| series.written < series.count) else {
-                        continue;
-                    };
+                    let late = known.iter_mut().find(|(_, series)| series.written < series.count);
+                    let Some((occurrence, series)) = late else { continue };
                     bucket.take().await;
                     series.written = series.count;
                     // The next one need not wait for as long again.
                     refresh.reset_immediately();
-                    self.again(&client, series).await
+                    let answer = self.again(&client, series).await;
+                    if matches!(answer, Answer::Gone) {
+                        let occurrence = occurrence.clone();
+                        known.remove(&occurrence);
+                    }
+                    answer
                 }
             };
             let counter = match answer {
