@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use crate::compile::{Ids, NodeView};
 use crate::dataplane::Dataplane;
 use crate::desired::Desired;
+use crate::events::{Events, Troubles};
 use crate::fit::Fit;
 use crate::gate::{self, Waiting};
 use crate::reconcile::{Outcome, Problem, Reconciler};
@@ -43,6 +44,8 @@ pub struct Inputs {
     pub gate: mpsc::Receiver<gate::Request>,
     /// Who is told what happens.
     pub observer: Observer,
+    /// Where troubles of objects are told.
+    pub events: Events,
 }
 
 /// The one task that owns the state.
@@ -56,6 +59,7 @@ struct Agent<'a> {
     pods: watch::Sender<BTreeSet<IpAddr>>,
     waiting: Waiting,
     observer: Observer,
+    troubles: Troubles,
     ready: bool,
     retry_after: Duration,
     reported: Vec<String>,
@@ -81,6 +85,7 @@ pub async fn run(
         pods: inputs.pods,
         waiting: Waiting::default(),
         observer: inputs.observer,
+        troubles: Troubles::new(inputs.events),
         ready: false,
         retry_after: RETRY_MIN,
         reported: Vec::new(),
@@ -178,6 +183,10 @@ impl Agent<'_> {
         };
         self.observer.wrote(round, Moment::now());
         self.report(&outcome.problems);
+        if synced {
+            self.troubles.now(self.reconciler.rejected(), &outcome.problems, self.store.state());
+        }
+        self.observer.told(self.troubles.counts());
         if synced && !self.ready {
             self.ready = true;
             tracing::info!(

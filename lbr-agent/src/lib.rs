@@ -13,6 +13,7 @@ pub mod compile;
 pub mod dataplane;
 pub mod desired;
 pub mod done;
+pub mod events;
 pub mod fit;
 pub mod gate;
 pub mod kube_proxy;

@@ -12,8 +12,9 @@ use tracing_subscriber::EnvFilter;
 use super::args::run::{RunArgs, RunConfig, Source};
 use crate::agent::{self, Inputs};
 use crate::dataplane::Kernel;
-use crate::serve::{self, Observer, Origin};
-use crate::source::apiserver::ApiSource;
+use crate::events::{Events, Occurrence};
+use crate::serve::{self, Listening, Observer, Origin};
+use crate::source::apiserver::{ApiSource, Pace};
 use crate::source::links::watch_links;
 use crate::source::manifest::ManifestSource;
 
@@ -38,21 +39,25 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     // The sources first: what is wrong with the flags should be said before the kernel is touched.
     let (sender, changes) = mpsc::channel(1024);
+    let mut events = Events::nowhere();
     let origin = match &config.source {
         Source::Folder(folder) => {
             ManifestSource::open(folder)?.spawn(sender).context("start to read the manifests")?;
             Origin::Folder
         }
         Source::ApiServer(server) => {
-            let source = ApiSource::open(server).await?;
+            let mut source = ApiSource::open(server).await?;
             let contact = source.contact();
+            events = source.events(&config.node_name, Pace::default());
+            events.tell(Occurrence::starting(&config.node_name));
             source.spawn(sender)?;
             Origin::ApiServer(Box::new(move || contact.silent_for()))
         }
     };
     let observer = Observer::new(origin)?;
     let bpffs = config.dataplane.bpffs.clone();
-    serve::start(&config.addresses, &observer, bpffs, &in_effect(&config))?;
+    let listening = serve::start(&config.addresses, &observer, bpffs, &in_effect(&config))?;
+    tell_of_servers(&config, listening, &events);
     let (pods, known_pods) = watch::channel(BTreeSet::new());
     let links = watch_links(config.links, known_pods).context("watch the node's interfaces")?;
     let mut kernel = Kernel::load(&config.dataplane)?;
@@ -65,7 +70,20 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     };
     // Nobody asks yet: the place of a CNI plugin.
     let (_, gate) = crate::gate::gate();
-    agent::run(config.node_name, Inputs { changes, links, pods, gate, observer }, &mut kernel, shutdown).await
+    let inputs = Inputs { changes, links, pods, gate, observer, events };
+    agent::run(config.node_name, inputs, &mut kernel, shutdown).await
+}
+
+/// Says which servers do not listen yet.
+fn tell_of_servers(config: &RunConfig, listening: Listening, events: &Events) {
+    for (flag, wanted, bound) in [
+        ("--healthz-bind-address", config.addresses.healthz, listening.healthz),
+        ("--metrics-bind-address", config.addresses.metrics, listening.metrics),
+    ] {
+        if let (Some(address), None) = (wanted, bound) {
+            events.tell(Occurrence::can_not_listen(&config.node_name, flag, address));
+        }
+    }
 }
 
 /// For `/configz`: what kube-proxy's configuration has names for.

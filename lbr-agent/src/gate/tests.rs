@@ -52,6 +52,7 @@ fn the_gate_opens_when_the_policies_of_the_pod_are_in_force() {
     let (changes, receiver) = mpsc::channel(100);
     let (link_sender, link_receiver) = watch::channel(LocalLinks::default());
     let inputs = Inputs {
+        events: crate::events::Events::nowhere(),
         changes: receiver,
         links: link_receiver,
         pods: watch::channel(BTreeSet::new()).0,

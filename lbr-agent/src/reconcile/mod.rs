@@ -118,6 +118,11 @@ impl Reconciler {
         actual
     }
 
+    /// What people should find under `rejected`.
+    pub fn rejected(&self) -> &BTreeMap<u32, RejectedRecord> {
+        self.rejected.desired()
+    }
+
     /// How many entries each map has, as far as known.
     pub fn entries(&self) -> Vec<(&'static str, usize)> {
         let mut entries = vec![

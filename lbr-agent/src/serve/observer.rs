@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::health::{Family, Health, Moment, NodeState, Report, TIMEOUT};
 use super::metrics::Histograms;
+use crate::events::Counts;
 use crate::model::{EndpointSlice, Kind, Object, ObjectName};
 use crate::reconcile::Outcome;
 use crate::source::Change;
@@ -103,6 +104,7 @@ pub(super) struct Figures {
     pub(super) objects: Vec<(&'static str, usize)>,
     pub(super) rejected: usize,
     pub(super) without_room: usize,
+    pub(super) events: Counts,
     pub(super) pending: usize,
     pub(super) problems: usize,
     pub(super) is_synced: bool,
@@ -190,6 +192,11 @@ impl Observer {
                 histograms.programmed(family, at.wall.duration_since(trigger).unwrap_or_default());
             }
         }
+    }
+
+    /// What became of events of objects.
+    pub fn told(&self, counts: Counts) {
+        self.figures().events = counts;
     }
 
     fn health_after(&self, round: &Round<'_>, at: Moment) {

@@ -10,6 +10,7 @@ pub mod policy;
 mod report;
 mod rig;
 mod rounds;
+pub mod scale;
 
 use std::fmt;
 

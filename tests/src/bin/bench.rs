@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use lbr_tests::bench::{Config, Metric, Outcome, Plan, load, policy, run};
+use lbr_tests::bench::{Config, Metric, Outcome, Plan, load, policy, run, scale};
 use lbr_tests::interrupt;
 
 /// Measure lbr against direct traffic and against nftables rules as kube-proxy writes them.
@@ -24,6 +24,8 @@ enum What {
     PodToPod(PodToPod),
     /// What policies cost a packet, by their number.
     Policy(Policy),
+    /// How long the agent takes in large clusters, and how much memory.
+    Scale(Scale),
     /// One end of a measurement.
     #[command(name = "__server", hide = true)]
     Server { address: IpAddr },
@@ -70,12 +72,31 @@ struct Policy {
     pods: u32,
 }
 
+#[derive(clap::Args)]
+struct Scale {
+    /// Sizes of clusters: Services, and endpoints of each.
+    #[arg(long, value_delimiter = ',', default_value = "45000x2,5000x50")]
+    shapes: Vec<scale::Shape>,
+    /// Changes of an endpoint that are timed.
+    #[arg(long, default_value_t = 1_000)]
+    changes: u32,
+    /// Seconds for which an agent with nothing to do is watched.
+    #[arg(long, default_value_t = 10.0)]
+    rest: f64,
+}
+
 fn main() -> Result<()> {
     match Cli::parse().what {
         What::PodToPod(arguments) => pod_to_pod(arguments),
         What::Policy(Policy { rounds, policies, pods }) => {
             interrupt::watch()?;
             print!("{}", policy::run(&policy::Plan { rounds, policies, pods })?);
+            Ok(())
+        }
+        What::Scale(Scale { shapes, changes, rest }) => {
+            interrupt::watch()?;
+            let rest = Duration::try_from_secs_f64(rest)?;
+            print!("{}", scale::run(&scale::Plan { shapes, changes, rest })?);
             Ok(())
         }
         What::Server { address } => load::serve(address),

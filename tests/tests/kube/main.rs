@@ -6,4 +6,5 @@ mod asked;
 mod kept;
 mod reader;
 mod scenarios;
+mod told;
 mod troubles;

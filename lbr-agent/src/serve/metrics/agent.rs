@@ -49,6 +49,11 @@ pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<Metri
             silent.map(|age| (Vec::new(), age.as_secs_f64())),
         ),
         counter(
+            "lbr_events_total",
+            "Events of objects, by what became of them; dropped: no place in the queue, or refused by the API server.",
+            labelled("result", [("written", figures.events.written), ("dropped", figures.events.dropped)].into_iter()),
+        ),
+        counter(
             "lbr_bind_failures_total",
             "How often a server could not listen on its address.",
             labelled("flag", figures.bind_failures.iter().map(|(flag, count)| (*flag, *count))),

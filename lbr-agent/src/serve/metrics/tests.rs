@@ -29,6 +29,7 @@ fn full() -> String {
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_769_847_330_250);
     let changes = Changes { pending: 1, total: 2 };
     let figures = Figures {
+        events: crate::events::Counts { written: 3, dropped: 1 },
         entries: vec![("frontends", 3)],
         objects: vec![("Service", 4)],
         rejected: 5,

@@ -8,6 +8,7 @@
 //! reached is asked again and again, and takes nothing away: the last state stays.
 
 mod connect;
+mod events;
 mod keep;
 mod ledger;
 mod raw;
@@ -19,11 +20,13 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 pub use connect::ApiServer;
+pub use events::Pace;
 pub use watch::Contact;
 
 use self::ledger::{Ledger, Seen};
 use self::watch::Watch;
 use super::Change;
+use crate::events::Events;
 use crate::model::Kind;
 
 /// Events that wait for the ledger.
@@ -33,6 +36,7 @@ const QUEUE: usize = 256;
 pub struct ApiSource {
     config: kube::Config,
     contact: Arc<Contact>,
+    events: Option<events::Writer>,
 }
 
 impl std::fmt::Debug for ApiSource {
@@ -44,12 +48,19 @@ impl std::fmt::Debug for ApiSource {
 impl ApiSource {
     /// Watches this API server. Nothing is asked yet.
     pub async fn open(server: &ApiServer) -> anyhow::Result<Self> {
-        Ok(Self { config: server.config().await?, contact: Arc::new(Contact::default()) })
+        Ok(Self { config: server.config().await?, contact: Arc::new(Contact::default()), events: None })
     }
 
     /// How long the API server has not been heard.
     pub fn contact(&self) -> Arc<Contact> {
         Arc::clone(&self.contact)
+    }
+
+    /// Where to say what is to be written as Events of objects, in the name of this node.
+    pub fn events(&mut self, node: &str, pace: Pace) -> Events {
+        let (events, queue, counters) = Events::queue();
+        self.events = Some(events::Writer { node: node.to_owned(), pace, queue, counters });
+        events
     }
 
     /// Reads until the receiver is gone. Returns at once.
@@ -59,7 +70,11 @@ impl ApiSource {
         // The client's connections belong to the runtime in which it is made.
         let run = async move {
             match kube::Client::try_from(self.config) {
-                Ok(client) => read(client, self.contact, changes).await,
+                Ok(client) => {
+                    let writer = self.events.map(|writer| tokio::spawn(writer.run(client.clone())));
+                    read(client, self.contact, changes).await;
+                    writer.iter().for_each(tokio::task::JoinHandle::abort);
+                }
                 Err(error) => tracing::error!("no client for the API server: {error}"),
             }
         };

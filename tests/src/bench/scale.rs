@@ -1,0 +1,152 @@
+//! How large a cluster may be: the shipped agent over the API server for tests, with the kernel's maps.
+//!
+//! The agent is a process of its own, so that its memory and its time are its own; the server is in this one, and
+//! takes its part of the machine while objects are listed.
+
+mod agent;
+mod objects;
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use self::agent::Agent;
+use self::objects::Cluster;
+use crate::apiserver::Server;
+use crate::interrupt;
+use crate::topology::Bed;
+
+/// After a change is in force, the agent may end what it does with it.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Services, and endpoints of each: `45000x2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Services, with one port and one EndpointSlice each.
+    pub services: u32,
+    /// Endpoints of each.
+    pub endpoints: u32,
+}
+
+impl FromStr for Shape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split_once('x').and_then(|(s, e)| s.parse().ok().zip(e.parse().ok()));
+        match numbers {
+            Some((services @ 1..=65_000, endpoints @ 1..=100)) => Ok(Self { services, endpoints }),
+            _ => Err("write SERVICESxENDPOINTS: up to 65000, up to 100 for each".to_owned()),
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Sizes of clusters.
+    pub shapes: Vec<Shape>,
+    /// Changes of an endpoint that are timed.
+    pub changes: u32,
+    /// For how long an agent with nothing to do is watched.
+    pub rest: Duration,
+}
+
+/// Measures, and returns a table.
+pub fn run(plan: &Plan) -> Result<String> {
+    let mut text = String::new();
+    for shape in &plan.shapes {
+        text += &measure(*shape, plan)?;
+    }
+    Ok(text)
+}
+
+fn measure(shape: Shape, plan: &Plan) -> Result<String> {
+    let mut bed = Bed::new("scale")?;
+    let node = bed.add_node("node")?;
+    let server = node.ns.run(Server::start)?;
+    // What an agent takes that knows nothing.
+    let mut agent = Agent::start(&mut bed, &node, &server, "none")?;
+    agent.wait_until_ready()?;
+    let empty = agent.memory()?.resident;
+    drop(agent);
+
+    let cluster = Cluster { services: shape.services, endpoints: shape.endpoints };
+    server.put_all(cluster.objects())?;
+    let mut agent = Agent::start(&mut bed, &node, &server, "all")?;
+    let start = agent.wait_until_ready()?;
+    let first = agent.rounds()?;
+    let loaded = agent.memory()?;
+    agent.wait_until_idle()?;
+    let before = agent.cpu_time()?;
+    std::thread::sleep(plan.rest);
+    let rest = agent.cpu_time()? - before;
+
+    let maps = agent.maps()?;
+    let mut times = Vec::new();
+    for n in 0..plan.changes {
+        interrupt::check()?;
+        let change = cluster.change(n);
+        let service = maps.service(change.service)?;
+        ensure!(!maps.leads_to(&service, change.new)?, "change {n} is none");
+        let object = change.object;
+        let begin = Instant::now();
+        server.put(object)?;
+        while !maps.leads_to(&service, change.new)? {
+            ensure!(begin.elapsed() < Duration::from_secs(60), "change {n} is not in force after a minute");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        times.push(begin.elapsed());
+        std::thread::sleep(PAUSE);
+    }
+    times.sort();
+    agent.wait_until_idle()?;
+    let later = agent.rounds()?;
+    let later = later.get(first.len()..).context("the log has become shorter")?;
+    let after = agent.memory()?;
+
+    let part = |of: &[Duration], share: f64| {
+        let index = ((of.len().saturating_sub(1)) as f64 * share).round() as usize;
+        of.get(index).copied().unwrap_or_default()
+    };
+    let mut compiled: Vec<_> = later.iter().map(|round| round.compiled).collect();
+    let mut whole: Vec<_> = later.iter().map(|round| round.in_force).collect();
+    compiled.sort();
+    whole.sort();
+    let megabytes = |bytes: u64| bytes / 1_000_000;
+    let endpoints = u64::from(shape.services) * u64::from(shape.endpoints);
+    let mut text = String::new();
+    writeln!(text, "{} Services, {endpoints} endpoints", shape.services)?;
+    let mut row = |name: &str, value: String| writeln!(text, "  {name:<44}{value}");
+    row("start to everything in force", format!("{start:.2?}"))?;
+    let compiling: Duration = first.iter().map(|round| round.compiled).sum();
+    let rounds: Duration = first.iter().map(|round| round.in_force).sum();
+    row(
+        "  of it in rounds of the loop",
+        format!("{rounds:.2?} in {} rounds, {compiling:.2?} compiling", first.len()),
+    )?;
+    let (p50, p99, last) = (part(&times, 0.5), part(&times, 0.99), part(&times, 1.0));
+    row(
+        "one endpoint changed, until in force",
+        format!("p50 {p50:.1?}, p99 {p99:.1?}, longest {last:.1?} of {}", times.len()),
+    )?;
+    row(
+        "  a round of the loop: compiled, all",
+        format!("p50 {:.1?}, {:.1?} ({} rounds)", part(&compiled, 0.5), part(&whole, 0.5), later.len()),
+    )?;
+    row(
+        "memory: empty, loaded, after changes, at most",
+        format!(
+            "{} MB, {} MB, {} MB, {} MB",
+            megabytes(empty),
+            megabytes(loaded.resident),
+            megabytes(after.resident),
+            megabytes(after.peak)
+        ),
+    )?;
+    let share = rest.as_secs_f64() / plan.rest.as_secs_f64() * 100.0;
+    row("CPU at rest", format!("{share:.2} % of one, over {:.0?}", plan.rest))?;
+    text.push('\n');
+    Ok(text)
+}
