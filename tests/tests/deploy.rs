@@ -12,9 +12,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Container, PodSpec, Probe, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use lbr_tests::apiserver::{
-    CLUSTER_ROLE, CLUSTER_ROLE_BINDING, DAEMON_SET, Kind, SERVICE_ACCOUNT, Server,
-};
+use lbr_tests::apiserver::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, DAEMON_SET, Kind, SERVICE_ACCOUNT, Server};
 use lbr_tests::kubectl::Kubectl;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -286,8 +284,8 @@ fn kubectl_would_apply_it() {
 
     // The same in earnest, which a dry run can not show: what arrives is what is written, with the image's name.
     kubectl.run(&["apply", "-k", folder]).unwrap_or_else(|error| panic!("{error:#}"));
-    let image = &server.get(&DAEMON_SET, "kube-system", "lbr").unwrap()["spec"]["template"]["spec"]
-        ["containers"][0]["image"];
+    let image = &server.get(&DAEMON_SET, "kube-system", "lbr").unwrap()["spec"]["template"]["spec"]["containers"]
+        [0]["image"];
     assert_eq!(*image, concat!("localhost/lbr:", env!("CARGO_PKG_VERSION")));
 }
 

@@ -33,7 +33,11 @@ pub(crate) const TOOLS: [Tool; 7] = [
         package: "kubernetes-client",
         why: "tests and demo speak to an API server as people do",
     },
-    Tool { program: "promtool", package: "prometheus", why: "a test that Prometheus understands the metrics" },
+    Tool {
+        program: "promtool",
+        package: "prometheus",
+        why: "a test that Prometheus understands the metrics",
+    },
 ];
 
 /// The versions of LLVM that bpf-linker 0.13 can be built with.

@@ -44,7 +44,7 @@ enum Task {
     Check,
     /// Run every test; needs root for those on the real kernel
     Test(test::Args),
-    /// Show lbr at work: pods as network namespaces, a folder of YAML, a minute
+    /// Show lbr at work: pods as network namespaces, a folder of YAML (or `--kubernetes`), a minute
     Demo(play::Args),
     /// Measure lbr against a direct path and against nftables
     Bench(play::Args),

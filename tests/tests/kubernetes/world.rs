@@ -83,7 +83,9 @@ impl World {
 
     /// Who answers the client.
     pub(crate) fn who(&self, to: &str) -> String {
-        Client::new(&self.client.ns).tcp(to.parse().unwrap()).map_or_else(|e| format!("{e:#}"), |who| who.name)
+        Client::new(&self.client.ns)
+            .tcp(to.parse().unwrap())
+            .map_or_else(|e| format!("{e:#}"), |who| who.name)
     }
 
     /// Waits for something.
