@@ -64,10 +64,15 @@ impl World {
     /// The same with the Service `web` on the first backend, and the policy, all in force.
     pub(crate) fn serving(name: &str) -> Self {
         let world = Self::start(name);
-        world.api.put_all([service("web", WEB), slice("web", &[&world.backends[0]]), policy()]).unwrap();
-        world.until("the policy", || !world.reaches(&world.stranger, WEB));
-        world.until("web", || world.reaches(&world.client, WEB));
+        world.serve();
         world
+    }
+
+    /// Makes of [`Self::start`] a [`Self::serving`].
+    pub(crate) fn serve(&self) {
+        self.api.put_all([service("web", WEB), slice("web", &[&self.backends[0]]), policy()]).unwrap();
+        self.until("web", || self.reaches(&self.client, WEB));
+        self.until("the policy", || self.is_dropped(&self.stranger, WEB));
     }
 
     /// Whether a connection is answered. One that is refused is not.
