@@ -74,3 +74,15 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_the_demo_reach_it() {
+        let cli = Cli::try_parse_from(["cargo xtask", "demo", "--kubernetes"]).map_err(|e| e.to_string());
+        let Ok(Cli { task: Task::Demo(args) }) = cli else { panic!("{:?}", cli.err()) };
+        assert_eq!(args.given(), ["--kubernetes"]);
+    }
+}
