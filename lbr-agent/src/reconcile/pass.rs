@@ -147,10 +147,13 @@ impl<'a> Pass<'a> {
     }
 
     pub(super) fn remove_backends(&mut self) {
-        if self.r.backends.removals().next().is_none() {
+        let due: BTreeSet<u32> = self.r.backends.removals().collect();
+        if due.is_empty() {
             return;
         }
-        let used: BTreeSet<u32> = self.r.slots.actual().values().map(|slot| slot.backend).collect();
+        // Few go at a time, and there may be very many slots.
+        let slots = self.r.slots.actual().values().map(|slot| slot.backend);
+        let used: BTreeSet<u32> = slots.filter(|id| due.contains(id)).collect();
         let free = |id: &u32| !used.contains(id);
         let before = self.outcome.removals;
         remove(&mut self.r.backends, self.dataplane.backends(), free, number, &mut self.outcome);

@@ -118,7 +118,7 @@ fn measure(shape: Shape, plan: &Plan) -> Result<String> {
     let endpoints = u64::from(shape.services) * u64::from(shape.endpoints);
     let mut text = String::new();
     writeln!(text, "{} Services, {endpoints} endpoints", shape.services)?;
-    let mut row = |name: &str, value: String| writeln!(text, "  {name:<44}{value}");
+    let mut row = |name: &str, value: String| writeln!(text, "  {name:<48}{value}");
     row("start to everything in force", format!("{start:.2?}"))?;
     let compiling: Duration = first.iter().map(|round| round.compiled).sum();
     let rounds: Duration = first.iter().map(|round| round.in_force).sum();
