@@ -9,6 +9,7 @@ pub mod apiserver;
 pub mod bench;
 pub mod demo;
 pub mod interrupt;
+pub mod kubectl;
 pub mod manifests;
 pub mod netns;
 pub mod oracle;

@@ -12,6 +12,8 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Container, PodSpec, Probe, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use lbr_tests::apiserver::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, DAEMON_SET, Kind, SERVICE_ACCOUNT, Server};
+use lbr_tests::kubectl::Kubectl;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -256,4 +258,50 @@ fn the_role_reads_what_lbr_watches_and_writes_events_only() {
         expected.extend(["/events", "events.k8s.io/events"].map(|resource| format!("{verb} {resource}")));
     }
     assert_eq!(granted, expected);
+}
+
+/// Kustomize puts the parts together, and kubectl finds every kind and would create it; nothing is written.
+#[test]
+fn kubectl_would_apply_it() {
+    const KINDS: [&Kind; 4] = [&SERVICE_ACCOUNT, &CLUSTER_ROLE, &CLUSTER_ROLE_BINDING, &DAEMON_SET];
+    let server = Server::start().unwrap();
+    let home = Home::new();
+    let kubectl = Kubectl::new(&server, &home.0, None).unwrap_or_else(|error| panic!("{error:#}"));
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+    let dry_run = ["apply", "--dry-run=client", "-k", folder];
+    let said = kubectl.run(&dry_run).unwrap_or_else(|error| panic!("{error:#}"));
+    let said: BTreeSet<&str> = said.lines().collect();
+    let wanted = [
+        "serviceaccount/lbr created (dry run)",
+        "clusterrole.rbac.authorization.k8s.io/lbr created (dry run)",
+        "clusterrolebinding.rbac.authorization.k8s.io/lbr created (dry run)",
+        "daemonset.apps/lbr created (dry run)",
+    ];
+    assert_eq!(said, wanted.into());
+    for kind in KINDS {
+        assert_eq!(server.list(kind), [Value::Null; 0]);
+    }
+
+    // The same in earnest, which a dry run can not show: what arrives is what is written, with the image's name.
+    kubectl.run(&["apply", "-k", folder]).unwrap_or_else(|error| panic!("{error:#}"));
+    let image = &server.get(&DAEMON_SET, "kube-system", "lbr").unwrap()["spec"]["template"]["spec"]["containers"]
+        [0]["image"];
+    assert_eq!(*image, concat!("localhost/lbr:", env!("CARGO_PKG_VERSION")));
+}
+
+/// A folder that goes with the test.
+struct Home(std::path::PathBuf);
+
+impl Home {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("lbr-deploy-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Tool {
 }
 
 /// The programs that are needed besides the toolchain.
-pub(crate) const TOOLS: [Tool; 5] = [
+pub(crate) const TOOLS: [Tool; 7] = [
     Tool { program: "ip", package: "iproute2", why: "network namespaces for tests and demo" },
     Tool { program: "bpftool", package: "bpftool", why: "tests that people can read the maps" },
     Tool { program: "nft", package: "nftables", why: "the benchmark compares with nftables rules" },
@@ -28,6 +28,16 @@ pub(crate) const TOOLS: [Tool; 5] = [
         why: "tests remove rules of kube-proxy's shape",
     },
     Tool { program: "iperf3", package: "iperf3", why: "throughput in tests and benchmark" },
+    Tool {
+        program: "kubectl",
+        package: "kubernetes-client",
+        why: "tests and demo speak to an API server as people do",
+    },
+    Tool {
+        program: "promtool",
+        package: "prometheus",
+        why: "a test that Prometheus understands the metrics",
+    },
 ];
 
 /// The versions of LLVM that bpf-linker 0.13 can be built with.

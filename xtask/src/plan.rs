@@ -181,7 +181,8 @@ mod tests {
     fn after_rustup_worked_debian_is_not_needed() {
         let installed = Installed { nightly: Some(22), ..Installed::default() };
         let steps = plan(&Machine { installed, ..fresh() }).unwrap();
-        let tools = ["iproute2", "bpftool", "nftables", "iptables", "iperf3"];
+        let tools =
+            ["iproute2", "bpftool", "nftables", "iptables", "iperf3", "kubernetes-client", "prometheus"];
         assert_eq!(packages(&steps), [&tools[..], &["llvm-22-dev", "libpolly-22-dev"]].concat());
         assert_eq!(steps.last(), Some(&Step::Linker { llvm: 22 }));
         assert!(!steps.contains(&Step::LinkDebian));

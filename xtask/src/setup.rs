@@ -62,7 +62,7 @@ fn announce(machine: &Machine) -> Result<()> {
              - nightly with rust-src: rustup toolchain install nightly --profile minimal --component rust-src,clippy\n  \
              - LLVM 22 with headers, and bpf-linker: cargo install bpf-linker --locked --version ~{LINKER_VERSION} \
              --no-default-features --features llvm-22 (LLVM_PREFIX: the folder of that LLVM)\n  \
-             - the programs ip, bpftool, nft, iptables-nft-restore and iperf3"
+             - the programs ip, bpftool, nft, iptables-nft-restore, iperf3, kubectl and promtool"
         );
     }
     if steps.iter().any(Step::needs_root) { become_able() } else { Ok(()) }

@@ -188,8 +188,60 @@ pub static EVENTS_EVENT: Kind = Kind {
     ],
 };
 
+/// v1 ServiceAccount, for `deploy/` as the next three.
+pub static SERVICE_ACCOUNT: Kind = Kind {
+    group: "",
+    version: "v1",
+    kind: "ServiceAccount",
+    plural: "serviceaccounts",
+    singular: "serviceaccount",
+    short: &["sa"],
+    namespaced: true,
+    status: Status::None,
+    fields: &[],
+};
+
+/// apps/v1 DaemonSet.
+pub static DAEMON_SET: Kind = Kind {
+    group: "apps",
+    version: "v1",
+    kind: "DaemonSet",
+    plural: "daemonsets",
+    singular: "daemonset",
+    short: &["ds"],
+    namespaced: true,
+    status: Status::Subresource,
+    fields: &[],
+};
+
+/// rbac.authorization.k8s.io/v1 ClusterRole.
+pub static CLUSTER_ROLE: Kind = Kind {
+    group: "rbac.authorization.k8s.io",
+    version: "v1",
+    kind: "ClusterRole",
+    plural: "clusterroles",
+    singular: "clusterrole",
+    short: &[],
+    namespaced: false,
+    status: Status::None,
+    fields: &[],
+};
+
+/// rbac.authorization.k8s.io/v1 ClusterRoleBinding.
+pub static CLUSTER_ROLE_BINDING: Kind = Kind {
+    group: "rbac.authorization.k8s.io",
+    version: "v1",
+    kind: "ClusterRoleBinding",
+    plural: "clusterrolebindings",
+    singular: "clusterrolebinding",
+    short: &[],
+    namespaced: false,
+    status: Status::None,
+    fields: &[],
+};
+
 /// All kinds, in the order of discovery.
-pub static KINDS: [&Kind; 9] = [
+pub static KINDS: [&Kind; 13] = [
     &SERVICE,
     &POD,
     &NAMESPACE,
@@ -199,6 +251,10 @@ pub static KINDS: [&Kind; 9] = [
     &NETWORK_POLICY,
     &SERVICE_CIDR,
     &EVENTS_EVENT,
+    &SERVICE_ACCOUNT,
+    &DAEMON_SET,
+    &CLUSTER_ROLE,
+    &CLUSTER_ROLE_BINDING,
 ];
 
 impl Kind {

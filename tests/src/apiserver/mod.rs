@@ -62,8 +62,8 @@ mod write;
 
 pub use fault::{End, Fault, Order, When};
 pub use kind::{
-    ENDPOINT_SLICE, EVENT, EVENTS_EVENT, Field, KINDS, Kind, NAMESPACE, NETWORK_POLICY, NODE, POD, SERVICE,
-    SERVICE_CIDR, Status,
+    CLUSTER_ROLE, CLUSTER_ROLE_BINDING, DAEMON_SET, ENDPOINT_SLICE, EVENT, EVENTS_EVENT, Field, KINDS, Kind,
+    NAMESPACE, NETWORK_POLICY, NODE, POD, SERVICE, SERVICE_ACCOUNT, SERVICE_CIDR, Status,
 };
 pub use request::Verb;
 pub use server::{Options, Server};

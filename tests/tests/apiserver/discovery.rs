@@ -17,7 +17,10 @@ fn kinds_are_found() {
     let groups = get(&server, "/apis").json();
     let groups: Vec<&str> =
         groups["groups"].as_array().unwrap().iter().map(|group| group["name"].as_str().unwrap()).collect();
-    assert_eq!(groups, ["discovery.k8s.io", "events.k8s.io", "networking.k8s.io"]);
+    assert_eq!(
+        groups,
+        ["apps", "discovery.k8s.io", "events.k8s.io", "networking.k8s.io", "rbac.authorization.k8s.io"]
+    );
     let core = get(&server, "/api/v1").json();
     assert!(names(&core).contains(&"services/status"));
     assert_eq!(core["resources"][0]["shortNames"][0], "svc");
