@@ -1,4 +1,4 @@
-//! The agent (`lbr run`) in a node's namespace, on a folder of manifests.
+//! The agent (`lbr run`) in a node's namespace, on a folder of manifests or an API server.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -26,6 +26,8 @@ pub struct AgentOptions {
     pub arguments: Vec<String>,
     /// A program, with arguments, that starts `lbr run` in its own place: `setpriv`, for instance.
     pub through: Vec<String>,
+    /// Watch the API server of this kubeconfig, in place of the folder of manifests.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// A running agent, killed by id when dropped. What it pinned stays in the bed's bpffs.
@@ -40,6 +42,9 @@ pub struct Agent {
     log: PathBuf,
     arguments: Vec<String>,
     through: Vec<String>,
+    kubeconfig: Option<PathBuf>,
+    /// Where its log begins that is of the last start.
+    begin: usize,
 }
 
 impl Agent {
@@ -73,6 +78,8 @@ impl Agent {
             log: bed.folder().join(format!("{}.log", node.name)),
             arguments,
             through: options.through.clone(),
+            kubeconfig: options.kubeconfig.clone(),
+            begin: 0,
         };
         for (name, text) in files {
             agent.write(name, text)?;
@@ -83,7 +90,13 @@ impl Agent {
 
     /// Starts it again, after [`Self::kill`].
     pub fn run(&mut self) -> Result<()> {
-        let begin = fs::metadata(&self.log).map(|m| m.len()).unwrap_or(0);
+        self.launch()?;
+        self.wait_until_ready()
+    }
+
+    /// Starts it, and does not wait.
+    pub fn launch(&mut self) -> Result<()> {
+        self.begin = usize::try_from(fs::metadata(&self.log).map(|m| m.len()).unwrap_or(0))?;
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("open {}", self.log.display()))?;
         let words = self.through.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
@@ -91,8 +104,11 @@ impl Agent {
         let mut command = self.node.command(words[0])?;
         command
             .args(&words[1..])
-            .args(["run", "--node-name", &self.node_name, "--manifests"])
-            .arg(&self.manifests)
+            .args(["run", "--node-name", &self.node_name])
+            .args(match &self.kubeconfig {
+                Some(path) => [OsStr::new("--kubeconfig"), path.as_os_str()],
+                None => [OsStr::new("--manifests"), self.manifests.as_os_str()],
+            })
             .arg("--bpffs")
             .arg(&self.bpffs)
             .args(&self.arguments)
@@ -101,14 +117,15 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let mut process = Proc::spawn(&mut command)?;
+        self.process = Some(Proc::spawn(&mut command)?);
+        Ok(())
+    }
+
+    /// Waits until it has said that it is ready. One that is not in time is killed.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("`lbr run` was not started")?;
         let end = Instant::now() + START;
-        loop {
-            let log = fs::read(&self.log)?;
-            let said = String::from_utf8_lossy(log.get(usize::try_from(begin)?..).unwrap_or_default());
-            if said.lines().any(is_ready) {
-                break;
-            }
+        while !self.said().lines().any(is_ready) {
             if let Some(status) = process.try_wait()? {
                 bail!("`lbr run` ended before it was ready: {status}\n{}", self.log_text());
             }
@@ -208,6 +225,12 @@ impl Agent {
     /// What it has printed so far.
     pub fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_else(|error| format!("no log: {error}"))
+    }
+
+    /// What it has printed since its last start.
+    pub fn said(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(log.get(self.begin..).unwrap_or_default()).into_owned()
     }
 
     fn show_command(&self, kind: &str) -> Result<Command> {

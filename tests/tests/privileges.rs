@@ -78,7 +78,7 @@ fn asks(client: &Client, expected: &Pod) {
 fn enough(attach: &str) {
     let (mut bed, node, client, backend, _server) = stage(&format!("enough-{attach}"));
     let arguments = ["--attach".to_owned(), attach.to_owned()].to_vec();
-    let options = AgentOptions { sockets: true, arguments, through: setpriv(&rights()) };
+    let options = AgentOptions { sockets: true, arguments, through: setpriv(&rights()), kubeconfig: None };
     let mut agent = Agent::start_with(&mut bed, &node, &options, &[("web.yaml", web(&[&backend]))]).unwrap();
     let linked = |count: usize| {
         move |links: &serde_json::Value| links.as_array().is_some_and(|links| links.len() == count)

@@ -1,0 +1,11 @@
+//! The agent on an API server, with real pods: what the API says is what packets meet, and an API server that is away
+//! changes nothing.
+//!
+//! Needs root.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod away;
+mod follow;
+mod objects;
+mod restart;
+mod world;

@@ -1,0 +1,119 @@
+//! The agent ends, and another one finds its maps, with an API server or without.
+
+use std::time::Duration;
+
+use lbr_tests::apiserver::{
+    ENDPOINT_SLICE, Fault, Kind, NAMESPACE, NETWORK_POLICY, NODE, POD, SERVICE, SERVICE_CIDR, When,
+};
+use lbr_tests::probe::{Client, LongLived};
+
+use crate::objects::{OTHER, WEB, service, slice};
+use crate::world::{Load, World};
+
+const WATCHED: [&Kind; 7] =
+    [&SERVICE, &ENDPOINT_SLICE, &NAMESPACE, &POD, &NODE, &NETWORK_POLICY, &SERVICE_CIDR];
+
+/// Entries of maps that the agent has written and removed since its last start, by its log.
+fn written(said: &str) -> (u64, u64) {
+    let count = |name: &str| {
+        let after = said.split(name).skip(1);
+        let digits = after.map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
+        digits.map(|digits| digits.parse::<u64>().unwrap()).sum()
+    };
+    (count(" writes="), count(" removals="))
+}
+
+/// A connection that lasts, and new ones: neither may notice anything.
+struct Traffic {
+    load: Load,
+    stream: LongLived,
+}
+
+impl Traffic {
+    fn start(world: &World) -> Self {
+        let (interval, limit) = (Duration::from_millis(5), Duration::from_secs(1));
+        let client = Client::new(&world.client.ns);
+        let stream = LongLived::start(&client, WEB.parse().unwrap(), interval, limit).unwrap();
+        Self { load: Load::start(&world.client, WEB), stream }
+    }
+
+    #[track_caller]
+    fn went_well(self) {
+        let report = self.stream.stop().unwrap();
+        assert!(report.error.is_none() && report.stalls == 0 && report.answers > 5, "{report:?}");
+        self.load.stop();
+    }
+}
+
+#[test]
+fn without_an_api_server_the_maps_are_adopted_as_they_are() {
+    let mut world = World::serving("kr");
+    world.api.put_all([service("other", OTHER), slice("other", &[&world.backends[0]])]).unwrap();
+    world.until("other", || world.reaches(&world.client, OTHER));
+    let traffic = Traffic::start(&world);
+    world.api_away();
+    let (before, flows_before) = (world.maps(), flows(&world));
+
+    world.agent.kill();
+    world.agent.launch().unwrap();
+    world.until("the agent serves", || world.lives() && world.metric("lbr_maps_readable") == Some(1.0));
+    world.until("the silence is told", || world.metric("lbr_state_age_seconds").is_some_and(|age| age > 0.0));
+    for _ in 0..6 {
+        assert_eq!(world.maps(), before);
+        assert!(world.lives() && world.is_dropped(&world.stranger, WEB));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(world.metric("lbr_synced"), Some(0.0));
+    assert!(flows(&world) >= flows_before, "flows are gone");
+    assert_eq!(written(&world.agent.said()).1, 0, "something was removed");
+
+    world.api.put(slice("web", &[&world.backends[1]])).unwrap();
+    world.api.delete(&SERVICE, "default", "other");
+    world.api_back();
+    world.agent.wait_until_ready().unwrap();
+    world.until("the changed slice", || world.who(WEB) == "backend-2");
+    world.until("the Service that is gone", || !world.reaches(&world.client, OTHER));
+    assert!(world.is_dropped(&world.stranger, WEB));
+    traffic.went_well();
+}
+
+/// Whatever kind the API server lists last.
+#[test]
+fn a_killed_agent_writes_nothing_anew() {
+    // An older Service that is gone has left numbers free, which an agent that begins to count anew would take.
+    let mut world = World::start("kw");
+    world.api.put_all([service("older", OTHER), slice("older", &[&world.backends[1]])]).unwrap();
+    world.until("older", || world.reaches(&world.client, OTHER));
+    world.serve();
+    world.api.delete(&SERVICE, "default", "older");
+    world.api.delete(&ENDPOINT_SLICE, "default", "older-1");
+    world.until("older is gone", || world.maps().backends.len() == 1);
+    // What has no part in traffic, as names, goes at the end of the same round.
+    std::thread::sleep(Duration::from_millis(300));
+    // The same instrument must show what a first start writes.
+    let (writes, _) = written(&world.agent.said());
+    let links = world.maps().links.len() as u64;
+    assert!(writes > links + 5, "{writes} writes, {links} links");
+    let before = world.maps();
+    for late in WATCHED {
+        world.api.fault(1, When::kind(late), Fault::Delay(Duration::from_millis(700)));
+        let traffic = Traffic::start(&world);
+        world.agent.kill();
+        world.agent.launch().unwrap();
+        let kind = late.kind;
+        world.until("the agent reads", || world.agent.said().contains("listed "));
+        assert_eq!(world.maps(), before, "before {kind} is listed");
+        world.agent.wait_until_ready().unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(world.maps(), before, "{kind} was late");
+        // Programs are attached anew, so their links are written anew.
+        assert_eq!(written(&world.agent.said()), (links, 0), "{kind} was late");
+        assert_eq!(world.api.faults_left(), 0);
+        assert!(world.is_dropped(&world.stranger, WEB));
+        traffic.went_well();
+    }
+}
+
+fn flows(world: &World) -> usize {
+    world.agent.show("flows").unwrap().as_array().map_or(0, Vec::len)
+}
