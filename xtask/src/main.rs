@@ -44,7 +44,7 @@ enum Task {
     Check,
     /// Run every test; needs root for those on the real kernel
     Test(test::Args),
-    /// Show lbr at work: pods as network namespaces, a folder of YAML, a minute
+    /// Show lbr at work: pods as network namespaces, a folder of YAML (or `--kubernetes`), a minute
     Demo(play::Args),
     /// Measure lbr against a direct path and against nftables
     Bench(play::Args),
@@ -72,5 +72,17 @@ fn main() -> ExitCode {
             say::error(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_the_demo_reach_it() {
+        let cli = Cli::try_parse_from(["cargo xtask", "demo", "--kubernetes"]).map_err(|e| e.to_string());
+        let Ok(Cli { task: Task::Demo(args) }) = cli else { panic!("{:?}", cli.err()) };
+        assert_eq!(args.given(), ["--kubernetes"]);
     }
 }

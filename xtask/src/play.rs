@@ -15,6 +15,14 @@ pub(crate) struct Args {
     args: Vec<String>,
 }
 
+#[cfg(test)]
+impl Args {
+    /// What the program gets.
+    pub(crate) fn given(&self) -> &[String] {
+        &self.args
+    }
+}
+
 /// Builds the program, and becomes it.
 pub(crate) fn run(name: &str, args: &Args) -> Result<()> {
     setup::run(false)?;

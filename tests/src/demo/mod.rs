@@ -1,9 +1,11 @@
 //! The demo: lbr's main job in a minute, in numbered steps, for someone who sees it for the first time.
 
+mod control;
 mod load;
 mod picture;
 mod policy;
 mod story;
 mod yaml;
 
+pub use control::Source;
 pub use story::{Story, play};

@@ -27,8 +27,8 @@ pub(super) fn scenes(story: &mut Story<'_>, stage: &Stage) -> Result<()> {
     ensure!(reaches(&stage.stranger, service)?, "stranger does not reach my-service before the policy");
     story.tell("So far both clients reach the Service. my-network-policy.yaml:");
     story.tell(&indent(yaml::POLICY));
+    stage.save(story, "my-network-policy.yaml", yaml::POLICY)?;
     let saved = Instant::now();
-    stage.agent()?.write("my-network-policy.yaml", yaml::POLICY)?;
     while reaches(&stage.stranger, service)? {
         ensure!(
             saved.elapsed() < SOON,
@@ -36,7 +36,11 @@ pub(super) fn scenes(story: &mut Story<'_>, stage: &Stage) -> Result<()> {
         );
     }
     let cut = saved.elapsed().saturating_sub(PATIENCE);
-    story.tell(&format!("Saved. The stranger's last connection {} ms later; from then on:", cut.as_millis()));
+    story.tell(&format!(
+        "{} The stranger's last connection {} ms later; from then on:",
+        stage.saved(),
+        cut.as_millis()
+    ));
     for (name, target) in targets {
         for (client, expected) in [(&stage.client, true), (&stage.stranger, false)] {
             let got = reaches(client, target)?;
@@ -60,7 +64,7 @@ pub(super) fn scenes(story: &mut Story<'_>, stage: &Stage) -> Result<()> {
     story.tell(&indent(&agent.show_text("policies")?));
 
     story.next("The policy is deleted")?;
-    stage.agent()?.remove("my-network-policy.yaml")?;
+    stage.remove(story, "my-network-policy.yaml")?;
     let deleted = Instant::now();
     while !reaches(&stage.stranger, service)? {
         ensure!(deleted.elapsed() < SOON, "stranger is still cut off {SOON:?} after the policy was deleted");

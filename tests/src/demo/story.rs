@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::control::{Control, Source};
 use super::load::Load;
-use super::{picture, policy, yaml};
-use crate::agent::{Agent, AgentOptions};
+use super::{control, picture, policy, yaml};
+use crate::agent::Agent;
 use crate::interrupt;
 use crate::probe::{Client, Protocol, Server};
 use crate::topology::{Bed, Node, Pod, PodOptions};
@@ -62,22 +63,23 @@ impl<'a> Story<'a> {
 /// Fields are dropped in this order: what runs before where it runs.
 pub(super) struct Stage {
     agent: Option<Agent>,
+    control: Control,
     servers: Vec<Server>,
     pub(super) client: Pod,
     /// A client that the policy does not speak of.
     pub(super) stranger: Pod,
     pub(super) backends: Vec<Pod>,
-    node: Node,
-    bed: Bed,
+    pub(super) node: Node,
+    pub(super) bed: Bed,
 }
 
 /// Plays it. Everything is removed again whatever happens.
-pub fn play(story: &mut Story<'_>) -> Result<()> {
+pub fn play(story: &mut Story<'_>, source: Source) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("network namespaces and BPF programs need root: run it with sudo");
     }
     story.next("A node with five pods")?;
-    let mut stage = set_up()?;
+    let mut stage = set_up(source)?;
     story.tell(
         "Each is a network namespace of this machine, connected by veth as a container runtime does it:",
     );
@@ -98,7 +100,7 @@ pub fn play(story: &mut Story<'_>) -> Result<()> {
 }
 
 fn scenes(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
-    start_agent(story, stage)?;
+    stage.agent = Some(control::start_agent(story, stage)?);
     let target = SocketAddr::new(yaml::SERVICE.into(), yaml::PORTS.0);
     let client = Client::new(&stage.client.ns);
 
@@ -130,7 +132,7 @@ fn scenes(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
     policy::scenes(story, stage)
 }
 
-fn set_up() -> Result<Stage> {
+fn set_up(source: Source) -> Result<Stage> {
     let mut bed = Bed::new("demo")?;
     let node = bed.add_node("demo-node")?;
     let client = bed.add_pod(&node, "client", PodOptions::default())?;
@@ -138,33 +140,8 @@ fn set_up() -> Result<Stage> {
     let backends = BACKENDS.map(|name| bed.add_pod(&node, name, PodOptions::default()));
     let backends = backends.into_iter().collect::<Result<Vec<_>>>()?;
     let servers = backends.iter().map(|pod| Server::pod(pod, yaml::PORTS.1)).collect::<Result<_>>()?;
-    Ok(Stage { agent: None, servers, client, stranger, backends, node, bed })
-}
-
-fn start_agent(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
-    story.next("A folder of ordinary Kubernetes YAML, and lbr on it")?;
-    let files = [
-        ("deployment.yaml", yaml::DEPLOYMENT.to_owned()),
-        ("my-service.yaml", yaml::service()),
-        ("my-service-endpoints.yaml", yaml::slice(&stage.backends)),
-        ("pods.yaml", yaml::pods(stage)),
-    ];
-    story.tell("my-service.yaml:");
-    story.tell(&indent(&files[1].1));
-    story.tell(
-        "my-service-endpoints.yaml lists the three backends, pods.yaml the pods with their labels;\n\
-         deployment.yaml is of no use to lbr.",
-    );
-    story.tell("$ lbr run --manifests DIR --node-name demo-node");
-    let options = AgentOptions::default();
-    let agent = stage.agent.insert(Agent::start_with(&mut stage.bed, &stage.node, &options, &files)?);
-    let log = agent.log_text();
-    for line in log.lines().filter(|line| line.contains("Deployment")).take(1) {
-        // Without the time, which is the first word.
-        let said = line.trim().split_once(' ').map_or(line, |(_, rest)| rest);
-        story.tell(&format!("  {}", said.trim()));
-    }
-    Ok(())
+    let control = Control::start(source, &bed, &node)?;
+    Ok(Stage { agent: None, control, servers, client, stranger, backends, node, bed })
 }
 
 fn come_and_go(story: &mut Story<'_>, stage: &mut Stage, client: Client, target: SocketAddr) -> Result<()> {
@@ -173,13 +150,9 @@ fn come_and_go(story: &mut Story<'_>, stage: &mut Stage, client: Client, target:
     let load = Load::start(client, target);
     load.sample(Duration::from_millis(500))?;
     let others = stage.backends.iter().enumerate().filter(|(at, _)| *at != AWAY).map(|(_, pod)| pod);
-    let text = yaml::slice(others);
-    stage.agent()?.write("my-service-endpoints.yaml", &text)?;
+    stage.change_slice(story, others)?;
     let last = load.wait(name, false)?;
-    story.tell(&format!(
-        "Its address was deleted from the YAML. Last request to it {} ms later.",
-        last.as_millis()
-    ));
+    story.tell(&format!("{} Last request to it {} ms later.", stage.left(), last.as_millis()));
     drop(stage.servers.remove(AWAY));
     stage.bed.remove_pod(&stage.backends[AWAY])?;
     story.tell("Then the pod itself was removed. The next two seconds:");
@@ -192,12 +165,9 @@ fn come_and_go(story: &mut Story<'_>, stage: &mut Stage, client: Client, target:
     let options = PodOptions { host, ..PodOptions::default() };
     stage.backends[AWAY] = stage.bed.add_pod(&stage.node, name, options)?;
     stage.servers.insert(AWAY, Server::pod(&stage.backends[AWAY], yaml::PORTS.1)?);
-    stage.agent()?.write("my-service-endpoints.yaml", &yaml::slice(&stage.backends))?;
+    stage.change_slice(story, &stage.backends)?;
     let first = load.wait(name, true)?;
-    story.tell(&format!(
-        "A new pod with its address, and its line in the YAML. First request {} ms later.",
-        first.as_millis()
-    ));
+    story.tell(&format!("{} First request {} ms later.", stage.joined(), first.as_millis()));
     let spread = load.sample(Duration::from_secs(2))?;
     story.say(picture::bars(&BACKENDS, &spread).trim_end());
     let (total, failures) = load.stop()?;
@@ -210,6 +180,10 @@ fn come_and_go(story: &mut Story<'_>, stage: &mut Stage, client: Client, target:
 impl Stage {
     pub(super) fn agent(&self) -> Result<&Agent> {
         self.agent.as_ref().context("the agent is gone")
+    }
+
+    pub(super) fn control(&self) -> &Control {
+        &self.control
     }
 
     fn wait_for_backends(&self, count: usize) -> Result<()> {
