@@ -58,7 +58,7 @@ fn the_store_is_complete_only_when_every_kind_was_listed() {
     let reader = Reader::start(&server);
     reader.wait("Services", |seen| seen.store.state().services.len() == 5);
     reader.look(|seen| {
-        let listed = seen.changes.iter().any(|c| *c == Change::Synced(Kind::NetworkPolicy));
+        let listed = seen.changes.contains(&Change::Synced(Kind::NetworkPolicy));
         assert!(listed || !seen.store.is_synced());
     });
     reader.follows(&server, "all");
