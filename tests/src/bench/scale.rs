@@ -53,13 +53,12 @@ pub struct Plan {
     pub rest: Duration,
 }
 
-/// Measures, and returns a table.
-pub fn run(plan: &Plan) -> Result<String> {
-    let mut text = String::new();
+/// Measures, and hands over a table for each size as soon as it is there.
+pub fn run(plan: &Plan, tell: impl Fn(&str)) -> Result<()> {
     for shape in &plan.shapes {
-        text += &measure(*shape, plan)?;
+        tell(&measure(*shape, plan)?);
     }
-    Ok(text)
+    Ok(())
 }
 
 fn measure(shape: Shape, plan: &Plan) -> Result<String> {

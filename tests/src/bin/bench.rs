@@ -96,8 +96,7 @@ fn main() -> Result<()> {
         What::Scale(Scale { shapes, changes, rest }) => {
             interrupt::watch()?;
             let rest = Duration::try_from_secs_f64(rest)?;
-            print!("{}", scale::run(&scale::Plan { shapes, changes, rest })?);
-            Ok(())
+            scale::run(&scale::Plan { shapes, changes, rest }, |table| print!("{table}"))
         }
         What::Server { address } => load::serve(address),
         What::Client { metric, target, seconds } => {
