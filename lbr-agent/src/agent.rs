@@ -27,6 +27,10 @@ use crate::store::Store;
 /// saved file may take, long against the moment that one object's events take to arrive.
 const BATCH: Duration = Duration::from_millis(10);
 
+/// The same before every kind has been listed: in a large cluster that takes seconds, and each round of half a state
+/// holds up the next one.
+const LISTING: Duration = Duration::from_millis(500);
+
 /// How long until a failed write is tried again; doubles up to the maximum.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -104,7 +108,8 @@ pub async fn run(
                     changed |= agent.take(change);
                 }
                 if changed {
-                    due = Some(soonest(due, BATCH));
+                    let wait = if agent.store.is_synced() { BATCH } else { LISTING };
+                    due = Some(soonest(due, wait));
                 }
             }
             changed = inputs.links.changed() => {
