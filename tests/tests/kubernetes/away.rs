@@ -27,7 +27,7 @@ fn the_last_state_stays_and_its_age_is_told() {
     let second = world.metric(AGE).unwrap();
     assert!((3.0..30.0).contains(&(second - first)), "{first} s, and {second} s after more than 3 s");
     assert_eq!(world.maps(), before);
-    load.stop();
+    load.stop(&world);
 
     world.api_back();
     world.until("all is well", || world.metric(AGE) == Some(0.0));

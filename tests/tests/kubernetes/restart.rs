@@ -38,10 +38,10 @@ impl Traffic {
     }
 
     #[track_caller]
-    fn went_well(self) {
+    fn went_well(self, world: &World) {
         let report = self.stream.stop().unwrap();
         assert!(report.error.is_none() && report.stalls == 0 && report.answers > 5, "{report:?}");
-        self.load.stop();
+        self.load.stop(world);
     }
 }
 
@@ -74,7 +74,7 @@ fn without_an_api_server_the_maps_are_adopted_as_they_are() {
     world.until("the changed slice", || world.who(WEB) == "backend-2");
     world.until("the Service that is gone", || !world.reaches(&world.client, OTHER));
     assert!(world.is_dropped(&world.stranger, WEB));
-    traffic.went_well();
+    traffic.went_well(&world);
 }
 
 /// Whatever kind the API server lists last.
@@ -110,7 +110,7 @@ fn a_killed_agent_writes_nothing_anew() {
         assert_eq!(written(&world.agent.said()), (links, 0), "{kind} was late");
         assert_eq!(world.api.faults_left(), 0);
         assert!(world.is_dropped(&world.stranger, WEB));
-        traffic.went_well();
+        traffic.went_well(&world);
     }
 }
 

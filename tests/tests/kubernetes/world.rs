@@ -168,9 +168,12 @@ impl Load {
     }
 
     #[track_caller]
-    pub(crate) fn stop(self) {
+    pub(crate) fn stop(self, world: &World) {
         self.stop.store(true, Ordering::Relaxed);
-        let count = self.thread.join().unwrap().unwrap_or_else(|error| panic!("{error:#}"));
+        let count = self.thread.join().unwrap().unwrap_or_else(|error| {
+            let show = |what| world.agent.show_text(what).unwrap_or_else(|error| format!("{error:#}"));
+            panic!("{error:#}\n{}\n{}\n{}", show("counters"), show("endpoints"), world.agent.said())
+        });
         assert!(count > 50, "only {count} connections");
     }
 }
