@@ -105,6 +105,8 @@ fn init_log(verbosity: u32) {
         4..6 => "info,lbr=debug,lbr_agent=debug",
         6.. => "info,lbr=trace,lbr_agent=trace",
     };
+    // The client's own word on each failed attempt: lbr says once that a kind can not be read.
+    let level = format!("{level},kube_client::client::builder=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
