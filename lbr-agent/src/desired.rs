@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use lbr_common::addr::Addr;
-use lbr_common::link::Link;
+use lbr_common::link::{Link, Uplink};
 use lbr_common::policy::{Allow, Block, Policy, Ports, Prefix, VerdictKey};
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
 use lbr_common::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
 };
@@ -25,6 +25,12 @@ pub struct Desired {
     pub rejected: BTreeMap<u32, RejectedRecord>,
     /// `links`, by interface index; the programs are attached to each of these interfaces.
     pub links: BTreeMap<u32, Link>,
+    /// `uplinks`, by interface index; the programs are attached to each of these interfaces.
+    pub uplinks: BTreeMap<u32, Uplink>,
+    /// `source_ranges`.
+    pub source_ranges: BTreeMap<Prefix<SourceRange>, u32>,
+    /// `service_cidrs`.
+    pub service_cidrs: BTreeMap<Prefix<Block>, u32>,
     /// `endpoints`, without the versions of the map.
     pub endpoints: BTreeMap<Addr, EndpointPolicy>,
     /// `link_policy`, by interface index: bits of `policy_flags`, without the versions of the map.

@@ -19,7 +19,7 @@ pub struct Flow {
     pub service: u32,
     /// Key of `backends`; 0 without a Service.
     pub backend: u32,
-    /// Interface index to `bpf_redirect_peer` into; 0: on by the stack.
+    /// Interface index to `bpf_redirect_peer` into; 0: on by the stack; [`BY_ROUTE`].
     pub link: u32,
     /// [`crate::service::State::epoch`] at which backend and link were last known to be there.
     pub epoch: u32,
@@ -33,6 +33,10 @@ pub struct Flow {
     /// Audited sets that would not have allowed it, as last told: [`audited_sets`]. 0: none.
     pub audited: u32,
 }
+
+/// Value of [`Flow::link`]: out by the node's routes, past its stack, which would not take a packet that has the
+/// node's own address as its source.
+pub const BY_ROUTE: u32 = u32::MAX;
 
 /// Value of [`Flow::audited`]: the audited set of each end that would not have allowed a connection, or 0. Two
 /// such values are the same only if the sets are, as long as set numbers are below 65,536; beyond, a difference
@@ -59,6 +63,8 @@ pub mod flow_flags {
     /// Nothing is known of the address that the client sends to: a group, a broadcast, or far away. No policies of
     /// a receiver were asked.
     pub const NOBODY: u32 = 64;
+    /// The client is reached by the wire: it came in by an uplink.
+    pub const WIRE: u32 = 128;
     /// What the twin entry must not inherit.
     pub const OWN: u32 = REPLY | FIN | RST;
 }

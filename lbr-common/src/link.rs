@@ -1,4 +1,6 @@
-//! The node's ends of the pods' veths.
+//! The node's ends of the pods' veths, and its uplinks.
+
+use crate::addr::Addr;
 
 /// Value of `links`; the key is the interface index of the host side.
 ///
@@ -17,3 +19,20 @@ pub mod link_flags {
     /// The node's routes end in this link (no bridge between): answers may go straight into it.
     pub const DIRECT: u32 = 2;
 }
+
+/// Value of `uplinks`; the key is the interface index.
+///
+/// Written by the agent for each interface by which the node reaches what is not on it (also tunnels to other
+/// nodes' pods), read where a packet leaves by a route.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Uplink {
+    /// The node's IPv4 address on it, or, without one, the node's first: the source of what is sent on by it in the
+    /// name of the node. Unspecified if there is none.
+    pub v4: Addr,
+    /// The same for IPv6.
+    pub v6: Addr,
+}
+
+const _: () = assert!(size_of::<Link>() == 4);
+const _: () = assert!(size_of::<Uplink>() == 32);

@@ -59,6 +59,13 @@ pub const CLASSES: MapSpec = spec("classes", 65_536, Writer::Agent);
 pub const POD_NAMES: MapSpec = spec("pod_names", 262_144, Writer::Agent);
 /// Interface index → [`crate::link::Link`], hash.
 pub const LINKS: MapSpec = spec("links", 4_096, Writer::Agent);
+/// Interface index → [`crate::link::Uplink`], hash.
+pub const UPLINKS: MapSpec = spec("uplinks", 64, Writer::Agent);
+/// [`crate::service::SourceRange`] → `u32` without meaning, LPM trie.
+pub const SOURCE_RANGES: MapSpec = spec("source_ranges", 65_536, Writer::Agent);
+/// [`crate::policy::Block`] → `u32` without meaning, LPM trie: the blocks that ClusterIPs come from. What is sent to
+/// an address there that no Service has ends here.
+pub const SERVICE_CIDRS: MapSpec = spec("service_cidrs", 64, Writer::Agent);
 /// 0 → [`crate::service::State`], array.
 pub const STATE: MapSpec = spec("state", 1, Writer::Agent);
 /// [`crate::tuple::Tuple`] → [`crate::flow::Flow`], LRU hash; two entries for each connection.
@@ -67,6 +74,8 @@ pub const FLOWS: MapSpec = spec("flows", 262_144, Writer::Kernel);
 pub const FRAGMENTS: MapSpec = spec("fragments", 16_384, Writer::Kernel);
 /// [`crate::flow::SocketKey`] → [`crate::flow::SocketPeer`], LRU hash.
 pub const SOCKETS: MapSpec = spec("sockets", 65_536, Writer::Kernel);
+/// [`crate::service::AffinityKey`] → [`crate::service::Affinity`], LRU hash.
+pub const AFFINITY: MapSpec = spec("affinity", 65_536, Writer::Kernel);
 /// [`crate::verdict::counter_index`] → [`crate::verdict::Counter`], per-CPU array.
 pub const COUNTERS: MapSpec = spec("counters", crate::verdict::COUNTERS as usize, Writer::Kernel);
 /// Service id → [`crate::service::Traffic`], per-CPU LRU hash: the Services that are used.
@@ -79,7 +88,7 @@ pub const EVENTS: MapSpec = spec("events", 262_144, Writer::Kernel);
 pub const SCRATCH: MapSpec = spec("scratch", 1, Writer::Kernel);
 
 /// Every map that is pinned: all but the work space, which has nothing to keep.
-pub const PINNED: [MapSpec; 25] = [
+pub const PINNED: [MapSpec; 29] = [
     FRONTENDS,
     SLOTS,
     BACKENDS,
@@ -97,10 +106,14 @@ pub const PINNED: [MapSpec; 25] = [
     CLASSES,
     POD_NAMES,
     LINKS,
+    UPLINKS,
+    SOURCE_RANGES,
+    SERVICE_CIDRS,
     STATE,
     FLOWS,
     FRAGMENTS,
     SOCKETS,
+    AFFINITY,
     COUNTERS,
     TRAFFIC,
     DENIALS,
@@ -113,6 +126,10 @@ pub mod config {
     pub const NODE_NETNS: &str = "NODE_NETNS";
     /// `u64`: secret of [`crate::select::hash`].
     pub const HASH_SEED: &str = "HASH_SEED";
+    /// `u32`: first port that stands in for a client's at a backend on another node.
+    pub const SNAT_FIRST: &str = "SNAT_FIRST";
+    /// `u32`: how many ports there are from there on; never 0.
+    pub const SNAT_COUNT: &str = "SNAT_COUNT";
     /// `u32`: bits of [`options`].
     pub const OPTIONS: &str = "OPTIONS";
 

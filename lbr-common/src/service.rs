@@ -1,6 +1,6 @@
 //! Frontends, slots and backends: what the agent writes and the programs read.
 //!
-//! Way of a new connection: `frontends` (address, port, protocol) gives a service id and a count; a slot
+//! Way of a new connection: `frontends` (address, port, protocol) gives a service id, a set and a count; a slot
 //! below the count is chosen; `slots` gives a backend id; `backends` gives the address to translate to.
 
 use crate::addr::Addr;
@@ -13,7 +13,7 @@ use crate::tuple::Tuple;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FrontendKey {
-    /// The address that clients send to (a ClusterIP).
+    /// The address that clients send to.
     pub addr: Addr,
     /// Port, host byte order; 0 for the address as a whole.
     pub port: u16,
@@ -29,6 +29,11 @@ pub struct FrontendKey {
 pub mod scope {
     /// For every packet, wherever it comes from.
     pub const ANY: u8 = 0;
+    /// For what comes by the wire, where [`super::frontend_flags::WIRE_DIFFERS`] says that there is such an entry.
+    pub const WIRE: u8 = 1;
+    /// For sockets of the node only: loopback addresses, and the unspecified one, which stands for all of them
+    /// (`connect`) and which `bind` asks about. No packet may come in for these.
+    pub const NODE: u8 = 2;
 }
 
 /// Bits of [`Frontend::flags`].
@@ -37,21 +42,55 @@ pub mod frontend_flags {
     pub const ADDRESS: u32 = 1;
     /// Only backends on this node count (a Local traffic policy): without any, drop instead of refuse.
     pub const LOCAL_ONLY: u32 = 2;
+    /// With [`ADDRESS`]: an address of the node itself. What has no frontend there is none of lbr's business.
+    pub const OPEN: u32 = 4;
+    /// What comes by the wire has an entry of its own, with [`super::scope::WIRE`].
+    pub const WIRE_DIFFERS: u32 = 8;
+    /// Only for clients whose address is in `source_ranges`.
+    pub const RANGES: u32 = 16;
+    /// The node itself is among these clients.
+    pub const NODE_IN_RANGES: u32 = 32;
+}
+
+/// Values of [`Frontend::set`]: which of a service's backends.
+pub mod set {
+    /// Those that a traffic policy `Cluster` chooses from, on whatever node.
+    pub const CLUSTER: u32 = 0;
+    /// Those that a traffic policy `Local` chooses from: on this node.
+    pub const LOCAL: u32 = 1;
+
+    /// The bit of a set in [`super::Backend::sets`].
+    #[inline(always)]
+    pub const fn bit(set: u32) -> u8 {
+        1 << (set & 7)
+    }
 }
 
 /// Value of `frontends`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Frontend {
-    /// Id of the set of backends behind it, key of `services` and part of the key of `slots`. Never 0,
-    /// except for [`frontend_flags::ADDRESS`].
+    /// Id of the Service port in one family, whatever its address: key of `services`, part of the keys of `slots`,
+    /// `affinity` and `source_ranges`. Never 0, except for [`frontend_flags::ADDRESS`].
     pub service: u32,
     /// Number of slots, `0..count`. Zero: refuse.
     pub count: u32,
     /// See [`frontend_flags`].
     pub flags: u32,
-    /// Reserved, zero.
-    pub _pad: u32,
+    /// Which slots: see [`set`].
+    pub set: u32,
+    /// Seconds for which a client comes back to the same backend; 0: each connection is spread anew.
+    pub affinity: u32,
+    /// Index in `maglev`, plus one; 0: chosen by slot.
+    pub maglev: u32,
+}
+
+impl Frontend {
+    /// Key of one of its slots.
+    #[inline(always)]
+    pub const fn slot(&self, slot: u32) -> SlotKey {
+        SlotKey { service: self.service, set: self.set, slot }
+    }
 }
 
 /// Key of `slots`.
@@ -60,6 +99,8 @@ pub struct Frontend {
 pub struct SlotKey {
     /// [`Frontend::service`].
     pub service: u32,
+    /// [`Frontend::set`].
+    pub set: u32,
     /// Index below [`Frontend::count`].
     pub slot: u32,
 }
@@ -75,7 +116,7 @@ pub struct Slot {
 /// Value of `backends`. The key is a backend id: one for each (service, address, port), so that an id that
 /// is still present means "still an endpoint of that service".
 ///
-/// A backend that serves its last flows but takes no new ones stays here and has no slot.
+/// A backend that serves its last flows but takes no new ones stays here and is in no set.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Backend {
@@ -90,10 +131,17 @@ pub struct Backend {
     pub port: u16,
     /// IP protocol number.
     pub proto: u8,
-    /// See [`backend_state`].
-    pub state: u8,
-    /// Reserved, zero.
-    pub _pad: u32,
+    /// The sets in which it has a slot: see [`set::bit`]. 0: draining, it keeps its flows and takes no new ones
+    /// (terminating but serving while others are ready).
+    pub sets: u8,
+    /// See [`backend_flags`].
+    pub flags: u32,
+}
+
+/// Bits of [`Backend::flags`].
+pub mod backend_flags {
+    /// On this node: one of its pods, or a process of the node itself.
+    pub const HERE: u32 = 1;
 }
 
 impl Backend {
@@ -120,12 +168,46 @@ pub struct Traffic {
     pub response_bytes: u64,
 }
 
-/// Values of [`Backend::state`].
-pub mod backend_state {
-    /// Takes new connections: has at least one slot.
-    pub const ACTIVE: u8 = 0;
-    /// Keeps its flows, takes no new ones (terminating but serving while others are ready).
-    pub const DRAINING: u8 = 1;
+/// Key of `affinity`: a client of a Service port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AffinityKey {
+    /// Address of the client; unspecified for processes of the node.
+    pub client: Addr,
+    /// [`Frontend::service`].
+    pub service: u32,
+    /// Always zero: part of a hash key.
+    pub _pad: u32,
+}
+
+/// Value of `affinity`: where the client's last connection went.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Affinity {
+    /// `CLOCK_MONOTONIC` in nanoseconds of its last new connection, exact to a timer tick.
+    pub last_used: u64,
+    /// Key of `backends`.
+    pub backend: u32,
+    /// Reserved, zero.
+    pub _pad: u32,
+}
+
+/// Key of `source_ranges` (behind its prefix length: [`SourceRange::FIXED_BITS`] and those of the range): clients
+/// that a frontend with [`frontend_flags::RANGES`] serves. The value has no meaning.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceRange {
+    /// [`Frontend::service`].
+    pub service: u32,
+    /// Address of the client, IPv4 mapped.
+    pub client: [u8; 16],
+}
+
+impl SourceRange {
+    /// Bits that come before the address.
+    pub const FIXED_BITS: u32 = 32;
+    /// The whole key: one client.
+    pub const FULL: u32 = Self::FIXED_BITS + 128;
 }
 
 /// The only value of `state` (index 0): what changes at run time and concerns all packets.
@@ -148,8 +230,11 @@ pub struct State {
 }
 
 const _: () = assert!(size_of::<FrontendKey>() == 24);
-const _: () = assert!(size_of::<Frontend>() == 16);
-const _: () = assert!(size_of::<SlotKey>() == 8);
+const _: () = assert!(size_of::<Frontend>() == 24);
+const _: () = assert!(size_of::<SlotKey>() == 12);
+const _: () = assert!(size_of::<AffinityKey>() == 24);
+const _: () = assert!(size_of::<Affinity>() == 16);
+const _: () = assert!(size_of::<SourceRange>() == 20);
 const _: () = assert!(size_of::<Slot>() == 4);
 const _: () = assert!(size_of::<Backend>() == 32);
 const _: () = assert!(size_of::<Traffic>() == 40);

@@ -6,9 +6,11 @@ use std::string::ToString as _;
 
 use crate::addr::Addr;
 use crate::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
-use crate::link::Link;
+use crate::link::{Link, Uplink};
 use crate::policy::{Allow, Block, DenialKey, Endpoint, Event, Policy, Ports, VerdictKey, Versioned};
-use crate::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State, Traffic};
+use crate::service::{
+    Affinity, AffinityKey, Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, State, Traffic,
+};
 use crate::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
 };
@@ -33,6 +35,10 @@ pod!(
     Backend,
     State,
     Link,
+    Uplink,
+    Affinity,
+    AffinityKey,
+    SourceRange,
     Flow,
     FragmentKey,
     FragmentPorts,

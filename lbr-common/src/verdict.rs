@@ -10,11 +10,18 @@ pub enum Hook {
     ToPod = 1,
     /// cgroup socket programs: sockets of the node's own network namespace.
     Socket = 2,
+    /// tc ingress of an uplink: what comes by the wire.
+    FromNetdev = 3,
+    /// tc egress of an uplink: what the node itself sends.
+    ToNetdev = 4,
+    /// XDP of an uplink: what comes by the wire, before it has a packet buffer.
+    Xdp = 5,
 }
 
 impl Hook {
     /// All of them, in order of their number.
-    pub const ALL: [Self; 3] = [Self::FromPod, Self::ToPod, Self::Socket];
+    pub const ALL: [Self; 6] =
+        [Self::FromPod, Self::ToPod, Self::Socket, Self::FromNetdev, Self::ToNetdev, Self::Xdp];
 
     /// Name for people and metrics.
     pub const fn name(self) -> &'static str {
@@ -22,6 +29,9 @@ impl Hook {
             Self::FromPod => "from_pod",
             Self::ToPod => "to_pod",
             Self::Socket => "socket",
+            Self::FromNetdev => "from_netdev",
+            Self::ToNetdev => "to_netdev",
+            Self::Xdp => "xdp",
         }
     }
 }
@@ -137,6 +147,25 @@ verdicts! {
     /// Passed, but would be denied by the receiver's audited policies. Counted beside the packet's own
     /// verdict, once for each connection.
     IngressAudited = 32, Pass, "ingress_audited";
+    /// To an address of a ServiceCIDR that no Service has: nobody is there, and by the default route it would travel
+    /// in circles.
+    UnallocatedAddress = 33, Drop, "unallocated_address";
+    /// The Service serves only the clients of its `loadBalancerSourceRanges`.
+    SourceNotInRanges = 34, Drop, "source_not_in_ranges";
+    /// The node has no route to where the packet has to go, or none by an uplink with an address.
+    NoRoute = 35, Drop, "no_route";
+    /// Does not fit the next link, and may not be cut.
+    TooBig = 36, Refuse, "too_big";
+    /// Travelled too far (RFC 791, time to live; RFC 8200, hop limit).
+    HopLimit = 37, Refuse, "hop_limit";
+    /// Every source port for this backend on another node is in use.
+    SnatExhausted = 38, Refuse, "snat_exhausted";
+    /// `bind` to a NodePort of a Service: connections to it would never reach the socket.
+    NodePortTaken = 39, Refuse, "node_port_taken";
+    /// By the wire, with an address that can not be there: loopback, unspecified, or a group as source.
+    Martian = 40, Drop, "martian";
+    /// XDP leaves the packet to `from_netdev`.
+    LeftToTc = 41, Pass, "left_to_tc";
 }
 
 /// Room for each hook in `counters`.

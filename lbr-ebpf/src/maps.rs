@@ -5,11 +5,13 @@ use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, LruPerCpuHashMap, 
 use aya_ebpf::macros::btf_map;
 use lbr_common::addr::Addr;
 use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
-use lbr_common::link::Link;
+use lbr_common::link::{Link, Uplink};
 use lbr_common::maps as spec;
 use lbr_common::maps::config::options;
 use lbr_common::policy::{Allow, Block, DenialKey, Endpoint, Event, Ports, VerdictKey, Versioned};
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State, Traffic};
+use lbr_common::service::{
+    Affinity, AffinityKey, Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, State, Traffic,
+};
 use lbr_common::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
 };
@@ -82,6 +84,16 @@ pub(crate) static POD_NAMES: HashMap<Addr, PodName, { spec::POD_NAMES.max_entrie
 #[btf_map(name = "links")]
 pub(crate) static LINKS: HashMap<u32, Link, { spec::LINKS.max_entries }, ON_DEMAND> = HashMap::new();
 
+#[btf_map(name = "uplinks")]
+pub(crate) static UPLINKS: HashMap<u32, Uplink, { spec::UPLINKS.max_entries }, ON_DEMAND> = HashMap::new();
+
+#[btf_map(name = "source_ranges")]
+pub(crate) static SOURCE_RANGES: LpmTrie<SourceRange, u32, { spec::SOURCE_RANGES.max_entries }> =
+    LpmTrie::new();
+
+#[btf_map(name = "service_cidrs")]
+pub(crate) static SERVICE_CIDRS: LpmTrie<Block, u32, { spec::SERVICE_CIDRS.max_entries }> = LpmTrie::new();
+
 #[btf_map(name = "state")]
 pub(crate) static STATE: Array<State, { spec::STATE.max_entries }> = Array::new();
 
@@ -94,6 +106,10 @@ pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, { spec::FRAG
 
 #[btf_map(name = "sockets")]
 pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketPeer, { spec::SOCKETS.max_entries }> =
+    LruHashMap::new();
+
+#[btf_map(name = "affinity")]
+pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity, { spec::AFFINITY.max_entries }> =
     LruHashMap::new();
 
 #[btf_map(name = "counters")]
@@ -120,6 +136,14 @@ static HASH_SEED: u64 = 0;
 
 /// See `lbr_common::maps::config`.
 #[unsafe(no_mangle)]
+static SNAT_FIRST: u32 = 0;
+
+/// See `lbr_common::maps::config`.
+#[unsafe(no_mangle)]
+static SNAT_COUNT: u32 = 1;
+
+/// See `lbr_common::maps::config`.
+#[unsafe(no_mangle)]
 static OPTIONS: u32 = 0;
 
 /// Cookie of the node's network namespace.
@@ -134,6 +158,16 @@ pub(crate) fn node_netns() -> u64 {
 pub(crate) fn hash_seed() -> u64 {
     // SAFETY: a valid static. Volatile, because the loader replaces the value that the compiler sees.
     unsafe { core::ptr::read_volatile(&raw const HASH_SEED) }
+}
+
+/// The source port number `n`, modulo their count, of those that stand in for clients' ports.
+#[inline(always)]
+pub(crate) fn snat_port(n: u32) -> u16 {
+    // SAFETY: valid statics. Volatile, because the loader replaces the values that the compiler sees.
+    let (first, count) = unsafe {
+        (core::ptr::read_volatile(&raw const SNAT_FIRST), core::ptr::read_volatile(&raw const SNAT_COUNT))
+    };
+    (first + n % count.max(1)) as u16
 }
 
 /// Whether pods that the agent does not know yet are cut off.

@@ -2,7 +2,7 @@
 
 use lbr_common::addr::Addr;
 use lbr_common::select;
-use lbr_common::service::{Backend, Frontend, FrontendKey, SlotKey, frontend_flags, scope};
+use lbr_common::service::{Backend, Frontend, FrontendKey, frontend_flags, scope};
 use lbr_common::verdict::Verdict;
 
 use crate::maps::{BACKENDS, FRONTENDS, SLOTS};
@@ -44,9 +44,8 @@ pub(crate) fn owns_address(addr: &Addr) -> bool {
 /// read the old count in between finds no slot, and takes the first one, which is there as long as any is.
 #[inline(always)]
 pub(crate) fn backend_in_slot(frontend: &Frontend, slot: u32) -> Result<(u32, &'static Backend), Verdict> {
-    let id = slot_backend(frontend.service, slot)
-        .or_else(|| slot_backend(frontend.service, 0))
-        .ok_or(Verdict::BackendMissing)?;
+    let id =
+        slot_backend(frontend, slot).or_else(|| slot_backend(frontend, 0)).ok_or(Verdict::BackendMissing)?;
     Ok((id, backend(id).ok_or(Verdict::BackendMissing)?))
 }
 
@@ -65,7 +64,7 @@ pub(crate) fn backend(id: u32) -> Option<&'static Backend> {
 }
 
 #[inline(always)]
-fn slot_backend(service: u32, slot: u32) -> Option<u32> {
+fn slot_backend(frontend: &Frontend, slot: u32) -> Option<u32> {
     // SAFETY: as in `backend`.
-    unsafe { SLOTS.get(SlotKey { service, slot }) }.map(|slot| slot.backend)
+    unsafe { SLOTS.get(frontend.slot(slot)) }.map(|slot| slot.backend)
 }

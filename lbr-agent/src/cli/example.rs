@@ -131,8 +131,9 @@ fn service(tables: &mut Desired, id: u32, name: &str, last: u8, backends: &[Addr
     tables.frontends.insert(key(80, proto::TCP), Frontend { service: id, count, ..Frontend::default() });
     for (slot, &addr) in (0..).zip(backends) {
         let backend = id * 100 + slot;
-        tables.slots.insert(SlotKey { service: id, slot }, Slot { backend });
-        let value = Backend { addr, port: 8080, proto: proto::TCP, service: id, ..Backend::default() };
+        tables.slots.insert(SlotKey { service: id, slot, ..SlotKey::default() }, Slot { backend });
+        let value =
+            Backend { addr, port: 8080, proto: proto::TCP, service: id, sets: 1, ..Backend::default() };
         tables.backends.insert(backend, value);
     }
     let name =

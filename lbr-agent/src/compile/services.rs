@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use lbr_common::addr::Addr;
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, backend_state, frontend_flags};
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags, set};
 use lbr_common::text::{ServiceName, Text};
 use lbr_common::tuple::proto;
 use lbr_common::user::{proto_name, socket_text};
@@ -43,7 +43,7 @@ pub(super) fn compile(
                 let id = ids.service(*first);
                 let choice = choose(slices, port, v4, service.internal_policy, &node.name);
                 write(service, port, id, &won, &choice, desired);
-                write_backends(id, number, &choice, &direct, ids, desired);
+                write_backends(id, set_of(service), number, &choice, &direct, ids, desired);
             }
         }
         for ip in &service.cluster_ips {
@@ -53,7 +53,8 @@ pub(super) fn compile(
 }
 
 /// Ports of a ClusterIP that no Service has are refused, whatever the protocol.
-const WHOLE_ADDRESS: Frontend = Frontend { service: 0, count: 0, flags: frontend_flags::ADDRESS, _pad: 0 };
+const WHOLE_ADDRESS: Frontend =
+    Frontend { service: 0, count: 0, flags: frontend_flags::ADDRESS, set: 0, affinity: 0, maglev: 0 };
 
 /// The frontends of a Service port in one family, without those that another port or Service has already.
 fn claim(
@@ -108,31 +109,42 @@ fn write(
         service: id,
         count: u32::try_from(choice.active.len()).unwrap_or(u32::MAX),
         flags: if local { frontend_flags::LOCAL_ONLY } else { 0 },
-        _pad: 0,
+        set: set_of(service),
+        affinity: 0,
+        maglev: 0,
     };
     desired.frontends.extend(frontends.iter().map(|&key| (key, frontend)));
 }
 
+/// The set of backends that the ClusterIPs of a Service lead to.
+fn set_of(service: &Service) -> u32 {
+    match service.internal_policy {
+        TrafficPolicy::Cluster => set::CLUSTER,
+        TrafficPolicy::Local => set::LOCAL,
+    }
+}
+
 fn write_backends(
     service: u32,
+    set: u32,
     proto: u8,
     choice: &Choice,
     direct: &DirectLinks<'_>,
     ids: &mut Ids,
     desired: &mut Desired,
 ) {
-    let mut add = |&(addr, port): &(Addr, u16), state: u8| {
+    let mut add = |&(addr, port): &(Addr, u16), sets: u8| {
         let id = ids.backend(service, addr, port);
         let link = direct.of(addr.into());
-        desired.backends.insert(id, Backend { addr, link, service, port, proto, state, _pad: 0 });
+        desired.backends.insert(id, Backend { addr, link, service, port, proto, sets, flags: 0 });
         id
     };
     for (slot, endpoint) in (0..).zip(&choice.active) {
-        let backend = add(endpoint, backend_state::ACTIVE);
-        desired.slots.insert(SlotKey { service, slot }, Slot { backend });
+        let backend = add(endpoint, set::bit(set));
+        desired.slots.insert(SlotKey { service, set, slot }, Slot { backend });
     }
     for endpoint in &choice.draining {
-        add(endpoint, backend_state::DRAINING);
+        add(endpoint, 0);
     }
 }
 

@@ -1,4 +1,4 @@
-use lbr_common::service::{Backend, Frontend, FrontendKey, SlotKey, backend_state, frontend_flags};
+use lbr_common::service::{Backend, Frontend, FrontendKey, SlotKey, frontend_flags};
 use lbr_common::tuple::proto;
 
 use super::*;
@@ -72,7 +72,7 @@ fn frontend(desired: &Desired, addr: &str, port: u16, proto: u8) -> Option<Front
 }
 
 fn backends(desired: &Desired) -> Vec<String> {
-    desired.backends.values().map(|b: &Backend| format!("{}:{} {}", b.addr, b.port, b.state)).collect()
+    desired.backends.values().map(|b: &Backend| format!("{}:{} {}", b.addr, b.port, b.sets)).collect()
 }
 
 #[test]
@@ -85,10 +85,13 @@ fn a_service_becomes_frontend_slots_and_backends() {
     assert_eq!((f.service, f.count, f.flags), (1, 2, 0));
     let address = frontend(&d, "10.96.0.10", 0, 0).unwrap();
     assert_eq!((address.service, address.count, address.flags), (0, 0, frontend_flags::ADDRESS));
-    assert_eq!(backends(&d), ["10.244.0.2:8080 0", "10.244.0.3:8080 0"]);
+    assert_eq!(backends(&d), ["10.244.0.2:8080 1", "10.244.0.3:8080 1"]);
     assert_eq!(
         d.slots.keys().collect::<Vec<_>>(),
-        [&SlotKey { service: 1, slot: 0 }, &SlotKey { service: 1, slot: 1 }]
+        [
+            &SlotKey { service: 1, ..SlotKey::default() },
+            &SlotKey { service: 1, slot: 1, ..SlotKey::default() }
+        ]
     );
     assert_eq!(d.services[&1].port.as_str(), "http");
     assert!(d.rejected.is_empty());
@@ -113,13 +116,13 @@ fn terminating_endpoints_drain_unless_nothing_else_is_left() {
     let drain = slice("web", 8080, vec![endpoint("10.244.0.2"), leaving("10.244.0.3")]);
     let d = compiled(&state(vec![web()], vec![drain]));
     assert_eq!(frontend(&d, "10.96.0.10", 80, proto::TCP).unwrap().count, 1);
-    assert_eq!(backends(&d), ["10.244.0.2:8080 0", "10.244.0.3:8080 1"]);
+    assert_eq!(backends(&d), ["10.244.0.2:8080 1", "10.244.0.3:8080 0"]);
 
     let not_serving = Endpoint { serving: false, ..leaving("10.244.0.4") };
     let last = slice("web", 8080, vec![leaving("10.244.0.3"), not_serving]);
     let d = compiled(&state(vec![web()], vec![last]));
-    assert_eq!(backends(&d), ["10.244.0.3:8080 0"]);
-    assert!(d.backends.values().all(|b| b.state == backend_state::ACTIVE));
+    assert_eq!(backends(&d), ["10.244.0.3:8080 1"]);
+    assert!(d.backends.values().all(|b| b.sets != 0));
 }
 
 #[test]
@@ -136,7 +139,7 @@ fn the_living_one_of_two_endpoints_with_one_address_counts() {
         // Without a third one, a terminating endpoint would be used all the same.
         let other = slice("web", 8080, vec![endpoint("10.244.0.3")]);
         let d = compiled(&state(vec![web()], slices.chain([other]).collect()));
-        assert_eq!(backends(&d), ["10.244.0.2:8080 0", "10.244.0.3:8080 0"]);
+        assert_eq!(backends(&d), ["10.244.0.2:8080 1", "10.244.0.3:8080 1"]);
         assert_eq!(frontend(&d, "10.96.0.10", 80, proto::TCP).unwrap().count, 2);
     }
 }
@@ -151,7 +154,7 @@ fn local_policy_drops_only_what_others_could_serve() {
         (f.count, f.flags, backends(&d))
     };
     let flag = frontend_flags::LOCAL_ONLY;
-    let here = vec!["10.244.0.2:8080 0".to_owned()];
+    let here = vec!["10.244.0.2:8080 2".to_owned()];
     assert_eq!(with(vec![away.clone(), endpoint("10.244.0.2")]), (1, flag, here.clone()));
     assert_eq!(with(vec![away.clone(), leaving("10.244.0.2")]), (1, flag, here));
     assert_eq!(with(vec![away]), (0, flag, vec![]));

@@ -370,7 +370,7 @@ impl Kernel {
         let tables = &self.maps.tables;
         for (key, frontend) in &tables.frontends {
             for slot in 0..frontend.count {
-                let slot_key = SlotKey { service: frontend.service, slot };
+                let slot_key = frontend.slot(slot);
                 let slot = tables.slots.get(&slot_key);
                 assert!(slot.is_some(), "{key:?} {frontend:?}: {slot_key:?} is missing");
                 let backend = slot.and_then(|slot| tables.backends.get(&slot.backend));

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use lbr_common::addr::Addr;
 use lbr_common::select;
-use lbr_common::service::{Frontend, FrontendKey, SlotKey, frontend_flags};
+use lbr_common::service::{Frontend, FrontendKey, frontend_flags};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
 
@@ -29,7 +29,7 @@ pub fn resolve(tables: &Desired, tuple: &Tuple, seed: u64) -> Resolved {
         Err(verdict) => return Resolved { verdict, backend: None },
     };
     let slot_number = select::slot(select::hash(tuple, seed), frontend.count);
-    let slot = |slot| tables.slots.get(&SlotKey { service: frontend.service, slot });
+    let slot = |slot| tables.slots.get(&frontend.slot(slot));
     // A count that is just being lowered may reach a slot that is gone: the first one stands in.
     let slot = slot(slot_number).or_else(|| slot(0));
     match slot.and_then(|slot| tables.backends.get(&slot.backend)) {
@@ -40,8 +40,8 @@ pub fn resolve(tables: &Desired, tuple: &Tuple, seed: u64) -> Resolved {
 
 /// Every place that a new connection may go to, each once, in order; or why it goes nowhere.
 pub fn endpoints(tables: &Desired, tuple: &Tuple) -> Result<BTreeSet<(Addr, u16)>, Verdict> {
-    let Frontend { service, count, .. } = find(tables, tuple)?;
-    let slots = (0..count).filter_map(|slot| tables.slots.get(&SlotKey { service, slot }));
+    let frontend = find(tables, tuple)?;
+    let slots = (0..frontend.count).filter_map(|slot| tables.slots.get(&frontend.slot(slot)));
     let backends = slots.filter_map(|slot| tables.backends.get(&slot.backend));
     let endpoints: BTreeSet<_> = backends.map(|b| (b.addr, b.port)).collect();
     if endpoints.is_empty() { Err(Verdict::BackendMissing) } else { Ok(endpoints) }

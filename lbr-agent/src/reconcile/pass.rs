@@ -126,7 +126,7 @@ impl<'a> Pass<'a> {
         let old = frontends.actual().get(key).filter(|old| old.service == frontend.service);
         let in_force = old.map_or(0, |old| old.count);
         (0..frontend.count).all(|slot| {
-            let key = SlotKey { service: frontend.service, slot };
+            let key = frontend.slot(slot);
             let leads = slots.actual().get(&key).is_some_and(|s| leads_to_backend(backends, &key, s));
             leads && (slot < in_force || !slots.must_write(&key))
         })

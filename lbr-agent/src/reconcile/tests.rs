@@ -23,9 +23,9 @@ fn add(desired: &mut Desired, n: u8, endpoints: &[u8]) {
     desired.services.insert(service, name);
     for (slot, &e) in (0..).zip(endpoints) {
         let backend = service * 100 + u32::from(e);
-        desired.slots.insert(SlotKey { service, slot }, Slot { backend });
+        desired.slots.insert(SlotKey { service, slot, ..SlotKey::default() }, Slot { backend });
         let addr = Addr::v4([10, 244, 0, e]);
-        let value = Backend { addr, port: 8080, proto: proto::TCP, service, ..Backend::default() };
+        let value = Backend { addr, port: 8080, proto: proto::TCP, service, sets: 1, ..Backend::default() };
         desired.backends.insert(backend, value);
     }
 }
@@ -293,7 +293,7 @@ fn tables_that_contradict_themselves_are_put_right() {
     let mut fake = Fake::new(3);
     let mut broken = services(&[(1, &[1, 2])]);
     broken.backends.clear();
-    broken.slots.remove(&SlotKey { service: 1, slot: 0 });
+    broken.slots.remove(&SlotKey { service: 1, ..SlotKey::default() });
     fake.set_tables(broken);
     let mut r = Reconciler::load(&mut fake).unwrap();
     fake.set_checked(false);

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use lbr_agent::desired::Desired;
 use lbr_common::addr::Addr;
 use lbr_common::link::link_flags;
-use lbr_common::service::{Backend, Frontend, FrontendKey, SlotKey, backend_state, frontend_flags};
+use lbr_common::service::{Backend, Frontend, FrontendKey, frontend_flags};
 use lbr_common::user::{proto_name, socket_text};
 use lbr_common::verdict::{Effect, Verdict};
 
@@ -25,7 +25,7 @@ use lbr_common::verdict::{Effect, Verdict};
 /// `(local)` for a frontend that drops when it has no backend. What nothing leads to is an `orphan`.
 pub fn tables(tables: &Desired) -> BTreeSet<String> {
     let mut draining: BTreeMap<u32, Vec<&Backend>> = BTreeMap::new();
-    for backend in tables.backends.values().filter(|b| b.state == backend_state::DRAINING) {
+    for backend in tables.backends.values().filter(|b| b.sets == 0) {
         draining.entry(backend.service).or_default().push(backend);
     }
     for backends in draining.values_mut() {
@@ -74,7 +74,7 @@ fn frontend_line(
         line.push_str(" (local)");
     }
     line.push_str(" ->");
-    let slots = (0..frontend.count).map(|slot| SlotKey { service: frontend.service, slot });
+    let slots = (0..frontend.count).map(|slot| frontend.slot(slot));
     let backends = slots.map(|k| tables.slots.get(&k).and_then(|s| tables.backends.get(&s.backend)));
     let draining = draining.get(&frontend.service).into_iter().flatten().copied().map(Some);
     let backends: Vec<_> = backends.chain(draining).collect();
@@ -90,7 +90,7 @@ fn frontend_line(
 
 fn backend_text(backend: &Backend) -> String {
     let link = if backend.link == 0 { String::new() } else { format!("@{}", backend.link) };
-    let state = if backend.state == backend_state::DRAINING { "(draining)" } else { "" };
+    let state = if backend.sets == 0 { "(draining)" } else { "" };
     format!("{}{link}{state}", socket_text(backend.addr, backend.port))
 }
 
@@ -100,7 +100,7 @@ fn orphans(tables: &Desired) -> BTreeSet<String> {
     let slots = tables.slots.keys().filter(|k| counts.get(&k.service).is_none_or(|c| k.slot >= *c));
     let used: BTreeSet<u32> = tables.slots.values().map(|s| s.backend).collect();
     let backends = tables.backends.iter().filter(|(id, b)| {
-        let drains = b.state == backend_state::DRAINING;
+        let drains = b.sets == 0;
         !counts.contains_key(&b.service) || used.contains(id) == drains
     });
     let names = tables.services.iter().filter(|(id, _)| !counts.contains_key(id));

@@ -90,7 +90,8 @@ fn change(world: &mut World, random: &mut Random) {
                 world.service(at(service, port), proto, &all[from..=from + random.below(all.len() - from)]);
             }
             world.service(at(net.service, 81), proto, &[]);
-            let none = Frontend { service: 900, count: 0, flags: frontend_flags::LOCAL_ONLY, _pad: 0 };
+            let none =
+                Frontend { service: 900, count: 0, flags: frontend_flags::LOCAL_ONLY, ..Frontend::default() };
             world.frontend(at(net.service2, 81), proto, none);
         }
     }

@@ -186,7 +186,7 @@ fn bpftool_prints_fields_by_name() {
 
     let port_80 = dumps["frontends"].iter().find(|e| e["key"]["port"] == 80).unwrap();
     assert_eq!(fields(&port_80["key"]), ["_pad", "addr", "port", "proto", "scope"]);
-    assert_eq!(fields(&port_80["value"]), ["_pad", "count", "flags", "service"]);
+    assert_eq!(fields(&port_80["value"]), ["affinity", "count", "flags", "maglev", "service", "set"]);
     assert_eq!((&port_80["key"]["proto"], &port_80["value"]["count"]), (&Value::from(17), &Value::from(1)));
     let addr = &port_80["key"]["addr"]["bytes"];
     let numbers: Vec<u64> = addr.as_array().unwrap().iter().map(number).collect();
@@ -195,7 +195,7 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&first("slots")["key"]), ["service", "slot"]);
     assert_eq!(fields(&first("slots")["value"]), ["backend"]);
     let backend = first("backends");
-    assert_eq!(fields(&backend["value"]), ["_pad", "addr", "link", "port", "proto", "service", "state"]);
+    assert_eq!(fields(&backend["value"]), ["addr", "flags", "link", "port", "proto", "service", "sets"]);
     assert_eq!(backend["value"]["port"], 8080);
     assert_eq!(backend["key"], 100);
     assert_eq!(fields(&first("services")["value"]), ["name", "namespace", "port"]);

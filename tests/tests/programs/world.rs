@@ -154,10 +154,14 @@ impl World {
         self.next_id = self.next_id.max(service);
         let ids: Vec<u32> = backends.iter().map(|to| self.backend(service, *to, proto)).collect();
         for (slot, backend) in (0..).zip(ids.iter().copied()) {
-            self.programs.kernel.slots().insert(&SlotKey { service, slot }, &Slot { backend }).unwrap();
+            self.programs
+                .kernel
+                .slots()
+                .insert(&SlotKey { service, slot, ..SlotKey::default() }, &Slot { backend })
+                .unwrap();
         }
         let count = ids.len() as u32;
-        self.frontend(frontend, proto, Frontend { service, count, flags: 0, _pad: 0 });
+        self.frontend(frontend, proto, Frontend { service, count, ..Frontend::default() });
         ids
     }
 
@@ -170,8 +174,15 @@ impl World {
     fn backend(&mut self, service: u32, to: SocketAddr, proto: u8) -> u32 {
         let is_local = nets().iter().any(|net| net.local == to.ip());
         let link = if is_local { self.programs.links[1] } else { 0 };
-        let backend =
-            Backend { addr: to.ip().into(), link, service, port: to.port(), proto, ..Backend::default() };
+        let backend = Backend {
+            addr: to.ip().into(),
+            link,
+            service,
+            port: to.port(),
+            proto,
+            sets: 1,
+            ..Backend::default()
+        };
         let used = self.programs.kernel.backends().entries().unwrap();
         let id = used.iter().map(|(id, _)| id + 1).max().unwrap_or(1).max(100);
         self.programs.kernel.backends().insert(&id, &backend).unwrap();

@@ -56,7 +56,7 @@ impl Random {
             let flags = if self.one_in(4) { frontend_flags::LOCAL_ONLY } else { 0 };
             for _ in 0..1 + self.below(2) {
                 let key = FrontendKey { addr: self.addr(96, is_v4), ..key };
-                tables.frontends.insert(key, Frontend { service, count, flags, _pad: 0 });
+                tables.frontends.insert(key, Frontend { service, count, flags, ..Frontend::default() });
                 // The agent writes the whole address last: packets come before that.
                 if !self.one_in(8) {
                     let whole = FrontendKey { port: 0, proto: 0, ..key };
@@ -68,10 +68,12 @@ impl Random {
                 let id = service * 100 + slot;
                 let (addr, port) = (self.addr(244, is_v4), 8080 + self.below(3) as u16);
                 if !self.one_in(12) {
-                    tables.slots.insert(SlotKey { service, slot }, Slot { backend: id });
+                    tables
+                        .slots
+                        .insert(SlotKey { service, slot, ..SlotKey::default() }, Slot { backend: id });
                 }
                 if !self.one_in(12) {
-                    let backend = Backend { addr, service, port, proto, ..Backend::default() };
+                    let backend = Backend { addr, service, port, proto, sets: 1, ..Backend::default() };
                     tables.backends.insert(id, backend);
                 }
             }

@@ -48,7 +48,7 @@ fn for_all_tables(fact: &impl Fact) {
         let value = |service| Frontend { service, ..Frontend::default() };
         let entry = |n| (frontend(n), value(n)) as (FrontendKey, Frontend);
         fact.holds(dataplane.frontends(), entry, value(99));
-        let entry = |n| (SlotKey { service: n, slot: 0 }, Slot { backend: n });
+        let entry = |n| (SlotKey { service: n, ..SlotKey::default() }, Slot { backend: n });
         fact.holds(dataplane.slots(), entry, Slot { backend: 99 });
         let entry = |n| (n, backend(n, 1)) as (u32, Backend);
         fact.holds(dataplane.backends(), entry, backend(99, 2));

@@ -23,7 +23,7 @@ pub(crate) fn address(service: u32) -> FrontendKey {
 /// 10.244.0.`pod`, port 8080.
 pub(crate) fn backend(service: u32, pod: u8) -> Backend {
     let addr = Addr::v4([10, 244, 0, pod]);
-    Backend { addr, service, port: 8080, proto: proto::TCP, ..Backend::default() }
+    Backend { addr, service, port: 8080, proto: proto::TCP, sets: 1, ..Backend::default() }
 }
 
 /// Services with their pods.
@@ -38,7 +38,7 @@ pub(crate) fn services(services: &[(u32, &[u8])]) -> Desired {
         tables.services.insert(service, name);
         for (slot, &pod) in (0..).zip(pods) {
             let id = service * 1000 + u32::from(pod);
-            tables.slots.insert(SlotKey { service, slot }, Slot { backend: id });
+            tables.slots.insert(SlotKey { service, slot, ..SlotKey::default() }, Slot { backend: id });
             tables.backends.insert(id, backend(service, pod));
         }
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use lbr_common::addr::Addr;
 use lbr_common::flow::{Flow, flow_flags};
 use lbr_common::link::link_flags;
-use lbr_common::service::{Backend, Frontend, FrontendKey, SlotKey, backend_state, frontend_flags};
+use lbr_common::service::{Backend, Frontend, FrontendKey, frontend_flags};
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::user::{proto_name, socket_text};
 use serde::Serialize;
@@ -99,7 +99,7 @@ fn service_row(
     frontend: &Frontend,
 ) -> ServiceRow {
     let service = frontend.service;
-    let slots = (0..frontend.count).filter_map(|slot| tables.slots.get(&SlotKey { service, slot }));
+    let slots = (0..frontend.count).filter_map(|slot| tables.slots.get(&frontend.slot(slot)));
     let backends = slots.filter_map(|slot| tables.backends.get(&slot.backend));
     let name = tables.services.get(&service).copied().unwrap_or_default();
     ServiceRow {
@@ -118,7 +118,7 @@ fn service_row(
 
 fn draining(tables: &Desired) -> BTreeMap<u32, Vec<String>> {
     let mut draining: BTreeMap<u32, Vec<String>> = BTreeMap::new();
-    for backend in tables.backends.values().filter(|b| b.state == backend_state::DRAINING) {
+    for backend in tables.backends.values().filter(|b| b.sets == 0) {
         draining.entry(backend.service).or_default().push(socket_text(backend.addr, backend.port));
     }
     draining
@@ -136,7 +136,7 @@ pub(super) fn backends(tables: &Desired, link_name: impl Fn(u32) -> String) -> V
             address: backend.addr.to_string(),
             port: backend.port,
             protocol: proto_name(backend.proto).into_owned(),
-            state: if backend.state == backend_state::DRAINING { "draining" } else { "active" },
+            state: if backend.sets == 0 { "draining" } else { "active" },
             link: if backend.link == 0 { String::new() } else { link_name(backend.link) },
         }
     };
@@ -219,7 +219,7 @@ fn end(addr: Addr, port: u16) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lbr_common::service::Slot;
+    use lbr_common::service::{Slot, SlotKey, set};
     use lbr_common::text::{ServiceName, Text};
 
     use super::*;
@@ -236,19 +236,18 @@ mod tests {
             .insert(key(80, proto::TCP), Frontend { service: 1, count: 1, ..Frontend::default() });
         let whole = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
         tables.frontends.insert(key(0, 0), whole);
-        tables.slots.insert(SlotKey { service: 1, slot: 0 }, Slot { backend: 5 });
+        tables.slots.insert(SlotKey { service: 1, ..SlotKey::default() }, Slot { backend: 5 });
         let backend = Backend {
             addr: addr(2),
             port: 8080,
             proto: proto::TCP,
             service: 1,
             link: 9,
+            sets: set::bit(set::CLUSTER),
             ..Backend::default()
         };
         tables.backends.insert(5, backend);
-        tables
-            .backends
-            .insert(6, Backend { addr: addr(3), state: backend_state::DRAINING, link: 0, ..backend });
+        tables.backends.insert(6, Backend { addr: addr(3), sets: 0, link: 0, ..backend });
         let name =
             ServiceName { namespace: Text::new("default"), name: Text::new("web"), port: Text::new("http") };
         tables.services.insert(1, name);

@@ -103,7 +103,9 @@ fn contradictions_are_not_adopted() {
 #[test]
 fn numbers_that_are_not_adopted_are_not_used_either() {
     let mut tables = tables(&[], &[(2, backend(3, 1))]);
-    tables.slots.insert(SlotKey { service: 1, slot: 0 }, Slot { backend: u32::MAX - RESTART_GAP });
+    tables
+        .slots
+        .insert(SlotKey { service: 1, ..SlotKey::default() }, Slot { backend: u32::MAX - RESTART_GAP });
     tables.frontends.insert(key(1, 80), Frontend { service: 0, ..Frontend::default() });
     let mut ids = Ids::restore(&tables);
     assert_eq!(ids.backends.taken, [2, u32::MAX - RESTART_GAP].into());

@@ -153,7 +153,7 @@ impl Maps {
     pub(super) fn leads_to(&self, service: &Frontend, address: Ipv4Addr) -> Result<bool> {
         let address = std::net::IpAddr::from(address).into();
         // A new endpoint has the highest address, and so the last slot.
-        let slot = SlotKey { service: service.service, slot: service.count.saturating_sub(1) };
+        let slot = service.slot(service.count.saturating_sub(1));
         let backend = self.slots.get(&slot, 0).context("a slot is not there")?.backend;
         match self.backends.get(&backend, 0) {
             Ok(backend) => Ok(backend.addr == address),
