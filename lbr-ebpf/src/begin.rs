@@ -1,23 +1,26 @@
 //! The first packet of a flow: both its entries, and a tuple whose answers can be told from others'.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use lbr_common::flow::{Flow, IDLE_NS, flow_flags};
+use lbr_common::flow::{BY_ROUTE, Flow, IDLE_NS, flow_flags};
 use lbr_common::link::link_flags;
 use lbr_common::policy::policy_flags;
 use lbr_common::select;
-use lbr_common::service::{Backend, Frontend};
+use lbr_common::service::{Backend, Frontend, backend_flags};
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::Verdict;
 
 use crate::maps::{self, FLOWS, LINKS};
 use crate::scratch::Scratch;
+use crate::skb::Skb;
 use crate::step::{DONE, check};
-use crate::{flow, policy, service};
+use crate::{affinity, flow, policy, route, service};
 
 /// First source port that stands in for one that is taken. Above Linux' default ephemeral range
 /// (`ip_local_port_range`: 32768 to 60999), so that it does not meet a port that the client chose itself.
 const SPARE_PORTS_FROM: u16 = 61_000;
 const SPARE_PORTS: u16 = u16::MAX - SPARE_PORTS_FROM;
+/// Attempts to find a port for a backend on another node. Each is as good as the part of the ports that is free.
+const SNAT_ATTEMPTS: u32 = 32;
 /// Attempts to find a free tuple: first other backends, then other source ports.
 const BACKEND_ATTEMPTS: u32 = 4;
 const ATTEMPTS: u32 = 16;
@@ -42,12 +45,12 @@ fn try_to_service(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Resu
     let first = service::slot(hash, frontend);
     let mut attempt = 0;
     while attempt < ATTEMPTS {
-        let (slot, port) = if attempt < BACKEND_ATTEMPTS {
+        let (slot, port) = if attempt == 0 || (attempt < BACKEND_ATTEMPTS && frontend.affinity == 0) {
             ((first + attempt) % frontend.count.max(1), work.packet.tuple.src_port)
         } else {
             (first, spare_port(hash, attempt))
         };
-        let (id, backend) = service::backend_in_slot(frontend, slot)?;
+        let (id, backend) = affinity::choose(frontend, &work.packet.tuple.src, slot)?;
         work.judged.tuple = work.packet.tuple;
         work.judged.tuple.dst = backend.addr;
         work.judged.tuple.dst_port = backend.port;
@@ -69,6 +72,86 @@ fn try_to_service(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Resu
         attempt += 1;
     }
     Err(Verdict::PortsExhausted)
+}
+
+/// The same for a client that came by the wire, who was looked up as the sender before. A backend on this node sees
+/// the client's address. One on another node sees this node's, so that its answers come back here.
+#[inline(never)]
+pub(crate) fn from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Verdict {
+    match try_from_wire(skb, frontend, work) {
+        Ok(()) => Verdict::ToBackend,
+        Err(verdict) => verdict,
+    }
+}
+
+#[inline(always)]
+fn try_from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Result<(), Verdict> {
+    let hash = select::hash(&work.packet.tuple, maps::hash_seed());
+    let slot = service::slot(hash, frontend);
+    let (id, backend) = affinity::choose(frontend, &work.packet.tuple.src, slot)?;
+    work.judged.tuple = work.packet.tuple;
+    work.judged.tuple.dst = backend.addr;
+    work.judged.tuple.dst_port = backend.port;
+    policy::meet_receiver(work);
+    check(policy::judge(work))?;
+    let is_here = backend.flags & backend_flags::HERE != 0;
+    work.flow.to = work.judged.tuple;
+    if is_here {
+        let link = backend.link;
+        let isolates = || policy::link_at(link, work.generation) & policy_flags::ISOLATED_IN != 0;
+        if work.judged.receiver.flags == 0 && link != 0 && isolates() {
+            return Err(Verdict::NotJudged);
+        }
+    } else {
+        check(route::find(skb, work, &backend.addr))?;
+        work.flow.to.src = route::own_address(work).ok_or(Verdict::NoRoute)?;
+    }
+    plan_from_wire(work, id, backend);
+    let mut attempt = 0;
+    while attempt < SNAT_ATTEMPTS {
+        if !is_here {
+            work.flow.to.src_port = maps::snat_port((hash >> 4).wrapping_add(attempt.wrapping_mul(0x9e5)));
+        } else if attempt > 0 {
+            work.flow.to.src_port = spare_port(hash, attempt);
+        }
+        match store_from_wire(work) {
+            DONE => {
+                flow::decide(&mut work.decision, &work.flow);
+                work.decision.is_new = true;
+                return Ok(());
+            }
+            Verdict::NoService => attempt += 1,
+            verdict => return Err(verdict),
+        }
+    }
+    Err(if is_here { Verdict::PortsExhausted } else { Verdict::SnatExhausted })
+}
+
+/// What both entries of such a flow have besides their tuples.
+#[inline(always)]
+fn plan_from_wire(work: &mut Scratch, id: u32, backend: &Backend) {
+    let flow = &mut work.flow;
+    flow.flags = flow_flags::WIRE;
+    flow.last_seen = flow::now();
+    flow.service = backend.service;
+    flow.backend = id;
+    flow.epoch = work.epoch;
+    flow.audited = work.judged.audited();
+    flow.from = 0;
+    flow.link = flow::way_to(backend, flow_flags::WIRE);
+    flow.twin_link = BY_ROUTE;
+}
+
+/// Stores both entries. [`DONE`]; [`Verdict::NoService`]: another flow has this tuple; or why it can not be.
+#[inline(never)]
+fn store_from_wire(work: &mut Scratch) -> Verdict {
+    work.reply_key = work.flow.twin_key();
+    work.flow.write_twin(&work.packet.tuple, &mut work.reply);
+    match store(work) {
+        Ok(true) => DONE,
+        Ok(false) => Verdict::NoService,
+        Err(verdict) => verdict,
+    }
 }
 
 /// Begins a flow without a Service, if one end is a pod that the agent knows: fills the decision and returns

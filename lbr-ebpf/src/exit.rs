@@ -1,12 +1,13 @@
 //! The one place where a verdict becomes an action and a counter.
 
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use lbr_common::flow::BY_ROUTE;
 use lbr_common::verdict::{Effect, Hook, Verdict, counter_index};
 
 use crate::maps::{self, COUNTERS};
 use crate::scratch::Scratch;
 use crate::skb::Skb;
-use crate::{refuse, report, traffic};
+use crate::{refuse, report, route, traffic};
 
 /// On to the next program of this hook, if any, and then to the stack.
 pub(crate) const PASS: i32 = TC_ACT_UNSPEC;
@@ -30,7 +31,7 @@ pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outco
             if matches!(verdict, Verdict::ToBackend | Verdict::ToClient) {
                 traffic::translated(scratch);
             }
-            (verdict, forward(skb, scratch.decision.link))
+            (verdict, forward(skb, scratch))
         }
         Err(verdict) => match verdict.effect() {
             Effect::Pass | Effect::Translate => (verdict, PASS),
@@ -38,7 +39,7 @@ pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outco
                 report::denied(scratch, verdict);
                 (verdict, TC_ACT_SHOT)
             }
-            Effect::Refuse => match refuse::answer(skb, scratch) {
+            Effect::Refuse => match refuse::answer(skb, scratch, verdict) {
                 refuse::NOT_ANSWERED => (Verdict::Unanswerable, TC_ACT_SHOT),
                 action => (verdict, action),
             },
@@ -52,8 +53,12 @@ pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outco
 }
 
 #[inline(always)]
-fn forward(skb: Skb, link: u32) -> i32 {
-    if link == 0 { PASS } else { skb.redirect_peer(link) }
+fn forward(skb: Skb, work: &mut Scratch) -> i32 {
+    match work.decision.link {
+        0 => PASS,
+        BY_ROUTE => route::send(skb, work),
+        link => skb.redirect_peer(link),
+    }
 }
 
 /// One more of `verdict` at `hook`.

@@ -2,7 +2,8 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use lbr_common::flow::{Flow, IDLE_NS, TOUCH_INTERVAL_NS, flow_flags};
+use lbr_common::flow::{BY_ROUTE, Flow, IDLE_NS, TOUCH_INTERVAL_NS, flow_flags};
+use lbr_common::service::{Backend, backend_flags};
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::Verdict;
 
@@ -74,10 +75,12 @@ pub(crate) fn decide(decision: &mut Decision, flow: &Flow) {
     *decision = Decision {
         to: flow.to,
         link: flow.link,
+        from: flow.from,
         service: flow.service,
         is_reply: flow.flags & flow_flags::REPLY != 0,
         is_plain: flow.flags & flow_flags::PLAIN != 0,
         to_nobody: flow.flags & (flow_flags::NOBODY | flow_flags::REPLY) == flow_flags::NOBODY,
+        is_wire: flow.flags & flow_flags::WIRE != 0,
         is_new: false,
     };
 }
@@ -125,11 +128,11 @@ fn refresh(work: &mut Scratch, flow: &mut Flow) -> Verdict {
     if flow.service != 0 && flow.flags & flow_flags::REPLY == 0 {
         let goes_back = flow.flags & flow_flags::HAIRPIN != 0;
         match service::backend(flow.backend).filter(|b| b.leads_to(&flow.to)) {
-            Some(backend) if !goes_back => flow.link = backend.link,
+            Some(backend) if !goes_back => flow.link = way_to(backend, flow.flags),
             None if work.packet.tuple.proto != proto::TCP || work.packet.is_syn() => {
                 return Verdict::NoService;
             }
-            None if !goes_back => flow.link = 0,
+            None if !goes_back && flow.link != BY_ROUTE => flow.link = 0,
             _ => {}
         }
     }
@@ -161,6 +164,9 @@ fn judge_again(work: &mut Scratch, flow: &Flow) -> Verdict {
     }
     if flow.flags & flow_flags::REPLY != 0 {
         work.judged.tuple = work.judged.tuple.reversed();
+        // The answer may be addressed to the node, in whose name the request was sent.
+        work.judged.tuple.src = flow.to.dst;
+        work.judged.tuple.src_port = flow.to.dst_port;
     } else {
         work.judged.tuple.dst = flow.to.dst;
         work.judged.tuple.dst_port = flow.to.dst_port;
@@ -205,9 +211,19 @@ fn turn_around(work: &mut Scratch) {
     core::mem::swap(&mut work.judged.sender, &mut work.judged.receiver);
 }
 
+/// How what a client sends reaches a backend: what came by the wire and goes on by it leaves by a route.
+#[inline(always)]
+pub(crate) fn way_to(backend: &Backend, flow_flags: u32) -> u32 {
+    let is_wire = flow_flags & lbr_common::flow::flow_flags::WIRE != 0;
+    if is_wire && backend.flags & backend_flags::HERE == 0 { BY_ROUTE } else { backend.link }
+}
+
 /// The link, or 0 if it is none (any more) that lbr puts packets into.
 #[inline(always)]
 fn if_there(link: u32) -> u32 {
+    if link == BY_ROUTE {
+        return link;
+    }
     if link != 0 && LINKS.get_ptr(link).is_some() { link } else { 0 }
 }
 

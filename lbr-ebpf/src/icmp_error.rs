@@ -2,6 +2,7 @@
 //! that path-MTU discovery and "port unreachable" work across a translation (RFC 5508, 4).
 
 use lbr_common::checksum::Diff;
+use lbr_common::flow::BY_ROUTE;
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::{Hook, Verdict};
 
@@ -10,7 +11,7 @@ use crate::packet::{self, Packet, Part};
 use crate::scratch::Scratch;
 use crate::skb::{HelperFailed, Skb, Sum};
 use crate::step::{DONE, check};
-use crate::{flow, policy, service};
+use crate::{flow, policy, route, service};
 
 /// An ICMP error has eight bytes before the packet that it quotes.
 const ICMP_HEADER: u32 = 8;
@@ -31,6 +32,10 @@ pub(crate) fn translate(skb: Skb, work: &mut Scratch) -> Verdict {
 fn untracked(skb: Skb, work: &mut Scratch) -> Verdict {
     if service::owns_address(&work.packet.tuple.dst) {
         return Verdict::Unanswerable;
+    }
+    if is_at_uplink(work) {
+        // Judged at the pod's link, if it is for a pod.
+        return Verdict::NoService;
     }
     if work.hook == Hook::ToPod && skb.entered_by() == 0 {
         return Verdict::Node;
@@ -63,10 +68,22 @@ fn try_translate(skb: Skb, work: &mut Scratch) -> Result<(), Verdict> {
             Err(Verdict::NoService)
         };
     }
+    if is_at_uplink(work) && !work.decision.is_wire {
+        return Err(Verdict::NoService);
+    }
     if work.decision.is_plain {
         return Ok(());
     }
+    if work.decision.link == BY_ROUTE && work.hook != Hook::ToNetdev {
+        let to = work.decision.to.dst;
+        check(route::find(skb, work, &to))?;
+    }
     check(rewrite(skb, work))
+}
+
+#[inline(always)]
+fn is_at_uplink(work: &Scratch) -> bool {
+    matches!(work.hook, Hook::FromNetdev | Hook::ToNetdev)
 }
 
 /// Whether the error was translated already, where a pod of this node sent it: it quotes what another one sent to

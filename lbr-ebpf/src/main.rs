@@ -10,13 +10,16 @@
     reason = "by value a map's key is copied to the stack, of which there are 512 bytes"
 )]
 
+mod affinity;
 mod begin;
 mod exit;
 mod flow;
 mod fragment;
 mod hooks {
+    pub(crate) mod from_netdev;
     pub(crate) mod from_pod;
     pub(crate) mod socket;
+    pub(crate) mod to_netdev;
     pub(crate) mod to_pod;
 }
 mod icmp_error;
@@ -28,6 +31,7 @@ mod policy;
 mod refuse;
 mod report;
 mod reset;
+mod route;
 mod scratch;
 mod service;
 mod skb;
@@ -54,6 +58,32 @@ fn from_pod(ctx: TcContext) -> i32 {
 fn to_pod(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
     exit::run(skb, Hook::ToPod, hooks::to_pod::run)
+}
+
+/// tc ingress of an uplink.
+#[classifier]
+fn from_netdev(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    exit::run(skb, Hook::FromNetdev, hooks::from_netdev::run)
+}
+
+/// tc egress of an uplink.
+#[classifier]
+fn to_netdev(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx.skb.skb);
+    exit::run(skb, Hook::ToNetdev, hooks::to_netdev::run)
+}
+
+/// `bind` on an IPv4 socket.
+#[cgroup_sock_addr(bind4)]
+fn bind4(ctx: SockAddrContext) -> i32 {
+    socket::bind(ctx.sock_addr, Family::V4)
+}
+
+/// `bind` on an IPv6 socket.
+#[cgroup_sock_addr(bind6)]
+fn bind6(ctx: SockAddrContext) -> i32 {
+    socket::bind(ctx.sock_addr, Family::V6)
 }
 
 /// `connect` on an IPv4 socket.

@@ -40,7 +40,7 @@ pub(crate) struct Ipv4 {
     total_len: u16,
     id: u16,
     fragment: u16,
-    _ttl: u8,
+    ttl: u8,
     proto: u8,
     pub(crate) sum: u16,
     pub(crate) src: [u8; 4],
@@ -55,7 +55,7 @@ pub(crate) struct Ipv6 {
     _class_flow: [u8; 3],
     payload_len: u16,
     next: u8,
-    _hop_limit: u8,
+    hop_limit: u8,
     pub(crate) src: [u8; 16],
     pub(crate) dst: [u8; 16],
 }
@@ -123,6 +123,8 @@ pub(crate) struct Packet {
     pub(crate) ip_sum: u16,
     /// TCP flags byte; the ICMP type for ICMP and ICMPv6.
     pub(crate) flags: u8,
+    /// Time to live, hop limit.
+    pub(crate) hop_limit: u8,
     pub(crate) part: Part,
     pub(crate) is_v4: bool,
 }
@@ -225,6 +227,7 @@ pub(crate) fn read_v4(ip: &Ipv4, l3: u32, packet: &mut Packet) -> Result<(), Ver
     packet.l4 = l3 + header_len;
     packet.fragment_id = u32::from(u16::from_be(ip.id));
     packet.ip_sum = ip.sum;
+    packet.hop_limit = ip.ttl;
     packet.flags = 0;
     packet.part = part(fragment & 0x1fff, fragment & 0x2000 != 0);
     packet.is_v4 = true;
@@ -242,6 +245,7 @@ pub(crate) fn read_v6(skb: Skb, ip: &Ipv6, l3: u32, packet: &mut Packet) -> Resu
     packet.l4 = l3 + size_of::<Ipv6>() as u32;
     packet.fragment_id = 0;
     packet.ip_sum = 0;
+    packet.hop_limit = ip.hop_limit;
     packet.flags = 0;
     packet.part = Part::Whole;
     packet.is_v4 = false;

@@ -58,6 +58,12 @@ pub(crate) fn meet_sender(work: &mut Scratch) {
     endpoint(&work.judged.tuple.src, work.generation, &mut work.judged.sender);
 }
 
+/// Looks up the sender of the packet at hand.
+#[inline(always)]
+pub(crate) fn meet_sender_of_packet(work: &mut Scratch) {
+    endpoint(&work.packet.tuple.src, work.generation, &mut work.judged.sender);
+}
+
 /// Looks up the receiver of `Judged::tuple`.
 #[inline(always)]
 pub(crate) fn meet_receiver(work: &mut Scratch) {

@@ -6,18 +6,23 @@ use lbr_common::addr::Addr;
 use lbr_common::checksum::fold16;
 use lbr_common::link::link_flags;
 use lbr_common::tuple::proto;
+use lbr_common::verdict::Verdict;
 
 use crate::ip_header;
 use crate::maps::LINKS;
 use crate::packet::{Packet, Part};
-use crate::reset;
 use crate::scratch::Scratch;
 use crate::skb::{self, ETH_LEN, HelperFailed, MAX_QUOTE, Skb};
+use crate::{reset, route};
 
-/// Destination unreachable, port unreachable: RFC 792.
-const UNREACHABLE_V4: [u8; 2] = [3, 3];
-/// Destination unreachable, port unreachable: RFC 4443, 3.1.
-const UNREACHABLE_V6: [u8; 2] = [1, 4];
+/// Type and code of an error.
+type Kind = [u8; 2];
+/// Destination unreachable, port unreachable: RFC 792; RFC 4443, 3.1.
+const PORT_UNREACHABLE: (Kind, Kind) = ([3, 3], [1, 4]);
+/// Fragmentation needed: RFC 1191, 4. Packet too big: RFC 4443, 3.2.
+const TOO_BIG: (Kind, Kind) = ([3, 4], [2, 0]);
+/// Time exceeded: RFC 792; RFC 4443, 3.3.
+const TIME_EXCEEDED: (Kind, Kind) = ([11, 0], [3, 0]);
 /// Transport header that is quoted: all of TCP's without options. The kernel does not cut a packet before a
 /// checksum that it still has to fill in (TCP: byte 18), and UDP has no more.
 const QUOTED_L4: u32 = 20;
@@ -26,9 +31,10 @@ const QUOTED_L4: u32 = 20;
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Icmp {
-    kind: [u8; 2],
+    kind: Kind,
     sum: u16,
-    unused: [u16; 2],
+    /// Zero and the MTU where it matters.
+    rest: [u16; 2],
 }
 
 /// No action: the packet must not, or can not, be answered.
@@ -36,13 +42,22 @@ pub(crate) const NOT_ANSWERED: i32 = i32::MIN;
 
 /// Sends the answer to the packet at hand. Returns the action, or [`NOT_ANSWERED`].
 #[inline(never)]
-pub(crate) fn answer(skb: Skb, work: &mut Scratch) -> i32 {
+pub(crate) fn answer(skb: Skb, work: &mut Scratch, verdict: Verdict) -> i32 {
+    let (kinds, mtu) = match verdict {
+        Verdict::TooBig => (TOO_BIG, route::mtu(work)),
+        Verdict::HopLimit => (TIME_EXCEEDED, 0),
+        _ => (PORT_UNREACHABLE, 0),
+    };
     let packet = &work.packet;
     if packet.part == Part::Later || packet.is_icmp_error() || !can_be_answered(&packet.tuple.src) {
         return NOT_ANSWERED;
     }
-    let built =
-        if reset::fits(packet) { reset::build(skb, packet) } else { build(skb, packet, &mut work.quote) };
+    let kind = if packet.is_v4 { kinds.0 } else { kinds.1 };
+    let built = if kinds == PORT_UNREACHABLE && reset::fits(packet) {
+        reset::build(skb, packet)
+    } else {
+        build(skb, packet, kind, mtu, &mut work.quote)
+    };
     match built {
         Ok(()) => back_into_pod(skb),
         Err(HelperFailed) => NOT_ANSWERED,
@@ -70,7 +85,13 @@ fn back_into_pod(skb: Skb) -> i32 {
 }
 
 #[inline(always)]
-fn build(skb: Skb, packet: &Packet, quote: &mut [u32; MAX_QUOTE / 4]) -> Result<(), HelperFailed> {
+fn build(
+    skb: Skb,
+    packet: &Packet,
+    kind: Kind,
+    mtu: u16,
+    quote: &mut [u32; MAX_QUOTE / 4],
+) -> Result<(), HelperFailed> {
     // 1. Cut to what is quoted: whole words, so that the checksum helper takes it.
     let l4_len = (skb.len() - packet.l4).min(QUOTED_L4) & !3;
     let quoted_len = packet.l4 + l4_len - packet.l3;
@@ -86,12 +107,13 @@ fn build(skb: Skb, packet: &Packet, quote: &mut [u32; MAX_QUOTE / 4]) -> Result<
     skb.turn_around()?;
     // 3. The headers. Only ICMPv6 takes the addresses into its sum.
     let payload_len = (icmp_len + quoted_len) as u16;
-    let (proto, kind, pseudo) = if packet.is_v4 {
-        (proto::ICMP, UNREACHABLE_V4, 0)
+    let (proto, pseudo) = if packet.is_v4 {
+        (proto::ICMP, 0)
     } else {
-        (proto::ICMPV6, UNREACHABLE_V6, ip_header::pseudo_sum(packet, proto::ICMPV6, payload_len))
+        (proto::ICMPV6, ip_header::pseudo_sum(packet, proto::ICMPV6, payload_len))
     };
-    let sum = !fold16(pseudo + quoted + u64::from(u16::from_ne_bytes(kind)));
+    let rest = [0, mtu.to_be()];
+    let sum = !fold16(pseudo + quoted + u64::from(u16::from_ne_bytes(kind)) + u64::from(rest[1]));
     ip_header::store(skb, packet, proto, payload_len)?;
-    skb.store(icmp_at, &Icmp { kind, sum, unused: [0; 2] })
+    skb.store(icmp_at, &Icmp { kind, sum, rest })
 }

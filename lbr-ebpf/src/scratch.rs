@@ -11,6 +11,7 @@ use lbr_common::verdict::Hook;
 use crate::packet::Packet;
 use crate::policy::Judged;
 use crate::report::Limit;
+use crate::route::{Lookup, NextHop};
 use crate::skb::MAX_QUOTE;
 
 #[btf_map(name = "scratch")]
@@ -33,6 +34,10 @@ pub(crate) struct Scratch {
     pub(crate) reply: Flow,
     /// and its key.
     pub(crate) reply_key: Tuple,
+    /// The way out that was asked for,
+    pub(crate) route: Lookup,
+    /// and where it leads to first.
+    pub(crate) next_hop: NextHop,
     /// What policies were asked about.
     pub(crate) judged: Judged,
     /// An event in the making,
@@ -68,8 +73,10 @@ impl Scratch {
 pub(crate) struct Decision {
     /// What the packet must look like.
     pub(crate) to: Tuple,
-    /// Interface to redirect into; 0: on by the stack.
+    /// Interface to redirect into; 0: on by the stack; or [`lbr_common::flow::BY_ROUTE`].
     pub(crate) link: u32,
+    /// See [`lbr_common::flow::Flow::from`].
+    pub(crate) from: u32,
     /// Service that the flow belongs to; 0: none.
     pub(crate) service: u32,
     /// From backend to client.
@@ -78,6 +85,8 @@ pub(crate) struct Decision {
     pub(crate) is_plain: bool,
     /// See [`lbr_common::flow::flow_flags::NOBODY`].
     pub(crate) to_nobody: bool,
+    /// See [`lbr_common::flow::flow_flags::WIRE`].
+    pub(crate) is_wire: bool,
     /// The flow began with this packet.
     pub(crate) is_new: bool,
 }

@@ -1,29 +1,55 @@
 //! From a destination to a backend: frontends, slots, backends.
 
+use aya_ebpf::btf_maps::lpm_trie::Key;
 use lbr_common::addr::Addr;
+use lbr_common::policy::Block;
 use lbr_common::select;
-use lbr_common::service::{Backend, Frontend, FrontendKey, frontend_flags, scope};
+use lbr_common::service::{Backend, Frontend, FrontendKey, SourceRange, frontend_flags, scope};
 use lbr_common::verdict::Verdict;
 
-use crate::maps::{BACKENDS, FRONTENDS, SLOTS};
+use crate::maps::{BACKENDS, FRONTENDS, SERVICE_CIDRS, SLOTS, SOURCE_RANGES};
 
-/// The frontend that `to:port` belongs to, if it has anything to offer.
+/// Who begins a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From<'a> {
+    /// A pod of this node, with this address.
+    Pod(&'a Addr),
+    /// Somebody by the wire, with this address.
+    Wire(&'a Addr),
+    /// A process of the node.
+    Node,
+}
+
+/// The frontend that `to:port` belongs to, if it has anything to offer to this client.
 ///
 /// The address alone is asked first: most packets that come this far are for no Service, and one look-up says
 /// so.
 #[inline(always)]
-pub(crate) fn frontend(to: &Addr, port: u16, proto: u8) -> Result<Frontend, Verdict> {
-    if !owns_address(to) {
-        return Err(Verdict::NoService);
-    }
-    let key = FrontendKey { addr: *to, port, proto, scope: scope::ANY, _pad: 0 };
+pub(crate) fn frontend(to: &Addr, port: u16, proto: u8, from: From<'_>) -> Result<Frontend, Verdict> {
+    let scope = if from == From::Node && is_own_to_node(to) { scope::NODE } else { scope::ANY };
+    let mut key = FrontendKey { addr: *to, port: 0, proto: 0, scope, _pad: 0 };
     // SAFETY: the entry is copied at once; the agent replaces entries whole.
-    let frontend = *(unsafe { FRONTENDS.get(key) }).ok_or(Verdict::NoSuchPort)?;
+    let address = *(unsafe { FRONTENDS.get(&key) }).ok_or(Verdict::NoService)?;
+    let nobody =
+        if address.flags & frontend_flags::OPEN != 0 { Verdict::NoService } else { Verdict::NoSuchPort };
+    key.port = port;
+    key.proto = proto;
+    // SAFETY: as above.
+    let mut frontend = *(unsafe { FRONTENDS.get(&key) }).ok_or(nobody)?;
+    if frontend.flags & frontend_flags::ADDRESS != 0 {
+        // Protocol 0, which has no ports: what was found is the entry for the whole address.
+        return Err(nobody);
+    }
+    if frontend.flags & frontend_flags::WIRE_DIFFERS != 0 && matches!(from, From::Wire(_)) {
+        key.scope = scope::WIRE;
+        // SAFETY: as above.
+        frontend = *(unsafe { FRONTENDS.get(&key) }).ok_or(nobody)?;
+    }
+    if frontend.flags & frontend_flags::RANGES != 0 && !serves(&frontend, from) {
+        return Err(Verdict::SourceNotInRanges);
+    }
     if frontend.count > 0 {
         Ok(frontend)
-    } else if frontend.flags & frontend_flags::ADDRESS != 0 {
-        // Protocol 0, which has no ports: what was found is the entry for the whole address.
-        Err(Verdict::NoSuchPort)
     } else if frontend.flags & frontend_flags::LOCAL_ONLY != 0 {
         Err(Verdict::NoLocalEndpoint)
     } else {
@@ -31,11 +57,47 @@ pub(crate) fn frontend(to: &Addr, port: u16, proto: u8) -> Result<Frontend, Verd
     }
 }
 
+/// Whether a frontend with source ranges serves this client.
+#[inline(always)]
+fn serves(frontend: &Frontend, from: From<'_>) -> bool {
+    let (From::Pod(client) | From::Wire(client)) = from else {
+        return frontend.flags & frontend_flags::NODE_IN_RANGES != 0;
+    };
+    let key = SourceRange { service: frontend.service, client: client.bytes };
+    SOURCE_RANGES.get(&Key::new(SourceRange::FULL, key)).is_some()
+}
+
+/// Whether an address is one that the node reaches nobody else by: loopback, or unspecified, which stands for it.
+#[inline(always)]
+pub(crate) fn is_own_to_node(addr: &Addr) -> bool {
+    if addr.is_v4() {
+        let octets = addr.v4_octets();
+        octets[0] == 127 || octets == [0; 4]
+    } else {
+        let words = addr.words();
+        words[0] == 0 && words[1] == 0 && words[2] == 0 && (words[3] == 0 || words[3] == 1u32.to_be())
+    }
+}
+
 /// Whether the address as a whole is a Service's.
 #[inline(always)]
 pub(crate) fn owns_address(addr: &Addr) -> bool {
     let key = FrontendKey { addr: *addr, port: 0, proto: 0, scope: scope::ANY, _pad: 0 };
-    FRONTENDS.get_ptr(key).is_some()
+    // SAFETY: as in `frontend`.
+    unsafe { FRONTENDS.get(&key) }.is_some_and(|address| address.flags & frontend_flags::OPEN == 0)
+}
+
+/// Whether `port` of an address of the node leads to a Service, so that no socket would hear of it.
+#[inline(always)]
+pub(crate) fn takes_port(addr: &Addr, port: u16, proto: u8) -> bool {
+    let scope = if is_own_to_node(addr) { scope::NODE } else { scope::ANY };
+    FRONTENDS.get_ptr(&FrontendKey { addr: *addr, port, proto, scope, _pad: 0 }).is_some()
+}
+
+/// Whether nobody has this address although it may only be a Service's.
+#[inline(always)]
+pub(crate) fn is_unallocated(addr: &Addr) -> bool {
+    SERVICE_CIDRS.get(&Key::new(Block::FULL, Block::of(addr))).is_some() && !owns_address(addr)
 }
 
 /// The backend in a slot of a frontend.

@@ -5,6 +5,8 @@ use core::mem::MaybeUninit;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated as helper;
 
+use crate::route::{Lookup, NextHop};
+
 /// Length of an Ethernet header. Every interface that lbr attaches to has one.
 pub(crate) const ETH_LEN: u32 = 14;
 
@@ -163,6 +165,29 @@ impl Skb {
         // SAFETY: the helper reads the `len` bytes that were just written.
         let sum = unsafe { helper::bpf_csum_diff(core::ptr::null_mut(), 0, to, len, 0) };
         u64::try_from(sum).map_err(|_| HelperFailed)
+    }
+
+    /// Fixes the checksum of an IPv4 header at `offset` after a change of a word that it covers.
+    #[inline(always)]
+    pub(crate) fn fix_header_sum(self, offset: u32, old: u16, new: u16) -> Result<(), HelperFailed> {
+        // SAFETY: a helper call without pointers of ours.
+        check(unsafe { helper::bpf_l3_csum_replace(self.0, offset, old.into(), new.into(), 2) })
+    }
+
+    /// Asks the node's routes; gives the kernel's `BPF_FIB_LKUP_RET_…`, negative for an error.
+    #[inline(always)]
+    pub(crate) fn fib_lookup(self, lookup: &mut Lookup) -> i64 {
+        let len = size_of::<Lookup>() as i32;
+        // SAFETY: the helper reads and writes `len` bytes, the size of `lookup`.
+        unsafe { helper::bpf_fib_lookup(self.0.cast(), core::ptr::from_mut(lookup).cast(), len, 0) }
+    }
+
+    /// Out of this interface, to this next hop, whose link address the kernel looks up.
+    #[inline(always)]
+    pub(crate) fn redirect_neighbor(self, ifindex: u32, to: &mut NextHop) -> i32 {
+        let len = size_of::<NextHop>() as i32;
+        // SAFETY: the helper reads `len` bytes, the size of `to`.
+        unsafe { helper::bpf_redirect_neigh(ifindex, core::ptr::from_mut(to).cast(), len, 0) as i32 }
     }
 
     /// Exchanges the link addresses.

@@ -1,14 +1,16 @@
 //! What a pod sends: requests, and answers of backends on this node.
 
+use lbr_common::flow::BY_ROUTE;
 use lbr_common::policy::policy_flags;
 use lbr_common::verdict::{Effect, Verdict};
 
 use crate::exit::Outcome;
 use crate::packet::{self, Part};
 use crate::scratch::Scratch;
+use crate::service::{self, From};
 use crate::skb::Skb;
 use crate::step::check;
-use crate::{begin, flow, fragment, icmp_error, nat, policy, service, source};
+use crate::{begin, flow, fragment, icmp_error, nat, policy, route, source};
 
 /// The pipeline.
 #[inline(always)]
@@ -41,6 +43,14 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     if work.decision.is_plain {
         return Ok(Verdict::Allowed);
     }
+    if work.decision.link == BY_ROUTE {
+        // To a client elsewhere, in the name of the node.
+        let to = work.decision.to.dst;
+        check(route::find(skb, work, &to))?;
+        nat::rewrite(skb, &work.packet, &work.decision.to)?;
+        route::count_hop(skb, &work.packet).map_err(|_| Verdict::RewriteFailed)?;
+        return Ok(Verdict::ToClient);
+    }
     nat::rewrite(skb, &work.packet, &work.decision.to)?;
     Ok(if work.decision.is_reply { Verdict::ToClient } else { Verdict::ToBackend })
 }
@@ -51,8 +61,9 @@ fn begin(work: &mut Scratch) -> Result<(), Verdict> {
     let from = work.ifindex;
     check(source::check(work))?;
     let to = &work.packet.tuple;
-    match service::frontend(&to.dst, to.dst_port, to.proto) {
+    match service::frontend(&to.dst, to.dst_port, to.proto, From::Pod(&to.src)) {
         Ok(frontend) => check(begin::to_service(from, &frontend, work)),
+        Err(Verdict::NoService) if service::is_unallocated(&to.dst) => Err(Verdict::UnallocatedAddress),
         Err(Verdict::NoService) => check(begin::plain(from, work)),
         Err(verdict) => Err(verdict),
     }

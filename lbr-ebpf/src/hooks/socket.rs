@@ -10,13 +10,15 @@ use lbr_common::verdict::{Effect, Hook, Verdict};
 
 use crate::exit::count;
 use crate::maps::{self, SOCKETS};
-use crate::{service, traffic};
+use crate::service::{self, From};
+use crate::{affinity, traffic};
 
 /// The system call goes on.
 const ALLOW: i32 = 1;
 /// The system call fails.
 const DENY: i32 = 0;
 const ECONNREFUSED: i32 = 111;
+const EADDRINUSE: i32 = 98;
 
 /// The family of the socket, which says where the address is in the context.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,17 +41,29 @@ pub(crate) fn connect(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
         return ALLOW;
     }
     let to = read(ctx, family);
-    finish(choose(ctx, to).map(|peer| {
+    finish(choose(ctx, to).map(|(service, peer)| {
         if protocol(ctx) == proto::UDP {
             // `sendto` may name the same Service again, and the socket hears nobody but this backend.
             remember(ctx, to, socket_use::SEND, &peer);
         }
-        if let Some(backend) = service::backend(peer.backend) {
-            traffic::connected(backend.service);
-        }
+        traffic::connected(service);
         write(ctx, family, end(&peer));
         Verdict::SocketConnect
     }))
+}
+
+/// `bind`: not to a port of the node that leads to a Service, since nothing would ever reach the socket.
+#[inline(always)]
+pub(crate) fn bind(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
+    if !is_ours(ctx) {
+        return ALLOW;
+    }
+    let at = read(ctx, family);
+    if at.port == 0 || !service::takes_port(&at.addr, at.port, protocol(ctx)) {
+        return ALLOW;
+    }
+    count(Hook::Socket, Verdict::NodePortTaken, 0);
+    fail(EADDRINUSE)
 }
 
 /// `sendmsg` with an address: the same backend as before as long as it is there.
@@ -67,7 +81,10 @@ pub(crate) fn send(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
             show_as(ctx, to, &peer);
             Ok(peer)
         }
-        None => choose(ctx, to).inspect(|peer| remember(ctx, to, socket_use::SEND, peer)),
+        None => choose(ctx, to).map(|(_, peer)| {
+            remember(ctx, to, socket_use::SEND, &peer);
+            peer
+        }),
     };
     finish(peer.map(|peer| {
         write(ctx, family, end(&peer));
@@ -88,16 +105,17 @@ pub(crate) fn show(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
 }
 
 /// Picks a backend for a socket, and keeps what to show in its place. Random: a socket has no source port yet
-/// to take a hash of.
+/// to take a hash of. Gives the service too.
 #[inline(always)]
-fn choose(ctx: *mut bpf_sock_addr, to: End) -> Result<SocketPeer, Verdict> {
-    let frontend = service::frontend(&to.addr, to.port, protocol(ctx))?;
+fn choose(ctx: *mut bpf_sock_addr, to: End) -> Result<(u32, SocketPeer), Verdict> {
+    let frontend = service::frontend(&to.addr, to.port, protocol(ctx), From::Node)?;
     // SAFETY: a helper without arguments.
     let random = unsafe { helper::bpf_get_prandom_u32() };
-    let (id, backend) = service::backend_in_slot(&frontend, service::slot(random, &frontend))?;
+    let slot = service::slot(random, &frontend);
+    let (id, backend) = affinity::choose(&frontend, &Addr::UNSPECIFIED, slot)?;
     let peer = SocketPeer { addr: backend.addr, backend: id, port: backend.port, _pad: 0 };
     show_as(ctx, to, &peer);
-    Ok(peer)
+    Ok((frontend.service, peer))
 }
 
 /// Has `recvmsg` and `getpeername` show `to` for this backend, also if the socket has reached the same backend
@@ -116,13 +134,17 @@ fn finish(outcome: Result<Verdict, Verdict>) -> i32 {
     count(Hook::Socket, verdict, 0);
     match verdict.effect() {
         Effect::Pass | Effect::Translate => ALLOW,
-        Effect::Refuse => {
-            // SAFETY: a helper without pointers.
-            unsafe { helper::bpf_set_retval(-ECONNREFUSED) };
-            DENY
-        }
+        Effect::Refuse => fail(ECONNREFUSED),
         Effect::Drop => DENY,
     }
+}
+
+/// The system call fails with this error.
+#[inline(always)]
+fn fail(error: i32) -> i32 {
+    // SAFETY: a helper without pointers.
+    unsafe { helper::bpf_set_retval(-error) };
+    DENY
 }
 
 /// A TCP or UDP socket of the node's own network namespace.

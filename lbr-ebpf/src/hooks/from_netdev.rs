@@ -1,0 +1,91 @@
+//! What comes by the wire, before the node's stack: requests to Services from elsewhere, and answers of backends on
+//! other nodes. What is not for a Service is left to the stack, and to the hooks at the pods' links.
+
+use lbr_common::addr::Addr;
+use lbr_common::flow::BY_ROUTE;
+use lbr_common::policy::policy_flags;
+use lbr_common::verdict::Verdict;
+
+use crate::exit::Outcome;
+use crate::packet::{self, Part};
+use crate::scratch::Scratch;
+use crate::service::{self, From};
+use crate::skb::Skb;
+use crate::step::check;
+use crate::{begin, flow, fragment, icmp_error, maps, nat, policy, route};
+
+/// The pipeline.
+#[inline(always)]
+pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
+    packet::parse(skb, &mut work.packet)?;
+    if work.packet.is_neighbor_discovery() {
+        return Err(Verdict::NeighborDiscovery);
+    }
+    if work.packet.is_icmp_error() {
+        check(icmp_error::translate(skb, work))?;
+        return Ok(Verdict::IcmpError);
+    }
+    if work.packet.part == Part::Later {
+        check(fragment::complete(&mut work.packet))?;
+    }
+    if flow::find(work, 0)? {
+        check(follow(skb, work))?;
+    } else {
+        begin(skb, work)?;
+    }
+    if work.packet.part == Part::First {
+        check(fragment::remember(&work.packet))?;
+    }
+    nat::rewrite(skb, &work.packet, &work.decision.to)?;
+    if work.decision.link == BY_ROUTE {
+        route::count_hop(skb, &work.packet).map_err(|_| Verdict::RewriteFailed)?;
+    }
+    Ok(if work.decision.is_reply { Verdict::ToClient } else { Verdict::ToBackend })
+}
+
+/// A packet of a known flow.
+#[inline(never)]
+fn follow(skb: Skb, work: &mut Scratch) -> Verdict {
+    let decision = &work.decision;
+    if decision.from != 0 && maps::checks_source() {
+        // Its packets come from a pod of this node.
+        return Verdict::SpoofedSource;
+    }
+    if decision.is_plain || (!decision.is_wire && (decision.link == 0 || !decision.is_reply)) {
+        // The pod's link is where it is looked at.
+        return Verdict::Allowed;
+    }
+    if decision.link == BY_ROUTE {
+        let to = decision.to.dst;
+        return route::find(skb, work, &to);
+    }
+    Verdict::ToBackend
+}
+
+/// A packet without a flow.
+#[inline(always)]
+fn begin(skb: Skb, work: &mut Scratch) -> Result<(), Verdict> {
+    let to = &work.packet.tuple;
+    match service::frontend(&to.dst, to.dst_port, to.proto, From::Wire(&to.src)) {
+        Ok(frontend) => {
+            if is_martian(&to.src) {
+                return Err(Verdict::Martian);
+            }
+            policy::meet_sender_of_packet(work);
+            // Who lives here does not come by the wire.
+            const LOCAL: u32 = policy_flags::NODE | policy_flags::POD;
+            if work.judged.sender.flags & LOCAL != 0 && maps::checks_source() {
+                return Err(Verdict::SpoofedSource);
+            }
+            check(begin::from_wire(skb, &frontend, work))
+        }
+        Err(Verdict::NoService) if service::is_unallocated(&to.dst) => Err(Verdict::UnallocatedAddress),
+        Err(verdict) => Err(verdict),
+    }
+}
+
+/// An address that nobody can be reached by: RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7.
+#[inline(always)]
+fn is_martian(src: &Addr) -> bool {
+    service::is_own_to_node(src) || if src.is_v4() { src.v4_octets()[0] >= 224 } else { src.bytes[0] == 0xff }
+}

@@ -1,0 +1,126 @@
+//! Out by the node's routes, past its stack: the stack would not take a packet whose source is the node's own
+//! address, and looks at more than has to be looked at.
+
+use lbr_common::addr::Addr;
+use lbr_common::link::Uplink;
+use lbr_common::verdict::Verdict;
+
+use crate::maps::UPLINKS;
+use crate::packet::Packet;
+use crate::scratch::Scratch;
+use crate::skb::{HelperFailed, Skb};
+use crate::step::DONE;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// Results of `bpf_fib_lookup` (linux/bpf.h).
+mod found {
+    /// With the link addresses of both ends, which are not used: the kernel fills them in where it sends.
+    pub(super) const SUCCESS: i64 = 0;
+    /// Nobody has asked for the next hop's link address yet.
+    pub(super) const NO_NEIGHBOR: i64 = 7;
+    /// Too long for the next link.
+    pub(super) const TOO_LONG: i64 = 8;
+}
+
+/// `struct bpf_fib_lookup` of linux/bpf.h.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Lookup {
+    family: u8,
+    l4_proto: u8,
+    src_port: u16,
+    dst_port: u16,
+    /// In: 0, the length of the packet buffer counts. Out: the MTU of the link.
+    length: u16,
+    /// In: where the packet came from. Out: where it goes.
+    ifindex: u32,
+    traffic_class: u32,
+    /// The address, or its first word with IPv4.
+    src: [u32; 4],
+    /// In: the destination. Out: the next hop.
+    dst: [u32; 4],
+    _vlan: [u16; 2],
+    _link_addresses: [u16; 6],
+}
+
+/// `struct bpf_redir_neigh` of linux/bpf.h.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct NextHop {
+    family: u32,
+    addr: [u32; 4],
+}
+
+const _: () = assert!(size_of::<Lookup>() == 64 && size_of::<NextHop>() == 20);
+
+/// Finds the way to `to` for the packet at hand, as it came. Returns [`DONE`], or why it can not go there.
+#[inline(never)]
+pub(crate) fn find(skb: Skb, work: &mut Scratch, to: &Addr) -> Verdict {
+    if work.packet.hop_limit <= 1 {
+        return Verdict::HopLimit;
+    }
+    let is_v4 = work.packet.is_v4;
+    let tuple = &work.packet.tuple;
+    work.route = Lookup {
+        family: if is_v4 { AF_INET } else { AF_INET6 },
+        l4_proto: tuple.proto,
+        src_port: tuple.src_port.to_be(),
+        dst_port: tuple.dst_port.to_be(),
+        length: 0,
+        ifindex: work.ifindex,
+        traffic_class: 0,
+        src: if is_v4 { [tuple.src.words()[3], 0, 0, 0] } else { tuple.src.words() },
+        dst: if is_v4 { [to.words()[3], 0, 0, 0] } else { to.words() },
+        _vlan: [0; 2],
+        _link_addresses: [0; 6],
+    };
+    match skb.fib_lookup(&mut work.route) {
+        found::SUCCESS | found::NO_NEIGHBOR => DONE,
+        found::TOO_LONG => Verdict::TooBig,
+        _ => Verdict::NoRoute,
+    }
+}
+
+/// The node's address at the end of the way that was found, in the name of which it sends what others began.
+#[inline(always)]
+pub(crate) fn own_address(work: &Scratch) -> Option<Addr> {
+    let uplink = UPLINKS.get_ptr(work.route.ifindex)?;
+    // SAFETY: valid for the run of the program; the agent replaces entries whole.
+    let Uplink { v4, v6 } = unsafe { *uplink };
+    let addr = if work.packet.is_v4 { v4 } else { v6 };
+    if addr == Addr::UNSPECIFIED { None } else { Some(addr) }
+}
+
+/// The MTU of the link that the packet at hand does not fit.
+#[inline(always)]
+pub(crate) fn mtu(work: &Scratch) -> u16 {
+    work.route.length
+}
+
+/// Sends the packet, which was rewritten before, the way that was found. Returns the action.
+#[inline(always)]
+pub(crate) fn send(skb: Skb, work: &mut Scratch) -> i32 {
+    let route = &work.route;
+    work.next_hop = NextHop { family: u32::from(route.family), addr: route.dst };
+    skb.redirect_neighbor(route.ifindex, &mut work.next_hop)
+}
+
+/// One hop less for the packet to go (RFC 1812, 5.3.1).
+#[inline(always)]
+pub(crate) fn count_hop(skb: Skb, packet: &Packet) -> Result<(), HelperFailed> {
+    let left = packet.hop_limit - 1;
+    if packet.is_v4 {
+        // The header's checksum covers it: as the upper half of the word that it shares with the protocol.
+        let (old, new) = ([packet.hop_limit, packet.tuple.proto], [left, packet.tuple.proto]);
+        skb.fix_header_sum(packet.l3 + 10, u16::from_ne_bytes(old), u16::from_ne_bytes(new))?;
+        skb.store(packet.l3 + 8, &left)
+    } else {
+        skb.store(packet.l3 + 7, &left)?;
+        // What a device has summed up covers it, and nothing in the packet makes up for it.
+        let (old, new) = (u16::from_ne_bytes([0, packet.hop_limit]), u16::from_ne_bytes([0, left]));
+        skb.adjust_device_sum(lbr_common::checksum::Diff::NONE.half(old, new).fold32());
+        Ok(())
+    }
+}
