@@ -23,8 +23,11 @@ impl Kubectl {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("apiserver-kubectl-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let inner = lbr_tests::kubectl::Kubectl::new(server, &folder, None);
-        Self { inner: inner.unwrap_or_else(|error| panic!("{error:#}")), folder }
+        let inner = lbr_tests::kubectl::Kubectl::new(server, &folder, None).unwrap_or_else(|error| {
+            let _ = std::fs::remove_dir_all(&folder);
+            panic!("{error:#}")
+        });
+        Self { inner, folder }
     }
 
     /// What it prints.
