@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -52,17 +52,23 @@ impl Kubectl {
 
     /// What it prints. The error holds what it complains about.
     pub fn run(&self, words: &[&str]) -> Result<String> {
-        let mut command = self.command()?;
-        command.args(words);
-        if self.validates_itself && words.first() == Some(&"apply") {
-            command.arg("--validate=false");
-        }
-        let output = process::run(&mut command)?;
+        let output = process::run(&mut self.command(words)?)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// It, to be started in another way.
+    pub fn command(&self, words: &[&str]) -> Result<Command> {
+        let mut command = self.bare()?;
+        command.args(words);
+        let sends = words.first().is_some_and(|verb| ["apply", "create", "replace"].contains(verb));
+        if self.validates_itself && sends {
+            command.arg("--validate=false");
+        }
+        Ok(command)
+    }
+
     fn minor(&self) -> Result<u64> {
-        let output = process::run(self.command()?.args(["version", "--client", "-o", "json"]))?;
+        let output = process::run(self.bare()?.args(["version", "--client", "-o", "json"]))?;
         let version: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         let minor = version["clientVersion"]["minor"].as_str().unwrap_or_default();
         match minor.trim_end_matches('+').parse() {
@@ -71,13 +77,13 @@ impl Kubectl {
         }
     }
 
-    fn command(&self) -> Result<Command> {
+    fn bare(&self) -> Result<Command> {
         let mut command = match &self.ns {
             Some(ns) => ns.command(&self.binary)?,
             None => Command::new(&self.binary),
         };
         command.env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home);
-        command.env_remove("KUBERNETES_SERVICE_HOST");
+        command.env_remove("KUBERNETES_SERVICE_HOST").stdin(Stdio::null());
         Ok(command)
     }
 }

@@ -13,7 +13,17 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 /// Name of the symbolic link; its target is a text for people.
-const NAME: &str = "owner";
+pub(super) const NAME: &str = "owner";
+
+/// Locks the folder; `None` if an agent holds the lock.
+pub(super) fn lock(dir: &Path) -> anyhow::Result<Option<Flock<File>>> {
+    let file = File::open(dir).with_context(|| format!("open {}", dir.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(error).with_context(|| format!("lock {}", dir.display())),
+    }
+}
 
 /// Held for the life of the process.
 #[derive(Debug)]
@@ -26,18 +36,13 @@ impl Owner {
     /// Takes the folder, or says whose it is.
     pub(super) fn take(dir: &Path) -> anyhow::Result<Self> {
         let link = dir.join(NAME);
-        let file = File::open(dir).with_context(|| format!("open {}", dir.display()))?;
-        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, Errno::EWOULDBLOCK)) => {
-                let first = fs::read_link(&link).map(|text| format!(" ({})", text.display()));
-                bail!(
-                    "another lbr agent{} uses {}: stop it, or give this one another --bpffs folder",
-                    first.unwrap_or_default(),
-                    dir.display()
-                );
-            }
-            Err((_, error)) => return Err(error).with_context(|| format!("lock {}", dir.display())),
+        let Some(lock) = lock(dir)? else {
+            let first = fs::read_link(&link).map(|text| format!(" ({})", text.display()));
+            bail!(
+                "another lbr agent{} uses {}: stop it, or give this one another --bpffs folder",
+                first.unwrap_or_default(),
+                dir.display()
+            );
         };
         // One that was killed has left its text.
         let _ = fs::remove_file(&link);

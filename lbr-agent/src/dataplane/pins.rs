@@ -12,6 +12,9 @@ use super::owner::Owner;
 /// Where a cluster's bpffs is.
 pub const DEFAULT: &str = "/sys/fs/bpf/lbr";
 
+/// Folder of the pinned links, in the pin folder.
+pub(super) const ATTACHED: &str = "attached";
+
 /// A pin folder that this process may write.
 #[derive(Debug)]
 pub(super) struct Pins {
@@ -28,7 +31,7 @@ impl Pins {
             mount_if_default(parent)?;
         }
         make_private(dir)?;
-        make_private(&dir.join("attached"))?;
+        make_private(&dir.join(ATTACHED))?;
         Ok(Self { dir: dir.to_owned(), _owner: Owner::take(dir)? })
     }
 
@@ -39,12 +42,12 @@ impl Pins {
 
     /// Where a link is pinned.
     pub(super) fn link(&self, name: &str) -> PathBuf {
-        self.dir.join("attached").join(name)
+        self.dir.join(ATTACHED).join(name)
     }
 
     /// Names of the pinned links.
     pub(super) fn links(&self) -> anyhow::Result<Vec<String>> {
-        let folder = self.dir.join("attached");
+        let folder = self.dir.join(ATTACHED);
         let entries = fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?;
         entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     }

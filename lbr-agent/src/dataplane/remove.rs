@@ -1,21 +1,18 @@
 //! Removes everything that lbr made on this node. Looks at names and places only, never into maps, so it works
 //! on what any version left, whole or not.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use lbr_common::maps;
-use nix::fcntl::{Flock, FlockArg};
 
 use super::attach::{POD_HOOKS, parse_pin_name};
-use super::{filters, pins};
+use super::pins::ATTACHED;
+use super::{filters, owner, pins};
 use crate::done::Done;
-
-/// Folder of the pinned links.
-const ATTACHED: &str = "attached";
 
 /// Removes the pins in `dir`, which detaches what they hold, and the filters in the network namespace of this
 /// thread.
@@ -25,7 +22,12 @@ const ATTACHED: &str = "attached";
 pub fn remove(dir: &Path, dry_run: bool, force: bool) -> anyhow::Result<Done> {
     let exists = check(dir)?;
     // Held to the end, so that no agent starts meanwhile.
-    let _lock = if exists { lock(dir, force || dry_run)? } else { None };
+    let lock = if exists { owner::lock(dir)? } else { None };
+    ensure!(
+        !exists || lock.is_some() || force || dry_run,
+        "an lbr agent uses {}: stop it first (--force removes all the same, --dry-run only looks)",
+        dir.display()
+    );
     let mut done = Done::default();
     // The programs first: while they run, the maps are worth something.
     let known = exists || force;
@@ -70,31 +72,19 @@ fn check(dir: &Path) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// The one place that tells whether an agent runs: it holds this lock.
-fn lock(dir: &Path, force: bool) -> anyhow::Result<Option<Flock<File>>> {
-    let file = File::open(dir).with_context(|| format!("open {}", dir.display()))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(_) if force => Ok(None),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!(
-            "an lbr agent uses {}: stop it first (--force removes all the same, --dry-run only looks)",
-            dir.display()
-        ),
-        Err((_, error)) => Err(error).with_context(|| format!("lock {}", dir.display())),
-    }
-}
-
 fn remove_pins(dir: &Path, dry_run: bool, done: &mut Done) -> anyhow::Result<()> {
     let attached = dir.join(ATTACHED);
     if fs::symlink_metadata(&attached).is_ok_and(|meta| meta.is_dir()) {
         for name in names(&attached)? {
-            pin(&attached.join(&name), &link_text(&name), dry_run, done);
+            remove_file(&attached.join(&name), &format!("{}, pinned", link_text(&name)), dry_run, done);
         }
         folder(&attached, dry_run, done);
     }
     for name in names(dir)? {
-        if name != ATTACHED {
-            pin(&dir.join(&name), "map", dry_run, done);
+        match name.as_str() {
+            ATTACHED => {}
+            owner::NAME => remove_file(&dir.join(&name), "name of its last agent,", dry_run, done),
+            _ => remove_file(&dir.join(&name), "map, pinned", dry_run, done),
         }
     }
     folder(dir, dry_run, done);
@@ -111,8 +101,8 @@ fn link_text(name: &str) -> String {
     }
 }
 
-/// Removes a pin. Folders are nobody's: lbr makes one only.
-fn pin(path: &Path, what: &str, dry_run: bool, done: &mut Done) {
+/// Removes a pin, or the link beside them. Folders are nobody's: lbr makes one only.
+fn remove_file(path: &Path, what: &str, dry_run: bool, done: &mut Done) {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => {
             done.left.push(format!("folder {}: lbr made none of that name", path.display()));
@@ -121,7 +111,7 @@ fn pin(path: &Path, what: &str, dry_run: bool, done: &mut Done) {
         _ => {}
     }
     let removed = if dry_run { Ok(()) } else { fs::remove_file(path) };
-    report(removed, format!("{what}, pinned at {}", path.display()), done);
+    report(removed, format!("{what} at {}", path.display()), done);
 }
 
 fn folder(path: &Path, dry_run: bool, done: &mut Done) {
@@ -149,4 +139,32 @@ fn names(dir: &Path) -> anyhow::Result<Vec<String>> {
         names.collect::<io::Result<_>>().with_context(|| format!("read {}", dir.display()))?;
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_removed_is_called_what_it_is() {
+        let dir = std::env::temp_dir().join(format!("lbr-remove-{}", std::process::id()));
+        fs::create_dir_all(dir.join(ATTACHED)).unwrap();
+        fs::write(dir.join(ATTACHED).join("connect4"), "").unwrap();
+        fs::write(dir.join("flows"), "").unwrap();
+        std::os::unix::fs::symlink("version 1, process 2", dir.join(owner::NAME)).unwrap();
+        let mut done = Done::default();
+        let result = remove_pins(&dir, false, &mut done);
+        let left = dir.exists();
+        let _ = fs::remove_dir_all(&dir);
+        result.unwrap();
+        let at = dir.display();
+        let expected = [
+            format!("cgroup program, pinned at {at}/attached/connect4"),
+            format!("folder {at}/attached"),
+            format!("map, pinned at {at}/flows"),
+            format!("name of its last agent, at {at}/owner"),
+            format!("folder {at}"),
+        ];
+        assert_eq!((done.removed.as_slice(), left), (&expected[..], false));
+    }
 }

@@ -127,6 +127,16 @@ pub struct Rejected {
     pub reason: String,
 }
 
+impl fmt::Display for Rejected {
+    /// One line for the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in [&self.origin, &self.object, &self.field].into_iter().filter(|part| !part.is_empty()) {
+            write!(f, "{part}: ")?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
 /// Transport protocols of a Service port. A closed set: nothing degrades to TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {

@@ -30,7 +30,10 @@ impl Author {
 
 /// Reads one object.
 pub(super) fn decode(kind: Kind, mut value: Value, author: Author) -> Converted<Object> {
-    keep_known_parts(kind, &mut value);
+    // What the API server sent was pruned while it was read.
+    if author == Author::Person {
+        keep_known_parts(kind, &mut value);
+    }
     match kind {
         Kind::Service => typed::<core::Service, _>(value, author, service::from_api).map(Object::Service),
         Kind::EndpointSlice => endpoint_slice(value, author).map(Object::EndpointSlice),

@@ -13,8 +13,10 @@ const POD_STATUS: [&str; 3] = ["phase", "podIP", "podIPs"];
 const NODE: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 const NODE_SPEC: [&str; 1] = ["taints"];
 const NODE_STATUS: [&str; 1] = ["addresses"];
+/// Where a load balancer's addresses are said: the one part of a Service's status that asks for something.
+const SERVICE_STATUS: [&str; 1] = ["loadBalancer"];
 
-/// Removes what is not read.
+/// Removes what is not read of an object in a file.
 pub(super) fn keep_known_parts(kind: Kind, value: &mut Value) {
     match kind {
         Kind::Pod => {
@@ -34,8 +36,11 @@ pub(super) fn keep_known_parts(kind: Kind, value: &mut Value) {
             value.get_mut("spec").into_iter().for_each(|spec| keep(spec, &NODE_SPEC));
             value.get_mut("status").into_iter().for_each(|status| keep(status, &NODE_STATUS));
         }
+        Kind::Service => {
+            value.get_mut("status").into_iter().for_each(|status| keep(status, &SERVICE_STATUS));
+        }
         // What the cluster says about an object is not what its author wrote.
-        Kind::Service | Kind::EndpointSlice | Kind::Namespace | Kind::NetworkPolicy | Kind::ServiceCidr => {
+        Kind::EndpointSlice | Kind::Namespace | Kind::NetworkPolicy | Kind::ServiceCidr => {
             value.as_object_mut().into_iter().for_each(|fields| drop(fields.remove("status")));
         }
     }

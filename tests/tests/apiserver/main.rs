@@ -1,6 +1,5 @@
 //! The test API server: what it says on the wire, what kube-rs makes of it, and kubectl.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
-#![expect(clippy::print_stdout, reason = "what could not run must be seen, and how long things took")]
 
 mod fixtures;
 mod raw;

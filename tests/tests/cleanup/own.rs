@@ -135,6 +135,7 @@ fn all_goes(attach: &str) {
         &what,
         "removed: cgroup program, pinned at",
         "of_another_version\n",
+        &format!("removed: name of its last agent, at {}/owner\n", pins.display()),
         &format!("removed: folder {}\n", pins.display()),
     ] {
         assert!(did.contains(line), "{line}: {did}");

@@ -1,29 +1,16 @@
 //! Whether an ELF file starts by itself.
 
-use anyhow::{Result, bail};
-
-/// Type of the program header that names a dynamic linker.
-const PT_INTERP: u32 = 3;
+use anyhow::{Context as _, Result};
+use object::LittleEndian;
+use object::elf::{FileHeader64, PT_INTERP};
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
 /// Whether no dynamic linker is asked for (elf(5)).
 pub(super) fn is_static(file: &[u8]) -> Result<bool> {
     // 64 bits, least significant byte first: all that lbr runs on.
-    if !file.starts_with(b"\x7fELF\x02\x01") {
-        bail!("not a 64-bit little-endian ELF file");
-    }
-    let headers = number(file, 0x20, 8)?;
-    let size = number(file, 0x36, 2)?;
-    for n in 0..number(file, 0x38, 2)? {
-        if number(file, headers + n * size, 4)? == PT_INTERP as usize {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn number(file: &[u8], at: usize, len: usize) -> Result<usize> {
-    let Some(bytes) = file.get(at..at.saturating_add(len)) else { bail!("the ELF file is cut off") };
-    Ok(bytes.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+    let header = FileHeader64::<LittleEndian>::parse(file).context("not a 64-bit little-endian ELF file")?;
+    let parts = header.program_headers(LittleEndian, file).context("the ELF file is cut off")?;
+    Ok(parts.iter().all(|part| part.p_type(LittleEndian) != PT_INTERP))
 }
 
 #[cfg(test)]
@@ -32,7 +19,7 @@ mod tests {
 
     /// An ELF header with these program headers behind it.
     fn file(kinds: &[u32]) -> Vec<u8> {
-        let mut file = b"\x7fELF\x02\x01".to_vec();
+        let mut file = b"\x7fELF\x02\x01\x01".to_vec();
         file.resize(64, 0);
         file[0x20] = 64;
         file[0x36] = 56;

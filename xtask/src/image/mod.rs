@@ -4,10 +4,8 @@
 //! could be out of date. Beside it lies the list of what the binary was made of.
 
 mod elf;
-mod json;
 mod oci;
 mod sbom;
-mod sha256;
 mod tar;
 #[cfg(test)]
 mod tests;
@@ -17,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use sha2::Digest as _;
 
 use crate::{build, check, run, say, setup};
 
@@ -62,12 +61,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let name = format!("lbr-{VERSION}-{}", oci::architecture());
     let (tarball, bill) = (folder.join(format!("{name}.tar")), folder.join(format!("{name}.cdx.json")));
-    write(&bill, sbom::bill(VERSION, &sha256::hex(&binary))?.as_bytes())?;
+    write(&bill, sbom::bill(VERSION, &sha256(&binary))?.as_bytes())?;
     write(&tarball, &packed.tarball)?;
     say::line(&format!("image: {tag}, {:.1} MB, {}", packed.tarball.len() as f64 / 1e6, packed.digest));
     say::line(&format!("image: {} (`ctr -n k8s.io images import`, `docker load -i`)", tarball.display()));
     say::line(&format!("image: {} (what is in it)", bill.display()));
     Ok(())
+}
+
+/// SHA-256, in hexadecimal digits.
+fn sha256(bytes: &[u8]) -> String {
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {
@@ -86,10 +90,11 @@ fn binary() -> Result<PathBuf> {
     if let Some(home) = cargo_home() {
         flags.push(format!("--remap-path-prefix={}=cargo", home.display()));
     }
-    let flags: Vec<String> = flags.iter().map(|flag| json::Json::text(flag).to_string()).collect();
+    // A list of texts is written in TOML as it is in JSON.
+    let flags = serde_json::Value::from(flags);
     let mut command = run::cargo();
     command.args(["build", "--release", "--locked", "-p", "lbr-agent", "--bin", "lbr", "--target", &triple]);
-    command.args(["--config", &format!("target.{triple}.rustflags=[{}]", flags.join(","))]);
+    command.args(["--config", &format!("target.{triple}.rustflags={flags}")]);
     command.args(["--config", "profile.release.strip=\"debuginfo\""]);
     // It would make a binary depend on the builds before it.
     command.env("CARGO_INCREMENTAL", "0");

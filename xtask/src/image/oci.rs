@@ -1,8 +1,8 @@
 //! An image as one tar file: an OCI image layout, with the file that `docker load` looks for as well.
 
 use anyhow::Result;
+use serde_json::{Value, json};
 
-use super::json::Json;
 use super::sha256;
 use super::tar::{self, Entry};
 
@@ -37,19 +37,18 @@ pub(super) struct Packed {
 /// Packs an image. The same input gives the same bytes.
 pub(super) fn pack(image: &Image<'_>) -> Result<Packed> {
     let layer = tar::pack(&[Entry { name: "lbr", mode: 0o755, content: image.binary }])?;
-    let layer_digest = sha256::hex(&layer);
+    let layer_digest = sha256(&layer);
     let config = config(image, &layer_digest).to_string();
-    let config_digest = sha256::hex(config.as_bytes());
-    let layers = Json::List(vec![descriptor(LAYER, &layer_digest, layer.len(), vec![])]);
-    let manifest = Json::Object(vec![
-        ("schemaVersion", Json::Number(2)),
-        ("mediaType", Json::text(MANIFEST)),
-        ("config", descriptor(CONFIG, &config_digest, config.len(), vec![])),
-        ("layers", layers),
-        ("annotations", labels(image)),
-    ]);
+    let config_digest = sha256(config.as_bytes());
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": descriptor(CONFIG, &config_digest, config.len()),
+        "layers": [descriptor(LAYER, &layer_digest, layer.len())],
+        "annotations": labels(image),
+    });
     let manifest = manifest.to_string();
-    let digest = sha256::hex(manifest.as_bytes());
+    let digest = sha256(manifest.as_bytes());
     let index = index(image, &digest, manifest.len()).to_string();
     let docker = docker(image, &config_digest, &layer_digest).to_string();
 
@@ -77,77 +76,69 @@ pub(super) fn architecture() -> &'static str {
     }
 }
 
-fn config(image: &Image<'_>, layer: &str) -> Json {
-    let mut fields = Vec::new();
+fn config(image: &Image<'_>, layer: &str) -> Value {
+    let mut config = json!({
+        "architecture": architecture(),
+        "os": "linux",
+        "config": {
+            // Numbers: there is no /etc/passwd.
+            "User": "0:0",
+            "Entrypoint": ["/lbr"],
+            "WorkingDir": "/",
+            "Labels": labels(image),
+        },
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer}")]},
+    });
     if let Some(created) = &image.created {
-        fields.push(("created", Json::text(created)));
+        config["created"] = json!(created);
     }
-    fields.push(("architecture", Json::text(architecture())));
-    fields.push(("os", Json::text("linux")));
-    let start = vec![
-        // Numbers: there is no /etc/passwd.
-        ("User", Json::text("0:0")),
-        ("Entrypoint", Json::List(vec![Json::text("/lbr")])),
-        ("WorkingDir", Json::text("/")),
-        ("Labels", labels(image)),
-    ];
-    fields.push(("config", Json::Object(start)));
-    let layers = Json::List(vec![Json::text(format!("sha256:{layer}"))]);
-    fields.push(("rootfs", Json::Object(vec![("type", Json::text("layers")), ("diff_ids", layers)])));
-    Json::Object(fields)
+    config
 }
 
 /// <https://specs.opencontainers.org/image-spec/annotations/>
-fn labels(image: &Image<'_>) -> Json {
-    let about = "Kubernetes Services and NetworkPolicies in eBPF: the agent of a node";
-    let mut fields = vec![
-        ("org.opencontainers.image.description", Json::text(about)),
+fn labels(image: &Image<'_>) -> Value {
+    let mut labels = json!({
+        "org.opencontainers.image.description":
+            "Kubernetes Services and NetworkPolicies in eBPF: the agent of a node",
         // The agent, and the kernel object inside.
-        ("org.opencontainers.image.licenses", Json::text("(Apache-2.0 OR MIT) AND (MIT OR GPL-2.0-only)")),
-        ("org.opencontainers.image.source", Json::text(env!("CARGO_PKG_REPOSITORY"))),
-        ("org.opencontainers.image.title", Json::text("lbr")),
-        ("org.opencontainers.image.version", Json::text(image.version)),
-    ];
+        "org.opencontainers.image.licenses": "(Apache-2.0 OR MIT) AND (MIT OR GPL-2.0-only)",
+        "org.opencontainers.image.source": env!("CARGO_PKG_REPOSITORY"),
+        "org.opencontainers.image.title": "lbr",
+        "org.opencontainers.image.version": image.version,
+    });
     if let Some(created) = &image.created {
-        fields.push(("org.opencontainers.image.created", Json::text(created)));
+        labels["org.opencontainers.image.created"] = json!(created);
     }
     if let Some(revision) = &image.revision {
-        fields.push(("org.opencontainers.image.revision", Json::text(revision)));
+        labels["org.opencontainers.image.revision"] = json!(revision);
     }
-    fields.sort_by_key(|(name, _)| *name);
-    Json::Object(fields)
+    labels
 }
 
-fn index(image: &Image<'_>, manifest: &str, size: usize) -> Json {
-    let platform =
-        Json::Object(vec![("architecture", Json::text(architecture())), ("os", Json::text("linux"))]);
+fn index(image: &Image<'_>, manifest: &str, size: usize) -> Value {
+    let mut manifest = descriptor(MANIFEST, manifest, size);
+    manifest["platform"] = json!({"architecture": architecture(), "os": "linux"});
     let tag = image.tag.rsplit_once(':').map_or("latest", |(_, tag)| tag);
-    let names = Json::Object(vec![
+    manifest["annotations"] = json!({
         // containerd takes the whole name from here.
-        ("io.containerd.image.name", Json::text(image.tag)),
-        ("org.opencontainers.image.ref.name", Json::text(tag)),
-    ]);
-    let more = vec![("platform", platform), ("annotations", names)];
-    Json::Object(vec![
-        ("schemaVersion", Json::Number(2)),
-        ("mediaType", Json::text("application/vnd.oci.image.index.v1+json")),
-        ("manifests", Json::List(vec![descriptor(MANIFEST, manifest, size, more)])),
-    ])
+        "io.containerd.image.name": image.tag,
+        "org.opencontainers.image.ref.name": tag,
+    });
+    json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [manifest],
+    })
 }
 
-fn docker(image: &Image<'_>, config: &str, layer: &str) -> Json {
-    Json::List(vec![Json::Object(vec![
-        ("Config", Json::text(format!("blobs/sha256/{config}"))),
-        ("RepoTags", Json::List(vec![Json::text(image.tag)])),
-        ("Layers", Json::List(vec![Json::text(format!("blobs/sha256/{layer}"))])),
-    ])])
+fn docker(image: &Image<'_>, config: &str, layer: &str) -> Value {
+    json!([{
+        "Config": format!("blobs/sha256/{config}"),
+        "RepoTags": [image.tag],
+        "Layers": [format!("blobs/sha256/{layer}")],
+    }])
 }
 
-fn descriptor(kind: &str, digest: &str, size: usize, more: Vec<(&'static str, Json)>) -> Json {
-    let own = vec![
-        ("mediaType", Json::text(kind)),
-        ("digest", Json::text(format!("sha256:{digest}"))),
-        ("size", Json::Number(size)),
-    ];
-    Json::Object(own.into_iter().chain(more).collect())
+fn descriptor(kind: &str, digest: &str, size: usize) -> Value {
+    json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": size})
 }

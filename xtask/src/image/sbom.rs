@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
 
-use super::json::Json;
 use crate::run;
 
 /// Packages whose dependencies are shipped, and what they are built for.
@@ -108,55 +108,53 @@ fn write(
     graph: &Graph,
     sums: &BTreeMap<(String, String), String>,
 ) -> String {
-    let subject = Json::Object(vec![
-        ("type", Json::text("application")),
-        ("bom-ref", Json::text("lbr")),
-        ("name", Json::text("lbr")),
-        ("version", Json::text(version)),
-        ("hashes", hashes(digest)),
-    ]);
-    let components = graph.keys().map(|part| component(part, sums)).collect();
-    let depends = |from: Json, on: &BTreeSet<Crate>| {
-        let on = on.iter().map(|part| Json::Text(part.purl())).collect();
-        Json::Object(vec![("ref", from), ("dependsOn", Json::List(on))])
+    let components: Vec<Value> = graph.keys().map(|part| component(part, sums)).collect();
+    let depends = |from: String, on: &BTreeSet<Crate>| {
+        let on: Vec<String> = on.iter().map(Crate::purl).collect();
+        json!({"ref": from, "dependsOn": on})
     };
-    let first = depends(Json::text("lbr"), direct);
-    let others = graph.iter().map(|(part, on)| depends(Json::Text(part.purl()), on));
-    let bill = Json::Object(vec![
-        ("bomFormat", Json::text("CycloneDX")),
-        ("specVersion", Json::text("1.5")),
-        ("version", Json::Number(1)),
-        ("metadata", Json::Object(vec![("component", subject)])),
-        ("components", Json::List(components)),
-        ("dependencies", Json::List(std::iter::once(first).chain(others).collect())),
-    ]);
+    let mut dependencies = vec![depends("lbr".to_owned(), direct)];
+    dependencies.extend(graph.iter().map(|(part, on)| depends(part.purl(), on)));
+    let subject = json!({
+        "type": "application",
+        "bom-ref": "lbr",
+        "name": "lbr",
+        "version": version,
+        "hashes": hashes(digest),
+    });
+    let bill = json!({
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {"component": subject},
+        "components": components,
+        "dependencies": dependencies,
+    });
     format!("{bill}\n")
 }
 
-fn component(part: &Crate, sums: &BTreeMap<(String, String), String>) -> Json {
-    let mut fields = vec![
-        ("type", Json::text("library")),
-        ("bom-ref", Json::Text(part.purl())),
-        ("name", Json::text(&part.name)),
-        ("version", Json::text(&part.version)),
-    ];
+fn component(part: &Crate, sums: &BTreeMap<(String, String), String>) -> Value {
+    let mut component = json!({
+        "type": "library",
+        "bom-ref": part.purl(),
+        "name": part.name,
+        "version": part.version,
+        "purl": part.purl(),
+    });
     if let Some(sum) = sums.get(&(part.name.clone(), part.version.clone())) {
-        fields.push(("hashes", hashes(sum)));
+        component["hashes"] = hashes(sum);
     }
     if !part.license.is_empty() {
-        let license = Json::Object(vec![("expression", Json::text(&part.license))]);
-        fields.push(("licenses", Json::List(vec![license])));
+        component["licenses"] = json!([{"expression": part.license}]);
     }
-    fields.push(("purl", Json::Text(part.purl())));
     if !part.repository.is_empty() {
-        let place = Json::Object(vec![("type", Json::text("vcs")), ("url", Json::text(&part.repository))]);
-        fields.push(("externalReferences", Json::List(vec![place])));
+        component["externalReferences"] = json!([{"type": "vcs", "url": part.repository}]);
     }
-    Json::Object(fields)
+    component
 }
 
-fn hashes(sum: &str) -> Json {
-    Json::List(vec![Json::Object(vec![("alg", Json::text("SHA-256")), ("content", Json::text(sum))])])
+fn hashes(sum: &str) -> Value {
+    json!([{"alg": "SHA-256", "content": sum}])
 }
 
 #[cfg(test)]

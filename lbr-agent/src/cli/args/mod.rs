@@ -53,7 +53,10 @@ pub enum Command {
     ///
     /// Exit code: 0 allowed, 1 denied (also if only some endpoints of the Service are), 2 error.
     Why(WhyArgs),
-    /// Print packets that policies deny, as it happens, until Ctrl-C.
+    /// Print packets that are denied, as it happens, until Ctrl-C.
+    ///
+    /// By policies, for a source address that is not the pod's, as a router's message, or because what is isolated or
+    /// not known yet can not be judged.
     ///
     /// At most 100 a second on each CPU; how many more there were is printed with the next one, and `lbr show
     /// counters` counts all. Only one monitor should run: each event goes to one reader.
@@ -92,7 +95,7 @@ pub enum What {
     Services,
     /// Endpoints, each with its state and how it is reached.
     Backends,
-    /// Connections that were translated.
+    /// Connections: those through Services, and all others of pods that are known.
     Flows,
     /// Pods' interfaces that the programs are attached to. `pending`: the pod behind it is not known yet, so no
     /// policy holds for it and `--pending` of `lbr run` decides. The start of pods is not held back.

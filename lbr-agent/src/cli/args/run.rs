@@ -202,16 +202,15 @@ impl RunArgs {
         let options = options.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
         let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes, options };
         let links = LinkFilter { include: self.link_include, exclude: self.link_exclude };
-        let said = kube_proxy.clone();
         let at = |address: Option<BindAddress>, default: IpAddr, port| match address {
             None => Some(SocketAddr::new(default, port)),
             Some(BindAddress::Off) => None,
             Some(BindAddress::At(address)) => Some(address),
         };
         let addresses = Addresses {
-            healthz: at(said.healthz_bind_address, Ipv4Addr::UNSPECIFIED.into(), HEALTHZ_PORT),
-            metrics: at(said.metrics_bind_address, Ipv4Addr::LOCALHOST.into(), METRICS_PORT),
-            hard_fail: said.bind_address_hard_fail,
+            healthz: at(kube_proxy.healthz_bind_address, Ipv4Addr::UNSPECIFIED.into(), HEALTHZ_PORT),
+            metrics: at(kube_proxy.metrics_bind_address, Ipv4Addr::LOCALHOST.into(), METRICS_PORT),
+            hard_fail: kube_proxy.bind_address_hard_fail,
         };
         let source = match self.manifests {
             Some(folder) => {
@@ -223,8 +222,8 @@ impl RunArgs {
                 Source::Folder(folder)
             }
             None => Source::ApiServer(ApiServer {
-                kubeconfig: self.kubeconfig.or(said.kubeconfig),
-                server: self.server.or(said.server),
+                kubeconfig: self.kubeconfig.or_else(|| kube_proxy.kubeconfig.clone()),
+                server: self.server,
                 silence: None,
             }),
         };

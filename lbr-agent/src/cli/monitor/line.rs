@@ -41,12 +41,19 @@ fn verdict(event: &Event) -> Option<Verdict> {
     Verdict::ALL.get(usize::from(event.verdict)).copied()
 }
 
+/// Whether the policies of one end decided. Other events have no direction, whatever stands in theirs.
+fn is_of_policies(event: &Event) -> bool {
+    use Verdict::{EgressAudited, EgressDenied, IngressAudited, IngressDenied};
+    matches!(verdict(event), Some(EgressDenied | IngressDenied | EgressAudited | IngressAudited))
+}
+
 /// An event with names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Line {
     time: String,
     verdict: String,
-    direction: &'static str,
+    /// Whose end's policies decided; none if no policy did.
+    direction: Option<&'static str>,
     hook: &'static str,
     link: u32,
     protocol: String,
@@ -78,7 +85,7 @@ impl Line {
             time,
             verdict: verdict(event)
                 .map_or_else(|| format!("verdict {}", event.verdict), |v| v.name().to_owned()),
-            direction: names::direction_name(direction),
+            direction: is_of_policies(event).then(|| names::direction_name(direction)),
             hook,
             link: event.link,
             protocol: proto_name(tuple.proto).into_owned(),
@@ -109,8 +116,9 @@ impl fmt::Display for Line {
         };
         let source = end(&self.source_pod, &self.source);
         let destination = end(&self.destination_pod, &self.destination);
-        let Self { time, verdict, direction, protocol, .. } = self;
-        write!(f, "{time} {verdict} {direction}: {source} -> {destination} {protocol}")?;
+        let Self { time, verdict, protocol, .. } = self;
+        let direction = self.direction.map(|direction| format!(" {direction}")).unwrap_or_default();
+        write!(f, "{time} {verdict}{direction}: {source} -> {destination} {protocol}")?;
         if !self.judged_pod.is_empty() {
             let policies = match self.policies.as_slice() {
                 [] => "(no longer in the maps)".to_owned(),
@@ -174,15 +182,20 @@ mod tests {
     }
 
     #[test]
-    fn what_no_policy_denied_names_none() {
-        let mut spoofed = event(Verdict::SpoofedSource, direction::EGRESS, 0);
+    fn what_no_policy_denied_names_none_and_no_direction() {
+        let mut spoofed = event(Verdict::SpoofedSource, direction::INGRESS, 0);
         spoofed.tuple = Tuple { src: addr6(7), dst: addr6(1), proto: proto::ICMPV6, ..Tuple::default() };
-        assert_eq!(
-            text(&spoofed),
-            "08:15:30.250 spoofed_source egress: fd00::7 -> default/client (fd00::1) ICMPv6"
-        );
+        assert_eq!(text(&spoofed), "08:15:30.250 spoofed_source: fd00::7 -> default/client (fd00::1) ICMPv6");
+        for verdict in [Verdict::RouterMessage, Verdict::PodPending, Verdict::NotJudged] {
+            let text = text(&event(verdict, direction::INGRESS, 0));
+            assert!(text.contains(&format!(" {}: default/", verdict.name())), "{text}");
+        }
+        let direction_of = |event| Line::new(&example::tables(), event, "t".to_owned()).direction;
+        assert_eq!(direction_of(&spoofed), None);
+        // A pod that is closed has no set, and is denied all the same.
+        assert_eq!(direction_of(&event(Verdict::EgressDenied, direction::EGRESS, 0)), Some("egress"));
         let newer = Event { verdict: 200, ..event(Verdict::NotIp, direction::EGRESS, 0) };
-        assert!(text(&newer).contains(" verdict 200 egress: "), "{}", text(&newer));
+        assert!(text(&newer).contains(" verdict 200: "), "{}", text(&newer));
         let gone = Event { set: 999, ..event(Verdict::IngressDenied, direction::INGRESS, SET) };
         assert!(
             text(&gone).ends_with("policies of default/web-0: (no longer in the maps)"),

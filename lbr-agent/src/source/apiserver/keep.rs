@@ -12,7 +12,7 @@ use crate::model::Kind;
 pub(super) enum Keep {
     /// All of it.
     All,
-    /// These fields of it.
+    /// These fields of it. A name that ends in `*` stands for all that begin so.
     Fields(&'static [(&'static str, Keep)]),
 }
 
@@ -25,10 +25,7 @@ const META: Keep = Fields(&[
     ("resourceVersion", All),
     ("deletionTimestamp", All),
     ("labels", All),
-    (
-        "annotations",
-        Fields(&[("lbr.dev/mode", All), ("endpoints.kubernetes.io/last-change-trigger-time", All)]),
-    ),
+    ("annotations", Fields(&[("lbr.dev/*", All), ("endpoints.kubernetes.io/last-change-trigger-time", All)])),
 ]);
 const CONTAINERS: Keep = Fields(&[("name", All), ("ports", All), ("restartPolicy", All)]);
 
@@ -75,6 +72,11 @@ impl<'de> DeserializeSeed<'de> for &Keep {
     }
 }
 
+/// Whether an entry of [`Keep::Fields`] is for this field.
+fn names(field: &str, key: &str) -> bool {
+    field.strip_suffix('*').map_or(field == key, |start| key.starts_with(start))
+}
+
 struct Parts<'a> {
     keep: &'a Keep,
     fields: &'static [(&'static str, Keep)],
@@ -90,7 +92,7 @@ impl<'de> Visitor<'de> for Parts<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut kept = Map::new();
         while let Some(key) = map.next_key::<String>()? {
-            match self.fields.iter().find(|(field, _)| *field == key) {
+            match self.fields.iter().find(|(field, _)| names(field, &key)) {
                 Some((_, keep)) => {
                     kept.insert(key, map.next_value_seed(keep)?);
                 }
@@ -135,38 +137,4 @@ impl<'de> Visitor<'de> for Parts<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(kind: Kind, text: &str) -> Value {
-        of(kind).deserialize(&mut serde_json::Deserializer::from_str(text)).unwrap()
-    }
-
-    #[test]
-    fn the_rest_is_left_out_at_every_depth() {
-        let text = r#"{"kind":"Pod","metadata":{"name":"a","managedFields":[{"x":{}}],"annotations":{"big":"x"}},
-            "spec":{"nodeName":"n","volumes":[1],"containers":[{"name":"c","image":"i","ports":[{"name":"p"}]},null]},
-            "status":{"podIP":"10.0.0.1","conditions":[{}]}}"#;
-        let expected = serde_json::json!({
-            "metadata": {"name": "a", "annotations": {}},
-            "spec": {"nodeName": "n", "containers": [{"name": "c", "ports": [{"name": "p"}]}, null]},
-            "status": {"podIP": "10.0.0.1"},
-        });
-        assert_eq!(read(Kind::Pod, text), expected);
-    }
-
-    #[test]
-    fn what_has_another_shape_is_kept_for_its_reader() {
-        assert_eq!(read(Kind::Pod, r#"{"metadata":"x","spec":7,"status":true}"#)["spec"], 7);
-        assert_eq!(read(Kind::Namespace, "null"), Value::Null);
-    }
-
-    #[test]
-    fn policies_keep_what_lbr_does_not_know() {
-        let text = r#"{"spec":{"podSelector":{},"brandNew":1},"status":{}}"#;
-        assert_eq!(
-            read(Kind::NetworkPolicy, text),
-            serde_json::json!({"spec": {"podSelector": {}, "brandNew": 1}})
-        );
-    }
-}
+mod tests;

@@ -38,6 +38,8 @@ pub(super) struct Ledger {
     known: BTreeMap<ObjectRef, InForce>,
     rejected: BTreeMap<ObjectRef, Vec<Rejected>>,
     rejected_changed: bool,
+    /// What is rejected and was not before. An object that is listed again says nothing new.
+    new: Vec<Rejected>,
     /// Names that a list which is not complete yet has named.
     listing: BTreeMap<Kind, BTreeSet<ObjectName>>,
 }
@@ -69,6 +71,11 @@ impl Ledger {
     pub(super) fn rejected(&mut self) -> Option<Change> {
         let changed = std::mem::take(&mut self.rejected_changed);
         changed.then(|| Change::Rejected(self.rejected.values().flatten().cloned().collect()))
+    }
+
+    /// What has come to be rejected since this was asked last, for the log.
+    pub(super) fn take_new(&mut self) -> Vec<Rejected> {
+        std::mem::take(&mut self.new)
     }
 
     fn item(&mut self, reference: ObjectRef, converted: Converted<Object>) -> Option<Change> {
@@ -113,6 +120,7 @@ impl Ledger {
             return;
         }
         self.rejected_changed = true;
+        self.new.extend(rejected.iter().filter(|one| !before.contains(one)).cloned());
         if rejected.is_empty() {
             self.rejected.remove(reference);
         } else {

@@ -94,8 +94,13 @@ async fn read(client: kube::Client, contact: Arc<Contact>, changes: mpsc::Sender
     drop(sender);
     let mut ledger = Ledger::default();
     while let Some(event) = seen.recv().await {
-        tell(&event);
+        if let Seen::Listed(kind) = &event {
+            tracing::info!("listed {}", kind.as_str());
+        }
         let mut list = ledger.apply(event);
+        for rejected in ledger.take_new() {
+            tracing::warn!("rejected: {rejected}");
+        }
         // Many at once are told once.
         if seen.is_empty() {
             list.extend(ledger.rejected());
@@ -105,17 +110,5 @@ async fn read(client: kube::Client, contact: Arc<Contact>, changes: mpsc::Sender
                 return;
             }
         }
-    }
-}
-
-fn tell(event: &Seen) {
-    match event {
-        Seen::Listed(kind) => tracing::info!("listed {}", kind.as_str()),
-        Seen::Item(reference, converted) => {
-            for problem in &converted.problems {
-                tracing::warn!("{reference}: {}: {}", problem.field, problem.reason);
-            }
-        }
-        Seen::Listing(_) | Seen::Gone(_) => {}
     }
 }

@@ -172,7 +172,7 @@ impl ManifestSource {
         let before: BTreeSet<Rejected> = self.set.rejected().iter().cloned().collect();
         let list = self.set.changes();
         for rejected in self.set.rejected().iter().filter(|r| !before.contains(r)) {
-            warn!("rejected: {}", sentence(rejected));
+            warn!("rejected: {rejected}");
         }
         let applied = list.iter().filter(|c| matches!(c, Change::Apply(_))).count();
         let deleted = list.iter().filter(|c| matches!(c, Change::Delete(_))).count();
@@ -190,14 +190,6 @@ impl ManifestSource {
         }
         Ok(())
     }
-}
-
-/// One line for the log.
-fn sentence(rejected: &Rejected) -> String {
-    let Rejected { object, origin, field, reason } = rejected;
-    let parts = [origin, object, field].into_iter().filter(|part| !part.is_empty());
-    let parts: Vec<_> = parts.map(String::as_str).collect();
-    format!("{}: {reason}", parts.join(": "))
 }
 
 /// The manifests of a folder.

@@ -156,7 +156,7 @@ fn a_rejection_is_one_line() {
         reason: "0 is not a port".into(),
     };
     let expected = "web.yaml, document 2: Service default/web: spec.ports[0].port: 0 is not a port";
-    assert_eq!(sentence(&rejected), expected);
+    assert_eq!(rejected.to_string(), expected);
     let bare = Rejected { object: String::new(), field: String::new(), ..rejected };
-    assert_eq!(sentence(&bare), "web.yaml, document 2: 0 is not a port");
+    assert_eq!(bare.to_string(), "web.yaml, document 2: 0 is not a port");
 }

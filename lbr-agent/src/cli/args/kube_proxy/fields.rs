@@ -182,8 +182,8 @@ pub(super) const ROWS: &[Row] = &[
     row("resourceContainer", "resource-container", Kind::Text, ZeroOr("/kube-proxy"), GONE),
 
     // Flags without a field.
-    row("", "master", Kind::Text, Zero, Honoured("URL of the API server, in the place of the kubeconfig's"))
-        .sets(|s, v| s.server = v.text()),
+    // `RunArgs::server` has it as its alias.
+    row("", "master", Kind::Text, Zero, Honoured("URL of the API server, in the place of the kubeconfig's")),
     row("", "healthz-port", PORTS, Is("10256"), Honoured("port of --healthz-bind-address; 0 switches it off"))
         .sets(|s, v| if let Value::Port(port) = v { s.healthz_bind_address = Some(with_port(s.healthz_bind_address, *port, HEALTHZ_DEFAULT)) }),
     row("", "metrics-port", PORTS, Is("10249"), Honoured("port of --metrics-bind-address; 0 switches it off"))

@@ -44,8 +44,6 @@ pub enum LocalMode {
 pub struct KubeProxySettings {
     /// How to reach the API server.
     pub kubeconfig: Option<PathBuf>,
-    /// URL of the API server, in the place of the kubeconfig's.
-    pub server: Option<String>,
     /// Name of the Node object.
     pub node_name: Option<String>,
     /// The node's first address.

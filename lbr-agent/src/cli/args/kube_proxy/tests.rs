@@ -162,8 +162,6 @@ configSyncPeriod: 1m
     );
     let wanted = KubeProxySettings {
         kubeconfig: Some("/k".into()),
-        // Its flag is `lbr run`'s own: see `RunArgs::server`.
-        server: None,
         node_name: Some("n1".into()),
         node_ip: Some("::".parse().unwrap()),
         healthz_bind_address: Some(BindAddress::At("[::]:10256".parse().unwrap())),

@@ -113,3 +113,19 @@ fn a_policy_that_was_never_accepted_isolates() {
     assert_eq!(play(&mut ledger, vec![bad()]), "", "the accepted one stays");
     assert_eq!(play(&mut ledger, vec![Seen::Gone(reference(Kind::NetworkPolicy, "p"))]), "-p");
 }
+
+#[test]
+fn a_problem_is_new_once_as_long_as_it_stays() {
+    let mut ledger = Ledger::default();
+    let list = |ledger: &mut Ledger, ip| {
+        play(ledger, vec![Seen::Listing(Kind::Service), service("a", ip), Seen::Listed(Kind::Service)]);
+        ledger.take_new().into_iter().map(|rejected| rejected.to_string()).collect::<Vec<_>>()
+    };
+    let told = list(&mut ledger, "nonsense");
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("API server: Service ns/a: spec.clusterIP: "), "{told:?}");
+    assert_eq!(list(&mut ledger, "nonsense"), [""; 0]);
+    assert_ne!(list(&mut ledger, "other nonsense"), told);
+    assert_eq!(list(&mut ledger, "10.0.0.1"), [""; 0]);
+    assert_eq!(list(&mut ledger, "nonsense"), told);
+}
