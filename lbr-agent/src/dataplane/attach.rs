@@ -1,4 +1,4 @@
-//! The tc programs at the pods' links: by tcx and pinned links (kernel 6.6 and later), else by clsact with a
+//! The tc programs at the pods' links and at the uplinks: by tcx and pinned links (kernel 6.6 and later), else by clsact with a
 //! fixed priority and handle. Either way they stay when the agent goes, and are replaced in place.
 
 use std::collections::BTreeSet;
@@ -13,9 +13,34 @@ use lbr_common::verdict::Hook;
 
 use super::pins::Pins;
 
-/// Hooks of a pod's link.
-pub(super) const POD_HOOKS: [(Hook, TcAttachType); 2] =
-    [(Hook::FromPod, TcAttachType::Ingress), (Hook::ToPod, TcAttachType::Egress)];
+/// What an interface leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    /// A pod.
+    Pod,
+    /// Everything that is not on this node.
+    Uplink,
+}
+
+impl Side {
+    /// Both.
+    pub(super) const ALL: [Self; 2] = [Self::Pod, Self::Uplink];
+
+    /// Its hooks: of packets that come in by the interface, and of those that go out.
+    pub(super) const fn hooks(self) -> [(Hook, TcAttachType); 2] {
+        match self {
+            Self::Pod => [(Hook::FromPod, TcAttachType::Ingress), (Hook::ToPod, TcAttachType::Egress)],
+            Self::Uplink => {
+                [(Hook::FromNetdev, TcAttachType::Ingress), (Hook::ToNetdev, TcAttachType::Egress)]
+            }
+        }
+    }
+
+    /// The hooks of all interfaces.
+    pub(super) fn all_hooks() -> impl Iterator<Item = Hook> {
+        Self::ALL.into_iter().flat_map(Self::hooks).map(|(hook, _)| hook)
+    }
+}
 
 /// Priority of the clsact filters. Others may have theirs before or behind.
 pub(super) const PRIORITY: u16 = 50;
@@ -32,18 +57,18 @@ pub enum AttachMode {
     Clsact,
 }
 
-/// Attaches the pod programs to interfaces.
+/// Attaches the programs to interfaces.
 pub(super) struct Attacher {
     ebpf: Ebpf,
     pins: Pins,
     use_tcx: Option<bool>,
-    attached: BTreeSet<u32>,
+    attached: BTreeSet<(Side, u32)>,
 }
 
 impl Attacher {
     /// Loads the programs, and puts them in the place of an earlier run's wherever those are still attached.
     pub(super) fn new(mut ebpf: Ebpf, pins: Pins, mode: AttachMode) -> anyhow::Result<Self> {
-        for (hook, _) in POD_HOOKS {
+        for hook in Side::all_hooks() {
             let program = program(&mut ebpf, hook)?;
             program.load().with_context(|| format!("the kernel refuses program {}", hook.name()))?;
         }
@@ -53,7 +78,9 @@ impl Attacher {
             AttachMode::Clsact => Some(false),
         };
         let mut attacher = Self { ebpf, pins, use_tcx, attached: BTreeSet::new() };
-        attacher.take_over()?;
+        for side in Side::ALL {
+            attacher.take_over(side)?;
+        }
         Ok(attacher)
     }
 
@@ -62,28 +89,28 @@ impl Attacher {
     }
 
     /// Attaches both programs; nothing to do where they are attached.
-    pub(super) fn attach(&mut self, ifindex: u32) -> io::Result<()> {
-        if self.attached.contains(&ifindex) {
+    pub(super) fn attach(&mut self, side: Side, ifindex: u32) -> io::Result<()> {
+        if self.attached.contains(&(side, ifindex)) {
             return Ok(());
         }
         let name = nix::net::if_::if_indextoname(ifindex)?;
         let name = name.to_string_lossy().into_owned();
-        for (hook, direction) in POD_HOOKS {
+        for (hook, direction) in side.hooks() {
             self.attach_one(ifindex, &name, hook, direction)?;
         }
-        self.attached.insert(ifindex);
+        self.attached.insert((side, ifindex));
         Ok(())
     }
 
     /// Detaches both programs. An interface that is gone took them along; what is left of it is its pin.
-    pub(super) fn detach(&mut self, ifindex: u32) -> io::Result<()> {
-        for (hook, direction) in POD_HOOKS {
+    pub(super) fn detach(&mut self, side: Side, ifindex: u32) -> io::Result<()> {
+        for (hook, direction) in side.hooks() {
             self.pins.remove_link(&pin_name(ifindex, hook))?;
             if self.use_tcx != Some(true) {
                 detach_clsact(ifindex, direction, hook);
             }
         }
-        self.attached.remove(&ifindex);
+        self.attached.remove(&(side, ifindex));
         Ok(())
     }
 
@@ -153,9 +180,9 @@ impl Attacher {
     }
 
     /// Puts the new programs in the place of those that an earlier run left.
-    fn take_over(&mut self) -> anyhow::Result<()> {
-        let mut complete: BTreeSet<u32> = BTreeSet::new();
-        for (hook, _) in POD_HOOKS {
+    fn take_over(&mut self, side: Side) -> anyhow::Result<()> {
+        let mut complete: Option<BTreeSet<u32>> = None;
+        for (hook, _) in side.hooks() {
             let mut updated = BTreeSet::new();
             for pin in self.pins.links()? {
                 let Some(ifindex) = parse_pin_name(&pin, hook) else { continue };
@@ -170,9 +197,9 @@ impl Attacher {
                     }
                 }
             }
-            complete = if hook == Hook::FromPod { updated } else { &complete & &updated };
+            complete = Some(complete.map_or_else(|| updated.clone(), |complete| &complete & &updated));
         }
-        self.attached = complete;
+        self.attached.extend(complete.into_iter().flatten().map(|ifindex| (side, ifindex)));
         Ok(())
     }
 }

@@ -9,10 +9,10 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lbr_common::addr::Addr;
-use lbr_common::link::Link;
+use lbr_common::link::{Link, Uplink};
 use lbr_common::maps;
 use lbr_common::policy::{Allow, Block, Endpoint, Ports, Prefix, VerdictKey, Versioned};
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
 use lbr_common::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
 };
@@ -33,6 +33,9 @@ pub struct Fake {
     services: FakeTable<u32, ServiceName>,
     rejected: FakeTable<u32, RejectedRecord>,
     links: FakeTable<u32, Link>,
+    uplinks: FakeTable<u32, Uplink>,
+    source_ranges: FakeTable<Prefix<SourceRange>, u32>,
+    service_cidrs: FakeTable<Prefix<Block>, u32>,
     policy: FakePolicy,
 }
 
@@ -108,6 +111,9 @@ impl Fake {
             slots: FakeTable::new(&kernel, &maps::SLOTS, |m| &mut m.tables.slots),
             backends: FakeTable::new(&kernel, &maps::BACKENDS, |m| &mut m.tables.backends),
             services: FakeTable::new(&kernel, &maps::SERVICES, |m| &mut m.tables.services),
+            uplinks: FakeTable::new(&kernel, &maps::UPLINKS, |m| &mut m.tables.uplinks),
+            source_ranges: FakeTable::new(&kernel, &maps::SOURCE_RANGES, |m| &mut m.tables.source_ranges),
+            service_cidrs: FakeTable::new(&kernel, &maps::SERVICE_CIDRS, |m| &mut m.tables.service_cidrs),
             rejected: FakeTable::new(&kernel, &maps::REJECTED, |m| &mut m.tables.rejected),
             links: FakeTable::new(&kernel, &maps::LINKS, |m| &mut m.tables.links),
             policy: FakePolicy {
@@ -222,6 +228,18 @@ impl Dataplane for Fake {
 
     fn links(&mut self) -> &mut dyn Table<u32, Link> {
         &mut self.links
+    }
+
+    fn uplinks(&mut self) -> Box<dyn Table<u32, Uplink> + '_> {
+        Box::new(self.uplinks.clone())
+    }
+
+    fn source_ranges(&mut self) -> &mut dyn Table<Prefix<SourceRange>, u32> {
+        &mut self.source_ranges
+    }
+
+    fn service_cidrs(&mut self) -> &mut dyn Table<Prefix<Block>, u32> {
+        &mut self.service_cidrs
     }
 
     fn policy(&mut self) -> PolicyTables<'_> {

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use super::attach::{POD_HOOKS, PRIORITY, minor};
+use lbr_common::verdict::Hook;
+
+use super::attach::{PRIORITY, Side, minor};
 use crate::done::Done;
 use crate::netlink::{Family, Socket, attribute, ne_u32, put_text, text};
 
@@ -103,9 +105,8 @@ fn hook_of(place: Place, body: &[u8]) -> Option<&'static str> {
         return None;
     }
     let name = text(attribute(attribute(body.get(HEADER..)?, TCA_OPTIONS)?, TCA_BPF_NAME)?);
-    let hooks =
-        POD_HOOKS.iter().find(|(hook, _)| place.handle == u32::from(minor(*hook)) && name == hook.name());
-    hooks.map(|(hook, _)| hook.name())
+    let hook = Side::all_hooks().find(|hook| place.handle == u32::from(minor(*hook)) && name == hook.name());
+    hook.map(Hook::name)
 }
 
 fn ignore_absent<T>(result: io::Result<T>) -> io::Result<()> {

@@ -4,11 +4,11 @@ use anyhow::Context as _;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
-use lbr_common::link::Link;
+use lbr_common::link::{Link, Uplink};
 use lbr_common::maps::MapSpec;
 use lbr_common::policy::Prefix;
 
-use super::attach::Attacher;
+use super::attach::{Attacher, Side};
 use super::{Table, WriteError};
 
 /// A hash map that the agent writes.
@@ -155,11 +155,47 @@ impl Table<u32, Link> for LinkTable {
 
     fn insert(&mut self, key: &u32, value: &Link) -> Result<(), WriteError> {
         self.table.insert(key, value)?;
-        self.attacher.attach(*key).map_err(Self::error)
+        self.attacher.attach(Side::Pod, *key).map_err(Self::error)
     }
 
     fn remove(&mut self, key: &u32) -> Result<(), WriteError> {
-        self.attacher.detach(*key).map_err(Self::error)?;
+        self.attacher.detach(Side::Pod, *key).map_err(Self::error)?;
+        self.table.remove(key)
+    }
+}
+
+/// `uplinks`, together with the programs at these interfaces.
+pub(super) struct UplinkTable<'a> {
+    pub(super) table: &'a mut MapTable<u32, Uplink>,
+    pub(super) attacher: &'a mut Attacher,
+}
+
+impl UplinkTable<'_> {
+    fn error(source: std::io::Error) -> WriteError {
+        WriteError::Io { map: "uplinks", source }
+    }
+}
+
+impl Table<u32, Uplink> for UplinkTable<'_> {
+    fn name(&self) -> &'static str {
+        self.table.name()
+    }
+
+    fn max_entries(&self) -> u32 {
+        self.table.max_entries()
+    }
+
+    fn entries(&self) -> Result<Vec<(u32, Uplink)>, WriteError> {
+        self.table.entries()
+    }
+
+    fn insert(&mut self, key: &u32, value: &Uplink) -> Result<(), WriteError> {
+        self.table.insert(key, value)?;
+        self.attacher.attach(Side::Uplink, *key).map_err(Self::error)
+    }
+
+    fn remove(&mut self, key: &u32) -> Result<(), WriteError> {
+        self.attacher.detach(Side::Uplink, *key).map_err(Self::error)?;
         self.table.remove(key)
     }
 }

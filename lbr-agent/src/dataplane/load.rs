@@ -10,10 +10,11 @@ use aya::maps::{Array, Map, MapData};
 use aya::{Ebpf, EbpfLoader};
 use lbr_common::ABI_VERSION;
 use lbr_common::maps;
+use lbr_common::policy::Prefix;
 use lbr_common::service::State;
 
 use super::attach::{AttachMode, Attacher};
-use super::handles::{LinkTable, MapTable, take};
+use super::handles::{LinkTable, LpmTable, MapTable, UplinkTable, take};
 use super::pins::Pins;
 use super::policy_maps::PolicyMaps;
 use super::{Dataplane, PolicyTables, Table, WriteError, rights, sockets};
@@ -45,6 +46,9 @@ pub struct Kernel {
     rejected: MapTable<u32, lbr_common::text::RejectedRecord>,
     policy: PolicyMaps,
     links: LinkTable,
+    uplinks: MapTable<u32, lbr_common::link::Uplink>,
+    source_ranges: LpmTable<lbr_common::service::SourceRange, u32>,
+    service_cidrs: LpmTable<lbr_common::policy::Block, u32>,
     state: Array<MapData, State>,
 }
 
@@ -76,6 +80,9 @@ impl Kernel {
             services: MapTable::take(&mut ebpf, &maps::SERVICES)?,
             rejected: MapTable::take(&mut ebpf, &maps::REJECTED)?,
             policy: PolicyMaps::take(&mut ebpf)?,
+            uplinks: MapTable::take(&mut ebpf, &maps::UPLINKS)?,
+            source_ranges: LpmTable::take(&mut ebpf, &maps::SOURCE_RANGES)?,
+            service_cidrs: LpmTable::take(&mut ebpf, &maps::SERVICE_CIDRS)?,
             links: LinkTable {
                 table: MapTable::take(&mut ebpf, &maps::LINKS)?,
                 attacher: Attacher::new(ebpf, pins, options.attach)?,
@@ -115,6 +122,18 @@ impl Dataplane for Kernel {
 
     fn links(&mut self) -> &mut dyn Table<u32, lbr_common::link::Link> {
         &mut self.links
+    }
+
+    fn uplinks(&mut self) -> Box<dyn Table<u32, lbr_common::link::Uplink> + '_> {
+        Box::new(UplinkTable { table: &mut self.uplinks, attacher: &mut self.links.attacher })
+    }
+
+    fn source_ranges(&mut self) -> &mut dyn Table<Prefix<lbr_common::service::SourceRange>, u32> {
+        &mut self.source_ranges
+    }
+
+    fn service_cidrs(&mut self) -> &mut dyn Table<Prefix<lbr_common::policy::Block>, u32> {
+        &mut self.service_cidrs
     }
 
     fn policy(&mut self) -> PolicyTables<'_> {

@@ -19,8 +19,9 @@ pub mod resolve;
 mod rights;
 mod sockets;
 
-use lbr_common::link::Link;
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
+use lbr_common::link::{Link, Uplink};
+use lbr_common::policy::{Block, Prefix};
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
 use lbr_common::text::{RejectedRecord, ServiceName};
 
 pub use attach::AttachMode;
@@ -81,6 +82,12 @@ pub trait Dataplane {
     /// `links`. Inserting an entry also attaches the programs to that interface, unless they are (entry
     /// first), removing one detaches them. After a start every entry is inserted once more.
     fn links(&mut self) -> &mut dyn Table<u32, Link>;
+    /// `uplinks`. Inserting and removing is as with `links`.
+    fn uplinks(&mut self) -> Box<dyn Table<u32, Uplink> + '_>;
+    /// `source_ranges`.
+    fn source_ranges(&mut self) -> &mut dyn Table<Prefix<SourceRange>, u32>;
+    /// `service_cidrs`.
+    fn service_cidrs(&mut self) -> &mut dyn Table<Prefix<Block>, u32>;
     /// The tables of policy.
     fn policy(&mut self) -> PolicyTables<'_>;
     /// `state.generation`.

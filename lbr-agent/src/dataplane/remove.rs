@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use lbr_common::maps;
 
-use super::attach::{POD_HOOKS, parse_pin_name};
+use super::attach::{Side, parse_pin_name};
 use super::pins::ATTACHED;
 use super::{filters, owner, pins};
 use crate::done::Done;
@@ -93,7 +93,7 @@ fn remove_pins(dir: &Path, dry_run: bool, done: &mut Done) -> anyhow::Result<()>
 
 /// What a pinned link holds, by its name.
 fn link_text(name: &str) -> String {
-    let ifindex = POD_HOOKS.iter().find_map(|(hook, _)| parse_pin_name(name, *hook));
+    let ifindex = Side::all_hooks().find_map(|hook| parse_pin_name(name, hook));
     match ifindex.map(nix::net::if_::if_indextoname) {
         Some(Ok(interface)) => format!("tcx program at {}", interface.to_string_lossy()),
         Some(Err(_)) => "tcx program at an interface that is gone".to_owned(),

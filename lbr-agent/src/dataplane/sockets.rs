@@ -13,8 +13,18 @@ use aya::programs::{CgroupAttachMode, CgroupSockAddr};
 use super::pins::Pins;
 
 /// The programs, by their name in the object.
-const PROGRAMS: [&str; 8] =
-    ["connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6"];
+const PROGRAMS: [&str; 10] = [
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "recvmsg4",
+    "recvmsg6",
+    "getpeername4",
+    "getpeername6",
+    "bind4",
+    "bind6",
+];
 
 /// Inode of the root of the hierarchy, in every mount of it (the kernel's `cgroup_setup_root` asserts it).
 const ROOT_INODE: u64 = 1;

@@ -18,9 +18,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 
 use lbr_common::addr::Addr;
-use lbr_common::link::Link;
+use lbr_common::link::{Link, Uplink};
 use lbr_common::maps;
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
+use lbr_common::policy::{Block, Prefix};
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
 use lbr_common::text::{RejectedRecord, ServiceName};
 
 use crate::dataplane::{Dataplane, Table, WriteError};
@@ -35,6 +36,9 @@ pub struct Reconciler {
     services: Delta<u32, ServiceName>,
     rejected: Delta<u32, RejectedRecord>,
     links: Delta<u32, Link>,
+    uplinks: Delta<u32, Uplink>,
+    source_ranges: Delta<Prefix<SourceRange>, u32>,
+    service_cidrs: Delta<Prefix<Block>, u32>,
     policy: policy::PolicyState,
     /// A backend or a link was removed or changed, or other policies are in force, and flows were not told yet.
     epoch_due: bool,
@@ -84,6 +88,7 @@ impl Reconciler {
     /// Reads what the maps hold. Nothing is desired yet.
     pub fn load(dataplane: &mut dyn Dataplane) -> Result<Self, WriteError> {
         let frontends = read(dataplane.frontends())?;
+        let uplinks = read(&*dataplane.uplinks())?;
         let inherited = Inherited {
             frontends: frontends.keys().copied().collect(),
             services: frontends.values().map(|f| f.service).filter(|&id| id != 0).collect(),
@@ -96,6 +101,9 @@ impl Reconciler {
             rejected: Delta::new(read(dataplane.rejected())?),
             // A link is entered before it is attached: the former agent may have ended in between.
             links: Delta::doubtful(read(dataplane.links())?),
+            uplinks: Delta::doubtful(uplinks),
+            source_ranges: Delta::new(read(dataplane.source_ranges())?),
+            service_cidrs: Delta::new(read(dataplane.service_cidrs())?),
             policy: policy::PolicyState::load(dataplane)?,
             // A former agent may have ended between the removal of a backend and this.
             epoch_due: true,
@@ -112,6 +120,9 @@ impl Reconciler {
             services: self.services.actual().clone(),
             rejected: self.rejected.actual().clone(),
             links: self.links.actual().clone(),
+            uplinks: self.uplinks.actual().clone(),
+            source_ranges: self.source_ranges.actual().clone(),
+            service_cidrs: self.service_cidrs.actual().clone(),
             ..Desired::default()
         };
         self.policy.write_actual(&mut actual);
@@ -132,6 +143,9 @@ impl Reconciler {
             (maps::SERVICES.name, self.services.actual().len()),
             (maps::REJECTED.name, self.rejected.actual().len()),
             (maps::LINKS.name, self.links.actual().len()),
+            (maps::UPLINKS.name, self.uplinks.actual().len()),
+            (maps::SOURCE_RANGES.name, self.source_ranges.actual().len()),
+            (maps::SERVICE_CIDRS.name, self.service_cidrs.actual().len()),
         ];
         self.policy.count_entries(&mut entries);
         entries
@@ -167,6 +181,9 @@ impl Reconciler {
         self.services.set_desired(take(&mut desired.services));
         self.rejected.set_desired(take(&mut desired.rejected));
         self.links.set_desired(take(&mut desired.links));
+        self.uplinks.set_desired(take(&mut desired.uplinks));
+        self.source_ranges.set_desired(take(&mut desired.source_ranges));
+        self.service_cidrs.set_desired(take(&mut desired.service_cidrs));
         self.policy.set_desired(desired);
         self.retry(allow_removals, dataplane)
     }
@@ -186,6 +203,9 @@ impl Reconciler {
             + self.services.pending()
             + self.rejected.pending()
             + self.links.pending()
+            + self.uplinks.pending()
+            + self.source_ranges.pending()
+            + self.service_cidrs.pending()
             + self.policy.pending()
             + usize::from(self.epoch_due)
     }

@@ -11,6 +11,9 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
     pass.write_links();
     // Gone interfaces are no matter of what the sources have listed.
     pass.remove_links();
+    // The same for what leads to the outside. An interface may turn from one kind into the other.
+    pass.remove_uplinks();
+    pass.write_uplinks();
     // A pod is open, or cut off, until its policies are there. They ask nothing of Services.
     pass.write_policy();
     // Before their frontends, so that whatever is in force has a name.
@@ -19,11 +22,21 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
     pass.write_backends();
     // Those below a count come into force at once, those above it with the count. Each has its backend.
     pass.write_slots();
+    // A frontend that asks for them serves nobody without.
+    pass.write_source_ranges();
+    if allow_removals {
+        // At once: the client is not welcome any more.
+        pass.remove_source_ranges();
+        // Before an address of theirs is given up.
+        pass.remove_service_cidrs();
+    }
     // The count comes last when a service grows, and first when it shrinks.
     pass.write_frontends();
     // Now that its ports are there, the rest of a new address is refused.
     pass.write_addresses();
     if allow_removals {
+        // Now that whoever has an address there is known.
+        pass.write_service_cidrs();
         // Nothing leads to the slots of a removed frontend any more.
         pass.remove_frontends();
         // No count reaches them.

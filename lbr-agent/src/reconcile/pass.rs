@@ -1,8 +1,11 @@
 //! One round of writing: each step of `order.rs`, with what it asks for before it touches an entry.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags};
+use lbr_common::addr::Addr;
+use lbr_common::policy::{Block, Prefix};
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, frontend_flags};
 use lbr_common::user::{proto_name, socket_text};
 
 use super::{Delta, Outcome, Problem, Reconciler, room};
@@ -42,6 +45,50 @@ impl<'a> Pass<'a> {
         let before = self.outcome.removals;
         remove(&mut self.r.links, self.dataplane.links(), |_| true, number, &mut self.outcome);
         self.r.epoch_due |= self.outcome.removals > before;
+    }
+
+    pub(super) fn write_uplinks(&mut self) {
+        let mut table = self.dataplane.uplinks();
+        write(&mut self.r.uplinks, &mut *table, |_, _| true, number, &mut self.outcome);
+    }
+
+    pub(super) fn remove_uplinks(&mut self) {
+        let mut table = self.dataplane.uplinks();
+        remove(&mut self.r.uplinks, &mut *table, |_| true, number, &mut self.outcome);
+    }
+
+    pub(super) fn write_source_ranges(&mut self) {
+        let ready: BTreeSet<Prefix<SourceRange>> = self
+            .r
+            .source_ranges
+            .writes()
+            .filter(|(range, _)| self.open(range.data.service, false))
+            .map(|(range, _)| range)
+            .collect();
+        let table = self.dataplane.source_ranges();
+        write(
+            &mut self.r.source_ranges,
+            table,
+            |range, _| ready.contains(range),
+            range_text,
+            &mut self.outcome,
+        );
+    }
+
+    pub(super) fn remove_source_ranges(&mut self) {
+        let table = self.dataplane.source_ranges();
+        remove(&mut self.r.source_ranges, table, |_| true, range_text, &mut self.outcome);
+    }
+
+    /// Only once all Services are known: until then nobody can say which of the addresses has one.
+    pub(super) fn write_service_cidrs(&mut self) {
+        let table = self.dataplane.service_cidrs();
+        write(&mut self.r.service_cidrs, table, |_, _| true, block_text, &mut self.outcome);
+    }
+
+    pub(super) fn remove_service_cidrs(&mut self) {
+        let table = self.dataplane.service_cidrs();
+        remove(&mut self.r.service_cidrs, table, |_| true, block_text, &mut self.outcome);
     }
 
     /// Not before everything is listed: the policies of half a cluster are other policies.
@@ -123,7 +170,10 @@ impl<'a> Pass<'a> {
     /// its old value; one that this count brings into force must have the new one.
     fn slots_are_ready(&self, key: &FrontendKey, frontend: &Frontend) -> bool {
         let Reconciler { frontends, slots, backends, .. } = &*self.r;
-        let old = frontends.actual().get(key).filter(|old| old.service == frontend.service);
+        let old = frontends
+            .actual()
+            .get(key)
+            .filter(|old| (old.service, old.set) == (frontend.service, frontend.set));
         let in_force = old.map_or(0, |old| old.count);
         (0..frontend.count).all(|slot| {
             let key = frontend.slot(slot);
@@ -142,7 +192,7 @@ impl<'a> Pass<'a> {
             return;
         }
         let reach = self.reach();
-        let free = |key: &SlotKey| reach.get(&key.service).is_none_or(|count| key.slot >= *count);
+        let free = |key: &SlotKey| reach.get(&(key.service, key.set)).is_none_or(|count| key.slot >= *count);
         remove(&mut self.r.slots, self.dataplane.slots(), free, slot_text, &mut self.outcome);
     }
 
@@ -178,15 +228,15 @@ impl<'a> Pass<'a> {
             return;
         }
         let reach = self.reach();
-        let free = |id: &u32| !reach.contains_key(id);
+        let free = |id: &u32| reach.range((*id, 0)..=(*id, u32::MAX)).next().is_none();
         remove(&mut self.r.services, self.dataplane.services(), free, number, &mut self.outcome);
     }
 
-    /// The highest count of each service that a frontend leads to.
-    fn reach(&self) -> BTreeMap<u32, u32> {
+    /// The highest count of each set of a service that a frontend leads to.
+    fn reach(&self) -> BTreeMap<(u32, u32), u32> {
         let mut reach = BTreeMap::new();
         for frontend in self.r.frontends.actual().values() {
-            let count = reach.entry(frontend.service).or_insert(0);
+            let count = reach.entry((frontend.service, frontend.set)).or_insert(0);
             *count = frontend.count.max(*count);
         }
         reach
@@ -244,6 +294,17 @@ pub(super) fn remove<K: Copy + Ord, V: Copy + PartialEq>(
 
 pub(super) fn number(id: &u32) -> String {
     id.to_string()
+}
+
+fn range_text(range: &Prefix<SourceRange>) -> String {
+    let client = IpAddr::from(Addr::v6(range.data.client)).to_canonical();
+    let bits = range.len.saturating_sub(SourceRange::FIXED_BITS);
+    let bits = if client.is_ipv4() { bits.saturating_sub(96) } else { bits };
+    format!("service {} clients {client}/{bits}", range.data.service)
+}
+
+fn block_text(block: &Prefix<Block>) -> String {
+    format!("{:?}", block)
 }
 
 fn slot_text(key: &SlotKey) -> String {

@@ -211,6 +211,18 @@ impl Dataplane for Noting {
         self.fake.links()
     }
 
+    fn uplinks(&mut self) -> Box<dyn Table<u32, Uplink> + '_> {
+        self.fake.uplinks()
+    }
+
+    fn source_ranges(&mut self) -> &mut dyn Table<Prefix<SourceRange>, u32> {
+        self.fake.source_ranges()
+    }
+
+    fn service_cidrs(&mut self) -> &mut dyn Table<Prefix<Block>, u32> {
+        self.fake.service_cidrs()
+    }
+
     fn policy(&mut self) -> PolicyTables<'_> {
         self.fake.policy()
     }

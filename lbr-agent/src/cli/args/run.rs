@@ -58,6 +58,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATTERN")]
     pub link_exclude: Vec<Pattern>,
 
+    /// Interfaces with such a name are the node's uplinks, by which others reach its NodePorts (`*` and `?` match). May
+    /// be repeated. Default: those with a gateway behind them, and those with an address of the node.
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+    pub devices: Vec<Pattern>,
+
     /// Entries of a map, as NAME=N (frontends, flows, verdicts, ...; a wrong name lists all). May be repeated.
     /// For `events`: its size in bytes. Holds when the map is made; pinned maps keep their size.
     #[arg(long, value_name = "NAME=N")]
@@ -201,7 +206,8 @@ impl RunArgs {
         ];
         let options = options.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
         let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes, options };
-        let links = LinkFilter { include: self.link_include, exclude: self.link_exclude };
+        let links =
+            LinkFilter { include: self.link_include, exclude: self.link_exclude, devices: self.devices };
         let at = |address: Option<BindAddress>, default: IpAddr, port| match address {
             None => Some(SocketAddr::new(default, port)),
             Some(BindAddress::Off) => None,

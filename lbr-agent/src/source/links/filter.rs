@@ -3,16 +3,23 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// `--link-include` and `--link-exclude`.
+/// `--link-include`, `--link-exclude` and `--devices`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkFilter {
     /// If there are any, exactly the veths that match one of them are pod links.
     pub include: Vec<Pattern>,
     /// What matches one of these is never a pod link.
     pub exclude: Vec<Pattern>,
+    /// `--devices`: if there are any, exactly the interfaces that match one of them are uplinks.
+    pub devices: Vec<Pattern>,
 }
 
 impl LinkFilter {
+    /// Whether the interface is an uplink, given what one would guess without a filter.
+    pub fn is_uplink(&self, name: &str, guess: bool) -> bool {
+        if self.devices.is_empty() { guess } else { self.devices.iter().any(|p| p.matches(name)) }
+    }
+
     /// Whether the interface is a pod link, given what one would guess without a filter.
     pub fn accepts(&self, name: &str, guess: bool) -> bool {
         let any = |patterns: &[Pattern]| patterns.iter().any(|p| p.matches(name));
@@ -121,7 +128,8 @@ mod tests {
             (vec!["veth*"], vec!["veth0"], "veth0", true, false),
             (vec!["veth*"], vec!["veth0"], "veth1", true, true),
         ] {
-            let filter = LinkFilter { include: patterns(&include), exclude: patterns(&exclude) };
+            let filter =
+                LinkFilter { include: patterns(&include), exclude: patterns(&exclude), devices: Vec::new() };
             assert_eq!(filter.accepts(name, guess), expected, "{include:?} {exclude:?} {name}");
         }
     }

@@ -4,15 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 
 use super::addresses::{Mac, NeighbourFact};
-use super::select::{LinkFact, RouteFact, Way};
+use super::select::{AddressFact, LinkFact, RouteFact, Way};
 
 pub(super) fn link_fact(message: &LinkMessage) -> LinkFact {
     let mut fact = LinkFact {
@@ -21,6 +21,7 @@ pub(super) fn link_fact(message: &LinkMessage) -> LinkFact {
         is_pair: false,
         peer_is_elsewhere: false,
         master: None,
+        is_ethernet: message.header.link_layer_type == LinkLayerType::Ether,
     };
     for attribute in &message.attributes {
         match attribute {
@@ -110,6 +111,17 @@ pub(super) fn node_address(message: &AddressMessage) -> Option<IpAddr> {
         }
     }
     found.filter(|addr| !addr.is_loopback())
+}
+
+/// The fact, if others can reach the node by this address, and it is sure to be its own: a tentative one may turn out
+/// to be somebody else's.
+pub(super) fn address_fact(message: &AddressMessage) -> Option<AddressFact> {
+    const UNSURE: AddressHeaderFlags = AddressHeaderFlags::Tentative
+        .union(AddressHeaderFlags::Deprecated)
+        .union(AddressHeaderFlags::Dadfailed);
+    let is_unsure = message.header.flags.intersects(UNSURE);
+    let addr = node_address(message).filter(|addr| !is_unsure && !is_link_local(*addr))?;
+    Some(AddressFact { index: message.header.index, addr })
 }
 
 /// The fact, if the neighbour can be one that matters and has a link-layer address that can be relied on.

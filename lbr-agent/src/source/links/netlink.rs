@@ -23,8 +23,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
 use super::addresses::{Neighbours, Places};
-use super::message::{link_fact, neighbour_fact, neighbour_key, node_address, route_fact};
-use super::select::{LinkFact, RouteFact, select};
+use super::message::{address_fact, link_fact, neighbour_fact, neighbour_key, node_address, route_fact};
+use super::select::{AddressFact, LinkFact, RouteFact, select};
 use super::{LinkFilter, LocalLinks};
 
 /// What can make a pod link, a route or an address come, change or go.
@@ -108,6 +108,7 @@ struct Facts {
     links: Vec<LinkFact>,
     routes: Vec<RouteFact>,
     node_addresses: BTreeSet<IpAddr>,
+    addresses: Vec<AddressFact>,
     neighbours: Neighbours,
 }
 
@@ -253,6 +254,7 @@ impl Watcher {
         self.facts.links = links.iter().map(link_fact).collect();
         self.facts.routes = routes;
         self.facts.node_addresses = addresses.iter().filter_map(node_address).collect();
+        self.facts.addresses = addresses.iter().filter_map(address_fact).collect();
         self.everything_due = Instant::now() + BACKSTOP;
         self.read_neighbours().await
     }
@@ -274,7 +276,7 @@ impl Watcher {
     /// Makes the picture from the facts and from the picture before.
     fn draw(&mut self) {
         let facts = &self.facts;
-        let mut picture = select(&facts.links, &facts.routes, &self.filter);
+        let mut picture = select(&facts.links, &facts.routes, &facts.addresses, &self.filter);
         picture.node_addresses.clone_from(&facts.node_addresses);
         let places = Places::new(&picture, &facts.links);
         let pods = self.pods.borrow();

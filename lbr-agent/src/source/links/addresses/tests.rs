@@ -27,6 +27,7 @@ impl World {
             is_pair,
             peer_is_elsewhere: is_pair,
             master,
+            is_ethernet: true,
         };
         let mut world = Self {
             links: vec![
@@ -63,7 +64,7 @@ impl World {
     }
 
     fn picture(&self, before: &LocalLinks) -> LocalLinks {
-        let mut local = select(&self.links, &self.routes, &LinkFilter::default());
+        let mut local = select(&self.links, &self.routes, &[], &LinkFilter::default());
         local.node_addresses.clone_from(&self.node);
         let places = Places::new(&local, &self.links);
         local.addresses = places.addresses(&self.neighbours, before, &self.pods);

@@ -8,14 +8,21 @@ use super::*;
 fn links_are_read() {
     let mut message = LinkMessage::default();
     message.header.index = 7;
+    message.header.link_layer_type = LinkLayerType::Ether;
     message.attributes = vec![
         LinkAttribute::IfName("veth7".into()),
         LinkAttribute::Controller(3),
         LinkAttribute::LinkNetNsId(0),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]),
     ];
-    let expected =
-        LinkFact { index: 7, name: "veth7".into(), is_pair: true, peer_is_elsewhere: true, master: Some(3) };
+    let expected = LinkFact {
+        index: 7,
+        name: "veth7".into(),
+        is_pair: true,
+        peer_is_elsewhere: true,
+        master: Some(3),
+        is_ethernet: true,
+    };
     assert_eq!(link_fact(&message), expected);
     message.attributes = vec![
         LinkAttribute::IfName("br0".into()),
