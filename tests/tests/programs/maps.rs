@@ -8,12 +8,14 @@ use aya::maps::{MapData, MapInfo};
 use lbr_agent::dataplane::{Dataplane as _, OBJECT};
 use lbr_common::addr::Addr;
 use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
-use lbr_common::link::Link;
+use lbr_common::link::{Link, Uplink};
 use lbr_common::maps::{self, Writer};
 use lbr_common::policy::{
     Allow, Block, DenialKey, Endpoint, Policy, Ports, Prefix, VerdictKey, Versioned, policy_flags,
 };
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, State, Traffic};
+use lbr_common::service::{
+    Affinity, AffinityKey, Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, State, Traffic,
+};
 use lbr_common::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
     Text,
@@ -55,6 +57,10 @@ fn sizes() -> BTreeMap<&'static str, (usize, usize)> {
         ("pod_names", (size_of::<Addr>(), size_of::<PodName>())),
         ("traffic", (size_of::<u32>(), size_of::<Traffic>())),
         ("denials", (size_of::<DenialKey>(), size_of::<Counter>())),
+        ("uplinks", (size_of::<u32>(), size_of::<Uplink>())),
+        ("source_ranges", (PREFIX_LEN + size_of::<SourceRange>(), size_of::<u32>())),
+        ("service_cidrs", (PREFIX_LEN + size_of::<Block>(), size_of::<u32>())),
+        ("affinity", (size_of::<AffinityKey>(), size_of::<Affinity>())),
         ("events", (0, 0)),
     ])
 }
@@ -77,7 +83,7 @@ fn are_what_the_contract_says() {
         let wanted = match (spec.name, spec.writer) {
             ("state", _) => "Array",
             ("counters", _) => "PerCpuArray",
-            ("cidr_class" | "port_class", _) => "LpmTrie",
+            ("cidr_class" | "port_class" | "source_ranges" | "service_cidrs", _) => "LpmTrie",
             ("denials" | "traffic", _) => "LruPerCpuHash",
             ("events", _) => "RingBuf",
             (_, Writer::Agent) => "Hash",
@@ -146,12 +152,25 @@ fn fill(world: &mut World) {
     tables.classes.insert(&2, &ClassRecord { pods: 1, ..Default::default() }).unwrap();
     let pod = PodName { namespace: Text::new("shop"), name: Text::new("cart-0") };
     tables.pod_names.insert(&net.local.into(), &pod).unwrap();
+    let kernel = &mut world.programs.kernel;
+    let range = SourceRange { service: 1, client: Addr::from(net.local).bytes };
+    kernel.source_ranges().insert(&Prefix { data: range, len: SourceRange::FULL }, &1).unwrap();
+    let block = Block::of(&net.service.into());
+    kernel.service_cidrs().insert(&Prefix { data: block, len: 32 }, &1).unwrap();
     // Nobody may talk to it: one denial.
     world.deliver(&packet(UDP, at(net.remote2, PORT), at(net.remote2, 9)).build());
     world.deliver(&packet(UDP, client, at(net.remote2, 9)).build());
-    let path = world.programs.pins().join(maps::SOCKETS.name);
-    let map = aya::maps::Map::from_map_data(MapData::from_pin(path).unwrap()).unwrap();
-    let mut sockets: aya::maps::HashMap<_, SocketKey, SocketPeer> = map.try_into().unwrap();
+    let pinned = |name| {
+        let path = world.programs.pins().join(name);
+        aya::maps::Map::from_map_data(MapData::from_pin(path).unwrap()).unwrap()
+    };
+    let mut uplinks: aya::maps::HashMap<_, u32, Uplink> = pinned(maps::UPLINKS.name).try_into().unwrap();
+    uplinks.insert(2, Uplink { v4: net.local.into(), ..Uplink::default() }, 0).unwrap();
+    let mut affinity: aya::maps::HashMap<_, AffinityKey, Affinity> =
+        pinned(maps::AFFINITY.name).try_into().unwrap();
+    affinity.insert(AffinityKey { service: 1, ..AffinityKey::default() }, Affinity::default(), 0).unwrap();
+    let mut sockets: aya::maps::HashMap<_, SocketKey, SocketPeer> =
+        pinned(maps::SOCKETS.name).try_into().unwrap();
     let key = SocketKey { addr: net.local.into(), cookie: 5, port: 8080, proto: UDP, ..SocketKey::default() };
     let peer = SocketPeer { addr: net.service.into(), backend: 100, port: 80, _pad: 0 };
     sockets.insert(key, peer, 0).unwrap();
@@ -192,7 +211,7 @@ fn bpftool_prints_fields_by_name() {
     let numbers: Vec<u64> = addr.as_array().unwrap().iter().map(number).collect();
     assert_eq!(numbers, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 96, 0, 10]);
 
-    assert_eq!(fields(&first("slots")["key"]), ["service", "slot"]);
+    assert_eq!(fields(&first("slots")["key"]), ["service", "set", "slot"]);
     assert_eq!(fields(&first("slots")["value"]), ["backend"]);
     let backend = first("backends");
     assert_eq!(fields(&backend["value"]), ["addr", "flags", "link", "port", "proto", "service", "sets"]);
@@ -202,6 +221,11 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&first("rejected")["value"]), ["field", "object", "origin", "reason"]);
     assert_eq!(fields(&first("links")["value"]), ["flags"]);
     assert_eq!(fields(&first("state")["value"]), ["_pad", "abi", "epoch", "generation", "seed"]);
+    assert_eq!(fields(&first("uplinks")["value"]), ["v4", "v6"]);
+    assert_eq!(fields(&first("source_ranges")["key"]["data"]), ["client", "service"]);
+    assert_eq!(fields(&first("service_cidrs")["key"]["data"]), ["addr", "family"]);
+    assert_eq!(fields(&first("affinity")["key"]), ["_pad", "client", "service"]);
+    assert_eq!(fields(&first("affinity")["value"]), ["_pad", "backend", "last_used"]);
     let tuple = ["_pad", "dst", "dst_port", "proto", "src", "src_port"];
     let request = dumps["flows"].iter().find(|e| e["key"]["dst_port"] == 80).unwrap();
     assert_eq!((fields(&request["key"]), fields(&request["value"]["to"])), (tuple.to_vec(), tuple.to_vec()));
