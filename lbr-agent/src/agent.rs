@@ -166,6 +166,7 @@ impl Agent<'_> {
         });
         let (services, backends, links) =
             (desired.services.len(), desired.backends.len(), desired.links.len());
+        let health_ports = desired.health_ports.clone();
         let synced = self.store.is_synced();
         let outcome = self.reconciler.apply(desired, synced, self.dataplane);
         if outcome.writes + outcome.removals > 0 {
@@ -185,6 +186,7 @@ impl Agent<'_> {
             state: self.store.state(),
             node: &self.node.name,
             entries: self.reconciler.entries(),
+            health_ports,
         };
         self.observer.wrote(round, Moment::now());
         self.report(&outcome.problems);

@@ -51,6 +51,19 @@ impl Occurrence {
         Self::of_node(node, true, reason, format!("{flag}: can not listen on {address}; it is tried again"))
     }
 
+    /// The health check port of this Service can not be listened on. Names and meanings are kube-proxy's.
+    pub fn health_port(node: &str, service: &ObjectName, error: &anyhow::Error) -> Self {
+        let mut note = format!("node {node}: {error:#}; it is tried again");
+        note.truncate(note.floor_char_boundary(NOTE));
+        Self {
+            object: ObjectRef { kind: Kind::Service, name: service.clone() },
+            is_warning: true,
+            reason: "FailedToStartServiceHealthcheck",
+            action: "Listen",
+            note,
+        }
+    }
+
     fn of_node(node: &str, is_warning: bool, reason: &'static str, note: String) -> Self {
         let object = ObjectRef { kind: Kind::Node, name: ObjectName::cluster(node) };
         Self { object, is_warning, reason, action: "StartLbr", note }

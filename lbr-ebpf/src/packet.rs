@@ -2,7 +2,7 @@
 
 use lbr_common::addr::Addr;
 use lbr_common::tuple::{Tuple, proto};
-use lbr_common::verdict::Verdict;
+use lbr_common::verdict::{Effect, Verdict};
 
 use crate::skb::{ETH_LEN, Skb};
 use crate::step::{DONE, check};
@@ -185,6 +185,13 @@ pub(crate) fn parse(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
         other if other == ETH_P_VLAN[0] || other == ETH_P_VLAN[1] => Err(Verdict::VlanTagged),
         _ => Err(Verdict::NotIp),
     }
+}
+
+/// The same where packets of others go by, whose faults are none of lbr's business: what can not be read passes.
+#[inline(always)]
+pub(crate) fn parse_of_anybody(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
+    parse(skb, packet)
+        .map_err(|verdict| if verdict.effect() == Effect::Pass { verdict } else { Verdict::NoService })
 }
 
 #[inline(always)]

@@ -14,6 +14,7 @@ struct Port {
     protocol: String,
     port: u16,
     target: String,
+    node_port: Option<u16>,
 }
 
 /// Writes a Service.
@@ -25,6 +26,7 @@ pub struct Service {
     addresses: Vec<IpAddr>,
     ports: Vec<Port>,
     extra: Vec<String>,
+    ingress: Vec<IpAddr>,
 }
 
 impl Service {
@@ -36,6 +38,7 @@ impl Service {
             addresses: addresses.to_vec(),
             ports: Vec::new(),
             extra: Vec::new(),
+            ingress: Vec::new(),
         }
     }
 
@@ -47,7 +50,21 @@ impl Service {
     /// Adds a port: its name (may be empty), `TCP` or `UDP`, its number, and `targetPort`.
     pub fn port(mut self, name: &str, protocol: &str, port: u16, target: impl ToString) -> Self {
         let (name, protocol, target) = (name.to_owned(), protocol.to_owned(), target.to_string());
-        self.ports.push(Port { name, protocol, port, target });
+        self.ports.push(Port { name, protocol, port, target, node_port: None });
+        self
+    }
+
+    /// Sets `nodePort` of the port that was added last.
+    pub fn node_port(mut self, number: u16) -> Self {
+        if let Some(port) = self.ports.last_mut() {
+            port.node_port = Some(number);
+        }
+        self
+    }
+
+    /// Adds an address to `status.loadBalancer.ingress`, as a load balancer does that leaves destinations as they are.
+    pub fn ingress(mut self, address: IpAddr) -> Self {
+        self.ingress.push(address);
         self
     }
 
@@ -88,6 +105,15 @@ impl Service {
             if !port.name.is_empty() {
                 let _ = writeln!(text, "      name: {}", port.name);
             }
+            if let Some(number) = port.node_port {
+                let _ = writeln!(text, "      nodePort: {number}");
+            }
+        }
+        if !self.ingress.is_empty() {
+            text.push_str("status:\n  loadBalancer:\n    ingress:\n");
+        }
+        for address in &self.ingress {
+            let _ = writeln!(text, "      - ip: \"{address}\"\n        ipMode: VIP");
         }
         text
     }
@@ -111,18 +137,38 @@ pub struct EndpointSlice {
 pub struct Endpoint {
     address: IpAddr,
     node: Option<String>,
+    zone: Option<String>,
     conditions: Vec<(String, bool)>,
+    /// Lists of `hints`, and names in them.
+    hints: Vec<(&'static str, Vec<String>)>,
 }
 
 impl Endpoint {
     /// Without any condition, which means ready.
     pub fn new(address: IpAddr) -> Self {
-        Self { address, node: None, conditions: Vec::new() }
+        Self { address, node: None, zone: None, conditions: Vec::new(), hints: Vec::new() }
     }
 
     /// Sets `nodeName`.
     pub fn node(self, name: &str) -> Self {
         Self { node: Some(name.to_owned()), ..self }
+    }
+
+    /// Sets `zone`.
+    pub fn zone(self, name: &str) -> Self {
+        Self { zone: Some(name.to_owned()), ..self }
+    }
+
+    /// Sets `hints.forZones`.
+    pub fn for_zones(mut self, names: &[&str]) -> Self {
+        self.hints.push(("forZones", names.iter().map(|&name| name.to_owned()).collect()));
+        self
+    }
+
+    /// Sets `hints.forNodes`.
+    pub fn for_nodes(mut self, names: &[&str]) -> Self {
+        self.hints.push(("forNodes", names.iter().map(|&name| name.to_owned()).collect()));
+        self
     }
 
     /// Sets `ready`, `serving` or `terminating`.
@@ -193,6 +239,18 @@ impl EndpointSlice {
             }
             for (name, value) in &endpoint.conditions {
                 let _ = writeln!(text, "      {name}: {value}");
+            }
+            if let Some(zone) = &endpoint.zone {
+                let _ = writeln!(text, "    zone: {zone}");
+            }
+            if !endpoint.hints.is_empty() {
+                text.push_str("    hints:\n");
+            }
+            for (list, names) in &endpoint.hints {
+                let _ = writeln!(text, "      {list}:");
+                for name in names {
+                    let _ = writeln!(text, "        - name: {name}");
+                }
             }
         }
         text

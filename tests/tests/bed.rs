@@ -2,13 +2,13 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use lbr_tests::netns;
-use lbr_tests::probe::{Capture, Client, LongLived, Protocol, Server, is_refused, send_frames};
+use lbr_tests::netns::{self, Netns};
+use lbr_tests::probe::{Capture, Client, LongLived, Protocol, Server, is_refused, is_timeout, send_frames};
 use lbr_tests::topology::{Bed, BedOptions, Pod, PodNetwork, PodOptions, Underlay};
 
 const PORT: u16 = 8080;
@@ -71,6 +71,87 @@ fn routed_nodes() {
 #[test]
 fn vxlan_nodes() {
     everyone_talks(Underlay::Vxlan);
+}
+
+/// Three nodes and a client: who reaches whom, and under which address.
+fn everyone_outside(underlay: Underlay, masquerade: bool) {
+    let options = BedOptions { underlay, masquerade, ..BedOptions::default() };
+    let mut bed = Bed::with("outside", options).unwrap();
+    let nodes = ["n1", "n2", "n3"].map(|name| bed.add_node(name).unwrap());
+    let [first, last] =
+        [0, 2].map(|n| bed.add_pod(&nodes[n], &format!("p{n}"), PodOptions::default()).unwrap());
+    let (outside, other) = (bed.add_client("outside").unwrap(), bed.add_client("other").unwrap());
+    let _servers = [Server::pod(&first, PORT).unwrap(), Server::pod(&last, PORT).unwrap()];
+    let _client = Server::start(&outside.ns, "outside", &outside.addresses(), PORT).unwrap();
+    let _nodes: Vec<Server> = nodes
+        .iter()
+        .map(|node| Server::start(&node.ns, &node.name, &node.addresses(), PORT).unwrap())
+        .collect();
+    let ask = |from: &Netns, name: &str, to, source| {
+        let (client, to) = (Client::new(from), SocketAddr::new(to, PORT));
+        for answer in [client.tcp(to).unwrap(), client.udp(to).unwrap()] {
+            assert_eq!((answer.name.as_str(), answer.peer.ip()), (name, source), "{from:?} to {to}");
+        }
+    };
+    for v6 in [false, true] {
+        for node in &nodes {
+            ask(&outside.ns, &node.name, node.address(v6), outside.address(v6));
+            ask(&node.ns, "outside", outside.address(v6), node.address(v6));
+        }
+        ask(&other.ns, "outside", outside.address(v6), other.address(v6));
+        // Between pods their addresses stay as they are.
+        ask(&first.ns, &last.name, last.address(v6), first.address(v6));
+        ask(&last.ns, &first.name, first.address(v6), last.address(v6));
+        for (from, to) in [(&outside.ns, nodes[2].address(v6)), (&first.ns, last.address(v6))] {
+            Client::new(from).udp_echo(SocketAddr::new(to, PORT), 2_000).unwrap();
+        }
+        let source = if underlay == Underlay::Vxlan {
+            nodes[0].tunnel_addresses()[usize::from(v6)]
+        } else {
+            nodes[0].address(v6)
+        };
+        ask(&nodes[0].ns, &last.name, last.address(v6), source);
+        if masquerade {
+            ask(&first.ns, "outside", outside.address(v6), nodes[0].address(v6));
+            ask(&first.ns, "n3", nodes[2].address(v6), nodes[0].address(v6));
+        }
+    }
+}
+
+#[test]
+fn outside_of_routed_nodes() {
+    everyone_outside(Underlay::Routed, false);
+    everyone_outside(Underlay::Routed, true);
+}
+
+#[test]
+fn outside_of_vxlan_nodes() {
+    everyone_outside(Underlay::Vxlan, true);
+}
+
+#[test]
+fn addresses_of_services_lead_to_the_node_that_is_named() {
+    let mut bed = Bed::new("vip").unwrap();
+    let nodes = ["n1", "n2"].map(|name| bed.add_node(name).unwrap());
+    let outside = bed.add_client("outside").unwrap();
+    let vips: [IpAddr; 2] = ["203.0.113.10".parse().unwrap(), "2001:db8:113::10".parse().unwrap()];
+    let servers = nodes.each_ref().map(|node| {
+        node.ns
+            .ip([format!("addr add {} dev lo", vips[0]), format!("addr add {} dev lo nodad", vips[1])])
+            .unwrap();
+        Server::start(&node.ns, &node.name, &vips, PORT).unwrap()
+    });
+    let client = Client::new(&outside.ns);
+    for vip in vips {
+        let to = SocketAddr::new(vip, PORT);
+        let lost = client.clone().timeout(Duration::from_millis(200)).tcp(to).unwrap_err();
+        assert!(is_timeout(&lost), "nobody says where it is: {lost:#}");
+        for node in nodes.iter().chain([&nodes[0]]) {
+            bed.route_vip(vip, node).unwrap();
+            assert_eq!(client.tcp(to).unwrap().name, node.name);
+        }
+    }
+    drop(servers);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use lbr_agent::dataplane::Pinned;
 use lbr_tests::agent::{self, Agent, AgentOptions};
-use lbr_tests::manifests::{Endpoint, EndpointSlice, Service};
+use lbr_tests::manifests::{self, Endpoint, EndpointSlice, Service};
 use lbr_tests::probe::{Client, Server};
 use lbr_tests::process;
 use lbr_tests::topology::{Bed, Node, PodOptions};
@@ -169,4 +169,55 @@ fn what_is_said_is_so() {
         "{error}"
     );
     assert!(!bpffs.exists());
+}
+
+/// A Service whose endpoints are asked for at a port of the node, with one endpoint or none.
+fn with_health_port(policy: &str, endpoint: Option<(IpAddr, &str)>) -> String {
+    let service = Service::new("web", &["10.96.0.10".parse().unwrap()])
+        .port("http", "TCP", 80, PORT)
+        .spec("type: LoadBalancer")
+        .spec(&format!("externalTrafficPolicy: {policy}"));
+    let service = match policy {
+        "Local" => service.spec("healthCheckNodePort: 32000"),
+        _ => service,
+    };
+    let slice = EndpointSlice::new("web-1", "web", false).port("http", "TCP", PORT);
+    let slice = match endpoint {
+        Some((address, node)) => slice.endpoint(Endpoint::new(address).node(node)),
+        None => slice,
+    };
+    manifests::join([service.yaml(), slice.yaml()])
+}
+
+#[test]
+fn load_balancers_learn_which_nodes_have_endpoints() {
+    let mut bed = Bed::new("health-port").unwrap();
+    let node = bed.add_node("a").unwrap();
+    let pod = bed.add_pod(&node, "pod", PodOptions::default()).unwrap();
+    let here = pod.address(false);
+    let taken = node.ns.run(|| Ok(std::net::TcpListener::bind("0.0.0.0:32000")?)).unwrap();
+    let first = [("web.yaml", with_health_port("Local", Some((here, "a"))))];
+    let agent = Agent::start_with(&mut bed, &node, &AgentOptions::default(), &first).unwrap();
+
+    // Somebody else has the port: it is counted and said, the rest works.
+    until(&node, "the port is in use", |text| {
+        value(text, "lbr_bind_failures_total{flag=\"healthCheckNodePort\"}") >= 1.0
+    });
+    assert!(agent.said().contains("Service default/web: healthCheckNodePort: listen on"), "{}", agent.said());
+    drop(taken);
+    let is = |status: &str| {
+        let asked = |server: &String| get(&node, server, "/").starts_with(&format!("HTTP/1.1 {status} "));
+        node.addresses().map(|address| SocketAddr::new(address, 32000).to_string()).iter().all(asked)
+    };
+    let is_open = || node.ns.run(|| Ok(TcpStream::connect("127.0.0.1:32000").is_ok())).unwrap();
+    until(&node, "it is tried again", |_| is_open());
+    assert!(is("200"));
+    agent.write("web.yaml", &with_health_port("Local", Some((here, "elsewhere")))).unwrap();
+    until(&node, "the endpoint is on another node", |_| is("503"));
+    agent.write("web.yaml", &with_health_port("Local", Some((here, "a")))).unwrap();
+    until(&node, "the endpoint is here", |_| is("200"));
+    agent.write("web.yaml", &with_health_port("Local", None)).unwrap();
+    until(&node, "there is no endpoint", |_| is("503"));
+    agent.write("web.yaml", &with_health_port("Cluster", Some((here, "a")))).unwrap();
+    until(&node, "any node will do", |_| !is_open());
 }

@@ -21,7 +21,11 @@ pub(crate) struct Tool {
 pub(crate) const TOOLS: [Tool; 7] = [
     Tool { program: "ip", package: "iproute2", why: "network namespaces for tests and demo" },
     Tool { program: "bpftool", package: "bpftool", why: "tests that people can read the maps" },
-    Tool { program: "nft", package: "nftables", why: "the benchmark compares with nftables rules" },
+    Tool {
+        program: "nft",
+        package: "nftables",
+        why: "the benchmark compares with nftables rules, and nodes of tests masquerade by them",
+    },
     Tool {
         program: "iptables-nft-restore",
         package: "iptables",

@@ -58,6 +58,7 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     let bpffs = config.dataplane.bpffs.clone();
     let listening = serve::start(&config.addresses, &observer, bpffs, &in_effect(&config))?;
     tell_of_servers(&config, listening, &events);
+    serve::start_health_ports(&observer, events.clone(), config.node_name.clone())?;
     let (pods, known_pods) = watch::channel(BTreeSet::new());
     let links = watch_links(config.links, known_pods).context("watch the node's interfaces")?;
     let mut kernel = Kernel::load(&config.dataplane)?;

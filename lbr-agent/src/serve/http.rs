@@ -25,6 +25,8 @@ const REQUEST: Duration = Duration::from_secs(5);
 const CONNECTION: Duration = Duration::from_secs(10);
 /// After an error of `accept`: most of them (no file descriptors left) last for a while.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// As kube-proxy, and load balancers that read it.
+const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 /// Bytes of a request that are read; hyper wants no less.
 const REQUEST_BYTES: usize = 8192;
 
@@ -55,17 +57,24 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) content_type: Type,
     pub(super) body: String,
+    /// How many endpoints of a Service are here, for load balancers that share by it.
+    pub(super) weight: Option<usize>,
 }
 
 impl Answer {
+    /// 200.
+    pub(super) fn new(content_type: Type, body: impl Into<String>) -> Self {
+        Self { status: 200, content_type, body: body.into(), weight: None }
+    }
+
     /// 200 with a text.
     pub(super) fn text(body: impl Into<String>) -> Self {
-        Self { status: 200, content_type: Type::Text, body: body.into() }
+        Self::new(Type::Text, body)
     }
 
     /// 200, or 503.
-    pub(super) fn json(is_ok: bool, body: String) -> Self {
-        Self { status: if is_ok { 200 } else { 503 }, content_type: Type::Json, body }
+    pub(super) fn json(is_ok: bool, body: impl Into<String>) -> Self {
+        Self { status: if is_ok { 200 } else { 503 }, ..Self::new(Type::Json, body) }
     }
 
     /// What went wrong.
@@ -127,6 +136,9 @@ fn respond(method: &Method, path: &str, pages: &Pages) -> Response<Full<Bytes>> 
     };
     let mut response = Response::new(Full::new(Bytes::from(answer.body)));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Some(weight) = answer.weight {
+        response.headers_mut().insert(WEIGHT, HeaderValue::from(weight));
+    }
     let mut header = |name: HeaderName, value| {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     };

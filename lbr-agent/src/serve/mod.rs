@@ -4,13 +4,16 @@
 //! agent ──> Observer ──> health ──> /healthz /livez        (--healthz-bind-address)
 //!                   └──> metrics ─> /metrics ...           (--metrics-bind-address)
 //!              pinned maps ──^
+//!        agent ──> Observer ──> health check ports of Services   (any path)
 //! ```
 //!
 //! The agent tells an [`Observer`] what it does and never waits for a reader. Each of the two servers has a thread of
-//! its own: a probe is answered while the agent compiles, and while somebody scrapes.
+//! its own, and health check ports share a third one: a probe is answered while the agent compiles, and while somebody
+//! scrapes.
 
 mod bind;
 pub mod health;
+mod health_ports;
 mod http;
 pub mod metrics;
 mod observer;
@@ -25,6 +28,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
+pub use health_ports::start as start_health_ports;
 pub use observer::{Note, Observer, Origin, Round};
 
 use http::Pages;

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::watch;
+
 use super::health::{Family, Health, Moment, NodeState, Report, TIMEOUT};
 use super::metrics::Histograms;
+use crate::desired::HealthPort;
 use crate::events::Counts;
 use crate::model::{EndpointSlice, Kind, Object, ObjectName};
 use crate::reconcile::Outcome;
@@ -45,6 +48,7 @@ struct Shared {
     /// When the changes began that are not in force yet.
     triggers: Mutex<Vec<(Family, SystemTime)>>,
     histograms: Histograms,
+    health_ports: watch::Sender<BTreeMap<u16, HealthPort>>,
 }
 
 /// What matters of a change before the store takes it.
@@ -95,6 +99,8 @@ pub struct Round<'a> {
     pub node: &'a str,
     /// How many entries the agent's maps have.
     pub entries: Vec<(&'static str, usize)>,
+    /// Health check ports of Services.
+    pub health_ports: BTreeMap<u16, HealthPort>,
 }
 
 /// Numbers for `/metrics`.
@@ -136,6 +142,7 @@ impl Observer {
             figures: Mutex::default(),
             triggers: Mutex::default(),
             histograms: Histograms::new()?,
+            health_ports: watch::Sender::default(),
         })))
     }
 
@@ -181,6 +188,11 @@ impl Observer {
         if !round.is_synced {
             return;
         }
+        self.0.health_ports.send_if_modified(|known| {
+            let changed = *known != round.health_ports;
+            *known = round.health_ports;
+            changed
+        });
         for family in Family::ALL {
             histograms.wrote(family, took);
         }
@@ -233,6 +245,16 @@ impl Observer {
         let report = self.health().livez(at);
         *self.figures().livez.entry(code(&report)).or_default() += 1;
         report
+    }
+
+    /// Whether all that should be in force is, or is not late. The node itself is not asked.
+    pub(super) fn is_healthy(&self, at: Moment) -> bool {
+        self.health().is_healthy(at)
+    }
+
+    /// Health check ports of Services, as of the last round.
+    pub(super) fn health_ports(&self) -> watch::Receiver<BTreeMap<u16, HealthPort>> {
+        self.0.health_ports.subscribe()
     }
 
     /// All numbers.

@@ -29,7 +29,7 @@ pub(super) fn metrics(exporter: Exporter, config: &Value) -> Pages {
     let config = json!({"kubeproxy.config.k8s.io": config}).to_string();
     Arc::new(move |path| match path {
         "/metrics" => Some(match exporter.text() {
-            Ok(body) => Answer { status: 200, content_type: Type::Metrics, body },
+            Ok(body) => Answer::new(Type::Metrics, body),
             Err(error) => Answer::error(500, format!("{error:#}\n")),
         }),
         "/healthz" => Some(Answer::text("ok")),

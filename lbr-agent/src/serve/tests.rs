@@ -24,14 +24,14 @@ fn started(observer: &Observer) -> (SocketAddr, SocketAddr) {
     (listening.healthz.unwrap(), listening.metrics.unwrap())
 }
 
-struct Reply {
-    status: String,
+pub(super) struct Reply {
+    pub(super) status: String,
     head: String,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Reply {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(": ")?;
             key.eq_ignore_ascii_case(name).then_some(value)
@@ -51,7 +51,7 @@ fn request(server: SocketAddr, method: &str, path: &str) -> Reply {
     Reply { status: status.to_owned(), head: head.to_owned(), body: body.to_owned() }
 }
 
-fn get(server: SocketAddr, path: &str) -> Reply {
+pub(super) fn get(server: SocketAddr, path: &str) -> Reply {
     request(server, "GET", path)
 }
 

@@ -17,7 +17,7 @@ use crate::{begin, flow, fragment, icmp_error, maps, nat, policy, route};
 /// The pipeline.
 #[inline(always)]
 pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
-    packet::parse(skb, &mut work.packet)?;
+    packet::parse_of_anybody(skb, &mut work.packet)?;
     if work.packet.is_neighbor_discovery() {
         return Err(Verdict::NeighborDiscovery);
     }

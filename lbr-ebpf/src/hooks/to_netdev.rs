@@ -16,7 +16,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     if skb.entered_by() != 0 {
         return Err(Verdict::NoService);
     }
-    packet::parse(skb, &mut work.packet)?;
+    packet::parse_of_anybody(skb, &mut work.packet)?;
     if work.packet.is_neighbor_discovery() {
         return Err(Verdict::NeighborDiscovery);
     }

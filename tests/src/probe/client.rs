@@ -76,6 +76,11 @@ impl Client {
         self.inside(|| self.ask_udp(to))
     }
 
+    /// Asks once by either protocol: [`Self::tcp`] or [`Self::udp`].
+    pub fn ask(&self, protocol: Protocol, to: SocketAddr) -> Result<Identity> {
+        self.inside(|| self.ask_by(protocol, to))
+    }
+
     /// Asks from an unconnected UDP socket. Also says which address the answer came from.
     pub fn udp_unconnected(&self, to: SocketAddr) -> Result<(Identity, SocketAddr)> {
         let socket = self.udp_socket(to.is_ipv6())?;
@@ -140,10 +145,7 @@ impl Client {
         self.inside(|| {
             let mut names = BTreeMap::new();
             for number in 0..count {
-                let answer = match protocol {
-                    Protocol::Tcp => self.ask_tcp(to),
-                    Protocol::Udp => self.ask_udp(to),
-                };
+                let answer = self.ask_by(protocol, to);
                 let answer = answer.with_context(|| format!("request {} of {count}", number + 1))?;
                 *names.entry(answer.name).or_default() += 1;
             }
@@ -159,6 +161,13 @@ impl Client {
             }
             f()
         })
+    }
+
+    fn ask_by(&self, protocol: Protocol, to: SocketAddr) -> Result<Identity> {
+        match protocol {
+            Protocol::Tcp => self.ask_tcp(to),
+            Protocol::Udp => self.ask_udp(to),
+        }
     }
 
     fn ask_tcp(&self, to: SocketAddr) -> Result<Identity> {

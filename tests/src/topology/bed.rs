@@ -1,14 +1,15 @@
 //! The bed: owns all namespaces and mounts of one test, and removes them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::mounts::Mounts;
-use super::{Cgroup, Node, Pod, PodOptions, node, pod, reap};
-use crate::netns::Netns;
+use super::{Cgroup, Host, Node, Pod, PodOptions, host, node, pod, reap};
+use crate::netns::{Netns, sysctl};
 
 /// How packets of pods get from node to node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,11 +31,14 @@ pub struct BedOptions {
     /// MTU of the wires between nodes, and of pods unless [`PodOptions::mtu`] says otherwise; pods get 50
     /// less with [`Underlay::Vxlan`].
     pub mtu: u32,
+    /// Nodes put their own address in the place of a pod's where a packet leaves the pods' network, as network plugins
+    /// do whose pods nobody else has a route to.
+    pub masquerade: bool,
 }
 
 impl Default for BedOptions {
     fn default() -> Self {
-        Self { underlay: Underlay::Routed, rp_filter: 1, mtu: 1500 }
+        Self { underlay: Underlay::Routed, rp_filter: 1, mtu: 1500, masquerade: false }
     }
 }
 
@@ -56,6 +60,7 @@ pub struct Bed {
     fabric: Netns,
     nodes: BTreeMap<String, Node>,
     pods: BTreeMap<String, Pod>,
+    clients: BTreeMap<String, Host>,
     created: Vec<Netns>,
     counter: u32,
     // Declared last: unmounted after the namespaces are gone.
@@ -83,14 +88,31 @@ impl Bed {
             fabric,
             nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
+            clients: BTreeMap::new(),
             counter: 0,
             mounts,
         };
+        bed.fabric.run(|| {
+            sysctl("ipv4/ip_forward", "1")?;
+            sysctl("ipv6/conf/all/forwarding", "1")?;
+            sysctl("ipv4/conf/default/rp_filter", "0")?;
+            sysctl("ipv4/conf/all/rp_filter", "0")?;
+            // A router that sends a packet back to where it came from would tell the sender of a shorter way.
+            sysctl("ipv4/conf/default/send_redirects", "0")?;
+            sysctl("ipv4/conf/all/send_redirects", "0")
+        })?;
+        let mtu = bed.options.mtu;
         bed.fabric.ip([
-            format!("link add br0 mtu {} type bridge", bed.options.mtu),
-            format!("addr add {}/24 dev br0", node::GATEWAY_V4),
-            format!("addr add {}/64 dev br0 nodad", node::GATEWAY_V6),
-            "link set br0 up".to_owned(),
+            format!("link add {} mtu {mtu} type bridge", node::BRIDGE),
+            format!("addr add {}/24 dev {}", node::GATEWAY_V4, node::BRIDGE),
+            format!("addr add {}/64 dev {} nodad", node::GATEWAY_V6, node::BRIDGE),
+            format!("link set {} up", node::BRIDGE),
+            format!("link add {} mtu {mtu} type bridge", host::BRIDGE),
+            format!("addr add {}/24 dev {}", host::GATEWAY_V4, host::BRIDGE),
+            format!("addr add {}/64 dev {} nodad", host::GATEWAY_V6, host::BRIDGE),
+            format!("link set {} up", host::BRIDGE),
+            "route add blackhole 0.0.0.0/0".to_owned(),
+            "route add blackhole ::/0".to_owned(),
         ])?;
         Ok(bed)
     }
@@ -132,6 +154,26 @@ impl Bed {
         Ok(pod)
     }
 
+    /// Adds a host outside of the cluster, that reaches every node through the fabric.
+    pub fn add_client(&mut self, name: &str) -> Result<Host> {
+        if self.clients.contains_key(name) {
+            bail!("there is a client {name} already");
+        }
+        let index = u8::try_from(self.clients.len() + 1)?;
+        let ns = self.namespace(name)?;
+        let client = host::create(&self.fabric, ns, name, index, self.options.mtu)
+            .with_context(|| format!("client {name}"))?;
+        self.clients.insert(name.to_owned(), client.clone());
+        Ok(client)
+    }
+
+    /// Leads an address of a Service to a node, as the network before a load balancer does. The last call for an
+    /// address counts.
+    pub fn route_vip(&self, vip: IpAddr, node: &Node) -> Result<()> {
+        let via = node.address(vip.is_ipv6());
+        self.fabric.ip([format!("route replace {vip} via {via} dev {}", node::BRIDGE)])
+    }
+
     /// Removes a pod: its link first, as the container runtime does, then its namespace.
     pub fn remove_pod(&mut self, pod: &Pod) -> Result<()> {
         self.pods.remove(&pod.name);
@@ -147,7 +189,8 @@ impl Bed {
         Ok(ns)
     }
 
-    /// The namespace whose bridge `br0` connects the nodes. It is their default gateway, and leads nowhere.
+    /// The namespace whose bridge `br0` connects the nodes. It is their default gateway, and leads to clients and by
+    /// [`Self::route_vip`]; all else ends there in silence.
     pub fn fabric(&self) -> &Netns {
         &self.fabric
     }
@@ -160,6 +203,11 @@ impl Bed {
     /// The pods by name.
     pub fn pods(&self) -> &BTreeMap<String, Pod> {
         &self.pods
+    }
+
+    /// The hosts outside of the cluster, by name.
+    pub fn clients(&self) -> &BTreeMap<String, Host> {
+        &self.clients
     }
 
     /// What starts the names of all its namespaces, its folder and its cgroup.

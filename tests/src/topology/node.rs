@@ -12,6 +12,9 @@ pub(super) const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 254);
 /// The same for IPv6.
 pub(super) const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x172, 0x18, 0, 0, 0, 0, 0xfe);
 
+/// The bridge of the nodes, in the fabric.
+pub(super) const BRIDGE: &str = "br0";
+
 /// A node of a [`super::Bed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -28,6 +31,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Its address of one family.
+    pub fn address(&self, v6: bool) -> IpAddr {
+        if v6 { self.v6.into() } else { self.v4.into() }
+    }
+
     /// Both addresses.
     pub fn addresses(&self) -> [IpAddr; 2] {
         [self.v4.into(), self.v6.into()]
@@ -38,9 +46,11 @@ impl Node {
         [format!("10.244.{}.0/24", self.index), format!("fd00:10:244:{:x}::/64", self.index)]
     }
 
-    /// First addresses of the pod networks: ends of the tunnel.
-    fn vtep(&self) -> [String; 2] {
-        [format!("10.244.{}.0", self.index), format!("fd00:10:244:{:x}::", self.index)]
+    /// First addresses of the pod networks, which the node has on the tunnel with [`Underlay::Vxlan`]: what it sends by
+    /// the tunnel comes from there.
+    pub fn tunnel_addresses(&self) -> [IpAddr; 2] {
+        let v6 = Ipv6Addr::new(0xfd00, 0x10, 0x244, self.index.into(), 0, 0, 0, 0);
+        [Ipv4Addr::new(10, 244, self.index, 0).into(), v6.into()]
     }
 
     fn vtep_mac(&self) -> String {
@@ -74,7 +84,7 @@ pub(super) fn create(
             node.ns.name(),
             mtu = options.mtu
         ),
-        format!("link set {uplink} master br0 up"),
+        format!("link set {uplink} master {BRIDGE} up"),
     ])?;
     let mut lines = vec![
         format!("addr add {}/24 dev eth0", node.v4),
@@ -84,7 +94,7 @@ pub(super) fn create(
         format!("route add default via {GATEWAY_V6}"),
     ];
     if options.underlay == Underlay::Vxlan {
-        let [tunnel4, tunnel6] = node.vtep();
+        let [tunnel4, tunnel6] = node.tunnel_addresses();
         lines.extend([
             format!(
                 "link add vxlan0 address {} mtu {} type vxlan id 42 local {} dev eth0 dstport 4789 nolearning",
@@ -102,6 +112,9 @@ pub(super) fn create(
         other.ns.ip(routes_to(&node, options.underlay))?;
     }
     node.ns.ip(lines)?;
+    if options.masquerade {
+        masquerade(&node)?;
+    }
     if options.underlay == Underlay::Vxlan {
         for other in others {
             other.ns.run(|| teach_bridge(other, &node))?;
@@ -119,7 +132,7 @@ fn routes_to(node: &Node, underlay: Underlay) -> Vec<String> {
             vec![format!("route add {cidr4} via {}", node.v4), format!("route add {cidr6} via {}", node.v6)]
         }
         Underlay::Vxlan => {
-            let ([tunnel4, tunnel6], mac) = (node.vtep(), node.vtep_mac());
+            let ([tunnel4, tunnel6], mac) = (node.tunnel_addresses(), node.vtep_mac());
             vec![
                 format!("neigh add {tunnel4} lladdr {mac} dev vxlan0 nud permanent"),
                 format!("neigh add {tunnel6} lladdr {mac} dev vxlan0 nud permanent"),
@@ -128,6 +141,18 @@ fn routes_to(node: &Node, underlay: Underlay) -> Vec<String> {
             ]
         }
     }
+}
+
+/// What pods send to others than pods comes from the node.
+fn masquerade(node: &Node) -> Result<()> {
+    const RULES: &str = "table inet bed {
+        chain out {
+            type nat hook postrouting priority srcnat;
+            ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade
+            ip6 saddr fd00:10:244::/48 ip6 daddr != fd00:10:244::/48 masquerade
+        }
+    }";
+    crate::process::run(node.ns.command("nft")?.arg(RULES)).map(drop)
 }
 
 /// Tells a node behind which address the tunnel's end of another node is.

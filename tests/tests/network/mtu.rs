@@ -5,7 +5,6 @@ use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lbr_tests::netns::sysctl;
 use lbr_tests::topology::{PodNetwork, Underlay};
 
 use crate::bulk;
@@ -66,16 +65,9 @@ fn a_narrow_router() {
     run(&mut world, &[("datagrams are told", |world| told(world, 1300)), ("bulk both ways", both_ways)]);
 }
 
-/// Leads the nodes' traffic through the fabric, which becomes a router with a small MTU.
+/// Leads the nodes' traffic through the fabric, a router with a small MTU from now on.
 fn narrow(world: &World, mtu: u32) -> Result<()> {
     let fabric = world.bed.fabric();
-    fabric.run(|| {
-        sysctl("ipv4/ip_forward", "1")?;
-        sysctl("ipv6/conf/all/forwarding", "1")?;
-        // It sends back on the link that packets came from; nobody should learn the short cut.
-        sysctl("ipv4/conf/all/send_redirects", "0")?;
-        sysctl("ipv4/conf/br0/send_redirects", "0")
-    })?;
     let nodes: Vec<_> = world.bed.nodes().values().collect();
     for node in &nodes {
         for (cidr, gateway) in node.pod_cidrs().iter().zip(node.addresses()) {

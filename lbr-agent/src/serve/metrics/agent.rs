@@ -55,7 +55,7 @@ pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<Metri
         ),
         counter(
             "lbr_bind_failures_total",
-            "How often a server could not listen on its address.",
+            "How often a server could not listen on its address; healthCheckNodePort: a health check port of a Service.",
             labelled("flag", figures.bind_failures.iter().map(|(flag, count)| (*flag, *count))),
         ),
     ]);

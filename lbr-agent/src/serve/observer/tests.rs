@@ -38,8 +38,16 @@ fn wrote(observer: &Observer, at: Moment, pending: usize, state: &ClusterState) 
     let outcome = Outcome { pending, ..Outcome::default() };
     let entries = vec![("frontends", 3)];
     let compiled = Duration::from_millis(1);
-    let round =
-        Round { began: at.clock, compiled, is_synced: true, outcome: &outcome, state, node: "here", entries };
+    let round = Round {
+        began: at.clock,
+        compiled,
+        is_synced: true,
+        outcome: &outcome,
+        state,
+        node: "here",
+        entries,
+        health_ports: BTreeMap::new(),
+    };
     observer.wrote(round, at);
 }
 
