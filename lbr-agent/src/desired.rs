@@ -10,7 +10,9 @@ use lbr_common::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
 };
 
-/// Desired (or actual) content of the agent's maps. Ordered, so that equal states are equal bytes.
+use crate::model::ObjectName;
+
+/// Desired (or actual) content of the agent's maps, and what it listens on. Ordered, so that equal states are equal bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// `frontends`.
@@ -53,6 +55,17 @@ pub struct Desired {
     pub classes: BTreeMap<u32, ClassRecord>,
     /// `pod_names`.
     pub pod_names: BTreeMap<Addr, PodName>,
+    /// In no map: the health check ports that the agent listens on, by number.
+    pub health_ports: BTreeMap<u16, HealthPort>,
+}
+
+/// A health check port (`healthCheckNodePort`), by which load balancers find the nodes with endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthPort {
+    /// Whose it is.
+    pub service: ObjectName,
+    /// How many of its ready endpoints are on this node.
+    pub local_ready: usize,
 }
 
 /// An address of this node or of one of its pods.

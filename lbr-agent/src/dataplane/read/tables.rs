@@ -57,6 +57,7 @@ impl Pinned {
             set_members: read.hash(&maps::SET_MEMBERS)?,
             classes: read.hash(&maps::CLASSES)?,
             pod_names: read.hash(&maps::POD_NAMES)?,
+            health_ports: BTreeMap::new(),
         })
     }
 }

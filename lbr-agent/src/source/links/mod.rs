@@ -10,7 +10,7 @@ pub use filter::{BadPattern, LinkFilter, Pattern};
 pub use netlink::watch_links;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -26,6 +26,17 @@ pub struct LocalLink {
     pub has_peer: bool,
 }
 
+/// An interface by which the node reaches what is not on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalUplink {
+    /// Interface name.
+    pub name: String,
+    /// The node's primary IPv4 address on it.
+    pub v4: Option<Ipv4Addr>,
+    /// The node's primary IPv6 address on it.
+    pub v6: Option<Ipv6Addr>,
+}
+
 /// The pod links of this node and its routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalLinks {
@@ -39,6 +50,8 @@ pub struct LocalLinks {
     pub addresses: BTreeMap<IpAddr, u32>,
     /// The node's own addresses, on any interface, link-local ones included; loopback excepted.
     pub node_addresses: BTreeSet<IpAddr>,
+    /// Uplinks by interface index.
+    pub uplinks: BTreeMap<u32, LocalUplink>,
 }
 
 impl LocalLinks {
