@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use lbr_common::policy::policy_flags;
 use tokio::sync::{mpsc, watch};
 
-use crate::compile::{Ids, NodeView};
+use crate::compile::{Ids, NodeView, Settings};
 use crate::dataplane::Dataplane;
 use crate::desired::Desired;
 use crate::events::{Events, Troubles};
@@ -72,6 +72,7 @@ struct Agent<'a> {
 /// Runs until `shutdown` is done. The maps and programs stay as they are then.
 pub async fn run(
     node_name: String,
+    settings: Settings,
     mut inputs: Inputs,
     dataplane: &mut dyn Dataplane,
     shutdown: impl Future<Output = ()>,
@@ -83,7 +84,7 @@ pub async fn run(
         store: Store::new(),
         ids,
         fit: Fit::default(),
-        node: NodeView { name: node_name, links },
+        node: NodeView { name: node_name, settings, links },
         reconciler,
         dataplane,
         pods: inputs.pods,

@@ -33,7 +33,8 @@ impl<const N: usize> Default for Text<N> {
     }
 }
 
-/// Value of `services`, keyed by [`crate::service::Frontend::service`]: which Service port it is.
+/// Value of `services`, keyed by [`crate::service::Frontend::service`]: which Service port it is. Whole names: a new
+/// agent finds the numbers by them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServiceName {
@@ -41,8 +42,8 @@ pub struct ServiceName {
     pub namespace: Text<64>,
     /// Name of the Service (DNS label, 63 bytes at most).
     pub name: Text<64>,
-    /// Name of the port, empty if it has none (IANA service name, 15 bytes at most).
-    pub port: Text<16>,
+    /// Name of the port, empty if it has none (DNS label, 63 bytes at most).
+    pub port: Text<64>,
 }
 
 /// Value of `rejected`, keyed by a running number: an object, or a part of one, that is not in force.
@@ -162,7 +163,7 @@ const _: () = assert!(size_of::<MemberKey>() == 8);
 const _: () = assert!(size_of::<Member>() == 16);
 const _: () = assert!(size_of::<ClassRecord>() == 512);
 const _: () = assert!(size_of::<PodName>() == 256);
-const _: () = assert!(size_of::<ServiceName>() == 144);
+const _: () = assert!(size_of::<ServiceName>() == 192);
 const _: () = assert!(size_of::<RejectedRecord>() == 832);
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::source::manifest::ManifestSource;
 /// Runs the agent until SIGTERM or SIGINT. What it pinned goes on working afterwards.
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
+    config.snat_ports.check()?;
     init_log(config.kube_proxy.verbosity.unwrap_or(0));
     if let Some(score) = config.kube_proxy.oom_score_adj
         && let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string())
@@ -72,7 +73,7 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     // Nobody asks yet: the place of a CNI plugin.
     let (_, gate) = crate::gate::gate();
     let inputs = Inputs { changes, links, pods, gate, observer, events };
-    agent::run(config.node_name, inputs, &mut kernel, shutdown).await
+    agent::run(config.node_name, config.services, inputs, &mut kernel, shutdown).await
 }
 
 /// Says which servers do not listen yet.

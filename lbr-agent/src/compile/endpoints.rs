@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use lbr_common::addr::Addr;
+use lbr_common::service::set;
 
-use crate::model::{Endpoint, EndpointSlice, ObjectName, ServicePort, TrafficPolicy};
+use super::node::Here;
+use super::topology::Reach;
+use crate::model::{Endpoint, EndpointSlice, ObjectName, ServicePort};
 
 /// All slices, grouped by the Service they belong to; within a Service in order of their names.
 pub(super) struct SlicesByService<'a>(Vec<&'a EndpointSlice>);
@@ -28,19 +31,40 @@ fn owner(slice: &EndpointSlice) -> (&str, &str) {
     (&slice.name.namespace, &slice.service)
 }
 
-/// Addresses and ports, sorted.
-type Targets = Vec<(Addr, u16)>;
+/// Address and port.
+pub(super) type Target = (Addr, u16);
 
-/// What a Service port leads to.
+/// What a Service port leads to in one family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Choice {
-    /// Take new connections.
-    pub(super) active: Targets,
-    /// Terminating but still serving while others are ready: keep the connections that they have.
-    pub(super) draining: Targets,
+    /// By set: what takes new connections. Empty for sets that were not asked for.
+    pub(super) sets: [Vec<Target>; SETS],
+    /// All that is in one of these sets, and what is terminating but still serving while others are ready, which
+    /// keeps the connections that it has.
+    pub(super) backends: BTreeMap<Target, Chosen>,
     /// Whether there is a usable endpoint anywhere, on this node or not.
     pub(super) anywhere: bool,
 }
+
+/// One of the backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Chosen {
+    /// Bits of the sets that it is in.
+    pub(super) sets: u8,
+    /// On this node.
+    pub(super) here: bool,
+}
+
+impl Choice {
+    /// How many endpoints a set has.
+    pub(super) fn count(&self, set: u32) -> u32 {
+        let targets = self.sets.get(set as usize);
+        targets.map_or(0, |targets| u32::try_from(targets.len()).unwrap_or(u32::MAX))
+    }
+}
+
+/// `set::CLUSTER` and `set::LOCAL`.
+const SETS: usize = 2;
 
 /// One address and port that slices name for a Service port.
 #[derive(Clone, Copy)]
@@ -50,22 +74,59 @@ struct Candidate<'a> {
     endpoint: &'a Endpoint,
 }
 
-/// The backends of a Service port in one family.
+impl Candidate<'_> {
+    fn is_leaving(&self) -> bool {
+        let endpoint = self.endpoint;
+        !endpoint.ready && endpoint.serving && endpoint.terminating
+    }
+}
+
+/// The backends of a Service port in one family. `wanted`: bits of the sets that are used.
 pub(super) fn choose(
     slices: &[&EndpointSlice],
     port: &ServicePort,
     v4: bool,
-    policy: TrafficPolicy,
-    node: &str,
+    wanted: u8,
+    here: &Here<'_>,
 ) -> Choice {
     let all = merge(slices, port, v4);
-    let (active, draining) = select(&all, |_| true);
-    let anywhere = !active.is_empty();
-    let (active, draining) = match policy {
-        TrafficPolicy::Cluster => (active, draining),
-        TrafficPolicy::Local => select(&all, |e| e.node == node),
-    };
-    Choice { active, draining, anywhere }
+    let reach = Reach::new(all.iter().map(|c| c.endpoint).filter(|e| e.ready), here);
+    let mut choice =
+        Choice { anywhere: all.iter().any(|c| c.endpoint.ready || c.is_leaving()), ..Choice::default() };
+    for (number, set) in [set::CLUSTER, set::LOCAL].into_iter().enumerate() {
+        if wanted & set::bit(set) == 0 {
+            continue;
+        }
+        let in_scope = |c: &&Candidate<'_>| set == set::CLUSTER || here.is(&c.endpoint.node);
+        let near = |c: &&Candidate<'_>| set == set::LOCAL || reach.covers(c.endpoint);
+        let ready: Vec<_> = all.iter().filter(in_scope).filter(|c| c.endpoint.ready).filter(near).collect();
+        let leaving: Vec<_> = all.iter().filter(in_scope).filter(|c| c.is_leaving()).collect();
+        let mut add = |candidate: &Candidate<'_>, bit: u8| {
+            let target = (candidate.addr, candidate.port);
+            let here = here.has_endpoint(candidate.addr.into(), &candidate.endpoint.node);
+            let chosen = choice.backends.entry(target).or_insert(Chosen { sets: 0, here });
+            chosen.sets |= bit;
+            target
+        };
+        for candidate in &leaving {
+            add(candidate, 0);
+        }
+        // Better than none.
+        let active = if ready.is_empty() { leaving } else { ready };
+        choice.sets[number] = active.iter().map(|candidate| add(candidate, set::bit(set))).collect();
+    }
+    choice
+}
+
+/// Addresses of the ready endpoints of a Service port on this node.
+pub(super) fn ready_here(
+    slices: &[&EndpointSlice],
+    port: &ServicePort,
+    v4: bool,
+    here: &Here<'_>,
+) -> Vec<Addr> {
+    let all = merge(slices, port, v4);
+    all.iter().filter(|c| c.endpoint.ready && here.is(&c.endpoint.node)).map(|c| c.addr).collect()
 }
 
 /// What all slices together say. The port number comes from each slice: a named target port may be another
@@ -86,16 +147,4 @@ fn merge<'a>(slices: &[&'a EndpointSlice], port: &ServicePort, v4: bool) -> Vec<
     all.sort_by_key(|c| (c.addr, c.port, rank(c.endpoint)));
     all.dedup_by_key(|c| (c.addr, c.port));
     all
-}
-
-/// Ready endpoints; without any, those that terminate but still serve (better than none). Terminating ones
-/// that are not needed are draining.
-fn select(all: &[Candidate<'_>], in_scope: impl Fn(&Endpoint) -> bool) -> (Targets, Targets) {
-    let pick = |wanted: fn(&Endpoint) -> bool| -> Targets {
-        let chosen = all.iter().filter(|c| in_scope(c.endpoint) && wanted(c.endpoint));
-        chosen.map(|c| (c.addr, c.port)).collect()
-    };
-    let ready = pick(|e| e.ready);
-    let leaving = pick(|e| !e.ready && e.serving && e.terminating);
-    if ready.is_empty() { (leaving, Vec::new()) } else { (ready, leaving) }
 }

@@ -7,11 +7,18 @@
 
 mod direct;
 mod endpoints;
+mod frontends;
+mod health;
 mod ids;
+mod node;
 mod policy;
+mod ranges;
 mod services;
+mod settings;
+mod topology;
 
 pub use ids::Ids;
+pub use settings::{NodePortAddress, Settings};
 
 use std::collections::BTreeMap;
 
@@ -29,7 +36,9 @@ use crate::store::ClusterState;
 pub struct NodeView {
     /// Its name, which endpoints carry as `nodeName`.
     pub name: String,
-    /// Its pod links and routes.
+    /// What the command line says about Services.
+    pub settings: Settings,
+    /// Its pod links, routes and addresses.
     pub links: LocalLinks,
 }
 
@@ -47,7 +56,10 @@ pub fn compile(state: &ClusterState, node: &NodeView, ids: &mut Ids) -> Desired 
 pub fn draft(state: &ClusterState, node: &NodeView, ids: &mut Ids) -> Desired {
     let mut desired = Desired { links: links(&node.links), ..Desired::default() };
     let mut rejected = state.rejected.clone();
-    services::compile(state, node, ids, &mut desired, &mut rejected);
+    let here = node::Here::new(state, node);
+    desired.uplinks = here.uplinks();
+    desired.service_cidrs = ranges::service_cidrs(state);
+    services::compile(state, &here, ids, &mut desired, &mut rejected);
     policy::compile(state, node, ids, &mut desired, &mut rejected);
     desired.rejected = records(rejected);
     desired

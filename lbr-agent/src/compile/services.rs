@@ -1,155 +1,131 @@
 //! From Services to frontends, slots and backends.
 
-use std::net::IpAddr;
-
-use lbr_common::addr::Addr;
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags, set};
+use lbr_common::service::{Backend, FrontendKey, Slot, SlotKey, backend_flags, set};
 use lbr_common::text::{ServiceName, Text};
 use lbr_common::tuple::proto;
-use lbr_common::user::{proto_name, socket_text};
 
-use super::direct::DirectLinks;
 use super::endpoints::{Choice, SlicesByService, choose};
-use super::{Ids, NodeView};
+use super::frontends::{self, Role};
+use super::node::Here;
+use super::{Ids, health, ranges};
 use crate::desired::Desired;
-use crate::model::{Protocol, Rejected, Service, ServicePort, TrafficPolicy};
+use crate::model::{ObjectName, Protocol, Rejected, Service, ServicePort, TrafficPolicy};
 use crate::store::ClusterState;
+
+/// A Service port in one family: what has one number, whatever the addresses.
+pub(super) struct Plan<'a> {
+    pub(super) service: &'a Service,
+    pub(super) port: &'a ServicePort,
+    /// Its place in `spec.ports`.
+    pub(super) index: usize,
+    pub(super) proto: u8,
+    pub(super) v4: bool,
+    /// Where it is served.
+    pub(super) won: Vec<(Role, FrontendKey)>,
+}
+
+impl Plan<'_> {
+    /// Bits of the sets that its frontends choose from.
+    fn sets(&self) -> u8 {
+        let of = |&(role, key): &(Role, FrontendKey)| {
+            let local = if self.differs_by_wire(role, &key) { set::bit(set::LOCAL) } else { 0 };
+            set::bit(self.set_of(role)) | local
+        };
+        self.won.iter().map(of).fold(0, |all, bits| all | bits)
+    }
+
+    /// The set that a frontend chooses from for clients that are not told apart.
+    pub(super) fn set_of(&self, role: Role) -> u32 {
+        match (role, self.service.internal_policy) {
+            (Role::ClusterIp, TrafficPolicy::Local) => set::LOCAL,
+            // What comes from the node and its pods is not external, whatever address it is sent to.
+            _ => set::CLUSTER,
+        }
+    }
+
+    /// Whether what comes by the wire gets to endpoints on this node only.
+    pub(super) fn differs_by_wire(&self, role: Role, key: &FrontendKey) -> bool {
+        let is_external = role != Role::ClusterIp && key.scope == lbr_common::service::scope::ANY;
+        is_external && self.service.external_policy == TrafficPolicy::Local
+    }
+}
 
 pub(super) fn compile(
     state: &ClusterState,
-    node: &NodeView,
+    here: &Here<'_>,
     ids: &mut Ids,
     desired: &mut Desired,
     rejected: &mut Vec<Rejected>,
 ) {
     let slices = SlicesByService::new(&state.slices);
-    let direct = DirectLinks::new(&node.links);
-    for service in state.services.values().filter(|s| !s.cluster_ips.is_empty()) {
-        let slices = slices.of(&service.name);
-        for (index, port) in service.ports.iter().enumerate() {
-            let field = format!("spec.ports[{index}]");
-            let Some(number) = proto_number(port.protocol) else {
+    let mut plans = plans(state, rejected);
+    frontends::claim(&mut plans, here, rejected);
+    for plan in plans.iter().filter(|plan| !plan.won.is_empty()) {
+        let name = service_name(&plan.service.name, &plan.port.name);
+        let id = ids.service(name, plan.proto, plan.v4);
+        desired.services.insert(id, name);
+        let choice = choose(slices.of(&plan.service.name), plan.port, plan.v4, plan.sets(), here);
+        let is_balanced = plan.won.iter().any(|(role, _)| *role == Role::LoadBalancer);
+        let flags = if is_balanced { ranges::write(plan.service, id, plan.v4, here, desired) } else { 0 };
+        frontends::write(plan, id, &choice, flags, desired);
+        write_backends(plan, id, &choice, here, ids, desired);
+    }
+    frontends::write_addresses(state, &plans, here, desired);
+    health::compile(state, &slices, here, desired, rejected);
+}
+
+fn plans<'a>(state: &'a ClusterState, rejected: &mut Vec<Rejected>) -> Vec<Plan<'a>> {
+    let mut plans = Vec::new();
+    for service in state.services.values() {
+        for (index, port) in service.ports.iter().enumerate().filter(|_| !service.cluster_ips.is_empty()) {
+            let Some(proto) = proto_number(port.protocol) else {
                 rejected.push(Rejected {
                     object: format!("Service {}", service.name),
                     origin: String::new(),
-                    field: format!("{field}.protocol"),
+                    field: format!("spec.ports[{index}].protocol"),
                     reason: "SCTP is not supported for Services: this port is refused to clients".to_owned(),
                 });
                 continue;
             };
-            for v4 in [true, false] {
-                let won = claim(service, port, number, v4, &field, desired, rejected);
-                let Some(first) = won.first() else { continue };
-                let id = ids.service(*first);
-                let choice = choose(slices, port, v4, service.internal_policy, &node.name);
-                write(service, port, id, &won, &choice, desired);
-                write_backends(id, set_of(service), number, &choice, &direct, ids, desired);
-            }
-        }
-        for ip in &service.cluster_ips {
-            desired.frontends.insert(key(*ip, 0, 0), WHOLE_ADDRESS);
+            // A Service is served in the families of its cluster IPs.
+            let families = [true, false];
+            let families =
+                families.into_iter().filter(|&v4| service.cluster_ips.iter().any(|ip| ip.is_ipv4() == v4));
+            plans.extend(families.map(|v4| Plan { service, port, index, proto, v4, won: Vec::new() }));
         }
     }
+    plans
 }
 
-/// Ports of a ClusterIP that no Service has are refused, whatever the protocol.
-const WHOLE_ADDRESS: Frontend =
-    Frontend { service: 0, count: 0, flags: frontend_flags::ADDRESS, set: 0, affinity: 0, maglev: 0 };
-
-/// The frontends of a Service port in one family, without those that another port or Service has already.
-fn claim(
-    service: &Service,
-    port: &ServicePort,
-    proto: u8,
-    v4: bool,
-    field: &str,
-    desired: &Desired,
-    rejected: &mut Vec<Rejected>,
-) -> Vec<FrontendKey> {
-    let mut won = Vec::new();
-    for ip in &service.cluster_ips {
-        let key = key(*ip, port.port, proto);
-        if key.addr.is_v4() != v4 || won.contains(&key) {
-            continue;
-        }
-        let Some(owner) = desired.frontends.get(&key) else {
-            won.push(key);
-            continue;
-        };
-        let name = desired.services.get(&owner.service).copied().unwrap_or_default();
-        let (socket, proto) = (socket_text(key.addr, key.port), proto_name(proto));
-        let (namespace, name) = (name.namespace.as_str(), name.name.as_str());
-        rejected.push(Rejected {
-            object: format!("Service {}", service.name),
-            origin: String::new(),
-            field: field.to_owned(),
-            reason: format!("{socket}/{proto} already belongs to Service {namespace}/{name}"),
-        });
-    }
-    won
-}
-
-fn write(
-    service: &Service,
-    port: &ServicePort,
-    id: u32,
-    frontends: &[FrontendKey],
-    choice: &Choice,
-    desired: &mut Desired,
-) {
-    let name = ServiceName {
-        namespace: Text::new(&service.name.namespace),
-        name: Text::new(&service.name.name),
-        port: Text::new(&port.name),
-    };
-    desired.services.insert(id, name);
-    // Without an endpoint anywhere the client is told so; only what could be served elsewhere is dropped.
-    let local = service.internal_policy == TrafficPolicy::Local && choice.anywhere;
-    let frontend = Frontend {
-        service: id,
-        count: u32::try_from(choice.active.len()).unwrap_or(u32::MAX),
-        flags: if local { frontend_flags::LOCAL_ONLY } else { 0 },
-        set: set_of(service),
-        affinity: 0,
-        maglev: 0,
-    };
-    desired.frontends.extend(frontends.iter().map(|&key| (key, frontend)));
-}
-
-/// The set of backends that the ClusterIPs of a Service lead to.
-fn set_of(service: &Service) -> u32 {
-    match service.internal_policy {
-        TrafficPolicy::Cluster => set::CLUSTER,
-        TrafficPolicy::Local => set::LOCAL,
+fn service_name(service: &ObjectName, port: &str) -> ServiceName {
+    ServiceName {
+        namespace: Text::new(&service.namespace),
+        name: Text::new(&service.name),
+        port: Text::new(port),
     }
 }
 
 fn write_backends(
+    plan: &Plan<'_>,
     service: u32,
-    set: u32,
-    proto: u8,
     choice: &Choice,
-    direct: &DirectLinks<'_>,
+    here: &Here<'_>,
     ids: &mut Ids,
     desired: &mut Desired,
 ) {
-    let mut add = |&(addr, port): &(Addr, u16), sets: u8| {
+    for (&(addr, port), chosen) in &choice.backends {
         let id = ids.backend(service, addr, port);
-        let link = direct.of(addr.into());
-        desired.backends.insert(id, Backend { addr, link, service, port, proto, sets, flags: 0 });
-        id
-    };
-    for (slot, endpoint) in (0..).zip(&choice.active) {
-        let backend = add(endpoint, set::bit(set));
-        desired.slots.insert(SlotKey { service, set, slot }, Slot { backend });
+        let flags = if chosen.here { backend_flags::HERE } else { 0 };
+        let link = here.direct.of(addr.into());
+        let backend = Backend { addr, link, service, port, proto: plan.proto, sets: chosen.sets, flags };
+        desired.backends.insert(id, backend);
     }
-    for endpoint in &choice.draining {
-        add(endpoint, 0);
+    for (set, targets) in (0..).zip(&choice.sets) {
+        for (slot, &(addr, port)) in (0..).zip(targets) {
+            let backend = ids.backend(service, addr, port);
+            desired.slots.insert(SlotKey { service, set, slot }, Slot { backend });
+        }
     }
-}
-
-fn key(ip: IpAddr, port: u16, proto: u8) -> FrontendKey {
-    FrontendKey { addr: ip.into(), port, proto, ..FrontendKey::default() }
 }
 
 /// The data path translates neither SCTP nor anything else that it does not name: `None`.

@@ -17,9 +17,14 @@ fn service(of: &str, ips: &[&str], ports: &[(&str, Protocol, u16)]) -> Service {
         cluster_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
         ports: ports
             .iter()
-            .map(|&(name, protocol, port)| ServicePort { name: name.to_owned(), protocol, port })
+            .map(|&(name, protocol, port)| ServicePort {
+                name: name.to_owned(),
+                protocol,
+                port,
+                node_port: None,
+            })
             .collect(),
-        internal_policy: TrafficPolicy::Cluster,
+        ..Service::default()
     }
 }
 
@@ -35,6 +40,8 @@ fn endpoint(addr: &str) -> Endpoint {
         terminating: false,
         node: "here".to_owned(),
         zone: String::new(),
+        for_nodes: vec![],
+        for_zones: vec![],
     }
 }
 
@@ -204,7 +211,7 @@ fn links_say_how_they_are_reached() {
         routes: [("10.244.0.2/32".parse().unwrap(), 3), ("10.244.0.0/24".parse().unwrap(), 4)].into(),
         ..LocalLinks::default()
     };
-    let node = NodeView { name: String::new(), links };
+    let node = NodeView { links, ..NodeView::default() };
     let endpoints = vec![endpoint("10.244.0.2"), endpoint("10.244.0.3")];
     let d = compile(&state(vec![web()], vec![slice("web", 8080, endpoints)]), &node, &mut Ids::new());
     let flags: Vec<_> = d.links.values().map(|l| l.flags).collect();
@@ -212,6 +219,11 @@ fn links_say_how_they_are_reached() {
     let links: Vec<_> = d.backends.values().map(|b| b.link).collect();
     assert_eq!(links, [3, 0]);
 }
+
+/// What a NodePort, a load balancer or an external IP adds.
+mod external;
+/// What is chosen from.
+mod sets;
 
 #[test]
 fn rejected_objects_are_counted_when_they_do_not_fit() {

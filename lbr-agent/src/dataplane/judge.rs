@@ -142,7 +142,7 @@ fn port_class(tables: &Desired, set: u32, direction: u32, tuple: &Tuple) -> u32 
 }
 
 /// Whether the first `bits` bits are the same.
-fn starts_with(bytes: &[u8], prefix: &[u8], bits: u32) -> bool {
+pub(super) fn starts_with(bytes: &[u8], prefix: &[u8], bits: u32) -> bool {
     let mut left = bits;
     for (byte, wanted) in bytes.iter().zip(prefix) {
         let here = left.min(8);

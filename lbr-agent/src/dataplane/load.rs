@@ -35,6 +35,8 @@ pub struct Options {
     pub sizes: BTreeMap<String, u32>,
     /// How policy is enforced: bits of `lbr_common::maps::config::options`.
     pub options: u32,
+    /// Ports that stand in for clients' own at backends on other nodes: the first one, and how many.
+    pub snat: (u16, u16),
 }
 
 /// The real dataplane.
@@ -188,6 +190,9 @@ fn load_object(pins: &Pins, netns: u64, seed: u64, options: &Options) -> anyhow:
     loader.override_global(maps::config::NODE_NETNS, &netns, true);
     loader.override_global(maps::config::HASH_SEED, &seed, true);
     loader.override_global(maps::config::OPTIONS, &options.options, false);
+    let (first, count) = (u32::from(options.snat.0), u32::from(options.snat.1));
+    loader.override_global(maps::config::SNAT_FIRST, &first, true);
+    loader.override_global(maps::config::SNAT_COUNT, &count, true);
     for spec in &maps::PINNED {
         loader.map_pin_path(spec.name, pins.map(spec.name));
         if let Some(size) = options.sizes.get(spec.name) {

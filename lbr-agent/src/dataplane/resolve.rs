@@ -4,14 +4,29 @@
 //! was compiled, and to answer "where would this connection go" without sending a packet.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use lbr_common::addr::Addr;
+use lbr_common::policy::{Block, Prefix};
 use lbr_common::select;
-use lbr_common::service::{Frontend, FrontendKey, frontend_flags};
+use lbr_common::service::{Frontend, FrontendKey, SourceRange, frontend_flags, scope};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
 
 use crate::desired::Desired;
+
+use super::judge::starts_with;
+
+/// Who begins a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// A pod of this node.
+    Pod,
+    /// Somebody by the wire.
+    Wire,
+    /// A process of the node.
+    Node,
+}
 
 /// Where a new connection goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +37,10 @@ pub struct Resolved {
     pub backend: Option<(Addr, u16)>,
 }
 
-/// Looks up a new connection. `seed` is that of [`select::hash`].
-pub fn resolve(tables: &Desired, tuple: &Tuple, seed: u64) -> Resolved {
-    let frontend = match find(tables, tuple) {
+/// Looks up a new connection. `seed` is that of [`select::hash`]. Whether the client has to come back to the backend
+/// of its last connection is not asked: only the kernel remembers that one.
+pub fn resolve(tables: &Desired, tuple: &Tuple, sender: Sender, seed: u64) -> Resolved {
+    let frontend = match find(tables, tuple, sender) {
         Ok(frontend) => frontend,
         Err(verdict) => return Resolved { verdict, backend: None },
     };
@@ -39,8 +55,8 @@ pub fn resolve(tables: &Desired, tuple: &Tuple, seed: u64) -> Resolved {
 }
 
 /// Every place that a new connection may go to, each once, in order; or why it goes nowhere.
-pub fn endpoints(tables: &Desired, tuple: &Tuple) -> Result<BTreeSet<(Addr, u16)>, Verdict> {
-    let frontend = find(tables, tuple)?;
+pub fn endpoints(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<BTreeSet<(Addr, u16)>, Verdict> {
+    let frontend = find(tables, tuple, sender)?;
     let slots = (0..frontend.count).filter_map(|slot| tables.slots.get(&frontend.slot(slot)));
     let backends = slots.filter_map(|slot| tables.backends.get(&slot.backend));
     let endpoints: BTreeSet<_> = backends.map(|b| (b.addr, b.port)).collect();
@@ -48,20 +64,65 @@ pub fn endpoints(tables: &Desired, tuple: &Tuple) -> Result<BTreeSet<(Addr, u16)
 }
 
 /// The frontend that leads somewhere, or why there is none.
-fn find(tables: &Desired, tuple: &Tuple) -> Result<Frontend, Verdict> {
-    let key =
-        FrontendKey { addr: tuple.dst, port: tuple.dst_port, proto: tuple.proto, ..FrontendKey::default() };
-    let whole_address = FrontendKey { port: 0, proto: 0, ..key };
+fn find(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<Frontend, Verdict> {
+    let scope = if sender == Sender::Node && is_own_to_node(tuple.dst) { scope::NODE } else { scope::ANY };
+    let key = FrontendKey {
+        addr: tuple.dst,
+        port: tuple.dst_port,
+        proto: tuple.proto,
+        scope,
+        ..FrontendKey::default()
+    };
     // An address comes into force with this entry, which is written last.
-    if !tables.frontends.contains_key(&whole_address) {
-        return Err(Verdict::NoService);
+    let whole_address = FrontendKey { port: 0, proto: 0, ..key };
+    let nobody = match tables.frontends.get(&whole_address) {
+        None if is_service_address(tables, &tuple.dst) => return Err(Verdict::UnallocatedAddress),
+        None => return Err(Verdict::NoService),
+        Some(whole) if whole.flags & frontend_flags::OPEN != 0 => Verdict::NoService,
+        Some(_) => Verdict::NoSuchPort,
+    };
+    // Protocol 0, which has no ports, finds the entry of the whole address.
+    let of_port = |key| tables.frontends.get(key).filter(|f| f.flags & frontend_flags::ADDRESS == 0);
+    let mut frontend = of_port(&key).ok_or(nobody)?;
+    if sender == Sender::Wire && frontend.flags & frontend_flags::WIRE_DIFFERS != 0 {
+        frontend = of_port(&FrontendKey { scope: scope::WIRE, ..key }).ok_or(nobody)?;
     }
-    match tables.frontends.get(&key) {
-        Some(frontend) if frontend.count > 0 => Ok(*frontend),
-        None => Err(Verdict::NoSuchPort),
-        // Protocol 0, which has no ports, finds the entry of the whole address.
-        Some(frontend) if frontend.flags & frontend_flags::ADDRESS != 0 => Err(Verdict::NoSuchPort),
-        Some(frontend) if frontend.flags & frontend_flags::LOCAL_ONLY != 0 => Err(Verdict::NoLocalEndpoint),
-        Some(_) => Err(Verdict::NoEndpoint),
+    if frontend.flags & frontend_flags::RANGES != 0 && !serves(tables, frontend, &tuple.src, sender) {
+        return Err(Verdict::SourceNotInRanges);
+    }
+    match frontend {
+        frontend if frontend.count > 0 => Ok(*frontend),
+        frontend if frontend.flags & frontend_flags::LOCAL_ONLY != 0 => Err(Verdict::NoLocalEndpoint),
+        _ => Err(Verdict::NoEndpoint),
     }
 }
+
+/// Whether a frontend with source ranges serves this client.
+fn serves(tables: &Desired, frontend: &Frontend, client: &Addr, sender: Sender) -> bool {
+    if sender == Sender::Node {
+        return frontend.flags & frontend_flags::NODE_IN_RANGES != 0;
+    }
+    let first = |service| Prefix { data: SourceRange { service, client: [0; 16] }, len: 0 };
+    let mut ranges =
+        tables.source_ranges.range(first(frontend.service)..first(frontend.service.wrapping_add(1)));
+    ranges
+        .any(|(range, _)| starts_with(&client.bytes, &range.data.client, range.len - SourceRange::FIXED_BITS))
+}
+
+/// Whether only a Service may have this address.
+fn is_service_address(tables: &Desired, addr: &Addr) -> bool {
+    let key = Block::of(addr);
+    tables.service_cidrs.keys().any(|block| {
+        block.data.family == key.family
+            && starts_with(&key.addr, &block.data.addr, block.len - Block::FAMILY_BITS)
+    })
+}
+
+/// Whether the node reaches nobody else by this address: loopback, or unspecified, which stands for it.
+fn is_own_to_node(addr: Addr) -> bool {
+    let ip = IpAddr::from(addr);
+    ip.is_loopback() || ip.is_unspecified()
+}
+
+#[cfg(test)]
+mod tests;

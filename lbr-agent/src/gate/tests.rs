@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::agent::{self, Inputs};
+use crate::compile::Settings;
 use crate::dataplane::fake::Fake;
 use crate::model::{Kind, Object, ObjectRef, Pod, netpol};
 use crate::serve::{Observer, Origin};
@@ -74,7 +75,7 @@ fn the_gate_opens_when_the_policies_of_the_pod_are_in_force() {
         tokio::time::timeout(Duration::from_secs(10), ready).await.unwrap().unwrap();
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(agent::run("here".to_owned(), inputs, &mut fake, script)).unwrap();
+    runtime.block_on(agent::run("here".to_owned(), Settings::default(), inputs, &mut fake, script)).unwrap();
     let endpoint = fake.tables().endpoints[&ip().into()];
     assert_eq!(endpoint.link, LINK);
     assert_eq!(endpoint.policy.flags, policy_flags::POD | policy_flags::ISOLATED_IN);

@@ -146,6 +146,16 @@ pub(crate) fn valid_name(name: &str) -> Result<(), String> {
     }
 }
 
+/// The API's rule for shorter names (DNS-1123 label), which the maps have room for.
+pub(super) fn valid_label(name: &str) -> Result<(), String> {
+    match valid_name(name) {
+        Ok(()) if name.len() > 63 || name.contains('.') => {
+            Err(format!("{name:?} is too long or has a dot: use up to 63 lower case letters, digits and '-'"))
+        }
+        checked => checked,
+    }
+}
+
 /// `protocol`, which the API sets to TCP where it is absent.
 pub(super) fn protocol(text: Option<&str>) -> Result<Protocol, String> {
     match text {
@@ -180,7 +190,7 @@ pub(super) fn address(text: &str) -> Result<IpAddr, String> {
 
 /// Why no packet may be sent to this address on behalf of a client, if so: traffic to it would reach the node
 /// itself or its neighbours (CVE-2021-25737).
-pub(super) fn unsafe_address(addr: IpAddr) -> Option<String> {
+pub(crate) fn unsafe_address(addr: IpAddr) -> Option<String> {
     let kind = match addr {
         a if a.is_loopback() => "a loopback",
         a if a.is_unspecified() => "the unspecified",
@@ -204,6 +214,16 @@ mod tests {
         }
         for bad in ["", "-a", "a-", "a..b", "A", "a/b", "a b", &"a".repeat(254)] {
             assert!(valid_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn labels() {
+        for good in ["web", "a-b", &"a".repeat(63)] {
+            assert_eq!(valid_label(good), Ok(()), "{good}");
+        }
+        for bad in ["", "a.b", "A", &"a".repeat(64)] {
+            assert!(valid_label(bad).is_err(), "{bad:?}");
         }
     }
 

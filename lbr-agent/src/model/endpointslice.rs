@@ -73,6 +73,7 @@ fn endpoint_addr(endpoint: &api::Endpoint, want_v4: bool) -> Result<IpAddr, (&'s
 
 fn convert_endpoint(addr: IpAddr, endpoint: api::Endpoint) -> Endpoint {
     let conditions = endpoint.conditions.unwrap_or_default();
+    let hints = endpoint.hints.unwrap_or_default();
     Endpoint {
         addr,
         ready: conditions.ready.unwrap_or(true),
@@ -80,6 +81,8 @@ fn convert_endpoint(addr: IpAddr, endpoint: api::Endpoint) -> Endpoint {
         terminating: conditions.terminating.unwrap_or(false),
         node: endpoint.node_name.unwrap_or_default(),
         zone: endpoint.zone.unwrap_or_default(),
+        for_nodes: hints.for_nodes.unwrap_or_default().into_iter().map(|hint| hint.name).collect(),
+        for_zones: hints.for_zones.unwrap_or_default().into_iter().map(|hint| hint.name).collect(),
     }
 }
 
@@ -158,6 +161,15 @@ mod tests {
         assert_eq!(endpoints.len(), 1);
         assert_eq!((endpoints[0].node.as_str(), endpoints[0].zone.as_str()), ("n", "z"));
         assert_eq!(endpoints[0].addr, "10.0.0.1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn hints_are_kept() {
+        let hints = json!({"forZones": [{"name": "a"}, {"name": "b"}], "forNodes": [{"name": "n"}]});
+        let body = json!({"endpoints": [{"addresses": ["10.0.0.1"], "hints": hints}]});
+        let endpoints = convert(json!({}), body).object.unwrap().endpoints;
+        assert_eq!(endpoints[0].for_zones, ["a", "b"]);
+        assert_eq!(endpoints[0].for_nodes, ["n"]);
     }
 
     #[test]

@@ -170,6 +170,50 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// `spec.internalTrafficPolicy`.
     pub internal_policy: TrafficPolicy,
+    /// `spec.externalTrafficPolicy`.
+    pub external_policy: TrafficPolicy,
+    /// `spec.externalIPs`, of families in which there is a cluster IP; each with its index.
+    pub external_ips: Vec<(usize, IpAddr)>,
+    /// `status.loadBalancer.ingress`: the addresses at which packets reach the node as they were sent (`ipMode` VIP),
+    /// of families in which there is a cluster IP. Empty unless the Service is of type LoadBalancer.
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges`.
+    pub source_ranges: SourceRanges,
+    /// `spec.healthCheckNodePort`, of a load balancer with `externalTrafficPolicy: Local`.
+    pub health_check_port: Option<u16>,
+    /// Seconds for which a client comes back to the same endpoint (`sessionAffinity: ClientIP`); 0: it need not.
+    pub affinity: u32,
+    /// Annotation [`service::ALGORITHM`].
+    pub algorithm: Algorithm,
+}
+
+/// The clients that a load balancer's addresses are for, in each family; `None`: everybody.
+///
+/// As kube-proxy has it, a family that no range is of is not restricted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceRanges {
+    /// Ranges of IPv4 clients. Empty: nobody.
+    pub v4: Option<Vec<ipnet::IpNet>>,
+    /// Ranges of IPv6 clients. Empty: nobody.
+    pub v6: Option<Vec<ipnet::IpNet>>,
+}
+
+impl SourceRanges {
+    /// Those of a family.
+    pub fn of(&self, v4: bool) -> Option<&[ipnet::IpNet]> {
+        if v4 { self.v4.as_deref() } else { self.v6.as_deref() }
+    }
+}
+
+/// How the endpoint of a new connection is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// Evenly, by a keyed hash of the connection.
+    #[default]
+    Random,
+    /// By consistent hashing: each node chooses the same, and most connections stay where they are when endpoints
+    /// come and go.
+    Maglev,
 }
 
 /// One of `spec.ports` of a Service.
@@ -181,6 +225,8 @@ pub struct ServicePort {
     pub protocol: Protocol,
     /// Port of the Service, 1 to 65535.
     pub port: u16,
+    /// Where it is served on the nodes' own addresses.
+    pub node_port: Option<u16>,
 }
 
 /// What can change in an EndpointSlice and matters here.
@@ -214,6 +260,10 @@ pub struct Endpoint {
     pub node: String,
     /// `zone`, empty if unknown.
     pub zone: String,
+    /// `hints.forNodes`: nodes that should use it.
+    pub for_nodes: Vec<String>,
+    /// `hints.forZones`: zones that should use it.
+    pub for_zones: Vec<String>,
 }
 
 /// One port of a slice.
@@ -267,7 +317,8 @@ pub struct Node {
     pub name: String,
     /// Labels (the zone is `topology.kubernetes.io/zone`).
     pub labels: Labels,
-    /// `status.addresses` of type InternalIP and ExternalIP.
+    /// `status.addresses`: those of type InternalIP, then those of type ExternalIP. The first of a family is its
+    /// primary one.
     pub addresses: Vec<IpAddr>,
     /// It has a `metadata.deletionTimestamp`.
     pub is_deleting: bool,

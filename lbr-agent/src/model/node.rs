@@ -12,13 +12,15 @@ const TAINT_TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 pub fn from_api(api: api::Node) -> Converted<Node> {
     let mut problems = Problems::default();
     let name = cluster_scoped(&api.metadata, &mut problems);
-    let mut addresses = Vec::new();
+    let (mut internal, mut external) = (Vec::new(), Vec::new());
     let reported = api.status.and_then(|s| s.addresses).unwrap_or_default();
     for (i, reported) in reported.into_iter().enumerate() {
-        // The other types are names.
-        if !matches!(reported.type_.as_str(), "InternalIP" | "ExternalIP") {
-            continue;
-        }
+        let addresses = match reported.type_.as_str() {
+            "InternalIP" => &mut internal,
+            "ExternalIP" => &mut external,
+            // The other types are names.
+            _ => continue,
+        };
         match address(&reported.address) {
             Ok(addr) => addresses.push(addr),
             Err(reason) => problems.part(format!("status.addresses[{i}].address"), reason),
@@ -28,7 +30,7 @@ pub fn from_api(api: api::Node) -> Converted<Node> {
     problems.finish(Node {
         name,
         labels: api.metadata.labels.unwrap_or_default(),
-        addresses,
+        addresses: [internal, external].concat(),
         is_deleting: api.metadata.deletion_timestamp.is_some(),
         is_to_be_deleted: taints.iter().any(|taint| taint.key == TAINT_TO_BE_DELETED),
     })
@@ -62,13 +64,14 @@ mod tests {
             "apiVersion": "v1", "kind": "Node",
             "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z"}},
             "status": {"addresses": [
-                {"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": "192.0.2.1"},
-                {"type": "ExternalIP", "address": "x"}, {"type": "ExternalIP", "address": "2001:db8::1"},
+                {"type": "Hostname", "address": "n1"}, {"type": "ExternalIP", "address": "2001:db8::1"},
+                {"type": "ExternalIP", "address": "x"}, {"type": "InternalIP", "address": "192.0.2.1"},
             ]},
         });
         let converted = from_api(serde_json::from_value(object).unwrap());
         let node = converted.object.unwrap();
-        assert_eq!(node.addresses.len(), 2);
+        let expected: [std::net::IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        assert_eq!(node.addresses, expected, "internal ones first");
         assert_eq!(node.labels["topology.kubernetes.io/zone"], "z");
         assert_eq!(converted.problems[0].field, "status.addresses[2].address");
     }

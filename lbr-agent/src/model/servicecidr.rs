@@ -12,6 +12,10 @@ pub fn from_api(api: api::ServiceCIDR) -> Converted<ServiceCidr> {
     let mut cidrs = Vec::new();
     for (i, cidr) in api.spec.and_then(|spec| spec.cidrs).unwrap_or_default().iter().enumerate() {
         match cidr.parse::<ipnet::IpNet>() {
+            // What is sent to an address of these that no Service has ends on the node.
+            Ok(net) if net.prefix_len() == 0 => {
+                problems.part(format!("spec.cidrs[{i}]"), format!("{cidr:?} is every address there is"));
+            }
             Ok(net) => cidrs.push(net.trunc()),
             Err(_) => problems.part(format!("spec.cidrs[{i}]"), format!("{cidr:?} is no block of addresses")),
         }
@@ -29,11 +33,12 @@ mod tests {
     fn a_bad_block_costs_nothing_else() {
         let object = json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
-            "spec": {"cidrs": ["10.96.0.1/12", "x", "fd00::/108"]},
+            "spec": {"cidrs": ["10.96.0.1/12", "x", "fd00::/108", "::/0"]},
         });
         let converted = from_api(serde_json::from_value(object).unwrap());
         let expected = ["10.96.0.0/12", "fd00::/108"].map(|net| net.parse().unwrap());
         assert_eq!(converted.object.unwrap().cidrs, expected);
-        assert_eq!(converted.problems[0].field, "spec.cidrs[1]");
+        let fields: Vec<_> = converted.problems.iter().map(|p| p.field.as_str()).collect();
+        assert_eq!(fields, ["spec.cidrs[1]", "spec.cidrs[3]"]);
     }
 }

@@ -48,7 +48,8 @@ impl Real {
         let sandbox = Sandbox::enter(name)?;
         sandbox.veth("client", Some(CLIENT_LINK))?;
         let bpffs = sandbox.pins().to_owned();
-        let options = Options { bpffs, attach: AttachMode::Auto, cgroup: None, sizes, options: 0 };
+        let (attach, snat) = (AttachMode::Auto, (61_000, 4_536));
+        let options = Options { bpffs, attach, cgroup: None, sizes, options: 0, snat };
         let kernel = Kernel::load(&options)?;
         Ok(Self {
             kernel: Some(kernel),

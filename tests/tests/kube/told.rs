@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use lbr_agent::agent::{self, Inputs};
+use lbr_agent::compile::Settings;
 use lbr_agent::dataplane::fake::Fake;
 use lbr_agent::events::Occurrence;
 use lbr_agent::serve::{Observer, Origin};
@@ -56,7 +57,7 @@ impl Agent {
                     events,
                 };
                 let shutdown = async { drop(stopped.await) };
-                agent::run("n1".to_owned(), inputs, &mut maps, shutdown).await.unwrap();
+                agent::run("n1".to_owned(), Settings::default(), inputs, &mut maps, shutdown).await.unwrap();
             });
         });
         Self { fake, stop: Some(stop), thread: Some(thread), folder }

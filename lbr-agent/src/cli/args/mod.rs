@@ -2,6 +2,7 @@
 
 pub mod cleanup;
 pub mod kube_proxy;
+pub mod ports;
 pub mod run;
 
 use std::ffi::OsString;

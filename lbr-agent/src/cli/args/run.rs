@@ -6,10 +6,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 use lbr_common::maps;
 use lbr_common::maps::config::options;
 
 use super::kube_proxy::{BindAddress, KubeProxy, KubeProxyArgs, KubeProxySettings};
+use super::ports::PortRange;
+use crate::compile::Settings;
 use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, find_cgroup2};
 use crate::serve::{Addresses, HEALTHZ_PORT, METRICS_PORT};
 use crate::source::apiserver::ApiServer;
@@ -83,6 +86,16 @@ pub struct RunArgs {
     /// Connections that are open when a policy no longer allows them.
     #[arg(long, value_name = "WHAT", default_value = "revoke")]
     pub established: Established,
+
+    /// Blocks in which Services may have `externalIPs`, with commas between. Default: none, since whoever may write
+    /// Services could take any address from its owner (CVE-2020-8554).
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
+    pub external_ips: Vec<IpNet>,
+
+    /// Ports that stand in for clients' own where a connection from outside goes on to another node, as FIRST-LAST.
+    /// No process of the node and no NodePort may use them.
+    #[arg(long, value_name = "RANGE", default_value = "61000-65535")]
+    pub snat_ports: PortRange,
 
     // Last: flags that are defined above keep their meaning.
     #[command(flatten)]
@@ -159,6 +172,10 @@ pub struct RunConfig {
     pub dataplane: Options,
     /// Where health and metrics are served.
     pub addresses: Addresses,
+    /// What Services are compiled by.
+    pub services: Settings,
+    /// Ports that stand in for clients' own.
+    pub snat_ports: PortRange,
     /// What kube-proxy's configuration file and flags say.
     pub kube_proxy: KubeProxySettings,
     /// Something that the operator should know, once logging works.
@@ -205,7 +222,14 @@ impl RunArgs {
             (self.established == Established::Keep, options::KEEP_ESTABLISHED),
         ];
         let options = options.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
-        let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes, options };
+        let snat = self.snat_ports.first_and_count();
+        let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes, options, snat };
+        let services = Settings {
+            nodeport_addresses: kube_proxy.nodeport_addresses.clone(),
+            node_ip: kube_proxy.node_ip,
+            external_ips: self.external_ips,
+            snat_ports: Some(self.snat_ports.ports()),
+        };
         let links =
             LinkFilter { include: self.link_include, exclude: self.link_exclude, devices: self.devices };
         let at = |address: Option<BindAddress>, default: IpAddr, port| match address {
@@ -233,7 +257,18 @@ impl RunArgs {
                 silence: None,
             }),
         };
-        Ok(RunConfig { source, node_name, links, dataplane, addresses, kube_proxy, warnings })
+        let snat_ports = self.snat_ports;
+        Ok(RunConfig {
+            source,
+            node_name,
+            links,
+            dataplane,
+            addresses,
+            services,
+            snat_ports,
+            kube_proxy,
+            warnings,
+        })
     }
 }
 
@@ -300,6 +335,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
+    use crate::compile::NodePortAddress;
 
     fn resolve(flags: &[&str]) -> anyhow::Result<RunConfig> {
         let all = ["lbr", "run", "--manifests", "/m"].iter().chain(flags);
@@ -375,6 +411,28 @@ mod tests {
         assert_eq!(bits(&["--source-check=off"]), options::ANY_SOURCE);
         assert_eq!(bits(&["--established=keep"]), options::KEEP_ESTABLISHED);
         assert_eq!(bits(&["--pending=deny", "--source-check=off", "--established=keep"]), 7);
+    }
+
+    #[test]
+    fn services_are_compiled_by_the_flags() {
+        let config = resolve(&[
+            "--external-ips=192.0.2.0/24,2001:db8::/32",
+            "--snat-ports=50000-50009",
+            "--nodeport-addresses=10.0.0.0/8,primary",
+            "--bind-address=10.0.0.1",
+        ])
+        .unwrap();
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let expected = Settings {
+            nodeport_addresses: vec![NodePortAddress::Block(net("10.0.0.0/8")), NodePortAddress::Primary],
+            node_ip: Some("10.0.0.1".parse().unwrap()),
+            external_ips: vec![net("192.0.2.0/24"), net("2001:db8::/32")],
+            snat_ports: Some(50_000..=50_009),
+        };
+        assert_eq!(config.services, expected);
+        assert_eq!(config.dataplane.snat, (50_000, 10));
+        let default = resolve(&[]).unwrap();
+        assert_eq!((default.services.external_ips, default.dataplane.snat), (vec![], (61_000, 4_536)));
     }
 
     #[test]

@@ -4,11 +4,12 @@
 pub(super) mod policy;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use lbr_common::addr::Addr;
 use lbr_common::flow::{Flow, flow_flags};
 use lbr_common::link::link_flags;
-use lbr_common::service::{Backend, Frontend, FrontendKey, frontend_flags};
+use lbr_common::service::{Backend, Frontend, FrontendKey, frontend_flags, scope};
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::user::{proto_name, socket_text};
 use serde::Serialize;
@@ -30,6 +31,13 @@ pub(super) struct ServiceRow {
     /// Endpoints that keep their connections and take no new ones.
     pub(super) draining: Vec<String>,
     pub(super) local_only: bool,
+    /// For whom: empty is for everybody, `wire` what comes by the wire, `node` processes of the node, which reach it
+    /// at a loopback address.
+    pub(super) scope: &'static str,
+    /// Seconds for which a client comes back to the same endpoint; 0: it need not.
+    pub(super) affinity: u32,
+    /// Only for clients in its source ranges.
+    pub(super) source_ranges: bool,
 }
 
 /// An endpoint.
@@ -85,7 +93,10 @@ pub(super) struct RejectedRow {
 /// Frontends in order of Service, then address.
 pub(super) fn services(tables: &Desired) -> Vec<ServiceRow> {
     let draining = draining(tables);
-    let frontends = tables.frontends.iter().filter(|(_, f)| f.flags & frontend_flags::ADDRESS == 0);
+    // The unspecified address stands for loopback, which has the same.
+    let frontends = tables.frontends.iter().filter(|(key, f)| {
+        f.flags & frontend_flags::ADDRESS == 0 && !IpAddr::from(key.addr).is_unspecified()
+    });
     let mut rows: Vec<_> =
         frontends.map(|(key, frontend)| service_row(tables, &draining, key, frontend)).collect();
     rows.sort_by(|a, b| (&a.namespace, &a.name, &a.port_name).cmp(&(&b.namespace, &b.name, &b.port_name)));
@@ -113,6 +124,13 @@ fn service_row(
         endpoints: backends.map(|backend| socket_text(backend.addr, backend.port)).collect(),
         draining: draining.get(&service).cloned().unwrap_or_default(),
         local_only: frontend.flags & frontend_flags::LOCAL_ONLY != 0,
+        scope: match key.scope {
+            scope::WIRE => "wire",
+            scope::NODE => "node",
+            _ => "",
+        },
+        affinity: frontend.affinity,
+        source_ranges: frontend.flags & frontend_flags::RANGES != 0,
     }
 }
 
@@ -261,6 +279,28 @@ mod tests {
         assert_eq!((rows[0].name.as_str(), rows[0].port), ("web", 80));
         assert_eq!(rows[0].endpoints, ["10.0.0.2:8080"]);
         assert_eq!(rows[0].draining, ["10.0.0.3:8080"]);
+    }
+
+    #[test]
+    fn service_rows_say_for_whom_they_are() {
+        let mut tables = tables();
+        let key = |addr, scope| FrontendKey { addr, port: 30080, proto: proto::TCP, scope, _pad: 0 };
+        let node = Frontend { service: 1, flags: frontend_flags::WIRE_DIFFERS, ..Frontend::default() };
+        let local = Frontend { flags: frontend_flags::LOCAL_ONLY | frontend_flags::RANGES, ..node };
+        tables.frontends.extend([
+            (key(addr(1), scope::ANY), node),
+            (key(addr(1), scope::WIRE), Frontend { affinity: 10, ..local }),
+            (key(Addr::v4([127, 0, 0, 1]), scope::NODE), node),
+            (key(Addr::v4([0; 4]), scope::NODE), node),
+        ]);
+        let rows = services(&tables);
+        let rows: Vec<_> = rows.iter().filter(|r| r.port == 30080).collect();
+        let short: Vec<_> = rows.iter().map(|r| (r.address.as_str(), r.scope, r.local_only)).collect();
+        assert_eq!(
+            short,
+            [("10.0.0.1", "", false), ("10.0.0.1", "wire", true), ("127.0.0.1", "node", false)]
+        );
+        assert_eq!((rows[1].affinity, rows[1].source_ranges, rows[0].source_ranges), (10, true, false));
     }
 
     #[test]

@@ -73,17 +73,18 @@ fn render<R: Row>(output: Output, rows: &[R]) -> anyhow::Result<String> {
 
 impl Row for ServiceRow {
     fn header(wide: bool) -> &'static [&'static str] {
-        const ALL: [&str; 8] = [
+        const ALL: [&str; 9] = [
             "NAMESPACE",
             "NAME",
             "PORT-NAME",
             "ADDRESS",
             "PROTOCOL",
             "ENDPOINTS",
+            "FOR",
             "ID",
             "ENDPOINT-ADDRESSES",
         ];
-        if wide { &ALL } else { &ALL[..6] }
+        if wide { &ALL } else { &ALL[..7] }
     }
 
     fn cells(&self, wide: bool) -> Vec<String> {
@@ -102,6 +103,7 @@ impl Row for ServiceRow {
             address,
             self.protocol.clone(),
             count,
+            self.clients(),
         ];
         if wide {
             let draining = self.draining.iter().map(|endpoint| format!("{endpoint} (draining)"));
@@ -109,6 +111,20 @@ impl Row for ServiceRow {
             cells.extend([self.service_id.to_string(), dash(&all.join(","))]);
         }
         cells
+    }
+}
+
+impl ServiceRow {
+    /// Whom it is for, and what holds for them.
+    fn clients(&self) -> String {
+        let mut text = if self.scope.is_empty() { "all" } else { self.scope }.to_owned();
+        if self.source_ranges {
+            text.push_str(" in its source ranges");
+        }
+        if self.affinity != 0 {
+            text.push_str(&format!(" (affinity {}s)", self.affinity));
+        }
+        text
     }
 }
 

@@ -13,7 +13,7 @@ use super::types::{Connection, End, Frontend, Opinion, Why};
 use crate::cli::args::Proto;
 use crate::cli::names;
 use crate::dataplane::judge::{Judged, Side, judge};
-use crate::dataplane::resolve;
+use crate::dataplane::resolve::{self, Sender};
 use crate::desired::Desired;
 
 /// What was asked for.
@@ -67,7 +67,7 @@ fn by_service(
     let mut connections = Vec::new();
     for (src, dst) in pairs(source, service)? {
         let asked = tuple(src, dst, port);
-        let found = resolve::endpoints(tables, &asked);
+        let found = resolve::endpoints(tables, &asked, sender(tables, &src));
         let refused = match &found {
             Ok(_) => String::new(),
             Err(Verdict::NoSuchPort) => {
@@ -77,6 +77,9 @@ fn by_service(
             Err(Verdict::NoEndpoint) => "it has no usable endpoint".to_owned(),
             Err(Verdict::NoLocalEndpoint) => {
                 "it is for endpoints of this node only (Local traffic policy), and there is none".to_owned()
+            }
+            Err(Verdict::SourceNotInRanges) => {
+                "it serves only the clients of its loadBalancerSourceRanges".to_owned()
             }
             Err(other) => other.name().to_owned(),
         };
@@ -216,6 +219,15 @@ fn whole(yaml: &str) -> String {
 
 fn is_node(tables: &Desired, addr: &Addr) -> bool {
     tables.endpoints.get(addr).is_some_and(|endpoint| endpoint.policy.flags & policy_flags::NODE != 0)
+}
+
+/// How a connection from this address comes to the node's Services.
+fn sender(tables: &Desired, addr: &Addr) -> Sender {
+    match tables.endpoints.get(addr) {
+        Some(endpoint) if endpoint.policy.flags & policy_flags::NODE != 0 => Sender::Node,
+        Some(_) => Sender::Pod,
+        None => Sender::Wire,
+    }
 }
 
 /// An error if this node has no say in any of the connections: `allowed` would mean nothing.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, bail};
 use lbr_common::addr::Addr;
-use lbr_common::service::{FrontendKey, frontend_flags};
+use lbr_common::service::{Frontend, FrontendKey, frontend_flags, scope};
 use lbr_common::text::{ServiceName, Text};
 use lbr_common::tuple::proto;
 use lbr_common::user::proto_name;
@@ -73,7 +73,7 @@ pub(super) fn target(
 ) -> anyhow::Result<Target> {
     let place = |addrs| Place { name: text.to_owned(), addrs };
     if let Some(addr) = address(text) {
-        return match service_at(tables, &addr) {
+        return match service_at(tables, &addr, port) {
             Some(name) => service(tables, Place { name, addrs: vec![addr] }, port, proto),
             None => straight(place(vec![addr]), port, proto),
         };
@@ -109,27 +109,39 @@ fn service_addrs(tables: &Desired, name: &str) -> Vec<Addr> {
     let named =
         |service: &ServiceName| service.namespace.as_str() == namespace && service.name.as_str() == name;
     let ids: BTreeSet<u32> = tables.services.iter().filter(|(_, s)| named(s)).map(|(id, _)| *id).collect();
-    let frontends = tables.frontends.iter().filter(|(_, f)| ids.contains(&f.service));
+    // At the node's own addresses it has other ports: who asks for these names the address.
+    let frontends = of_ports(tables).filter(|(key, f)| {
+        ids.contains(&f.service)
+            && whole(tables, &key.addr).is_some_and(|f| f.flags & frontend_flags::OPEN == 0)
+    });
     let addrs: BTreeSet<Addr> = frontends.map(|(key, _)| key.addr).collect();
     addrs.into_iter().collect()
 }
 
-/// Name of the Service that has this address.
-fn service_at(tables: &Desired, addr: &Addr) -> Option<String> {
-    let whole = FrontendKey { addr: *addr, ..FrontendKey::default() };
-    tables.frontends.get(&whole)?;
-    let mut all = tables.frontends.iter();
-    let of_port = all.find(|(key, f)| key.addr == *addr && f.flags & frontend_flags::ADDRESS == 0);
-    let name = of_port.and_then(|(_, frontend)| tables.services.get(&frontend.service));
+/// The entry for an address as a whole.
+fn whole<'a>(tables: &'a Desired, addr: &Addr) -> Option<&'a Frontend> {
+    tables.frontends.get(&FrontendKey { addr: *addr, ..FrontendKey::default() })
+}
+
+/// Where clients send to, without what holds for some of them only.
+fn of_ports(tables: &Desired) -> impl Iterator<Item = (&FrontendKey, &Frontend)> {
+    let all = tables.frontends.iter();
+    all.filter(|(key, f)| key.scope == scope::ANY && f.flags & frontend_flags::ADDRESS == 0)
+}
+
+/// Name of the Service that has this address; of one of the node's own, it has only the port that is asked for.
+fn service_at(tables: &Desired, addr: &Addr, port: Option<&str>) -> Option<String> {
+    let is_open = whole(tables, addr)?.flags & frontend_flags::OPEN != 0;
+    let is_asked = |key: &FrontendKey| !is_open || port.is_some_and(|port| *port == key.port.to_string());
+    let found = of_ports(tables).find(|(key, _)| key.addr == *addr && is_asked(key));
+    let name = found.and_then(|(_, frontend)| tables.services.get(&frontend.service));
     let text = |name: &ServiceName| format!("{}/{}", name.namespace.as_str(), name.name.as_str());
-    Some(name.map_or_else(|| addr.to_string(), text))
+    if is_open { name.map(text) } else { Some(name.map_or_else(|| addr.to_string(), text)) }
 }
 
 /// Ports at the addresses of a Service.
 pub(super) fn ports(tables: &Desired, service: &Place) -> BTreeSet<Port> {
-    let here = tables.frontends.iter().filter(|(key, frontend)| {
-        service.addrs.contains(&key.addr) && frontend.flags & frontend_flags::ADDRESS == 0
-    });
+    let here = of_ports(tables).filter(|(key, _)| service.addrs.contains(&key.addr));
     let port = |id| tables.services.get(id).map(|name| name.port.as_str().to_owned()).unwrap_or_default();
     here.map(|(key, f)| Port { number: key.port, proto: key.proto, name: port(&f.service) }).collect()
 }

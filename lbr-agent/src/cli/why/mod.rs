@@ -20,6 +20,7 @@ const MAPS: &[MapSpec] = &[
     maps::SLOTS,
     maps::BACKENDS,
     maps::SERVICES,
+    maps::SOURCE_RANGES,
     maps::ENDPOINTS,
     maps::IP_CLASS,
     maps::CIDR_CLASS,

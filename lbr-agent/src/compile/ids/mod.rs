@@ -11,17 +11,25 @@ mod pool;
 use std::collections::BTreeMap;
 
 use lbr_common::addr::Addr;
-use lbr_common::service::{FrontendKey, frontend_flags};
+use lbr_common::service::frontend_flags;
+use lbr_common::text::ServiceName;
 
 use crate::desired::Desired;
 pub(super) use policy::PolicyIds;
 use pool::Pool;
 
-/// Numbers for services (by the key of their first frontend), backends (by service, address and port), and
-/// for policy.
+/// A Service port in one family, by its name: its addresses come and go, and no port belongs to all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ServiceKey {
+    name: ServiceName,
+    proto: u8,
+    v4: bool,
+}
+
+/// Numbers for services, backends (by service, address and port), and for policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ids {
-    services: Pool<FrontendKey>,
+    services: Pool<ServiceKey>,
     backends: Pool<(u32, Addr, u16)>,
     policy: PolicyIds,
 }
@@ -40,11 +48,11 @@ impl Ids {
     pub fn restore(tables: &Desired) -> Self {
         let mut ids = Self::default();
 
-        // All frontends of one service have the same port, protocol and family: that is what a service is.
+        // All frontends of one service have the same protocol and family: that is what a service is.
         let mut shapes = BTreeMap::new();
-        let frontends = || tables.frontends.iter().filter(|(_, f)| f.flags & frontend_flags::ADDRESS == 0);
-        for (key, frontend) in frontends() {
-            let shape = (key.port, key.proto, key.addr.is_v4());
+        for (key, frontend) in tables.frontends.iter().filter(|(_, f)| f.flags & frontend_flags::ADDRESS == 0)
+        {
+            let shape = (key.proto, key.addr.is_v4());
             let known = shapes.entry(frontend.service).or_insert(Some(shape));
             if *known != Some(shape) {
                 *known = None;
@@ -53,15 +61,15 @@ impl Ids {
         shapes.remove(&0);
         let shape_of = |service: u32| shapes.get(&service).copied().flatten();
 
-        // The first frontend of a service is not marked in the maps: any of them may claim the number.
-        for (key, frontend) in frontends() {
-            if shape_of(frontend.service).is_some() {
-                ids.services.adopt(*key, frontend.service);
+        for (&id, &name) in &tables.services {
+            if let Some((proto, v4)) = shape_of(id) {
+                ids.services.adopt(ServiceKey { name, proto, v4 }, id);
             }
         }
         for (&id, backend) in &tables.backends {
-            let fits = |(_, proto, v4)| backend.proto == proto && backend.addr.is_v4() == v4;
-            if id != 0 && shape_of(backend.service).is_some_and(fits) {
+            let fits = |(proto, v4)| backend.proto == proto && backend.addr.is_v4() == v4;
+            let is_named = tables.services.contains_key(&backend.service);
+            if id != 0 && is_named && shape_of(backend.service).is_some_and(fits) {
                 ids.backends.adopt((backend.service, backend.addr, backend.port), id);
             }
         }
@@ -78,9 +86,9 @@ impl Ids {
         ids
     }
 
-    /// The number of the service whose first frontend this is.
-    pub(super) fn service(&mut self, first: FrontendKey) -> u32 {
-        self.services.get(first)
+    /// The number of a Service port in one family.
+    pub(super) fn service(&mut self, name: ServiceName, proto: u8, v4: bool) -> u32 {
+        self.services.get(ServiceKey { name, proto, v4 })
     }
 
     /// The number of a backend of a service.

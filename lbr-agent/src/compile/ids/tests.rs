@@ -1,9 +1,18 @@
-use lbr_common::service::{Backend, Frontend, Slot, SlotKey};
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, scope};
+use lbr_common::text::Text;
 use lbr_common::tuple::proto;
 
 use super::pool::RESTART_GAP;
 use super::*;
 use crate::model::ObjectName;
+
+fn name(port: &str) -> ServiceName {
+    ServiceName { namespace: Text::new("default"), name: Text::new("web"), port: Text::new(port) }
+}
+
+fn service(ids: &mut Ids, port: &str) -> u32 {
+    ids.service(name(port), proto::TCP, true)
+}
 
 fn key(last: u8, port: u16) -> FrontendKey {
     let addr = Addr::v4([10, 96, 0, last]);
@@ -18,27 +27,44 @@ fn backend(service: u32, last: u8) -> Backend {
     Backend { addr: pod(last), port: 8080, proto: proto::TCP, service, ..Backend::default() }
 }
 
-fn tables(frontends: &[(FrontendKey, u32)], backends: &[(u32, Backend)]) -> Desired {
+fn tables(
+    frontends: &[(FrontendKey, u32)],
+    services: &[(u32, &str)],
+    backends: &[(u32, Backend)],
+) -> Desired {
     Desired {
         frontends: frontends
             .iter()
             .map(|&(k, service)| (k, Frontend { service, ..Frontend::default() }))
             .collect(),
+        services: services.iter().map(|&(id, port)| (id, name(port))).collect(),
         backends: backends.iter().copied().collect(),
         ..Desired::default()
     }
 }
 
+/// Service 7, of port `http`.
+fn one(backends: &[(u32, Backend)]) -> Desired {
+    tables(&[(key(1, 80), 7)], &[(7, "http")], backends)
+}
+
 #[test]
 fn a_number_is_stable_and_given_up_after_disuse() {
     let mut ids = Ids::new();
-    let (a, b) = (ids.service(key(1, 80)), ids.service(key(2, 80)));
+    let (a, b) = (service(&mut ids, "a"), service(&mut ids, "b"));
     assert_eq!((a, b), (1, 2));
     ids.forget_unused();
-    assert_eq!(ids.service(key(2, 80)), b);
+    assert_eq!(service(&mut ids, "b"), b);
     ids.forget_unused();
-    assert_eq!(ids.service(key(1, 80)), 3, "given up, and not used again soon");
+    assert_eq!(service(&mut ids, "a"), 3, "given up, and not used again soon");
     assert_eq!(ids.services.taken.len(), 2);
+}
+
+#[test]
+fn families_and_protocols_have_numbers_of_their_own() {
+    let mut ids = Ids::new();
+    let all = [(proto::TCP, true), (proto::TCP, false), (proto::UDP, true)];
+    assert_eq!(all.map(|(proto, v4)| ids.service(name("a"), proto, v4)), [1, 2, 3]);
 }
 
 #[test]
@@ -51,58 +77,81 @@ fn backends_of_two_services_differ() {
 #[test]
 fn counting_wraps_past_zero_and_what_is_taken() {
     let mut ids = Ids::new();
-    assert_eq!(ids.service(key(1, 80)), 1);
+    assert_eq!(service(&mut ids, "a"), 1);
     ids.services.last = u32::MAX;
-    assert_eq!(ids.service(key(2, 80)), 2);
+    assert_eq!(service(&mut ids, "b"), 2);
 }
 
 #[test]
 fn restored_numbers_wait_for_their_first_use() {
-    let mut ids = Ids::restore(&tables(&[(key(1, 80), 7)], &[(9, backend(7, 1))]));
+    let mut ids = Ids::restore(&one(&[(9, backend(7, 1))]));
     ids.forget_unused();
-    assert_eq!(ids.service(key(1, 80)), 7);
+    assert_eq!(service(&mut ids, "http"), 7);
     ids.forget_unused();
     ids.forget_unused();
-    assert_ne!(ids.service(key(1, 80)), 7, "used once, then as any other");
+    assert_ne!(service(&mut ids, "http"), 7, "used once, then as any other");
     assert_eq!(ids.backend(7, pod(1), 8080), 9, "still waiting");
-    let mut first = Ids::restore(&tables(&[(key(1, 80), 1)], &[(1, backend(1, 1))]));
-    assert_eq!((first.service(key(1, 80)), first.backend(1, pod(1), 8080)), (1, 1));
     assert!(ids.backend(7, pod(2), 8080) > 9 + RESTART_GAP);
 }
 
 #[test]
-fn any_frontend_claims_a_restored_number_but_only_one() {
-    let restored = Ids::restore(&tables(&[(key(1, 80), 7), (key(2, 80), 7)], &[]));
-    let mut ids = restored.clone();
-    assert_eq!(ids.service(key(2, 80)), 7);
-    assert_ne!(ids.service(key(1, 80)), 7);
-    let mut ids = restored;
-    assert_eq!(ids.service(key(1, 80)), 7);
-    ids.forget_unused();
-    assert_ne!(ids.service(key(2, 80)), 7);
+fn a_number_is_restored_whatever_the_addresses_are() {
+    let node_port = FrontendKey { addr: Addr::v4([192, 0, 2, 1]), ..key(1, 30_080) };
+    let by_wire = FrontendKey { scope: scope::WIRE, ..node_port };
+    let loopback = FrontendKey { addr: Addr::v4([127, 0, 0, 1]), scope: scope::NODE, ..node_port };
+    let unspecified = FrontendKey { addr: Addr::v4([0; 4]), ..loopback };
+    for frontends in [
+        vec![key(1, 80), node_port, by_wire, loopback, unspecified],
+        // Its cluster IP was another Service's already.
+        vec![node_port],
+        vec![unspecified],
+    ] {
+        let frontends: Vec<_> = frontends.into_iter().map(|key| (key, 7)).collect();
+        let mut ids = Ids::restore(&tables(&frontends, &[(7, "http")], &[(9, backend(7, 1))]));
+        assert_eq!((service(&mut ids, "http"), ids.backend(7, pod(1), 8080)), (7, 9), "{frontends:?}");
+    }
+    let v6 = FrontendKey { addr: Addr::UNSPECIFIED, scope: scope::NODE, ..node_port };
+    let mut ids = Ids::restore(&tables(&[(v6, 7)], &[(7, "http")], &[]));
+    assert_ne!(service(&mut ids, "http"), 7);
+    assert_eq!(ids.service(name("http"), proto::TCP, false), 7);
+}
+
+#[test]
+fn one_name_has_one_number() {
+    let twice = tables(&[(key(1, 80), 7), (key(2, 80), 8)], &[(7, "http"), (8, "http")], &[]);
+    let mut ids = Ids::restore(&twice);
+    assert_eq!(service(&mut ids, "http"), 7);
+    assert!(service(&mut ids, "other") > 8 + RESTART_GAP);
 }
 
 #[test]
 fn contradictions_are_not_adopted() {
-    let other_port = (key(2, 81), 7);
-    let mut ids = Ids::restore(&tables(&[(key(1, 80), 7), other_port], &[(9, backend(7, 1))]));
-    assert_ne!(ids.service(key(1, 80)), 7);
+    let udp = FrontendKey { proto: proto::UDP, ..key(2, 80) };
+    let both = tables(&[(key(1, 80), 7), (udp, 7)], &[(7, "http")], &[(9, backend(7, 1))]);
+    let mut ids = Ids::restore(&both);
+    assert_ne!(service(&mut ids, "http"), 7);
     assert_ne!(ids.backend(7, pod(1), 8080), 9, "its service was not adopted");
 
     let udp = Backend { proto: proto::UDP, ..backend(7, 2) };
-    let mut ids = Ids::restore(&tables(
-        &[(key(1, 80), 7)],
-        &[(3, backend(7, 1)), (4, backend(7, 1)), (5, udp), (6, backend(8, 1)), (0, backend(7, 3))],
-    ));
+    let mut ids = Ids::restore(&one(&[
+        (3, backend(7, 1)),
+        (4, backend(7, 1)),
+        (5, udp),
+        (6, backend(8, 1)),
+        (0, backend(7, 3)),
+    ]));
     assert_eq!(ids.backend(7, pod(1), 8080), 3, "the first of two");
     assert_ne!(ids.backend(7, pod(2), 8080), 5);
     assert_ne!(ids.backend(8, pod(1), 8080), 6);
     assert_ne!(ids.backend(7, pod(3), 8080), 0);
+
+    let mut ids = Ids::restore(&tables(&[(key(1, 80), 7)], &[], &[(9, backend(7, 1))]));
+    assert_ne!(ids.backend(7, pod(1), 8080), 9, "whose it was is not known");
 }
 
 #[test]
 fn numbers_that_are_not_adopted_are_not_used_either() {
-    let mut tables = tables(&[], &[(2, backend(3, 1))]);
+    let mut tables = tables(&[], &[], &[(2, backend(3, 1))]);
     tables
         .slots
         .insert(SlotKey { service: 1, ..SlotKey::default() }, Slot { backend: u32::MAX - RESTART_GAP });
@@ -112,7 +161,7 @@ fn numbers_that_are_not_adopted_are_not_used_either() {
     assert_eq!(ids.services.taken, [1, 3].into());
     assert_eq!(ids.backend(1, pod(1), 80), 1, "wrapped");
     assert_eq!(ids.backend(1, pod(2), 80), 3);
-    assert_ne!(ids.service(key(1, 80)), 0);
+    assert_ne!(service(&mut ids, "http"), 0);
 }
 
 #[test]
@@ -148,7 +197,7 @@ fn numbers_of_services_that_any_map_shows_are_not_used_again() {
         ("frontends", Desired { frontends: [(key(1, 80), frontend)].into(), ..Desired::default() }),
         ("services", Desired { services: [(LEFT, Default::default())].into(), ..Desired::default() }),
     ] {
-        assert_eq!(Ids::restore(&tables).service(key(2, 80)), LEFT + RESTART_GAP + 1, "{map}");
+        assert_eq!(service(&mut Ids::restore(&tables), "http"), LEFT + RESTART_GAP + 1, "{map}");
     }
 }
 

@@ -8,8 +8,9 @@
 
 use std::path::PathBuf;
 
-use super::settings::{BindAddress, KubeProxySettings, LocalMode, NodePortAddress};
+use super::settings::{BindAddress, KubeProxySettings, LocalMode};
 use super::value::{Kind, Value};
+use crate::compile::NodePortAddress;
 
 /// When a value says no more than saying nothing.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +135,7 @@ pub(super) const ROWS: &[Row] = &[
     row("iptables.masqueradeBit", "iptables-masquerade-bit", MASK_BIT, Is("14"), NO_MARKS),
     row("iptables.masqueradeAll", "masquerade-all", Kind::Bool, Zero, MASQUERADE)
         .sets(|s, v| s.masquerade_all |= *v == Value::Bool(true)),
-    row("iptables.localhostNodePorts", "iptables-localhost-nodeports", Kind::Bool, Is("true"), Ignored("lbr serves no NodePort on loopback addresses")),
+    row("iptables.localhostNodePorts", "iptables-localhost-nodeports", Kind::Bool, Is("true"), Ignored("processes of the node always reach NodePorts on loopback addresses, and nobody else does")),
     row("iptables.syncPeriod", "iptables-sync-period", Kind::Duration, ZeroOr("30s"), AT_ONCE),
     row("iptables.minSyncPeriod", "iptables-min-sync-period", Kind::Duration, ZeroOr("1s"), AT_ONCE),
     row("ipvs.syncPeriod", "ipvs-sync-period", Kind::Duration, ZeroOr("30s"), AT_ONCE),
@@ -161,7 +162,7 @@ pub(super) const ROWS: &[Row] = &[
     row("detectLocal.interfaceNamePrefix", "pod-interface-name-prefix", Kind::Text, Zero, BY_LINK)
         .sets(|s, v| s.interface_name_prefix = v.text()),
     row("clusterCIDR", "cluster-cidr", Kind::Blocks(&[]), Zero, BY_LINK).sets(set_cluster_cidr),
-    row("nodePortAddresses", "nodeport-addresses", Kind::Blocks(&["primary"]), Zero, Honoured("on which of the node's addresses NodePorts are served"))
+    row("nodePortAddresses", "nodeport-addresses", Kind::Blocks(&["primary"]), Zero, Honoured("on which of the node's addresses NodePorts are served; default: primary"))
         .sets(|s, v| if let Value::Blocks(blocks) = v { s.nodeport_addresses.clone_from(blocks) }),
     row("oomScoreAdj", "oom-score-adj", Kind::Int(-1000, 1000), Is("-999"), Honoured("written to /proc/self/oom_score_adj if it is said"))
         .sets(|s, v| if let Value::Int(n) = v { s.oom_score_adj = i32::try_from(*n).ok() }),

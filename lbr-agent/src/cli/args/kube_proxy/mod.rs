@@ -19,8 +19,10 @@ use anyhow::bail;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use fields::{Fate, ROWS, Row};
-pub use settings::{BindAddress, KubeProxySettings, LocalMode, NodePortAddress};
+pub use settings::{BindAddress, KubeProxySettings, LocalMode};
 use value::Value;
+
+use crate::compile::NodePortAddress;
 
 /// Under which its flags are listed in the long help.
 const HEADING: &str = "Flags of kube-proxy";

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::fields::{HEALTHZ_PORT, METRICS_PORT};
+use crate::compile::NodePortAddress;
 
 /// Where a server listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,15 +16,6 @@ pub enum BindAddress {
     Off,
     /// Address and port.
     At(SocketAddr),
-}
-
-/// Which of the node's addresses serve NodePorts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodePortAddress {
-    /// The addresses that the Node object names first.
-    Primary,
-    /// Those in a block.
-    Block(IpNet),
 }
 
 /// How kube-proxy tells traffic of this node's pods.

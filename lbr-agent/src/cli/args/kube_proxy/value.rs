@@ -6,7 +6,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::Value as Json;
 
-use super::settings::{BindAddress, NodePortAddress};
+use super::settings::BindAddress;
+use crate::compile::NodePortAddress;
 
 /// What a field or a flag holds.
 #[derive(Clone, Copy, Debug)]

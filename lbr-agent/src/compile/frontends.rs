@@ -1,0 +1,193 @@
+//! Where Services are served: addresses and ports, and who gets one that several ask for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use lbr_common::service::{Frontend, FrontendKey, frontend_flags, scope, set};
+use lbr_common::user::{proto_name, socket_text};
+
+use super::endpoints::Choice;
+use super::node::Here;
+use super::services::Plan;
+use crate::desired::Desired;
+use crate::model::Rejected;
+use crate::store::ClusterState;
+
+/// What a frontend is to its Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A cluster IP.
+    ClusterIp,
+    /// A NodePort, on one of the node's addresses.
+    NodePort,
+    /// An address of its load balancer.
+    LoadBalancer,
+    /// One of its external IPs.
+    ExternalIp,
+}
+
+impl Role {
+    /// Who chooses last loses: what the cluster allocated goes before what somebody wrote into a Service
+    /// (CVE-2020-8554).
+    const ALL: [Self; 4] = [Self::ClusterIp, Self::NodePort, Self::LoadBalancer, Self::ExternalIp];
+}
+
+/// Gives each plan the frontends that no other one has already.
+pub(super) fn claim(plans: &mut [Plan<'_>], here: &Here<'_>, rejected: &mut Vec<Rejected>) {
+    let nodeports = here.nodeport_addresses();
+    let mut owners: BTreeMap<FrontendKey, usize> = BTreeMap::new();
+    for role in Role::ALL {
+        for number in 0..plans.len() {
+            let Some(plan) = plans.get(number) else { continue };
+            let mut won = Vec::new();
+            for key in asked_for(plan, role, &nodeports, here, rejected) {
+                let owner = *owners.entry(key).or_insert(number);
+                let has_it = |(_, known): &(Role, FrontendKey)| *known == key;
+                if owner != number {
+                    rejected.extend(plans.get(owner).map(|owner| taken(plan, role, &key, owner)));
+                } else if !plan.won.iter().chain(&won).any(has_it) {
+                    won.push((role, key));
+                }
+            }
+            plans.get_mut(number).into_iter().for_each(|plan| plan.won.append(&mut won));
+        }
+    }
+}
+
+fn asked_for(
+    plan: &Plan<'_>,
+    role: Role,
+    nodeports: &BTreeSet<IpAddr>,
+    here: &Here<'_>,
+    rejected: &mut Vec<Rejected>,
+) -> Vec<FrontendKey> {
+    let service = plan.service;
+    let of_family = |ip: &&IpAddr| ip.is_ipv4() == plan.v4;
+    let at = |ip: IpAddr| key(ip, plan.port.port, plan.proto, scope::ANY);
+    match role {
+        Role::ClusterIp => service.cluster_ips.iter().filter(of_family).map(|ip| at(*ip)).collect(),
+        Role::LoadBalancer => service.load_balancer_ips.iter().filter(of_family).map(|ip| at(*ip)).collect(),
+        Role::ExternalIp => {
+            let mut keys = Vec::new();
+            for (index, ip) in service.external_ips.iter().filter(|(_, ip)| of_family(&ip)) {
+                match here.settings.external_ips.iter().any(|block| block.contains(ip)) {
+                    true => keys.push(at(*ip)),
+                    false => rejected.push(not_allowed(plan, *index, *ip)),
+                }
+            }
+            keys
+        }
+        Role::NodePort => {
+            let Some(port) = plan.port.node_port else { return Vec::new() };
+            if here.settings.snat_ports.as_ref().is_some_and(|ports| ports.contains(&port)) {
+                rejected.push(in_snat_ports(plan, port, here));
+                return Vec::new();
+            }
+            let on_node = nodeports.iter().filter(of_family).map(|ip| key(*ip, port, plan.proto, scope::ANY));
+            let of_sockets = loopback(plan.v4).map(|ip| key(ip, port, plan.proto, scope::NODE));
+            on_node.chain(of_sockets).collect()
+        }
+    }
+}
+
+/// Where processes of the node reach NodePorts without naming an address of the node. To the unspecified address
+/// `connect` goes as to loopback, and `bind` asks for all addresses.
+fn loopback(v4: bool) -> [IpAddr; 2] {
+    match v4 {
+        true => [Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into()],
+        false => [Ipv6Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into()],
+    }
+}
+
+fn reject(plan: &Plan<'_>, field: String, reason: String) -> Rejected {
+    Rejected { object: format!("Service {}", plan.service.name), origin: String::new(), field, reason }
+}
+
+fn taken(plan: &Plan<'_>, role: Role, key: &FrontendKey, owner: &Plan<'_>) -> Rejected {
+    let (index, proto) = (plan.index, proto_name(plan.proto));
+    let belongs = format!("already belongs to Service {}", owner.service.name);
+    // The same on all addresses of the node: said once.
+    if role == Role::NodePort {
+        let reason = format!("{}/{proto} {belongs}", key.port);
+        return reject(plan, format!("spec.ports[{index}].nodePort"), reason);
+    }
+    let reason = format!("{}/{proto} {belongs}", socket_text(key.addr, key.port));
+    reject(plan, format!("spec.ports[{index}]"), reason)
+}
+
+fn not_allowed(plan: &Plan<'_>, index: usize, ip: IpAddr) -> Rejected {
+    let reason = format!(
+        "{ip} is in no block of `lbr run --external-ips=CIDR,...`: whoever may write Services could take any address \
+         from its owner (CVE-2020-8554)"
+    );
+    reject(plan, format!("spec.externalIPs[{index}]"), reason)
+}
+
+fn in_snat_ports(plan: &Plan<'_>, port: u16, here: &Here<'_>) -> Rejected {
+    let ports = here.settings.snat_ports.as_ref().map(|ports| (*ports.start(), *ports.end()));
+    let (first, last) = ports.unwrap_or_default();
+    let reason = format!(
+        "{port} is one of the ports that stand in for clients' own ({first}-{last}): choose another one, or change \
+         `lbr run --snat-ports`"
+    );
+    reject(plan, format!("spec.ports[{}].nodePort", plan.index), reason)
+}
+
+/// Writes the frontends of a Service port. `balanced`: flags of those of its load balancer.
+pub(super) fn write(plan: &Plan<'_>, id: u32, choice: &Choice, balanced: u32, desired: &mut Desired) {
+    let frontend = |set: u32, flags: u32| {
+        // Without an endpoint anywhere the client is told so; only what could be served elsewhere is dropped.
+        let local_only = if set == set::LOCAL && choice.anywhere { frontend_flags::LOCAL_ONLY } else { 0 };
+        let affinity = plan.service.affinity;
+        Frontend {
+            service: id,
+            count: choice.count(set),
+            flags: flags | local_only,
+            set,
+            affinity,
+            maglev: 0,
+        }
+    };
+    for &(role, key) in &plan.won {
+        let flags = if role == Role::LoadBalancer { balanced } else { 0 };
+        let differs = plan.differs_by_wire(role, &key);
+        if differs {
+            let by_wire = FrontendKey { scope: scope::WIRE, ..key };
+            desired.frontends.insert(by_wire, frontend(set::LOCAL, flags));
+        }
+        let differs = if differs { frontend_flags::WIRE_DIFFERS } else { 0 };
+        desired.frontends.insert(key, frontend(plan.set_of(role), flags | differs));
+    }
+}
+
+/// Writes what becomes of the ports that no Service has: at an address that is only a Service's they are refused,
+/// whatever the protocol; at one of the node's own the node answers.
+pub(super) fn write_addresses(
+    state: &ClusterState,
+    plans: &[Plan<'_>],
+    here: &Here<'_>,
+    desired: &mut Desired,
+) {
+    let mut add = |addr: IpAddr, scope: u8, is_open: bool| {
+        let open = if is_open { frontend_flags::OPEN } else { 0 };
+        let flags = frontend_flags::ADDRESS | open;
+        let whole = Frontend { flags, ..Frontend::default() };
+        let known = desired.frontends.entry(key(addr, 0, 0, scope)).or_insert(whole);
+        known.flags &= flags;
+    };
+    for ip in state.services.values().flat_map(|service| &service.cluster_ips) {
+        add(*ip, scope::ANY, false);
+    }
+    for (role, key) in plans.iter().flat_map(|plan| &plan.won) {
+        let ip = IpAddr::from(key.addr);
+        match role {
+            Role::ClusterIp => {}
+            Role::NodePort => add(ip, key.scope, true),
+            Role::LoadBalancer | Role::ExternalIp => add(ip, key.scope, here.is_own(ip)),
+        }
+    }
+}
+
+fn key(ip: IpAddr, port: u16, proto: u8, scope: u8) -> FrontendKey {
+    FrontendKey { addr: ip.into(), port, proto, scope, ..FrontendKey::default() }
+}

@@ -1,0 +1,134 @@
+//! What Services need to know of the node: its name, zone and addresses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use lbr_common::addr::Addr;
+use lbr_common::link::Uplink;
+
+use super::NodeView;
+use super::direct::DirectLinks;
+use super::settings::{NodePortAddress, Settings};
+use crate::model::convert::unsafe_address;
+use crate::model::{Node, ObjectName};
+use crate::source::links::LocalLinks;
+use crate::store::ClusterState;
+
+/// Names the zone in which a node is.
+const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
+
+/// This node.
+pub(super) struct Here<'a> {
+    /// Its name.
+    pub(super) name: &'a str,
+    /// Its zone, if that is known.
+    pub(super) zone: Option<&'a str>,
+    /// See [`Settings`].
+    pub(super) settings: &'a Settings,
+    /// Which addresses are behind its pod links.
+    pub(super) direct: DirectLinks<'a>,
+    links: &'a LocalLinks,
+    object: Option<&'a Node>,
+    /// Every address of the node itself: those of its interfaces, and what its Node object says.
+    own: BTreeSet<IpAddr>,
+}
+
+impl<'a> Here<'a> {
+    pub(super) fn new(state: &'a ClusterState, node: &'a NodeView) -> Self {
+        let object = state.nodes.get(&ObjectName::cluster(&node.name));
+        let reported = object.into_iter().flat_map(|object| &object.addresses);
+        Self {
+            name: &node.name,
+            zone: object.and_then(|object| object.labels.get(LABEL_ZONE)).map(String::as_str),
+            settings: &node.settings,
+            direct: DirectLinks::new(&node.links),
+            links: &node.links,
+            object,
+            own: node.links.node_addresses.iter().chain(reported).copied().collect(),
+        }
+    }
+
+    /// Whether a packet to this address ends on this node: in one of its pods, or in the node itself.
+    pub(super) fn has_endpoint(&self, ip: IpAddr, node: &str) -> bool {
+        self.is(node) || self.direct.of(ip) != 0 || self.links.node_addresses.contains(&ip)
+    }
+
+    /// Whether an endpoint's `nodeName` is this node.
+    pub(super) fn is(&self, node: &str) -> bool {
+        !node.is_empty() && node == self.name
+    }
+
+    /// Whether this is an address of the node itself.
+    pub(super) fn is_own(&self, ip: IpAddr) -> bool {
+        self.own.contains(&ip)
+    }
+
+    /// Whether one of the node's addresses is in one of these blocks.
+    pub(super) fn is_in(&self, blocks: &[IpNet]) -> bool {
+        self.own.iter().any(|ip| blocks.iter().any(|block| block.contains(ip)))
+    }
+
+    /// Addresses that serve NodePorts.
+    pub(super) fn nodeport_addresses(&self) -> BTreeSet<IpAddr> {
+        let mut addresses = BTreeSet::new();
+        let wanted = &self.settings.nodeport_addresses;
+        if wanted.is_empty() || wanted.contains(&NodePortAddress::Primary) {
+            addresses.extend(self.primary_addresses());
+        }
+        let blocks = wanted.iter().filter_map(|wanted| match wanted {
+            NodePortAddress::Primary => None,
+            NodePortAddress::Block(block) => Some(block),
+        });
+        for block in blocks {
+            addresses.extend(self.links.node_addresses.iter().filter(|ip| block.contains(*ip)));
+        }
+        // Such an address is not this node's alone, or no packet carries it.
+        addresses.retain(|ip| unsafe_address(*ip).is_none());
+        addresses
+    }
+
+    /// The first address of each family; those of the uplinks where nobody says which these are.
+    fn primary_addresses(&self) -> Vec<IpAddr> {
+        if self.object.is_some() {
+            return [true, false].into_iter().filter_map(|v4| self.primary(v4)).collect();
+        }
+        let named = [true, false].into_iter().filter_map(|v4| self.named(v4));
+        let of_uplinks = self.links.uplinks.values().flat_map(|link| {
+            [link.v4.map(IpAddr::from), link.v6.map(IpAddr::from)]
+                .into_iter()
+                .flatten()
+                .filter(|ip| self.named(ip.is_ipv4()).is_none())
+        });
+        named.chain(of_uplinks).collect()
+    }
+
+    /// The uplinks. Where one has no address of a family, the node's primary one stands in.
+    pub(super) fn uplinks(&self) -> BTreeMap<u32, Uplink> {
+        let addr = |own: Option<IpAddr>, v4| own.or_else(|| self.primary(v4).or_else(|| self.of_uplink(v4)));
+        let of = |own, v4| addr(own, v4).map_or(Addr::UNSPECIFIED, Addr::from);
+        let uplinks = self.links.uplinks.iter().map(|(&index, link)| {
+            (
+                index,
+                Uplink { v4: of(link.v4.map(IpAddr::from), true), v6: of(link.v6.map(IpAddr::from), false) },
+            )
+        });
+        uplinks.collect()
+    }
+
+    fn of_uplink(&self, v4: bool) -> Option<IpAddr> {
+        let links = self.links.uplinks.values();
+        let addrs = links.map(|link| if v4 { link.v4.map(IpAddr::from) } else { link.v6.map(IpAddr::from) });
+        addrs.flatten().next()
+    }
+
+    /// What the command line or the Node object calls the node's first address.
+    fn primary(&self, v4: bool) -> Option<IpAddr> {
+        let reported = self.object.into_iter().flat_map(|object| &object.addresses);
+        self.named(v4).or_else(|| reported.copied().find(|ip| ip.is_ipv4() == v4))
+    }
+
+    fn named(&self, v4: bool) -> Option<IpAddr> {
+        self.settings.node_ip.filter(|ip| ip.is_ipv4() == v4 && unsafe_address(*ip).is_none())
+    }
+}

@@ -1,0 +1,49 @@
+//! Blocks of addresses as keys of maps: source ranges, and where ClusterIPs come from.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use lbr_common::addr::Addr;
+use lbr_common::policy::{Block, Prefix};
+use lbr_common::service::{SourceRange, frontend_flags};
+
+use super::node::Here;
+use crate::desired::Desired;
+use crate::model::Service;
+use crate::store::ClusterState;
+
+/// `service_cidrs`.
+pub(super) fn service_cidrs(state: &ClusterState) -> BTreeMap<Prefix<Block>, u32> {
+    let nets = state.service_cidrs.values().flat_map(|object| &object.cidrs);
+    let key =
+        |net: &IpNet| Prefix { data: Block::of(&net.network().into()), len: Block::FAMILY_BITS + bits(net) };
+    nets.map(|net| (key(net), 0)).collect()
+}
+
+/// Writes the ranges of a Service in one family, and returns the flags of its load balancer's frontends.
+pub(super) fn write(service: &Service, id: u32, v4: bool, here: &Here<'_>, desired: &mut Desired) -> u32 {
+    let Some(ranges) = service.source_ranges.of(v4) else { return 0 };
+    let mut add = |net: &IpNet| {
+        let data = SourceRange { service: id, client: Addr::from(net.network()).bytes };
+        desired.source_ranges.insert(Prefix { data, len: SourceRange::FIXED_BITS + bits(net) }, 0);
+    };
+    ranges.iter().for_each(&mut add);
+    if !here.is_in(ranges) {
+        return frontend_flags::RANGES;
+    }
+    // As kube-proxy: what the node sends to the address may carry that very address as its source.
+    for ip in service.load_balancer_ips.iter().filter(|ip| ip.is_ipv4() == v4) {
+        add(&IpNet::from(*ip));
+    }
+    frontend_flags::RANGES | frontend_flags::NODE_IN_RANGES
+}
+
+/// Bits of the 16 bytes of an address that count.
+fn bits(net: &IpNet) -> u32 {
+    let mapped = match net.addr() {
+        IpAddr::V4(_) => 96,
+        IpAddr::V6(_) => 0,
+    };
+    mapped + u32::from(net.prefix_len())
+}

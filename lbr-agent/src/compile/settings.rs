@@ -1,0 +1,28 @@
+//! What the command line says about Services.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+
+/// Settings that Services are compiled by. The default is that of the command line, but for the ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Addresses of the node that serve NodePorts; empty: its primary ones.
+    pub nodeport_addresses: Vec<NodePortAddress>,
+    /// The node's primary address in one family, whatever its Node object says.
+    pub node_ip: Option<IpAddr>,
+    /// Where `externalIPs` are honoured.
+    pub external_ips: Vec<IpNet>,
+    /// Ports that stand in for clients' own, which no NodePort may take; `None`: there are none.
+    pub snat_ports: Option<RangeInclusive<u16>>,
+}
+
+/// Which of the node's addresses serve NodePorts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodePortAddress {
+    /// The addresses that the Node object names first.
+    Primary,
+    /// Those in a block.
+    Block(IpNet),
+}
