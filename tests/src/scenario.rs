@@ -4,11 +4,12 @@
 //!
 //! - `apply`: documents as for `kubectl apply`
 //! - `delete`: list of `Kind namespace/name`
-//! - `node`: the node's links and routes are now these
+//! - `node`: the node's links, routes and addresses, and the flags of its agent, are now these
 //! - `restart`: the agent ends and another one starts; the maps must be the same afterwards, numbers included
 //! - `expect`: the maps, as [`text::tables`] prints them, in any order
 //! - `verdicts`: `client -> address:port/protocol: verdict`, where the verdict is as [`text::verdict`] prints
-//!   it, and the backends that are chosen are separated by `|`: `to 10.244.0.2:80|10.244.0.3:80`
+//!   it, and the backends that are chosen are separated by `|`: `to 10.244.0.2:80|10.244.0.3:80`. The client is a pod;
+//!   `wire 192.0.2.9` is somebody outside, `node 192.0.2.1` a process of the node
 //!
 //! The objects of a step arrive in different orders, and the maps must end up the same. Each scenario ends
 //! with the deletion of everything, which must leave the maps empty.
@@ -20,17 +21,21 @@ mod run;
 pub mod text;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
-use lbr_agent::compile::NodeView;
-use lbr_agent::source::links::{LocalLink, LocalLinks};
+use lbr_agent::compile::{NodePortAddress, NodeView, Settings};
+use lbr_agent::source::links::{LocalLink, LocalLinks, LocalUplink};
 use serde::Deserialize;
 
 pub use plane::Plane;
 pub use real::Real;
 pub use run::{Order, run};
+
+/// Interface index of the uplink.
+const UPLINK: u32 = 2;
 
 /// One file.
 #[derive(Clone, Debug, Deserialize)]
@@ -61,6 +66,17 @@ pub struct Node {
     /// Destination → interface index.
     #[serde(default)]
     pub routes: BTreeMap<String, u32>,
+    /// The node's addresses on its uplink, whose interface index is 2: the first one of each family is primary.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// `--nodeport-addresses`, blocks only.
+    #[serde(default)]
+    pub nodeport_addresses: Vec<IpNet>,
+    /// `--external-ips`.
+    #[serde(default)]
+    pub external_ips: Vec<IpNet>,
+    /// `--snat-ports`: the first and the last one.
+    pub snat_ports: Option<(u16, u16)>,
 }
 
 /// What a pod link is.
@@ -133,8 +149,23 @@ impl Node {
         let links = LocalLinks {
             links: self.links.iter().map(link).collect(),
             routes: self.routes.iter().map(route).collect::<Result<_>>()?,
+            node_addresses: self.addresses.iter().copied().collect(),
+            uplinks: self.uplink().map(|uplink| (UPLINK, uplink)).into_iter().collect(),
             ..LocalLinks::default()
         };
-        Ok(NodeView { name: self.name.clone(), links })
+        let blocks = self.nodeport_addresses.iter().copied().map(NodePortAddress::Block);
+        let settings = Settings {
+            nodeport_addresses: blocks.collect(),
+            node_ip: None,
+            external_ips: self.external_ips.clone(),
+            snat_ports: self.snat_ports.map(|(first, last)| first..=last),
+        };
+        Ok(NodeView { name: self.name.clone(), settings, links })
+    }
+
+    fn uplink(&self) -> Option<LocalUplink> {
+        let v4 = self.addresses.iter().find_map(|ip| if let IpAddr::V4(v4) = ip { Some(*v4) } else { None });
+        let v6 = self.addresses.iter().find_map(|ip| if let IpAddr::V6(v6) = ip { Some(*v6) } else { None });
+        (!self.addresses.is_empty()).then(|| LocalUplink { name: "uplink".to_owned(), v4, v6 })
     }
 }

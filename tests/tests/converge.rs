@@ -5,16 +5,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lbr_agent::compile::{Ids, NodeView, compile};
+use ipnet::IpNet;
+use lbr_agent::compile::{Ids, NodePortAddress, NodeView, Settings, compile};
 use lbr_agent::dataplane::fake::Fake;
 use lbr_agent::desired::Desired;
 use lbr_agent::model::{
     Endpoint, EndpointPort, EndpointSlice, Kind, Object, ObjectName, ObjectRef, Protocol, Service,
-    ServicePort, TrafficPolicy,
+    ServicePort, SourceRanges, TrafficPolicy,
 };
 use lbr_agent::reconcile::Reconciler;
 use lbr_agent::source::Change;
-use lbr_agent::source::links::LocalLink;
+use lbr_agent::source::links::{LocalLink, LocalLinks};
 use lbr_agent::store::Store;
 use lbr_tests::scenario::text;
 
@@ -25,6 +26,9 @@ const EVENTS: usize = 120;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const PORTS: [(&str, Protocol, u16); 3] =
     [("http", Protocol::Tcp, 80), ("dns", Protocol::Udp, 53), ("admin", Protocol::Tcp, 81)];
+
+/// The node's address.
+const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// splitmix64.
 struct Random(u64);
@@ -63,10 +67,28 @@ impl Random {
             cluster_ips: (0..addresses).map(|_| self.address(96, 6)).collect(),
             ports: ports
                 .into_iter()
-                .map(|(name, protocol, port)| ServicePort { name: name.to_owned(), protocol, port })
+                .map(|(name, protocol, port)| ServicePort {
+                    name: name.to_owned(),
+                    protocol,
+                    port,
+                    node_port: self.one_in(3).then(|| 30_000 + u16::try_from(self.below(4)).unwrap_or(0)),
+                })
                 .collect(),
-            internal_policy: if self.one_in(4) { TrafficPolicy::Local } else { TrafficPolicy::Cluster },
+            internal_policy: self.policy(),
+            external_policy: self.policy(),
+            load_balancer_ips: (0..self.below(3)).map(|_| self.address(203, 3)).collect(),
+            external_ips: (0..self.below(2)).map(|n| (n, self.address(198, 3))).collect(),
+            source_ranges: SourceRanges {
+                v4: self.one_in(3).then(|| vec![IpNet::from(self.address(244, 12)), IpNet::from(NODE)]),
+                v6: None,
+            },
+            affinity: if self.one_in(4) { 10 } else { 0 },
+            ..Service::default()
         })
+    }
+
+    fn policy(&mut self) -> TrafficPolicy {
+        if self.one_in(4) { TrafficPolicy::Local } else { TrafficPolicy::Cluster }
     }
 
     fn slice(&mut self) -> Object {
@@ -104,6 +126,8 @@ impl Random {
             terminating,
             node: if self.one_in(2) { "here".to_owned() } else { "there".to_owned() },
             zone: String::new(),
+            for_nodes: Vec::new(),
+            for_zones: if self.one_in(2) { vec!["z".to_owned()] } else { Vec::new() },
         }
     }
 
@@ -142,7 +166,14 @@ impl Agent {
         let mut dataplane = fake.clone();
         let reconciler = Reconciler::load(&mut dataplane).unwrap_or_else(|e| panic!("{e}"));
         let ids = Ids::restore(&reconciler.actual());
-        let node = NodeView { name: "here".to_owned(), ..NodeView::default() };
+        let everywhere = vec![NodePortAddress::Block(IpNet::from(NODE))];
+        let settings = Settings {
+            nodeport_addresses: everywhere,
+            external_ips: vec![IpNet::new_assert(NODE, 0)],
+            ..Settings::default()
+        };
+        let links = LocalLinks { node_addresses: [NODE].into(), ..LocalLinks::default() };
+        let node = NodeView { name: "here".to_owned(), settings, links };
         Self { store: Store::new(), node, ids, reconciler, fake }
     }
 

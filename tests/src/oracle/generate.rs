@@ -93,7 +93,7 @@ pub(super) fn node_view(random: &mut Random, case: &Case) -> NodeView {
         links.addresses.insert(stray(), FIRST_LINK - 1);
     }
     links.node_addresses = node_ips(1).into_iter().chain(["10.0.1.254", "fe80::1"]).filter_map(ip).collect();
-    NodeView { name: NODE.to_owned(), links }
+    NodeView { name: NODE.to_owned(), links, ..NodeView::default() }
 }
 
 /// An address behind a pod link of which no pod is known.

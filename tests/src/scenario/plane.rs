@@ -3,7 +3,7 @@
 use anyhow::Result;
 use lbr_agent::dataplane::Dataplane;
 use lbr_agent::dataplane::fake::Fake;
-use lbr_agent::dataplane::resolve::resolve;
+use lbr_agent::dataplane::resolve::{Sender, resolve};
 use lbr_common::tuple::Tuple;
 
 use super::{Node, text};
@@ -13,8 +13,9 @@ pub trait Plane {
     /// The maps.
     fn dataplane(&mut self) -> Result<&mut dyn Dataplane>;
 
-    /// What happens to a packet that begins a connection, as [`text::verdict`] prints it.
-    fn verdict(&mut self, tuple: &Tuple) -> Result<String>;
+    /// What happens to a packet that begins a connection, as [`text::verdict`] prints it; `None` if this can not be
+    /// asked for such a sender.
+    fn verdict(&mut self, tuple: &Tuple, sender: Sender) -> Result<Option<String>>;
 
     /// The node is now this one; its agent has not heard of it yet.
     fn set_node(&mut self, _node: &Node) -> Result<()> {
@@ -33,8 +34,8 @@ impl Plane for Fake {
         Ok(self)
     }
 
-    fn verdict(&mut self, tuple: &Tuple) -> Result<String> {
-        let resolved = resolve(&self.tables(), tuple, 0);
-        Ok(text::verdict(resolved.verdict, resolved.backend))
+    fn verdict(&mut self, tuple: &Tuple, sender: Sender) -> Result<Option<String>> {
+        let resolved = resolve(&self.tables(), tuple, sender, 0);
+        Ok(Some(text::verdict(resolved.verdict, resolved.backend)))
     }
 }

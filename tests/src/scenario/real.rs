@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{HashMap, MapData};
 use aya::programs::{SchedClassifier, TcAttachType};
-use lbr_agent::dataplane::resolve::Resolved;
+use lbr_agent::dataplane::resolve::{Resolved, Sender};
 use lbr_agent::dataplane::{AttachMode, Dataplane, Kernel, Options};
 use lbr_common::flow::Flow;
 use lbr_common::maps;
@@ -148,9 +148,13 @@ impl Plane for Real {
         Ok(self.kernel()?)
     }
 
-    fn verdict(&mut self, tuple: &Tuple) -> Result<String> {
+    /// Only a pod is asked for: the programs of the other hooks have tests of their own, with a node around them.
+    fn verdict(&mut self, tuple: &Tuple, sender: Sender) -> Result<Option<String>> {
+        if sender != Sender::Pod {
+            return Ok(None);
+        }
         let resolved = self.ask(tuple)?;
-        Ok(text::verdict(resolved.verdict, resolved.backend))
+        Ok(Some(text::verdict(resolved.verdict, resolved.backend)))
     }
 
     /// The agent's network namespace has interfaces with these very indexes. All of them are veths: programs

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lbr_agent::compile::{Ids, NodeView, compile};
+use lbr_agent::dataplane::resolve::Sender;
 use lbr_agent::desired::Desired;
 use lbr_agent::model::{Kind, Object, ObjectName, ObjectRef, Rejected};
 use lbr_agent::reconcile::Reconciler;
@@ -197,7 +198,7 @@ impl<'a> Agent<'a> {
     fn end(mut self) -> Result<()> {
         let refs = self.objects.keys().cloned().collect();
         self.rejected.clear();
-        self.node.links = Default::default();
+        (self.node.links, self.node.settings) = Default::default();
         self.delete(refs)?;
         let left = self.tables()?;
         ensure!(left == Desired::default(), "the maps are not empty: {left:#?}");
@@ -218,7 +219,7 @@ fn same(expected: &BTreeSet<String>, actual: &BTreeSet<String>) -> Result<()> {
     bail!("expected:\n{}but the maps hold:\n{}", list(expected), list(actual))
 }
 
-/// `client -> address:port/protocol: verdict`, over enough source ports to meet every backend.
+/// `client -> address:port/protocol: verdict`, where `wire` or `node` may stand before the client, over enough source ports to meet every backend.
 fn check_verdict(line: &str, plane: &mut dyn Plane) -> Result<()> {
     let form = "write: client -> address:port/protocol: verdict";
     let (client, rest) = line.split_once(" -> ").context(form)?;
@@ -235,12 +236,18 @@ fn check_verdict(line: &str, plane: &mut dyn Plane) -> Result<()> {
         Some(backends) => backends.split('|').map(|b| format!("to {b}")).collect(),
         None => [expected.to_owned()].into(),
     };
+    let (sender, client) = match client.split_once(' ') {
+        Some(("wire", client)) => (Sender::Wire, client),
+        Some(("node", client)) => (Sender::Node, client),
+        _ => (Sender::Pod, client),
+    };
     let client: IpAddr = client.parse().with_context(|| format!("client {client:?}"))?;
     let mut seen = BTreeSet::new();
     for src_port in (32_768u16..).take(32 * expected.len()) {
         let (dst, dst_port) = (socket.ip().into(), socket.port());
         let tuple = Tuple { src: client.into(), dst, src_port, dst_port, proto, _pad: [0; 3] };
-        seen.insert(plane.verdict(&tuple)?);
+        let Some(verdict) = plane.verdict(&tuple, sender)? else { return Ok(()) };
+        seen.insert(verdict);
     }
     ensure!(seen == expected, "seen instead: {seen:?}");
     Ok(())

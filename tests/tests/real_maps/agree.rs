@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lbr_agent::dataplane::resolve::resolve;
+use lbr_agent::dataplane::resolve::{Sender, resolve};
 use lbr_agent::dataplane::{Dataplane, Table};
 use lbr_agent::desired::Desired;
 use lbr_common::addr::Addr;
@@ -130,7 +130,7 @@ fn user_space_and_the_program_choose_the_same() {
         for _ in 0..TUPLES {
             let tuple = random.tuple(&tables);
             let by_kernel = real.ask(&tuple).unwrap_or_else(|e| panic!("{e:#}: {tuple:?}, {tables:#?}"));
-            let here = resolve(&tables, &tuple, seed);
+            let here = resolve(&tables, &tuple, Sender::Pod, seed);
             assert_eq!(here, by_kernel, "{tuple:?}, {tables:#?}");
             *seen.entry(here.verdict).or_default() += 1;
         }

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use lbr_common::service::scope;
+use lbr_common::service::{scope, set};
 
 use super::*;
 use crate::desired::HealthPort;

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as api;
 
+use super::super::TrafficPolicy;
 use super::super::convert::{Problems, address, port_number, unsafe_address};
-use super::super::{Service, SourceRanges, TrafficPolicy};
+use super::{Service, SourceRanges};
 
 /// `spec.externalIPs`, with their index.
 pub(super) fn external_ips(

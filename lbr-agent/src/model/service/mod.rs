@@ -3,6 +3,9 @@
 mod external;
 #[cfg(test)]
 mod tests;
+mod types;
+
+pub use types::{Algorithm, Service, ServicePort, SourceRanges};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,7 +15,7 @@ use k8s_openapi::api::core::v1 as api;
 use super::convert::{
     Converted, Problems, address, namespaced, port_number, protocol, unsafe_address, valid_label, valid_name,
 };
-use super::{Algorithm, Labels, Protocol, Service, ServicePort, TrafficPolicy};
+use super::{Labels, Protocol, TrafficPolicy};
 
 /// Set on Services that another proxy serves.
 const LABEL_OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";

@@ -1,6 +1,5 @@
 use serde_json::{Value, json};
 
-use super::super::SourceRanges;
 use super::*;
 
 fn convert(spec: Value) -> Converted<Service> {

@@ -14,7 +14,9 @@ fn name(name: &str) -> ObjectName {
 fn slice(addr: &str, triggered: Option<SystemTime>) -> Change {
     let addr: IpAddr = addr.parse().unwrap();
     let (node, zone) = (String::new(), String::new());
-    let endpoint = Endpoint { addr, ready: true, serving: true, terminating: false, node, zone };
+    let (for_nodes, for_zones) = (Vec::new(), Vec::new());
+    let (ready, serving, terminating) = (true, true, false);
+    let endpoint = Endpoint { addr, ready, serving, terminating, node, zone, for_nodes, for_zones };
     let slice = EndpointSlice {
         name: name("web-1"),
         triggered,
