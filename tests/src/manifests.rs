@@ -54,6 +54,11 @@ impl Service {
         self
     }
 
+    /// Takes the ports away that were added so far.
+    pub fn without_ports(self) -> Self {
+        Self { ports: Vec::new(), ..self }
+    }
+
     /// Sets `nodePort` of the port that was added last.
     pub fn node_port(mut self, number: u16) -> Self {
         if let Some(port) = self.ports.last_mut() {

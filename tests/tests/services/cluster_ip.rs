@@ -1,0 +1,123 @@
+//! ClusterIPs, on three nodes.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use lbr_common::verdict::{Hook, Verdict};
+
+use crate::world::{Check, FAMILIES, From, World};
+
+pub(crate) const CHECKS: &[Check] = &[
+    ("Services should serve a basic endpoint from pods", basic),
+    ("Services should preserve source pod IP for traffic thru service cluster IP", source_is_kept),
+    ("Services should allow pods to hairpin back to themselves through services", hairpin),
+    ("Services should be rejected when no endpoints exist", no_endpoints),
+    ("a port that a ClusterIP does not have is refused", no_such_port),
+    ("an address that no Service has is dropped", unallocated),
+    ("Services should respect internalTrafficPolicy=Local Pod to Pod", internal_local),
+    (
+        "Services should respect internalTrafficPolicy=Local Pod and Node, to Pod (hostNetwork: true)",
+        internal_host,
+    ),
+];
+
+fn basic(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.internal().yaml(), web.on(world, &["a1", "b1", "c1", "host-b"])])?;
+    for v6 in FAMILIES {
+        for from in [From::Pod("a2"), From::Pod("b2"), From::Node("a"), From::Node("c")] {
+            world.reaches(from, web.cluster_ip(v6), &["a1", "b1", "c1", "host-b"])?;
+        }
+    }
+    Ok(())
+}
+
+fn source_is_kept(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.internal().yaml(), web.on(world, &["a1", "c1"])])?;
+    for v6 in FAMILIES {
+        for from in [From::Pod("a2"), From::Pod("b1")] {
+            world.reaches_as(from, web.cluster_ip(v6), &["a1", "c1"], world.address(from, v6))?;
+        }
+    }
+    Ok(())
+}
+
+fn hairpin(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.internal().yaml(), web.on(world, &["b1"])])?;
+    for v6 in FAMILIES {
+        world.reaches(From::Pod("b1"), web.cluster_ip(v6), &["b1"])?;
+    }
+    Ok(())
+}
+
+fn no_endpoints(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.internal().yaml(), web.on(world, &[])])?;
+    for v6 in FAMILIES {
+        for from in [From::Pod("a1"), From::Node("a")] {
+            world.is_refused(from, web.cluster_ip(v6))?;
+        }
+    }
+    Ok(())
+}
+
+fn no_such_port(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.internal().yaml(), web.on(world, &["a1"])])?;
+    for v6 in FAMILIES {
+        let to = SocketAddr::new(web.cluster_ip(v6).ip(), 81);
+        for from in [From::Pod("a2"), From::Pod("b1"), From::Node("a")] {
+            world.is_refused(from, to)?;
+        }
+    }
+    Ok(())
+}
+
+/// It would travel between the node and its gateway otherwise.
+fn unallocated(world: &World) -> Result<()> {
+    let nobody = world.web();
+    world.apply(&[])?;
+    for (from, hook) in [(From::Pod("a1"), Hook::FromPod), (From::Node("a"), Hook::ToNetdev)] {
+        for v6 in FAMILIES {
+            let before = world.count("a", hook, Verdict::UnallocatedAddress)?;
+            world.fails(from, nobody.cluster_ip(v6))?;
+            let after = world.count("a", hook, Verdict::UnallocatedAddress)?;
+            ensure!(after > before, "{from:?} to {}: not counted", nobody.cluster_ip(v6));
+        }
+    }
+    Ok(())
+}
+
+fn internal_local(world: &World) -> Result<()> {
+    let web = world.web();
+    let service = web.internal().spec("internalTrafficPolicy: Local").yaml();
+    world.apply(&[service, web.on(world, &["a1", "b1"])])?;
+    for v6 in FAMILIES {
+        let to = web.cluster_ip(v6);
+        for from in [From::Pod("a2"), From::Node("a")] {
+            world.reaches(from, to, &["a1"])?;
+        }
+        world.reaches(From::Pod("b2"), to, &["b1"])?;
+        world.is_lost(From::Pod("c1"), to)?;
+        world.fails(From::Node("c"), to)?;
+    }
+    Ok(())
+}
+
+fn internal_host(world: &World) -> Result<()> {
+    let web = world.web();
+    let service = web.internal().spec("internalTrafficPolicy: Local").yaml();
+    world.apply(&[service, web.on(world, &["host-a"])])?;
+    for v6 in FAMILIES {
+        let to = web.cluster_ip(v6);
+        for from in [From::Pod("a2"), From::Node("a")] {
+            world.reaches(from, to, &["host-a"])?;
+        }
+        for from in [From::Pod("b1"), From::Node("b")] {
+            world.fails(from, to)?;
+        }
+    }
+    Ok(())
+}

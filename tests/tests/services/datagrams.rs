@@ -1,0 +1,61 @@
+//! A client with one source port, which asks again and again, whatever happens.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use lbr_tests::probe::Identity;
+
+use crate::world::{From, PATIENCE, World};
+
+const INTERVAL: Duration = Duration::from_millis(50);
+
+pub(crate) struct Datagrams {
+    socket: UdpSocket,
+    to: SocketAddr,
+}
+
+impl Datagrams {
+    /// Nothing is sent yet.
+    pub(crate) fn from(world: &World, from: From, port: u16, to: SocketAddr) -> Result<Self> {
+        let socket = world.client(from).from_port(port).udp_socket(to.is_ipv6())?;
+        socket.set_read_timeout(Some(INTERVAL))?;
+        Ok(Self { socket, to })
+    }
+
+    /// Asks until somebody answers who is wanted. Each request keeps the flow alive.
+    pub(crate) fn until(&self, wanted: impl Fn(&Identity) -> bool) -> Result<Identity> {
+        let begin = Instant::now();
+        let mut last = None;
+        while begin.elapsed() < PATIENCE {
+            let next = Instant::now() + INTERVAL;
+            if let Some(answer) = self.once()? {
+                if wanted(&answer) {
+                    return Ok(answer);
+                }
+                last = Some(answer);
+            }
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        match last {
+            Some(last) => bail!("{}: still answered by {last} after {PATIENCE:?}", self.to),
+            None => bail!("{}: no answer for {PATIENCE:?}", self.to),
+        }
+    }
+
+    /// Asks, and takes the answer that comes soon, if any. Who refuses does not end it.
+    pub(crate) fn once(&self) -> Result<Option<Identity>> {
+        if self.socket.send_to(b"who", self.to).is_err() {
+            return Ok(None);
+        }
+        let mut buffer = [0; 256];
+        match self.socket.recv_from(&mut buffer) {
+            Ok((len, from)) if from == self.to => {
+                let text = std::str::from_utf8(&buffer[..len]).context("an identity")?;
+                text.parse().map(Some)
+            }
+            Ok((_, from)) => bail!("the answer of {} came from {from}", self.to),
+            Err(_) => Ok(None),
+        }
+    }
+}

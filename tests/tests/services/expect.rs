@@ -1,0 +1,112 @@
+//! What is expected of an address: who answers, as whom the client is seen, or that nobody answers, and how.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lbr_tests::probe::{Identity, Protocol, is_refused, is_timeout};
+
+use crate::world::{From, World};
+
+/// Both protocols.
+pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
+/// Longer than any answer here takes.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// Until a refusal has to be there.
+const AT_ONCE: Duration = Duration::from_millis(300);
+
+impl World {
+    /// All of these answer, and nobody else. Says who answered, and as whom they saw the client.
+    pub(crate) fn reaches(&self, from: From, to: SocketAddr, names: &[&str]) -> Result<Vec<Identity>> {
+        let wanted: BTreeSet<&str> = names.iter().copied().collect();
+        let mut all = Vec::new();
+        for protocol in PROTOCOLS {
+            let what = || format!("{from:?} to {to} {protocol:?}");
+            let client = self.client(from);
+            let mut seen = BTreeSet::new();
+            // One of six is missed once in 80,000 times.
+            let tries = if names.len() == 1 { 3 } else { 12 * names.len() };
+            for _ in 0..tries {
+                let answer = client.ask(protocol, to).with_context(what)?;
+                ensure!(wanted.contains(answer.name.as_str()), "{}: answered by {answer}", what());
+                seen.insert(answer.name.clone());
+                all.push(answer);
+                if seen.len() == wanted.len() && names.len() > 1 {
+                    break;
+                }
+            }
+            ensure!(seen.len() == wanted.len(), "{}: answered by {seen:?}, not by {wanted:?}", what());
+        }
+        Ok(all)
+    }
+
+    /// The same; every one of them sees the client under this address.
+    pub(crate) fn reaches_as(
+        &self,
+        from: From,
+        to: SocketAddr,
+        names: &[&str],
+        source: IpAddr,
+    ) -> Result<()> {
+        for answer in self.reaches(from, to, names)? {
+            ensure!(answer.peer.ip() == source, "{from:?} to {to}: seen as {}, not {source}", answer.peer);
+        }
+        Ok(())
+    }
+
+    /// The client is told at once that nobody serves there.
+    pub(crate) fn is_refused(&self, from: From, to: SocketAddr) -> Result<()> {
+        for protocol in PROTOCOLS {
+            let begin = Instant::now();
+            let Err(error) = self.client(from).ask(protocol, to) else {
+                bail!("{from:?} to {to} {protocol:?}: answered, where it should be refused");
+            };
+            let took = begin.elapsed();
+            ensure!(is_refused(&error), "{from:?} to {to} {protocol:?}: not refused: {error:#}");
+            ensure!(took < AT_ONCE, "{from:?} to {to} {protocol:?}: refused after {took:?} only");
+        }
+        Ok(())
+    }
+
+    /// No answer of any kind.
+    pub(crate) fn is_lost(&self, from: From, to: SocketAddr) -> Result<()> {
+        for protocol in PROTOCOLS {
+            match self.client(from).timeout(SILENCE).ask(protocol, to) {
+                Ok(answer) => {
+                    bail!("{from:?} to {to} {protocol:?}: answered by {answer}, where it should be lost")
+                }
+                Err(error) => {
+                    ensure!(is_timeout(&error), "{from:?} to {to} {protocol:?}: not lost: {error:#}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody answers; how that is told is not said.
+    pub(crate) fn fails(&self, from: From, to: SocketAddr) -> Result<()> {
+        for protocol in PROTOCOLS {
+            if let Ok(answer) = self.client(from).timeout(SILENCE).ask(protocol, to) {
+                bail!("{from:?} to {to} {protocol:?}: answered by {answer}, where it should fail");
+            }
+        }
+        Ok(())
+    }
+
+    /// Every one of so many requests is answered by the same backend. Says who it is.
+    pub(crate) fn sticks(&self, from: From, to: SocketAddr) -> Result<String> {
+        // As many as the tests of Kubernetes ask.
+        const REQUESTS: usize = 15;
+        let client = self.client(from);
+        let mut names = BTreeSet::new();
+        for protocol in [Protocol::Tcp; REQUESTS] {
+            let answer = client.ask(protocol, to).with_context(|| format!("{from:?} to {to}"))?;
+            names.insert(answer.name);
+        }
+        ensure!(names.len() == 1, "{from:?} to {to}: answered by {names:?}, where one should");
+        names.pop_first().context("nobody answered")
+    }
+}

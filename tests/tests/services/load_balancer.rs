@@ -1,0 +1,192 @@
+//! Addresses that a load balancer or the network before the cluster leads to a node.
+
+use anyhow::Result;
+use lbr_tests::manifests::Service;
+use lbr_tests::probe::Server;
+
+use crate::objects::Web;
+use crate::world::{Check, FAMILIES, From, NODES, World};
+
+pub(crate) const CHECKS: &[Check] = &[
+    ("LoadBalancers should be able to reach all endpoints through any node", cluster),
+    ("LoadBalancers ExternalTrafficPolicy: Local should work for type=LoadBalancer", local),
+    ("LoadBalancers ExternalTrafficPolicy: Local should work from pods", local_from_pods),
+    ("Services should be rejected when no endpoints exist", no_endpoints),
+    (
+        "LoadBalancers should be able to create LoadBalancer Service without NodePort and change it",
+        without_node_ports,
+    ),
+    ("Services should be able to reach ExternalIP that is not assigned to a node", external_ip),
+    ("an external address with externalTrafficPolicy=Local", external_ip_local),
+    ("an address that the load balancer gives back leads nowhere", given_back),
+    ("an address whose load balancer is a proxy is not taken by nodes", proxied),
+];
+
+const PODS: [&str; 3] = ["a1", "b1", "c1"];
+
+const INSIDE: [From; 5] =
+    [From::Pod("a2"), From::Pod("b2"), From::Pod("c2"), From::Node("a"), From::Node("b")];
+
+fn route(world: &World, web: Web, node: &str) -> Result<()> {
+    web.externals().into_iter().try_for_each(|vip| world.bed.route_vip(vip, world.node(node)))
+}
+
+fn cluster(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.balanced().yaml(), web.on(world, &PODS)])?;
+    for node in NODES {
+        route(world, web, node)?;
+        for v6 in FAMILIES {
+            world.reaches(From::Outside, web.external(v6), &PODS)?;
+            world.reaches(From::Outside, world.node_port(node, web, v6), &PODS)?;
+        }
+    }
+    for (v6, from) in FAMILIES.into_iter().flat_map(|v6| INSIDE.map(|from| (v6, from))) {
+        world.reaches(from, web.external(v6), &PODS)?;
+    }
+    Ok(())
+}
+
+fn local_service(web: Web) -> Service {
+    web.balanced().spec("externalTrafficPolicy: Local")
+}
+
+fn local(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[local_service(web).yaml(), web.on(world, &["a1", "b1", "b2"])])?;
+    let client = |v6| world.address(From::Outside, v6);
+    for (node, names) in [("a", &["a1"][..]), ("b", &["b1", "b2"])] {
+        route(world, web, node)?;
+        for v6 in FAMILIES {
+            world.reaches_as(From::Outside, web.external(v6), names, client(v6))?;
+        }
+    }
+    route(world, web, "c")?;
+    for v6 in FAMILIES {
+        world.is_lost(From::Outside, web.external(v6))?;
+    }
+    Ok(())
+}
+
+/// Whoever is in the cluster was not sent here by a load balancer: every endpoint will do.
+fn local_from_pods(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[local_service(web).yaml(), web.on(world, &["a1"])])?;
+    for (v6, from) in FAMILIES.into_iter().flat_map(|v6| INSIDE.map(|from| (v6, from))) {
+        world.reaches(from, web.external(v6), &["a1"])?;
+    }
+    for v6 in FAMILIES {
+        let pod = world.address(From::Pod("b2"), v6);
+        world.reaches_as(From::Pod("b2"), web.external(v6), &["a1"], pod)?;
+    }
+    Ok(())
+}
+
+fn no_endpoints(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.balanced().yaml(), web.on(world, &[])])?;
+    route(world, web, "b")?;
+    for v6 in FAMILIES {
+        for from in [From::Outside, From::Pod("a1"), From::Node("a")] {
+            world.is_refused(from, web.external(v6))?;
+        }
+    }
+    Ok(())
+}
+
+fn without_node_ports(world: &World) -> Result<()> {
+    let web = world.web();
+    let slices = web.on(world, &PODS);
+    let without = web.of_type("LoadBalancer").spec("allocateLoadBalancerNodePorts: false");
+    let without = web.externals().into_iter().fold(without, Service::ingress).yaml();
+    route(world, web, "a")?;
+    for _ in 0..2 {
+        world.apply(&[without.clone(), slices.clone()])?;
+        for v6 in FAMILIES {
+            world.reaches(From::Outside, web.external(v6), &PODS)?;
+            world.is_refused(From::Outside, world.node_port("a", web, v6))?;
+        }
+        world.apply(&[web.balanced().yaml(), slices.clone()])?;
+        for v6 in FAMILIES {
+            world.reaches(From::Outside, web.external(v6), &PODS)?;
+            world.reaches(From::Outside, world.node_port("a", web, v6), &PODS)?;
+        }
+    }
+    Ok(())
+}
+
+fn external_ips(web: Web) -> String {
+    let [v4, v6] = web.externals();
+    format!("externalIPs: [\"{v4}\", \"{v6}\"]")
+}
+
+fn external_ip(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.internal().spec(&external_ips(web)).yaml(), web.on(world, &PODS)])?;
+    route(world, web, "c")?;
+    for v6 in FAMILIES {
+        for from in INSIDE.into_iter().chain([From::Outside]) {
+            world.reaches(from, web.external(v6), &PODS)?;
+        }
+    }
+    Ok(())
+}
+
+fn external_ip_local(world: &World) -> Result<()> {
+    let web = world.web();
+    let service = web.at_nodes().spec(&external_ips(web)).spec("externalTrafficPolicy: Local");
+    world.apply(&[service.yaml(), web.on(world, &["b1"])])?;
+    for v6 in FAMILIES {
+        world.reaches(From::Pod("a1"), web.external(v6), &["b1"])?;
+        world.reaches(From::Node("c"), web.external(v6), &["b1"])?;
+    }
+    route(world, web, "b")?;
+    for v6 in FAMILIES {
+        let client = world.address(From::Outside, v6);
+        world.reaches_as(From::Outside, web.external(v6), &["b1"], client)?;
+    }
+    route(world, web, "a")?;
+    for v6 in FAMILIES {
+        world.is_lost(From::Outside, web.external(v6))?;
+    }
+    Ok(())
+}
+
+fn given_back(world: &World) -> Result<()> {
+    let web = world.web();
+    let slices = web.on(world, &["a1"]);
+    route(world, web, "a")?;
+    world.apply(&[web.balanced().yaml(), slices.clone()])?;
+    for v6 in FAMILIES {
+        world.reaches(From::Outside, web.external(v6), &["a1"])?;
+    }
+    let without = web.with_node_ports("LoadBalancer", web.node_port());
+    world.apply(&[without.yaml(), slices])?;
+    for v6 in FAMILIES {
+        world.fails(From::Outside, web.external(v6))?;
+        world.fails(From::Pod("a2"), web.external(v6))?;
+        world.reaches(From::Outside, world.node_port("a", web, v6), &["a1"])?;
+    }
+    Ok(())
+}
+
+/// `ipMode: Proxy`: who speaks to the address has to meet the load balancer, also from inside.
+fn proxied(world: &World) -> Result<()> {
+    let web = world.web();
+    let service = web.balanced().yaml().replace("ipMode: VIP", "ipMode: Proxy");
+    world.apply(&[service, web.on(world, &["a1"])])?;
+    for v6 in FAMILIES {
+        let vip = web.external(v6).ip();
+        world.bed.route_vip(vip, world.node("b"))?;
+        // The load balancer of this test is a process of a node: what comes there has kept its destination.
+        world.node("b").ns.ip([format!("addr add {vip} dev lo")])?;
+        let balancer = Server::start(&world.node("b").ns, "balancer", &[vip], web.external(v6).port())?;
+        for from in [From::Outside, From::Node("b")] {
+            world.reaches(from, web.external(v6), &["balancer"])?;
+        }
+        drop(balancer);
+        world.node("b").ns.ip([format!("addr del {vip} dev lo")])?;
+        world.reaches(From::Outside, world.node_port("b", web, v6), &["a1"])?;
+    }
+    Ok(())
+}

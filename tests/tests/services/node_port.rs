@@ -1,0 +1,149 @@
+//! Ports at nodes, for everybody and to every endpoint (`externalTrafficPolicy: Cluster`).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::world::{Check, FAMILIES, From, NODES, PATIENCE, PORT, World, until};
+
+pub(crate) const CHECKS: &[Check] = &[
+    ("Services should be able to create a functioning NodePort service", functioning),
+    ("an endpoint on the node sees the client, one elsewhere sees the node", sources),
+    ("the client sees the node it asked", what_the_client_sees),
+    ("Granular Checks: Services should function for service endpoints using hostNetwork", host_network),
+    ("127.0.0.1:nodePort and [::1]:nodePort", loopback),
+    ("Granular Checks: Services should be able to handle large requests", large),
+    ("Services should be rejected when no endpoints exist", no_endpoints),
+    ("other ports of the node stay its own", other_ports),
+];
+
+/// Everybody who may ask.
+const ALL: [From; 6] =
+    [From::Outside, From::Stranger, From::Pod("a2"), From::Pod("c1"), From::Node("a"), From::Node("b")];
+
+fn functioning(world: &World) -> Result<()> {
+    let web = world.web();
+    let names = ["a1", "b1", "c1"];
+    world.apply(&[web.at_nodes().yaml(), web.on(world, &names)])?;
+    for v6 in FAMILIES {
+        for from in ALL {
+            for node in NODES {
+                world.reaches(from, world.node_port(node, web, v6), &names)?;
+            }
+        }
+        world.reaches(From::Pod("b2"), web.cluster_ip(v6), &names)?;
+    }
+    Ok(())
+}
+
+fn sources(world: &World) -> Result<()> {
+    let (here, there) = (world.web(), world.web());
+    let services = [here.at_nodes().yaml(), there.at_nodes().yaml()];
+    let slices = [here.on(world, &["a1"]), there.on(world, &["b1"])];
+    world.apply(&[services, slices].concat())?;
+    for v6 in FAMILIES {
+        let client = world.address(From::Outside, v6);
+        world.reaches_as(From::Outside, world.node_port("a", here, v6), &["a1"], client)?;
+        // The answers have to come back through the node that was asked.
+        let node = world.in_the_name_of("a", v6);
+        world.reaches_as(From::Outside, world.node_port("a", there, v6), &["b1"], node)?;
+        world.client(From::Outside).tcp_bulk(world.node_port("a", here, v6), 1 << 20)?;
+        world.client(From::Outside).tcp_bulk(world.node_port("a", there, v6), 1 << 20)?;
+    }
+    Ok(())
+}
+
+/// Datagrams of a socket that is not connected show where answers come from.
+fn what_the_client_sees(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.at_nodes().yaml(), web.on(world, &["a1", "b1"])])?;
+    for v6 in FAMILIES {
+        for from in [From::Outside, From::Pod("a2"), From::Pod("c1"), From::Node("a"), From::Node("c")] {
+            let to = world.node_port("a", web, v6);
+            for _ in 0..10 {
+                let (_, shown) = world.client(from).udp_unconnected(to)?;
+                ensure!(shown == to, "{from:?}: the answer of {to} came from {shown}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn host_network(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.at_nodes().yaml(), web.on(world, &["host-b"])])?;
+    for v6 in FAMILIES {
+        for from in ALL {
+            for node in NODES {
+                world.reaches(from, world.node_port(node, web, v6), &["host-b"])?;
+            }
+        }
+        let client = world.address(From::Outside, v6);
+        world.reaches_as(From::Outside, world.node_port("b", web, v6), &["host-b"], client)?;
+        // Between nodes there is no tunnel.
+        let node = world.address(From::Node("a"), v6);
+        world.reaches_as(From::Outside, world.node_port("a", web, v6), &["host-b"], node)?;
+    }
+    Ok(())
+}
+
+fn loopback(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.at_nodes().yaml(), web.on(world, &["a1", "b1"])])?;
+    for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let to = SocketAddr::new(ip, web.node_port());
+        for node in ["a", "c"] {
+            world.reaches(From::Node(node), to, &["a1", "b1"])?;
+        }
+        // A pod's loopback is its own.
+        world.is_refused(From::Pod("a2"), to)?;
+    }
+    Ok(())
+}
+
+/// Datagrams in fragments. Through a tunnel the path may have to be learned first, which costs a datagram.
+fn large(world: &World) -> Result<()> {
+    let (here, there) = (world.web(), world.web());
+    let services = [here.at_nodes().yaml(), there.at_nodes().yaml()];
+    let slices = [here.on(world, &["a1"]), there.on(world, &["b1"])];
+    world.apply(&[services, slices].concat())?;
+    for v6 in FAMILIES {
+        for web in [here, there] {
+            for from in [From::Outside, From::Pod("a2"), From::Pod("c1"), From::Node("a")] {
+                let to = world.node_port("a", web, v6);
+                for len in [2_000, 20_000] {
+                    let echo = || world.client(from).udp_echo(to, len);
+                    until(PATIENCE, echo).with_context(|| format!("{from:?}"))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn no_endpoints(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.at_nodes().yaml(), web.on(world, &[])])?;
+    for v6 in FAMILIES {
+        for from in ALL {
+            for node in NODES {
+                world.is_refused(from, world.node_port(node, web, v6))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What listens on the node itself is reached as before, and ports without anybody are refused by the kernel.
+fn other_ports(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.at_nodes().yaml(), web.on(world, &["a1"])])?;
+    for v6 in FAMILIES {
+        for from in [From::Outside, From::Pod("a2"), From::Pod("c1"), From::Node("c")] {
+            let node = world.address(From::Node("a"), v6);
+            world.reaches(from, SocketAddr::new(node, PORT), &["host-a"])?;
+            world.is_refused(from, SocketAddr::new(node, web.other_node_port()))?;
+        }
+    }
+    Ok(())
+}

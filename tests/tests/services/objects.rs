@@ -1,0 +1,203 @@
+//! Text of the objects: nodes, Services by number, and their EndpointSlices.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use lbr_tests::manifests::{Endpoint, EndpointSlice, Service, join};
+use lbr_tests::topology::Node;
+
+use crate::world::{PORT, World};
+
+/// Zones: the first node is alone in one.
+pub(crate) const ZONES: [(&str, &str); 3] = [("a", "east"), ("b", "west"), ("c", "west")];
+
+/// Where ClusterIPs come from.
+const SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
+
+/// Nodes with their addresses and zones, and the ServiceCIDR.
+pub(crate) fn cluster<'a>(nodes: impl Iterator<Item = &'a Node>) -> String {
+    let [v4, v6] = SERVICE_CIDRS;
+    let cidr = format!(
+        "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata:\n  name: kubernetes\nspec:\n  cidrs: \
+         [\"{v4}\", \"{v6}\"]\n"
+    );
+    join(nodes.map(node).chain([cidr]))
+}
+
+fn node(node: &Node) -> String {
+    let (name, zone) = (&node.name, zone(&node.name));
+    let mut text = format!(
+        "apiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  labels:\n    kubernetes.io/hostname: {name}\n    \
+         topology.kubernetes.io/zone: {zone}\nstatus:\n  addresses:\n"
+    );
+    for address in node.addresses() {
+        let _ = writeln!(text, "    - type: InternalIP\n      address: \"{address}\"");
+    }
+    text
+}
+
+/// Zone of a node.
+fn zone(node: &str) -> &'static str {
+    ZONES.iter().find(|(name, _)| *name == node).map_or("", |(_, zone)| zone)
+}
+
+/// A Service by its number, which makes its name, its addresses and its ports: TCP and UDP on the same ones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Web {
+    number: u8,
+}
+
+impl Web {
+    pub(crate) const fn new(number: u8) -> Self {
+        Self { number }
+    }
+
+    pub(crate) fn name(self) -> String {
+        format!("web-{}", self.number)
+    }
+
+    /// Its ClusterIP, port 80.
+    pub(crate) fn cluster_ip(self, v6: bool) -> SocketAddr {
+        SocketAddr::new(self.cluster_ips()[usize::from(v6)], 80)
+    }
+
+    fn cluster_ips(self) -> [IpAddr; 2] {
+        let v6 = Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, self.number.into());
+        [Ipv4Addr::new(10, 96, 0, self.number).into(), v6.into()]
+    }
+
+    /// Its port at nodes.
+    pub(crate) fn node_port(self) -> u16 {
+        30_000 + u16::from(self.number)
+    }
+
+    /// Another one.
+    pub(crate) fn other_node_port(self) -> u16 {
+        31_000 + u16::from(self.number)
+    }
+
+    /// Its address from outside, of a load balancer or an external one, port 80. No node has it.
+    pub(crate) fn external(self, v6: bool) -> SocketAddr {
+        SocketAddr::new(self.externals()[usize::from(v6)], 80)
+    }
+
+    pub(crate) fn externals(self) -> [IpAddr; 2] {
+        let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, self.number.into());
+        [Ipv4Addr::new(203, 0, 113, self.number).into(), v6.into()]
+    }
+
+    /// Of type ClusterIP.
+    pub(crate) fn internal(self) -> Service {
+        self.of_type("ClusterIP")
+    }
+
+    /// Of a type, without ports at nodes.
+    pub(crate) fn of_type(self, kind: &str) -> Service {
+        let service = Service::new(&self.name(), &self.cluster_ips()).spec(&format!("type: {kind}"));
+        service.port("tcp", "TCP", 80, PORT).port("udp", "UDP", 80, PORT)
+    }
+
+    /// Of type NodePort.
+    pub(crate) fn at_nodes(self) -> Service {
+        self.with_node_ports("NodePort", self.node_port())
+    }
+
+    /// Of type LoadBalancer, with its address and with ports at nodes.
+    pub(crate) fn balanced(self) -> Service {
+        let service = self.with_node_ports("LoadBalancer", self.node_port());
+        self.externals().into_iter().fold(service, Service::ingress)
+    }
+
+    /// Of a type that has ports at nodes.
+    pub(crate) fn with_node_ports(self, kind: &str, port: u16) -> Service {
+        Service::new(&self.name(), &self.cluster_ips())
+            .spec(&format!("type: {kind}"))
+            .port("tcp", "TCP", 80, PORT)
+            .node_port(port)
+            .port("udp", "UDP", 80, PORT)
+            .node_port(port)
+    }
+
+    /// Slices of both families, ready on the usual port.
+    pub(crate) fn on(self, world: &World, backends: &[&'static str]) -> String {
+        let backends: Vec<Backend> = backends.iter().map(|&name| at(name, State::Ready)).collect();
+        self.with(world, &backends)
+    }
+
+    /// Slices of both families.
+    pub(crate) fn with(self, world: &World, backends: &[Backend]) -> String {
+        self.on_port(world, backends, PORT)
+    }
+
+    /// Slices of both families, on this port.
+    pub(crate) fn on_port(self, world: &World, backends: &[Backend], port: u16) -> String {
+        join([false, true].map(|v6| {
+            let name = format!("{}-{}", self.name(), if v6 { "v6" } else { "v4" });
+            let slice = EndpointSlice::new(&name, &self.name(), v6);
+            let slice = slice.port("tcp", "TCP", port).port("udp", "UDP", port);
+            let endpoints = backends.iter().map(|backend| backend.endpoint(world, v6));
+            endpoints.fold(slice, EndpointSlice::endpoint).yaml()
+        }))
+    }
+}
+
+/// Phase of an endpoint's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Ready,
+    /// Not yet.
+    Unready,
+    /// About to go, and still serving.
+    Terminating,
+    /// About to go, and not serving any more.
+    Ended,
+}
+
+/// An endpoint, by the name of a pod or of a node's server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backend {
+    name: &'static str,
+    state: State,
+    zones: &'static [&'static str],
+    nodes: &'static [&'static str],
+}
+
+impl Backend {
+    /// Hints for zones.
+    pub(crate) const fn for_zones(self, zones: &'static [&'static str]) -> Self {
+        Self { zones, ..self }
+    }
+
+    /// Hints for nodes.
+    pub(crate) const fn for_nodes(self, nodes: &'static [&'static str]) -> Self {
+        Self { nodes, ..self }
+    }
+
+    fn endpoint(&self, world: &World, v6: bool) -> Endpoint {
+        let (addresses, node) = world.place(self.name);
+        let (ready, serving, terminating) = match self.state {
+            State::Ready => (true, true, false),
+            State::Unready => (false, false, false),
+            State::Terminating => (false, true, true),
+            State::Ended => (false, false, true),
+        };
+        let mut endpoint = Endpoint::new(addresses[usize::from(v6)])
+            .node(&node.name)
+            .zone(zone(&node.name))
+            .condition("ready", ready)
+            .condition("serving", serving)
+            .condition("terminating", terminating);
+        if !self.zones.is_empty() {
+            endpoint = endpoint.for_zones(self.zones);
+        }
+        if !self.nodes.is_empty() {
+            endpoint = endpoint.for_nodes(self.nodes);
+        }
+        endpoint
+    }
+}
+
+/// An endpoint in some phase.
+pub(crate) const fn at(name: &'static str, state: State) -> Backend {
+    Backend { name, state, zones: &[], nodes: &[] }
+}

@@ -1,0 +1,109 @@
+//! Clients that a load balancer's address is for (`loadBalancerSourceRanges`).
+
+use anyhow::Result;
+use lbr_tests::manifests::Service;
+
+use crate::objects::Web;
+use crate::world::{Check, FAMILIES, From, World};
+
+pub(crate) const CHECKS: &[Check] = &[
+    ("LoadBalancers should only allow access from service loadbalancer source ranges", from_outside),
+    ("LoadBalancers should only allow access from service loadbalancer source ranges (pods)", from_pods),
+    ("LoadBalancers should only allow access from service loadbalancer source ranges (nodes)", from_nodes),
+    ("ranges change, and a range of everybody is none", changes),
+    ("ports at nodes and the ClusterIP know no ranges", other_addresses),
+];
+
+fn only(web: Web, ranges: &[String]) -> Service {
+    let list = ranges.iter().map(|range| format!("\"{range}\"")).collect::<Vec<_>>().join(", ");
+    web.balanced().spec(&format!("loadBalancerSourceRanges: [{list}]"))
+}
+
+/// A range of each family with one address.
+fn just(world: &World, from: From) -> Vec<String> {
+    vec![format!("{}/32", world.address(from, false)), format!("{}/128", world.address(from, true))]
+}
+
+/// Leads the address to this node.
+fn serve(world: &World, web: Web, ranges: &[String], node: &str) -> Result<()> {
+    world.apply(&[only(web, ranges).yaml(), web.on(world, &["a1", "b1"])])?;
+    web.externals().into_iter().try_for_each(|vip| world.bed.route_vip(vip, world.node(node)))
+}
+
+fn from_outside(world: &World) -> Result<()> {
+    let web = world.web();
+    for (allowed, denied) in [(From::Outside, From::Stranger), (From::Stranger, From::Outside)] {
+        serve(world, web, &just(world, allowed), "a")?;
+        for v6 in FAMILIES {
+            world.reaches(allowed, web.external(v6), &["a1", "b1"])?;
+            world.is_lost(denied, web.external(v6))?;
+        }
+    }
+    Ok(())
+}
+
+/// It is the pod's own address that counts, on whatever node.
+fn from_pods(world: &World) -> Result<()> {
+    let web = world.web();
+    for (allowed, denied) in [("a2", "b2"), ("b2", "a2")] {
+        serve(world, web, &just(world, From::Pod(allowed)), "a")?;
+        for v6 in FAMILIES {
+            world.reaches(From::Pod(allowed), web.external(v6), &["a1", "b1"])?;
+            world.is_lost(From::Pod(denied), web.external(v6))?;
+            world.is_lost(From::Outside, web.external(v6))?;
+        }
+    }
+    Ok(())
+}
+
+fn from_nodes(world: &World) -> Result<()> {
+    let web = world.web();
+    serve(world, web, &just(world, From::Node("a")), "a")?;
+    for v6 in FAMILIES {
+        world.reaches(From::Node("a"), web.external(v6), &["a1", "b1"])?;
+        world.fails(From::Node("b"), web.external(v6))?;
+    }
+    Ok(())
+}
+
+fn changes(world: &World) -> Result<()> {
+    let web = world.web();
+    let everybody = ["0.0.0.0/0", "::/0"].map(str::to_owned);
+    for _ in 0..2 {
+        serve(world, web, &just(world, From::Stranger), "b")?;
+        for v6 in FAMILIES {
+            world.is_lost(From::Outside, web.external(v6))?;
+        }
+        serve(world, web, &everybody, "b")?;
+        for v6 in FAMILIES {
+            for from in [From::Outside, From::Stranger, From::Pod("a2"), From::Node("c")] {
+                world.reaches(from, web.external(v6), &["a1", "b1"])?;
+            }
+        }
+    }
+    // As people write it: with spaces around, and wider than one address.
+    serve(world, web, &[" 192.0.2.0/24 ".to_owned(), " 2001:db8:2::/64 ".to_owned()], "b")?;
+    for v6 in FAMILIES {
+        world.reaches(From::Outside, web.external(v6), &["a1", "b1"])?;
+        world.is_lost(From::Pod("a2"), web.external(v6))?;
+    }
+    world.apply(&[web.balanced().yaml(), web.on(world, &["a1", "b1"])])?;
+    for v6 in FAMILIES {
+        world.reaches(From::Pod("a2"), web.external(v6), &["a1", "b1"])?;
+    }
+    Ok(())
+}
+
+fn other_addresses(world: &World) -> Result<()> {
+    let web = world.web();
+    serve(world, web, &just(world, From::Stranger), "a")?;
+    for v6 in FAMILIES {
+        for from in [From::Outside, From::Pod("a2"), From::Node("a")] {
+            world.reaches(from, world.node_port("a", web, v6), &["a1", "b1"])?;
+        }
+        for from in [From::Pod("a2"), From::Node("a")] {
+            world.reaches(from, web.cluster_ip(v6), &["a1", "b1"])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! Three nodes with an agent each, their pods, and two clients outside.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lbr_agent::dataplane::Pinned;
+use lbr_common::tuple::proto;
+use lbr_common::verdict::{Hook, Verdict};
+use lbr_tests::agent::{Agent, AgentOptions};
+use lbr_tests::manifests::{Service, join};
+use lbr_tests::probe::{Client, Server};
+use lbr_tests::topology::{Bed, BedOptions, Cgroup, Host, Node, PodOptions, Underlay};
+
+use crate::objects::{self, Web};
+
+/// Where every server listens.
+pub(crate) const PORT: u16 = 8080;
+/// Where they listen as well.
+pub(crate) const OTHER_PORT: u16 = 8081;
+
+/// How long a change may take, on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Both families.
+pub(crate) const FAMILIES: [bool; 2] = [false, true];
+
+/// Names of the nodes. Each has two pods, `a1` and `a2` for instance, and a server of its own, `host-a`.
+pub(crate) const NODES: [&str; 3] = ["a", "b", "c"];
+
+/// Nobody asks at this address. Its one port says which version of the objects is in force.
+const MARKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 255, 254));
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// A host outside of the cluster.
+    Outside,
+    /// Another one.
+    Stranger,
+    /// A pod, by its name.
+    Pod(&'static str),
+    /// A process of a node, by the node's name.
+    Node(&'static str),
+}
+
+/// Fields are dropped in this order: what runs before where it runs.
+#[derive(Debug)]
+pub(crate) struct World {
+    /// By name of the node.
+    pub(crate) agents: BTreeMap<String, Agent>,
+    _servers: Vec<Server>,
+    clients: [Host; 2],
+    cgroup: Cgroup,
+    version: Cell<u16>,
+    numbers: Cell<u8>,
+    pub(crate) bed: Bed,
+}
+
+impl World {
+    /// With everybody serving, agents that know nodes and ServiceCIDRs, and no Service.
+    fn start(name: &str, underlay: Underlay) -> Result<Self> {
+        // Pods of VXLAN networks are known to their nodes only.
+        let masquerade = underlay == Underlay::Vxlan;
+        let mut bed = Bed::with(name, BedOptions { underlay, masquerade, ..BedOptions::default() })?;
+        let mut servers = Vec::new();
+        for name in NODES {
+            let node = bed.add_node(name)?;
+            servers.extend(serve(&node.ns, &format!("host-{name}"), &node.addresses())?);
+            for number in [1, 2] {
+                let pod = bed.add_pod(&node, &format!("{name}{number}"), PodOptions::default())?;
+                servers.extend(serve(&pod.ns, &pod.name, &pod.addresses())?);
+            }
+        }
+        let clients = [bed.add_client("outside")?, bed.add_client("stranger")?];
+        let cluster = objects::cluster(bed.nodes().values());
+        let options = AgentOptions { sockets: true, ..AgentOptions::default() };
+        let mut agents = BTreeMap::new();
+        for node in bed.nodes().clone().into_values() {
+            let files = [("cluster.yaml", cluster.clone())];
+            agents.insert(node.name.clone(), Agent::start_with(&mut bed, &node, &options, &files)?);
+        }
+        let cgroup = bed.cgroup()?;
+        let (version, numbers) = (Cell::new(0), Cell::new(0));
+        Ok(Self { agents, _servers: servers, clients, cgroup, version, numbers, bed })
+    }
+
+    /// Names and addresses of a Service that no check has used.
+    pub(crate) fn web(&self) -> Web {
+        self.numbers.set(self.numbers.get() + 1);
+        Web::new(self.numbers.get())
+    }
+
+    /// Makes these the only Services and EndpointSlices, and waits until they are in force on all nodes.
+    pub(crate) fn apply(&self, documents: &[String]) -> Result<()> {
+        self.save(documents)?;
+        for (name, agent) in &self.agents {
+            until(PATIENCE, || self.is_in_force(agent)).with_context(|| format!("node {name}"))?;
+        }
+        // The marker is among what is written, and what is removed comes right after that.
+        std::thread::sleep(Duration::from_millis(50));
+        Ok(())
+    }
+
+    /// The same without waiting.
+    pub(crate) fn save(&self, documents: &[String]) -> Result<()> {
+        self.version.set(self.version.get() + 1);
+        let marker = Service::new("marker", &[MARKER]).port("", "TCP", self.version.get(), 1).yaml();
+        let text = join(documents.iter().cloned().chain([marker]));
+        self.agents.values().try_for_each(|agent| agent.write("services.yaml", &text))
+    }
+
+    fn is_in_force(&self, agent: &Agent) -> Result<()> {
+        let frontends = Pinned::open(agent.bpffs())?.tables()?.frontends;
+        let ports = frontends.keys().filter(|key| key.addr == MARKER.into() && key.proto == proto::TCP);
+        let ports: Vec<u16> = ports.map(|key| key.port).collect();
+        ensure!(ports == [self.version.get()], "in force is {ports:?}, not {}", self.version.get());
+        Ok(())
+    }
+
+    /// A client at a place.
+    pub(crate) fn client(&self, from: From) -> Client {
+        match from {
+            From::Outside => Client::new(&self.clients[0].ns),
+            From::Stranger => Client::new(&self.clients[1].ns),
+            From::Pod(name) => Client::new(&self.bed.pods()[name].ns),
+            From::Node(name) => Client::new(&self.node(name).ns).cgroup(&self.cgroup),
+        }
+    }
+
+    /// The address at a place.
+    pub(crate) fn address(&self, from: From, v6: bool) -> IpAddr {
+        match from {
+            From::Outside => self.clients[0].address(v6),
+            From::Stranger => self.clients[1].address(v6),
+            From::Pod(name) => self.bed.pods()[name].address(v6),
+            From::Node(name) => self.node(name).address(v6),
+        }
+    }
+
+    /// A node.
+    pub(crate) fn node(&self, name: &str) -> &Node {
+        &self.bed.nodes()[name]
+    }
+
+    /// The port of a Service at a node.
+    pub(crate) fn node_port(&self, node: &str, web: Web, v6: bool) -> SocketAddr {
+        SocketAddr::new(self.node(node).address(v6), web.node_port())
+    }
+
+    /// As whom a node speaks to the pods of others.
+    pub(crate) fn in_the_name_of(&self, node: &str, v6: bool) -> IpAddr {
+        let node = self.node(node);
+        match self.bed.options().underlay {
+            Underlay::Routed => node.address(v6),
+            Underlay::Vxlan => node.tunnel_addresses()[usize::from(v6)],
+        }
+    }
+
+    /// Where a backend is: its addresses, and its node.
+    pub(crate) fn place(&self, backend: &str) -> ([IpAddr; 2], &Node) {
+        match backend.strip_prefix("host-") {
+            Some(node) => (self.node(node).addresses(), self.node(node)),
+            None => {
+                let pod = &self.bed.pods()[backend];
+                (pod.addresses(), self.node(&pod.node))
+            }
+        }
+    }
+
+    /// A counter of the agent on a node.
+    pub(crate) fn count(&self, node: &str, hook: Hook, verdict: Verdict) -> Result<u64> {
+        let counts = Pinned::open(self.agents[node].bpffs())?.counters()?;
+        let count = counts.iter().find(|count| (count.hook, count.verdict) == (hook, verdict));
+        Ok(count.map_or(0, |count| count.counter.packets))
+    }
+
+    /// Without objects there is nothing in the maps.
+    fn is_empty(&self) -> Result<()> {
+        self.agents.values().try_for_each(|agent| agent.remove("services.yaml"))?;
+        for (name, agent) in &self.agents {
+            until(PATIENCE, || {
+                let tables = Pinned::open(agent.bpffs())?.tables()?;
+                let left = (tables.frontends, tables.slots, tables.backends, tables.source_ranges);
+                match left {
+                    (f, s, b, r) if f.is_empty() && s.is_empty() && b.is_empty() && r.is_empty() => Ok(()),
+                    left => bail!("left: {left:?}"),
+                }
+            })
+            .with_context(|| format!("node {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// For whoever looks why a check failed.
+    fn picture(&self) -> String {
+        let of = |(name, agent): (&String, &Agent)| {
+            let show = |what| agent.show_text(what).unwrap_or_else(|error| format!("{error:#}\n"));
+            format!("node {name}:\n{}{}{}", show("services"), show("rejected"), show("counters"))
+        };
+        self.agents.iter().map(of).collect()
+    }
+}
+
+fn serve(ns: &lbr_tests::netns::Netns, name: &str, addresses: &[IpAddr]) -> Result<Vec<Server>> {
+    [PORT, OTHER_PORT].into_iter().map(|port| Server::start(ns, name, addresses, port)).collect()
+}
+
+/// A check has a name; all are made, and then all that failed are said.
+pub(crate) type Check = (&'static str, fn(&World) -> Result<()>);
+
+/// Makes the checks of a subject, and looks whether anything of their Services is left.
+pub(crate) fn play(subject: &str, underlay: Underlay, checks: &[Check]) {
+    let world = World::start(subject, underlay).unwrap();
+    let mut failed = Vec::new();
+    for (name, check) in checks {
+        let begin = Instant::now();
+        match check(&world) {
+            Ok(()) => println!("  {name}: {:?}", begin.elapsed()),
+            Err(error) => {
+                failed.push(format!("{name}: {error:#}"));
+                println!("--- failed: {name}: {error:#}\n{}", world.picture());
+            }
+        }
+    }
+    if let Err(error) = world.is_empty() {
+        failed.push(format!("nothing is left: {error:#}"));
+    }
+    assert!(failed.is_empty(), "{} of {} checks:\n{}", failed.len(), checks.len(), failed.join("\n"));
+}
+
+/// Tries again until it holds.
+pub(crate) fn until(timeout: Duration, mut holds: impl FnMut() -> Result<()>) -> Result<()> {
+    let end = Instant::now() + timeout;
+    loop {
+        match holds() {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > end => {
+                return Err(error.context(format!("still after {timeout:?}")));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
