@@ -1,14 +1,16 @@
 //! ClusterIPs, on three nodes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use lbr_common::verdict::{Hook, Verdict};
+use lbr_tests::manifests::Service;
 
-use crate::world::{Check, FAMILIES, From, World};
+use crate::world::{Check, FAMILIES, From, PORT, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("Services should serve a basic endpoint from pods", basic),
+    ("Services should serve endpoints on Services with a ClusterIP of a different CIDR", other_cidr),
     ("Services should preserve source pod IP for traffic thru service cluster IP", source_is_kept),
     ("Services should allow pods to hairpin back to themselves through services", hairpin),
     ("Services should be rejected when no endpoints exist", no_endpoints),
@@ -27,6 +29,21 @@ fn basic(world: &World) -> Result<()> {
     for v6 in FAMILIES {
         for from in [From::Pod("a2"), From::Pod("b2"), From::Node("a"), From::Node("c")] {
             world.reaches(from, web.cluster_ip(v6), &["a1", "b1", "c1", "host-b"])?;
+        }
+    }
+    Ok(())
+}
+
+/// ServiceCIDRs may be added, and taken away again, while Services keep their addresses.
+fn other_cidr(world: &World) -> Result<()> {
+    let web = world.web();
+    let addresses: [IpAddr; 2] = ["10.200.0.1".parse()?, "fd00:10:200::1".parse()?];
+    let service =
+        Service::new(&web.name(), &addresses).port("tcp", "TCP", 80, PORT).port("udp", "UDP", 80, PORT);
+    world.apply(&[service.yaml(), web.on(world, &["a1", "b1"])])?;
+    for address in addresses {
+        for from in [From::Pod("a2"), From::Pod("c1"), From::Node("c")] {
+            world.reaches(from, SocketAddr::new(address, 80), &["a1", "b1"])?;
         }
     }
     Ok(())

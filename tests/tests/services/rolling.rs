@@ -23,6 +23,7 @@ pub(crate) const CHECKS: &[Check] = &[
         "LoadBalancers should not have disruption during rolling update with externalTrafficPolicy=Local",
         local,
     ),
+    ("Services should work after restarting kube-proxy", restarts),
     ("open connections stay with an endpoint that terminates", connections_stay),
     ("an open connection through another node stays while others come and go", neighbours),
 ];
@@ -109,6 +110,33 @@ fn local(world: &World) -> Result<()> {
             (From::Pod("a2"), web.external(v6)),
         ];
         under_load(world, web, &service, &[["b1", "b2"], ["b2", "b1"]], ways)?;
+    }
+    Ok(())
+}
+
+/// What was in force stays while nobody is there, and after.
+fn restarts(world: &World) -> Result<()> {
+    let web = world.web();
+    for v6 in FAMILIES {
+        world.bed.route_vip(web.external(v6).ip(), world.node("a"))?;
+        world.apply(&[web.balanced().yaml(), web.on(world, &["a1", "b1"])])?;
+        let ways = [
+            (From::Outside, web.external(v6)),
+            (From::Stranger, world.node_port("a", web, v6)),
+            (From::Pod("a2"), web.cluster_ip(v6)),
+            (From::Node("a"), web.cluster_ip(v6)),
+        ];
+        let loads = ways.map(|(from, to)| Load::start(world, from, to));
+        let connections = open(world, &ways)?;
+        let restarted = world.restart("a");
+        world.apply(&[web.balanced().yaml(), web.on(world, &["a1", "b1", "c1"])])?;
+        loads.into_iter().try_for_each(Load::stop)?;
+        for connection in connections {
+            let report = connection.stop()?;
+            ensure!(report.error.is_none() && report.answers > 5, "{report:?}");
+        }
+        restarted?;
+        world.reaches(From::Outside, web.external(v6), &["a1", "b1", "c1"])?;
     }
     Ok(())
 }

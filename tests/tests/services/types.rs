@@ -26,6 +26,8 @@ pub(crate) const CHECKS: &[Check] = &[
     ("Granular Checks: Services should update nodePort", number),
     ("LoadBalancers should be able to change the type and ports of a TCP and UDP service", balanced),
     ("Services should be able to up and down services", up_and_down),
+    ("Services should implement service.kubernetes.io/service-proxy-name", other_proxy),
+    ("Services should implement service.kubernetes.io/headless", headless),
     ("other Services keep their ports when one goes", neighbours),
 ];
 
@@ -206,4 +208,42 @@ fn neighbours(world: &World) -> Result<()> {
     has_port(world, stays, &["a1", "b1"])?;
     has_cluster_ip(world, stays, &["a1", "b1"])?;
     has_no_port(world, goes)
+}
+
+fn labelled(object: &str, label: &str) -> String {
+    object.replacen("metadata:\n", &format!("metadata:\n  labels:\n    {label}\n"), 1)
+}
+
+/// Who labels a Service so has another proxy for it.
+fn other_proxy(world: &World) -> Result<()> {
+    let web = world.web();
+    let slices = web.on(world, &["a1"]);
+    let service = web.at_nodes().yaml();
+    let of_others = labelled(&service, "service.kubernetes.io/service-proxy-name: other");
+    for _ in 0..2 {
+        world.apply(&[of_others.clone(), slices.clone()])?;
+        has_no_port(world, web)?;
+        for v6 in FAMILIES {
+            world.fails(From::Pod("b2"), web.cluster_ip(v6))?;
+        }
+        world.apply(&[service.clone(), slices.clone()])?;
+        has_port(world, web, &["a1"])?;
+        has_cluster_ip(world, web, &["a1"])?;
+    }
+    Ok(())
+}
+
+/// EndpointSlices that are labelled so are for names, not for proxies.
+fn headless(world: &World) -> Result<()> {
+    const SERVICE: &str = "    kubernetes.io/service-name:";
+    let web = world.web();
+    let (service, slices) = (web.at_nodes().yaml(), web.on(world, &["a1"]));
+    let ignored = slices.replace(SERVICE, &format!("    service.kubernetes.io/headless: \"\"\n{SERVICE}"));
+    ensure!(ignored != slices, "the test itself: no label was added");
+    world.apply(&[service.clone(), ignored])?;
+    for to in ports(world, web) {
+        world.is_refused(From::Outside, to)?;
+    }
+    world.apply(&[service, slices])?;
+    has_port(world, web, &["a1"])
 }

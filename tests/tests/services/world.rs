@@ -1,6 +1,6 @@
 //! Three nodes with an agent each, their pods, and two clients outside.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ pub(crate) enum From {
 #[derive(Debug)]
 pub(crate) struct World {
     /// By name of the node.
-    pub(crate) agents: BTreeMap<String, Agent>,
+    agents: RefCell<BTreeMap<String, Agent>>,
     _servers: Vec<Server>,
     clients: [Host; 2],
     cgroup: Cgroup,
@@ -84,6 +84,7 @@ impl World {
         }
         let cgroup = bed.cgroup()?;
         let (version, numbers) = (Cell::new(0), Cell::new(0));
+        let agents = RefCell::new(agents);
         Ok(Self { agents, _servers: servers, clients, cgroup, version, numbers, bed })
     }
 
@@ -96,7 +97,7 @@ impl World {
     /// Makes these the only Services and EndpointSlices, and waits until they are in force on all nodes.
     pub(crate) fn apply(&self, documents: &[String]) -> Result<()> {
         self.save(documents)?;
-        for (name, agent) in &self.agents {
+        for (name, agent) in self.agents.borrow().iter() {
             until(PATIENCE, || self.is_in_force(agent)).with_context(|| format!("node {name}"))?;
         }
         // The marker is among what is written, and what is removed comes right after that.
@@ -109,7 +110,15 @@ impl World {
         self.version.set(self.version.get() + 1);
         let marker = Service::new("marker", &[MARKER]).port("", "TCP", self.version.get(), 1).yaml();
         let text = join(documents.iter().cloned().chain([marker]));
-        self.agents.values().try_for_each(|agent| agent.write("services.yaml", &text))
+        self.agents.borrow().values().try_for_each(|agent| agent.write("services.yaml", &text))
+    }
+
+    /// Kills the agent of a node without a warning, and starts it again.
+    pub(crate) fn restart(&self, node: &str) -> Result<()> {
+        let mut agents = self.agents.borrow_mut();
+        let agent = agents.get_mut(node).with_context(|| format!("no node {node}"))?;
+        agent.kill();
+        agent.run()
     }
 
     fn is_in_force(&self, agent: &Agent) -> Result<()> {
@@ -172,15 +181,16 @@ impl World {
 
     /// A counter of the agent on a node.
     pub(crate) fn count(&self, node: &str, hook: Hook, verdict: Verdict) -> Result<u64> {
-        let counts = Pinned::open(self.agents[node].bpffs())?.counters()?;
+        let counts = Pinned::open(self.agents.borrow()[node].bpffs())?.counters()?;
         let count = counts.iter().find(|count| (count.hook, count.verdict) == (hook, verdict));
         Ok(count.map_or(0, |count| count.counter.packets))
     }
 
     /// Without objects there is nothing in the maps.
     fn is_empty(&self) -> Result<()> {
-        self.agents.values().try_for_each(|agent| agent.remove("services.yaml"))?;
-        for (name, agent) in &self.agents {
+        let agents = self.agents.borrow();
+        agents.values().try_for_each(|agent| agent.remove("services.yaml"))?;
+        for (name, agent) in agents.iter() {
             until(PATIENCE, || {
                 let tables = Pinned::open(agent.bpffs())?.tables()?;
                 let left = (tables.frontends, tables.slots, tables.backends, tables.source_ranges);
@@ -200,7 +210,7 @@ impl World {
             let show = |what| agent.show_text(what).unwrap_or_else(|error| format!("{error:#}\n"));
             format!("node {name}:\n{}{}{}", show("services"), show("rejected"), show("counters"))
         };
-        self.agents.iter().map(of).collect()
+        self.agents.borrow().iter().map(of).collect()
     }
 }
 
