@@ -35,7 +35,7 @@ pub use real::Real;
 pub use run::{Order, run};
 
 /// Interface index of the uplink.
-const UPLINK: u32 = 2;
+const UPLINK: u32 = 900;
 
 /// One file.
 #[derive(Clone, Debug, Deserialize)]
@@ -66,15 +66,15 @@ pub struct Node {
     /// Destination → interface index.
     #[serde(default)]
     pub routes: BTreeMap<String, u32>,
-    /// The node's addresses on its uplink, whose interface index is 2: the first one of each family is primary.
+    /// The node's addresses on its uplink, whose interface index is 900: the first one of each family is primary.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
     /// `--nodeport-addresses`, blocks only.
     #[serde(default)]
-    pub nodeport_addresses: Vec<IpNet>,
+    pub nodeport_addresses: Vec<String>,
     /// `--external-ips`.
     #[serde(default)]
-    pub external_ips: Vec<IpNet>,
+    pub external_ips: Vec<String>,
     /// `--snat-ports`: the first and the last one.
     pub snat_ports: Option<(u16, u16)>,
 }
@@ -142,10 +142,8 @@ impl Node {
             };
             (*index, LocalLink { name: format!("pod{index}"), has_master, has_peer })
         };
-        let route = |(net, index): (&String, &u32)| {
-            let net: IpNet = net.parse().with_context(|| format!("route {net:?}"))?;
-            Ok((net, *index))
-        };
+        let block = |net: &String| net.parse::<IpNet>().with_context(|| format!("block {net:?}"));
+        let route = |(net, index): (&String, &u32)| Ok((block(net)?, *index));
         let links = LocalLinks {
             links: self.links.iter().map(link).collect(),
             routes: self.routes.iter().map(route).collect::<Result<_>>()?,
@@ -153,11 +151,11 @@ impl Node {
             uplinks: self.uplink().map(|uplink| (UPLINK, uplink)).into_iter().collect(),
             ..LocalLinks::default()
         };
-        let blocks = self.nodeport_addresses.iter().copied().map(NodePortAddress::Block);
+        let nodeports = self.nodeport_addresses.iter().map(|net| block(net).map(NodePortAddress::Block));
         let settings = Settings {
-            nodeport_addresses: blocks.collect(),
+            nodeport_addresses: nodeports.collect::<Result<_>>()?,
             node_ip: None,
-            external_ips: self.external_ips.clone(),
+            external_ips: self.external_ips.iter().map(block).collect::<Result<_>>()?,
             snat_ports: self.snat_ports.map(|(first, last)| first..=last),
         };
         Ok(NodeView { name: self.name.clone(), settings, links })

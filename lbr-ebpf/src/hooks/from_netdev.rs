@@ -51,8 +51,8 @@ fn follow(skb: Skb, work: &mut Scratch) -> Verdict {
         // Its packets come from a pod of this node.
         return Verdict::SpoofedSource;
     }
-    if decision.is_plain || (!decision.is_wire && (decision.link == 0 || !decision.is_reply)) {
-        // The pod's link is where it is looked at.
+    // Without a link to put it into, the pod's link is where it is looked at.
+    if decision.is_plain || (!decision.is_wire && decision.is_reply && decision.link == 0) {
         return Verdict::Allowed;
     }
     if decision.link == BY_ROUTE {
@@ -80,8 +80,18 @@ fn begin(skb: Skb, work: &mut Scratch) -> Result<(), Verdict> {
             check(begin::from_wire(skb, &frontend, work))
         }
         Err(Verdict::NoService) if service::is_unallocated(&to.dst) => Err(Verdict::UnallocatedAddress),
+        Err(Verdict::NoService) if flow::is_translated(&work.packet) => keep_apart(work),
         Err(verdict) => Err(verdict),
     }
+}
+
+/// A client that reaches a backend by a Service of this node, and now by its own address from the same port: the
+/// answers could not be told apart, so another source port stands in.
+#[inline(always)]
+fn keep_apart(work: &mut Scratch) -> Result<(), Verdict> {
+    policy::meet_sender_of_packet(work);
+    check(begin::plain(0, work))?;
+    if work.decision.is_plain { Err(Verdict::Allowed) } else { Ok(()) }
 }
 
 /// An address that nobody can be reached by: RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7.

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use lbr_agent::desired::Desired;
 use lbr_common::addr::Addr;
 use lbr_common::link::link_flags;
-use lbr_common::service::{Backend, Frontend, FrontendKey, frontend_flags};
+use lbr_common::policy::{Block, Prefix};
+use lbr_common::service::{Backend, Frontend, FrontendKey, SourceRange, frontend_flags, scope};
 use lbr_common::user::{proto_name, socket_text};
 use lbr_common::verdict::{Effect, Verdict};
 
@@ -16,13 +17,21 @@ use lbr_common::verdict::{Effect, Verdict};
 /// 10.96.0.10 *
 /// 10.96.0.10:80/TCP default/web:http -> 10.244.0.2:8080@5 10.244.0.3:8080 10.244.0.4:8080(draining)
 /// 10.96.0.10:81/TCP default/web:admin (local) -> none
+/// 192.0.2.1 * (open)
+/// 192.0.2.1:30080/TCP default/web:http (wire differs) -> 10.244.0.2:8080 10.244.1.2:8080
+/// 192.0.2.1:30080/TCP by wire default/web:http (local) -> 10.244.0.2:8080
+/// 127.0.0.1:30080/TCP on the node default/web:http (affinity 10800) -> 10.244.0.2:8080 10.244.1.2:8080
+/// range default/web:http 10.0.0.0/8
+/// service cidr 10.96.0.0/12
+/// uplink 900 192.0.2.1 ::
 /// link 5 peer direct
 /// rejected Service default/zoo spec.ports[0]
 /// orphan ...
 /// ```
 ///
-/// `*` stands for the rest of the ports of an address, `@5` for the pod link that the backend is reached by,
-/// `(local)` for a frontend that drops when it has no backend. What nothing leads to is an `orphan`.
+/// `*` stands for the rest of the ports of an address, which are the node's where it is `(open)`, `@5` for the pod link
+/// that the backend is reached by, `(local)` for a frontend that drops when it has no backend, `(ranges)` and
+/// `(ranges and the node)` for one that only these clients may use. What nothing leads to is an `orphan`.
 pub fn tables(tables: &Desired) -> BTreeSet<String> {
     let mut draining: BTreeMap<u32, Vec<&Backend>> = BTreeMap::new();
     for backend in tables.backends.values().filter(|b| b.sets == 0) {
@@ -35,6 +44,13 @@ pub fn tables(tables: &Desired) -> BTreeSet<String> {
     for (key, frontend) in &tables.frontends {
         lines.insert(frontend_line(tables, key, frontend, &draining));
     }
+    lines.extend(tables.source_ranges.keys().map(|range| range_line(tables, range)));
+    lines.extend(tables.service_cidrs.keys().map(|block| {
+        let bits = block.len - Block::FAMILY_BITS;
+        format!("service cidr {}", block_text(Addr { bytes: block.data.addr }, bits))
+    }));
+    lines
+        .extend(tables.uplinks.iter().map(|(index, link)| format!("uplink {index} {} {}", link.v4, link.v6)));
     for (index, link) in &tables.links {
         let mut line = format!("link {index}");
         for (flag, word) in [(link_flags::PEER, " peer"), (link_flags::DIRECT, " direct")] {
@@ -57,21 +73,29 @@ fn frontend_line(
     frontend: &Frontend,
     draining: &BTreeMap<u32, Vec<&Backend>>,
 ) -> String {
-    if frontend.flags & frontend_flags::ADDRESS != 0 {
-        return format!("{} *", key.addr);
+    let scope = match key.scope {
+        scope::WIRE => "by wire ",
+        scope::NODE => "on the node ",
+        _ => "",
+    };
+    let has = |flag| frontend.flags & flag != 0;
+    if has(frontend_flags::ADDRESS) {
+        let open = if has(frontend_flags::OPEN) { " (open)" } else { "" };
+        return format!("{} {scope}*{open}", key.addr);
     }
-    let mut line = format!("{}/{} ", socket_text(key.addr, key.port), proto_name(key.proto));
-    match tables.services.get(&frontend.service) {
-        Some(name) => {
-            let _ = write!(line, "{}/{}", name.namespace.as_str(), name.name.as_str());
-            if !name.port.as_str().is_empty() {
-                let _ = write!(line, ":{}", name.port.as_str());
-            }
-        }
-        None => line.push_str("without-name"),
+    let (socket, proto) = (socket_text(key.addr, key.port), proto_name(key.proto));
+    let mut line = format!("{socket}/{proto} {scope}{}", service_text(tables, frontend.service));
+    let in_ranges = has(frontend_flags::NODE_IN_RANGES);
+    for (is_so, word) in [
+        (has(frontend_flags::LOCAL_ONLY), " (local)"),
+        (has(frontend_flags::WIRE_DIFFERS), " (wire differs)"),
+        (has(frontend_flags::RANGES) && !in_ranges, " (ranges)"),
+        (has(frontend_flags::RANGES) && in_ranges, " (ranges and the node)"),
+    ] {
+        line.push_str(if is_so { word } else { "" });
     }
-    if frontend.flags & frontend_flags::LOCAL_ONLY != 0 {
-        line.push_str(" (local)");
+    if frontend.affinity != 0 {
+        let _ = write!(line, " (affinity {})", frontend.affinity);
     }
     line.push_str(" ->");
     let slots = (0..frontend.count).map(|slot| frontend.slot(slot));
@@ -88,6 +112,27 @@ fn frontend_line(
     line
 }
 
+fn service_text(tables: &Desired, id: u32) -> String {
+    let Some(name) = tables.services.get(&id) else { return "without-name".to_owned() };
+    let text = format!("{}/{}", name.namespace.as_str(), name.name.as_str());
+    if name.port.as_str().is_empty() { text } else { format!("{text}:{}", name.port.as_str()) }
+}
+
+fn range_line(tables: &Desired, range: &Prefix<SourceRange>) -> String {
+    let client = block_text(Addr { bytes: range.data.client }, range.len - SourceRange::FIXED_BITS);
+    let used = tables
+        .frontends
+        .values()
+        .any(|f| f.service == range.data.service && f.flags & frontend_flags::RANGES != 0);
+    let orphan = if used { "" } else { "orphan " };
+    format!("{orphan}range {} {client}", service_text(tables, range.data.service))
+}
+
+/// An IPv4 address has 96 bits before it.
+fn block_text(addr: Addr, bits: u32) -> String {
+    format!("{addr}/{}", if addr.is_v4() { bits.saturating_sub(96) } else { bits })
+}
+
 fn backend_text(backend: &Backend) -> String {
     let link = if backend.link == 0 { String::new() } else { format!("@{}", backend.link) };
     let state = if backend.sets == 0 { "(draining)" } else { "" };
@@ -96,14 +141,19 @@ fn backend_text(backend: &Backend) -> String {
 
 /// What no frontend leads to: nothing of the kind may be left.
 fn orphans(tables: &Desired) -> BTreeSet<String> {
-    let counts: BTreeMap<u32, u32> = tables.frontends.values().map(|f| (f.service, f.count)).collect();
-    let slots = tables.slots.keys().filter(|k| counts.get(&k.service).is_none_or(|c| k.slot >= *c));
+    let mut counts: BTreeMap<(u32, u32), u32> = BTreeMap::new();
+    for frontend in tables.frontends.values() {
+        let count = counts.entry((frontend.service, frontend.set)).or_default();
+        *count = frontend.count.max(*count);
+    }
+    let services: BTreeSet<u32> = counts.keys().map(|(service, _)| *service).collect();
+    let slots = tables.slots.keys().filter(|k| counts.get(&(k.service, k.set)).is_none_or(|c| k.slot >= *c));
     let used: BTreeSet<u32> = tables.slots.values().map(|s| s.backend).collect();
     let backends = tables.backends.iter().filter(|(id, b)| {
         let drains = b.sets == 0;
-        !counts.contains_key(&b.service) || used.contains(id) == drains
+        !services.contains(&b.service) || used.contains(id) == drains
     });
-    let names = tables.services.iter().filter(|(id, _)| !counts.contains_key(id));
+    let names = tables.services.iter().filter(|(id, _)| !services.contains(id));
     slots
         .map(|k| format!("orphan slot {k:?}"))
         .chain(backends.map(|(id, b)| format!("orphan backend {id} {b:?}")))

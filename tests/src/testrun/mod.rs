@@ -77,6 +77,7 @@ impl Programs {
             cgroup: None,
             sizes: std::collections::BTreeMap::new(),
             options,
+            snat: (61_000, 4_536),
         };
         let mut kernel = Kernel::load(&options)?;
         for (link, flags) in links.into_iter().zip([link_flags::DIRECT, link_flags::DIRECT, 0]) {

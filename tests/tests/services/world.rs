@@ -76,7 +76,9 @@ impl World {
         }
         let clients = [bed.add_client("outside")?, bed.add_client("stranger")?];
         let cluster = objects::cluster(bed.nodes().values());
-        let options = AgentOptions { sockets: true, ..AgentOptions::default() };
+        // Without them nobody may name an external address.
+        let arguments = vec!["--external-ips=203.0.113.0/24,2001:db8:113::/48".to_owned()];
+        let options = AgentOptions { sockets: true, arguments, ..AgentOptions::default() };
         let mut agents = BTreeMap::new();
         for node in bed.nodes().clone().into_values() {
             let files = [("cluster.yaml", cluster.clone())];
