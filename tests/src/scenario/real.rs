@@ -160,7 +160,8 @@ impl Plane for Real {
     /// The agent's network namespace has interfaces with these very indexes. All of them are veths: programs
     /// are attached to anything else in the same way.
     fn set_node(&mut self, node: &Node) -> Result<()> {
-        self.set_links(node.links.keys().copied())
+        let uplink = (!node.addresses.is_empty()).then_some(super::UPLINK);
+        self.set_links(node.links.keys().copied().chain(uplink))
     }
 
     fn restart(&mut self) -> Result<()> {

@@ -177,19 +177,21 @@ impl<'a> Agent<'a> {
         let objects: Vec<_> = self.objects.values().cloned().collect();
         for object in ordered(objects, self.order) {
             self.change(Change::Apply(object))?;
-            // Packets must not notice that not everything is listed yet.
+            // Packets must not notice that not everything is listed yet. A Service that is about to lose its only
+            // address to another one may bring slots and backends that nothing leads to.
             let now = self.tables()?;
-            let same = (&now.frontends, &now.slots, &now.backends)
-                == (&before.frontends, &before.slots, &before.backends);
+            let same = now.frontends == before.frontends
+                && before.slots.iter().all(|(key, slot)| now.slots.get(key) == Some(slot))
+                && before.backends.iter().all(|(id, backend)| now.backends.get(id) == Some(backend));
             ensure!(same, "half a list changed the maps from {before:#?} to {now:#?}");
         }
         self.synced();
         self.converge()?;
         let after = self.tables()?;
         ensure!(before == after, "a restart changed the maps from {before:#?} to {after:#?}");
-        // Each link, to be sure that it is attached. What is rejected for the sake of another object is not while
+        // Each link and uplink, to be sure that it is attached. What is rejected for the sake of another object is not while
         // only one of them is listed: its record, which is for people, comes and goes.
-        let (touched, links) = (self.touched, after.links.len());
+        let (touched, links) = (self.touched, after.links.len() + after.uplinks.len());
         let as_few = touched == links || !after.rejected.is_empty();
         ensure!(as_few, "a restart wrote {touched} entries, and there are {links} links");
         Ok(())
