@@ -13,7 +13,7 @@ use lbr_agent::dataplane::{AttachMode, Dataplane, Kernel, Options};
 use lbr_common::flow::Flow;
 use lbr_common::maps;
 use lbr_common::tuple::{Tuple, proto};
-use lbr_common::verdict::{Effect, Hook};
+use lbr_common::verdict::{Effect, Hook, Verdict};
 
 use super::{Node, Plane, text};
 use crate::packet::{Packet, Parsed, flags};
@@ -154,7 +154,9 @@ impl Plane for Real {
             return Ok(None);
         }
         let resolved = self.ask(tuple)?;
-        Ok(Some(text::verdict(resolved.verdict, resolved.backend)))
+        // Where no Service is concerned, policy has the last word; scenarios of Services have no policies.
+        let verdict = if resolved.verdict == Verdict::Node { Verdict::NoService } else { resolved.verdict };
+        Ok(Some(text::verdict(verdict, resolved.backend)))
     }
 
     /// The agent's network namespace has interfaces with these very indexes. All of them are veths: programs
