@@ -179,7 +179,8 @@ fn proxied(world: &World) -> Result<()> {
         let vip = web.external(v6).ip();
         world.bed.route_vip(vip, world.node("b"))?;
         // The load balancer of this test is a process of a node: what comes there has kept its destination.
-        world.node("b").ns.ip([format!("addr add {vip} dev lo")])?;
+        let nodad = if v6 { " nodad" } else { "" };
+        world.node("b").ns.ip([format!("addr add {vip} dev lo{nodad}")])?;
         let balancer = Server::start(&world.node("b").ns, "balancer", &[vip], web.external(v6).port())?;
         for from in [From::Outside, From::Node("b")] {
             world.reaches(from, web.external(v6), &["balancer"])?;
