@@ -6,7 +6,7 @@ use lbr_agent::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let result = match Cli::of_command_line().command {
-        Command::Run(args) => lbr_agent::cli::run::run(args),
+        Command::Run(args) => lbr_agent::cli::run::run(*args),
         Command::Cleanup(args) => lbr_agent::cli::cleanup::cleanup(&args),
         Command::Show(args) => lbr_agent::cli::show::show(&args),
         Command::Monitor(args) => lbr_agent::cli::monitor::monitor(&args),

@@ -44,7 +44,7 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the agent: translate Services and enforce policies for the pods of this network namespace.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Print what is in force, read from the kernel's maps; no agent needs to run.
     Show(ShowArgs),
     /// Say whether a new connection would pass, and which policy decides; no packet is sent.
