@@ -170,21 +170,16 @@ pub(super) fn write_addresses(
 ) {
     let mut add = |addr: IpAddr, scope: u8, is_open: bool| {
         let open = if is_open { frontend_flags::OPEN } else { 0 };
-        let flags = frontend_flags::ADDRESS | open;
-        let whole = Frontend { flags, ..Frontend::default() };
-        let known = desired.frontends.entry(key(addr, 0, 0, scope)).or_insert(whole);
-        known.flags &= flags;
+        let whole = Frontend { flags: frontend_flags::ADDRESS | open, ..Frontend::default() };
+        desired.frontends.entry(key(addr, 0, 0, scope)).or_insert(whole);
     };
+    // First, so that they are closed even where a former proxy has given them to an interface (IPVS).
     for ip in state.services.values().flat_map(|service| &service.cluster_ips) {
         add(*ip, scope::ANY, false);
     }
-    for (role, key) in plans.iter().flat_map(|plan| &plan.won) {
+    for (_, key) in plans.iter().flat_map(|plan| &plan.won) {
         let ip = IpAddr::from(key.addr);
-        match role {
-            Role::ClusterIp => {}
-            Role::NodePort => add(ip, key.scope, true),
-            Role::LoadBalancer | Role::ExternalIp => add(ip, key.scope, here.is_own(ip)),
-        }
+        add(ip, key.scope, key.scope == scope::NODE || here.is_own(ip));
     }
 }
 

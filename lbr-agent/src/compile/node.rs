@@ -12,7 +12,7 @@ use super::direct::DirectLinks;
 use super::settings::{NodePortAddress, Settings};
 use crate::model::convert::unsafe_address;
 use crate::model::{Node, ObjectName};
-use crate::source::links::LocalLinks;
+use crate::source::links::{LocalLinks, LocalUplink};
 use crate::store::ClusterState;
 
 /// Names the zone in which a node is.
@@ -30,7 +30,7 @@ pub(super) struct Here<'a> {
     pub(super) direct: DirectLinks<'a>,
     links: &'a LocalLinks,
     object: Option<&'a Node>,
-    /// Every address of the node itself: those of its interfaces, and what its Node object says.
+    /// Every address of the node itself: those of its interfaces, what its Node object says, and the command line.
     own: BTreeSet<IpAddr>,
 }
 
@@ -38,6 +38,8 @@ impl<'a> Here<'a> {
     pub(super) fn new(state: &'a ClusterState, node: &'a NodeView) -> Self {
         let object = state.nodes.get(&ObjectName::cluster(&node.name));
         let reported = object.into_iter().flat_map(|object| &object.addresses);
+        let named = node.settings.node_ip.as_ref().filter(|ip| unsafe_address(**ip).is_none());
+        let of_uplinks = node.links.uplinks.values().flat_map(addresses);
         Self {
             name: &node.name,
             zone: object.and_then(|object| object.labels.get(LABEL_ZONE)).map(String::as_str),
@@ -45,7 +47,15 @@ impl<'a> Here<'a> {
             direct: DirectLinks::new(&node.links),
             links: &node.links,
             object,
-            own: node.links.node_addresses.iter().chain(reported).copied().collect(),
+            own: node
+                .links
+                .node_addresses
+                .iter()
+                .chain(reported)
+                .chain(named)
+                .copied()
+                .chain(of_uplinks)
+                .collect(),
         }
     }
 
@@ -94,13 +104,8 @@ impl<'a> Here<'a> {
             return [true, false].into_iter().filter_map(|v4| self.primary(v4)).collect();
         }
         let named = [true, false].into_iter().filter_map(|v4| self.named(v4));
-        let of_uplinks = self.links.uplinks.values().flat_map(|link| {
-            [link.v4.map(IpAddr::from), link.v6.map(IpAddr::from)]
-                .into_iter()
-                .flatten()
-                .filter(|ip| self.named(ip.is_ipv4()).is_none())
-        });
-        named.chain(of_uplinks).collect()
+        let of_uplinks = self.links.uplinks.values().flat_map(addresses);
+        named.chain(of_uplinks.filter(|ip| self.named(ip.is_ipv4()).is_none())).collect()
     }
 
     /// The uplinks. Where one has no address of a family, the node's primary one stands in.
@@ -117,9 +122,7 @@ impl<'a> Here<'a> {
     }
 
     fn of_uplink(&self, v4: bool) -> Option<IpAddr> {
-        let links = self.links.uplinks.values();
-        let addrs = links.map(|link| if v4 { link.v4.map(IpAddr::from) } else { link.v6.map(IpAddr::from) });
-        addrs.flatten().next()
+        self.links.uplinks.values().flat_map(addresses).find(|ip| ip.is_ipv4() == v4)
     }
 
     /// What the command line or the Node object calls the node's first address.
@@ -131,4 +134,9 @@ impl<'a> Here<'a> {
     fn named(&self, v4: bool) -> Option<IpAddr> {
         self.settings.node_ip.filter(|ip| ip.is_ipv4() == v4 && unsafe_address(*ip).is_none())
     }
+}
+
+/// The node's addresses on an uplink.
+fn addresses(link: &LocalUplink) -> impl Iterator<Item = IpAddr> + use<> {
+    link.v4.map(IpAddr::from).into_iter().chain(link.v6.map(IpAddr::from))
 }

@@ -1,8 +1,8 @@
 //! One test for each kind of answer, on the node of [`example`].
 
 use lbr_common::addr::Addr;
-use lbr_common::policy::{Policy, policy_flags};
-use lbr_common::service::{Frontend, FrontendKey};
+use lbr_common::policy::{Policy, Prefix, policy_flags};
+use lbr_common::service::{Frontend, FrontendKey, SourceRange, frontend_flags, scope, set};
 use lbr_common::text::{Member, MemberKey, PodName, RuleText, ServiceName, Text};
 use lbr_common::tuple::proto;
 
@@ -345,4 +345,54 @@ fn json_names_the_rule() {
     assert_eq!((&ingress["policy"], &ingress["rule"]), (&"default/web".into(), &"spec.ingress[0]".into()));
     assert_eq!(json["allowed"], true);
     assert_eq!(json["connections"][0]["source"]["pod"], "default/client");
+}
+
+/// `default/web` at port 30080 of the node, and at an address of a load balancer that serves 10.0.0.0/31 only.
+fn outside() -> (Desired, Addr) {
+    let mut tables = example::tables();
+    let balancer = Addr::v4([203, 0, 113, 1]);
+    let web = |flags| Frontend { service: 1, count: 1, flags, ..Frontend::default() };
+    let whole = |flags| Frontend { flags: flags | frontend_flags::ADDRESS, ..Frontend::default() };
+    let key = |addr, port, scope| {
+        let proto = if port == 0 { 0 } else { proto::TCP };
+        FrontendKey { addr, port, proto, scope, ..FrontendKey::default() }
+    };
+    let local = Frontend { set: set::LOCAL, count: 0, ..web(frontend_flags::LOCAL_ONLY) };
+    tables.frontends.extend([
+        (key(NODE, 0, scope::ANY), whole(frontend_flags::OPEN)),
+        (key(NODE, 30_080, scope::ANY), web(frontend_flags::WIRE_DIFFERS)),
+        (key(NODE, 30_080, scope::WIRE), local),
+        (key(Addr::v4([127, 0, 0, 1]), 0, scope::NODE), whole(frontend_flags::OPEN)),
+        (key(Addr::v4([127, 0, 0, 1]), 30_080, scope::NODE), web(0)),
+        (key(balancer, 0, scope::ANY), whole(0)),
+        (key(balancer, 80, scope::ANY), web(frontend_flags::RANGES)),
+    ]);
+    let data = SourceRange { service: 1, client: addr(0).bytes };
+    tables.source_ranges.insert(Prefix { data, len: SourceRange::FULL - 1 }, 0);
+    (tables, balancer)
+}
+
+#[test]
+fn a_node_port_is_its_service_and_other_ports_of_the_node_are_the_nodes() {
+    let (tables, _) = outside();
+    let node = NODE.to_string();
+    let why = ask_in(&tables, "default/client", &node, Some("30080"), None).unwrap();
+    assert!(why.allowed);
+    assert_eq!((why.services[0].service.as_str(), why.services[0].endpoints), ("default/web", 1));
+    let ssh = ask_in(&tables, "default/client", &node, Some("22"), None).unwrap();
+    assert!(ssh.allowed && ssh.services.is_empty());
+    // By the wire it has other endpoints.
+    let why = ask_in(&tables, "198.51.100.9", &node, Some("30080"), None).unwrap();
+    assert!(why.services[0].refused.contains("Local traffic policy"), "{}", why.summary);
+}
+
+#[test]
+fn a_service_by_name_is_asked_at_its_own_addresses() {
+    let (tables, balancer) = outside();
+    let why = ask_in(&tables, "default/client", "default/web", None, None).unwrap();
+    let addresses: Vec<_> = why.services.iter().map(|s| s.address.as_str()).collect();
+    assert_eq!(addresses, ["10.96.0.10", balancer.to_string().as_str()]);
+    assert!(why.allowed, "{}", why.summary);
+    let why = ask_in(&tables, "default/stranger", "203.0.113.1", None, None).unwrap();
+    assert!(!why.allowed && why.summary.contains("loadBalancerSourceRanges"), "{}", why.summary);
 }

@@ -137,6 +137,9 @@ fn node_ports_are_on_the_addresses_that_are_asked_for() {
     assert_eq!(addresses(Settings::default(), Some(reported.clone())), ["198.51.100.7", "2001:db8::7"]);
     assert_eq!(addresses(Settings::default(), Some(object(&["127.0.0.1"]))), [""; 0]);
     let node_ip = Settings { node_ip: Some(ip("10.0.0.1")), ..Settings::default() };
+    // What kubeadm writes for `--bind-address` says nothing.
+    let any = Settings { node_ip: Some(ip("0.0.0.0")), ..Settings::default() };
+    assert_eq!(addresses(any, None), ["192.0.2.1", "2001:db8::1"]);
     assert_eq!(addresses(node_ip.clone(), Some(reported.clone())), ["10.0.0.1", "2001:db8::7"]);
     assert_eq!(addresses(node_ip, None), ["10.0.0.1", "2001:db8::1"]);
     assert_eq!(addresses(blocks(vec![block("10.0.0.0/8")]), None), ["10.0.0.1"]);
@@ -161,6 +164,17 @@ fn a_load_balancers_address_is_closed_unless_it_is_the_nodes() {
         Service { load_balancer_ips: ips(&["203.0.113.1"]), external_policy: TrafficPolicy::Local, ..web() };
     let d = on(&node(), vec![local]);
     assert_eq!(served(&d, 80), ["10.96.0.10 0", "203.0.113.1 0", "203.0.113.1 1"]);
+}
+
+#[test]
+fn a_cluster_ip_is_closed_even_on_an_interface_of_the_node() {
+    let mut node = node();
+    node.links.node_addresses.insert(ip("10.96.0.10"));
+    let blocks = vec![NodePortAddress::Block(net("10.0.0.0/8"))];
+    node.settings.nodeport_addresses = blocks;
+    let d = on(&node, vec![node_port(30080)]);
+    assert_eq!(at(&d, "10.96.0.10", 0, scope::ANY).unwrap().flags, frontend_flags::ADDRESS);
+    assert!(at(&d, "10.96.0.10", 30080, scope::ANY).is_some());
 }
 
 #[test]
