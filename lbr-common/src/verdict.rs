@@ -161,7 +161,7 @@ verdicts! {
     /// Every source port for this backend on another node is in use.
     SnatExhausted = 38, Refuse, "snat_exhausted";
     /// `bind` to a NodePort of a Service: connections to it would never reach the socket.
-    NodePortTaken = 39, Refuse, "node_port_taken";
+    PortTaken = 39, Refuse, "port_taken";
     /// By the wire, with an address that can not be there: loopback, unspecified, or a group as source.
     Martian = 40, Drop, "martian";
     /// XDP leaves the packet to `from_netdev`.

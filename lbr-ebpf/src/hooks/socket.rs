@@ -62,7 +62,7 @@ pub(crate) fn bind(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
     if at.port == 0 || !service::takes_port(&at.addr, at.port, protocol(ctx)) {
         return ALLOW;
     }
-    count(Hook::Socket, Verdict::NodePortTaken, 0);
+    count(Hook::Socket, Verdict::PortTaken, 0);
     fail(EADDRINUSE)
 }
 
