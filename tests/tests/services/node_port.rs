@@ -1,8 +1,10 @@
 //! Ports at nodes, for everybody and to every endpoint (`externalTrafficPolicy: Cluster`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::verdict::{Hook, Verdict};
 
 use crate::world::{Check, FAMILIES, From, NODES, PATIENCE, PORT, World, until};
 
@@ -14,6 +16,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("127.0.0.1:nodePort and [::1]:nodePort", loopback),
     ("Granular Checks: Services should be able to handle large requests", large),
     ("Services should be rejected when no endpoints exist", no_endpoints),
+    ("who claims outside to be a pod of the node is dropped", spoofed),
     ("other ports of the node stay its own", other_ports),
 ];
 
@@ -144,6 +147,23 @@ fn other_ports(world: &World) -> Result<()> {
             world.reaches(from, SocketAddr::new(node, PORT), &["host-a"])?;
             world.is_refused(from, SocketAddr::new(node, web.other_node_port()))?;
         }
+    }
+    Ok(())
+}
+
+fn spoofed(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.at_nodes().yaml(), web.on(world, &["a1", "b1"])])?;
+    for v6 in FAMILIES {
+        let (pod, to) = (world.address(From::Pod("a2"), v6), world.node_port("a", web, v6));
+        let dropped = || world.count("a", Hook::FromNetdev, Verdict::SpoofedSource);
+        let before = dropped()?;
+        world.pretend("add", pod)?;
+        let client = world.client(From::Outside).bind(SocketAddr::new(pod, 0));
+        let answer = client.timeout(Duration::from_millis(300)).tcp(to);
+        world.pretend("del", pod)?;
+        ensure!(answer.is_err(), "{pod}, from outside, was answered");
+        ensure!(dropped()? > before, "{pod}, from outside, to {to}: not dropped as spoofed");
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lbr_tests::manifests::{Endpoint, EndpointSlice, Service, join};
-use lbr_tests::topology::Node;
+use lbr_tests::topology::{Bed, Node, Pod};
 
 use crate::world::{PORT, World};
 
@@ -14,14 +14,23 @@ pub(crate) const ZONES: [(&str, &str); 3] = [("a", "east"), ("b", "west"), ("c",
 /// Where ClusterIPs come from.
 const SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
 
-/// Nodes with their addresses and zones, and the ServiceCIDR.
-pub(crate) fn cluster<'a>(nodes: impl Iterator<Item = &'a Node>) -> String {
+/// Nodes with their addresses and zones, their pods, and the ServiceCIDR.
+pub(crate) fn cluster(bed: &Bed) -> String {
     let [v4, v6] = SERVICE_CIDRS;
     let cidr = format!(
         "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata:\n  name: kubernetes\nspec:\n  cidrs: \
          [\"{v4}\", \"{v6}\"]\n"
     );
-    join(nodes.map(node).chain([cidr]))
+    join(bed.nodes().values().map(node).chain(bed.pods().values().map(pod)).chain([cidr]))
+}
+
+fn pod(pod: &Pod) -> String {
+    let (name, node) = (&pod.name, &pod.node);
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: default\nspec:\n  nodeName: {node}\n  \
+         containers: []\nstatus:\n  phase: Running\n  podIP: \"{}\"\n  podIPs:\n    - ip: \"{}\"\n    - ip: \"{}\"\n",
+        pod.v4, pod.v4, pod.v6
+    )
 }
 
 fn node(node: &Node) -> String {

@@ -75,7 +75,7 @@ impl World {
             }
         }
         let clients = [bed.add_client("outside")?, bed.add_client("stranger")?];
-        let cluster = objects::cluster(bed.nodes().values());
+        let cluster = objects::cluster(&bed);
         // Without them nobody may name an external address.
         let arguments = vec!["--external-ips=203.0.113.0/24,2001:db8:113::/48".to_owned()];
         let options = AgentOptions { sockets: true, arguments, ..AgentOptions::default() };
@@ -129,6 +129,12 @@ impl World {
         let ports: Vec<u16> = ports.map(|key| key.port).collect();
         ensure!(ports == [self.version.get()], "in force is {ports:?}, not {}", self.version.get());
         Ok(())
+    }
+
+    /// Gives a client outside one more address, or takes it away again.
+    pub(crate) fn pretend(&self, verb: &str, address: IpAddr) -> Result<()> {
+        let nodad = if address.is_ipv6() && verb == "add" { " nodad" } else { "" };
+        self.clients[0].ns.ip([format!("addr {verb} {address} dev lo{nodad}")])
     }
 
     /// A client at a place.
