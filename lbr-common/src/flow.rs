@@ -65,6 +65,9 @@ pub mod flow_flags {
     pub const NOBODY: u32 = 64;
     /// The client is reached by the wire: it came in by an uplink.
     pub const WIRE: u32 = 128;
+    /// The backend's node answers the client itself: packets keep the client's address and carry the frontend's, and
+    /// there is no entry for answers, which do not come by here.
+    pub const DIRECT: u32 = 256;
     /// What the twin entry must not inherit.
     pub const OWN: u32 = REPLY | FIN | RST;
 }

@@ -50,6 +50,8 @@ pub mod frontend_flags {
     pub const RANGES: u32 = 16;
     /// The node itself is among these clients.
     pub const NODE_IN_RANGES: u32 = 32;
+    /// Backends on other nodes answer clients themselves: see [`super::super::flow::flow_flags::DIRECT`].
+    pub const DIRECT: u32 = 64;
 }
 
 /// Values of [`Frontend::set`]: which of a service's backends.
@@ -204,6 +206,9 @@ pub struct SourceRange {
 }
 
 impl SourceRange {
+    /// In place of a service: the nodes and what lives on them. Their answers would not leave the node of a backend
+    /// by the wire, so no backend answers them directly.
+    pub const INSIDE: u32 = 0;
     /// Bits that come before the address.
     pub const FIXED_BITS: u32 = 32;
     /// The whole key: one client.

@@ -166,6 +166,8 @@ verdicts! {
     Martian = 40, Drop, "martian";
     /// XDP leaves the packet to `from_netdev`.
     LeftToTc = 41, Pass, "left_to_tc";
+    /// No room in the IP header for the frontend's address, which the backend's node needs to answer directly.
+    NoRoomForOption = 42, Drop, "no_room_for_option";
 }
 
 /// Room for each hook in `counters`.

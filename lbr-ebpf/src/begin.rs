@@ -5,7 +5,7 @@ use lbr_common::flow::{BY_ROUTE, Flow, IDLE_NS, flow_flags};
 use lbr_common::link::link_flags;
 use lbr_common::policy::policy_flags;
 use lbr_common::select;
-use lbr_common::service::{Backend, Frontend, backend_flags};
+use lbr_common::service::{Backend, Frontend, backend_flags, frontend_flags};
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::Verdict;
 
@@ -13,7 +13,7 @@ use crate::maps::{self, FLOWS, LINKS};
 use crate::scratch::Scratch;
 use crate::skb::Skb;
 use crate::step::{DONE, check};
-use crate::{affinity, flow, policy, route, service};
+use crate::{affinity, dsr, flow, policy, route, service};
 
 /// First source port that stands in for one that is taken. Above Linux' default ephemeral range
 /// (`ip_local_port_range`: 32768 to 60999), so that it does not meet a port that the client chose itself.
@@ -75,7 +75,8 @@ fn try_to_service(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Resu
 }
 
 /// The same for a client that came by the wire, who was looked up as the sender before. A backend on this node sees
-/// the client's address. One on another node sees this node's, so that its answers come back here.
+/// the client's address. One on another node sees this node's, so that its answers come back here, unless that node
+/// answers directly.
 #[inline(never)]
 pub(crate) fn from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Verdict {
     match try_from_wire(skb, frontend, work) {
@@ -87,8 +88,11 @@ pub(crate) fn from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Ve
 #[inline(always)]
 fn try_from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Result<(), Verdict> {
     let hash = select::hash(&work.packet.tuple, maps::hash_seed());
-    let slot = service::slot(hash, frontend);
-    let (id, backend) = affinity::choose(frontend, &work.packet.tuple.src, slot)?;
+    let (id, backend) = if work.chosen != 0 {
+        (work.chosen, service::backend(work.chosen).ok_or(Verdict::BackendMissing)?)
+    } else {
+        affinity::choose(frontend, &work.packet.tuple.src, service::slot(hash, frontend))?
+    };
     work.judged.tuple = work.packet.tuple;
     work.judged.tuple.dst = backend.addr;
     work.judged.tuple.dst_port = backend.port;
@@ -103,7 +107,22 @@ fn try_from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Result<()
             return Err(Verdict::NotJudged);
         }
     } else {
+        if work.chosen != 0 {
+            // Moved away: it must not travel in circles.
+            return Err(Verdict::BackendMissing);
+        }
+        let is_direct = frontend.flags & frontend_flags::DIRECT != 0
+            && !service::is_inside(&work.packet.tuple.src)
+            && dsr::makes_room(skb, work);
         check(route::find(skb, work, &backend.addr))?;
+        if is_direct {
+            plan_from_wire(work, id, backend);
+            work.flow.flags |= flow_flags::DIRECT;
+            insert(&work.packet.tuple, &work.flow)?;
+            flow::decide(&mut work.decision, &work.flow);
+            work.decision.is_new = true;
+            return Ok(());
+        }
         work.flow.to.src = route::own_address(work).ok_or(Verdict::NoRoute)?;
     }
     plan_from_wire(work, id, backend);

@@ -25,6 +25,9 @@ pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outco
     scratch.ifindex = skb.ifindex();
     scratch.bytes = skb.len();
     scratch.hook = hook;
+    scratch.added = 0;
+    scratch.chosen = 0;
+    scratch.is_unwrapped = false;
     scratch.judged.forget_audits();
     let (verdict, action) = match pipeline(skb, scratch) {
         Ok(verdict) => {

@@ -43,7 +43,9 @@ pub(crate) fn find(work: &mut Scratch, from: u32) -> Result<bool, Verdict> {
     }
     if silence(flow, now) > TOUCH_INTERVAL_NS {
         flow.last_seen = now;
-        restore_twin(&work.packet.tuple, flow);
+        if flow.flags & flow_flags::DIRECT == 0 {
+            restore_twin(&work.packet.tuple, flow);
+        }
     }
     let packet = &work.packet;
     if packet.tuple.proto == proto::TCP && packet.flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
@@ -81,6 +83,7 @@ pub(crate) fn decide(decision: &mut Decision, flow: &Flow) {
         is_plain: flow.flags & flow_flags::PLAIN != 0,
         to_nobody: flow.flags & (flow_flags::NOBODY | flow_flags::REPLY) == flow_flags::NOBODY,
         is_wire: flow.flags & flow_flags::WIRE != 0,
+        is_direct: flow.flags & flow_flags::DIRECT != 0,
         is_new: false,
     };
 }
@@ -232,6 +235,10 @@ fn if_there(link: u32) -> u32 {
 pub(crate) fn is_over(flow: &Flow) -> bool {
     if flow.to.proto != proto::TCP {
         return false;
+    }
+    if flow.flags & flow_flags::DIRECT != 0 {
+        // Only the client is heard.
+        return flow.flags & (flow_flags::RST | flow_flags::FIN) != 0;
     }
     // SAFETY: as in `find`. Where the other direction was evicted, this one's word has to do.
     let twin = FLOWS.get_ptr(flow.twin_key()).map_or(flow_flags::FIN, |twin| unsafe { (*twin).flags });

@@ -37,6 +37,12 @@ pub(crate) fn complete(packet: &mut Packet) -> Verdict {
     }
 }
 
+/// Whether the first fragment of a datagram was kept.
+#[inline(always)]
+pub(crate) fn is_known(packet: &Packet) -> bool {
+    FRAGMENTS.get_ptr(key(packet)).is_some()
+}
+
 #[inline(always)]
 fn key(packet: &Packet) -> FragmentKey {
     FragmentKey {

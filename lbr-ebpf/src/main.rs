@@ -12,6 +12,7 @@
 
 mod affinity;
 mod begin;
+mod dsr;
 mod exit;
 mod flow;
 mod fragment;

@@ -15,11 +15,11 @@ const ETH_P_IPV6: u16 = 0x86ddu16.to_be();
 const ETH_P_VLAN: [u16; 2] = [0x8100u16.to_be(), 0x88a8u16.to_be()];
 
 /// IPv6 extension headers (RFC 8200, 4).
-const HOP_BY_HOP: u8 = 0;
+pub(crate) const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTH: u8 = 51;
-const DEST_OPTIONS: u8 = 60;
+pub(crate) const DEST_OPTIONS: u8 = 60;
 /// More than any sender has a reason for: RFC 8504, 5.3 lets a receiver set a limit.
 const MAX_EXTENSION_HEADERS: usize = 8;
 

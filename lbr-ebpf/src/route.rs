@@ -32,7 +32,7 @@ pub(crate) struct Lookup {
     l4_proto: u8,
     src_port: u16,
     dst_port: u16,
-    /// In: 0, the length of the packet buffer counts. Out: the MTU of the link.
+    /// In: the packet's length, or 0: that of the packet buffer counts. Out: the MTU of the link.
     length: u16,
     /// In: where the packet came from. Out: where it goes.
     ifindex: u32,
@@ -68,7 +68,12 @@ pub(crate) fn find(skb: Skb, work: &mut Scratch, to: &Addr) -> Verdict {
         l4_proto: tuple.proto,
         src_port: tuple.src_port.to_be(),
         dst_port: tuple.dst_port.to_be(),
-        length: 0,
+        // One that is cut into segments on its way out shrinks by what is added.
+        length: match work.added {
+            0 => 0,
+            _ if skb.is_segmented() => 0,
+            added => (skb.len() - work.packet.l3 + added).min(u16::MAX.into()) as u16,
+        },
         ifindex: work.ifindex,
         traffic_class: 0,
         src: if is_v4 { [tuple.src.words()[3], 0, 0, 0] } else { tuple.src.words() },
@@ -93,10 +98,10 @@ pub(crate) fn own_address(work: &Scratch) -> Option<Addr> {
     if addr == Addr::UNSPECIFIED { None } else { Some(addr) }
 }
 
-/// The MTU of the link that the packet at hand does not fit.
+/// The MTU that the packet at hand does not fit: of the link, less what is added.
 #[inline(always)]
 pub(crate) fn mtu(work: &Scratch) -> u16 {
-    work.route.length
+    work.route.length.saturating_sub(work.added as u16)
 }
 
 /// Sends the packet, which was rewritten before, the way that was found. Returns the action.

@@ -50,6 +50,12 @@ pub(crate) struct Scratch {
     pub(crate) generation: u32,
     /// Interface that the packet is at.
     pub(crate) ifindex: u32,
+    /// Bytes that the packet grows by before it leaves.
+    pub(crate) added: u32,
+    /// Backend that another node chose for the packet at hand; 0: none did.
+    pub(crate) chosen: u32,
+    /// Whether the packet at hand came in the form of another node's, which was taken off.
+    pub(crate) is_unwrapped: bool,
     /// Bytes of the packet as it came.
     pub(crate) bytes: u32,
     /// The hook that runs.
@@ -87,6 +93,8 @@ pub(crate) struct Decision {
     pub(crate) to_nobody: bool,
     /// See [`lbr_common::flow::flow_flags::WIRE`].
     pub(crate) is_wire: bool,
+    /// See [`lbr_common::flow::flow_flags::DIRECT`].
+    pub(crate) is_direct: bool,
     /// The flow began with this packet.
     pub(crate) is_new: bool,
 }

@@ -4,10 +4,16 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use lbr_common::addr::Addr;
 use lbr_common::policy::Block;
 use lbr_common::select;
-use lbr_common::service::{Backend, Frontend, FrontendKey, SourceRange, frontend_flags, scope};
+use lbr_common::service::{
+    Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, backend_flags, frontend_flags, scope, set,
+};
+use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
 
 use crate::maps::{BACKENDS, FRONTENDS, SERVICE_CIDRS, SLOTS, SOURCE_RANGES};
+
+/// Backends of one service on a node that are looked through: more than a node has pods.
+const MOST_HERE: u32 = 256;
 
 /// Who begins a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,6 +85,19 @@ pub(crate) fn is_own_to_node(addr: &Addr) -> bool {
     }
 }
 
+/// Whether a client is a node or lives on one.
+#[inline(always)]
+pub(crate) fn is_inside(client: &Addr) -> bool {
+    let key = SourceRange { service: SourceRange::INSIDE, client: client.bytes };
+    SOURCE_RANGES.get(&Key::new(SourceRange::FULL, key)).is_some()
+}
+
+/// An address that nobody can be reached by: RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7.
+#[inline(always)]
+pub(crate) fn is_martian(addr: &Addr) -> bool {
+    is_own_to_node(addr) || if addr.is_v4() { addr.v4_octets()[0] >= 224 } else { addr.bytes[0] == 0xff }
+}
+
 /// Whether the address as a whole is a Service's.
 #[inline(always)]
 pub(crate) fn owns_address(addr: &Addr) -> bool {
@@ -123,6 +142,25 @@ pub(crate) fn backend(id: u32) -> Option<&'static Backend> {
     // SAFETY: valid for the run of the program; the agent replaces entries whole, and an entry that it removes
     // is freed after an RCU grace period.
     unsafe { BACKENDS.get(id) }
+}
+
+/// The backend of a service on this node that packets with this destination reach; 0: there is none, or not among
+/// the first [`MOST_HERE`].
+#[inline(always)]
+pub(crate) fn backend_here(service: u32, to: &Tuple) -> u32 {
+    let mut slot = 0;
+    while slot < MOST_HERE {
+        // SAFETY: the entry is copied at once.
+        let Some(&Slot { backend: id }) = (unsafe { SLOTS.get(SlotKey { service, set: set::LOCAL, slot }) })
+        else {
+            return 0;
+        };
+        if backend(id).is_some_and(|b| b.flags & backend_flags::HERE != 0 && b.leads_to(to)) {
+            return id;
+        }
+        slot += 1;
+    }
+    0
 }
 
 #[inline(always)]

@@ -213,6 +213,24 @@ impl Skb {
         check(unsafe { helper::bpf_skb_adjust_room(self.0, len as i32, BPF_ADJ_ROOM_MAC, 0) })
     }
 
+    /// Makes room for `len` bytes behind the fixed part of the IP header, or takes them away (`len` below 0).
+    #[inline(always)]
+    pub(crate) fn resize_options(self, len: i32) -> Result<(), HelperFailed> {
+        use aya_ebpf::bindings::BPF_F_ADJ_ROOM_FIXED_GSO;
+        use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_NET;
+        // What grows has to fit when it is cut into segments; what shrinks came in segments of that size.
+        let flags = if len < 0 { u64::from(BPF_F_ADJ_ROOM_FIXED_GSO) } else { 0 };
+        // SAFETY: as in `fix_sum`.
+        check(unsafe { helper::bpf_skb_adjust_room(self.0, len, BPF_ADJ_ROOM_NET, flags) })
+    }
+
+    /// Whether it will be cut into segments when it leaves.
+    #[inline(always)]
+    pub(crate) fn is_segmented(self) -> bool {
+        // SAFETY: as in `len`.
+        unsafe { (*self.0).gso_size != 0 }
+    }
+
     /// Into the network namespace behind the veth with this index, without a trip through the node's stack.
     #[inline(always)]
     pub(crate) fn redirect_peer(self, ifindex: u32) -> i32 {

@@ -39,6 +39,18 @@ pub(super) fn write(service: &Service, id: u32, v4: bool, here: &Here<'_>, desir
     frontend_flags::RANGES | frontend_flags::NODE_IN_RANGES
 }
 
+/// Writes which clients are inside of the cluster: nodes, and the blocks from which their pods
+/// have addresses.
+pub(super) fn write_inside(state: &ClusterState, desired: &mut Desired) {
+    let nodes = state.nodes.values().flat_map(|node| {
+        node.addresses.iter().map(|ip| IpNet::from(*ip)).chain(node.pod_cidrs.iter().copied())
+    });
+    for net in nodes {
+        let data = SourceRange { service: SourceRange::INSIDE, client: Addr::from(net.network()).bytes };
+        desired.source_ranges.insert(Prefix { data, len: SourceRange::FIXED_BITS + bits(&net) }, 0);
+    }
+}
+
 /// Bits of the 16 bytes of an address that count.
 fn bits(net: &IpNet) -> u32 {
     let mapped = match net.addr() {

@@ -9,7 +9,7 @@ use super::frontends::{self, Role};
 use super::node::Here;
 use super::{Ids, health, ranges};
 use crate::desired::Desired;
-use crate::model::{ObjectName, Protocol, Rejected, Service, ServicePort, TrafficPolicy};
+use crate::model::{Forwarding, ObjectName, Protocol, Rejected, Service, ServicePort, TrafficPolicy};
 use crate::store::ClusterState;
 
 /// A Service port in one family: what has one number, whatever the addresses.
@@ -31,7 +31,14 @@ impl Plan<'_> {
             let local = if self.differs_by_wire(role, &key) { set::bit(set::LOCAL) } else { 0 };
             set::bit(self.set_of(role)) | local
         };
-        self.won.iter().map(of).fold(0, |all, bits| all | bits)
+        // Packets that another node has sent on are for endpoints of this one.
+        let direct = if self.is_direct() { set::bit(set::LOCAL) } else { 0 };
+        self.won.iter().map(of).fold(direct, |all, bits| all | bits)
+    }
+
+    /// Whether endpoints on other nodes answer clients outside themselves.
+    pub(super) fn is_direct(&self) -> bool {
+        self.service.forwarding == Forwarding::Dsr
     }
 
     /// The set that a frontend chooses from for clients that are not told apart.
@@ -69,6 +76,9 @@ pub(super) fn compile(
         let flags = if is_balanced { ranges::write(plan.service, id, plan.v4, here, desired) } else { 0 };
         frontends::write(plan, id, &choice, flags, desired);
         write_backends(plan, id, &choice, here, ids, desired);
+    }
+    if plans.iter().any(Plan::is_direct) {
+        ranges::write_inside(state, desired);
     }
     frontends::write_addresses(state, &plans, here, desired);
     health::compile(state, &slices, here, desired, rejected);

@@ -1,5 +1,6 @@
 //! `v1` Node.
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as api;
 
 use super::Node;
@@ -26,11 +27,20 @@ pub fn from_api(api: api::Node) -> Converted<Node> {
             Err(reason) => problems.part(format!("status.addresses[{i}].address"), reason),
         }
     }
-    let taints = api.spec.and_then(|s| s.taints).unwrap_or_default();
+    let spec = api.spec.unwrap_or_default();
+    let mut pod_cidrs = Vec::new();
+    for (i, text) in spec.pod_cidrs.unwrap_or_default().iter().enumerate() {
+        match text.parse::<IpNet>() {
+            Ok(net) => pod_cidrs.push(net.trunc()),
+            Err(_) => problems.part(format!("spec.podCIDRs[{i}]"), format!("{text:?} is not a block of addresses")),
+        }
+    }
+    let taints = spec.taints.unwrap_or_default();
     problems.finish(Node {
         name,
         labels: api.metadata.labels.unwrap_or_default(),
         addresses: [internal, external].concat(),
+        pod_cidrs,
         is_deleting: api.metadata.deletion_timestamp.is_some(),
         is_to_be_deleted: taints.iter().any(|taint| taint.key == TAINT_TO_BE_DELETED),
     })
@@ -63,6 +73,7 @@ mod tests {
         let object = json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z"}},
+            "spec": {"podCIDRs": ["10.244.1.7/24", "x"]},
             "status": {"addresses": [
                 {"type": "Hostname", "address": "n1"}, {"type": "ExternalIP", "address": "2001:db8::1"},
                 {"type": "ExternalIP", "address": "x"}, {"type": "InternalIP", "address": "192.0.2.1"},
@@ -73,6 +84,8 @@ mod tests {
         let expected: [std::net::IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
         assert_eq!(node.addresses, expected, "internal ones first");
         assert_eq!(node.labels["topology.kubernetes.io/zone"], "z");
-        assert_eq!(converted.problems[0].field, "status.addresses[2].address");
+        assert_eq!(node.pod_cidrs, ["10.244.1.0/24".parse::<IpNet>().unwrap()]);
+        let fields: Vec<&str> = converted.problems.iter().map(|problem| problem.field.as_str()).collect();
+        assert_eq!(fields, ["status.addresses[2].address", "spec.podCIDRs[1]"]);
     }
 }

@@ -1,9 +1,9 @@
 //! What comes by the wire, before the node's stack: requests to Services from elsewhere, and answers of backends on
 //! other nodes. What is not for a Service is left to the stack, and to the hooks at the pods' links.
 
-use lbr_common::addr::Addr;
 use lbr_common::flow::BY_ROUTE;
 use lbr_common::policy::policy_flags;
+use lbr_common::service::Frontend;
 use lbr_common::verdict::Verdict;
 
 use crate::exit::Outcome;
@@ -12,7 +12,7 @@ use crate::scratch::Scratch;
 use crate::service::{self, From};
 use crate::skb::Skb;
 use crate::step::check;
-use crate::{begin, flow, fragment, icmp_error, maps, nat, policy, route};
+use crate::{begin, dsr, flow, fragment, icmp_error, maps, nat, policy, route};
 
 /// The pipeline.
 #[inline(always)]
@@ -25,6 +25,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
         check(icmp_error::translate(skb, work))?;
         return Ok(Verdict::IcmpError);
     }
+    check(dsr::unwrap(skb, work))?;
     if work.packet.part == Part::Later {
         check(fragment::complete(&mut work.packet))?;
     }
@@ -39,6 +40,9 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     nat::rewrite(skb, &work.packet, &work.decision.to)?;
     if work.decision.link == BY_ROUTE {
         route::count_hop(skb, &work.packet).map_err(|_| Verdict::RewriteFailed)?;
+        if work.decision.is_direct {
+            check(dsr::wrap(skb, work))?;
+        }
     }
     Ok(if work.decision.is_reply { Verdict::ToClient } else { Verdict::ToBackend })
 }
@@ -57,6 +61,9 @@ fn follow(skb: Skb, work: &mut Scratch) -> Verdict {
     }
     if decision.link == BY_ROUTE {
         let to = decision.to.dst;
+        if decision.is_direct && !dsr::makes_room(skb, work) {
+            return Verdict::NoRoomForOption;
+        }
         return route::find(skb, work, &to);
     }
     Verdict::ToBackend
@@ -66,9 +73,16 @@ fn follow(skb: Skb, work: &mut Scratch) -> Verdict {
 #[inline(always)]
 fn begin(skb: Skb, work: &mut Scratch) -> Result<(), Verdict> {
     let to = &work.packet.tuple;
-    match service::frontend(&to.dst, to.dst_port, to.proto, From::Wire(&to.src)) {
+    if work.is_unwrapped && work.chosen == 0 {
+        return Err(Verdict::FragmentUnknown);
+    }
+    let frontend = match work.chosen {
+        0 => service::frontend(&to.dst, to.dst_port, to.proto, From::Wire(&to.src)),
+        _ => Ok(Frontend::default()),
+    };
+    match frontend {
         Ok(frontend) => {
-            if is_martian(&to.src) {
+            if service::is_martian(&to.src) {
                 return Err(Verdict::Martian);
             }
             policy::meet_sender_of_packet(work);
@@ -92,10 +106,4 @@ fn keep_apart(work: &mut Scratch) -> Result<(), Verdict> {
     policy::meet_sender_of_packet(work);
     check(begin::plain(0, work))?;
     if work.decision.is_plain { Err(Verdict::Allowed) } else { Ok(()) }
-}
-
-/// An address that nobody can be reached by: RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7.
-#[inline(always)]
-fn is_martian(src: &Addr) -> bool {
-    service::is_own_to_node(src) || if src.is_v4() { src.v4_octets()[0] >= 224 } else { src.bytes[0] == 0xff }
 }

@@ -5,7 +5,7 @@ mod external;
 mod tests;
 mod types;
 
-pub use types::{Algorithm, Service, ServicePort, SourceRanges};
+pub use types::{Algorithm, Forwarding, Service, ServicePort, SourceRanges};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -22,6 +22,9 @@ const LABEL_OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 
 /// How endpoints are chosen: `random` (the default) or `maglev`.
 pub const ALGORITHM: &str = "lbr.dev/algorithm";
+
+/// How clients outside reach endpoints on other nodes: `snat` (the default) or `dsr`.
+pub const FORWARDING: &str = "lbr.dev/forwarding";
 
 /// `sessionAffinityConfig.clientIP.timeoutSeconds`: its default, and how long it may be.
 const AFFINITY_DEFAULT: u32 = 10_800;
@@ -60,6 +63,7 @@ pub fn from_api(api: api::Service) -> Converted<Service> {
         traffic_policy("spec.externalTrafficPolicy", spec.external_traffic_policy.as_deref(), &mut problems);
     let service = Service {
         affinity: affinity(&spec, &mut problems),
+        forwarding: forwarding(api.metadata.annotations.as_ref(), &mut problems),
         algorithm: algorithm(api.metadata.annotations.unwrap_or_default(), &mut problems),
         external_ips: external::external_ips(&spec, &cluster_ips, &mut problems),
         name,
@@ -130,6 +134,18 @@ fn algorithm(mut annotations: Labels, problems: &mut Problems) -> Algorithm {
             let reason = format!("{other:?} is not an algorithm: write random or maglev (random is used)");
             problems.part(format!("metadata.annotations[{ALGORITHM}]"), reason);
             Algorithm::Random
+        }
+    }
+}
+
+fn forwarding(annotations: Option<&Labels>, problems: &mut Problems) -> Forwarding {
+    match annotations.and_then(|all| all.get(FORWARDING)).map(String::as_str) {
+        None | Some("snat") => Forwarding::Snat,
+        Some("dsr") => Forwarding::Dsr,
+        Some(other) => {
+            let reason = format!("{other:?} is not a way of forwarding: write snat or dsr (snat is used)");
+            problems.part(format!("metadata.annotations[{FORWARDING}]"), reason);
+            Forwarding::Snat
         }
     }
 }

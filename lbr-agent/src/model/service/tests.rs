@@ -252,6 +252,24 @@ fn the_algorithm_is_one_of_two() {
 }
 
 #[test]
+fn forwarding_is_one_of_two() {
+    for (text, forwarding, wrong) in [
+        ("snat", Forwarding::Snat, None),
+        ("dsr", Forwarding::Dsr, None),
+        ("teleport", Forwarding::Snat, Some("metadata.annotations[lbr.dev/forwarding]")),
+    ] {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "web", "namespace": "default", "annotations": {FORWARDING: text}},
+            "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]},
+        });
+        let converted = from_api(serde_json::from_value(object).unwrap());
+        assert_eq!(converted.object.unwrap().forwarding, forwarding);
+        assert_eq!(converted.problems.first().map(|problem| problem.field.as_str()), wrong, "{text}");
+    }
+}
+
+#[test]
 fn names_fit_into_the_maps() {
     for (namespace, name, field) in
         [("default", "a".repeat(64), "metadata.name"), ("a.b", "web".to_owned(), "metadata.namespace")]

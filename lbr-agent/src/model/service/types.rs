@@ -33,6 +33,8 @@ pub struct Service {
     pub affinity: u32,
     /// Annotation [`super::ALGORITHM`].
     pub algorithm: Algorithm,
+    /// Annotation [`super::FORWARDING`].
+    pub forwarding: Forwarding,
 }
 
 /// The clients that a load balancer's addresses are for, in each family; `None`: everybody.
@@ -62,6 +64,16 @@ pub enum Algorithm {
     /// By consistent hashing: each node chooses the same, and most connections stay where they are when endpoints
     /// come and go.
     Maglev,
+}
+
+/// How what comes from outside reaches an endpoint on another node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Forwarding {
+    /// In the name of the node that was asked, through which the answers go back.
+    #[default]
+    Snat,
+    /// With the client's address; the endpoint's node answers the client itself.
+    Dsr,
 }
 
 /// One of `spec.ports` of a Service.

@@ -1,0 +1,277 @@
+//! Direct server return: what goes to a backend on another node keeps the client's address and carries the frontend's,
+//! so that the node of the backend can answer in its name.
+//!
+//! IPv4: an option; IPv6: an option in a destination options header. Both are of the types that RFC 4727 sets aside for
+//! experiments, are skipped by whoever does not know them, and are the first ones of the packet. Every packet carries
+//! it, fragments too.
+
+use lbr_common::addr::Addr;
+use lbr_common::checksum::Diff;
+use lbr_common::flow::flow_flags;
+use lbr_common::policy::policy_flags;
+use lbr_common::service::frontend_flags;
+use lbr_common::tuple::proto;
+use lbr_common::verdict::Verdict;
+
+use crate::maps::FLOWS;
+use crate::packet::{self, DEST_OPTIONS, HOP_BY_HOP, Packet, Part};
+use crate::scratch::Scratch;
+use crate::service::{self, From};
+use crate::skb::{HelperFailed, Skb};
+use crate::step::DONE;
+use crate::{fragment, nat, policy};
+
+/// Copied into fragments, class 0, number 30.
+const V4_KIND: u8 = 0x9e;
+/// Skipped by whoever does not know it, not changed on the way.
+const V6_KIND: u8 = 0x1e;
+/// Fixed part of an IPv4 header, all that there may be, and where its checksum is in it.
+const V4_LEN: u32 = 20;
+const V4_MAX: u32 = 60;
+const V4_SUM: u32 = 10;
+/// Header of IPv6: where its length and next header are.
+const V6_LEN: u32 = 40;
+const V6_PAYLOAD: u32 = 4;
+const V6_NEXT: u32 = 6;
+
+/// Kind, length, port, address.
+type V4Option = [u8; 8];
+
+/// The frontend, in a header of IPv6.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct V6Header {
+    next: u8,
+    len: u8,
+    pad: [u8; 2],
+    kind: u8,
+    data_len: u8,
+    /// As on the wire.
+    port: u16,
+    addr: [u8; 16],
+}
+
+/// `V6Header::len`: units of eight bytes beyond the first.
+const V6_HEADER_LEN: u8 = 2;
+/// `PadN` of two bytes.
+const V6_PAD: [u8; 2] = [1, 0];
+const V6_DATA_LEN: u8 = 18;
+const V4_ADDED: u32 = size_of::<V4Option>() as u32;
+const V6_ADDED: u32 = size_of::<V6Header>() as u32;
+const _: () = assert!(V4_ADDED == 8 && V6_ADDED == 24);
+
+/// Where `127.0.0.1` and `::1` serve a port, all addresses of nodes do.
+const LOOPBACK_V4: Addr = Addr::v4([127, 0, 0, 1]);
+const LOOPBACK_V6: Addr = Addr::from_words([0, 0, 0, 1u32.to_be()]);
+
+/// Whether the frontend fits into the packet's header. Notes how much it grows by.
+#[inline(always)]
+pub(crate) fn makes_room(skb: Skb, work: &mut Scratch) -> bool {
+    let packet = &work.packet;
+    let (added, fits) = if packet.is_v4 {
+        (V4_ADDED, packet.l4 - packet.l3 + V4_ADDED <= V4_MAX)
+    } else {
+        // Hop-by-hop options come first (RFC 8200, 4.1).
+        let next = skb.load::<u8>(packet.l3 + V6_NEXT);
+        (V6_ADDED, next.is_ok_and(|next| next != HOP_BY_HOP))
+    };
+    if fits {
+        work.added = added;
+    }
+    fits
+}
+
+/// Puts the frontend into the packet, which was rewritten before.
+#[inline(never)]
+pub(crate) fn wrap(skb: Skb, work: &mut Scratch) -> Verdict {
+    match try_wrap(skb, &work.packet) {
+        Ok(()) => DONE,
+        Err(HelperFailed) => Verdict::RewriteFailed,
+    }
+}
+
+#[inline(always)]
+fn try_wrap(skb: Skb, packet: &Packet) -> Result<(), HelperFailed> {
+    let (addr, port) = (&packet.tuple.dst, packet.tuple.dst_port);
+    if packet.is_v4 {
+        skb.resize_options(V4_ADDED as i32)?;
+        let ([a, b, c, d], [high, low]) = (addr.v4_octets(), port.to_be_bytes());
+        let option: V4Option = [V4_KIND, V4_ADDED as u8, high, low, a, b, c, d];
+        skb.store(packet.l3 + V4_LEN, &option)?;
+        return resize_v4(skb, packet.l3, V4_ADDED as i32, &option);
+    }
+    let next: u8 = skb.load(packet.l3 + V6_NEXT)?;
+    skb.resize_options(V6_ADDED as i32)?;
+    let (port, addr) = (port.to_be(), addr.bytes);
+    let (len, pad, data_len) = (V6_HEADER_LEN, V6_PAD, V6_DATA_LEN);
+    skb.store(packet.l3 + V6_LEN, &V6Header { next, len, pad, kind: V6_KIND, data_len, port, addr })?;
+    resize_v6(skb, packet.l3, V6_ADDED as i32, DEST_OPTIONS)
+}
+
+/// Writes lengths and checksum of an IPv4 header that an option was put into (`change` above 0), or taken from.
+#[inline(always)]
+fn resize_v4(skb: Skb, l3: u32, change: i32, option: &V4Option) -> Result<(), HelperFailed> {
+    let [ihl, tos]: [u8; 2] = skb.load(l3)?;
+    let total: u16 = skb.load(l3 + 2)?;
+    let sum: u16 = skb.load(l3 + V4_SUM)?;
+    let new = [(i32::from(ihl) + change / 4) as u8, tos];
+    let new_total = resized(total, change)?;
+    let [a, b, c, d, e, f, g, h] = *option;
+    let words = [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])];
+    let diff = Diff::NONE
+        .half(u16::from_ne_bytes([ihl, tos]), u16::from_ne_bytes(new))
+        .half(total, new_total);
+    let diff = if change > 0 {
+        diff.word(0, words[0]).word(0, words[1])
+    } else {
+        diff.word(words[0], 0).word(words[1], 0)
+    };
+    skb.store(l3, &new)?;
+    skb.store(l3 + 2, &new_total)?;
+    skb.store(l3 + V4_SUM, &diff.apply(sum))
+}
+
+/// Writes length and next header of an IPv6 header behind which one was put, or taken away.
+#[inline(always)]
+fn resize_v6(skb: Skb, l3: u32, change: i32, next: u8) -> Result<(), HelperFailed> {
+    let len: u16 = skb.load(l3 + V6_PAYLOAD)?;
+    skb.store(l3 + V6_PAYLOAD, &resized(len, change)?)?;
+    skb.store(l3 + V6_NEXT, &next)
+}
+
+/// A length on the wire. Super-packets of more than 64 KiB carry 0.
+#[inline(always)]
+fn resized(len: u16, change: i32) -> Result<u16, HelperFailed> {
+    match len {
+        0 => Ok(0),
+        _ => u16::try_from(i32::from(u16::from_be(len)) + change).map(u16::to_be).map_err(|_| HelperFailed),
+    }
+}
+
+/// Takes the frontend out of a packet that another node has sent on, and makes it the destination again. A packet
+/// without one stays as it is, and one that says what can not be: it gets no further than any other to its destination.
+#[inline(never)]
+pub(crate) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict {
+    let packet = &work.packet;
+    if !matches!(packet.tuple.proto, proto::TCP | proto::UDP) {
+        return DONE;
+    }
+    let l3 = packet.l3;
+    let mut option = [0; 8];
+    let mut next = 0;
+    work.judged.tuple = packet.tuple;
+    let claimed = &mut work.judged.tuple;
+    if packet.is_v4 {
+        if packet.l4 - l3 < V4_LEN + V4_ADDED {
+            return DONE;
+        }
+        let Ok(read) = skb.load::<V4Option>(l3 + V4_LEN) else { return DONE };
+        let [kind, len, high, low, a, b, c, d] = read;
+        if kind != V4_KIND || u32::from(len) != V4_ADDED {
+            return DONE;
+        }
+        option = read;
+        claimed.dst = Addr::v4([a, b, c, d]);
+        claimed.dst_port = u16::from_be_bytes([high, low]);
+    } else {
+        if packet.l4 - l3 < V6_LEN + V6_ADDED || !skb.load(l3 + V6_NEXT).is_ok_and(|n: u8| n == DEST_OPTIONS) {
+            return DONE;
+        }
+        let Ok(read) = skb.load::<V6Header>(l3 + V6_LEN) else { return DONE };
+        let fits = read.len == V6_HEADER_LEN && read.pad == V6_PAD && read.data_len == V6_DATA_LEN;
+        let addr = Addr::v6(read.addr);
+        if read.kind != V6_KIND || !fits || addr.is_v4() {
+            return DONE;
+        }
+        next = read.next;
+        claimed.dst = addr;
+        claimed.dst_port = u16::from_be(read.port);
+    }
+    if !is_believed(work) {
+        return DONE;
+    }
+    work.is_unwrapped = true;
+    let is_v4 = work.packet.is_v4;
+    let cut = if is_v4 { -(V4_ADDED as i32) } else { -(V6_ADDED as i32) };
+    let resized = skb.resize_options(cut).and_then(|()| match is_v4 {
+        true => resize_v4(skb, l3, cut, &option),
+        false => resize_v6(skb, l3, cut, next),
+    });
+    match resized {
+        Ok(()) => address(skb, work),
+        Err(HelperFailed) => Verdict::RewriteFailed,
+    }
+}
+
+/// Addresses the packet to the frontend again, which is in `Judged::tuple`.
+#[inline(never)]
+fn address(skb: Skb, work: &mut Scratch) -> Verdict {
+    let (dst, dst_port) = (work.judged.tuple.dst, work.judged.tuple.dst_port);
+    if let Err(verdict) = packet::parse(skb, &mut work.packet) {
+        return verdict;
+    }
+    let mut to = work.packet.tuple;
+    to.dst = dst;
+    to.dst_port = dst_port;
+    if let Err(verdict) = nat::rewrite(skb, &work.packet, &to) {
+        return verdict;
+    }
+    work.packet.tuple.dst = dst;
+    work.packet.tuple.dst_port = if work.packet.part == Part::Later { 0 } else { dst_port };
+    if work.packet.is_v4 {
+        let Ok(sum) = skb.load(work.packet.l3 + V4_SUM) else { return Verdict::RewriteFailed };
+        work.packet.ip_sum = sum;
+    }
+    DONE
+}
+
+/// Whether the packet at hand may have been sent to the frontend in `Judged::tuple`: that must be one whose backends
+/// answer directly, and the packet's destination one of them on this node. Notes which.
+#[inline(never)]
+fn is_believed(work: &mut Scratch) -> bool {
+    let frontend = work.judged.tuple;
+    if work.packet.part == Part::Later {
+        // It was for the first fragment.
+        let dst = core::mem::replace(&mut work.packet.tuple.dst, frontend.dst);
+        let is_known = fragment::is_known(&work.packet);
+        work.packet.tuple.dst = dst;
+        return is_known;
+    }
+    let to = &work.packet.tuple;
+    if let Some(flow) = FLOWS.get_ptr(&frontend) {
+        // SAFETY: as in `flow::find`.
+        let flow = unsafe { &*flow };
+        const KIND: u32 = flow_flags::WIRE | flow_flags::REPLY | flow_flags::DIRECT;
+        let is_same = flow.to.dst == to.dst && flow.to.dst_port == to.dst_port;
+        if is_same && flow.flags & KIND == flow_flags::WIRE && flow.backend != 0 {
+            work.chosen = flow.backend;
+            return true;
+        }
+    }
+    if service::is_martian(&frontend.dst) || lives_here(work) {
+        return false;
+    }
+    let client = From::Wire(&frontend.src);
+    let known = match service::frontend(&frontend.dst, frontend.dst_port, frontend.proto, client) {
+        Err(Verdict::NoService) => {
+            let loopback = if frontend.dst.is_v4() { &LOOPBACK_V4 } else { &LOOPBACK_V6 };
+            service::frontend(loopback, frontend.dst_port, frontend.proto, From::Node)
+        }
+        known => known,
+    };
+    let Ok(known) = known else { return false };
+    if known.flags & frontend_flags::DIRECT == 0 {
+        return false;
+    }
+    work.chosen = service::backend_here(known.service, &work.packet.tuple);
+    work.chosen != 0
+}
+
+/// Whether the address that answers would come from is a pod's of this node.
+#[inline(always)]
+fn lives_here(work: &mut Scratch) -> bool {
+    work.judged.tuple = work.judged.tuple.reversed();
+    policy::meet_sender(work);
+    work.judged.tuple = work.judged.tuple.reversed();
+    work.judged.sender.flags & policy_flags::POD != 0
+}
