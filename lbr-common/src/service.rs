@@ -25,6 +25,15 @@ pub struct FrontendKey {
     pub _pad: u32,
 }
 
+impl FrontendKey {
+    /// The key of the entry for what comes by the wire.
+    #[inline(always)]
+    #[must_use]
+    pub const fn by_wire(self) -> Self {
+        Self { scope: scope::WIRE, ..self }
+    }
+}
+
 /// Values of [`FrontendKey::scope`].
 pub mod scope {
     /// For every packet, wherever it comes from.

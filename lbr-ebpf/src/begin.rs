@@ -162,17 +162,7 @@ fn store_from_wire(work: &mut Scratch) -> Verdict {
 /// the kernel evicted the entry): it may go on if a connection in either direction would be allowed.
 #[inline(never)]
 pub(crate) fn plain(from: u32, work: &mut Scratch) -> Verdict {
-    work.judged.tuple = work.packet.tuple;
-    policy::meet_receiver(work);
-    work.flow.flags = if work.judged.receiver.flags == 0 { flow_flags::NOBODY } else { 0 };
-    if from == 0 && work.flow.flags != 0 && policy::isolates(work, policy_flags::ISOLATED_IN) {
-        return Verdict::NotJudged;
-    }
-    let is_midflow = work.packet.tuple.proto == proto::TCP && !work.packet.is_syn();
-    if is_midflow {
-        work.flow.flags |= flow_flags::MIDFLOW;
-    }
-    let verdict = flow::judge_either(work, is_midflow);
+    let verdict = judge_plain(from, work);
     if verdict != DONE {
         return verdict;
     }
@@ -183,6 +173,39 @@ pub(crate) fn plain(from: u32, work: &mut Scratch) -> Verdict {
     if ends & policy_flags::POD == 0 {
         return Verdict::NoService;
     }
+    store_plain(from, work)
+}
+
+/// The same for a client from elsewhere that has a flow to the same backend by a Service: whoever the backend is, a
+/// process of the node too, the answers have to be told apart.
+#[inline(never)]
+pub(crate) fn beside_service(work: &mut Scratch) -> Verdict {
+    let verdict = judge_plain(0, work);
+    if verdict != DONE {
+        return verdict;
+    }
+    work.flow.flags |= flow_flags::WIRE;
+    store_plain(0, work)
+}
+
+/// Looks up the receiver, judges, and gives the flow its first flags.
+#[inline(always)]
+fn judge_plain(from: u32, work: &mut Scratch) -> Verdict {
+    work.judged.tuple = work.packet.tuple;
+    policy::meet_receiver(work);
+    work.flow.flags = if work.judged.receiver.flags == 0 { flow_flags::NOBODY } else { 0 };
+    if from == 0 && work.flow.flags != 0 && policy::isolates(work, policy_flags::ISOLATED_IN) {
+        return Verdict::NotJudged;
+    }
+    let is_midflow = work.packet.tuple.proto == proto::TCP && !work.packet.is_syn();
+    if is_midflow {
+        work.flow.flags |= flow_flags::MIDFLOW;
+    }
+    flow::judge_either(work, is_midflow)
+}
+
+#[inline(always)]
+fn store_plain(from: u32, work: &mut Scratch) -> Verdict {
     match try_plain(from, work) {
         Ok(()) => DONE,
         Err(verdict) => verdict,

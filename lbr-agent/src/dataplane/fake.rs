@@ -12,7 +12,7 @@ use lbr_common::addr::Addr;
 use lbr_common::link::{Link, Uplink};
 use lbr_common::maps;
 use lbr_common::policy::{Allow, Block, Endpoint, Ports, Prefix, VerdictKey, Versioned};
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
+use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, frontend_flags};
 use lbr_common::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
 };
@@ -387,6 +387,9 @@ impl Kernel {
         }
         let tables = &self.maps.tables;
         for (key, frontend) in &tables.frontends {
+            let has_wire = frontend.flags & frontend_flags::WIRE_DIFFERS == 0
+                || tables.frontends.contains_key(&key.by_wire());
+            assert!(has_wire, "{key:?} {frontend:?}: its entry for the wire is missing");
             for slot in 0..frontend.count {
                 let slot_key = frontend.slot(slot);
                 let slot = tables.slots.get(&slot_key);
