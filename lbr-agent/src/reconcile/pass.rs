@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use lbr_common::addr::Addr;
 use lbr_common::policy::{Block, Prefix};
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, frontend_flags, scope};
+use lbr_common::service::{
+    Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, frontend_flags, scope,
+};
 use lbr_common::user::{proto_name, socket_text};
 
 use super::{Delta, Outcome, Problem, Reconciler, room};
