@@ -87,11 +87,14 @@ pub(crate) fn owns_address(addr: &Addr) -> bool {
     unsafe { FRONTENDS.get(&key) }.is_some_and(|address| address.flags & frontend_flags::OPEN == 0)
 }
 
-/// Whether `port` of an address of the node leads to a Service, so that no socket would hear of it.
+/// Whether `port` of an address of the node leads to a Service, so that no socket would hear of it. The unspecified
+/// IPv6 address is both families': that a socket is for IPv6 only can not be seen here.
 #[inline(always)]
 pub(crate) fn takes_port(addr: &Addr, port: u16, proto: u8) -> bool {
     let scope = if is_own_to_node(addr) { scope::NODE } else { scope::ANY };
-    FRONTENDS.get_ptr(&FrontendKey { addr: *addr, port, proto, scope, _pad: 0 }).is_some()
+    let is_taken =
+        |addr: Addr| FRONTENDS.get_ptr(&FrontendKey { addr, port, proto, scope, _pad: 0 }).is_some();
+    is_taken(*addr) || (addr.words() == [0; 4] && is_taken(Addr::v4([0; 4])))
 }
 
 /// Whether nobody has this address although it may only be a Service's.
