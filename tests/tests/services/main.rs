@@ -18,6 +18,7 @@ mod node_port;
 mod objects;
 mod rolling;
 mod source_ranges;
+mod stray;
 mod terminating;
 mod topology;
 mod types;
@@ -43,6 +44,6 @@ macro_rules! play {
 }
 
 play! {
-    affinity cluster_ip cycling health_port load_balancer local node_port rolling source_ranges terminating topology
-    types
+    affinity cluster_ip cycling health_port load_balancer local node_port rolling source_ranges stray terminating
+    topology types
 }
