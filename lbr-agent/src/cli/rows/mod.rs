@@ -2,6 +2,7 @@
 //! and JSON are both made of these.
 
 pub(super) mod policy;
+pub(super) mod uplinks;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
