@@ -182,8 +182,11 @@ fn followed_clsact() {
 #[test]
 fn only_named_ones() {
     let mut rig = Rig::start("un", &["--devices=eth1"]).unwrap();
+    let rejected = || rig.agent.show_text("rejected").unwrap();
+    assert!(rejected().contains("--devices=eth1"), "nobody is told that eth1 is not there: {}", rejected());
     rig.plug().unwrap();
     rig.answers(&rig.side, SIDE[0]).unwrap();
+    assert!(!rejected().contains("--devices"), "{}", rejected());
     assert_eq!(rig.attached("eth0").unwrap(), vec![Vec::<u64>::new(); 2]);
     let to = SocketAddr::new(rig.node.v4.into(), NODE_PORT);
     assert!(
