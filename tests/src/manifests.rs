@@ -42,6 +42,11 @@ impl Service {
         }
     }
 
+    /// With other addresses.
+    pub fn with_addresses(self, addresses: &[IpAddr]) -> Self {
+        Self { addresses: addresses.to_vec(), ..self }
+    }
+
     /// In another namespace.
     pub fn namespace(self, namespace: &str) -> Self {
         Self { namespace: namespace.to_owned(), ..self }

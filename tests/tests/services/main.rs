@@ -10,6 +10,7 @@ mod affinity;
 mod cluster_ip;
 mod cycling;
 mod datagrams;
+mod endpoints;
 mod expect;
 mod health_port;
 mod load_balancer;
@@ -44,6 +45,6 @@ macro_rules! play {
 }
 
 play! {
-    affinity cluster_ip cycling health_port load_balancer local node_port rolling source_ranges stray terminating
+    affinity cluster_ip cycling endpoints health_port load_balancer local node_port rolling source_ranges stray terminating
     topology types
 }
