@@ -3,6 +3,7 @@
 
 use lbr_common::addr::Addr;
 use lbr_common::link::Uplink;
+use lbr_common::tuple::proto;
 use lbr_common::verdict::Verdict;
 
 use crate::maps::UPLINKS;
@@ -32,7 +33,7 @@ pub(crate) struct Lookup {
     l4_proto: u8,
     src_port: u16,
     dst_port: u16,
-    /// In: 0, the length of the packet buffer counts. Out: the MTU of the link.
+    /// In: how long the packet is behind the link header. Out: the MTU of the way.
     length: u16,
     /// In: where the packet came from. Out: where it goes.
     ifindex: u32,
@@ -61,6 +62,7 @@ pub(crate) fn find(skb: Skb, work: &mut Scratch, to: &Addr) -> Verdict {
     if work.packet.hop_limit <= 1 {
         return Verdict::HopLimit;
     }
+    let Ok(length) = length(skb, &work.packet) else { return Verdict::Malformed };
     let is_v4 = work.packet.is_v4;
     let tuple = &work.packet.tuple;
     work.route = Lookup {
@@ -68,7 +70,7 @@ pub(crate) fn find(skb: Skb, work: &mut Scratch, to: &Addr) -> Verdict {
         l4_proto: tuple.proto,
         src_port: tuple.src_port.to_be(),
         dst_port: tuple.dst_port.to_be(),
-        length: 0,
+        length,
         ifindex: work.ifindex,
         traffic_class: 0,
         src: if is_v4 { [tuple.src.words()[3], 0, 0, 0] } else { tuple.src.words() },
@@ -81,6 +83,21 @@ pub(crate) fn find(skb: Skb, work: &mut Scratch, to: &Addr) -> Verdict {
         found::TOO_LONG => Verdict::TooBig,
         _ => Verdict::NoRoute,
     }
+}
+
+/// How much the next link has to take: the packet behind the link header, or the largest of its segments.
+#[inline(always)]
+fn length(skb: Skb, packet: &Packet) -> Result<u16, HelperFailed> {
+    let segment = skb.segment_len();
+    if segment == 0 {
+        return Ok((packet.end - packet.l3).min(u32::from(u16::MAX)) as u16);
+    }
+    let header = match packet.tuple.proto {
+        // The upper half of the byte counts words of four bytes (RFC 9293, 3.1).
+        proto::TCP => u32::from(skb.load::<u8>(packet.l4 + 12)? >> 4) * 4,
+        _ => 8,
+    };
+    Ok((packet.l4 - packet.l3 + header + segment).min(u32::from(u16::MAX)) as u16)
 }
 
 /// The node's address at the end of the way that was found, in the name of which it sends what others began.

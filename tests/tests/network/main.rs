@@ -19,4 +19,5 @@ mod restart;
 mod show;
 mod sockets;
 mod uplinks;
+mod wire;
 mod world;

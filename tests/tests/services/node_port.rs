@@ -170,8 +170,10 @@ fn not_bound(world: &World) -> Result<()> {
     for v6 in FAMILIES {
         let own = world.address(From::Node("b"), v6);
         for ip in [own, any[usize::from(v6)]] {
+            let before = world.count("b", Hook::Socket, Verdict::PortTaken)?;
             let found = bind(From::Node("b"), at(ip))?;
             ensure!(found == in_use, "{ip}: {found:?}");
+            ensure!(world.count("b", Hook::Socket, Verdict::PortTaken)? == before + 2, "{ip}: not counted");
         }
         let other = SocketAddr::new(own, web.other_node_port());
         ensure!(bind(From::Node("b"), other)? == free, "{other} is nobody's");
