@@ -179,8 +179,9 @@ fn pin_name(ifindex: u32, mode: XdpMode) -> String {
     format!("{ifindex}{}", mode.suffix())
 }
 
-/// Whether an interface is a device of its own. The kernel names the kind of all others (veth, bond, vlan, ...): their
-/// drivers take the program, but what they drop at XDP for their other end's sake they drop in silence.
+/// Whether an interface is a device of its own. The kernel names the kind of all others (veth, bond, vlan, ...). Of
+/// those, veth takes the program, but what the program sends is stuck unless the other end has one too, and nobody
+/// says so.
 fn is_device(ifindex: u32) -> io::Result<bool> {
     const IFLA_LINKINFO: u16 = 18;
     const IFLA_INFO_KIND: u16 = 1;
