@@ -151,7 +151,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("lbr-remove-{}", std::process::id()));
         fs::create_dir_all(dir.join(ATTACHED)).unwrap();
         fs::write(dir.join(ATTACHED).join("connect4"), "").unwrap();
-        fs::write(dir.join(ATTACHED).join("4294967295-xdp"), "").unwrap();
+        fs::write(dir.join(ATTACHED).join("2147483647-xdp"), "").unwrap();
         fs::write(dir.join("flows"), "").unwrap();
         std::os::unix::fs::symlink("version 1, process 2", dir.join(owner::NAME)).unwrap();
         let mut done = Done::default();
@@ -161,7 +161,7 @@ mod tests {
         result.unwrap();
         let at = dir.display();
         let expected = [
-            format!("XDP program at an interface that is gone, pinned at {at}/attached/4294967295-xdp"),
+            format!("XDP program at an interface that is gone, pinned at {at}/attached/2147483647-xdp"),
             format!("cgroup program, pinned at {at}/attached/connect4"),
             format!("folder {at}/attached"),
             format!("map, pinned at {at}/flows"),
