@@ -6,6 +6,8 @@ use lbr_common::link::Uplink;
 use lbr_common::tuple::proto;
 use lbr_common::verdict::Verdict;
 
+use crate::bytes::Bytes;
+use crate::frame::Frame;
 use crate::maps::UPLINKS;
 use crate::packet::Packet;
 use crate::scratch::Scratch;
@@ -17,7 +19,7 @@ const AF_INET6: u8 = 10;
 
 /// Results of `bpf_fib_lookup` (linux/bpf.h).
 mod found {
-    /// With the link addresses of both ends, which are not used: the kernel fills them in where it sends.
+    /// With the link addresses of both ends. At tc they are not used: the kernel fills them in where it sends.
     pub(super) const SUCCESS: i64 = 0;
     /// Nobody has asked for the next hop's link address yet.
     pub(super) const NO_NEIGHBOR: i64 = 7;
@@ -43,7 +45,8 @@ pub(crate) struct Lookup {
     /// In: the destination. Out: the next hop.
     dst: [u32; 4],
     _vlan: [u16; 2],
-    _link_addresses: [u16; 6],
+    /// Out: of this node, and of the next hop.
+    link_addresses: [[u16; 3]; 2],
 }
 
 /// `struct bpf_redir_neigh` of linux/bpf.h.
@@ -63,6 +66,31 @@ pub(crate) fn find(skb: Skb, work: &mut Scratch, to: &Addr) -> Verdict {
         return Verdict::HopLimit;
     }
     let Ok(length) = length(skb, &work.packet) else { return Verdict::Malformed };
+    ask_for(work, to, length);
+    match skb.fib_lookup(&mut work.route) {
+        found::SUCCESS | found::NO_NEIGHBOR => DONE,
+        found::TOO_LONG => Verdict::TooBig,
+        _ => Verdict::NoRoute,
+    }
+}
+
+/// Whether the packet at hand, of which all is known that it takes to send it, leaves by the interface that it came
+/// by. Only there is it sure that the driver sends what XDP hands to it.
+#[inline(always)]
+pub(crate) fn find_back(frame: Frame, work: &mut Scratch) -> bool {
+    let length = work.packet.end - work.packet.l3;
+    let Ok(length) = u16::try_from(length) else { return false };
+    if work.packet.hop_limit <= 1 {
+        return false;
+    }
+    let to = work.decision.to.dst;
+    ask_for(work, &to, length);
+    frame.fib_lookup(&mut work.route) == found::SUCCESS && work.route.ifindex == work.ifindex
+}
+
+/// Writes the question for the way to `to` of a packet of this length.
+#[inline(always)]
+fn ask_for(work: &mut Scratch, to: &Addr, length: u16) {
     let is_v4 = work.packet.is_v4;
     let tuple = &work.packet.tuple;
     work.route = Lookup {
@@ -76,13 +104,8 @@ pub(crate) fn find(skb: Skb, work: &mut Scratch, to: &Addr) -> Verdict {
         src: if is_v4 { [tuple.src.words()[3], 0, 0, 0] } else { tuple.src.words() },
         dst: if is_v4 { [to.words()[3], 0, 0, 0] } else { to.words() },
         _vlan: [0; 2],
-        _link_addresses: [0; 6],
+        link_addresses: [[0; 3]; 2],
     };
-    match skb.fib_lookup(&mut work.route) {
-        found::SUCCESS | found::NO_NEIGHBOR => DONE,
-        found::TOO_LONG => Verdict::TooBig,
-        _ => Verdict::NoRoute,
-    }
 }
 
 /// How much the next link has to take: the packet behind the link header, or the largest of its segments.
@@ -124,9 +147,16 @@ pub(crate) fn send(skb: Skb, work: &mut Scratch) -> i32 {
     skb.redirect_neighbor(route.ifindex, &mut work.next_hop)
 }
 
+/// Gives the frame the link addresses of the way that was found.
+#[inline(always)]
+pub(crate) fn address_next_hop(frame: Frame, work: &Scratch) -> Result<(), HelperFailed> {
+    let [own, next] = work.route.link_addresses;
+    frame.store(0, &[next, own])
+}
+
 /// One hop less for the packet to go (RFC 1812, 5.3.1).
 #[inline(always)]
-pub(crate) fn count_hop(skb: Skb, packet: &Packet) -> Result<(), HelperFailed> {
+pub(crate) fn count_hop(skb: impl Bytes, packet: &Packet) -> Result<(), HelperFailed> {
     let left = packet.hop_limit - 1;
     if packet.is_v4 {
         // The header's checksum covers it: as the upper half of the word that it shares with the protocol.

@@ -17,6 +17,7 @@ use super::attach::{AttachMode, Attacher};
 use super::handles::{LinkTable, LpmTable, MapTable, UplinkTable, take};
 use super::pins::Pins;
 use super::policy_maps::PolicyMaps;
+use super::xdp::XdpChoice;
 use super::{Dataplane, PolicyTables, Table, WriteError, rights, sockets};
 
 /// The kernel object that this binary carries.
@@ -29,6 +30,8 @@ pub struct Options {
     pub bpffs: PathBuf,
     /// How tc programs are attached.
     pub attach: AttachMode,
+    /// Where the XDP program is attached.
+    pub xdp: XdpChoice,
     /// A cgroup2 folder whose sockets are translated; `None`: the socket programs are not attached.
     pub cgroup: Option<PathBuf>,
     /// Map sizes that differ from those in `lbr_common::maps`.
@@ -87,7 +90,7 @@ impl Kernel {
             service_cidrs: LpmTable::take(&mut ebpf, &maps::SERVICE_CIDRS)?,
             links: LinkTable {
                 table: MapTable::take(&mut ebpf, &maps::LINKS)?,
-                attacher: Attacher::new(ebpf, pins, options.attach)?,
+                attacher: Attacher::new(ebpf, pins, options.attach, options.xdp)?,
             },
             state,
         })

@@ -18,6 +18,7 @@ mod remove;
 pub mod resolve;
 mod rights;
 mod sockets;
+mod xdp;
 
 use lbr_common::link::{Link, Uplink};
 use lbr_common::policy::{Block, Prefix};
@@ -31,6 +32,7 @@ pub use policy::{PolicyTables, Versions};
 pub use read::{Count, Events, Pinned, Walk};
 pub use remove::remove;
 pub use sockets::find_cgroup2;
+pub use xdp::{XdpChoice, XdpMode};
 
 /// Why a write was not done.
 #[derive(Debug, thiserror::Error)]

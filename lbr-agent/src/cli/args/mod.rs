@@ -102,7 +102,7 @@ pub enum What {
     /// policy holds for it and `--pending` of `lbr run` decides. The start of pods is not held back.
     Links,
     /// The node's interfaces to the outside, by which others reach its NodePorts, and the addresses that stand in for
-    /// clients whose connection goes on to another node.
+    /// clients whose connection goes on to another node; and whether XDP takes packets there.
     Uplinks,
     /// NetworkPolicies, whom they select on this node, and what they denied.
     Policies,

@@ -13,7 +13,7 @@ use lbr_common::maps::config::options;
 use super::kube_proxy::{BindAddress, KubeProxy, KubeProxyArgs, KubeProxySettings};
 use super::ports::PortRange;
 use crate::compile::Settings;
-use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, find_cgroup2};
+use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, XdpChoice, find_cgroup2};
 use crate::serve::{Addresses, HEALTHZ_PORT, METRICS_PORT};
 use crate::source::apiserver::ApiServer;
 use crate::source::links::{LinkFilter, Pattern};
@@ -74,6 +74,11 @@ pub struct RunArgs {
     /// How programs are attached to links.
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub attach: Attach,
+
+    /// Where packets from outside whose backend is on another node are sent on by XDP, before the kernel makes packet
+    /// buffers of them. `lbr show uplinks` says where it is in use.
+    #[arg(long, value_name = "WHERE", default_value = "off")]
+    pub xdp: XdpWhere,
 
     /// Traffic of a pod whose interface is there, but whose Pod object has not been read yet.
     #[arg(long, value_name = "WHAT", default_value = "allow")]
@@ -150,6 +155,19 @@ pub enum Attach {
     Clsact,
 }
 
+/// `--xdp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum XdpWhere {
+    /// In the drivers of devices that can; not at virtual interfaces. Elsewhere tc does the work.
+    Auto,
+    /// In the driver of every uplink. One that can not is logged as an error, and tc does its work.
+    Native,
+    /// Behind the driver, at every uplink: works everywhere, and saves less.
+    Generic,
+    /// Nowhere. Drivers that attach a program reset their device, so it is for the operator to choose.
+    Off,
+}
+
 /// Where objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -215,6 +233,12 @@ impl RunArgs {
             Attach::Tcx => AttachMode::Tcx,
             Attach::Clsact => AttachMode::Clsact,
         };
+        let xdp = match self.xdp {
+            XdpWhere::Auto => XdpChoice::Auto,
+            XdpWhere::Native => XdpChoice::Native,
+            XdpWhere::Generic => XdpChoice::Generic,
+            XdpWhere::Off => XdpChoice::Off,
+        };
         let sizes = parse_sizes(&self.map_max)?;
         let options = [
             (self.pending == Pending::Deny, options::DENY_PENDING),
@@ -223,7 +247,7 @@ impl RunArgs {
         ];
         let options = options.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
         let snat = self.snat_ports.first_and_count();
-        let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes, options, snat };
+        let dataplane = Options { bpffs: self.bpffs, attach, xdp, cgroup, sizes, options, snat };
         let services = Settings {
             nodeport_addresses: kube_proxy.nodeport_addresses.clone(),
             node_ip: kube_proxy.node_ip,

@@ -29,7 +29,7 @@ fn text(args: &ShowArgs) -> anyhow::Result<String> {
             render(output, &rows::flows(&tables()?, &flows, monotonic_ns()?))
         }
         What::Links => render(output, &rows::links(&tables()?, names::link)),
-        What::Uplinks => render(output, &rows::uplinks::uplinks(&tables()?, names::link)),
+        What::Uplinks => render(output, &rows::uplinks::uplinks(&tables()?, &pinned.xdp()?, names::link)),
         What::Policies => render(output, &rows::policy::policies(&tables()?, &pinned.denials()?)),
         What::Endpoints => render(output, &rows::policy::endpoints(&tables()?, names::link)),
         What::Classes => render(output, &rows::policy::classes(&tables()?)),
@@ -202,11 +202,12 @@ impl Row for LinkRow {
 
 impl Row for UplinkRow {
     fn header(_wide: bool) -> &'static [&'static str] {
-        &["INDEX", "NAME", "IPV4", "IPV6"]
+        &["INDEX", "NAME", "IPV4", "IPV6", "XDP"]
     }
 
     fn cells(&self, _wide: bool) -> Vec<String> {
-        vec![self.ifindex.to_string(), self.name.clone(), dash(&self.ipv4), dash(&self.ipv6)]
+        let (ipv4, ipv6) = (dash(&self.ipv4), dash(&self.ipv6));
+        vec![self.ifindex.to_string(), self.name.clone(), ipv4, ipv6, self.xdp.to_owned()]
     }
 }
 

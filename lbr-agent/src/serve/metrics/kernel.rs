@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use lbr_common::maps;
 use lbr_common::service::Traffic;
 use lbr_common::text::ServiceName;
 use lbr_common::verdict::Effect;
@@ -31,6 +32,8 @@ pub(super) struct Reading {
     pub(super) is_complete: bool,
     pub(super) max_entries: Vec<(&'static str, u32)>,
     pub(super) counters: Vec<Count>,
+    /// Name of each uplink, and how XDP is attached there.
+    pub(super) uplinks: Vec<(String, &'static str)>,
     pub(super) walk: Walk,
 }
 
@@ -59,9 +62,18 @@ impl KernelMaps {
             is_complete: true,
             max_entries: pinned.max_entries()?,
             counters: pinned.counters()?,
+            uplinks: uplinks(&pinned)?,
             walk: walk.insert(walked).1.clone(),
         })
     }
+}
+
+fn uplinks(pinned: &Pinned) -> anyhow::Result<Vec<(String, &'static str)>> {
+    let (all, xdp) = (pinned.tables_of(&[maps::UPLINKS])?.uplinks, pinned.xdp()?);
+    // One that is gone has no name any more.
+    let name = |index: u32| nix::net::if_::if_indextoname(index).ok()?.into_string().ok();
+    let mode = |index| xdp.get(index).map_or("off", |mode| mode.name());
+    Ok(all.keys().filter_map(|index| Some((name(*index)?, mode(index)))).collect())
 }
 
 /// Counters that are zero are left out: most reasons never occur. `own`: entries of the maps that the agent writes.
@@ -115,6 +127,13 @@ pub(super) fn families(reading: &Reading, own: &[(&'static str, usize)]) -> Vec<
             "lbr_bytes_total",
             "Bytes of these packets with their link header.",
             counts(|count| count.counter.bytes),
+        ),
+        gauge(
+            "lbr_uplink_xdp",
+            "Always 1. Each uplink, and how XDP is attached there: native, generic, or off.",
+            reading.uplinks.iter().map(|(interface, mode)| {
+                (vec![("interface", interface.clone()), ("mode", (*mode).to_owned())], 1.0)
+            }),
         ),
         gauge(
             "lbr_map_max_entries",

@@ -38,6 +38,20 @@ fn contradicting_flags_are_named() {
 }
 
 #[test]
+fn xdp_is_for_who_asks() {
+    for (flags, expected) in [
+        (&[][..], XdpChoice::Off),
+        (&["--xdp=off"], XdpChoice::Off),
+        (&["--xdp=auto"], XdpChoice::Auto),
+        (&["--xdp=native"], XdpChoice::Native),
+        (&["--xdp=generic"], XdpChoice::Generic),
+    ] {
+        let all = [&["--cgroup", "/c"], flags].concat();
+        assert_eq!(resolve(&all).unwrap().dataplane.xdp, expected, "{flags:?}");
+    }
+}
+
+#[test]
 fn sizes() {
     let config = resolve(&["--map-max", "flows=1000", "--map-max", "slots=7", "--cgroup", "/c"]).unwrap();
     assert_eq!(config.dataplane.sizes, BTreeMap::from([("flows".into(), 1000), ("slots".into(), 7)]));
