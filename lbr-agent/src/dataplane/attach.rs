@@ -13,6 +13,7 @@ use lbr_common::verdict::Hook;
 
 use super::pins::Pins;
 use super::xdp::{XdpAttacher, XdpChoice};
+use crate::interface;
 
 /// What an interface leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,8 +97,7 @@ impl Attacher {
         if self.attached.contains(&(side, ifindex)) {
             return Ok(());
         }
-        let name = nix::net::if_::if_indextoname(ifindex)?;
-        let name = name.to_string_lossy().into_owned();
+        let name = interface::name(ifindex).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
         for (hook, direction) in side.hooks() {
             self.attach_one(ifindex, &name, hook, direction)?;
         }
@@ -230,10 +230,8 @@ fn program(ebpf: &mut Ebpf, hook: Hook) -> anyhow::Result<&mut SchedClassifier> 
 }
 
 fn detach_clsact(ifindex: u32, direction: TcAttachType, hook: Hook) {
-    let Ok(name) = nix::net::if_::if_indextoname(ifindex) else { return };
-    if let Ok(link) =
-        SchedClassifierLink::attached(&name.to_string_lossy(), direction, PRIORITY, handle(hook), None)
-    {
+    let Some(name) = interface::name(ifindex) else { return };
+    if let Ok(link) = SchedClassifierLink::attached(&name, direction, PRIORITY, handle(hook), None) {
         drop(link);
     }
 }

@@ -13,6 +13,7 @@ use super::attach::{Side, parse_pin_name};
 use super::pins::ATTACHED;
 use super::{filters, owner, pins, xdp};
 use crate::done::Done;
+use crate::interface;
 
 /// Removes the pins in `dir`, which detaches what they hold, and the filters in the network namespace of this
 /// thread.
@@ -95,9 +96,9 @@ fn remove_pins(dir: &Path, dry_run: bool, done: &mut Done) -> anyhow::Result<()>
 fn link_text(name: &str) -> String {
     let tcx = Side::all_hooks().find_map(|hook| parse_pin_name(name, hook)).map(|ifindex| ("tcx", ifindex));
     let found = tcx.or_else(|| xdp::parse_pin_name(name).map(|(ifindex, _)| ("XDP", ifindex)));
-    match found.map(|(kind, ifindex)| (kind, nix::net::if_::if_indextoname(ifindex))) {
-        Some((kind, Ok(interface))) => format!("{kind} program at {}", interface.to_string_lossy()),
-        Some((kind, Err(_))) => format!("{kind} program at an interface that is gone"),
+    match found.map(|(kind, ifindex)| (kind, interface::name(ifindex))) {
+        Some((kind, Some(interface))) => format!("{kind} program at {interface}"),
+        Some((kind, None)) => format!("{kind} program at an interface that is gone"),
         None => "cgroup program".to_owned(),
     }
 }

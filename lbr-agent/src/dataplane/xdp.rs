@@ -12,6 +12,7 @@ use aya::programs::{ProgramError, Xdp, xdp};
 use lbr_common::verdict::Hook;
 
 use super::pins::Pins;
+use crate::interface;
 use crate::netlink::{Family, Socket, attribute, text};
 
 /// Where the program is attached.
@@ -109,8 +110,7 @@ impl XdpAttacher {
         if self.choice == XdpChoice::Off || !self.seen.insert(ifindex) {
             return;
         }
-        let name = nix::net::if_::if_indextoname(ifindex)
-            .map_or_else(|_| format!("interface {ifindex}"), |name| name.to_string_lossy().into_owned());
+        let name = interface::name_or_number(ifindex);
         let Some(mode) = self.mode_at(ifindex) else {
             tracing::info!(
                 "uplink {name}: no XDP, as --xdp=auto leaves virtual interfaces out; tc does the work"

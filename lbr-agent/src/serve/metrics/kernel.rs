@@ -13,6 +13,7 @@ use prometheus::proto::MetricFamily;
 use super::agent::labelled;
 use super::family::{Sample, counter, gauge, number, one};
 use crate::dataplane::{Count, Pinned, Walk};
+use crate::interface;
 
 /// The maps that the programs fill have no count: it takes two system calls for each entry, so they are walked at
 /// most this often, whoever asks.
@@ -70,10 +71,9 @@ impl KernelMaps {
 
 fn uplinks(pinned: &Pinned) -> anyhow::Result<Vec<(String, &'static str)>> {
     let (all, xdp) = (pinned.tables_of(&[maps::UPLINKS])?.uplinks, pinned.xdp()?);
-    // One that is gone has no name any more.
-    let name = |index: u32| nix::net::if_::if_indextoname(index).ok()?.into_string().ok();
     let mode = |index| xdp.get(index).map_or("off", |mode| mode.name());
-    Ok(all.keys().filter_map(|index| Some((name(*index)?, mode(index)))).collect())
+    // One that is gone has no name any more.
+    Ok(all.keys().filter_map(|index| Some((interface::name(*index)?, mode(index)))).collect())
 }
 
 /// Counters that are zero are left out: most reasons never occur. `own`: entries of the maps that the agent writes.
