@@ -162,7 +162,11 @@ fn followed(name: &str, attach: &str) {
         assert!(attached.iter().all(|ids| ids.len() == 1), "{attached:?}");
         assert_eq!(rig.uplinks().unwrap().len(), 2);
         rig.unplug().unwrap();
-        until(PATIENCE, || Ok(ensure!(rig.uplinks()? == [node], "{:?}", rig.uplinks()))).unwrap();
+        until(PATIENCE, || {
+            ensure!(rig.uplinks()? == [node], "{:?}", rig.uplinks());
+            Ok(())
+        })
+        .unwrap();
     }
     // The link that stayed was none the worse.
     rig.answers(&rig.outside.ns, &rig.node.v6.to_string()).unwrap();
@@ -200,7 +204,8 @@ fn only_named_ones() {
     rig.answers(&rig.outside.ns, &rig.node.v4.to_string()).unwrap();
     until(PATIENCE, || {
         let left = rig.attached("eth1")?;
-        Ok(ensure!(left.iter().all(Vec::is_empty), "still attached to eth1: {left:?}"))
+        ensure!(left.iter().all(Vec::is_empty), "still attached to eth1: {left:?}");
+        Ok(())
     })
     .unwrap();
 }

@@ -198,7 +198,7 @@ fn recreated(world: &World) -> Result<()> {
     let slices = web.on(world, &["a1"]);
     world.apply(&[web.at_nodes().yaml(), slices.clone()])?;
     world.reaches(From::Outside, world.node_port("b", web, false), &["a1"])?;
-    world.apply(&[slices.clone()])?;
+    world.apply(std::slice::from_ref(&slices))?;
     for v6 in FAMILIES {
         world.is_refused(From::Outside, world.node_port("b", web, v6))?;
     }
