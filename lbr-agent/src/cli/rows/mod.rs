@@ -2,6 +2,7 @@
 //! and JSON are both made of these.
 
 pub(super) mod policy;
+pub(super) mod uplinks;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,7 +15,6 @@ use lbr_common::tuple::{Tuple, proto};
 use lbr_common::user::{proto_name, socket_text};
 use serde::Serialize;
 
-use crate::dataplane::XdpMode;
 use crate::desired::Desired;
 
 /// A frontend and what is behind it.
@@ -80,18 +80,6 @@ pub(super) struct LinkRow {
     pub(super) path: &'static str,
     /// `ready`; `pending`: the pod behind it is not known yet, so no policy holds for it.
     pub(super) state: &'static str,
-}
-
-/// An interface to the outside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct UplinkRow {
-    pub(super) ifindex: u32,
-    pub(super) name: String,
-    /// As whom the node sends on there; empty: it can not.
-    pub(super) ipv4: String,
-    pub(super) ipv6: String,
-    /// `native`, `generic`, or `off`.
-    pub(super) xdp: &'static str,
 }
 
 /// Something rejected.
@@ -225,25 +213,6 @@ pub(super) fn links(tables: &Desired, link_name: impl Fn(u32) -> String) -> Vec<
         state: policy::link_state(tables, ifindex),
     };
     tables.links.iter().map(row).collect()
-}
-
-/// Uplinks in order of their index.
-pub(super) fn uplinks(
-    tables: &Desired,
-    xdp: &BTreeMap<u32, XdpMode>,
-    link_name: impl Fn(u32) -> String,
-) -> Vec<UplinkRow> {
-    let address = |addr: Addr| {
-        if addr == Addr::UNSPECIFIED { String::new() } else { IpAddr::from(addr).to_string() }
-    };
-    let row = |(&ifindex, uplink): (&u32, &lbr_common::link::Uplink)| UplinkRow {
-        ifindex,
-        name: link_name(ifindex),
-        ipv4: address(uplink.v4),
-        ipv6: address(uplink.v6),
-        xdp: xdp.get(&ifindex).map_or("off", |mode| mode.name()),
-    };
-    tables.uplinks.iter().map(row).collect()
 }
 
 /// Everything rejected.

@@ -6,7 +6,8 @@ use lbr_common::maps::{self, MapSpec};
 use serde::Serialize;
 
 use super::args::{Output, ShowArgs, What};
-use super::rows::{self, BackendRow, FlowRow, LinkRow, RejectedRow, ServiceRow, UplinkRow};
+use super::rows::uplinks::UplinkRow;
+use super::rows::{self, BackendRow, FlowRow, LinkRow, RejectedRow, ServiceRow};
 use super::{json, names, print, table};
 use crate::dataplane::{Count, Pinned};
 
@@ -28,7 +29,7 @@ fn text(args: &ShowArgs) -> anyhow::Result<String> {
             render(output, &rows::flows(&tables()?, &flows, monotonic_ns()?))
         }
         What::Links => render(output, &rows::links(&tables()?, names::link)),
-        What::Uplinks => render(output, &rows::uplinks(&tables()?, &pinned.xdp()?, names::link)),
+        What::Uplinks => render(output, &rows::uplinks::uplinks(&tables()?, &pinned.xdp()?, names::link)),
         What::Policies => render(output, &rows::policy::policies(&tables()?, &pinned.denials()?)),
         What::Endpoints => render(output, &rows::policy::endpoints(&tables()?, names::link)),
         What::Classes => render(output, &rows::policy::classes(&tables()?)),
