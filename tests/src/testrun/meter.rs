@@ -1,7 +1,7 @@
 //! Runs a program on a packet and reads from the counters what it decided.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -90,11 +90,12 @@ impl Meter {
         kernel: &mut Kernel,
         hook: Hook,
         link: u32,
+        entered_by: u32,
         packet: &[u8],
         repeat: u32,
     ) -> Result<Duration> {
         let (_, nanoseconds, _) =
-            self.test_run(kernel, hook, [link; 2], packet, repeat).context("BPF_PROG_TEST_RUN")?;
+            self.test_run(kernel, hook, [entered_by, link], packet, repeat).context("BPF_PROG_TEST_RUN")?;
         self.read_counters(hook).context("read map counters")?;
         Ok(Duration::from_nanos(nanoseconds.into()))
     }
@@ -107,10 +108,7 @@ impl Meter {
         packet: &[u8],
         repeat: u32,
     ) -> io::Result<(i32, u32, Vec<u8>)> {
-        // `struct __sk_buff` up to `ingress_ifindex` and `ifindex`, the only fields that are not zero.
-        let mut ctx = [0; 44];
-        ctx[36..40].copy_from_slice(&interfaces[0].to_ne_bytes());
-        ctx[40..].copy_from_slice(&interfaces[1].to_ne_bytes());
+        let ctx = context(interfaces);
         let program = kernel.programs().program_mut(hook.name()).ok_or(io::ErrorKind::NotFound)?;
         let program: &mut SchedClassifier = program.try_into().map_err(io::Error::other)?;
         let fd = program.fd().map_err(io::Error::other)?.as_fd();
@@ -147,5 +145,30 @@ impl Meter {
             [verdict] => Ok((verdict, audits)),
             _ => bail!("one verdict should have been counted, not {verdicts:?}"),
         }
+    }
+}
+
+/// `struct __sk_buff` up to `ingress_ifindex` and `ifindex`, the only fields that are not zero.
+fn context(interfaces: [u32; 2]) -> [u8; 44] {
+    let mut ctx = [0; 44];
+    ctx[36..40].copy_from_slice(&interfaces[0].to_ne_bytes());
+    ctx[40..].copy_from_slice(&interfaces[1].to_ne_bytes());
+    ctx
+}
+
+/// A program that returns at once: what a run takes by itself.
+pub struct Empty(OwnedFd);
+
+impl Empty {
+    /// Loads it.
+    pub fn load() -> Result<Self> {
+        sys::load_empty().map(Self).context("load an empty program")
+    }
+
+    /// How long a run takes, on average over `repeat` runs.
+    pub fn time(&self, link: u32, packet: &[u8], repeat: u32) -> Result<Duration> {
+        let run = sys::test_run(self.0.as_fd(), packet, &context([link; 2]), 0, repeat, &mut Vec::new());
+        let (_, nanoseconds) = run.context("BPF_PROG_TEST_RUN")?;
+        Ok(Duration::from_nanos(nanoseconds.into()))
     }
 }
