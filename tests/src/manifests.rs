@@ -7,6 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use crate::topology::{Node, Pod};
+
 /// A port of a [`Service`].
 #[derive(Clone, Debug)]
 struct Port {
@@ -265,6 +267,32 @@ impl EndpointSlice {
         }
         text
     }
+}
+
+/// A pod of a bed, running.
+pub fn pod(pod: &Pod) -> String {
+    let (name, node) = (&pod.name, &pod.node);
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: default\nspec:\n  nodeName: {node}\n  \
+         containers: []\nstatus:\n  phase: Running\n  podIP: \"{}\"\n  podIPs:\n    - ip: \"{}\"\n    - ip: \"{}\"\n",
+        pod.v4, pod.v4, pod.v6
+    )
+}
+
+/// A node of a bed, in this zone.
+pub fn node(node: &Node, zone: Option<&str>) -> String {
+    let name = &node.name;
+    let mut text = format!(
+        "apiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  labels:\n    kubernetes.io/hostname: {name}\n"
+    );
+    if let Some(zone) = zone {
+        let _ = writeln!(text, "    topology.kubernetes.io/zone: {zone}");
+    }
+    text.push_str("status:\n  addresses:\n");
+    for address in node.addresses() {
+        let _ = writeln!(text, "    - type: InternalIP\n      address: \"{address}\"");
+    }
+    text
 }
 
 /// Several documents in one file.

@@ -1,7 +1,7 @@
 //! Runs a program on a packet and reads from the counters what it decided.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -93,11 +93,12 @@ impl Meter {
         kernel: &mut Kernel,
         hook: Hook,
         link: u32,
+        entered_by: u32,
         packet: &[u8],
         repeat: u32,
     ) -> Result<Duration> {
         let (_, nanoseconds, _) =
-            self.test_run(kernel, hook, [link; 2], packet, repeat).context("BPF_PROG_TEST_RUN")?;
+            self.test_run(kernel, hook, [entered_by, link], packet, repeat).context("BPF_PROG_TEST_RUN")?;
         self.read_counters(hook).context("read map counters")?;
         Ok(Duration::from_nanos(nanoseconds.into()))
     }
@@ -115,8 +116,7 @@ impl Meter {
         let fd = program.fd().map_err(io::Error::other)?.as_fd();
         let flags = if self.is_summed && hook != Hook::Xdp { sys::CHECKSUM_COMPLETE } else { 0 };
         let mut out = Vec::new();
-        let words: Vec<u8> = ctx.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let (returned, nanoseconds) = sys::test_run(fd, packet, &words, flags, repeat, &mut out)?;
+        let (returned, nanoseconds) = sys::test_run(fd, packet, &words(&ctx), flags, repeat, &mut out)?;
         Ok((returned, nanoseconds, out))
     }
 
@@ -157,5 +157,31 @@ fn context(hook: Hook, [entered_by, link]: [u32; 2], len: usize) -> Vec<u32> {
         Hook::Xdp => vec![0, len as u32, 0, link, 0, 0],
         // `struct __sk_buff` up to `ingress_ifindex` and `ifindex`, the only fields that are not zero.
         _ => vec![0, 0, 0, 0, 0, 0, 0, 0, 0, entered_by, link],
+    }
+}
+
+fn words(ctx: &[u32]) -> Vec<u8> {
+    ctx.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+/// A program that returns at once: what a run takes by itself.
+pub struct Empty {
+    program: OwnedFd,
+    hook: Hook,
+}
+
+impl Empty {
+    /// Loads one of the type that this hook takes.
+    pub fn load(hook: Hook) -> Result<Self> {
+        let program = sys::load_empty(hook == Hook::Xdp).context("load an empty program")?;
+        Ok(Self { program, hook })
+    }
+
+    /// How long a run takes, on average over `repeat` runs.
+    pub fn time(&self, link: u32, packet: &[u8], repeat: u32) -> Result<Duration> {
+        let ctx = words(&context(self.hook, [link; 2], packet.len()));
+        let run = sys::test_run(self.program.as_fd(), packet, &ctx, 0, repeat, &mut Vec::new());
+        let (_, nanoseconds) = run.context("BPF_PROG_TEST_RUN")?;
+        Ok(Duration::from_nanos(nanoseconds.into()))
     }
 }

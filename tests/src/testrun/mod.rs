@@ -23,7 +23,7 @@ use lbr_common::verdict::{Hook, Verdict};
 
 use crate::process;
 
-pub use meter::Meter;
+pub use meter::{Empty, Meter};
 pub use sandbox::Sandbox;
 
 /// What the kernel is told to do with a packet (`TC_ACT_*` of linux/pkt_cls.h, `XDP_*` of linux/bpf.h).
@@ -133,17 +133,34 @@ impl Programs {
     /// A packet to a pod comes from another node.
     pub fn run(&mut self, hook: Hook, link: u32, packet: &[u8]) -> Result<Ran> {
         let entered_by = if hook == Hook::ToPod { Self::WIRE } else { link };
-        self.meter.run(&mut self.kernel, hook, link, entered_by, packet)
+        self.run_at(hook, link, entered_by, packet)
     }
 
     /// How long a run takes, on average over `repeat` runs on the same packet.
     pub fn time(&mut self, hook: Hook, link: u32, packet: &[u8], repeat: u32) -> Result<Duration> {
-        self.meter.time(&mut self.kernel, hook, link, packet, repeat)
+        self.time_at(hook, link, link, packet, repeat)
+    }
+
+    /// The same for a packet that came into the node by this interface; 0: the node sends it.
+    pub fn time_at(
+        &mut self,
+        hook: Hook,
+        link: u32,
+        entered_by: u32,
+        packet: &[u8],
+        repeat: u32,
+    ) -> Result<Duration> {
+        self.meter.time(&mut self.kernel, hook, link, entered_by, packet, repeat)
+    }
+
+    /// Runs a packet that came into the node by this interface; 0: the node sends it.
+    pub fn run_at(&mut self, hook: Hook, link: u32, entered_by: u32, packet: &[u8]) -> Result<Ran> {
+        self.meter.run(&mut self.kernel, hook, link, entered_by, packet)
     }
 
     /// Runs a packet of the node itself through the hook before a pod.
     pub fn run_from_node(&mut self, link: u32, packet: &[u8]) -> Result<Ran> {
-        self.meter.run(&mut self.kernel, Hook::ToPod, link, 0, packet)
+        self.run_at(Hook::ToPod, link, 0, packet)
     }
 }
 

@@ -54,7 +54,7 @@ impl Node {
     }
 
     /// The other end of `eth0`, in the fabric.
-    pub(super) fn wire(&self) -> String {
+    pub fn wire(&self) -> String {
         format!("up{}", self.index)
     }
 
