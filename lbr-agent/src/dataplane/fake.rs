@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lbr_common::addr::Addr;
 use lbr_common::link::{Link, Uplink};
+use lbr_common::maglev::{self, MaglevKey, MaglevPart};
 use lbr_common::maps;
 use lbr_common::policy::{Allow, Block, Endpoint, Ports, Prefix, VerdictKey, Versioned};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
@@ -30,6 +31,7 @@ pub struct Fake {
     frontends: FakeTable<FrontendKey, Frontend>,
     slots: FakeTable<SlotKey, Slot>,
     backends: FakeTable<u32, Backend>,
+    maglev: FakeTable<MaglevKey, MaglevPart>,
     services: FakeTable<u32, ServiceName>,
     rejected: FakeTable<u32, RejectedRecord>,
     links: FakeTable<u32, Link>,
@@ -110,6 +112,7 @@ impl Fake {
             frontends: FakeTable::new(&kernel, &maps::FRONTENDS, |m| &mut m.tables.frontends),
             slots: FakeTable::new(&kernel, &maps::SLOTS, |m| &mut m.tables.slots),
             backends: FakeTable::new(&kernel, &maps::BACKENDS, |m| &mut m.tables.backends),
+            maglev: FakeTable::new(&kernel, &maps::MAGLEV, |m| &mut m.tables.maglev),
             services: FakeTable::new(&kernel, &maps::SERVICES, |m| &mut m.tables.services),
             uplinks: FakeTable::new(&kernel, &maps::UPLINKS, |m| &mut m.tables.uplinks),
             source_ranges: FakeTable::new(&kernel, &maps::SOURCE_RANGES, |m| &mut m.tables.source_ranges),
@@ -216,6 +219,10 @@ impl Dataplane for Fake {
 
     fn backends(&mut self) -> &mut dyn Table<u32, Backend> {
         &mut self.backends
+    }
+
+    fn maglev(&mut self) -> &mut dyn Table<MaglevKey, MaglevPart> {
+        &mut self.maglev
     }
 
     fn services(&mut self) -> &mut dyn Table<u32, ServiceName> {
@@ -397,7 +404,27 @@ impl Kernel {
                     "{key:?} {frontend:?}: {slot_key:?} leads to {slot:?}, {backend:?}"
                 );
             }
+            if frontend.maglev != 0 {
+                check_table(tables, frontend);
+            }
         }
+    }
+}
+
+/// Each slot of the table leads to a backend of the service.
+fn check_table(tables: &Desired, frontend: &Frontend) {
+    let mut known = BTreeSet::new();
+    for part in 0..maglev::PARTS {
+        let key = MaglevKey { table: frontend.maglev, part };
+        let Some(found) = tables.maglev.get(&key) else { panic!("{frontend:?}: {key:?} is missing") };
+        known.extend(found.backends.iter().take((maglev::SLOTS - part * maglev::PART) as usize));
+    }
+    for id in known {
+        let backend = tables.backends.get(&id);
+        assert!(
+            backend.is_some_and(|b| b.service == frontend.service),
+            "{frontend:?}: its table leads to {id}, {backend:?}"
+        );
     }
 }
 

@@ -20,6 +20,7 @@ mod rights;
 mod sockets;
 
 use lbr_common::link::{Link, Uplink};
+use lbr_common::maglev::{MaglevKey, MaglevPart};
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
 use lbr_common::text::{RejectedRecord, ServiceName};
@@ -75,6 +76,8 @@ pub trait Dataplane {
     fn slots(&mut self) -> &mut dyn Table<SlotKey, Slot>;
     /// `backends`.
     fn backends(&mut self) -> &mut dyn Table<u32, Backend>;
+    /// `maglev`.
+    fn maglev(&mut self) -> &mut dyn Table<MaglevKey, MaglevPart>;
     /// `services`.
     fn services(&mut self) -> &mut dyn Table<u32, ServiceName>;
     /// `rejected`.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lbr_common::addr::Addr;
+use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, frontend_flags};
 use lbr_common::user::{proto_name, socket_text};
@@ -139,6 +140,27 @@ impl<'a> Pass<'a> {
         write(&mut self.r.slots, table, |key, _| ready.contains(key), slot_text, &mut self.outcome);
     }
 
+    /// Only what leads to backends. A table that waits for one of them holds its frontends back with it.
+    pub(super) fn write_maglev(&mut self) {
+        let Reconciler { maglev, backends, .. } = &*self.r;
+        let ready: BTreeSet<MaglevKey> = maglev
+            .writes()
+            .filter(|(_, part)| part.backends.iter().all(|id| *id == 0 || backends.actual().contains_key(id)))
+            .map(|(key, _)| key)
+            .collect();
+        let table = self.dataplane.maglev();
+        write(&mut self.r.maglev, table, |key, _| ready.contains(key), part_text, &mut self.outcome);
+    }
+
+    pub(super) fn remove_maglev(&mut self) {
+        if self.r.maglev.removals().next().is_none() {
+            return;
+        }
+        let used: BTreeSet<u32> = self.r.frontends.actual().values().map(|f| f.maglev).collect();
+        let free = |key: &MaglevKey| !used.contains(&key.table);
+        remove(&mut self.r.maglev, self.dataplane.maglev(), free, part_text, &mut self.outcome);
+    }
+
     pub(super) fn write_frontends(&mut self) {
         self.write_frontends_if(|frontend| frontend.flags & frontend_flags::ADDRESS == 0);
     }
@@ -159,6 +181,7 @@ impl<'a> Pass<'a> {
                     && self.open(frontend.service, !frontends.actual().contains_key(key))
                     && (self.allow_removals || !self.r.inherited.frontends.contains(key))
                     && self.slots_are_ready(key, frontend)
+                    && self.table_is_ready(frontend)
             })
             .map(|(key, _)| key)
             .collect();
@@ -182,6 +205,14 @@ impl<'a> Pass<'a> {
         })
     }
 
+    /// Whether the whole table of a frontend is there.
+    fn table_is_ready(&self, frontend: &Frontend) -> bool {
+        let maglev = &self.r.maglev;
+        let is_there = |key: &MaglevKey| maglev.actual().contains_key(key) && !maglev.must_write(key);
+        let table = frontend.maglev;
+        table == 0 || (0..maglev::PARTS).all(|part| is_there(&MaglevKey { table, part }))
+    }
+
     pub(super) fn remove_frontends(&mut self) {
         let table = self.dataplane.frontends();
         remove(&mut self.r.frontends, table, |_| true, frontend_text, &mut self.outcome);
@@ -203,7 +234,8 @@ impl<'a> Pass<'a> {
         }
         // Few go at a time, and there may be very many slots.
         let slots = self.r.slots.actual().values().map(|slot| slot.backend);
-        let used: BTreeSet<u32> = slots.filter(|id| due.contains(id)).collect();
+        let parts = self.r.maglev.actual().values().flat_map(|part| part.backends);
+        let used: BTreeSet<u32> = slots.chain(parts).filter(|id| due.contains(id)).collect();
         let free = |id: &u32| !used.contains(id);
         let before = self.outcome.removals;
         remove(&mut self.r.backends, self.dataplane.backends(), free, number, &mut self.outcome);
@@ -305,6 +337,10 @@ fn range_text(range: &Prefix<SourceRange>) -> String {
 
 fn block_text(block: &Prefix<Block>) -> String {
     format!("{:?}", block)
+}
+
+fn part_text(key: &MaglevKey) -> String {
+    format!("table {} part {}", key.table, key.part)
 }
 
 fn slot_text(key: &SlotKey) -> String {

@@ -14,6 +14,7 @@ mod expect;
 mod health_port;
 mod load_balancer;
 mod local;
+mod maglev;
 mod node_port;
 mod objects;
 mod rolling;
@@ -43,6 +44,6 @@ macro_rules! play {
 }
 
 play! {
-    affinity cluster_ip cycling health_port load_balancer local node_port rolling source_ranges terminating topology
+    affinity cluster_ip cycling health_port load_balancer local maglev node_port rolling source_ranges terminating topology
     types
 }
