@@ -48,7 +48,7 @@ fn try_to_service(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Resu
     let mut attempt = 0;
     while attempt < ATTEMPTS {
         let (slot, port) = if attempt == 0 || (attempt < BACKEND_ATTEMPTS && is_free) {
-            ((first + attempt) % frontend.count.max(1), work.packet.tuple.src_port)
+            ((first + attempt) % service::slots(frontend).max(1), work.packet.tuple.src_port)
         } else {
             (first, spare_port(hash, attempt))
         };

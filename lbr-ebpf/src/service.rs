@@ -125,7 +125,13 @@ pub(crate) fn slot(hash: u32, tuple: &Tuple, frontend: &Frontend) -> u32 {
 /// The slot for a hash, or for a random number where there is nothing to take a hash of.
 #[inline(always)]
 pub(crate) fn slot_of(hash: u32, frontend: &Frontend) -> u32 {
-    select::slot(hash, if frontend.maglev == 0 { frontend.count } else { maglev::SLOTS })
+    select::slot(hash, slots(frontend))
+}
+
+/// How many slots there are to choose from: those of its table, if a frontend has one.
+#[inline(always)]
+pub(crate) fn slots(frontend: &Frontend) -> u32 {
+    if frontend.maglev == 0 { frontend.count } else { maglev::SLOTS }
 }
 
 /// The backend with this id.
