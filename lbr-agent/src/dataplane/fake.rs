@@ -416,8 +416,10 @@ fn check_table(tables: &Desired, frontend: &Frontend) {
     let mut known = BTreeSet::new();
     for part in 0..maglev::PARTS {
         let key = MaglevKey { table: frontend.maglev, part };
-        let Some(found) = tables.maglev.get(&key) else { panic!("{frontend:?}: {key:?} is missing") };
-        known.extend(found.backends.iter().take((maglev::SLOTS - part * maglev::PART) as usize));
+        let found = tables.maglev.get(&key);
+        assert!(found.is_some(), "{frontend:?}: {key:?} is missing");
+        let slots = found.into_iter().flat_map(|found| found.backends);
+        known.extend(slots.take((maglev::SLOTS - part * maglev::PART) as usize));
     }
     for id in known {
         let backend = tables.backends.get(&id);
