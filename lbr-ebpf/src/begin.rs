@@ -42,11 +42,13 @@ pub(crate) fn to_service(ifindex: u32, frontend: &Frontend, work: &mut Scratch) 
 #[inline(always)]
 fn try_to_service(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Result<(), Verdict> {
     let hash = select::hash(&work.packet.tuple, maps::hash_seed());
-    let first = service::slot(hash, frontend);
+    let first = service::slot(hash, &work.packet.tuple, frontend);
+    // Where the client has a backend of its own, it is the port that gives way.
+    let is_free = frontend.affinity == 0 && frontend.maglev == 0;
     let mut attempt = 0;
     while attempt < ATTEMPTS {
-        let (slot, port) = if attempt == 0 || (attempt < BACKEND_ATTEMPTS && frontend.affinity == 0) {
-            ((first + attempt) % frontend.count.max(1), work.packet.tuple.src_port)
+        let (slot, port) = if attempt == 0 || (attempt < BACKEND_ATTEMPTS && is_free) {
+            ((first + attempt) % service::slots(frontend).max(1), work.packet.tuple.src_port)
         } else {
             (first, spare_port(hash, attempt))
         };
@@ -87,7 +89,7 @@ pub(crate) fn from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Ve
 #[inline(always)]
 fn try_from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Result<(), Verdict> {
     let hash = select::hash(&work.packet.tuple, maps::hash_seed());
-    let slot = service::slot(hash, frontend);
+    let slot = service::slot(hash, &work.packet.tuple, frontend);
     let (id, backend) = affinity::choose(frontend, &work.packet.tuple.src, slot)?;
     work.judged.tuple = work.packet.tuple;
     work.judged.tuple.dst = backend.addr;

@@ -28,6 +28,7 @@ pub struct Service {
     addresses: Vec<IpAddr>,
     ports: Vec<Port>,
     extra: Vec<String>,
+    annotations: Vec<String>,
     ingress: Vec<IpAddr>,
 }
 
@@ -40,6 +41,7 @@ impl Service {
             addresses: addresses.to_vec(),
             ports: Vec::new(),
             extra: Vec::new(),
+            annotations: Vec::new(),
             ingress: Vec::new(),
         }
     }
@@ -86,12 +88,22 @@ impl Service {
         self
     }
 
+    /// Adds an annotation: `lbr.dev/algorithm: maglev`, for instance.
+    pub fn annotation(mut self, line: &str) -> Self {
+        self.annotations.push(line.to_owned());
+        self
+    }
+
     /// The document.
     pub fn yaml(&self) -> String {
         let mut text = format!(
-            "apiVersion: v1\nkind: Service\nmetadata:\n  name: {}\n  namespace: {}\nspec:\n",
+            "apiVersion: v1\nkind: Service\nmetadata:\n  name: {}\n  namespace: {}\n",
             self.name, self.namespace
         );
+        if !self.annotations.is_empty() {
+            let _ = writeln!(text, "  annotations: {{{}}}", self.annotations.join(", "));
+        }
+        text.push_str("spec:\n");
         let app = self.name.as_str();
         let _ = writeln!(text, "  selector:\n    app.kubernetes.io/name: {app}");
         if let Some(first) = self.addresses.first() {

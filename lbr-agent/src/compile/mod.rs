@@ -10,6 +10,7 @@ mod endpoints;
 mod frontends;
 mod health;
 mod ids;
+mod maglev;
 mod node;
 mod policy;
 mod ranges;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lbr_common::addr::Addr;
 use lbr_common::link::{Link, Uplink};
+use lbr_common::maglev::{self, MaglevKey, MaglevPart};
 use lbr_common::maps;
 use lbr_common::policy::{Allow, Block, Endpoint, Ports, Prefix, VerdictKey, Versioned};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, frontend_flags};
@@ -30,6 +31,7 @@ pub struct Fake {
     frontends: FakeTable<FrontendKey, Frontend>,
     slots: FakeTable<SlotKey, Slot>,
     backends: FakeTable<u32, Backend>,
+    maglev: FakeTable<MaglevKey, MaglevPart>,
     services: FakeTable<u32, ServiceName>,
     rejected: FakeTable<u32, RejectedRecord>,
     links: FakeTable<u32, Link>,
@@ -110,6 +112,7 @@ impl Fake {
             frontends: FakeTable::new(&kernel, &maps::FRONTENDS, |m| &mut m.tables.frontends),
             slots: FakeTable::new(&kernel, &maps::SLOTS, |m| &mut m.tables.slots),
             backends: FakeTable::new(&kernel, &maps::BACKENDS, |m| &mut m.tables.backends),
+            maglev: FakeTable::new(&kernel, &maps::MAGLEV, |m| &mut m.tables.maglev),
             services: FakeTable::new(&kernel, &maps::SERVICES, |m| &mut m.tables.services),
             uplinks: FakeTable::new(&kernel, &maps::UPLINKS, |m| &mut m.tables.uplinks),
             source_ranges: FakeTable::new(&kernel, &maps::SOURCE_RANGES, |m| &mut m.tables.source_ranges),
@@ -218,6 +221,10 @@ impl Dataplane for Fake {
         &mut self.backends
     }
 
+    fn maglev(&mut self) -> &mut dyn Table<MaglevKey, MaglevPart> {
+        &mut self.maglev
+    }
+
     fn services(&mut self) -> &mut dyn Table<u32, ServiceName> {
         &mut self.services
     }
@@ -279,7 +286,7 @@ impl Dataplane for Fake {
         let mut kernel = lock(&self.kernel);
         kernel.may_fail(maps::STATE.name)?;
         kernel.generation = generation;
-        kernel.check();
+        kernel.check(maps::STATE.name);
         Ok(())
     }
 
@@ -346,7 +353,7 @@ impl<K: Copy + Ord, V: Copy> Table<K, V> for FakeTable<K, V> {
             kernel.may_fail(self.name)?;
             kernel.attached = kernel.maps.tables.links.keys().copied().collect();
         }
-        kernel.check();
+        kernel.check(self.name);
         Ok(())
     }
 
@@ -358,7 +365,7 @@ impl<K: Copy + Ord, V: Copy> Table<K, V> for FakeTable<K, V> {
             let Kernel { attached, maps, .. } = &mut *kernel;
             attached.retain(|index| maps.tables.links.contains_key(index));
         }
-        kernel.check();
+        kernel.check(self.name);
         Ok(())
     }
 }
@@ -377,8 +384,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// What a packet that comes now relies on.
-    fn check(&mut self) {
+    /// What a packet that comes now relies on, after a write to a map.
+    fn check(&mut self, map: &str) {
         if !self.checked {
             return;
         }
@@ -400,7 +407,30 @@ impl Kernel {
                     "{key:?} {frontend:?}: {slot_key:?} leads to {slot:?}, {backend:?}"
                 );
             }
+            // Large, and what it leads to is changed by these only: it is never written while it is in force.
+            if frontend.maglev != 0 && [maps::FRONTENDS.name, maps::BACKENDS.name].contains(&map) {
+                check_table(tables, frontend);
+            }
         }
+    }
+}
+
+/// Each slot of the table leads to a backend of the service.
+fn check_table(tables: &Desired, frontend: &Frontend) {
+    let mut known = BTreeSet::new();
+    for part in 0..maglev::PARTS {
+        let key = MaglevKey { table: frontend.maglev, part };
+        let found = tables.maglev.get(&key);
+        assert!(found.is_some(), "{frontend:?}: {key:?} is missing");
+        let slots = found.into_iter().flat_map(|found| found.backends);
+        known.extend(slots.take((maglev::SLOTS - part * maglev::PART) as usize));
+    }
+    for id in known {
+        let backend = tables.backends.get(&id);
+        assert!(
+            backend.is_some_and(|b| b.service == frontend.service),
+            "{frontend:?}: its table leads to {id}, {backend:?}"
+        );
     }
 }
 

@@ -85,6 +85,7 @@ impl Programs {
             sizes: std::collections::BTreeMap::new(),
             options,
             snat: (61_000, 4_536),
+            maglev_seed: lbr_common::maglev::DEFAULT_SEED,
         };
         let mut kernel = Kernel::load(&options)?;
         for (link, flags) in links.into_iter().zip([link_flags::DIRECT, link_flags::DIRECT, 0]) {

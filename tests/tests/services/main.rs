@@ -15,6 +15,7 @@ mod expect;
 mod health_port;
 mod load_balancer;
 mod local;
+mod maglev;
 mod node_port;
 mod objects;
 mod rolling;
@@ -47,8 +48,8 @@ macro_rules! play {
 }
 
 play! {
-    affinity cluster_ip cycling endpoints health_port load_balancer local node_port rolling source_ranges stray terminating
-    topology types
+    affinity cluster_ip cycling endpoints health_port load_balancer local maglev node_port rolling source_ranges stray
+    terminating topology types
 }
 
 /// The subjects that ask from outside for backends on other nodes, with XDP at the uplinks. See [`world::Xdp`].

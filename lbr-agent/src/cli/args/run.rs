@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
+use lbr_common::maglev;
 use lbr_common::maps;
 use lbr_common::maps::config::options;
 
@@ -102,10 +103,36 @@ pub struct RunArgs {
     #[arg(long, value_name = "RANGE", default_value = "61000-65535")]
     pub snat_ports: PortRange,
 
+    /// Secret of the choice by `lbr.dev/algorithm: maglev`, as 16 hexadecimal digits, the same on all nodes: with the
+    /// default, which everybody knows, clients can choose the endpoint that they reach.
+    #[arg(long, value_name = "HEX", env = "LBR_MAGLEV_SEED", hide_env_values = true)]
+    pub maglev_seed: Option<MaglevSeed>,
+
     // Last: flags that are defined above keep their meaning.
     #[command(flatten)]
     #[expect(missing_docs, reason = "a text here would become the description of the command")]
     pub kube_proxy: KubeProxyArgs,
+}
+
+/// `--maglev-seed`.
+#[derive(Clone, Copy)]
+pub struct MaglevSeed(u64);
+
+// A secret is not for logs.
+impl std::fmt::Debug for MaglevSeed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MaglevSeed")
+    }
+}
+
+impl std::str::FromStr for MaglevSeed {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let seed = u64::from_str_radix(text, 16).ok().filter(|_| is_hex);
+        seed.map(Self).ok_or("write it as 16 hexadecimal digits, as `openssl rand -hex 8` makes them")
+    }
 }
 
 /// `--pending`.
@@ -247,12 +274,14 @@ impl RunArgs {
         ];
         let options = options.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
         let snat = self.snat_ports.first_and_count();
-        let dataplane = Options { bpffs: self.bpffs, attach, xdp, cgroup, sizes, options, snat };
+        let maglev_seed = self.maglev_seed.map_or(maglev::DEFAULT_SEED, |seed| seed.0);
+        let dataplane = Options { bpffs: self.bpffs, attach, xdp, cgroup, sizes, options, snat, maglev_seed };
         let services = Settings {
             nodeport_addresses: kube_proxy.nodeport_addresses.clone(),
             node_ip: kube_proxy.node_ip,
             external_ips: self.external_ips,
             snat_ports: Some(self.snat_ports.ports()),
+            maglev_tables: None,
         };
         let links =
             LinkFilter { include: self.link_include, exclude: self.link_exclude, devices: self.devices };

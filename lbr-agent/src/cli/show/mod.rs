@@ -124,6 +124,9 @@ impl ServiceRow {
         if self.source_ranges {
             text.push_str(" in its source ranges");
         }
+        if self.algorithm != "random" {
+            text.push_str(&format!(" ({})", self.algorithm));
+        }
         if self.affinity != 0 {
             text.push_str(&format!(" (affinity {}s)", self.affinity));
         }
