@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use lbr_common::maglev;
 use lbr_common::policy::policy_flags;
 use tokio::sync::{mpsc, watch};
 
@@ -78,6 +79,9 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let reconciler = Reconciler::load(dataplane).context("read the maps of the last run")?;
+    // As the map was made, which may have been by a former agent.
+    let maglev_tables = Some(maglev::table_count(dataplane.maglev().max_entries() as usize));
+    let settings = Settings { maglev_tables, ..settings };
     let ids = Ids::restore(&reconciler.actual());
     let links = inputs.links.borrow_and_update().clone();
     let mut agent = Agent {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lbr_common::addr::Addr;
 use lbr_common::link::{Link, Uplink};
+use lbr_common::maglev::{MaglevKey, MaglevPart};
 use lbr_common::policy::{Allow, Block, Policy, Ports, Prefix, VerdictKey};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
 use lbr_common::text::{
@@ -21,6 +22,8 @@ pub struct Desired {
     pub slots: BTreeMap<SlotKey, Slot>,
     /// `backends`, by backend id.
     pub backends: BTreeMap<u32, Backend>,
+    /// `maglev`.
+    pub maglev: BTreeMap<MaglevKey, MaglevPart>,
     /// `services`, by service id.
     pub services: BTreeMap<u32, ServiceName>,
     /// `rejected`, by number.

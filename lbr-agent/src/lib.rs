@@ -16,6 +16,7 @@ pub mod done;
 pub mod events;
 pub mod fit;
 pub mod gate;
+mod interface;
 pub mod kube_proxy;
 pub mod model;
 mod netlink;

@@ -1,5 +1,5 @@
-//! A few requests over netlink, one after the other: what the commands that clean up need. The agent's own watch
-//! of interfaces is in [`crate::source::links`].
+//! A few requests over netlink, one after the other: what is asked once, and what the commands that clean up need. The
+//! agent's own watch of interfaces is in [`crate::source::links`].
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};

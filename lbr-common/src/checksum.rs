@@ -4,6 +4,7 @@
 //! functions work on words as they lie in memory and never swap.
 
 use crate::addr::Addr;
+use crate::tuple::Tuple;
 
 /// A one's complement sum that has not been folded yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,8 +50,27 @@ impl Diff {
     /// The checksum field `old` (memory order) after this change.
     #[inline(always)]
     pub const fn apply(self, old: u16) -> u16 {
-        !fold16(!old as u64 + self.fold32() as u64)
+        update(old, self.fold32())
     }
+}
+
+/// The checksum field `old` (memory order) after a change of [`Diff::fold32`].
+#[inline(always)]
+pub const fn update(old: u16, diff: u32) -> u16 {
+    !fold16(!old as u64 + diff as u64)
+}
+
+/// The sum of a pseudo header (memory order), with `len` bytes from the transport header on: what the checksum field
+/// of a packet holds whose checksum a device is to complete.
+#[inline(always)]
+pub const fn pseudo_header(tuple: &Tuple, len: u32) -> u16 {
+    let (src, dst) = (tuple.src.words(), tuple.dst.words());
+    let mut sum = (tuple.proto as u16).to_be() as u64 + len.to_be() as u64 + src[3] as u64 + dst[3] as u64;
+    if !tuple.src.is_v4() {
+        sum += src[0] as u64 + src[1] as u64 + src[2] as u64;
+        sum += dst[0] as u64 + dst[1] as u64 + dst[2] as u64;
+    }
+    fold16(sum)
 }
 
 /// Folds a sum to 16 bits.
@@ -90,6 +110,22 @@ mod tests {
             h[16..20].copy_from_slice(&new);
             h[10..12].copy_from_slice(&sum.to_ne_bytes());
             assert_eq!(full(&h), 0, "case {n}");
+        }
+    }
+
+    /// A checksum is the complement of the pseudo header's sum and the rest's.
+    #[test]
+    fn pseudo_header_completes_a_datagram() {
+        let bytes = [0x9c, 0x40, 0, 53, 0, 11, 0, 0, b'a', b'b', b'c', 0];
+        let rest = u64::from(!full(&bytes));
+        let ends = [
+            (Addr::v4([192, 0, 2, 1]), Addr::v4([10, 1, 2, 3]), 0xd0fau16),
+            (Addr::v6([0x20; 16]), Addr::v6([0xfd; 16]), 0xae0fu16),
+        ];
+        for (src, dst, expected) in ends {
+            let tuple = Tuple { src, dst, src_port: 40_000, dst_port: 53, proto: 17, _pad: [0; 3] };
+            let sum = !fold16(u64::from(pseudo_header(&tuple, 11)) + rest);
+            assert_eq!(u16::from_be(sum), expected, "{tuple:?}: {:#x}", u16::from_be(sum));
         }
     }
 

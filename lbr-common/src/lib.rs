@@ -14,6 +14,7 @@ pub mod addr;
 pub mod checksum;
 pub mod flow;
 pub mod link;
+pub mod maglev;
 pub mod maps;
 pub mod policy;
 pub mod select;

@@ -31,6 +31,9 @@ pub const FRONTENDS: MapSpec = spec("frontends", 131_072, Writer::Agent);
 pub const SLOTS: MapSpec = spec("slots", 524_288, Writer::Agent);
 /// Backend id → [`crate::service::Backend`], hash.
 pub const BACKENDS: MapSpec = spec("backends", 524_288, Writer::Agent);
+/// [`crate::maglev::MaglevKey`] → [`crate::maglev::MaglevPart`], hash. Room for 64 tables, and for as many that take
+/// their places: memory (about 290 KiB for each) is used by those that are there only.
+pub const MAGLEV: MapSpec = spec("maglev", crate::maglev::PARTS as usize * 2 * 64, Writer::Agent);
 /// Service id → [`crate::text::ServiceName`], hash. For people; no program reads it.
 pub const SERVICES: MapSpec = spec("services", 131_072, Writer::Agent);
 /// Number → [`crate::text::RejectedRecord`], hash. For people; no program reads it.
@@ -88,10 +91,11 @@ pub const EVENTS: MapSpec = spec("events", 262_144, Writer::Kernel);
 pub const SCRATCH: MapSpec = spec("scratch", 1, Writer::Kernel);
 
 /// Every map that is pinned: all but the work space, which has nothing to keep.
-pub const PINNED: [MapSpec; 29] = [
+pub const PINNED: [MapSpec; 30] = [
     FRONTENDS,
     SLOTS,
     BACKENDS,
+    MAGLEV,
     SERVICES,
     REJECTED,
     ENDPOINTS,

@@ -2,6 +2,15 @@
 
 use crate::tuple::Tuple;
 
+/// Secrets of the choice of a backend: see [`crate::service::State`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seeds {
+    /// Of [`hash`].
+    pub flow: u64,
+    /// Of [`crate::maglev::hash`].
+    pub maglev: u64,
+}
+
 /// A keyed hash of a five-tuple.
 ///
 /// The choice for a connection is this hash, not a fresh random number: a flow that the kernel evicted is

@@ -25,6 +25,15 @@ pub struct FrontendKey {
     pub _pad: u32,
 }
 
+impl FrontendKey {
+    /// The key of the entry for what comes by the wire.
+    #[inline(always)]
+    #[must_use]
+    pub const fn by_wire(self) -> Self {
+        Self { scope: scope::WIRE, ..self }
+    }
+}
+
 /// Values of [`FrontendKey::scope`].
 pub mod scope {
     /// For every packet, wherever it comes from.
@@ -83,7 +92,7 @@ pub struct Frontend {
     pub set: u32,
     /// Seconds for which a client comes back to the same backend; 0: each connection is spread anew.
     pub affinity: u32,
-    /// Index in `maglev`, plus one; 0: chosen by slot.
+    /// Table in `maglev` that new connections are chosen by; 0: they are spread over the slots.
     pub maglev: u32,
 }
 
@@ -232,6 +241,8 @@ pub struct State {
     pub _pad: u32,
     /// Secret of [`crate::select::hash`]; kept, so that a new agent chooses as the old one did.
     pub seed: u64,
+    /// Secret of [`crate::maglev::hash`]: the same on all nodes.
+    pub maglev_seed: u64,
 }
 
 const _: () = assert!(size_of::<FrontendKey>() == 24);
@@ -243,4 +254,4 @@ const _: () = assert!(size_of::<SourceRange>() == 20);
 const _: () = assert!(size_of::<Slot>() == 4);
 const _: () = assert!(size_of::<Backend>() == 32);
 const _: () = assert!(size_of::<Traffic>() == 40);
-const _: () = assert!(size_of::<State>() == 24);
+const _: () = assert!(size_of::<State>() == 32);

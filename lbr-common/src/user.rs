@@ -7,6 +7,7 @@ use std::string::ToString as _;
 use crate::addr::Addr;
 use crate::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
 use crate::link::{Link, Uplink};
+use crate::maglev::{MaglevKey, MaglevPart};
 use crate::policy::{Allow, Block, DenialKey, Endpoint, Event, Policy, Ports, VerdictKey, Versioned};
 use crate::service::{
     Affinity, AffinityKey, Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, State, Traffic,
@@ -33,6 +34,8 @@ pod!(
     SlotKey,
     Slot,
     Backend,
+    MaglevKey,
+    MaglevPart,
     State,
     Link,
     Uplink,

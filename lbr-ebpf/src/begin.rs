@@ -42,11 +42,13 @@ pub(crate) fn to_service(ifindex: u32, frontend: &Frontend, work: &mut Scratch) 
 #[inline(always)]
 fn try_to_service(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Result<(), Verdict> {
     let hash = select::hash(&work.packet.tuple, maps::hash_seed());
-    let first = service::slot(hash, frontend);
+    let first = service::slot(hash, &work.packet.tuple, frontend);
+    // Where the client has a backend of its own, it is the port that gives way.
+    let is_free = frontend.affinity == 0 && frontend.maglev == 0;
     let mut attempt = 0;
     while attempt < ATTEMPTS {
-        let (slot, port) = if attempt == 0 || (attempt < BACKEND_ATTEMPTS && frontend.affinity == 0) {
-            ((first + attempt) % frontend.count.max(1), work.packet.tuple.src_port)
+        let (slot, port) = if attempt == 0 || (attempt < BACKEND_ATTEMPTS && is_free) {
+            ((first + attempt) % service::slots(frontend).max(1), work.packet.tuple.src_port)
         } else {
             (first, spare_port(hash, attempt))
         };
@@ -91,7 +93,8 @@ fn try_from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Result<()
     let (id, backend) = if work.chosen != 0 {
         (work.chosen, service::backend(work.chosen).ok_or(Verdict::BackendMissing)?)
     } else {
-        affinity::choose(frontend, &work.packet.tuple.src, service::slot(hash, frontend))?
+        let slot = service::slot(hash, &work.packet.tuple, frontend);
+        affinity::choose(frontend, &work.packet.tuple.src, slot)?
     };
     work.judged.tuple = work.packet.tuple;
     work.judged.tuple.dst = backend.addr;
@@ -181,17 +184,7 @@ fn store_from_wire(work: &mut Scratch) -> Verdict {
 /// the kernel evicted the entry): it may go on if a connection in either direction would be allowed.
 #[inline(never)]
 pub(crate) fn plain(from: u32, work: &mut Scratch) -> Verdict {
-    work.judged.tuple = work.packet.tuple;
-    policy::meet_receiver(work);
-    work.flow.flags = if work.judged.receiver.flags == 0 { flow_flags::NOBODY } else { 0 };
-    if from == 0 && work.flow.flags != 0 && policy::isolates(work, policy_flags::ISOLATED_IN) {
-        return Verdict::NotJudged;
-    }
-    let is_midflow = work.packet.tuple.proto == proto::TCP && !work.packet.is_syn();
-    if is_midflow {
-        work.flow.flags |= flow_flags::MIDFLOW;
-    }
-    let verdict = flow::judge_either(work, is_midflow);
+    let verdict = judge_plain(from, work);
     if verdict != DONE {
         return verdict;
     }
@@ -202,6 +195,39 @@ pub(crate) fn plain(from: u32, work: &mut Scratch) -> Verdict {
     if ends & policy_flags::POD == 0 {
         return Verdict::NoService;
     }
+    store_plain(from, work)
+}
+
+/// The same for a client from elsewhere that has a flow to the same backend by a Service: whoever the backend is, a
+/// process of the node too, the answers have to be told apart.
+#[inline(never)]
+pub(crate) fn beside_service(work: &mut Scratch) -> Verdict {
+    let verdict = judge_plain(0, work);
+    if verdict != DONE {
+        return verdict;
+    }
+    work.flow.flags |= flow_flags::WIRE;
+    store_plain(0, work)
+}
+
+/// Looks up the receiver, judges, and gives the flow its first flags.
+#[inline(always)]
+fn judge_plain(from: u32, work: &mut Scratch) -> Verdict {
+    work.judged.tuple = work.packet.tuple;
+    policy::meet_receiver(work);
+    work.flow.flags = if work.judged.receiver.flags == 0 { flow_flags::NOBODY } else { 0 };
+    if from == 0 && work.flow.flags != 0 && policy::isolates(work, policy_flags::ISOLATED_IN) {
+        return Verdict::NotJudged;
+    }
+    let is_midflow = work.packet.tuple.proto == proto::TCP && !work.packet.is_syn();
+    if is_midflow {
+        work.flow.flags |= flow_flags::MIDFLOW;
+    }
+    flow::judge_either(work, is_midflow)
+}
+
+#[inline(always)]
+fn store_plain(from: u32, work: &mut Scratch) -> Verdict {
     match try_plain(from, work) {
         Ok(()) => DONE,
         Err(verdict) => verdict,

@@ -118,9 +118,8 @@ fn resize_v4(skb: Skb, l3: u32, change: i32, option: &V4Option) -> Result<(), He
     let new_total = resized(total, change)?;
     let [a, b, c, d, e, f, g, h] = *option;
     let words = [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])];
-    let diff = Diff::NONE
-        .half(u16::from_ne_bytes([ihl, tos]), u16::from_ne_bytes(new))
-        .half(total, new_total);
+    let diff =
+        Diff::NONE.half(u16::from_ne_bytes([ihl, tos]), u16::from_ne_bytes(new)).half(total, new_total);
     let diff = if change > 0 {
         diff.word(0, words[0]).word(0, words[1])
     } else {
@@ -174,7 +173,8 @@ pub(crate) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict {
         claimed.dst = Addr::v4([a, b, c, d]);
         claimed.dst_port = u16::from_be_bytes([high, low]);
     } else {
-        if packet.l4 - l3 < V6_LEN + V6_ADDED || !skb.load(l3 + V6_NEXT).is_ok_and(|n: u8| n == DEST_OPTIONS) {
+        if packet.l4 - l3 < V6_LEN + V6_ADDED || !skb.load(l3 + V6_NEXT).is_ok_and(|n: u8| n == DEST_OPTIONS)
+        {
             return DONE;
         }
         let Ok(read) = skb.load::<V6Header>(l3 + V6_LEN) else { return DONE };

@@ -1,9 +1,12 @@
 //! The one place where a verdict becomes an action and a counter.
 
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use lbr_common::flow::BY_ROUTE;
 use lbr_common::verdict::{Effect, Hook, Verdict, counter_index};
 
+use crate::bytes::Bytes as _;
+use crate::frame::Frame;
 use crate::maps::{self, COUNTERS};
 use crate::scratch::Scratch;
 use crate::skb::Skb;
@@ -62,6 +65,26 @@ fn forward(skb: Skb, work: &mut Scratch) -> i32 {
         BY_ROUTE => route::send(skb, work),
         link => skb.redirect_peer(link),
     }
+}
+
+/// The same for XDP, where a packet goes back out, or on to tc as it came, or is dropped if it is neither any more.
+#[inline(always)]
+pub(crate) fn run_xdp(frame: Frame, pipeline: fn(Frame, &mut Scratch) -> Outcome) -> u32 {
+    let Some(scratch) = Scratch::get() else { return XDP_PASS };
+    scratch.epoch = maps::epoch();
+    scratch.ifindex = frame.ifindex();
+    scratch.bytes = frame.len();
+    scratch.hook = Hook::Xdp;
+    let (verdict, action) = match pipeline(frame, scratch) {
+        Ok(verdict) => {
+            traffic::translated(scratch);
+            (verdict, XDP_TX)
+        }
+        Err(verdict) if verdict.effect() == Effect::Pass => (verdict, XDP_PASS),
+        Err(verdict) => (verdict, XDP_DROP),
+    };
+    count(Hook::Xdp, verdict, u64::from(scratch.bytes));
+    action
 }
 
 /// One more of `verdict` at `hook`.

@@ -41,18 +41,45 @@ pub(crate) fn find(work: &mut Scratch, from: u32) -> Result<bool, Verdict> {
             verdict => return Err(verdict),
         }
     }
-    if silence(flow, now) > TOUCH_INTERVAL_NS {
-        flow.last_seen = now;
-        if flow.flags & flow_flags::DIRECT == 0 {
-            restore_twin(&work.packet.tuple, flow);
-        }
-    }
+    keep_alive(&work.packet.tuple, flow, now);
     let packet = &work.packet;
     if packet.tuple.proto == proto::TCP && packet.flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
         flow.flags |= if packet.flags & tcp_flags::RST != 0 { flow_flags::RST } else { flow_flags::FIN };
     }
     decide(&mut work.decision, flow);
     Ok(true)
+}
+
+/// Whether the packet at hand, which came by the wire, goes on by a route as those of its flow before it, and nothing is
+/// to be decided or remembered of it: then fills the decision. If not, it is for [`find`].
+#[inline(always)]
+pub(crate) fn carry_on(work: &mut Scratch) -> bool {
+    /// With any other flag there is more to do than to translate.
+    const ORDINARY: u32 = flow_flags::OWN | flow_flags::MIDFLOW | flow_flags::NOBODY | flow_flags::WIRE;
+    let Some(entry) = FLOWS.get_ptr_mut(&work.packet.tuple) else { return false };
+    // SAFETY: as in `find`.
+    let flow = unsafe { &mut *entry };
+    let now = now();
+    if flow.link != BY_ROUTE
+        || flow.from != 0
+        || flow.epoch != work.epoch
+        || flow.flags & !ORDINARY != 0
+        || begins_anew(&work.packet, flow, now)
+    {
+        return false;
+    }
+    keep_alive(&work.packet.tuple, flow, now);
+    decide(&mut work.decision, flow);
+    true
+}
+
+/// Remembers now and then that the conversation goes on.
+#[inline(always)]
+fn keep_alive(key: &Tuple, flow: &mut Flow, now: u64) {
+    if silence(flow, now) > TOUCH_INTERVAL_NS {
+        flow.last_seen = now;
+        restore_twin(key, flow);
+    }
 }
 
 /// Whether the packet is the first one of another conversation: a SYN when the last one has ended, anything

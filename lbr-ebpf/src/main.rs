@@ -1,6 +1,6 @@
 //! lbr's kernel object. It knows no Kubernetes word: packets, frontends, backends, flows.
 //!
-//! This file holds the entry points only. Each tc hook is a pipeline in `hooks/`, read top to bottom; its
+//! This file holds the entry points only. Each tc hook, and that of XDP, is a pipeline in `hooks/`, read top to bottom; its
 //! steps live in the files beside this one, and [`exit::finish`] turns every verdict into an action and a
 //! counter.
 #![no_std]
@@ -12,16 +12,19 @@
 
 mod affinity;
 mod begin;
+mod bytes;
 mod dsr;
 mod exit;
 mod flow;
 mod fragment;
+mod frame;
 mod hooks {
     pub(crate) mod from_netdev;
     pub(crate) mod from_pod;
     pub(crate) mod socket;
     pub(crate) mod to_netdev;
     pub(crate) mod to_pod;
+    pub(crate) mod xdp;
 }
 mod icmp_error;
 mod ip_header;
@@ -41,9 +44,10 @@ mod step;
 mod traffic;
 
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
-use aya_ebpf::programs::{SockAddrContext, TcContext};
+use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 use lbr_common::verdict::Hook;
 
+use crate::frame::Frame;
 use crate::hooks::socket::{self, Family};
 use crate::skb::Skb;
 
@@ -73,6 +77,12 @@ fn from_netdev(ctx: TcContext) -> i32 {
 fn to_netdev(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.skb.skb);
     exit::run(skb, Hook::ToNetdev, hooks::to_netdev::run)
+}
+
+/// XDP of an uplink, also of those whose frames come in several pieces.
+#[aya_ebpf::macros::xdp(frags)]
+fn xdp(ctx: XdpContext) -> u32 {
+    exit::run_xdp(Frame::new(ctx.ctx), hooks::xdp::run)
 }
 
 /// `bind` on an IPv4 socket.

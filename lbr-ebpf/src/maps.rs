@@ -6,6 +6,7 @@ use aya_ebpf::macros::btf_map;
 use lbr_common::addr::Addr;
 use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
 use lbr_common::link::{Link, Uplink};
+use lbr_common::maglev::{MaglevKey, MaglevPart};
 use lbr_common::maps as spec;
 use lbr_common::maps::config::options;
 use lbr_common::policy::{Allow, Block, DenialKey, Endpoint, Event, Ports, VerdictKey, Versioned};
@@ -30,6 +31,10 @@ pub(crate) static SLOTS: HashMap<SlotKey, Slot, { spec::SLOTS.max_entries }, ON_
 
 #[btf_map(name = "backends")]
 pub(crate) static BACKENDS: HashMap<u32, Backend, { spec::BACKENDS.max_entries }, ON_DEMAND> = HashMap::new();
+
+#[btf_map(name = "maglev")]
+pub(crate) static MAGLEV: HashMap<MaglevKey, MaglevPart, { spec::MAGLEV.max_entries }, ON_DEMAND> =
+    HashMap::new();
 
 #[btf_map(name = "services")]
 pub(crate) static SERVICES: HashMap<u32, ServiceName, { spec::SERVICES.max_entries }, ON_DEMAND> =
@@ -158,6 +163,12 @@ pub(crate) fn node_netns() -> u64 {
 pub(crate) fn hash_seed() -> u64 {
     // SAFETY: a valid static. Volatile, because the loader replaces the value that the compiler sees.
     unsafe { core::ptr::read_volatile(&raw const HASH_SEED) }
+}
+
+/// Secret of the choice by table.
+#[inline(always)]
+pub(crate) fn maglev_seed() -> u64 {
+    STATE.get(0).map_or(0, |state| state.maglev_seed)
 }
 
 /// The source port number `n`, modulo their count, of those that stand in for clients' ports.

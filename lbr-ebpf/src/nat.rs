@@ -4,11 +4,12 @@ use lbr_common::checksum::Diff;
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::Verdict;
 
+use crate::bytes::Bytes;
 use crate::packet::{Packet, Part};
-use crate::skb::{HelperFailed, Skb, Sum};
+use crate::skb::{HelperFailed, Sum};
 
 /// Offset of the checksum in a TCP header.
-const TCP_SUM: u32 = 16;
+pub(crate) const TCP_SUM: u32 = 16;
 /// Offset of the checksum in a UDP header.
 pub(crate) const UDP_SUM: u32 = 6;
 /// Offset of the checksum in an ICMP or ICMPv6 header.
@@ -33,12 +34,12 @@ struct V6Tail {
 
 /// Gives `packet` the addresses and ports of `to`.
 #[inline(always)]
-pub(crate) fn rewrite(skb: Skb, packet: &Packet, to: &Tuple) -> Result<(), Verdict> {
+pub(crate) fn rewrite(skb: impl Bytes, packet: &Packet, to: &Tuple) -> Result<(), Verdict> {
     try_rewrite(skb, packet, to).map_err(|HelperFailed| Verdict::RewriteFailed)
 }
 
 #[inline(always)]
-fn try_rewrite(skb: Skb, packet: &Packet, to: &Tuple) -> Result<(), HelperFailed> {
+fn try_rewrite(skb: impl Bytes, packet: &Packet, to: &Tuple) -> Result<(), HelperFailed> {
     let from = &packet.tuple;
     let addrs = write_addresses(skb, packet, to)?;
     if packet.part == Part::Later {
@@ -76,7 +77,7 @@ pub(crate) fn ports_diff(from: &Tuple, to: &Tuple) -> Diff {
 /// Writes the addresses of `to` into the IP header of `packet`, with its header checksum. Returns the change
 /// of the addresses.
 #[inline(always)]
-pub(crate) fn write_addresses(skb: Skb, packet: &Packet, to: &Tuple) -> Result<Diff, HelperFailed> {
+pub(crate) fn write_addresses(skb: impl Bytes, packet: &Packet, to: &Tuple) -> Result<Diff, HelperFailed> {
     let from = &packet.tuple;
     let (src, dst) = (to.src.words(), to.dst.words());
     if packet.is_v4 {

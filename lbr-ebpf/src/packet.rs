@@ -4,9 +4,12 @@ use lbr_common::addr::Addr;
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::{Effect, Verdict};
 
+use crate::bytes::Bytes;
 use crate::skb::{ETH_LEN, Skb};
 use crate::step::{DONE, check};
 
+/// Offset of the EtherType.
+pub(crate) const ETH_KIND: u32 = 12;
 /// EtherType of IPv4, as on the wire.
 const ETH_P_IP: u16 = 0x0800u16.to_be();
 /// EtherType of IPv6, as on the wire.
@@ -179,7 +182,13 @@ pub(crate) fn parse(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
     if skb.vlan_id() != 0 {
         return Err(Verdict::VlanTagged);
     }
-    match skb.protocol() {
+    parse_ip(skb, skb.protocol(), packet)
+}
+
+/// The same for a packet of this EtherType.
+#[inline(always)]
+pub(crate) fn parse_ip(skb: impl Bytes, kind: u16, packet: &mut Packet) -> Result<(), Verdict> {
+    match kind {
         ETH_P_IP => parse_v4(skb, packet),
         ETH_P_IPV6 => parse_v6(skb, packet),
         other if other == ETH_P_VLAN[0] || other == ETH_P_VLAN[1] => Err(Verdict::VlanTagged),
@@ -195,7 +204,7 @@ pub(crate) fn parse_of_anybody(skb: Skb, packet: &mut Packet) -> Result<(), Verd
 }
 
 #[inline(always)]
-fn parse_v4(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
+fn parse_v4(skb: impl Bytes, packet: &mut Packet) -> Result<(), Verdict> {
     let ip: Ipv4 = skb.load(ETH_LEN).map_err(|_| Verdict::Malformed)?;
     read_v4(&ip, ETH_LEN, packet)?;
     let total = u32::from(u16::from_be(ip.total_len));
@@ -208,7 +217,7 @@ fn parse_v4(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
 }
 
 #[inline(always)]
-fn parse_v6(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
+fn parse_v6(skb: impl Bytes, packet: &mut Packet) -> Result<(), Verdict> {
     let ip: Ipv6 = skb.load(ETH_LEN).map_err(|_| Verdict::Malformed)?;
     let payload = ETH_LEN + size_of::<Ipv6>() as u32;
     let len = u32::from(u16::from_be(ip.payload_len));
@@ -243,7 +252,7 @@ pub(crate) fn read_v4(ip: &Ipv4, l3: u32, packet: &mut Packet) -> Result<(), Ver
 
 /// The network headers of an IPv6 packet, also of one that an ICMP error quotes.
 #[inline(always)]
-pub(crate) fn read_v6(skb: Skb, ip: &Ipv6, l3: u32, packet: &mut Packet) -> Result<(), Verdict> {
+pub(crate) fn read_v6(skb: impl Bytes, ip: &Ipv6, l3: u32, packet: &mut Packet) -> Result<(), Verdict> {
     if ip.version_class >> 4 != 6 {
         return Err(Verdict::Malformed);
     }
@@ -264,7 +273,7 @@ pub(crate) fn read_v6(skb: Skb, ip: &Ipv6, l3: u32, packet: &mut Packet) -> Resu
 
 /// Walks over IPv6 extension headers up to the transport header.
 #[inline(never)]
-fn skip_extensions(skb: Skb, packet: &mut Packet) -> Verdict {
+fn skip_extensions(skb: impl Bytes, packet: &mut Packet) -> Verdict {
     for _ in 0..MAX_EXTENSION_HEADERS {
         let kind = packet.tuple.proto;
         if !matches!(kind, HOP_BY_HOP | ROUTING | FRAGMENT | AUTH | DEST_OPTIONS) {
@@ -296,7 +305,7 @@ fn skip_extensions(skb: Skb, packet: &mut Packet) -> Verdict {
 
 /// Ports and flags. Nothing to read for a later fragment and for protocols without ports.
 #[inline(always)]
-fn read_l4(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
+fn read_l4(skb: impl Bytes, packet: &mut Packet) -> Result<(), Verdict> {
     let is_later = packet.part == Part::Later;
     let header_len = match packet.tuple.proto {
         _ if is_later => 0,

@@ -3,8 +3,11 @@
 
 use lbr_common::addr::Addr;
 use lbr_common::link::Uplink;
+use lbr_common::tuple::proto;
 use lbr_common::verdict::Verdict;
 
+use crate::bytes::Bytes;
+use crate::frame::Frame;
 use crate::maps::UPLINKS;
 use crate::packet::Packet;
 use crate::scratch::Scratch;
@@ -16,7 +19,7 @@ const AF_INET6: u8 = 10;
 
 /// Results of `bpf_fib_lookup` (linux/bpf.h).
 mod found {
-    /// With the link addresses of both ends, which are not used: the kernel fills them in where it sends.
+    /// With the link addresses of both ends. At tc they are not used: the kernel fills them in where it sends.
     pub(super) const SUCCESS: i64 = 0;
     /// Nobody has asked for the next hop's link address yet.
     pub(super) const NO_NEIGHBOR: i64 = 7;
@@ -32,7 +35,7 @@ pub(crate) struct Lookup {
     l4_proto: u8,
     src_port: u16,
     dst_port: u16,
-    /// In: the packet's length, or 0: that of the packet buffer counts. Out: the MTU of the link.
+    /// In: how long the packet is behind the link header. Out: the MTU of the way.
     length: u16,
     /// In: where the packet came from. Out: where it goes.
     ifindex: u32,
@@ -42,7 +45,8 @@ pub(crate) struct Lookup {
     /// In: the destination. Out: the next hop.
     dst: [u32; 4],
     _vlan: [u16; 2],
-    _link_addresses: [u16; 6],
+    /// Out: of this node, and of the next hop.
+    link_addresses: [[u16; 3]; 2],
 }
 
 /// `struct bpf_redir_neigh` of linux/bpf.h.
@@ -61,6 +65,32 @@ pub(crate) fn find(skb: Skb, work: &mut Scratch, to: &Addr) -> Verdict {
     if work.packet.hop_limit <= 1 {
         return Verdict::HopLimit;
     }
+    let Ok(length) = length(skb, &work.packet) else { return Verdict::Malformed };
+    ask_for(work, to, length);
+    match skb.fib_lookup(&mut work.route) {
+        found::SUCCESS | found::NO_NEIGHBOR => DONE,
+        found::TOO_LONG => Verdict::TooBig,
+        _ => Verdict::NoRoute,
+    }
+}
+
+/// Whether the packet at hand, of which all is known that it takes to send it, leaves by the interface that it came
+/// by. Only there is it sure that the driver sends what XDP hands to it.
+#[inline(always)]
+pub(crate) fn find_back(frame: Frame, work: &mut Scratch) -> bool {
+    let length = work.packet.end - work.packet.l3;
+    let Ok(length) = u16::try_from(length) else { return false };
+    if work.packet.hop_limit <= 1 {
+        return false;
+    }
+    let to = work.decision.to.dst;
+    ask_for(work, &to, length);
+    frame.fib_lookup(&mut work.route) == found::SUCCESS && work.route.ifindex == work.ifindex
+}
+
+/// Writes the question for the way to `to` of a packet of this length.
+#[inline(always)]
+fn ask_for(work: &mut Scratch, to: &Addr, length: u16) {
     let is_v4 = work.packet.is_v4;
     let tuple = &work.packet.tuple;
     work.route = Lookup {
@@ -68,24 +98,29 @@ pub(crate) fn find(skb: Skb, work: &mut Scratch, to: &Addr) -> Verdict {
         l4_proto: tuple.proto,
         src_port: tuple.src_port.to_be(),
         dst_port: tuple.dst_port.to_be(),
-        // One that is cut into segments on its way out shrinks by what is added.
-        length: match work.added {
-            0 => 0,
-            _ if skb.is_segmented() => 0,
-            added => (skb.len() - work.packet.l3 + added).min(u16::MAX.into()) as u16,
-        },
+        length,
         ifindex: work.ifindex,
         traffic_class: 0,
         src: if is_v4 { [tuple.src.words()[3], 0, 0, 0] } else { tuple.src.words() },
         dst: if is_v4 { [to.words()[3], 0, 0, 0] } else { to.words() },
         _vlan: [0; 2],
-        _link_addresses: [0; 6],
+        link_addresses: [[0; 3]; 2],
     };
-    match skb.fib_lookup(&mut work.route) {
-        found::SUCCESS | found::NO_NEIGHBOR => DONE,
-        found::TOO_LONG => Verdict::TooBig,
-        _ => Verdict::NoRoute,
+}
+
+/// How much the next link has to take: the packet behind the link header, or the largest of its segments.
+#[inline(always)]
+fn length(skb: Skb, packet: &Packet) -> Result<u16, HelperFailed> {
+    let segment = skb.segment_len();
+    if segment == 0 {
+        return Ok((packet.end - packet.l3).min(u32::from(u16::MAX)) as u16);
     }
+    let header = match packet.tuple.proto {
+        // The upper half of the byte counts words of four bytes (RFC 9293, 3.1).
+        proto::TCP => u32::from(skb.load::<u8>(packet.l4 + 12)? >> 4) * 4,
+        _ => 8,
+    };
+    Ok((packet.l4 - packet.l3 + header + segment).min(u32::from(u16::MAX)) as u16)
 }
 
 /// The node's address at the end of the way that was found, in the name of which it sends what others began.
@@ -112,9 +147,16 @@ pub(crate) fn send(skb: Skb, work: &mut Scratch) -> i32 {
     skb.redirect_neighbor(route.ifindex, &mut work.next_hop)
 }
 
+/// Gives the frame the link addresses of the way that was found.
+#[inline(always)]
+pub(crate) fn address_next_hop(frame: Frame, work: &Scratch) -> Result<(), HelperFailed> {
+    let [own, next] = work.route.link_addresses;
+    frame.store(0, &[next, own])
+}
+
 /// One hop less for the packet to go (RFC 1812, 5.3.1).
 #[inline(always)]
-pub(crate) fn count_hop(skb: Skb, packet: &Packet) -> Result<(), HelperFailed> {
+pub(crate) fn count_hop(skb: impl Bytes, packet: &Packet) -> Result<(), HelperFailed> {
     let left = packet.hop_limit - 1;
     if packet.is_v4 {
         // The header's checksum covers it: as the upper half of the word that it shares with the protocol.

@@ -1,4 +1,4 @@
-//! Work space of a tc program: what would not fit on its stack (512 bytes for all calls together).
+//! Work space of a program at tc or XDP: what would not fit on its stack (512 bytes for all calls together).
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
@@ -17,8 +17,8 @@ use crate::skb::MAX_QUOTE;
 #[btf_map(name = "scratch")]
 static SCRATCH: PerCpuArray<Scratch, { spec::SCRATCH.max_entries }> = PerCpuArray::new();
 
-/// Value of `scratch`, one for each CPU. tc programs run with bottom halves disabled, so on one CPU only one at
-/// a time.
+/// Value of `scratch`, one for each CPU. Programs at tc and at XDP run with bottom halves disabled, so on one CPU only
+/// one at a time.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Scratch {

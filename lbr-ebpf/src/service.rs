@@ -2,6 +2,7 @@
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use lbr_common::addr::Addr;
+use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::policy::Block;
 use lbr_common::select;
 use lbr_common::service::{
@@ -10,7 +11,7 @@ use lbr_common::service::{
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
 
-use crate::maps::{BACKENDS, FRONTENDS, SERVICE_CIDRS, SLOTS, SOURCE_RANGES};
+use crate::maps::{self, BACKENDS, FRONTENDS, MAGLEV, SERVICE_CIDRS, SLOTS, SOURCE_RANGES};
 
 /// Backends of one service on a node that are looked through: more than a node has pods.
 const MOST_HERE: u32 = 256;
@@ -106,11 +107,14 @@ pub(crate) fn owns_address(addr: &Addr) -> bool {
     unsafe { FRONTENDS.get(&key) }.is_some_and(|address| address.flags & frontend_flags::OPEN == 0)
 }
 
-/// Whether `port` of an address of the node leads to a Service, so that no socket would hear of it.
+/// Whether `port` of an address of the node leads to a Service, so that no socket would hear of it. The unspecified
+/// IPv6 address is both families': that a socket is for IPv6 only can not be seen here.
 #[inline(always)]
 pub(crate) fn takes_port(addr: &Addr, port: u16, proto: u8) -> bool {
     let scope = if is_own_to_node(addr) { scope::NODE } else { scope::ANY };
-    FRONTENDS.get_ptr(&FrontendKey { addr: *addr, port, proto, scope, _pad: 0 }).is_some()
+    let is_taken =
+        |addr: Addr| FRONTENDS.get_ptr(&FrontendKey { addr, port, proto, scope, _pad: 0 }).is_some();
+    is_taken(*addr) || (addr.words() == [0; 4] && is_taken(Addr::v4([0; 4])))
 }
 
 /// Whether nobody has this address although it may only be a Service's.
@@ -119,21 +123,36 @@ pub(crate) fn is_unallocated(addr: &Addr) -> bool {
     SERVICE_CIDRS.get(&Key::new(Block::FULL, Block::of(addr))).is_some() && !owns_address(addr)
 }
 
-/// The backend in a slot of a frontend.
+/// The backend in a slot of a frontend, or of its table if it has one.
 ///
 /// When the agent takes a backend away it lowers the count before it removes the last slot; a packet that
-/// read the old count in between finds no slot, and takes the first one, which is there as long as any is.
+/// read the old count in between finds no slot, and takes the first one, which is there as long as any is. So does
+/// one that read the old table.
 #[inline(always)]
 pub(crate) fn backend_in_slot(frontend: &Frontend, slot: u32) -> Result<(u32, &'static Backend), Verdict> {
-    let id =
-        slot_backend(frontend, slot).or_else(|| slot_backend(frontend, 0)).ok_or(Verdict::BackendMissing)?;
+    let chosen =
+        if frontend.maglev == 0 { slot_backend(frontend, slot) } else { table_backend(frontend, slot) };
+    let id = chosen.or_else(|| slot_backend(frontend, 0)).ok_or(Verdict::BackendMissing)?;
     Ok((id, backend(id).ok_or(Verdict::BackendMissing)?))
 }
 
-/// The slot for a connection.
+/// The slot for a connection; `hash` is that of its tuple.
 #[inline(always)]
-pub(crate) fn slot(hash: u32, frontend: &Frontend) -> u32 {
-    select::slot(hash, frontend.count)
+pub(crate) fn slot(hash: u32, tuple: &Tuple, frontend: &Frontend) -> u32 {
+    let hash = if frontend.maglev == 0 { hash } else { maglev::hash(tuple, maps::maglev_seed()) };
+    slot_of(hash, frontend)
+}
+
+/// The slot for a hash, or for a random number where there is nothing to take a hash of.
+#[inline(always)]
+pub(crate) fn slot_of(hash: u32, frontend: &Frontend) -> u32 {
+    select::slot(hash, slots(frontend))
+}
+
+/// How many slots there are to choose from: those of its table, if a frontend has one.
+#[inline(always)]
+pub(crate) fn slots(frontend: &Frontend) -> u32 {
+    if frontend.maglev == 0 { frontend.count } else { maglev::SLOTS }
 }
 
 /// The backend with this id.
@@ -167,4 +186,10 @@ pub(crate) fn backend_here(service: u32, to: &Tuple) -> u32 {
 fn slot_backend(frontend: &Frontend, slot: u32) -> Option<u32> {
     // SAFETY: as in `backend`.
     unsafe { SLOTS.get(frontend.slot(slot)) }.map(|slot| slot.backend)
+}
+
+#[inline(always)]
+fn table_backend(frontend: &Frontend, slot: u32) -> Option<u32> {
+    // SAFETY: as in `backend`.
+    unsafe { MAGLEV.get(MaglevKey::of(frontend, slot)) }.and_then(|part| part.backend(slot))
 }

@@ -88,6 +88,13 @@ impl Skb {
         unsafe { if (*self.0).vlan_present == 0 { 0 } else { (*self.0).vlan_tci & 0x0fff } }
     }
 
+    /// Bytes of payload in each segment of what the device, or the sender, put together; 0: it is one packet.
+    #[inline(always)]
+    pub(crate) fn segment_len(self) -> u32 {
+        // SAFETY: as in `len`.
+        unsafe { (*self.0).gso_size }
+    }
+
     /// Copies a plain value out of the packet.
     #[inline(always)]
     pub(crate) fn load<T: Copy>(self, offset: u32) -> Result<T, HelperFailed> {

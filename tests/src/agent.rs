@@ -88,6 +88,13 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Starts it with another argument in the place of this one, from the next start on.
+    pub fn replace_argument(&mut self, old: &str, new: &str) {
+        for argument in self.arguments.iter_mut().filter(|argument| *argument == old) {
+            new.clone_into(argument);
+        }
+    }
+
     /// Starts it again, after [`Self::kill`].
     pub fn run(&mut self) -> Result<()> {
         self.launch()?;

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use crate::topology::{Node, Pod};
+
 /// A port of a [`Service`].
 #[derive(Clone, Debug)]
 struct Port {
@@ -26,6 +28,7 @@ pub struct Service {
     addresses: Vec<IpAddr>,
     ports: Vec<Port>,
     extra: Vec<String>,
+    annotations: Vec<String>,
     ingress: Vec<IpAddr>,
 }
 
@@ -38,8 +41,14 @@ impl Service {
             addresses: addresses.to_vec(),
             ports: Vec::new(),
             extra: Vec::new(),
+            annotations: Vec::new(),
             ingress: Vec::new(),
         }
+    }
+
+    /// With other addresses.
+    pub fn with_addresses(self, addresses: &[IpAddr]) -> Self {
+        Self { addresses: addresses.to_vec(), ..self }
     }
 
     /// In another namespace.
@@ -79,12 +88,22 @@ impl Service {
         self
     }
 
+    /// Adds an annotation: `lbr.dev/algorithm: maglev`, for instance.
+    pub fn annotation(mut self, line: &str) -> Self {
+        self.annotations.push(line.to_owned());
+        self
+    }
+
     /// The document.
     pub fn yaml(&self) -> String {
         let mut text = format!(
-            "apiVersion: v1\nkind: Service\nmetadata:\n  name: {}\n  namespace: {}\nspec:\n",
+            "apiVersion: v1\nkind: Service\nmetadata:\n  name: {}\n  namespace: {}\n",
             self.name, self.namespace
         );
+        if !self.annotations.is_empty() {
+            let _ = writeln!(text, "  annotations: {{{}}}", self.annotations.join(", "));
+        }
+        text.push_str("spec:\n");
         let app = self.name.as_str();
         let _ = writeln!(text, "  selector:\n    app.kubernetes.io/name: {app}");
         if let Some(first) = self.addresses.first() {
@@ -260,6 +279,32 @@ impl EndpointSlice {
         }
         text
     }
+}
+
+/// A pod of a bed, running.
+pub fn pod(pod: &Pod) -> String {
+    let (name, node) = (&pod.name, &pod.node);
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: default\nspec:\n  nodeName: {node}\n  \
+         containers: []\nstatus:\n  phase: Running\n  podIP: \"{}\"\n  podIPs:\n    - ip: \"{}\"\n    - ip: \"{}\"\n",
+        pod.v4, pod.v4, pod.v6
+    )
+}
+
+/// A node of a bed, in this zone.
+pub fn node(node: &Node, zone: Option<&str>) -> String {
+    let name = &node.name;
+    let mut text = format!(
+        "apiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  labels:\n    kubernetes.io/hostname: {name}\n"
+    );
+    if let Some(zone) = zone {
+        let _ = writeln!(text, "    topology.kubernetes.io/zone: {zone}");
+    }
+    text.push_str("status:\n  addresses:\n");
+    for address in node.addresses() {
+        let _ = writeln!(text, "    - type: InternalIP\n      address: \"{address}\"");
+    }
+    text
 }
 
 /// Several documents in one file.

@@ -157,6 +157,7 @@ impl Node {
             node_ip: None,
             external_ips: self.external_ips.iter().map(block).collect::<Result<_>>()?,
             snat_ports: self.snat_ports.map(|(first, last)| first..=last),
+            maglev_tables: None,
         };
         Ok(NodeView { name: self.name.clone(), settings, links })
     }

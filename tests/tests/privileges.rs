@@ -208,6 +208,7 @@ fn refused_with(rights: &[String], pins: &Path) -> BTreeSet<String> {
         let loaded = match program {
             Program::SchedClassifier(program) => program.load(),
             Program::CgroupSockAddr(program) => program.load(),
+            Program::Xdp(program) => program.load(),
             other => panic!("{name} is {:?}", other.prog_type()),
         };
         loaded.is_err().then(|| name.to_owned())

@@ -5,6 +5,7 @@ use lbr_common::policy::direction;
 use lbr_common::text::{MemberKey, policy_kind};
 
 use crate::desired::Desired;
+use crate::interface;
 
 /// `namespace/name` of the pod that has this address, on whatever node.
 pub(super) fn pod(tables: &Desired, addr: &Addr) -> Option<String> {
@@ -44,6 +45,5 @@ pub(super) fn direction_name(direction: u32) -> &'static str {
 
 /// Name of an interface of this network namespace; its number if it is gone.
 pub(super) fn link(ifindex: u32) -> String {
-    nix::net::if_::if_indextoname(ifindex)
-        .map_or_else(|_| format!("#{ifindex}"), |name| name.to_string_lossy().into_owned())
+    interface::name(ifindex).unwrap_or_else(|| format!("#{ifindex}"))
 }

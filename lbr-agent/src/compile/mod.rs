@@ -10,6 +10,7 @@ mod endpoints;
 mod frontends;
 mod health;
 mod ids;
+mod maglev;
 mod node;
 mod policy;
 mod ranges;
@@ -28,7 +29,7 @@ use lbr_common::text::{RejectedRecord, Text};
 
 use crate::desired::Desired;
 use crate::model::Rejected;
-use crate::source::links::LocalLinks;
+use crate::source::links::{LocalLinks, UnfitDevice};
 use crate::store::ClusterState;
 
 /// The node that the maps are for.
@@ -61,8 +62,18 @@ pub fn draft(state: &ClusterState, node: &NodeView, ids: &mut Ids) -> Desired {
     desired.service_cidrs = ranges::service_cidrs(state);
     services::compile(state, &here, ids, &mut desired, &mut rejected);
     policy::compile(state, node, ids, &mut desired, &mut rejected);
+    rejected.extend(node.links.unfit.iter().map(unfit_device));
     desired.rejected = records(rejected);
     desired
+}
+
+fn unfit_device(device: &UnfitDevice) -> Rejected {
+    Rejected {
+        object: "command line of lbr run".to_owned(),
+        origin: String::new(),
+        field: format!("--devices={}", device.pattern),
+        reason: device.reason.clone(),
+    }
 }
 
 fn links(local: &LocalLinks) -> BTreeMap<u32, Link> {

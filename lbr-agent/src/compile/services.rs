@@ -7,9 +7,11 @@ use lbr_common::tuple::proto;
 use super::endpoints::{Choice, SlicesByService, choose};
 use super::frontends::{self, Role};
 use super::node::Here;
-use super::{Ids, health, ranges};
+use super::{Ids, health, maglev, ranges};
 use crate::desired::Desired;
-use crate::model::{Forwarding, ObjectName, Protocol, Rejected, Service, ServicePort, TrafficPolicy};
+use crate::model::{
+    Algorithm, Forwarding, ObjectName, Protocol, Rejected, Service, ServicePort, TrafficPolicy,
+};
 use crate::store::ClusterState;
 
 /// A Service port in one family: what has one number, whatever the addresses.
@@ -67,6 +69,7 @@ pub(super) fn compile(
     let slices = SlicesByService::new(&state.slices);
     let mut plans = plans(state, rejected);
     frontends::claim(&mut plans, here, rejected);
+    let mut wishes = Vec::new();
     for plan in plans.iter().filter(|plan| !plan.won.is_empty()) {
         let name = service_name(&plan.service.name, &plan.port.name);
         let id = ids.service(name, plan.proto, plan.v4);
@@ -76,10 +79,17 @@ pub(super) fn compile(
         let flags = if is_balanced { ranges::write(plan.service, id, plan.v4, here, desired) } else { 0 };
         frontends::write(plan, id, &choice, flags, desired);
         write_backends(plan, id, &choice, here, ids, desired);
+        if plan.service.algorithm == Algorithm::Maglev {
+            for (set, targets) in (0..).zip(&choice.sets).filter(|(_, targets)| !targets.is_empty()) {
+                let targets = targets.iter().map(|&(addr, port)| ((addr, port), ids.backend(id, addr, port)));
+                wishes.push(maglev::Wish::new(plan, (id, set), &name, targets.collect()));
+            }
+        }
     }
     if plans.iter().any(Plan::is_direct) {
         ranges::write_inside(state, desired);
     }
+    maglev::write(wishes, here.settings.maglev_tables, ids, desired, rejected);
     frontends::write_addresses(state, &plans, here, desired);
     health::compile(state, &slices, here, desired, rejected);
 }

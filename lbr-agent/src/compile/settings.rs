@@ -16,6 +16,8 @@ pub struct Settings {
     pub external_ips: Vec<IpNet>,
     /// Ports that stand in for clients' own, which no NodePort may take; `None`: there are none.
     pub snat_ports: Option<RangeInclusive<u16>>,
+    /// How many Maglev tables there may be; `None`: as many as maps of the default size have room for.
+    pub maglev_tables: Option<usize>,
 }
 
 /// Which of the node's addresses serve NodePorts.

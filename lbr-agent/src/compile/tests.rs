@@ -222,6 +222,7 @@ fn links_say_how_they_are_reached() {
 
 /// What a NodePort, a load balancer or an external IP adds.
 mod external;
+mod maglev;
 /// What is chosen from.
 mod sets;
 

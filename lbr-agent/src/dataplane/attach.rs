@@ -12,6 +12,8 @@ use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, tc};
 use lbr_common::verdict::Hook;
 
 use super::pins::Pins;
+use super::xdp::{XdpAttacher, XdpChoice};
+use crate::interface;
 
 /// What an interface leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,11 +65,12 @@ pub(super) struct Attacher {
     pins: Pins,
     use_tcx: Option<bool>,
     attached: BTreeSet<(Side, u32)>,
+    xdp: XdpAttacher,
 }
 
 impl Attacher {
     /// Loads the programs, and puts them in the place of an earlier run's wherever those are still attached.
-    pub(super) fn new(mut ebpf: Ebpf, pins: Pins, mode: AttachMode) -> anyhow::Result<Self> {
+    pub(super) fn new(mut ebpf: Ebpf, pins: Pins, mode: AttachMode, xdp: XdpChoice) -> anyhow::Result<Self> {
         for hook in Side::all_hooks() {
             let program = program(&mut ebpf, hook)?;
             program.load().with_context(|| format!("the kernel refuses program {}", hook.name()))?;
@@ -77,7 +80,8 @@ impl Attacher {
             AttachMode::Tcx => Some(true),
             AttachMode::Clsact => Some(false),
         };
-        let mut attacher = Self { ebpf, pins, use_tcx, attached: BTreeSet::new() };
+        let xdp = XdpAttacher::new(&mut ebpf, &pins, xdp)?;
+        let mut attacher = Self { ebpf, pins, use_tcx, attached: BTreeSet::new(), xdp };
         for side in Side::ALL {
             attacher.take_over(side)?;
         }
@@ -93,8 +97,7 @@ impl Attacher {
         if self.attached.contains(&(side, ifindex)) {
             return Ok(());
         }
-        let name = nix::net::if_::if_indextoname(ifindex)?;
-        let name = name.to_string_lossy().into_owned();
+        let name = interface::name(ifindex).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
         for (hook, direction) in side.hooks() {
             self.attach_one(ifindex, &name, hook, direction)?;
         }
@@ -102,8 +105,17 @@ impl Attacher {
         Ok(())
     }
 
-    /// Detaches both programs. An interface that is gone took them along; what is left of it is its pin.
+    /// Attaches the XDP program to an uplink as well, if that is wanted and possible there.
+    pub(super) fn attach_xdp(&mut self, ifindex: u32) {
+        self.xdp.attach(&mut self.ebpf, &self.pins, ifindex);
+    }
+
+    /// Detaches both programs, and the one of XDP. An interface that is gone took them along; what is left of it is its pin.
     pub(super) fn detach(&mut self, side: Side, ifindex: u32) -> io::Result<()> {
+        if side == Side::Uplink {
+            // First: it leaves packets to the others.
+            self.xdp.detach(&self.pins, ifindex)?;
+        }
         for (hook, direction) in side.hooks() {
             self.pins.remove_link(&pin_name(ifindex, hook))?;
             if self.use_tcx != Some(true) {
@@ -218,10 +230,8 @@ fn program(ebpf: &mut Ebpf, hook: Hook) -> anyhow::Result<&mut SchedClassifier> 
 }
 
 fn detach_clsact(ifindex: u32, direction: TcAttachType, hook: Hook) {
-    let Ok(name) = nix::net::if_::if_indextoname(ifindex) else { return };
-    if let Ok(link) =
-        SchedClassifierLink::attached(&name.to_string_lossy(), direction, PRIORITY, handle(hook), None)
-    {
+    let Some(name) = interface::name(ifindex) else { return };
+    if let Ok(link) = SchedClassifierLink::attached(&name, direction, PRIORITY, handle(hook), None) {
         drop(link);
     }
 }

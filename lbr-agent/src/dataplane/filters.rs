@@ -6,6 +6,7 @@ use lbr_common::verdict::Hook;
 
 use super::attach::{PRIORITY, Side, minor};
 use crate::done::Done;
+use crate::interface;
 use crate::netlink::{Family, Socket, attribute, ne_u32, put_text, text};
 
 // linux/rtnetlink.h, linux/pkt_sched.h, linux/pkt_cls.h
@@ -62,8 +63,7 @@ fn kind(body: &[u8]) -> Option<String> {
 }
 
 fn clean(socket: &mut Socket, clsact: Place, dry_run: bool, done: &mut Done) -> io::Result<()> {
-    let name = nix::net::if_::if_indextoname(clsact.ifindex)
-        .map_or_else(|_| format!("interface {}", clsact.ifindex), |name| name.to_string_lossy().into_owned());
+    let name = interface::name_or_number(clsact.ifindex);
     let (mut ours, mut others) = (Vec::new(), 0);
     for parent in [INGRESS, EGRESS] {
         let ask = Place { ifindex: clsact.ifindex, handle: 0, parent, info: 0 };

@@ -191,7 +191,9 @@ impl Table<u32, Uplink> for UplinkTable<'_> {
 
     fn insert(&mut self, key: &u32, value: &Uplink) -> Result<(), WriteError> {
         self.table.insert(key, value)?;
-        self.attacher.attach(Side::Uplink, *key).map_err(Self::error)
+        self.attacher.attach(Side::Uplink, *key).map_err(Self::error)?;
+        self.attacher.attach_xdp(*key);
+        Ok(())
     }
 
     fn remove(&mut self, key: &u32) -> Result<(), WriteError> {

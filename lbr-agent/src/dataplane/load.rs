@@ -17,6 +17,7 @@ use super::attach::{AttachMode, Attacher};
 use super::handles::{LinkTable, LpmTable, MapTable, UplinkTable, take};
 use super::pins::Pins;
 use super::policy_maps::PolicyMaps;
+use super::xdp::XdpChoice;
 use super::{Dataplane, PolicyTables, Table, WriteError, rights, sockets};
 
 /// The kernel object that this binary carries.
@@ -29,6 +30,8 @@ pub struct Options {
     pub bpffs: PathBuf,
     /// How tc programs are attached.
     pub attach: AttachMode,
+    /// Where the XDP program is attached.
+    pub xdp: XdpChoice,
     /// A cgroup2 folder whose sockets are translated; `None`: the socket programs are not attached.
     pub cgroup: Option<PathBuf>,
     /// Map sizes that differ from those in `lbr_common::maps`.
@@ -37,6 +40,8 @@ pub struct Options {
     pub options: u32,
     /// Ports that stand in for clients' own at backends on other nodes: the first one, and how many.
     pub snat: (u16, u16),
+    /// Secret of [`lbr_common::maglev::hash`], the same on all nodes.
+    pub maglev_seed: u64,
 }
 
 /// The real dataplane.
@@ -44,6 +49,7 @@ pub struct Kernel {
     frontends: MapTable<lbr_common::service::FrontendKey, lbr_common::service::Frontend>,
     slots: MapTable<lbr_common::service::SlotKey, lbr_common::service::Slot>,
     backends: MapTable<u32, lbr_common::service::Backend>,
+    maglev: MapTable<lbr_common::maglev::MaglevKey, lbr_common::maglev::MaglevPart>,
     services: MapTable<u32, lbr_common::text::ServiceName>,
     rejected: MapTable<u32, lbr_common::text::RejectedRecord>,
     policy: PolicyMaps,
@@ -70,7 +76,9 @@ impl Kernel {
 
         let mut state = Array::try_from(take(&mut ebpf, &maps::STATE)?)?;
         let previous: State = state.get(&0, 0)?;
-        state.set(0, State { abi: ABI_VERSION, seed, ..previous }, 0).context("write map state")?;
+        state
+            .set(0, State { abi: ABI_VERSION, seed, maglev_seed: options.maglev_seed, ..previous }, 0)
+            .context("write map state")?;
 
         if let Some(cgroup) = &options.cgroup {
             sockets::attach(&mut ebpf, &pins, cgroup)?;
@@ -79,6 +87,7 @@ impl Kernel {
             frontends: MapTable::take(&mut ebpf, &maps::FRONTENDS)?,
             slots: MapTable::take(&mut ebpf, &maps::SLOTS)?,
             backends: MapTable::take(&mut ebpf, &maps::BACKENDS)?,
+            maglev: MapTable::take(&mut ebpf, &maps::MAGLEV)?,
             services: MapTable::take(&mut ebpf, &maps::SERVICES)?,
             rejected: MapTable::take(&mut ebpf, &maps::REJECTED)?,
             policy: PolicyMaps::take(&mut ebpf)?,
@@ -87,7 +96,7 @@ impl Kernel {
             service_cidrs: LpmTable::take(&mut ebpf, &maps::SERVICE_CIDRS)?,
             links: LinkTable {
                 table: MapTable::take(&mut ebpf, &maps::LINKS)?,
-                attacher: Attacher::new(ebpf, pins, options.attach)?,
+                attacher: Attacher::new(ebpf, pins, options.attach, options.xdp)?,
             },
             state,
         })
@@ -112,6 +121,10 @@ impl Dataplane for Kernel {
 
     fn backends(&mut self) -> &mut dyn Table<u32, lbr_common::service::Backend> {
         &mut self.backends
+    }
+
+    fn maglev(&mut self) -> &mut dyn Table<lbr_common::maglev::MaglevKey, lbr_common::maglev::MaglevPart> {
+        &mut self.maglev
     }
 
     fn services(&mut self) -> &mut dyn Table<u32, lbr_common::text::ServiceName> {

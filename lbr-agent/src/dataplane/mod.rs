@@ -18,8 +18,10 @@ mod remove;
 pub mod resolve;
 mod rights;
 mod sockets;
+mod xdp;
 
 use lbr_common::link::{Link, Uplink};
+use lbr_common::maglev::{MaglevKey, MaglevPart};
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
 use lbr_common::text::{RejectedRecord, ServiceName};
@@ -31,6 +33,7 @@ pub use policy::{PolicyTables, Versions};
 pub use read::{Count, Events, Pinned, Walk};
 pub use remove::remove;
 pub use sockets::find_cgroup2;
+pub use xdp::{XdpChoice, XdpMode};
 
 /// Why a write was not done.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,8 @@ pub trait Dataplane {
     fn slots(&mut self) -> &mut dyn Table<SlotKey, Slot>;
     /// `backends`.
     fn backends(&mut self) -> &mut dyn Table<u32, Backend>;
+    /// `maglev`.
+    fn maglev(&mut self) -> &mut dyn Table<MaglevKey, MaglevPart>;
     /// `services`.
     fn services(&mut self) -> &mut dyn Table<u32, ServiceName>;
     /// `rejected`.

@@ -11,8 +11,9 @@ use lbr_common::maps;
 
 use super::attach::{Side, parse_pin_name};
 use super::pins::ATTACHED;
-use super::{filters, owner, pins};
+use super::{filters, owner, pins, xdp};
 use crate::done::Done;
+use crate::interface;
 
 /// Removes the pins in `dir`, which detaches what they hold, and the filters in the network namespace of this
 /// thread.
@@ -93,10 +94,11 @@ fn remove_pins(dir: &Path, dry_run: bool, done: &mut Done) -> anyhow::Result<()>
 
 /// What a pinned link holds, by its name.
 fn link_text(name: &str) -> String {
-    let ifindex = Side::all_hooks().find_map(|hook| parse_pin_name(name, hook));
-    match ifindex.map(nix::net::if_::if_indextoname) {
-        Some(Ok(interface)) => format!("tcx program at {}", interface.to_string_lossy()),
-        Some(Err(_)) => "tcx program at an interface that is gone".to_owned(),
+    let tcx = Side::all_hooks().find_map(|hook| parse_pin_name(name, hook)).map(|ifindex| ("tcx", ifindex));
+    let found = tcx.or_else(|| xdp::parse_pin_name(name).map(|(ifindex, _)| ("XDP", ifindex)));
+    match found.map(|(kind, ifindex)| (kind, interface::name(ifindex))) {
+        Some((kind, Some(interface))) => format!("{kind} program at {interface}"),
+        Some((kind, None)) => format!("{kind} program at an interface that is gone"),
         None => "cgroup program".to_owned(),
     }
 }
@@ -150,6 +152,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("lbr-remove-{}", std::process::id()));
         fs::create_dir_all(dir.join(ATTACHED)).unwrap();
         fs::write(dir.join(ATTACHED).join("connect4"), "").unwrap();
+        fs::write(dir.join(ATTACHED).join("2147483647-xdp"), "").unwrap();
         fs::write(dir.join("flows"), "").unwrap();
         std::os::unix::fs::symlink("version 1, process 2", dir.join(owner::NAME)).unwrap();
         let mut done = Done::default();
@@ -159,6 +162,7 @@ mod tests {
         result.unwrap();
         let at = dir.display();
         let expected = [
+            format!("XDP program at an interface that is gone, pinned at {at}/attached/2147483647-xdp"),
             format!("cgroup program, pinned at {at}/attached/connect4"),
             format!("folder {at}/attached"),
             format!("map, pinned at {at}/flows"),

@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lbr_common::addr::Addr;
+use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::policy::{Block, Prefix};
-use lbr_common::select;
+use lbr_common::select::{self, Seeds};
 use lbr_common::service::{Frontend, FrontendKey, SourceRange, frontend_flags, scope};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
@@ -37,18 +38,23 @@ pub struct Resolved {
     pub backend: Option<(Addr, u16)>,
 }
 
-/// Looks up a new connection. `seed` is that of [`select::hash`]. Whether the client has to come back to the backend
+/// Looks up a new connection. Whether the client has to come back to the backend
 /// of its last connection is not asked: only the kernel remembers that one.
-pub fn resolve(tables: &Desired, tuple: &Tuple, sender: Sender, seed: u64) -> Resolved {
+pub fn resolve(tables: &Desired, tuple: &Tuple, sender: Sender, seeds: Seeds) -> Resolved {
     let frontend = match find(tables, tuple, sender) {
         Ok(frontend) => frontend,
         Err(verdict) => return Resolved { verdict, backend: None },
     };
-    let slot_number = select::slot(select::hash(tuple, seed), frontend.count);
-    let slot = |slot| tables.slots.get(&frontend.slot(slot));
+    let in_slot = |slot| tables.slots.get(&frontend.slot(slot)).map(|slot| slot.backend);
+    let chosen = if frontend.maglev == 0 {
+        in_slot(select::slot(select::hash(tuple, seeds.flow), frontend.count))
+    } else {
+        let slot = select::slot(maglev::hash(tuple, seeds.maglev), maglev::SLOTS);
+        tables.maglev.get(&MaglevKey::of(&frontend, slot)).and_then(|part| part.backend(slot))
+    };
     // A count that is just being lowered may reach a slot that is gone: the first one stands in.
-    let slot = slot(slot_number).or_else(|| slot(0));
-    match slot.and_then(|slot| tables.backends.get(&slot.backend)) {
+    let chosen = chosen.or_else(|| in_slot(0));
+    match chosen.and_then(|id| tables.backends.get(&id)) {
         Some(b) => Resolved { verdict: Verdict::ToBackend, backend: Some((b.addr, b.port)) },
         None => Resolved { verdict: Verdict::BackendMissing, backend: None },
     }

@@ -13,7 +13,7 @@ mod selector;
 pub mod service;
 pub mod servicecidr;
 
-pub use service::{Algorithm, Service, ServicePort, SourceRanges};
+pub use service::{ALGORITHM, Algorithm, Service, ServicePort, SourceRanges};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

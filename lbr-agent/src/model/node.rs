@@ -32,7 +32,9 @@ pub fn from_api(api: api::Node) -> Converted<Node> {
     for (i, text) in spec.pod_cidrs.unwrap_or_default().iter().enumerate() {
         match text.parse::<IpNet>() {
             Ok(net) => pod_cidrs.push(net.trunc()),
-            Err(_) => problems.part(format!("spec.podCIDRs[{i}]"), format!("{text:?} is not a block of addresses")),
+            Err(_) => {
+                problems.part(format!("spec.podCIDRs[{i}]"), format!("{text:?} is not a block of addresses"))
+            }
         }
     }
     let taints = spec.taints.unwrap_or_default();

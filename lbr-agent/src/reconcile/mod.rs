@@ -19,6 +19,7 @@ use std::mem::take;
 
 use lbr_common::addr::Addr;
 use lbr_common::link::{Link, Uplink};
+use lbr_common::maglev::{MaglevKey, MaglevPart};
 use lbr_common::maps;
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
@@ -33,6 +34,7 @@ pub struct Reconciler {
     frontends: Delta<FrontendKey, Frontend>,
     slots: Delta<SlotKey, Slot>,
     backends: Delta<u32, Backend>,
+    maglev: Delta<MaglevKey, MaglevPart>,
     services: Delta<u32, ServiceName>,
     rejected: Delta<u32, RejectedRecord>,
     links: Delta<u32, Link>,
@@ -97,6 +99,7 @@ impl Reconciler {
             frontends: Delta::new(frontends),
             slots: Delta::new(read(dataplane.slots())?),
             backends: Delta::new(read(dataplane.backends())?),
+            maglev: Delta::new(read(dataplane.maglev())?),
             services: Delta::new(read(dataplane.services())?),
             rejected: Delta::new(read(dataplane.rejected())?),
             // A link is entered before it is attached: the former agent may have ended in between.
@@ -117,6 +120,7 @@ impl Reconciler {
             frontends: self.frontends.actual().clone(),
             slots: self.slots.actual().clone(),
             backends: self.backends.actual().clone(),
+            maglev: self.maglev.actual().clone(),
             services: self.services.actual().clone(),
             rejected: self.rejected.actual().clone(),
             links: self.links.actual().clone(),
@@ -140,6 +144,7 @@ impl Reconciler {
             (maps::FRONTENDS.name, self.frontends.actual().len()),
             (maps::SLOTS.name, self.slots.actual().len()),
             (maps::BACKENDS.name, self.backends.actual().len()),
+            (maps::MAGLEV.name, self.maglev.actual().len()),
             (maps::SERVICES.name, self.services.actual().len()),
             (maps::REJECTED.name, self.rejected.actual().len()),
             (maps::LINKS.name, self.links.actual().len()),
@@ -178,6 +183,7 @@ impl Reconciler {
         self.frontends.set_desired(take(&mut desired.frontends));
         self.slots.set_desired(take(&mut desired.slots));
         self.backends.set_desired(take(&mut desired.backends));
+        self.maglev.set_desired(take(&mut desired.maglev));
         self.services.set_desired(take(&mut desired.services));
         self.rejected.set_desired(take(&mut desired.rejected));
         self.links.set_desired(take(&mut desired.links));
@@ -200,6 +206,7 @@ impl Reconciler {
         self.frontends.pending()
             + self.slots.pending()
             + self.backends.pending()
+            + self.maglev.pending()
             + self.services.pending()
             + self.rejected.pending()
             + self.links.pending()

@@ -22,6 +22,8 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
     pass.write_backends();
     // Those below a count come into force at once, those above it with the count. Each has its backend.
     pass.write_slots();
+    // No frontend leads to a new table yet: it comes into force as a whole, with the frontend.
+    pass.write_maglev();
     // A frontend that asks for them serves nobody without.
     pass.write_source_ranges();
     if allow_removals {
@@ -41,7 +43,9 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
         pass.remove_frontends();
         // No count reaches them.
         pass.remove_slots();
-        // No slot leads to them. Flows still may.
+        // Nor to tables.
+        pass.remove_maglev();
+        // No slot and no table leads to them. Flows still may.
         pass.remove_backends();
         // Last, when nothing is in force under it.
         pass.remove_names();

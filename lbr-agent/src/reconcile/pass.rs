@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lbr_common::addr::Addr;
+use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::policy::{Block, Prefix};
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, frontend_flags};
+use lbr_common::service::{
+    Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, frontend_flags, scope,
+};
 use lbr_common::user::{proto_name, socket_text};
 
 use super::{Delta, Outcome, Problem, Reconciler, room};
@@ -139,8 +142,32 @@ impl<'a> Pass<'a> {
         write(&mut self.r.slots, table, |key, _| ready.contains(key), slot_text, &mut self.outcome);
     }
 
+    /// Only what leads to backends. A table that waits for one of them holds its frontends back with it.
+    pub(super) fn write_maglev(&mut self) {
+        let Reconciler { maglev, backends, .. } = &*self.r;
+        let ready: BTreeSet<MaglevKey> = maglev
+            .writes()
+            .filter(|(_, part)| part.backends.iter().all(|id| *id == 0 || backends.actual().contains_key(id)))
+            .map(|(key, _)| key)
+            .collect();
+        let table = self.dataplane.maglev();
+        write(&mut self.r.maglev, table, |key, _| ready.contains(key), part_text, &mut self.outcome);
+    }
+
+    pub(super) fn remove_maglev(&mut self) {
+        if self.r.maglev.removals().next().is_none() {
+            return;
+        }
+        let used: BTreeSet<u32> = self.r.frontends.actual().values().map(|f| f.maglev).collect();
+        let free = |key: &MaglevKey| !used.contains(&key.table);
+        remove(&mut self.r.maglev, self.dataplane.maglev(), free, part_text, &mut self.outcome);
+    }
+
+    /// Those that lead to another entry after that one.
     pub(super) fn write_frontends(&mut self) {
-        self.write_frontends_if(|frontend| frontend.flags & frontend_flags::ADDRESS == 0);
+        const KINDS: u32 = frontend_flags::ADDRESS | frontend_flags::WIRE_DIFFERS;
+        self.write_frontends_if(|frontend| frontend.flags & KINDS == 0);
+        self.write_frontends_if(|frontend| frontend.flags & KINDS == frontend_flags::WIRE_DIFFERS);
     }
 
     pub(super) fn write_addresses(&mut self) {
@@ -154,11 +181,15 @@ impl<'a> Pass<'a> {
             .filter(|(key, frontend)| {
                 let is_held =
                     frontend.flags & frontend_flags::ADDRESS != 0 && self.full.addresses.contains(&key.addr);
+                let has_wire = frontend.flags & frontend_flags::WIRE_DIFFERS == 0
+                    || frontends.actual().contains_key(&key.by_wire());
                 wanted(frontend)
                     && !is_held
+                    && has_wire
                     && self.open(frontend.service, !frontends.actual().contains_key(key))
                     && (self.allow_removals || !self.r.inherited.frontends.contains(key))
                     && self.slots_are_ready(key, frontend)
+                    && self.table_is_ready(frontend)
             })
             .map(|(key, _)| key)
             .collect();
@@ -182,9 +213,27 @@ impl<'a> Pass<'a> {
         })
     }
 
+    /// Whether the whole table of a frontend is there.
+    fn table_is_ready(&self, frontend: &Frontend) -> bool {
+        let maglev = &self.r.maglev;
+        let is_there = |key: &MaglevKey| maglev.actual().contains_key(key) && !maglev.must_write(key);
+        let table = frontend.maglev;
+        table == 0 || (0..maglev::PARTS).all(|part| is_there(&MaglevKey { table, part }))
+    }
+
+    /// What other entries lead to after those.
     pub(super) fn remove_frontends(&mut self) {
         let table = self.dataplane.frontends();
-        remove(&mut self.r.frontends, table, |_| true, frontend_text, &mut self.outcome);
+        let leads = |key: &FrontendKey| key.scope != scope::WIRE;
+        remove(&mut self.r.frontends, table, leads, frontend_text, &mut self.outcome);
+        let actual = self.r.frontends.actual();
+        let used: BTreeSet<FrontendKey> = actual
+            .iter()
+            .filter(|(_, frontend)| frontend.flags & frontend_flags::WIRE_DIFFERS != 0)
+            .map(|(key, _)| key.by_wire())
+            .collect();
+        let free = |key: &FrontendKey| !used.contains(key);
+        remove(&mut self.r.frontends, table, free, frontend_text, &mut self.outcome);
     }
 
     pub(super) fn remove_slots(&mut self) {
@@ -203,7 +252,8 @@ impl<'a> Pass<'a> {
         }
         // Few go at a time, and there may be very many slots.
         let slots = self.r.slots.actual().values().map(|slot| slot.backend);
-        let used: BTreeSet<u32> = slots.filter(|id| due.contains(id)).collect();
+        let parts = self.r.maglev.actual().values().flat_map(|part| part.backends);
+        let used: BTreeSet<u32> = slots.chain(parts).filter(|id| due.contains(id)).collect();
         let free = |id: &u32| !used.contains(id);
         let before = self.outcome.removals;
         remove(&mut self.r.backends, self.dataplane.backends(), free, number, &mut self.outcome);
@@ -297,14 +347,23 @@ pub(super) fn number(id: &u32) -> String {
 }
 
 fn range_text(range: &Prefix<SourceRange>) -> String {
-    let client = IpAddr::from(Addr::v6(range.data.client)).to_canonical();
-    let bits = range.len.saturating_sub(SourceRange::FIXED_BITS);
-    let bits = if client.is_ipv4() { bits.saturating_sub(96) } else { bits };
-    format!("service {} clients {client}/{bits}", range.data.service)
+    let clients = cidr_text(range.data.client, range.len.saturating_sub(SourceRange::FIXED_BITS));
+    format!("service {} clients {clients}", range.data.service)
 }
 
 fn block_text(block: &Prefix<Block>) -> String {
-    format!("{:?}", block)
+    cidr_text(block.data.addr, block.len.saturating_sub(Block::FAMILY_BITS))
+}
+
+/// `bits` are of the mapped address.
+fn cidr_text(addr: [u8; 16], bits: u32) -> String {
+    let addr = IpAddr::from(Addr::v6(addr)).to_canonical();
+    let bits = if addr.is_ipv4() { bits.saturating_sub(96) } else { bits };
+    format!("{addr}/{bits}")
+}
+
+fn part_text(key: &MaglevKey) -> String {
+    format!("table {} part {}", key.table, key.part)
 }
 
 fn slot_text(key: &SlotKey) -> String {

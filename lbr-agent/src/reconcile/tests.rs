@@ -1,5 +1,6 @@
 use lbr_common::addr::Addr;
 use lbr_common::link::link_flags;
+use lbr_common::maglev;
 use lbr_common::service::frontend_flags;
 use lbr_common::text::Text;
 use lbr_common::tuple::proto;
@@ -49,6 +50,59 @@ fn converge(r: &mut Reconciler, fake: &mut Fake, desired: &Desired) {
     assert!(outcome.is_converged(), "{outcome:?}");
     assert_eq!(fake.tables(), *desired);
     assert_eq!(r.actual(), *desired);
+}
+
+/// Leads these services to tables of their backends, round and round.
+fn with_tables(mut desired: Desired, tables: &[(u8, u32)]) -> Desired {
+    for &(n, table) in tables {
+        let backends: Vec<u32> =
+            desired.backends.iter().filter(|(_, b)| b.service == u32::from(n)).map(|(id, _)| *id).collect();
+        for part in 0..maglev::PARTS {
+            let first = (part * maglev::PART) as usize;
+            let in_slot = |slot: usize| {
+                let is_inside = first + slot < maglev::SLOTS as usize;
+                if is_inside { backends[(first + slot) % backends.len()] } else { 0 }
+            };
+            let value = MaglevPart { backends: std::array::from_fn(in_slot) };
+            desired.maglev.insert(MaglevKey { table, part }, value);
+        }
+        desired.frontends.get_mut(&key(n)).unwrap().maglev = table;
+    }
+    desired
+}
+
+/// After every write the fake looks whether all of each table that a frontend leads to is there.
+#[test]
+fn tables_change_as_a_whole_under_faults() {
+    let mut fake = Fake::new(3).with_faults(10);
+    let mut r = Reconciler::load(&mut fake).unwrap();
+    for step in [
+        with_tables(services(&[(1, &[1, 2]), (2, &[1])]), &[(1, 5)]),
+        with_tables(services(&[(1, &[2, 3]), (2, &[1])]), &[(1, 6), (2, 7)]),
+        with_tables(services(&[(1, &[2, 3, 4]), (2, &[2])]), &[(2, 8)]),
+        services(&[(1, &[2]), (2, &[1])]),
+        services(&[]),
+    ] {
+        converge(&mut r, &mut fake, &step);
+    }
+}
+
+/// A table that does not fit holds up its own service only, which goes on as before.
+#[test]
+fn a_table_without_room_holds_up_nobody_else() {
+    let mut fake = Fake::new(3).with_faults(0);
+    fake.set_max_entries(maps::MAGLEV.name, maglev::PARTS);
+    let mut r = Reconciler::load(&mut fake).unwrap();
+    let before = with_tables(services(&[(1, &[1, 2]), (2, &[1])]), &[(1, 5)]);
+    converge(&mut r, &mut fake, &before);
+    let wanted = with_tables(services(&[(1, &[2, 3]), (2, &[1, 4])]), &[(1, 6)]);
+    let outcome = r.apply(wanted.clone(), true, &mut fake);
+    assert!(!outcome.is_converged());
+    assert!(outcome.problems.iter().all(|p| p.map == maps::MAGLEV.name), "{outcome:?}");
+    let tables = fake.tables();
+    assert_eq!(tables.frontends[&key(1)], before.frontends[&key(1)]);
+    assert_eq!(tables.frontends[&key(2)], wanted.frontends[&key(2)]);
+    assert!(tables.backends.contains_key(&101), "the table in force leads there");
 }
 
 #[test]
@@ -197,6 +251,10 @@ impl Dataplane for Noting {
 
     fn backends(&mut self) -> &mut dyn Table<u32, Backend> {
         self.fake.backends()
+    }
+
+    fn maglev(&mut self) -> &mut dyn Table<MaglevKey, MaglevPart> {
+        self.fake.maglev()
     }
 
     fn services(&mut self) -> &mut dyn Table<u32, ServiceName> {

@@ -104,6 +104,6 @@ fn begin(skb: Skb, work: &mut Scratch) -> Result<(), Verdict> {
 #[inline(always)]
 fn keep_apart(work: &mut Scratch) -> Result<(), Verdict> {
     policy::meet_sender_of_packet(work);
-    check(begin::plain(0, work))?;
+    check(begin::beside_service(work))?;
     if work.decision.is_plain { Err(Verdict::Allowed) } else { Ok(()) }
 }

@@ -104,14 +104,14 @@ pub(crate) fn show(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
     ALLOW
 }
 
-/// Picks a backend for a socket, and keeps what to show in its place. Random: a socket has no source port yet
-/// to take a hash of. Gives the service too.
+/// Picks a backend for a socket, and keeps what to show in its place. Random, also where the frontend has a
+/// table: a socket has no source port yet to take a hash of. Gives the service too.
 #[inline(always)]
 fn choose(ctx: *mut bpf_sock_addr, to: End) -> Result<(u32, SocketPeer), Verdict> {
     let frontend = service::frontend(&to.addr, to.port, protocol(ctx), From::Node)?;
     // SAFETY: a helper without arguments.
     let random = unsafe { helper::bpf_get_prandom_u32() };
-    let slot = service::slot(random, &frontend);
+    let slot = service::slot_of(random, &frontend);
     let (id, backend) = affinity::choose(&frontend, &Addr::UNSPECIFIED, slot)?;
     let peer = SocketPeer { addr: backend.addr, backend: id, port: backend.port, _pad: 0 };
     show_as(ctx, to, &peer);

@@ -69,7 +69,7 @@ pub fn ask(metric: Metric, target: SocketAddr, time: Duration) -> Result<f64> {
                 Ok(())
             })
         }
-        Metric::TcpStream => bail!("iperf3 measures this one"),
+        Metric::TcpStream | Metric::UdpPps | Metric::UdpNew => bail!("another generator measures {metric}"),
     }
 }
 

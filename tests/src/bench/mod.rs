@@ -1,12 +1,18 @@
-//! The benchmark: what a Service costs between two pods of one node.
+//! The benchmarks: what a Service costs between two pods of one node (this module) and to clients outside
+//! ([`node_port`]), what policies cost ([`policy`]) and each program by itself ([`programs`]), and how large a cluster may
+//! be ([`scale`]).
 //!
 //! Every configuration has a bed of its own. All are measured in turn within each round, in an order that is
 //! rotated, and each result is a ratio to `direct` of the same round: what the machine does meanwhile hits
 //! all of them alike.
 
+mod ends;
+mod generate;
 pub mod load;
 mod nftables;
+pub mod node_port;
 pub mod policy;
+pub mod programs;
 mod report;
 mod rig;
 mod rounds;
@@ -42,26 +48,39 @@ pub enum Metric {
     UdpRr,
     /// iperf3, one stream: bits per second.
     TcpStream,
+    /// Frames of 64 bytes with a datagram each, of some hundred flows: those that arrive in a second.
+    UdpPps,
+    /// The same, each of a flow of its own.
+    UdpNew,
 }
 
 impl Metric {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::TcpCrr, Self::TcpRr, Self::UdpRr, Self::TcpStream];
-
     /// Unit of the absolute figure.
     pub fn unit(self) -> &'static str {
         if self == Self::TcpStream { "bit/s" } else { "1/s" }
+    }
+
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TcpCrr => "tcp_crr",
+            Self::TcpRr => "tcp_rr",
+            Self::UdpRr => "udp_rr",
+            Self::TcpStream => "tcp_stream",
+            Self::UdpPps => "udp_pps",
+            Self::UdpNew => "udp_new",
+        }
+    }
+
+    /// Packets are sent and counted; nobody answers.
+    fn counts_packets(self) -> bool {
+        matches!(self, Self::UdpPps | Self::UdpNew)
     }
 }
 
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::TcpCrr => "tcp_crr",
-            Self::TcpRr => "tcp_rr",
-            Self::UdpRr => "udp_rr",
-            Self::TcpStream => "tcp_stream",
-        })
+        f.pad(self.name())
     }
 }
 

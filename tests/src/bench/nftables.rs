@@ -4,6 +4,11 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
+use anyhow::{Context as _, Result};
+
+use crate::process;
+use crate::topology::{Bed, Node};
+
 /// A Service port and its endpoints.
 #[derive(Clone, Debug)]
 pub(super) struct ServicePort {
@@ -12,11 +17,18 @@ pub(super) struct ServicePort {
     pub(super) protocol: &'static str,
     pub(super) port: u16,
     pub(super) endpoints: Vec<(Ipv4Addr, u16)>,
+    /// Its port at nodes, for clients from everywhere.
+    pub(super) node_port: Option<u16>,
 }
 
 impl ServicePort {
     fn chain(&self) -> String {
         format!("service-{}/{}/p{}", self.name, self.protocol, self.port)
+    }
+
+    /// Where what comes from outside of the cluster enters.
+    fn external_chain(&self) -> String {
+        format!("external-{}/{}/p{}", self.name, self.protocol, self.port)
     }
 }
 
@@ -88,12 +100,25 @@ const FRAME: &str = "
 /// Services takes minutes.
 const CHUNK: usize = 250;
 
+/// Loads the rule set into a node. `node_ips`: its addresses that have node ports.
+pub(super) fn load(bed: &Bed, node: &Node, services: &[ServicePort], node_ips: &[Ipv4Addr]) -> Result<()> {
+    let path = bed.folder().join("rules.nft");
+    for text in ruleset(services, node_ips) {
+        std::fs::write(&path, text)?;
+        process::run(node.ns.command("nft")?.arg("-f").arg(&path)).context("load the nftables rules")?;
+    }
+    Ok(())
+}
+
 /// The rule set, as texts for `nft -f`, one after the other.
-pub(super) fn ruleset(services: &[ServicePort]) -> Vec<String> {
-    let frame = format!(
+fn ruleset(services: &[ServicePort], node_ips: &[Ipv4Addr]) -> Vec<String> {
+    let mut frame = format!(
         "table ip kube-proxy {{\n  set cluster-ips {{ type ipv4_addr; }}\n  map service-ips {{ type ipv4_addr . \
          inet_proto . inet_service : verdict; }}{FRAME}}}\n"
     );
+    for ip in node_ips {
+        let _ = writeln!(frame, "add element ip kube-proxy nodeport-ips {{ {ip} }}");
+    }
     std::iter::once(frame).chain(services.chunks(CHUNK).map(transaction)).collect()
 }
 
@@ -111,6 +136,13 @@ fn transaction(services: &[ServicePort]) -> String {
     let verdicts: Vec<String> = services.iter().map(verdict).collect();
     let _ = writeln!(text, "add element ip kube-proxy cluster-ips {{ {} }}", addresses.join(", "));
     let _ = writeln!(text, "add element ip kube-proxy service-ips {{ {} }}", verdicts.join(", "));
+    for (service, port) in services.iter().filter_map(|s| Some((s, s.node_port?))) {
+        let (protocol, chain) = (service.protocol, service.external_chain());
+        let _ = writeln!(
+            text,
+            "add element ip kube-proxy service-nodeports {{ {protocol} . {port} : goto {chain} }}"
+        );
+    }
     text
 }
 
@@ -135,4 +167,40 @@ fn add_chains(text: &mut String, service: &ServicePort) {
         choice.len(),
         choice.join(", ")
     );
+    if service.node_port.is_some() {
+        // The traffic policy `Cluster`: whatever the endpoint, the client's address gives way to the node's.
+        let external = service.external_chain();
+        let _ = writeln!(text, "  chain {external} {{\n    jump mark-for-masquerade\n    goto {chain}\n  }}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_port_leads_to_the_service_by_way_of_masquerading() {
+        let service = ServicePort {
+            name: "default/web".to_owned(),
+            address: Ipv4Addr::new(10, 96, 0, 10),
+            protocol: "tcp",
+            port: 80,
+            endpoints: vec![(Ipv4Addr::new(10, 244, 1, 2), 8080)],
+            node_port: Some(30_080),
+        };
+        let text = ruleset(std::slice::from_ref(&service), &[Ipv4Addr::new(172, 18, 0, 1)]).concat();
+        assert!(text.contains("nodeport-ips { 172.18.0.1 }"), "{text}");
+        assert!(
+            text.contains("service-nodeports { tcp . 30080 : goto external-default/web/tcp/p80 }"),
+            "{text}"
+        );
+        let chain = "  chain external-default/web/tcp/p80 {\n    jump mark-for-masquerade\n    goto \
+                     service-default/web/tcp/p80\n  }";
+        assert!(text.contains(chain), "{text}");
+        let text = ruleset(&[ServicePort { node_port: None, ..service }], &[]).concat();
+        assert!(
+            !text.contains("chain external-") && !text.contains("add element ip kube-proxy nodeport"),
+            "{text}"
+        );
+    }
 }

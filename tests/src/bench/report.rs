@@ -1,19 +1,52 @@
 //! Results, for people and for programs.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde_json::{Value, json};
 
-use super::{Config, Metric};
+use super::Metric;
 
 /// All rounds of one configuration and metric.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    config: Config,
-    services: u32,
+    column: Column,
     metric: Metric,
     values: Vec<f64>,
     ratios: Vec<f64>,
+    lost: Vec<f64>,
+}
+
+/// What is measured side by side with others in each round.
+#[derive(Clone, Debug)]
+pub(super) struct Column {
+    /// What it is.
+    pub(super) config: String,
+    /// What makes it differ from others of its kind: a name, and a value.
+    pub(super) with: (&'static str, Value),
+    /// The column that it is compared with, by its number.
+    pub(super) base: usize,
+}
+
+impl Column {
+    /// The value, for people.
+    fn with_text(&self) -> String {
+        self.with.1.as_str().map_or_else(|| self.with.1.to_string(), str::to_owned)
+    }
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} {}", self.config, self.with.0, self.with_text())
+    }
+}
+
+/// What one measurement found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Measured {
+    /// In the unit of the metric.
+    pub(super) value: f64,
+    /// The part of the packets that was sent and did not arrive, where that is counted.
+    pub(super) lost: Option<f64>,
 }
 
 /// Median and range of some rounds.
@@ -45,38 +78,45 @@ impl Summary {
 }
 
 impl Outcome {
-    pub(super) fn new(config: Config, services: u32, metric: Metric) -> Self {
-        Self { config, services, metric, values: Vec::new(), ratios: Vec::new() }
+    pub(super) fn new(column: Column, metric: Metric) -> Self {
+        Self { column, metric, values: Vec::new(), ratios: Vec::new(), lost: Vec::new() }
     }
 
-    /// One round: this value, and that of `direct`.
-    pub(super) fn add(&mut self, value: f64, direct: f64) {
-        self.values.push(value);
-        self.ratios.push(value / direct);
+    /// One round: what was measured, and what `direct` was.
+    pub(super) fn add(&mut self, measured: Measured, direct: f64) {
+        self.values.push(measured.value);
+        self.ratios.push(measured.value / direct);
+        self.lost.extend(measured.lost);
     }
 
     /// For programs.
     pub fn json(outcomes: &[Self]) -> Value {
         let result = |o: &Self| {
-            json!({
-                "config": o.config.to_string(),
-                "services": o.services,
+            let mut result = json!({
+                "config": o.column.config,
                 "metric": o.metric.to_string(),
                 "ratio_to_direct": Summary::of(&o.ratios).json(("rounds", o.ratios.len().into())),
                 "absolute": Summary::of(&o.values).json(("unit", o.metric.unit().into())),
-            })
+            });
+            let (name, value) = &o.column.with;
+            result[name] = value.clone();
+            if !o.lost.is_empty() {
+                result["lost"] = Summary::of(&o.lost).json(("unit", "part of what was sent".into()));
+            }
+            result
         };
         json!({ "results": outcomes.iter().map(result).collect::<Vec<_>>() })
     }
 
     /// For people.
     pub fn table(outcomes: &[Self]) -> String {
+        let name = outcomes.first().map_or("", |o| o.column.with.0);
         let mut text = format!(
-            "{:<11} {:<9} {:>8}  {:>14}  {:>9}  {:<15}\n",
-            "metric", "config", "Services", "median", "to direct", "lowest..highest"
+            "{:<11} {:<11} {name:>8}  {:>14}  {:>9}  {:<15}\n",
+            "metric", "config", "median", "to direct", "lowest..highest"
         );
         let mut order: Vec<&Self> = outcomes.iter().collect();
-        order.sort_by_key(|o| (o.metric, o.config, o.services));
+        order.sort_by_key(|o| o.metric);
         let mut last = None;
         for o in order {
             if last.is_some_and(|metric| metric != o.metric) {
@@ -88,11 +128,16 @@ impl Outcome {
                 Metric::TcpStream => format!("{:.2} Gbit/s", absolute.median / 1e9),
                 _ => format!("{:.0} /s", absolute.median),
             };
-            let _ = writeln!(
+            let (metric, config, with) = (o.metric, &o.column.config, o.column.with_text());
+            let _ = write!(
                 text,
-                "{:<11} {:<9} {:>8}  {figure:>14}  {:>9.3}  {:.3}..{:.3}",
-                o.metric, o.config, o.services, ratio.median, ratio.min, ratio.max
+                "{metric:<11} {config:<11} {with:>8}  {figure:>14}  {:>9.3}  {:.3}..{:.3}",
+                ratio.median, ratio.min, ratio.max
             );
+            if !o.lost.is_empty() {
+                let _ = write!(text, "  {:.1} % lost", Summary::of(&o.lost).median * 100.0);
+            }
+            text.push('\n');
         }
         text
     }
@@ -110,13 +155,28 @@ mod tests {
 
     #[test]
     fn json_has_the_agreed_fields() {
-        let mut outcome = Outcome::new(Config::Lbr, 10_000, Metric::TcpCrr);
-        outcome.add(110.0, 100.0);
-        outcome.add(90.0, 100.0);
+        let column = Column { config: "lbr".to_owned(), with: ("services", 10_000.into()), base: 0 };
+        let mut outcome = Outcome::new(column, Metric::TcpCrr);
+        outcome.add(Measured { value: 110.0, lost: None }, 100.0);
+        outcome.add(Measured { value: 90.0, lost: None }, 100.0);
         let value = &Outcome::json(&[outcome])["results"][0];
         assert_eq!(value["config"], "lbr");
         assert_eq!((&value["services"], &value["metric"]), (&json!(10_000), &json!("tcp_crr")));
         assert_eq!(value["ratio_to_direct"], json!({"median": 1.0, "min": 0.9, "max": 1.1, "rounds": 2}));
         assert_eq!(value["absolute"]["median"], 100.0);
+        assert_eq!(value["lost"], Value::Null);
+    }
+
+    #[test]
+    fn loss_is_told_where_it_is_counted() {
+        let column = Column { config: "lbr".to_owned(), with: ("backend", "here".into()), base: 0 };
+        let mut outcome = Outcome::new(column, Metric::UdpPps);
+        outcome.add(Measured { value: 50.0, lost: Some(0.25) }, 100.0);
+        let table = Outcome::table(&[outcome.clone()]);
+        assert!(
+            table.contains(" here ") && table.contains("0.500") && table.contains("25.0 % lost"),
+            "{table}"
+        );
+        assert_eq!(Outcome::json(&[outcome])["results"][0]["lost"]["median"], 0.25);
     }
 }

@@ -1,19 +1,16 @@
 //! One configuration, ready to be measured: a bed with two pods, both load generators, and what translates.
 
-use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::Result;
 
 use super::load::{Cpus, SERVER_PORT, STREAM_PORT};
-use super::nftables::{ServicePort, ruleset};
-use super::{Config, Metric};
+use super::nftables::{self, ServicePort};
+use super::{Config, Metric, ends};
 use crate::agent::{Agent, AgentOptions};
 use crate::manifests::{EndpointSlice, Service, join};
-use crate::netns::sysctl;
-use crate::process::{self, Proc};
+use crate::process::Proc;
 use crate::topology::{Bed, Node, Pod, PodOptions};
 
 /// Address of the Service that is used.
@@ -47,18 +44,14 @@ impl Rig {
         let node = bed.add_node("node")?;
         let client = bed.add_pod(&node, "client", PodOptions::default())?;
         let server = bed.add_pod(&node, "server", PodOptions::default())?;
-        client.ns.run(|| {
-            // Thousands of connections in a second to one address: all ports, and again after a second.
-            sysctl("ipv4/ip_local_port_range", "1024 65535")?;
-            sysctl("ipv4/tcp_tw_reuse", "1")
-        })?;
+        ends::prepare_client(&client.ns)?;
         let agent = match config {
             Config::Direct => None,
             Config::Nftables => load_rules(&bed, &node, &server, services).map(|()| None)?,
             Config::Lbr | Config::LbrPod => Some(start_agent(&mut bed, &node, &server, services)?),
         };
         let cpu = cpus.map(|c| c.server);
-        let servers = vec![start_server(&server, cpu)?, start_iperf(&server, cpu)?];
+        let servers = ends::start(&server.ns, server.v4.into(), cpu)?;
         Ok(Self { config, services, _servers: servers, _agent: agent, client, server, cpus, _bed: bed })
     }
 
@@ -71,66 +64,9 @@ impl Rig {
             (_, true) => SERVICE_PORT,
             (_, false) => SERVER_PORT,
         };
-        let mut command = if metric == Metric::TcpStream {
-            let mut command = self.client.ns.command("iperf3")?;
-            command.args(["-J", "-O", "0.1", "-t", &time.as_secs_f64().ceil().to_string(), "-c"]);
-            command.arg(ip.to_string());
-            command
-        } else {
-            let mut command = self.client.ns.command(std::env::current_exe()?)?;
-            let target = SocketAddr::new(ip.into(), port).to_string();
-            command.args(["__client", &metric.to_string(), &target, &time.as_secs_f64().to_string()]);
-            command
-        };
-        place(&mut command, self.cpus.map(|c| c.client));
-        process::die_with_parent(&mut command);
-        let output = process::run(&mut command)?;
-        if metric == Metric::TcpStream {
-            let report: serde_json::Value =
-                serde_json::from_slice(&output.stdout).context("iperf3's JSON")?;
-            let rate = report["end"]["sum_received"]["bits_per_second"].as_f64();
-            return rate.with_context(|| format!("iperf3 reports no rate: {}", report["error"]));
-        }
-        let text = String::from_utf8(output.stdout)?;
-        text.trim().parse().with_context(|| format!("a number was expected: {text}"))
+        let cpu = self.cpus.map(|c| c.client);
+        ends::ask(&self.client.ns, metric, SocketAddr::new(ip.into(), port), time, cpu)
     }
-}
-
-/// Lets a command run on one CPU.
-fn place(command: &mut Command, cpu: Option<usize>) {
-    use std::os::unix::process::CommandExt as _;
-    let Some(cpu) = cpu else { return };
-    // SAFETY: between fork and exec only the system call sched_setaffinity runs, on a set on the stack.
-    unsafe {
-        command.pre_exec(move || super::load::pin(cpu).map_err(|_| std::io::ErrorKind::InvalidInput.into()));
-    }
-}
-
-fn start_server(pod: &Pod, cpu: Option<usize>) -> Result<Proc> {
-    let mut command = pod.ns.command(std::env::current_exe()?)?;
-    command.args(["__server", &pod.v4.to_string()]).stdout(Stdio::piped());
-    place(&mut command, cpu);
-    let mut process = Proc::spawn(&mut command)?;
-    let pipe = process.child().stdout.take().context("no pipe from the server")?;
-    let mut line = String::new();
-    BufReader::new(pipe).read_line(&mut line)?;
-    ensure!(line == "ready\n", "the server of the benchmark did not start");
-    Ok(process)
-}
-
-fn start_iperf(pod: &Pod, cpu: Option<usize>) -> Result<Proc> {
-    let mut command = pod.ns.command("iperf3")?;
-    command.args(["-s", "-B", &pod.v4.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-    place(&mut command, cpu);
-    let process = Proc::spawn(&mut command).context("iperf3 is needed for tcp_stream")?;
-    let at = SocketAddr::new(pod.v4.into(), STREAM_PORT);
-    for _ in 0..200 {
-        if pod.ns.run(|| Ok(std::net::TcpStream::connect(at).is_ok()))? {
-            return Ok(process);
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    bail!("iperf3 does not listen on {at}")
 }
 
 /// The Service that is used, with its one endpoint: the same server that `direct` talks to.
@@ -146,6 +82,7 @@ fn used(server: &Pod) -> [ServicePort; 3] {
         protocol,
         port,
         endpoints: vec![(server.v4, target)],
+        node_port: None,
     })
 }
 
@@ -160,17 +97,13 @@ fn unused(number: u32) -> ServicePort {
         protocol: "tcp",
         port: 80,
         endpoints: (0..ENDPOINTS).map(|n| (Ipv4Addr::from(first + n), 8080)).collect(),
+        node_port: None,
     }
 }
 
 fn load_rules(bed: &Bed, node: &Node, server: &Pod, services: u32) -> Result<()> {
     let all: Vec<ServicePort> = used(server).into_iter().chain((1..services).map(unused)).collect();
-    let path = bed.folder().join("rules.nft");
-    for text in ruleset(&all) {
-        std::fs::write(&path, text)?;
-        process::run(node.ns.command("nft")?.arg("-f").arg(&path)).context("load the nftables rules")?;
-    }
-    Ok(())
+    nftables::load(bed, node, &all, &[])
 }
 
 fn start_agent(bed: &mut Bed, node: &Node, server: &Pod, services: u32) -> Result<Agent> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::load::Cpus;
-use super::report::Outcome;
+use super::report::{Column, Measured, Outcome};
 use super::rig::Rig;
 use super::{Config, Metric};
 use crate::interrupt;
@@ -30,34 +30,53 @@ pub struct Plan {
 
 /// Sets everything up, measures, and takes everything down.
 pub fn run(plan: &Plan) -> Result<Vec<Outcome>> {
-    ensure!(plan.rounds > 0, "at least one round is needed");
+    let packets = plan.metrics.iter().find(|metric| metric.counts_packets());
+    ensure!(packets.is_none(), "packets are counted by node-port only: {}", packets.map_or("", |m| m.name()));
     let mut rigs = vec![set_up(plan, Config::Direct, 0)?];
     for config in plan.configs.iter().filter(|c| **c != Config::Direct) {
         for services in &plan.services {
             rigs.push(set_up(plan, *config, *services)?);
         }
     }
-    let mut outcomes: Vec<Outcome> = rigs
-        .iter()
-        .flat_map(|rig| plan.metrics.iter().map(|m| Outcome::new(rig.config, rig.services, *m)))
-        .collect();
-    let total = plan.rounds * plan.metrics.len() * rigs.len();
+    let column = |rig: &Rig| Column {
+        config: rig.config.to_string(),
+        with: ("services", rig.services.into()),
+        base: 0,
+    };
+    let columns: Vec<Column> = rigs.iter().map(column).collect();
+    alternate(plan.rounds, &plan.metrics, &columns, |which, metric| {
+        Ok(Measured { value: rigs[which].measure(metric, plan.time)?, lost: None })
+    })
+}
+
+/// Measures each metric of each column (by its number) once in every round.
+pub(super) fn alternate(
+    rounds: usize,
+    metrics: &[Metric],
+    columns: &[Column],
+    mut measure: impl FnMut(usize, Metric) -> Result<Measured>,
+) -> Result<Vec<Outcome>> {
+    ensure!(rounds > 0, "at least one round is needed");
+    let outcome = |column: &Column, metric: &Metric| Outcome::new(column.clone(), *metric);
+    let mut outcomes: Vec<Outcome> =
+        columns.iter().flat_map(|column| metrics.iter().map(move |m| outcome(column, m))).collect();
+    let total = rounds * metrics.len() * columns.len();
     let mut done = 0;
-    for round in 0..plan.rounds {
-        for (column, metric) in plan.metrics.iter().enumerate() {
-            let mut values = vec![0.0; rigs.len()];
+    for round in 0..rounds {
+        for (row, metric) in metrics.iter().enumerate() {
+            let mut found = vec![Measured { value: 0.0, lost: None }; columns.len()];
             // Nobody always goes first: a CPU gets warm, or is slowed down, in the course of a round.
-            for step in 0..rigs.len() {
+            for step in 0..columns.len() {
                 interrupt::check()?;
-                let which = (step + round + column) % rigs.len();
-                let rig = &rigs[which];
-                let what = format!("{} with {} Services, {metric}", rig.config, rig.services);
+                let which = (step + round + row) % columns.len();
+                let what = format!("{}: {metric}", columns[which]);
                 progress(&format!("[{done}/{total}] round {}: {what}", round + 1));
-                values[which] = rig.measure(*metric, plan.time).with_context(|| what)?;
+                found[which] = measure(which, *metric).with_context(|| what)?;
                 done += 1;
             }
-            for (which, value) in values.iter().enumerate() {
-                outcomes[which * plan.metrics.len() + column].add(*value, values[0]);
+            for (which, measured) in found.iter().enumerate() {
+                let direct = found[columns[which].base].value;
+                outcomes[which * metrics.len() + row].add(*measured, direct);
             }
         }
     }
@@ -72,10 +91,36 @@ fn set_up(plan: &Plan, config: Config, services: u32) -> Result<Rig> {
 }
 
 /// One line for whoever watches, in place of the last one.
-fn progress(text: &str) {
+pub(super) fn progress(text: &str) {
     let mut out = std::io::stderr();
     if out.is_terminal() {
         // Nothing depends on it.
         let _ = write!(out, "\r\x1b[K{text}").and_then(|()| out.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_column_is_compared_with_its_own_base() {
+        let column = |place: &'static str, base| Column {
+            config: "any".to_owned(),
+            with: ("backend", place.into()),
+            base,
+        };
+        let columns = [column("a", 0), column("a", 0), column("b", 2), column("b", 2)];
+        let values = [10.0, 5.0, 100.0, 20.0];
+        let outcomes = alternate(3, &[Metric::UdpRr], &columns, |which, _| {
+            Ok(Measured { value: values[which], lost: None })
+        });
+        let report = Outcome::json(&outcomes.unwrap());
+        let ratios: Vec<f64> =
+            (0..4).filter_map(|n| report["results"][n]["ratio_to_direct"]["median"].as_f64()).collect();
+        assert_eq!(ratios, [1.0, 0.5, 1.0, 0.2]);
+        assert_eq!(report["results"][0]["ratio_to_direct"]["rounds"], json!(3));
     }
 }

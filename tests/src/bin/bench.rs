@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use lbr_tests::bench::{Config, Metric, Outcome, Plan, load, policy, run, scale};
+use lbr_tests::bench::load::Cpus;
+use lbr_tests::bench::{Config, Metric, Outcome, Plan, load, node_port, policy, programs, run, scale};
 use lbr_tests::interrupt;
 
 /// Measure lbr against direct traffic and against nftables rules as kube-proxy writes them.
@@ -22,6 +23,10 @@ struct Cli {
 enum What {
     /// From one pod to another on the same node.
     PodToPod(PodToPod),
+    /// From a client outside to a port of a node, with a backend on that node (here) and on another (there).
+    NodePort(NodePort),
+    /// Each program by itself: nanoseconds for a packet, by its way.
+    Programs(Programs),
     /// What policies cost a packet, by their number.
     Policy(Policy),
     /// How long the agent takes in large clusters, and how much memory.
@@ -60,6 +65,35 @@ struct PodToPod {
 }
 
 #[derive(clap::Args)]
+struct NodePort {
+    /// How often everything is measured in turn.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Length of one measurement; of iperf3 whole seconds.
+    #[arg(long, default_value_t = 0.5)]
+    seconds: f64,
+    /// What to compare with the backend's own address: nftables, lbr, or lbr:XDP for a value of its flag `--xdp`.
+    #[arg(long, value_delimiter = ',', default_value = node_port::CONFIGS)]
+    configs: Vec<node_port::Config>,
+    /// What to measure.
+    #[arg(long, value_delimiter = ',', default_value = "tcp_crr,tcp_rr,udp_rr,tcp_stream,udp_pps,udp_new")]
+    metrics: Vec<Metric>,
+    /// Let the kernel choose CPUs, in place of one for each end.
+    #[arg(long)]
+    unpinned: bool,
+    /// Also write the results to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct Programs {
+    /// How often everything is measured in turn.
+    #[arg(long, default_value_t = 21)]
+    rounds: usize,
+}
+
+#[derive(clap::Args)]
 struct Policy {
     /// How often everything is measured in turn.
     #[arg(long, default_value_t = 21)]
@@ -88,6 +122,12 @@ struct Scale {
 fn main() -> Result<()> {
     match Cli::parse().what {
         What::PodToPod(arguments) => pod_to_pod(arguments),
+        What::NodePort(arguments) => node_port(arguments),
+        What::Programs(Programs { rounds }) => {
+            interrupt::watch()?;
+            print!("{}", programs::run(rounds)?);
+            Ok(())
+        }
         What::Policy(Policy { rounds, policies, pods }) => {
             interrupt::watch()?;
             print!("{}", policy::run(&policy::Plan { rounds, policies, pods })?);
@@ -114,17 +154,45 @@ fn pod_to_pod(arguments: PodToPod) -> Result<()> {
         services: arguments.services,
         configs: arguments.configs,
         metrics: arguments.metrics,
-        cpus: if arguments.unpinned { None } else { Some(load::cpus()?) },
+        cpus: cpus(arguments.unpinned)?,
     };
     let outcomes = run(&plan)?;
-    let place = match plan.cpus {
+    report(&outcomes, plan.rounds, plan.time, plan.cpus, arguments.json)
+}
+
+fn node_port(arguments: NodePort) -> Result<()> {
+    interrupt::watch()?;
+    let plan = node_port::Plan {
+        rounds: arguments.rounds,
+        time: Duration::try_from_secs_f64(arguments.seconds)?,
+        configs: arguments.configs,
+        metrics: arguments.metrics,
+        cpus: cpus(arguments.unpinned)?,
+    };
+    let outcomes = node_port::run(&plan)?;
+    report(&outcomes, plan.rounds, plan.time, plan.cpus, arguments.json)
+}
+
+fn cpus(unpinned: bool) -> Result<Option<Cpus>> {
+    if unpinned { Ok(None) } else { load::cpus().map(Some) }
+}
+
+/// Prints the table, and writes the file.
+fn report(
+    outcomes: &[Outcome],
+    rounds: usize,
+    time: Duration,
+    cpus: Option<Cpus>,
+    json: Option<PathBuf>,
+) -> Result<()> {
+    let place = match cpus {
         Some(cpus) => format!("client on CPU {}, server on CPU {}", cpus.client, cpus.server),
         None => "not pinned".to_owned(),
     };
-    println!("{} rounds of {:?} each, in turn; {place}\n", plan.rounds, plan.time);
-    print!("{}", Outcome::table(&outcomes));
-    if let Some(path) = arguments.json {
-        let text = serde_json::to_string_pretty(&Outcome::json(&outcomes))?;
+    println!("{rounds} rounds of {time:?} each, in turn; {place}\n");
+    print!("{}", Outcome::table(outcomes));
+    if let Some(path) = json {
+        let text = serde_json::to_string_pretty(&Outcome::json(outcomes))?;
         std::fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod control;
 mod load;
+mod outside;
 mod picture;
 mod policy;
 mod story;

@@ -1,4 +1,4 @@
-//! The second half: a NetworkPolicy cuts off one client and not the other.
+//! The last part: a NetworkPolicy cuts off one client and not the other.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// How long a saved policy may take.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Plays it on the stage as the first half left it.
+/// Plays it on the stage as the parts before left it.
 pub(super) fn scenes(story: &mut Story<'_>, stage: &Stage) -> Result<()> {
     let service = SocketAddr::new(yaml::SERVICE.into(), yaml::PORTS.0);
     let pod = SocketAddr::new(IpAddr::V4(stage.backends[0].v4), yaml::PORTS.1);

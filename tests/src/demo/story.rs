@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::control::{Control, Source};
 use super::load::Load;
-use super::{control, picture, policy, yaml};
+use super::{control, outside, picture, policy, yaml};
 use crate::agent::Agent;
 use crate::interrupt;
 use crate::probe::{Client, Protocol, Server};
 use crate::topology::{Bed, Node, Pod, PodOptions};
 
 /// Names of the backends.
-const BACKENDS: [&str; 3] = ["backend-1", "backend-2", "backend-3"];
+pub(super) const BACKENDS: [&str; 3] = ["backend-1", "backend-2", "backend-3"];
 
 /// The one that goes and comes back.
 const AWAY: usize = 1;
@@ -48,7 +48,8 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    fn say(&self, text: &str) {
+    /// A line as it is.
+    pub(super) fn say(&self, text: &str) {
         (self.say)(text);
     }
 
@@ -129,6 +130,7 @@ fn scenes(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
     }
     story.tell("It reads the maps in the kernel: this works also while the agent is stopped.");
 
+    outside::scenes(story, stage)?;
     policy::scenes(story, stage)
 }
 

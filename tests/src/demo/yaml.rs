@@ -10,6 +10,9 @@ pub(super) const SERVICE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 96, 0
 /// The port that clients use, and the one that backends listen on.
 pub(super) const PORTS: (u16, u16) = (80, 8080);
 
+/// The port of `my-service` at the node.
+pub(super) const NODE_PORT: u16 = 30_080;
+
 /// Something that lbr has no use for.
 pub(super) const DEPLOYMENT: &str = "\
 apiVersion: apps/v1
@@ -73,6 +76,11 @@ pub(super) fn pods(stage: &Stage) -> String {
 
 pub(super) fn service() -> String {
     Service::new("my-service", &[SERVICE.into()]).port("", "TCP", PORTS.0, PORTS.1).yaml()
+}
+
+pub(super) fn service_at_node() -> String {
+    let service = Service::new("my-service", &[SERVICE.into()]).spec("type: NodePort");
+    service.port("", "TCP", PORTS.0, PORTS.1).node_port(NODE_PORT).yaml()
 }
 
 pub(super) fn slice<'a>(backends: impl IntoIterator<Item = &'a Pod>) -> String {

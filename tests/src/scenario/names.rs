@@ -36,6 +36,7 @@ macro_rules! scenario_tests {
             load_balancer_address,
             load_balancer_source_ranges,
             local_links_direct,
+            maglev,
             many_endpoints,
             multi_port,
             named_target_port_per_slice,

@@ -4,6 +4,7 @@ use anyhow::Result;
 use lbr_agent::dataplane::Dataplane;
 use lbr_agent::dataplane::fake::Fake;
 use lbr_agent::dataplane::resolve::{Sender, resolve};
+use lbr_common::select::Seeds;
 use lbr_common::tuple::Tuple;
 
 use super::{Node, text};
@@ -35,7 +36,7 @@ impl Plane for Fake {
     }
 
     fn verdict(&mut self, tuple: &Tuple, sender: Sender) -> Result<Option<String>> {
-        let resolved = resolve(&self.tables(), tuple, sender, 0);
+        let resolved = resolve(&self.tables(), tuple, sender, Seeds::default());
         Ok(Some(text::verdict(resolved.verdict, resolved.backend)))
     }
 }

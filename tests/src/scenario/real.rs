@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{HashMap, MapData};
 use aya::programs::{SchedClassifier, TcAttachType};
 use lbr_agent::dataplane::resolve::{Resolved, Sender};
-use lbr_agent::dataplane::{AttachMode, Dataplane, Kernel, Options};
+use lbr_agent::dataplane::{AttachMode, Dataplane, Kernel, Options, XdpChoice};
 use lbr_common::flow::Flow;
 use lbr_common::maps;
 use lbr_common::tuple::{Tuple, proto};
@@ -49,7 +49,17 @@ impl Real {
         sandbox.veth("client", Some(CLIENT_LINK))?;
         let bpffs = sandbox.pins().to_owned();
         let (attach, snat) = (AttachMode::Auto, (61_000, 4_536));
-        let options = Options { bpffs, attach, cgroup: None, sizes, options: 0, snat };
+        let maglev_seed = lbr_common::maglev::DEFAULT_SEED;
+        let options = Options {
+            bpffs,
+            attach,
+            xdp: XdpChoice::Off,
+            cgroup: None,
+            sizes,
+            options: 0,
+            snat,
+            maglev_seed,
+        };
         let kernel = Kernel::load(&options)?;
         Ok(Self {
             kernel: Some(kernel),

@@ -94,6 +94,9 @@ fn frontend_line(
     ] {
         line.push_str(if is_so { word } else { "" });
     }
+    if frontend.maglev != 0 {
+        line.push_str(" (maglev)");
+    }
     if frontend.affinity != 0 {
         let _ = write!(line, " (affinity {})", frontend.affinity);
     }

@@ -1,13 +1,12 @@
 //! Runs a program on a packet and reads from the counters what it decided.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::MapData;
-use aya::programs::SchedClassifier;
 use lbr_agent::dataplane::Kernel;
 use lbr_common::maps;
 use lbr_common::verdict::{self, Counter, Hook, Verdict};
@@ -75,11 +74,15 @@ impl Meter {
             self.test_run(kernel, hook, [entered_by, link], packet, 1).context("BPF_PROG_TEST_RUN")?;
         self.read_counters(hook).context("read map counters")?;
         let (verdict, audits) = self.counted(hook, &before, packet.len())?;
-        let action = match returned {
-            -1 => Action::Pass,
-            2 => Action::Drop,
-            7 => Action::Redirect,
-            other => bail!("{verdict:?}: action {other}"),
+        let action = match (hook, returned) {
+            (Hook::Xdp, 2) => Action::Pass,
+            (Hook::Xdp, 1) => Action::Drop,
+            (Hook::Xdp, 3) => Action::Transmit,
+            (Hook::Xdp, other) => bail!("{verdict:?}: XDP action {other}"),
+            (_, -1) => Action::Pass,
+            (_, 2) => Action::Drop,
+            (_, 7) => Action::Redirect,
+            (_, other) => bail!("{verdict:?}: action {other}"),
         };
         Ok(Ran { verdict, audits, action, packet: packet_out })
     }
@@ -90,11 +93,12 @@ impl Meter {
         kernel: &mut Kernel,
         hook: Hook,
         link: u32,
+        entered_by: u32,
         packet: &[u8],
         repeat: u32,
     ) -> Result<Duration> {
         let (_, nanoseconds, _) =
-            self.test_run(kernel, hook, [link; 2], packet, repeat).context("BPF_PROG_TEST_RUN")?;
+            self.test_run(kernel, hook, [entered_by, link], packet, repeat).context("BPF_PROG_TEST_RUN")?;
         self.read_counters(hook).context("read map counters")?;
         Ok(Duration::from_nanos(nanoseconds.into()))
     }
@@ -107,16 +111,12 @@ impl Meter {
         packet: &[u8],
         repeat: u32,
     ) -> io::Result<(i32, u32, Vec<u8>)> {
-        // `struct __sk_buff` up to `ingress_ifindex` and `ifindex`, the only fields that are not zero.
-        let mut ctx = [0; 44];
-        ctx[36..40].copy_from_slice(&interfaces[0].to_ne_bytes());
-        ctx[40..].copy_from_slice(&interfaces[1].to_ne_bytes());
+        let ctx = context(hook, interfaces, packet.len());
         let program = kernel.programs().program_mut(hook.name()).ok_or(io::ErrorKind::NotFound)?;
-        let program: &mut SchedClassifier = program.try_into().map_err(io::Error::other)?;
         let fd = program.fd().map_err(io::Error::other)?.as_fd();
-        let flags = if self.is_summed { sys::CHECKSUM_COMPLETE } else { 0 };
+        let flags = if self.is_summed && hook != Hook::Xdp { sys::CHECKSUM_COMPLETE } else { 0 };
         let mut out = Vec::new();
-        let (returned, nanoseconds) = sys::test_run(fd, packet, &ctx, flags, repeat, &mut out)?;
+        let (returned, nanoseconds) = sys::test_run(fd, packet, &words(&ctx), flags, repeat, &mut out)?;
         Ok((returned, nanoseconds, out))
     }
 
@@ -147,5 +147,41 @@ impl Meter {
             [verdict] => Ok((verdict, audits)),
             _ => bail!("one verdict should have been counted, not {verdicts:?}"),
         }
+    }
+}
+
+/// What the program is told of a packet of this length beside its bytes: where it entered the node, and where it is.
+fn context(hook: Hook, [entered_by, link]: [u32; 2], len: usize) -> Vec<u32> {
+    match hook {
+        // `struct xdp_md`: begin, end, begin of what a driver adds, interface, queue, interface to send by.
+        Hook::Xdp => vec![0, len as u32, 0, link, 0, 0],
+        // `struct __sk_buff` up to `ingress_ifindex` and `ifindex`, the only fields that are not zero.
+        _ => vec![0, 0, 0, 0, 0, 0, 0, 0, 0, entered_by, link],
+    }
+}
+
+fn words(ctx: &[u32]) -> Vec<u8> {
+    ctx.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+/// A program that returns at once: what a run takes by itself.
+pub struct Empty {
+    program: OwnedFd,
+    hook: Hook,
+}
+
+impl Empty {
+    /// Loads one of the type that this hook takes.
+    pub fn load(hook: Hook) -> Result<Self> {
+        let program = sys::load_empty(hook == Hook::Xdp).context("load an empty program")?;
+        Ok(Self { program, hook })
+    }
+
+    /// How long a run takes, on average over `repeat` runs.
+    pub fn time(&self, link: u32, packet: &[u8], repeat: u32) -> Result<Duration> {
+        let ctx = words(&context(self.hook, [link; 2], packet.len()));
+        let run = sys::test_run(self.program.as_fd(), packet, &ctx, 0, repeat, &mut Vec::new());
+        let (_, nanoseconds) = run.context("BPF_PROG_TEST_RUN")?;
+        Ok(Duration::from_nanos(nanoseconds.into()))
     }
 }

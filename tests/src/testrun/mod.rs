@@ -7,30 +7,36 @@ mod meter;
 mod sandbox;
 mod sys;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData};
-use lbr_agent::dataplane::{AttachMode, Dataplane as _, Kernel, Options};
+use lbr_agent::dataplane::{AttachMode, Dataplane as _, Kernel, Options, XdpChoice};
 use lbr_common::flow::{Flow, FragmentKey, FragmentPorts};
-use lbr_common::link::{Link, link_flags};
+use lbr_common::link::{Link, Uplink, link_flags};
 use lbr_common::maps::{self, MapSpec};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Hook, Verdict};
 
-pub use meter::Meter;
+use crate::process;
+
+pub use meter::{Empty, Meter};
 pub use sandbox::Sandbox;
 
-/// What the kernel is told to do with a packet (`TC_ACT_*` of linux/pkt_cls.h).
+/// What the kernel is told to do with a packet (`TC_ACT_*` of linux/pkt_cls.h, `XDP_*` of linux/bpf.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// `TC_ACT_UNSPEC`: on to the next program, and then to the stack.
+    /// `TC_ACT_UNSPEC`: on to the next program, and then to the stack. `XDP_PASS`: on to tc.
     Pass,
-    /// `TC_ACT_SHOT`.
+    /// `TC_ACT_SHOT`, `XDP_DROP`.
     Drop,
     /// `TC_ACT_REDIRECT`; where to, no test run tells.
     Redirect,
+    /// `XDP_TX`: out by the interface that it came in by.
+    Transmit,
 }
 
 /// What became of a packet.
@@ -74,10 +80,12 @@ impl Programs {
         let options = Options {
             bpffs: pins.to_owned(),
             attach: AttachMode::Auto,
+            xdp: XdpChoice::Native,
             cgroup: None,
             sizes: std::collections::BTreeMap::new(),
             options,
             snat: (61_000, 4_536),
+            maglev_seed: lbr_common::maglev::DEFAULT_SEED,
         };
         let mut kernel = Kernel::load(&options)?;
         for (link, flags) in links.into_iter().zip([link_flags::DIRECT, link_flags::DIRECT, 0]) {
@@ -98,6 +106,19 @@ impl Programs {
         self.sandbox.veth(&format!("veth{index}"), Some(index)).map(drop)
     }
 
+    /// Makes an uplink of this name with these addresses of the node, and the programs at it.
+    pub fn uplink(&mut self, name: &str, v4: Ipv4Addr, v6: Ipv6Addr) -> Result<u32> {
+        let index = self.sandbox.veth(name, None)?;
+        let nodad = ["nodad"].as_slice();
+        for (address, options) in [(format!("{v4}/24"), [].as_slice()), (format!("{v6}/64"), nodad)] {
+            process::run(Command::new("ip").args(["addr", "add", &address, "dev", name]).args(options))?;
+        }
+        process::run(Command::new("ip").args(["link", "set", name, "up"]))?;
+        let value = Uplink { v4: IpAddr::from(v4).into(), v6: IpAddr::from(v6).into() };
+        self.kernel.uplinks().insert(&index, &value)?;
+        Ok(index)
+    }
+
     /// Where the maps are pinned.
     pub fn pins(&self) -> &Path {
         self.sandbox.pins()
@@ -113,17 +134,34 @@ impl Programs {
     /// A packet to a pod comes from another node.
     pub fn run(&mut self, hook: Hook, link: u32, packet: &[u8]) -> Result<Ran> {
         let entered_by = if hook == Hook::ToPod { Self::WIRE } else { link };
-        self.meter.run(&mut self.kernel, hook, link, entered_by, packet)
+        self.run_at(hook, link, entered_by, packet)
     }
 
     /// How long a run takes, on average over `repeat` runs on the same packet.
     pub fn time(&mut self, hook: Hook, link: u32, packet: &[u8], repeat: u32) -> Result<Duration> {
-        self.meter.time(&mut self.kernel, hook, link, packet, repeat)
+        self.time_at(hook, link, link, packet, repeat)
+    }
+
+    /// The same for a packet that came into the node by this interface; 0: the node sends it.
+    pub fn time_at(
+        &mut self,
+        hook: Hook,
+        link: u32,
+        entered_by: u32,
+        packet: &[u8],
+        repeat: u32,
+    ) -> Result<Duration> {
+        self.meter.time(&mut self.kernel, hook, link, entered_by, packet, repeat)
+    }
+
+    /// Runs a packet that came into the node by this interface; 0: the node sends it.
+    pub fn run_at(&mut self, hook: Hook, link: u32, entered_by: u32, packet: &[u8]) -> Result<Ran> {
+        self.meter.run(&mut self.kernel, hook, link, entered_by, packet)
     }
 
     /// Runs a packet of the node itself through the hook before a pod.
     pub fn run_from_node(&mut self, link: u32, packet: &[u8]) -> Result<Ran> {
-        self.meter.run(&mut self.kernel, Hook::ToPod, link, 0, packet)
+        self.run_at(Hook::ToPod, link, 0, packet)
     }
 }
 

@@ -1,10 +1,12 @@
-//! Two commands of `bpf(2)`: one with a flag that aya does not pass on, one that aya does not have.
+//! Three commands of `bpf(2)`: one with a flag that aya does not pass on, one that aya does not have, and one for a
+//! program that is no object.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use aya::Pod;
 
+const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 
@@ -32,6 +34,16 @@ struct TestRun {
     cpu: u32,
     batch_size: u32,
     _pad: u32,
+}
+
+/// `struct` of `BPF_PROG_LOAD` in `union bpf_attr`, as far as it is needed.
+#[repr(C)]
+#[derive(Default)]
+struct Load {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
 }
 
 /// `struct` of `BPF_MAP_*_BATCH` in `union bpf_attr`.
@@ -103,7 +115,28 @@ pub(super) fn lookup_many<V: Pod>(
     };
     // SAFETY: the kernel reads `previous`, writes `next`, at most `count` keys of four bytes, and for each of
     // them `cpus` values of the map's value size, which callers promise by the type; all live across the call.
-    unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) }
+    unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) }.map(drop)
+}
+
+/// Loads a program that lets every packet pass: `TC_ACT_UNSPEC`, or `XDP_PASS`.
+pub(super) fn load_empty(is_xdp: bool) -> io::Result<OwnedFd> {
+    const SCHED_CLS: u32 = 3;
+    const XDP: u32 = 6;
+    let (prog_type, action): (u32, i32) = if is_xdp { (XDP, 2) } else { (SCHED_CLS, -1) };
+    // `struct bpf_insn`: r0 = action; exit.
+    let mut code: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    code[0][4..].copy_from_slice(&action.to_ne_bytes());
+    let mut attr = Load {
+        prog_type,
+        insn_cnt: 2,
+        insns: code.as_ptr() as u64,
+        license: c"Dual MIT/GPL".as_ptr() as u64,
+    };
+    // SAFETY: the kernel reads two instructions and a text that ends with zero; both live across the call.
+    let fd = unsafe { bpf(BPF_PROG_LOAD, &mut attr) }?;
+    let fd = libc::c_int::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just opened it, and it is nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn fd(fd: BorrowedFd<'_>) -> u32 {
@@ -112,8 +145,8 @@ fn fd(fd: BorrowedFd<'_>) -> u32 {
 
 /// # Safety
 /// The pointers in `attr` must be good for what `command` does with them.
-unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<()> {
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is as large as said; what it points to is the caller's promise.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

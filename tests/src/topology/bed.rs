@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::mounts::Mounts;
-use super::{Cgroup, Host, Node, Pod, PodOptions, host, node, pod, reap};
+use super::{Cgroup, Host, Node, Pod, PodOptions, host, node, pod, reap, wire};
 use crate::netns::{Netns, sysctl};
 
 /// How packets of pods get from node to node.
@@ -34,11 +35,14 @@ pub struct BedOptions {
     /// Nodes put their own address in the place of a pod's where a packet leaves the pods' network, as network plugins
     /// do whose pods nobody else has a route to.
     pub masquerade: bool,
+    /// What nodes receive is as it comes by a wire, with whole checksums, and what they send from XDP arrives. Else it
+    /// is as within one machine, where senders leave the checksums to a device that is never met.
+    pub wires: bool,
 }
 
 impl Default for BedOptions {
     fn default() -> Self {
-        Self { underlay: Underlay::Routed, rp_filter: 1, mtu: 1500, masquerade: false }
+        Self { underlay: Underlay::Routed, rp_filter: 1, mtu: 1500, masquerade: false, wires: false }
     }
 }
 
@@ -62,6 +66,8 @@ pub struct Bed {
     pods: BTreeMap<String, Pod>,
     clients: BTreeMap<String, Host>,
     created: Vec<Netns>,
+    /// What makes wires of veths, as long as it lives.
+    wires: Vec<OwnedFd>,
     counter: u32,
     // Declared last: unmounted after the namespaces are gone.
     mounts: Mounts,
@@ -89,6 +95,7 @@ impl Bed {
             nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
             clients: BTreeMap::new(),
+            wires: Vec::new(),
             counter: 0,
             mounts,
         };
@@ -127,6 +134,9 @@ impl Bed {
         let others: Vec<&Node> = self.nodes.values().collect();
         let node = node::create(&self.fabric, ns, name, index, &self.options, &others)
             .with_context(|| format!("node {name}"))?;
+        if self.options.wires {
+            self.wires.push(self.fabric.run(|| wire::like_a_wire(&node.wire()))?);
+        }
         self.nodes.insert(name.to_owned(), node.clone());
         Ok(node)
     }

@@ -20,6 +20,7 @@ mod mounts;
 mod node;
 mod pod;
 mod reap;
+mod wire;
 
 pub use bed::{Bed, BedOptions, Underlay};
 pub use cgroup::Cgroup;

@@ -53,6 +53,11 @@ impl Node {
         [Ipv4Addr::new(10, 244, self.index, 0).into(), v6.into()]
     }
 
+    /// The other end of `eth0`, in the fabric.
+    pub fn wire(&self) -> String {
+        format!("up{}", self.index)
+    }
+
     fn vtep_mac(&self) -> String {
         format!("0a:58:0a:f4:00:{:02x}", self.index)
     }
@@ -77,7 +82,7 @@ pub(super) fn create(
         sysctl("ipv4/conf/all/rp_filter", "0")?;
         sysctl("ipv4/conf/default/rp_filter", &options.rp_filter.to_string())
     })?;
-    let uplink = format!("up{index}");
+    let uplink = node.wire();
     fabric.ip([
         format!(
             "link add {uplink} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}",

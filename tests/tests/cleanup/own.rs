@@ -43,6 +43,19 @@ fn attached(ns: &Netns, links: &[&str]) -> String {
     text
 }
 
+/// Waits for the programs at the uplink, which are attached after those at the links of pods.
+fn until_attached(ns: &Netns, link: &str, attach: &str) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let is_there = |text: &str| match attach {
+        "tcx" => text.matches("tcx: [").count() - text.matches("tcx: []").count() == 2,
+        _ => text.contains("from_netdev") && text.contains("to_netdev"),
+    };
+    while !is_there(&attached(ns, &[link])) {
+        assert!(std::time::Instant::now() < end, "{link}: {}", attached(ns, &[link]));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
 fn cgroup_programs(cgroup: &Path) -> usize {
     output(Command::new("bpftool").args(["-j", "cgroup", "show"]).arg(cgroup)).matches("\"id\"").count()
 }
@@ -62,6 +75,9 @@ fn make_map(path: &Path) {
     output(command.args(["type", "hash", "key", "4", "value", "4", "entries", "1", "name", "foreign"]));
 }
 
+/// `connect`, `sendmsg`, `recvmsg`, `getpeername` and `bind`, of both families.
+const CGROUP_PROGRAMS: usize = 10;
+
 fn all_goes(attach: &str) {
     let mut bed = Bed::new(&format!("co{attach}")).unwrap();
     let node = bed.add_node("n").unwrap();
@@ -69,7 +85,7 @@ fn all_goes(attach: &str) {
     let other = bed.add_pod(&node, "q", PodNetwork::Routed.into()).unwrap();
     let ns = node.ns.clone();
     ns.ip(["link add spare type bridge"]).unwrap();
-    let links = [pod.link.as_str(), other.link.as_str(), "spare"];
+    let links = [pod.link.as_str(), other.link.as_str(), "spare", "eth0"];
 
     // Of others: a filter at a pod's link of another priority, one of lbr's priority with another handle at a
     // link that is none of lbr's, an empty clsact there, and pins.
@@ -92,9 +108,10 @@ fn all_goes(attach: &str) {
             links.as_array().is_some_and(|l| l.len() == 2)
         })
         .unwrap();
+    until_attached(&ns, "eth0", attach);
     let full = attached(&ns, &links);
     assert_ne!(full, before);
-    assert_eq!(cgroup_programs(&cgroup), 8);
+    assert_eq!(cgroup_programs(&cgroup), CGROUP_PROGRAMS);
     let pins = agent.bpffs().to_owned();
     let flags = ["--bpffs", pins.to_str().unwrap()];
 
@@ -106,7 +123,7 @@ fn all_goes(attach: &str) {
         ok && would.contains(&format!("would remove: map, pinned at {}/frontends\n", pins.display())),
         "{would}{errors}"
     );
-    assert_eq!((attached(&ns, &links), cgroup_programs(&cgroup)), (full.clone(), 8));
+    assert_eq!((attached(&ns, &links), cgroup_programs(&cgroup)), (full.clone(), CGROUP_PROGRAMS));
 
     // Nor with another folder, in which nobody can see whether an agent runs.
     let nowhere = bpffs.join("nowhere");

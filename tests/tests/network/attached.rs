@@ -8,6 +8,9 @@ use lbr_tests::process;
 /// Sides of a pod's link, and the program that belongs there.
 pub(crate) const POD_HOOKS: [(&str, &str); 2] = [("ingress", "from_pod"), ("egress", "to_pod")];
 
+/// The same of an uplink.
+pub(crate) const UPLINK_HOOKS: [(&str, &str); 2] = [("ingress", "from_netdev"), ("egress", "to_netdev")];
+
 /// Ids of the programs of this name at one side of a link.
 pub(crate) fn programs(node: &Netns, clsact: bool, link: &str, side: &str, hook: &str) -> Result<Vec<u64>> {
     if clsact { filters(node, link, side, hook) } else { tcx(node, link, side, hook) }

@@ -1,18 +1,17 @@
 //! The agent ends, in good order or killed, and starts again, while traffic goes on.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lbr_tests::agent::{self, AgentOptions};
-use lbr_tests::probe::{Client, LongLived};
+use lbr_tests::probe::LongLived;
 use lbr_tests::process;
 use lbr_tests::topology::{PodNetwork, Underlay};
 
 use crate::attached::{POD_HOOKS, programs};
 use crate::catalog::{self, CYCLE, WEB, simple};
+use crate::load::Load;
 use crate::world::{Check, PATIENCE, PORT, Place, Plan, World, at, ends, run, until};
 
 const CHECKS: &[Check] = &[
@@ -43,41 +42,10 @@ fn clsact() {
     cell("rc", Plan::new(PodNetwork::Routed, Place::SameNode), "clsact");
 }
 
-/// New connections one after another, none of which may fail.
-struct Load {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Result<usize>>,
-}
-
-impl Load {
-    fn start(client: Client) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = stop.clone();
-        let thread = std::thread::spawn(move || {
-            let mut count = 0;
-            while !told.load(Ordering::Relaxed) {
-                for to in at(WEB, 80) {
-                    client.tcp(to).with_context(|| format!("connection {count}"))?;
-                    client.udp(to).with_context(|| format!("datagram {count}"))?;
-                    count += 2;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Ok(count)
-        });
-        Self { stop, thread }
-    }
-
-    fn stop(self) -> Result<usize> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow::anyhow!("the load panicked"))?
-    }
-}
-
 fn nothing_fails(world: &mut World) -> Result<()> {
     let before = attached(world)?;
     ensure!(before.iter().all(|(_, ids)| ids.len() == 1), "attached: {before:?}");
-    let load = Load::start(world.ask());
+    let load = Load::start(world.ask(), at(WEB, 80));
     let (interval, limit) = (Duration::from_millis(5), Duration::from_millis(500));
     let streams: Vec<_> =
         at(WEB, 80).into_iter().map(|to| LongLived::start(&world.ask(), to, interval, limit)).collect();

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::catalog::{self, ONE, WEB, simple};
 use crate::world::{Check, PATIENCE, PORT, Place, Plan, SOON, World, ask_on, at, ends, run, until};
 
-const KINDS: [&str; 6] = ["services", "backends", "flows", "links", "rejected", "counters"];
+const KINDS: [&str; 7] = ["services", "backends", "flows", "links", "uplinks", "rejected", "counters"];
 
 const CHECKS: &[Check] = &[
     ("tables and JSON agree", tables),

@@ -18,3 +18,4 @@ mod spread;
 mod traffic;
 mod translate;
 mod world;
+mod xdp;

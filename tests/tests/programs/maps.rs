@@ -9,6 +9,7 @@ use lbr_agent::dataplane::{Dataplane as _, OBJECT};
 use lbr_common::addr::Addr;
 use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
 use lbr_common::link::{Link, Uplink};
+use lbr_common::maglev::{MaglevKey, MaglevPart};
 use lbr_common::maps::{self, Writer};
 use lbr_common::policy::{
     Allow, Block, DenialKey, Endpoint, Policy, Ports, Prefix, VerdictKey, Versioned, policy_flags,
@@ -57,6 +58,7 @@ fn sizes() -> BTreeMap<&'static str, (usize, usize)> {
         ("pod_names", (size_of::<Addr>(), size_of::<PodName>())),
         ("traffic", (size_of::<u32>(), size_of::<Traffic>())),
         ("denials", (size_of::<DenialKey>(), size_of::<Counter>())),
+        ("maglev", (size_of::<MaglevKey>(), size_of::<MaglevPart>())),
         ("uplinks", (size_of::<u32>(), size_of::<Uplink>())),
         ("source_ranges", (PREFIX_LEN + size_of::<SourceRange>(), size_of::<u32>())),
         ("service_cidrs", (PREFIX_LEN + size_of::<Block>(), size_of::<u32>())),
@@ -127,6 +129,8 @@ fn fill(world: &mut World) {
         reason: Text::new("must be at most 65535"),
     };
     kernel.rejected().insert(&1, &rejected).unwrap();
+    let slots = MaglevPart { backends: [100; lbr_common::maglev::PART as usize] };
+    kernel.maglev().insert(&MaglevKey { table: 1, part: 0 }, &slots).unwrap();
     let tables = kernel.policy();
     let number = Versioned { old: 2, new: 3, since: 1 };
     let policy = Policy { set: 7, audit: 0, flags: policy_flags::POD | policy_flags::ISOLATED_IN };
@@ -217,10 +221,15 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&backend["value"]), ["addr", "flags", "link", "port", "proto", "service", "sets"]);
     assert_eq!(backend["value"]["port"], 8080);
     assert_eq!(backend["key"], 100);
+    assert_eq!(fields(&first("maglev")["key"]), ["part", "table"]);
+    assert_eq!(fields(&first("maglev")["value"]), ["backends"]);
     assert_eq!(fields(&first("services")["value"]), ["name", "namespace", "port"]);
     assert_eq!(fields(&first("rejected")["value"]), ["field", "object", "origin", "reason"]);
     assert_eq!(fields(&first("links")["value"]), ["flags"]);
-    assert_eq!(fields(&first("state")["value"]), ["_pad", "abi", "epoch", "generation", "seed"]);
+    assert_eq!(
+        fields(&first("state")["value"]),
+        ["_pad", "abi", "epoch", "generation", "maglev_seed", "seed"]
+    );
     assert_eq!(fields(&first("uplinks")["value"]), ["v4", "v6"]);
     assert_eq!(fields(&first("source_ranges")["key"]["data"]), ["client", "service"]);
     assert_eq!(fields(&first("service_cidrs")["key"]["data"]), ["addr", "family"]);

@@ -7,6 +7,8 @@ use lbr_agent::dataplane::resolve::{Sender, resolve};
 use lbr_agent::dataplane::{Dataplane, Table};
 use lbr_agent::desired::Desired;
 use lbr_common::addr::Addr;
+use lbr_common::maglev::{MaglevKey, MaglevPart, PARTS};
+use lbr_common::select::Seeds;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags};
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::Verdict;
@@ -117,8 +119,9 @@ fn set<K: Copy + Ord, V>(table: &mut dyn Table<K, V>, wanted: &BTreeMap<K, V>) {
 #[test]
 fn user_space_and_the_program_choose_the_same() {
     let mut real = Real::load("agree").unwrap();
-    let seed = state(real.pins()).get(&0, 0).unwrap().seed;
-    assert_ne!(seed, 0, "not a secret");
+    let state = state(real.pins()).get(&0, 0).unwrap();
+    let seeds = Seeds { flow: state.seed, maglev: state.maglev_seed };
+    assert_ne!(seeds.flow, 0, "not a secret");
     let mut random = Random(1);
     let mut seen: BTreeMap<Verdict, usize> = BTreeMap::new();
     for _ in 0..TABLES {
@@ -130,7 +133,7 @@ fn user_space_and_the_program_choose_the_same() {
         for _ in 0..TUPLES {
             let tuple = random.tuple(&tables);
             let by_kernel = real.ask(&tuple).unwrap_or_else(|e| panic!("{e:#}: {tuple:?}, {tables:#?}"));
-            let here = resolve(&tables, &tuple, Sender::Pod, seed);
+            let here = resolve(&tables, &tuple, Sender::Pod, seeds);
             assert_eq!(here, by_kernel, "{tuple:?}, {tables:#?}");
             *seen.entry(here.verdict).or_default() += 1;
         }
@@ -146,4 +149,41 @@ fn user_space_and_the_program_choose_the_same() {
     ];
     let rare = rare.map(|verdict| seen.get(&verdict).copied().unwrap_or(0));
     assert!(rare.iter().all(|&times| times >= 100), "not everything was met: {seen:?}");
+}
+
+/// The same by a table, of which some parts are missing, and which leads to backends that are gone.
+#[test]
+fn user_space_and_the_program_choose_the_same_by_table() {
+    let mut real = Real::load("table").unwrap();
+    let state = state(real.pins()).get(&0, 0).unwrap();
+    let seeds = Seeds { flow: state.seed, maglev: state.maglev_seed };
+    let mut random = Random(2);
+    let mut tables = random.tables();
+    while tables.frontends.values().all(|frontend| frontend.count < 3) {
+        tables = random.tables();
+    }
+    for frontend in tables.frontends.values_mut().filter(|frontend| frontend.count > 0) {
+        frontend.maglev = frontend.service;
+        for part in 0..PARTS {
+            if random.one_in(8) {
+                continue;
+            }
+            let key = MaglevKey { table: frontend.maglev, part };
+            let backends = std::array::from_fn(|_| frontend.service * 100 + random.below(frontend.count));
+            tables.maglev.insert(key, MaglevPart { backends });
+        }
+    }
+    let kernel = real.kernel().unwrap();
+    set(kernel.frontends(), &tables.frontends);
+    set(kernel.slots(), &tables.slots);
+    set(kernel.backends(), &tables.backends);
+    set(kernel.maglev(), &tables.maglev);
+    let mut reached = 0;
+    for _ in 0..2_000 {
+        let tuple = random.tuple(&tables);
+        let here = resolve(&tables, &tuple, Sender::Pod, seeds);
+        assert_eq!(here, real.ask(&tuple).unwrap(), "{tuple:?}");
+        reached += usize::from(here.verdict == Verdict::ToBackend);
+    }
+    assert!(reached >= 100, "{reached} of 2,000 reached a backend");
 }

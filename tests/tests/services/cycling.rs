@@ -33,6 +33,7 @@ pub(crate) const CHECKS: &[Check] = &[
         "Conntrack should be able to preserve UDP traffic when initial unready endpoints get ready",
         initially_unready,
     ),
+    ("a node that asks by a port of another, and then the ClusterIP from the same port", both_ways),
     ("LoadBalancers should be able to preserve UDP traffic when server pod cycles", load_balancer),
     ("Conntrack: internalTrafficPolicy=Local", internal_local),
     ("Conntrack: externalTrafficPolicy=Local", external_local),
@@ -133,6 +134,21 @@ fn initially_unready(world: &World) -> Result<()> {
         world.apply(&[service, web.on(world, &["b1"])])?;
         for (stream, (from, to)) in streams.iter().zip(ways) {
             stream.until(|who| who.name == "b1").with_context(|| format!("{from:?} to {to}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Both lead to the same backend, which the node reaches without a translation the second time.
+fn both_ways(world: &World) -> Result<()> {
+    for backend in ["a1", "host-a"] {
+        let web = world.web();
+        world.apply(&[web.at_nodes().yaml(), web.on(world, &[backend])])?;
+        for v6 in FAMILIES {
+            for to in [world.node_port("a", web, v6), web.cluster_ip(v6), world.node_port("a", web, v6)] {
+                let stream = Datagrams::from(world, From::Node("c"), FROM_PORT, to)?;
+                stream.until(|who| who.name == backend).with_context(|| format!("{backend} by {to}"))?;
+            }
         }
     }
     Ok(())

@@ -10,39 +10,61 @@ mod affinity;
 mod cluster_ip;
 mod cycling;
 mod datagrams;
+mod endpoints;
 mod expect;
 mod health_port;
 mod load_balancer;
 mod local;
+mod maglev;
 mod node_port;
 mod objects;
 mod rolling;
 mod source_ranges;
+mod stray;
 mod terminating;
 mod topology;
 mod types;
 mod world;
 
-/// Two tests for each subject.
+/// A test for each subject and for each way between nodes.
 macro_rules! play {
     ($($subject:ident)*) => {
         mod routed {
             use lbr_tests::topology::Underlay;
+            use crate::world::Xdp;
             $(#[test] fn $subject() {
-                crate::world::play(stringify!($subject), Underlay::Routed, crate::$subject::CHECKS);
+                crate::world::play(stringify!($subject), Underlay::Routed, Xdp::Off, crate::$subject::CHECKS);
             })*
         }
 
         mod vxlan {
             use lbr_tests::topology::Underlay;
+            use crate::world::Xdp;
             $(#[test] fn $subject() {
-                crate::world::play(stringify!($subject), Underlay::Vxlan, crate::$subject::CHECKS);
+                crate::world::play(stringify!($subject), Underlay::Vxlan, Xdp::Off, crate::$subject::CHECKS);
             })*
         }
     };
 }
 
 play! {
-    affinity cluster_ip cycling health_port load_balancer local node_port rolling source_ranges terminating topology
-    types
+    affinity cluster_ip cycling endpoints health_port load_balancer local maglev node_port rolling source_ranges stray
+    terminating topology types
+}
+
+/// The subjects that ask from outside for backends on other nodes, with XDP at the uplinks. See [`world::Xdp`].
+macro_rules! play_with_xdp {
+    ($($subject:ident)*) => {
+        mod xdp {
+            use lbr_tests::topology::Underlay;
+            use crate::world::Xdp;
+            $(#[test] fn $subject() {
+                crate::world::play(stringify!($subject), Underlay::Routed, Xdp::Native, crate::$subject::CHECKS);
+            })*
+        }
+    };
+}
+
+play_with_xdp! {
+    load_balancer node_port rolling terminating
 }

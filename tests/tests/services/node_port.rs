@@ -1,10 +1,12 @@
 //! Ports at nodes, for everybody and to every endpoint (`externalTrafficPolicy: Cluster`).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lbr_common::verdict::{Hook, Verdict};
+use lbr_tests::manifests::Service;
 
 use crate::world::{Check, FAMILIES, From, NODES, PATIENCE, PORT, World, until};
 
@@ -18,6 +20,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("Services should be rejected when no endpoints exist", no_endpoints),
     ("who claims outside to be a pod of the node is dropped", spoofed),
     ("other ports of the node stay its own", other_ports),
+    ("a port that is in use can not be bound by others", not_bound),
 ];
 
 /// Everybody who may ask.
@@ -148,6 +151,41 @@ fn other_ports(world: &World) -> Result<()> {
             world.is_refused(from, SocketAddr::new(node, web.other_node_port()))?;
         }
     }
+    Ok(())
+}
+
+/// Whoever got it would never be heard of. The unspecified IPv6 address is that of both families.
+fn not_bound(world: &World) -> Result<()> {
+    let web = world.web();
+    let bind = |from, at: SocketAddr| {
+        world.client(from).inside(|| {
+            Ok([TcpListener::bind(at).err().map(|e| e.kind()), UdpSocket::bind(at).err().map(|e| e.kind())])
+        })
+    };
+    let free = [None, None];
+    let in_use = [Some(ErrorKind::AddrInUse); 2];
+    let at = |ip: IpAddr| SocketAddr::new(ip, web.node_port());
+    let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+    world.apply(&[web.at_nodes().yaml(), web.on(world, &["a1"])])?;
+    for v6 in FAMILIES {
+        let own = world.address(From::Node("b"), v6);
+        for ip in [own, any[usize::from(v6)]] {
+            let before = world.count("b", Hook::Socket, Verdict::PortTaken)?;
+            let found = bind(From::Node("b"), at(ip))?;
+            ensure!(found == in_use, "{ip}: {found:?}");
+            ensure!(world.count("b", Hook::Socket, Verdict::PortTaken)? == before + 2, "{ip}: not counted");
+        }
+        let other = SocketAddr::new(own, web.other_node_port());
+        ensure!(bind(From::Node("b"), other)? == free, "{other} is nobody's");
+        ensure!(bind(From::Pod("b1"), at(any[usize::from(v6)]))? == free, "the ports of pods are their own");
+    }
+    let single = Service::new(&web.name(), &[web.cluster_ip(false).ip()]).spec("type: NodePort");
+    let single = single.port("tcp", "TCP", 80, PORT).node_port(web.node_port());
+    let single = single.port("udp", "UDP", 80, PORT).node_port(web.node_port());
+    world.apply(&[single.yaml()])?;
+    ensure!(bind(From::Node("b"), at(any[1]))? == in_use, "bound, and deaf to IPv4");
+    world.apply(&[])?;
+    ensure!(bind(From::Node("b"), at(any[1]))? == free, "the Service is gone");
     Ok(())
 }
 

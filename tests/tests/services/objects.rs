@@ -1,10 +1,9 @@
 //! Text of the objects: nodes, Services by number, and their EndpointSlices.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lbr_tests::manifests::{Endpoint, EndpointSlice, Service, join};
-use lbr_tests::topology::{Bed, Node, Pod};
+use lbr_tests::manifests::{self, Endpoint, EndpointSlice, Service, join};
+use lbr_tests::topology::Bed;
 
 use crate::world::{PORT, World};
 
@@ -21,28 +20,8 @@ pub(crate) fn cluster(bed: &Bed) -> String {
         "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata:\n  name: kubernetes\nspec:\n  cidrs: \
          [\"{v4}\", \"{v6}\"]\n"
     );
-    join(bed.nodes().values().map(node).chain(bed.pods().values().map(pod)).chain([cidr]))
-}
-
-fn pod(pod: &Pod) -> String {
-    let (name, node) = (&pod.name, &pod.node);
-    format!(
-        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: default\nspec:\n  nodeName: {node}\n  \
-         containers: []\nstatus:\n  phase: Running\n  podIP: \"{}\"\n  podIPs:\n    - ip: \"{}\"\n    - ip: \"{}\"\n",
-        pod.v4, pod.v4, pod.v6
-    )
-}
-
-fn node(node: &Node) -> String {
-    let (name, zone) = (&node.name, zone(&node.name));
-    let mut text = format!(
-        "apiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  labels:\n    kubernetes.io/hostname: {name}\n    \
-         topology.kubernetes.io/zone: {zone}\nstatus:\n  addresses:\n"
-    );
-    for address in node.addresses() {
-        let _ = writeln!(text, "    - type: InternalIP\n      address: \"{address}\"");
-    }
-    text
+    let nodes = bed.nodes().values().map(|node| manifests::node(node, Some(zone(&node.name))));
+    join(nodes.chain(bed.pods().values().map(manifests::pod)).chain([cidr]))
 }
 
 /// Zone of a node.

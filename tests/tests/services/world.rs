@@ -46,6 +46,14 @@ pub(crate) enum From {
     Node(&'static str),
 }
 
+/// Whether the agents attach the XDP program to the uplinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Xdp {
+    Off,
+    /// In the driver, and it has to send on packets, both ways.
+    Native,
+}
+
 /// Fields are dropped in this order: what runs before where it runs.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -61,10 +69,11 @@ pub(crate) struct World {
 
 impl World {
     /// With everybody serving, agents that know nodes and ServiceCIDRs, and no Service.
-    fn start(name: &str, underlay: Underlay) -> Result<Self> {
+    fn start(name: &str, underlay: Underlay, xdp: Xdp) -> Result<Self> {
         // Pods of VXLAN networks are known to their nodes only.
         let masquerade = underlay == Underlay::Vxlan;
-        let mut bed = Bed::with(name, BedOptions { underlay, masquerade, ..BedOptions::default() })?;
+        let wires = xdp != Xdp::Off;
+        let mut bed = Bed::with(name, BedOptions { underlay, masquerade, wires, ..BedOptions::default() })?;
         let mut servers = Vec::new();
         for name in NODES {
             let node = bed.add_node(name)?;
@@ -77,7 +86,10 @@ impl World {
         let clients = [bed.add_client("outside")?, bed.add_client("stranger")?];
         let cluster = objects::cluster(&bed);
         // Without them nobody may name an external address.
-        let arguments = vec!["--external-ips=203.0.113.0/24,2001:db8:113::/48".to_owned()];
+        let mut arguments = vec!["--external-ips=203.0.113.0/24,2001:db8:113::/48".to_owned()];
+        if xdp == Xdp::Native {
+            arguments.push("--xdp=native".to_owned());
+        }
         let options = AgentOptions { sockets: true, arguments, ..AgentOptions::default() };
         let mut agents = BTreeMap::new();
         for node in bed.nodes().clone().into_values() {
@@ -194,6 +206,17 @@ impl World {
         Ok(count.map_or(0, |count| count.counter.packets))
     }
 
+    /// XDP sent on requests and answers, if it was there.
+    fn was_carried_by(&self, xdp: Xdp) -> Result<()> {
+        for verdict in [Verdict::ToBackend, Verdict::ToClient] {
+            let counts = NODES.map(|node| self.count(node, Hook::Xdp, verdict));
+            let sum: u64 = counts.into_iter().sum::<Result<u64>>()?;
+            ensure!((sum > 0) == (xdp != Xdp::Off), "{verdict:?}: {sum} packets");
+            println!("  XDP {verdict:?}: {sum} packets");
+        }
+        Ok(())
+    }
+
     /// Without objects there is nothing in the maps.
     fn is_empty(&self) -> Result<()> {
         let agents = self.agents.borrow();
@@ -230,8 +253,8 @@ fn serve(ns: &lbr_tests::netns::Netns, name: &str, addresses: &[IpAddr]) -> Resu
 pub(crate) type Check = (&'static str, fn(&World) -> Result<()>);
 
 /// Makes the checks of a subject, and looks whether anything of their Services is left.
-pub(crate) fn play(subject: &str, underlay: Underlay, checks: &[Check]) {
-    let world = World::start(subject, underlay).unwrap();
+pub(crate) fn play(subject: &str, underlay: Underlay, xdp: Xdp, checks: &[Check]) {
+    let world = World::start(subject, underlay, xdp).unwrap();
     let mut failed = Vec::new();
     for (name, check) in checks {
         let begin = Instant::now();
@@ -242,6 +265,9 @@ pub(crate) fn play(subject: &str, underlay: Underlay, checks: &[Check]) {
                 println!("--- failed: {name}: {error:#}\n{}", world.picture());
             }
         }
+    }
+    if let Err(error) = world.was_carried_by(xdp) {
+        failed.push(format!("XDP: {error:#}"));
     }
     if let Err(error) = world.is_empty() {
         failed.push(format!("nothing is left: {error:#}"));

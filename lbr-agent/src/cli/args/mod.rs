@@ -101,6 +101,9 @@ pub enum What {
     /// Pods' interfaces that the programs are attached to. `pending`: the pod behind it is not known yet, so no
     /// policy holds for it and `--pending` of `lbr run` decides. The start of pods is not held back.
     Links,
+    /// The node's interfaces to the outside, by which others reach its NodePorts, and the addresses that stand in for
+    /// clients whose connection goes on to another node; and whether XDP takes packets there.
+    Uplinks,
     /// NetworkPolicies, whom they select on this node, and what they denied.
     Policies,
     /// Addresses of this node and its pods, and whether policies isolate them.

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
+use lbr_common::maglev;
 use lbr_common::maps;
 use lbr_common::maps::config::options;
 
 use super::kube_proxy::{BindAddress, KubeProxy, KubeProxyArgs, KubeProxySettings};
 use super::ports::PortRange;
 use crate::compile::Settings;
-use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, find_cgroup2};
+use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, XdpChoice, find_cgroup2};
 use crate::serve::{Addresses, HEALTHZ_PORT, METRICS_PORT};
 use crate::source::apiserver::ApiServer;
 use crate::source::links::{LinkFilter, Pattern};
@@ -75,6 +76,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub attach: Attach,
 
+    /// Where packets from outside whose backend is on another node are sent on by XDP, before the kernel makes packet
+    /// buffers of them. `lbr show uplinks` says where it is in use.
+    #[arg(long, value_name = "WHERE", default_value = "off")]
+    pub xdp: XdpWhere,
+
     /// Traffic of a pod whose interface is there, but whose Pod object has not been read yet.
     #[arg(long, value_name = "WHAT", default_value = "allow")]
     pub pending: Pending,
@@ -97,10 +103,36 @@ pub struct RunArgs {
     #[arg(long, value_name = "RANGE", default_value = "61000-65535")]
     pub snat_ports: PortRange,
 
+    /// Secret of the choice by `lbr.dev/algorithm: maglev`, as 16 hexadecimal digits, the same on all nodes: with the
+    /// default, which everybody knows, clients can choose the endpoint that they reach.
+    #[arg(long, value_name = "HEX", env = "LBR_MAGLEV_SEED", hide_env_values = true)]
+    pub maglev_seed: Option<MaglevSeed>,
+
     // Last: flags that are defined above keep their meaning.
     #[command(flatten)]
     #[expect(missing_docs, reason = "a text here would become the description of the command")]
     pub kube_proxy: KubeProxyArgs,
+}
+
+/// `--maglev-seed`.
+#[derive(Clone, Copy)]
+pub struct MaglevSeed(u64);
+
+// A secret is not for logs.
+impl std::fmt::Debug for MaglevSeed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MaglevSeed")
+    }
+}
+
+impl std::str::FromStr for MaglevSeed {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let seed = u64::from_str_radix(text, 16).ok().filter(|_| is_hex);
+        seed.map(Self).ok_or("write it as 16 hexadecimal digits, as `openssl rand -hex 8` makes them")
+    }
 }
 
 /// `--pending`.
@@ -148,6 +180,19 @@ pub enum Attach {
     Tcx,
     /// clsact filters.
     Clsact,
+}
+
+/// `--xdp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum XdpWhere {
+    /// In the drivers of devices that can; not at virtual interfaces. Elsewhere tc does the work.
+    Auto,
+    /// In the driver of every uplink. One that can not is logged as an error, and tc does its work.
+    Native,
+    /// Behind the driver, at every uplink: works everywhere, and saves less.
+    Generic,
+    /// Nowhere. Drivers that attach a program reset their device, so it is for the operator to choose.
+    Off,
 }
 
 /// Where objects come from.
@@ -215,6 +260,12 @@ impl RunArgs {
             Attach::Tcx => AttachMode::Tcx,
             Attach::Clsact => AttachMode::Clsact,
         };
+        let xdp = match self.xdp {
+            XdpWhere::Auto => XdpChoice::Auto,
+            XdpWhere::Native => XdpChoice::Native,
+            XdpWhere::Generic => XdpChoice::Generic,
+            XdpWhere::Off => XdpChoice::Off,
+        };
         let sizes = parse_sizes(&self.map_max)?;
         let options = [
             (self.pending == Pending::Deny, options::DENY_PENDING),
@@ -223,12 +274,14 @@ impl RunArgs {
         ];
         let options = options.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
         let snat = self.snat_ports.first_and_count();
-        let dataplane = Options { bpffs: self.bpffs, attach, cgroup, sizes, options, snat };
+        let maglev_seed = self.maglev_seed.map_or(maglev::DEFAULT_SEED, |seed| seed.0);
+        let dataplane = Options { bpffs: self.bpffs, attach, xdp, cgroup, sizes, options, snat, maglev_seed };
         let services = Settings {
             nodeport_addresses: kube_proxy.nodeport_addresses.clone(),
             node_ip: kube_proxy.node_ip,
             external_ips: self.external_ips,
             snat_ports: Some(self.snat_ports.ports()),
+            maglev_tables: None,
         };
         let links =
             LinkFilter { include: self.link_include, exclude: self.link_exclude, devices: self.devices };

@@ -2,6 +2,7 @@
 //! and JSON are both made of these.
 
 pub(super) mod policy;
+pub(super) mod uplinks;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -36,6 +37,8 @@ pub(super) struct ServiceRow {
     pub(super) scope: &'static str,
     /// Seconds for which a client comes back to the same endpoint; 0: it need not.
     pub(super) affinity: u32,
+    /// How endpoints are chosen: `random`, or `maglev`.
+    pub(super) algorithm: &'static str,
     /// Only for clients in its source ranges.
     pub(super) source_ranges: bool,
 }
@@ -130,6 +133,7 @@ fn service_row(
             _ => "",
         },
         affinity: frontend.affinity,
+        algorithm: if frontend.maglev == 0 { "random" } else { "maglev" },
         source_ranges: frontend.flags & frontend_flags::RANGES != 0,
     }
 }

@@ -6,6 +6,7 @@ use lbr_common::maps::{self, MapSpec};
 use serde::Serialize;
 
 use super::args::{Output, ShowArgs, What};
+use super::rows::uplinks::UplinkRow;
 use super::rows::{self, BackendRow, FlowRow, LinkRow, RejectedRow, ServiceRow};
 use super::{json, names, print, table};
 use crate::dataplane::{Count, Pinned};
@@ -28,6 +29,7 @@ fn text(args: &ShowArgs) -> anyhow::Result<String> {
             render(output, &rows::flows(&tables()?, &flows, monotonic_ns()?))
         }
         What::Links => render(output, &rows::links(&tables()?, names::link)),
+        What::Uplinks => render(output, &rows::uplinks::uplinks(&tables()?, &pinned.xdp()?, names::link)),
         What::Policies => render(output, &rows::policy::policies(&tables()?, &pinned.denials()?)),
         What::Endpoints => render(output, &rows::policy::endpoints(&tables()?, names::link)),
         What::Classes => render(output, &rows::policy::classes(&tables()?)),
@@ -45,6 +47,7 @@ fn maps_of(what: What) -> &'static [MapSpec] {
         What::Backends => &[maps::BACKENDS, maps::SERVICES],
         What::Flows => &[maps::SERVICES],
         What::Links => &[maps::LINKS, maps::LINK_POLICY],
+        What::Uplinks => &[maps::UPLINKS],
         What::Policies => &[maps::POLICIES, maps::SET_MEMBERS],
         What::Endpoints => &[maps::ENDPOINTS, maps::POD_NAMES],
         What::Classes => &[maps::CLASSES],
@@ -121,6 +124,9 @@ impl ServiceRow {
         if self.source_ranges {
             text.push_str(" in its source ranges");
         }
+        if self.algorithm != "random" {
+            text.push_str(&format!(" ({})", self.algorithm));
+        }
         if self.affinity != 0 {
             text.push_str(&format!(" (affinity {}s)", self.affinity));
         }
@@ -194,6 +200,17 @@ impl Row for LinkRow {
 
     fn cells(&self, _wide: bool) -> Vec<String> {
         vec![self.ifindex.to_string(), self.name.clone(), self.path.to_owned(), self.state.to_owned()]
+    }
+}
+
+impl Row for UplinkRow {
+    fn header(_wide: bool) -> &'static [&'static str] {
+        &["INDEX", "NAME", "IPV4", "IPV6", "XDP"]
+    }
+
+    fn cells(&self, _wide: bool) -> Vec<String> {
+        let (ipv4, ipv6) = (dash(&self.ipv4), dash(&self.ipv6));
+        vec![self.ifindex.to_string(), self.name.clone(), ipv4, ipv6, self.xdp.to_owned()]
     }
 }
 

@@ -7,16 +7,20 @@
 
 mod policy;
 mod pool;
+mod tables;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lbr_common::addr::Addr;
+use lbr_common::maglev::MaglevPart;
 use lbr_common::service::frontend_flags;
 use lbr_common::text::ServiceName;
 
 use crate::desired::Desired;
 pub(super) use policy::PolicyIds;
 use pool::Pool;
+use tables::Tables;
 
 /// A Service port in one family, by its name: its addresses come and go, and no port belongs to all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +35,7 @@ struct ServiceKey {
 pub struct Ids {
     services: Pool<ServiceKey>,
     backends: Pool<(u32, Addr, u16)>,
+    maglev: Tables,
     policy: PolicyIds,
 }
 
@@ -82,6 +87,7 @@ impl Ids {
         ids.backends.avoid(tables.slots.values().map(|s| s.backend));
         ids.services.skip_ahead();
         ids.backends.skip_ahead();
+        ids.maglev = Tables::restore(tables);
         ids.policy = PolicyIds::restore(tables);
         ids
     }
@@ -96,6 +102,15 @@ impl Ids {
         self.backends.get((service, addr, port))
     }
 
+    /// The number of the Maglev table of these backends, and what is in it; `fill` makes it if it is not known.
+    pub(super) fn maglev(
+        &mut self,
+        backends: Vec<u32>,
+        fill: impl FnOnce() -> Vec<MaglevPart>,
+    ) -> (u32, Arc<[MaglevPart]>) {
+        self.maglev.get(backends, fill)
+    }
+
     /// The numbers of policy.
     pub(super) fn policy(&mut self) -> &mut PolicyIds {
         &mut self.policy
@@ -105,6 +120,7 @@ impl Ids {
     pub fn forget_unused(&mut self) {
         self.services.forget_unused();
         self.backends.forget_unused();
+        self.maglev.forget_unused();
         self.policy.forget_unused();
     }
 }

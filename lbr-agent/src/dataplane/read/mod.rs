@@ -4,6 +4,7 @@ mod events;
 mod tables;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -16,6 +17,9 @@ use lbr_common::policy::{DenialKey, Prefix};
 use lbr_common::service::{State, Traffic};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Counter, Hook, Verdict, counter_index};
+
+use super::pins::ATTACHED;
+use super::xdp::{XdpMode, parse_pin_name};
 
 pub use events::Events;
 pub use walk::Walk;
@@ -94,6 +98,17 @@ impl Pinned {
     /// Denials as they happen. Whoever reads one takes it away from other readers.
     pub fn events(&self) -> anyhow::Result<Events> {
         Events::open(self.map(&maps::EVENTS)?)
+    }
+
+    /// Uplinks at which the XDP program is, and how.
+    pub fn xdp(&self) -> anyhow::Result<BTreeMap<u32, XdpMode>> {
+        let folder = self.dir.join(ATTACHED);
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?;
+        let mut modes = BTreeMap::new();
+        for entry in entries {
+            modes.extend(parse_pin_name(&entry?.file_name().to_string_lossy()));
+        }
+        Ok(modes)
     }
 
     fn state(&self) -> anyhow::Result<State> {

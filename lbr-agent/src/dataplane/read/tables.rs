@@ -40,6 +40,7 @@ impl Pinned {
             frontends: read.hash(&maps::FRONTENDS)?,
             slots: read.hash(&maps::SLOTS)?,
             backends: read.hash(&maps::BACKENDS)?,
+            maglev: read.hash(&maps::MAGLEV)?,
             services: read.hash(&maps::SERVICES)?,
             rejected: read.hash(&maps::REJECTED)?,
             links: read.hash(&maps::LINKS)?,

@@ -83,7 +83,7 @@ fn every_step_has_its_verdict() {
     ] {
         let (src, dst) = (Addr::v4(client), Addr::v4(to));
         let tuple = Tuple { src, dst, dst_port: port, proto: proto::TCP, ..Tuple::default() };
-        let resolved = resolve(&tables(), &tuple, sender, 0);
+        let resolved = resolve(&tables(), &tuple, sender, Seeds::default());
         assert_eq!(resolved.verdict, expected, "{sender:?} {client:?} -> {to:?}:{port}");
     }
 }
@@ -91,7 +91,9 @@ fn every_step_has_its_verdict() {
 #[test]
 fn what_comes_by_the_wire_gets_to_its_own_set() {
     let tuple = Tuple { dst: Addr::v4(VIP), dst_port: 80, proto: proto::TCP, ..Tuple::default() };
-    let to = |sender| resolve(&tables(), &tuple, sender, 0).backend.map(|(addr, _)| addr.v4_octets());
+    let to = |sender| {
+        resolve(&tables(), &tuple, sender, Seeds::default()).backend.map(|(addr, _)| addr.v4_octets())
+    };
     assert_eq!(to(Sender::Wire), Some([10, 244, 0, 2]));
     assert_eq!((to(Sender::Pod), to(Sender::Node)), (Some([10, 244, 0, 1]), Some([10, 244, 0, 1])));
 }
@@ -100,6 +102,6 @@ fn what_comes_by_the_wire_gets_to_its_own_set() {
 fn an_address_without_a_port_of_its_own_is_open_or_closed_to_every_protocol() {
     for (to, verdict) in [(VIP, Verdict::NoSuchPort), (NODE, Verdict::NoService)] {
         let tuple = Tuple { dst: Addr::v4(to), ..Tuple::default() };
-        assert_eq!(resolve(&tables(), &tuple, Sender::Pod, 0).verdict, verdict);
+        assert_eq!(resolve(&tables(), &tuple, Sender::Pod, Seeds::default()).verdict, verdict);
     }
 }

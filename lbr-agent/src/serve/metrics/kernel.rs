@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use lbr_common::maps;
 use lbr_common::service::Traffic;
 use lbr_common::text::ServiceName;
 use lbr_common::verdict::Effect;
@@ -12,6 +13,7 @@ use prometheus::proto::MetricFamily;
 use super::agent::labelled;
 use super::family::{Sample, counter, gauge, number, one};
 use crate::dataplane::{Count, Pinned, Walk};
+use crate::interface;
 
 /// The maps that the programs fill have no count: it takes two system calls for each entry, so they are walked at
 /// most this often, whoever asks.
@@ -31,6 +33,8 @@ pub(super) struct Reading {
     pub(super) is_complete: bool,
     pub(super) max_entries: Vec<(&'static str, u32)>,
     pub(super) counters: Vec<Count>,
+    /// Name of each uplink, and how XDP is attached there.
+    pub(super) uplinks: Vec<(String, &'static str)>,
     pub(super) walk: Walk,
 }
 
@@ -59,9 +63,17 @@ impl KernelMaps {
             is_complete: true,
             max_entries: pinned.max_entries()?,
             counters: pinned.counters()?,
+            uplinks: uplinks(&pinned)?,
             walk: walk.insert(walked).1.clone(),
         })
     }
+}
+
+fn uplinks(pinned: &Pinned) -> anyhow::Result<Vec<(String, &'static str)>> {
+    let (all, xdp) = (pinned.tables_of(&[maps::UPLINKS])?.uplinks, pinned.xdp()?);
+    let mode = |index| xdp.get(index).map_or("off", |mode| mode.name());
+    // One that is gone has no name any more.
+    Ok(all.keys().filter_map(|index| Some((interface::name(*index)?, mode(index)))).collect())
 }
 
 /// Counters that are zero are left out: most reasons never occur. `own`: entries of the maps that the agent writes.
@@ -115,6 +127,13 @@ pub(super) fn families(reading: &Reading, own: &[(&'static str, usize)]) -> Vec<
             "lbr_bytes_total",
             "Bytes of these packets with their link header.",
             counts(|count| count.counter.bytes),
+        ),
+        gauge(
+            "lbr_uplink_xdp",
+            "Always 1. Each uplink, and how XDP is attached there: native, generic, or off.",
+            reading.uplinks.iter().map(|(interface, mode)| {
+                (vec![("interface", interface.clone()), ("mode", (*mode).to_owned())], 1.0)
+            }),
         ),
         gauge(
             "lbr_map_max_entries",

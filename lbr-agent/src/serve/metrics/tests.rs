@@ -61,6 +61,7 @@ fn full() -> String {
             Count { hook: Hook::FromPod, verdict: Verdict::EgressDenied, counter },
             Count { hook: Hook::ToPod, verdict: Verdict::ToClient, counter },
         ],
+        uplinks: vec![("eth0".to_owned(), "native"), ("eth1".to_owned(), "off")],
         walk: Walk {
             entries: vec![("flows", 14)],
             flows: 6,
@@ -97,6 +98,8 @@ fn values_and_labels() {
         r#"kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv4",le="1"} 1"#,
         r#"lbr_packets_total{hook="from_pod",reason="egress_denied",effect="drop"} 12"#,
         r#"lbr_bytes_total{hook="to_pod",reason="to_client",effect="translate"} 13"#,
+        r#"lbr_uplink_xdp{interface="eth0",mode="native"} 1"#,
+        r#"lbr_uplink_xdp{interface="eth1",mode="off"} 1"#,
         r#"lbr_map_entries{map="frontends"} 3"#,
         r#"lbr_map_entries{map="flows"} 14"#,
         r#"lbr_map_max_entries{map="flows"} 262144"#,

@@ -37,6 +37,15 @@ pub struct LocalUplink {
     pub v6: Option<Ipv6Addr>,
 }
 
+/// A `--devices` that names no interface which can be an uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnfitDevice {
+    /// As it was given.
+    pub pattern: String,
+    /// Why not, for a person.
+    pub reason: String,
+}
+
 /// The pod links of this node and its routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalLinks {
@@ -52,6 +61,8 @@ pub struct LocalLinks {
     pub node_addresses: BTreeSet<IpAddr>,
     /// Uplinks by interface index.
     pub uplinks: BTreeMap<u32, LocalUplink>,
+    /// What `--devices` asks for and does not get.
+    pub unfit: Vec<UnfitDevice>,
 }
 
 impl LocalLinks {

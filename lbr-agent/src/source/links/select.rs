@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{LinkFilter, LocalLink, LocalLinks, LocalUplink};
+use super::{LinkFilter, LocalLink, LocalLinks, LocalUplink, Pattern, UnfitDevice};
 
 /// What matters of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +74,21 @@ fn uplinks_of(
     found
 }
 
+/// An interface that is named and can not be used is told of: nobody would find out why it is not served.
+fn unfit_of(links: &[LinkFact], filter: &LinkFilter) -> Vec<UnfitDevice> {
+    let reason = |pattern: &Pattern| {
+        let mut named = links.iter().filter(|link| pattern.matches(&link.name)).peekable();
+        if named.peek().is_none() {
+            return Some("no interface of the node has such a name; one that comes later is used".to_owned());
+        }
+        let other = named.find(|link| !link.is_ethernet)?;
+        Some(format!("{} carries no Ethernet frames, and is not used", other.name))
+    };
+    let unfit =
+        |pattern: &Pattern| Some(UnfitDevice { pattern: pattern.to_string(), reason: reason(pattern)? });
+    filter.devices.iter().filter_map(unfit).collect()
+}
+
 /// The pod links and the uplinks among the interfaces, and the routes.
 pub(super) fn select(
     links: &[LinkFact],
@@ -92,6 +107,7 @@ pub(super) fn select(
         }
     }
     local.uplinks = uplinks_of(links, routes, addresses, filter, &local.links);
+    local.unfit = unfit_of(links, filter);
     let mut best: BTreeMap<IpNet, &RouteFact> = BTreeMap::new();
     for route in routes {
         let known = best.entry(route.destination).or_insert(route);
@@ -195,6 +211,14 @@ mod tests {
             [(2, some("192.0.2.1"), some("2001:db8::1")), (3, None, None), (8, some("198.51.100.1"), None)];
         assert_eq!(found(&LinkFilter::default()), expected);
         let named = LinkFilter { devices: vec!["eth1".parse().unwrap()], ..LinkFilter::default() };
+        assert_eq!(unfit_of(&links, &named), []);
+        let wrong = ["eth*", "wg*", "eno1"].map(|pattern| pattern.parse().unwrap()).to_vec();
+        let unfit = unfit_of(&links, &LinkFilter { devices: wrong, ..LinkFilter::default() });
+        let told: Vec<_> =
+            unfit.iter().map(|device| (device.pattern.as_str(), device.reason.as_str())).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].0 == "wg*" && told[0].1.contains("wg0 carries no Ethernet frames"), "{told:?}");
+        assert!(told[1].0 == "eno1" && told[1].1.contains("no interface"), "{told:?}");
         assert_eq!(found(&named), [(8, some("198.51.100.1"), None)]);
     }
 

@@ -38,6 +38,20 @@ fn contradicting_flags_are_named() {
 }
 
 #[test]
+fn xdp_is_for_who_asks() {
+    for (flags, expected) in [
+        (&[][..], XdpChoice::Off),
+        (&["--xdp=off"], XdpChoice::Off),
+        (&["--xdp=auto"], XdpChoice::Auto),
+        (&["--xdp=native"], XdpChoice::Native),
+        (&["--xdp=generic"], XdpChoice::Generic),
+    ] {
+        let all = [&["--cgroup", "/c"], flags].concat();
+        assert_eq!(resolve(&all).unwrap().dataplane.xdp, expected, "{flags:?}");
+    }
+}
+
+#[test]
 fn sizes() {
     let config = resolve(&["--map-max", "flows=1000", "--map-max", "slots=7", "--cgroup", "/c"]).unwrap();
     assert_eq!(config.dataplane.sizes, BTreeMap::from([("flows".into(), 1000), ("slots".into(), 7)]));
@@ -95,11 +109,27 @@ fn services_are_compiled_by_the_flags() {
         node_ip: Some("10.0.0.1".parse().unwrap()),
         external_ips: vec![net("192.0.2.0/24"), net("2001:db8::/32")],
         snat_ports: Some(50_000..=50_009),
+        maglev_tables: None,
     };
     assert_eq!(config.services, expected);
     assert_eq!(config.dataplane.snat, (50_000, 10));
     let default = resolve(&[]).unwrap();
     assert_eq!((default.services.external_ips, default.dataplane.snat), (vec![], (61_000, 4_536)));
+}
+
+#[test]
+fn the_maglev_seed_is_16_digits() {
+    let seed = |flags: &[&str]| resolve(flags).map(|config| config.dataplane.maglev_seed);
+    assert_eq!(seed(&[]).unwrap(), lbr_common::maglev::DEFAULT_SEED);
+    assert_eq!(seed(&["--maglev-seed=00000000DEADbeef"]).unwrap(), 0xdead_beef);
+}
+
+#[test]
+fn another_maglev_seed_is_refused() {
+    for text in ["", "beef", "+000000000000001", "00000000deadbeef0", "0x000000deadbeef"] {
+        let error = text.parse::<MaglevSeed>().unwrap_err();
+        assert!(error.contains("16 hexadecimal digits"), "{text:?}: {error}");
+    }
 }
 
 #[test]

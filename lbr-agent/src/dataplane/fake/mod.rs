@@ -4,12 +4,15 @@
 //! come between any two writes. The last one is why every write is followed by a look at the tables: if a
 //! frontend leads nowhere, the test ends there.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod kernel;
+mod table;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use lbr_common::addr::Addr;
 use lbr_common::link::{Link, Uplink};
+use lbr_common::maglev::{MaglevKey, MaglevPart};
 use lbr_common::maps;
 use lbr_common::policy::{Allow, Block, Endpoint, Ports, Prefix, VerdictKey, Versioned};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
@@ -17,6 +20,8 @@ use lbr_common::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
 };
 
+use self::kernel::{Kernel, Maps, lock};
+use self::table::FakeTable;
 use super::{Dataplane, PolicyTables, Table, Versions, WriteError};
 use crate::desired::{Desired, EndpointPolicy};
 
@@ -30,6 +35,7 @@ pub struct Fake {
     frontends: FakeTable<FrontendKey, Frontend>,
     slots: FakeTable<SlotKey, Slot>,
     backends: FakeTable<u32, Backend>,
+    maglev: FakeTable<MaglevKey, MaglevPart>,
     services: FakeTable<u32, ServiceName>,
     rejected: FakeTable<u32, RejectedRecord>,
     links: FakeTable<u32, Link>,
@@ -55,40 +61,6 @@ struct FakePolicy {
     pod_names: FakeTable<Addr, PodName>,
 }
 
-/// Everything in the maps. Of `tables`, what has versions in the kernel is empty and stands in `versions`.
-#[derive(Debug, Default)]
-struct Maps {
-    tables: Desired,
-    versions: Versions,
-}
-
-impl Maps {
-    /// What programs see at a generation.
-    fn at(&self, generation: u32) -> Desired {
-        let mut tables = self.tables.clone();
-        self.versions.write_to(&mut tables, generation);
-        tables
-    }
-}
-
-/// Is shown the tables as programs see them after each write.
-type Observer = Box<dyn FnMut(&Desired) + Send>;
-
-/// What outlives the agent.
-struct Kernel {
-    maps: Maps,
-    observer: Option<Observer>,
-    attached: BTreeSet<u32>,
-    epoch: u32,
-    generation: u32,
-    max_entries: BTreeMap<&'static str, u32>,
-    /// Of 100 writes.
-    faults: u32,
-    random: u64,
-    operations: usize,
-    checked: bool,
-}
-
 impl Fake {
     /// Empty maps of the default sizes. The order of faults follows from the seed.
     pub fn new(seed: u64) -> Self {
@@ -110,6 +82,7 @@ impl Fake {
             frontends: FakeTable::new(&kernel, &maps::FRONTENDS, |m| &mut m.tables.frontends),
             slots: FakeTable::new(&kernel, &maps::SLOTS, |m| &mut m.tables.slots),
             backends: FakeTable::new(&kernel, &maps::BACKENDS, |m| &mut m.tables.backends),
+            maglev: FakeTable::new(&kernel, &maps::MAGLEV, |m| &mut m.tables.maglev),
             services: FakeTable::new(&kernel, &maps::SERVICES, |m| &mut m.tables.services),
             uplinks: FakeTable::new(&kernel, &maps::UPLINKS, |m| &mut m.tables.uplinks),
             source_ranges: FakeTable::new(&kernel, &maps::SOURCE_RANGES, |m| &mut m.tables.source_ranges),
@@ -218,6 +191,10 @@ impl Dataplane for Fake {
         &mut self.backends
     }
 
+    fn maglev(&mut self) -> &mut dyn Table<MaglevKey, MaglevPart> {
+        &mut self.maglev
+    }
+
     fn services(&mut self) -> &mut dyn Table<u32, ServiceName> {
         &mut self.services
     }
@@ -279,7 +256,7 @@ impl Dataplane for Fake {
         let mut kernel = lock(&self.kernel);
         kernel.may_fail(maps::STATE.name)?;
         kernel.generation = generation;
-        kernel.check();
+        kernel.check(maps::STATE.name);
         Ok(())
     }
 
@@ -289,126 +266,4 @@ impl Dataplane for Fake {
         kernel.epoch = kernel.epoch.wrapping_add(1);
         Ok(())
     }
-}
-
-#[derive(Debug)]
-struct FakeTable<K, V> {
-    kernel: Arc<Mutex<Kernel>>,
-    name: &'static str,
-    of: fn(&mut Maps) -> &mut BTreeMap<K, V>,
-}
-
-// Derived, it would ask for keys and values that can be cloned; and a clone of a `Fake` shares its content.
-impl<K, V> Clone for FakeTable<K, V> {
-    fn clone(&self) -> Self {
-        Self { kernel: Arc::clone(&self.kernel), name: self.name, of: self.of }
-    }
-}
-
-impl<K, V> FakeTable<K, V> {
-    fn new(
-        kernel: &Arc<Mutex<Kernel>>,
-        spec: &maps::MapSpec,
-        of: fn(&mut Maps) -> &mut BTreeMap<K, V>,
-    ) -> Self {
-        Self { kernel: Arc::clone(kernel), name: spec.name, of }
-    }
-}
-
-impl<K: Copy + Ord, V: Copy> Table<K, V> for FakeTable<K, V> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn max_entries(&self) -> u32 {
-        lock(&self.kernel).max_entries.get(self.name).copied().unwrap_or(0)
-    }
-
-    fn entries(&self) -> Result<Vec<(K, V)>, WriteError> {
-        let mut kernel = lock(&self.kernel);
-        Ok((self.of)(&mut kernel.maps).iter().map(|(k, v)| (*k, *v)).collect())
-    }
-
-    fn insert(&mut self, key: &K, value: &V) -> Result<(), WriteError> {
-        let max_entries = self.max_entries();
-        let mut kernel = lock(&self.kernel);
-        let attaches = self.name == maps::LINKS.name;
-        if !attaches {
-            kernel.may_fail(self.name)?;
-        }
-        let table = (self.of)(&mut kernel.maps);
-        if !table.contains_key(key) && table.len() >= max_entries as usize {
-            return Err(WriteError::Full { map: self.name, max_entries });
-        }
-        table.insert(*key, *value);
-        if attaches {
-            // The entry first: a failure to attach leaves it there.
-            kernel.may_fail(self.name)?;
-            kernel.attached = kernel.maps.tables.links.keys().copied().collect();
-        }
-        kernel.check();
-        Ok(())
-    }
-
-    fn remove(&mut self, key: &K) -> Result<(), WriteError> {
-        let mut kernel = lock(&self.kernel);
-        kernel.may_fail(self.name)?;
-        (self.of)(&mut kernel.maps).remove(key);
-        if self.name == maps::LINKS.name {
-            let Kernel { attached, maps, .. } = &mut *kernel;
-            attached.retain(|index| maps.tables.links.contains_key(index));
-        }
-        kernel.check();
-        Ok(())
-    }
-}
-
-impl Kernel {
-    fn may_fail(&mut self, map: &'static str) -> Result<(), WriteError> {
-        self.operations += 1;
-        // splitmix64 (Steele, Lea, Flood 2014): its low bits are as good as its high ones.
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        if (z ^ (z >> 31)) % 100 < u64::from(self.faults) {
-            return Err(WriteError::Io { map, source: io::ErrorKind::Interrupted.into() });
-        }
-        Ok(())
-    }
-
-    /// What a packet that comes now relies on.
-    fn check(&mut self) {
-        if !self.checked {
-            return;
-        }
-        if let Some(observer) = &mut self.observer {
-            observer(&self.maps.at(self.generation));
-        }
-        let tables = &self.maps.tables;
-        for (key, frontend) in &tables.frontends {
-            for slot in 0..frontend.count {
-                let slot_key = frontend.slot(slot);
-                let slot = tables.slots.get(&slot_key);
-                assert!(slot.is_some(), "{key:?} {frontend:?}: {slot_key:?} is missing");
-                let backend = slot.and_then(|slot| tables.backends.get(&slot.backend));
-                assert!(
-                    backend.is_some_and(|b| b.service == frontend.service && b.proto == key.proto),
-                    "{key:?} {frontend:?}: {slot_key:?} leads to {slot:?}, {backend:?}"
-                );
-            }
-        }
-    }
-}
-
-// Derived, it would ask for an observer that can be printed.
-impl std::fmt::Debug for Kernel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").field("maps", &self.maps).field("generation", &self.generation).finish()
-    }
-}
-
-// A test that failed while it held the lock has said why already.
-fn lock(kernel: &Mutex<Kernel>) -> MutexGuard<'_, Kernel> {
-    kernel.lock().unwrap_or_else(PoisonError::into_inner)
 }

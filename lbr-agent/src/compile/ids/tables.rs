@@ -1,0 +1,54 @@
+//! Maglev tables: their numbers, and their content as long as it is in use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lbr_common::maglev::MaglevPart;
+
+use super::pool::Pool;
+use crate::desired::Desired;
+
+/// A table is numbered by the backends that are in it: other backends make another table, which is written where
+/// nothing leads yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tables {
+    numbers: Pool<Vec<u32>>,
+    /// What was filled, by number, and whether it was asked for since the last `forget_unused`. To fill a table takes
+    /// a hundred times as long as all else that a Service needs.
+    filled: BTreeMap<u32, (Arc<[MaglevPart]>, bool)>,
+}
+
+impl Tables {
+    /// The numbers that a former agent left in the maps.
+    pub(super) fn restore(desired: &Desired) -> Self {
+        let mut backends: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        for (key, part) in &desired.maglev {
+            backends.entry(key.table).or_default().extend(part.backends.iter().filter(|id| **id != 0));
+        }
+        let mut numbers = Pool::default();
+        numbers.avoid(backends.keys().copied());
+        numbers.avoid(desired.frontends.values().map(|frontend| frontend.maglev));
+        for (number, backends) in backends {
+            numbers.adopt(backends.into_iter().collect(), number);
+        }
+        numbers.skip_ahead();
+        Self { numbers, filled: BTreeMap::new() }
+    }
+
+    /// The table of these backends, in order of their numbers.
+    pub(super) fn get(
+        &mut self,
+        backends: Vec<u32>,
+        fill: impl FnOnce() -> Vec<MaglevPart>,
+    ) -> (u32, Arc<[MaglevPart]>) {
+        let number = self.numbers.get(backends);
+        let (parts, used) = self.filled.entry(number).or_insert_with(|| (fill().into(), true));
+        *used = true;
+        (number, Arc::clone(parts))
+    }
+
+    pub(super) fn forget_unused(&mut self) {
+        self.numbers.forget_unused();
+        self.filled.retain(|_, (_, used)| std::mem::take(used));
+    }
+}

@@ -1,0 +1,122 @@
+//! What outlives the agent: the maps, what is attached, and a look at both after each write.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lbr_common::maglev::{self, MaglevKey};
+use lbr_common::maps;
+use lbr_common::service::{Frontend, frontend_flags};
+
+use crate::dataplane::{Versions, WriteError};
+use crate::desired::Desired;
+
+/// Everything in the maps. Of `tables`, what has versions in the kernel is empty and stands in `versions`.
+#[derive(Debug, Default)]
+pub(super) struct Maps {
+    pub(super) tables: Desired,
+    pub(super) versions: Versions,
+}
+
+impl Maps {
+    /// What programs see at a generation.
+    pub(super) fn at(&self, generation: u32) -> Desired {
+        let mut tables = self.tables.clone();
+        self.versions.write_to(&mut tables, generation);
+        tables
+    }
+}
+
+/// Is shown the tables as programs see them after each write.
+pub(super) type Observer = Box<dyn FnMut(&Desired) + Send>;
+
+/// What outlives the agent.
+pub(super) struct Kernel {
+    pub(super) maps: Maps,
+    pub(super) observer: Option<Observer>,
+    pub(super) attached: BTreeSet<u32>,
+    pub(super) epoch: u32,
+    pub(super) generation: u32,
+    pub(super) max_entries: BTreeMap<&'static str, u32>,
+    /// Of 100 writes.
+    pub(super) faults: u32,
+    pub(super) random: u64,
+    pub(super) operations: usize,
+    pub(super) checked: bool,
+}
+
+impl Kernel {
+    pub(super) fn may_fail(&mut self, map: &'static str) -> Result<(), WriteError> {
+        self.operations += 1;
+        // splitmix64 (Steele, Lea, Flood 2014): its low bits are as good as its high ones.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        if (z ^ (z >> 31)) % 100 < u64::from(self.faults) {
+            return Err(WriteError::Io { map, source: io::ErrorKind::Interrupted.into() });
+        }
+        Ok(())
+    }
+
+    /// What a packet that comes now relies on, after a write to a map.
+    pub(super) fn check(&mut self, map: &str) {
+        if !self.checked {
+            return;
+        }
+        if let Some(observer) = &mut self.observer {
+            observer(&self.maps.at(self.generation));
+        }
+        let tables = &self.maps.tables;
+        for (key, frontend) in &tables.frontends {
+            let has_wire = frontend.flags & frontend_flags::WIRE_DIFFERS == 0
+                || tables.frontends.contains_key(&key.by_wire());
+            assert!(has_wire, "{key:?} {frontend:?}: its entry for the wire is missing");
+            for slot in 0..frontend.count {
+                let slot_key = frontend.slot(slot);
+                let slot = tables.slots.get(&slot_key);
+                assert!(slot.is_some(), "{key:?} {frontend:?}: {slot_key:?} is missing");
+                let backend = slot.and_then(|slot| tables.backends.get(&slot.backend));
+                assert!(
+                    backend.is_some_and(|b| b.service == frontend.service && b.proto == key.proto),
+                    "{key:?} {frontend:?}: {slot_key:?} leads to {slot:?}, {backend:?}"
+                );
+            }
+            // Large, and what it leads to is changed by these only: it is never written while it is in force.
+            if frontend.maglev != 0 && [maps::FRONTENDS.name, maps::BACKENDS.name].contains(&map) {
+                check_table(tables, frontend);
+            }
+        }
+    }
+}
+
+/// Each slot of the table leads to a backend of the service.
+fn check_table(tables: &Desired, frontend: &Frontend) {
+    let mut known = BTreeSet::new();
+    for part in 0..maglev::PARTS {
+        let key = MaglevKey { table: frontend.maglev, part };
+        let found = tables.maglev.get(&key);
+        assert!(found.is_some(), "{frontend:?}: {key:?} is missing");
+        let slots = found.into_iter().flat_map(|found| found.backends);
+        known.extend(slots.take((maglev::SLOTS - part * maglev::PART) as usize));
+    }
+    for id in known {
+        let backend = tables.backends.get(&id);
+        assert!(
+            backend.is_some_and(|b| b.service == frontend.service),
+            "{frontend:?}: its table leads to {id}, {backend:?}"
+        );
+    }
+}
+
+// Derived, it would ask for an observer that can be printed.
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").field("maps", &self.maps).field("generation", &self.generation).finish()
+    }
+}
+
+// A test that failed while it held the lock has said why already.
+pub(super) fn lock(kernel: &Mutex<Kernel>) -> MutexGuard<'_, Kernel> {
+    kernel.lock().unwrap_or_else(PoisonError::into_inner)
+}

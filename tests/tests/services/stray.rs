@@ -1,0 +1,78 @@
+//! Segments that no connection waits for: whoever answers by a Service is never seen under its own address.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lbr_tests::netns::Netns;
+use lbr_tests::packet::{Packet, Parsed, flags};
+use lbr_tests::probe::{Capture, Identity, send_frames};
+
+use crate::world::{Check, FAMILIES, From, World};
+
+pub(crate) const CHECKS: &[Check] = &[(
+    "KubeProxy should resolve connection reset issue #74839: out of the window, and still translated",
+    out_of_window,
+)];
+
+/// What the stray segments carry.
+const STRAY: &[u8] = b"stray";
+
+fn out_of_window(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[web.at_nodes().yaml(), web.on(world, &["b1"])])?;
+    for v6 in FAMILIES {
+        let clients = [
+            (From::Outside, world.node_port("a", web, v6)),
+            (From::Outside, world.node_port("b", web, v6)),
+            (From::Pod("a2"), web.cluster_ip(v6)),
+            (From::Pod("b2"), web.cluster_ip(v6)),
+        ];
+        for (from, to) in clients {
+            stray(world, from, to).with_context(|| format!("{from:?} to {to}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn stray(world: &World, from: From, to: SocketAddr) -> Result<()> {
+    let stream = world.client(from).tcp_stream(to)?;
+    let server = ask(&stream)?;
+    let pod = &world.bed.pods()["b1"];
+    let capture = Capture::start(ns(world, from)?, "eth0")?;
+    let segment = Packet::tcp(server.local, server.peer, flags::ACK).numbers(0x7fff_0000, 1).payload(STRAY);
+    send_frames(&pod.ns, "eth0", &[segment.macs(pod.mac, pod.gateway_mac).build()])?;
+    let came = capture.wait(Duration::from_secs(2), |frame| {
+        Parsed::frame(&frame.bytes).is_ok_and(|packet| packet.payload == STRAY)
+    })?;
+    let source = Parsed::frame(&came.bytes).map_err(anyhow::Error::msg)?.src;
+    ensure!(source == to, "the stray segment came from {source}");
+    // Whoever gets a segment of nobody's resets it.
+    let others: Vec<IpAddr> = world.bed.pods()["b1"].addresses().into();
+    for frame in capture.drain(Duration::from_millis(100))? {
+        let Ok(packet) = Parsed::frame(&frame.bytes) else { continue };
+        ensure!(
+            !others.contains(&packet.dst.ip()),
+            "the client says something to the pod itself: {packet:?}"
+        );
+    }
+    let again = ask(&stream)?;
+    ensure!(again == server, "another connection: {again}");
+    Ok(())
+}
+
+fn ask(mut stream: &TcpStream) -> Result<Identity> {
+    writeln!(stream, "who")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).context("the connection is broken")?;
+    line.parse()
+}
+
+fn ns(world: &World, from: From) -> Result<&Netns> {
+    match from {
+        From::Pod(name) => Ok(&world.bed.pods()[name].ns),
+        From::Outside => Ok(&world.bed.clients()["outside"].ns),
+        other => anyhow::bail!("{other:?} has no namespace of its own"),
+    }
+}
