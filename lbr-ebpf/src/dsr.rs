@@ -104,8 +104,27 @@ fn try_wrap(skb: Skb, packet: &Packet) -> Result<(), HelperFailed> {
     skb.resize_options(V6_ADDED as i32)?;
     let (port, addr) = (port.to_be(), addr.bytes);
     let (len, pad, data_len) = (V6_HEADER_LEN, V6_PAD, V6_DATA_LEN);
-    skb.store(packet.l3 + V6_LEN, &V6Header { next, len, pad, kind: V6_KIND, data_len, port, addr })?;
-    resize_v6(skb, packet.l3, V6_ADDED as i32, DEST_OPTIONS)
+    let header = V6Header { next, len, pad, kind: V6_KIND, data_len, port, addr };
+    skb.store(packet.l3 + V6_LEN, &header)?;
+    let diff = resize_v6(skb, packet.l3, V6_ADDED as i32, DEST_OPTIONS)?;
+    // Nothing in the packet makes up for what a device has summed up.
+    skb.adjust_device_sum(header.put_into(diff).fold32());
+    Ok(())
+}
+
+impl V6Header {
+    /// The change of a sum by these bytes.
+    #[inline(always)]
+    fn put_into(&self, diff: Diff) -> Diff {
+        let words = Addr { bytes: self.addr }.words();
+        diff.word(0, u32::from_ne_bytes([self.next, self.len, self.pad[0], self.pad[1]]))
+            .half(0, u16::from_ne_bytes([self.kind, self.data_len]))
+            .half(0, self.port)
+            .word(0, words[0])
+            .word(0, words[1])
+            .word(0, words[2])
+            .word(0, words[3])
+    }
 }
 
 /// Writes lengths and checksum of an IPv4 header that an option was put into (`change` above 0), or taken from.
@@ -125,17 +144,26 @@ fn resize_v4(skb: Skb, l3: u32, change: i32, option: &V4Option) -> Result<(), He
     } else {
         diff.word(words[0], 0).word(words[1], 0)
     };
+    if change < 0 {
+        // The kernel has taken the option out of a device's sum; the header's other words have made up for it.
+        skb.adjust_device_sum(Diff::NONE.word(0, words[0]).word(0, words[1]).fold32());
+    }
     skb.store(l3, &new)?;
     skb.store(l3 + 2, &new_total)?;
     skb.store(l3 + V4_SUM, &diff.apply(sum))
 }
 
-/// Writes length and next header of an IPv6 header behind which one was put, or taken away.
+/// Writes length and next header of an IPv6 header behind which one was put, or taken away. Returns what that changes
+/// in a sum.
 #[inline(always)]
-fn resize_v6(skb: Skb, l3: u32, change: i32, next: u8) -> Result<(), HelperFailed> {
+fn resize_v6(skb: Skb, l3: u32, change: i32, next: u8) -> Result<Diff, HelperFailed> {
     let len: u16 = skb.load(l3 + V6_PAYLOAD)?;
-    skb.store(l3 + V6_PAYLOAD, &resized(len, change)?)?;
-    skb.store(l3 + V6_NEXT, &next)
+    let [old_next, hops]: [u8; 2] = skb.load(l3 + V6_NEXT)?;
+    let new_len = resized(len, change)?;
+    skb.store(l3 + V6_PAYLOAD, &new_len)?;
+    skb.store(l3 + V6_NEXT, &next)?;
+    let halves = [u16::from_ne_bytes([old_next, hops]), u16::from_ne_bytes([next, hops])];
+    Ok(Diff::NONE.half(len, new_len).half(halves[0], halves[1]))
 }
 
 /// A length on the wire. Super-packets of more than 64 KiB carry 0.
@@ -195,7 +223,8 @@ pub(crate) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict {
     let cut = if is_v4 { -(V4_ADDED as i32) } else { -(V6_ADDED as i32) };
     let resized = skb.resize_options(cut).and_then(|()| match is_v4 {
         true => resize_v4(skb, l3, cut, &option),
-        false => resize_v6(skb, l3, cut, next),
+        // The kernel has taken the header out of a device's sum.
+        false => resize_v6(skb, l3, cut, next).map(|diff| skb.adjust_device_sum(diff.fold32())),
     });
     match resized {
         Ok(()) => address(skb, work),

@@ -78,7 +78,10 @@ pub(crate) fn carry_on(work: &mut Scratch) -> bool {
 fn keep_alive(key: &Tuple, flow: &mut Flow, now: u64) {
     if silence(flow, now) > TOUCH_INTERVAL_NS {
         flow.last_seen = now;
-        restore_twin(key, flow);
+        // Answers that do not come by here have no entry.
+        if flow.flags & flow_flags::DIRECT == 0 {
+            restore_twin(key, flow);
+        }
     }
 }
 
@@ -158,6 +161,12 @@ fn refresh(work: &mut Scratch, flow: &mut Flow) -> Verdict {
     if flow.service != 0 && flow.flags & flow_flags::REPLY == 0 {
         let goes_back = flow.flags & flow_flags::HAIRPIN != 0;
         match service::backend(flow.backend).filter(|b| b.leads_to(&flow.to)) {
+            // It has come here since, and is reached in another way.
+            Some(backend)
+                if flow.flags & flow_flags::DIRECT != 0 && backend.flags & backend_flags::HERE != 0 =>
+            {
+                return Verdict::NoService;
+            }
             Some(backend) if !goes_back => flow.link = way_to(backend, flow.flags),
             None if work.packet.tuple.proto != proto::TCP || work.packet.is_syn() => {
                 return Verdict::NoService;

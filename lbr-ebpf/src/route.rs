@@ -65,7 +65,7 @@ pub(crate) fn find(skb: Skb, work: &mut Scratch, to: &Addr) -> Verdict {
     if work.packet.hop_limit <= 1 {
         return Verdict::HopLimit;
     }
-    let Ok(length) = length(skb, &work.packet) else { return Verdict::Malformed };
+    let Ok(length) = length(skb, work) else { return Verdict::Malformed };
     ask_for(work, to, length);
     match skb.fib_lookup(&mut work.route) {
         found::SUCCESS | found::NO_NEIGHBOR => DONE,
@@ -108,12 +108,14 @@ fn ask_for(work: &mut Scratch, to: &Addr, length: u16) {
     };
 }
 
-/// How much the next link has to take: the packet behind the link header, or the largest of its segments.
+/// How much the next link has to take: the packet behind the link header with what is added, or the largest of its
+/// segments, which the kernel makes smaller by that.
 #[inline(always)]
-fn length(skb: Skb, packet: &Packet) -> Result<u16, HelperFailed> {
+fn length(skb: Skb, work: &Scratch) -> Result<u16, HelperFailed> {
+    let packet = &work.packet;
     let segment = skb.segment_len();
     if segment == 0 {
-        return Ok((packet.end - packet.l3).min(u32::from(u16::MAX)) as u16);
+        return Ok((packet.end - packet.l3 + work.added).min(u32::from(u16::MAX)) as u16);
     }
     let header = match packet.tuple.proto {
         // The upper half of the byte counts words of four bytes (RFC 9293, 3.1).

@@ -231,13 +231,6 @@ impl Skb {
         check(unsafe { helper::bpf_skb_adjust_room(self.0, len, BPF_ADJ_ROOM_NET, flags) })
     }
 
-    /// Whether it will be cut into segments when it leaves.
-    #[inline(always)]
-    pub(crate) fn is_segmented(self) -> bool {
-        // SAFETY: as in `len`.
-        unsafe { (*self.0).gso_size != 0 }
-    }
-
     /// Into the network namespace behind the veth with this index, without a trip through the node's stack.
     #[inline(always)]
     pub(crate) fn redirect_peer(self, ifindex: u32) -> i32 {

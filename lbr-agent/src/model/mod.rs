@@ -13,7 +13,7 @@ mod selector;
 pub mod service;
 pub mod servicecidr;
 
-pub use service::{ALGORITHM, Algorithm, Service, ServicePort, SourceRanges};
+pub use service::{ALGORITHM, Algorithm, Forwarding, Service, ServicePort, SourceRanges};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -251,6 +251,8 @@ pub struct Node {
     /// `status.addresses`: those of type InternalIP, then those of type ExternalIP. The first of a family is its
     /// primary one.
     pub addresses: Vec<IpAddr>,
+    /// Blocks from which its pods have addresses (`spec.podCIDRs`).
+    pub pod_cidrs: Vec<ipnet::IpNet>,
     /// It has a `metadata.deletionTimestamp`.
     pub is_deleting: bool,
     /// It has the taint `ToBeDeletedByClusterAutoscaler`.
