@@ -39,13 +39,15 @@ pub(super) fn write(service: &Service, id: u32, v4: bool, here: &Here<'_>, desir
     frontend_flags::RANGES | frontend_flags::NODE_IN_RANGES
 }
 
-/// Writes which clients are inside of the cluster: nodes, and the blocks from which their pods
-/// have addresses.
+/// Writes which clients are inside of the cluster: nodes, the blocks from which their pods have addresses, and pods,
+/// whose network may not use those blocks.
 pub(super) fn write_inside(state: &ClusterState, desired: &mut Desired) {
-    let nodes = state.nodes.values().flat_map(|node| {
-        node.addresses.iter().map(|ip| IpNet::from(*ip)).chain(node.pod_cidrs.iter().copied())
-    });
-    for net in nodes {
+    let of_nodes = state.nodes.values().flat_map(|node| &node.addresses);
+    let of_pods = state.pods.values().flat_map(|pod| &pod.ips);
+    let blocks = state.nodes.values().flat_map(|node| node.pod_cidrs.iter().copied());
+    let all: Vec<IpNet> = of_nodes.chain(of_pods).map(|ip| IpNet::from(*ip)).chain(blocks).collect();
+    // Pods have addresses side by side: together they take less room.
+    for net in IpNet::aggregate(&all) {
         let data = SourceRange { service: SourceRange::INSIDE, client: Addr::from(net.network()).bytes };
         desired.source_ranges.insert(Prefix { data, len: SourceRange::FIXED_BITS + bits(&net) }, 0);
     }

@@ -10,6 +10,7 @@ mod affinity;
 mod cluster_ip;
 mod cycling;
 mod datagrams;
+mod direct;
 mod endpoints;
 mod expect;
 mod health_port;
@@ -48,7 +49,7 @@ macro_rules! play {
 }
 
 play! {
-    affinity cluster_ip cycling endpoints health_port load_balancer local maglev node_port rolling source_ranges stray
+    affinity cluster_ip cycling direct endpoints health_port load_balancer local maglev node_port rolling source_ranges stray
     terminating topology types
 }
 

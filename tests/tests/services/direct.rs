@@ -1,0 +1,129 @@
+//! Direct server return: endpoints on other nodes see the client, and their nodes answer it themselves.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lbr_common::verdict::{Hook, Verdict};
+use lbr_tests::manifests::Service;
+
+use crate::objects::Web;
+use crate::world::{Check, FAMILIES, From, PATIENCE, World, until};
+
+pub(crate) const CHECKS: &[Check] = &[
+    ("endpoints everywhere see the client, whichever node it asks", the_client_is_seen),
+    ("answers do not come by the node that was asked", answers_go_straight),
+    ("a load balancer's address answers under its own name", load_balancer),
+    ("an endpoint in the node's network sees the client", host_network),
+    ("large transfers and datagrams arrive whole", large),
+    ("clients inside of the cluster are served as before", inside),
+    ("switched on and off, and nothing is left", switched),
+];
+
+/// With answers that go straight from the endpoint's node.
+fn direct(service: Service) -> Service {
+    service.annotation("lbr.dev/forwarding: dsr")
+}
+
+fn ways(world: &World, web: Web, v6: bool) -> [(From, SocketAddr); 3] {
+    let at = |node| world.node_port(node, web, v6);
+    [(From::Outside, at("a")), (From::Stranger, at("b")), (From::Outside, at("c"))]
+}
+
+fn the_client_is_seen(world: &World) -> Result<()> {
+    let web = world.web();
+    let names = ["a1", "b1", "c1"];
+    world.apply(&[direct(web.at_nodes()).yaml(), web.on(world, &names)])?;
+    for v6 in FAMILIES {
+        for (from, to) in ways(world, web, v6) {
+            world.reaches_as(from, to, &names, world.address(from, v6))?;
+        }
+    }
+    Ok(())
+}
+
+fn answers_go_straight(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
+    for v6 in FAMILIES {
+        let to = world.node_port("a", web, v6);
+        let count = |verdict| world.count("a", Hook::FromNetdev, verdict);
+        let (requests, answers) = (count(Verdict::ToBackend)?, count(Verdict::ToClient)?);
+        world.client(From::Outside).tcp_bulk(to, 1 << 20)?;
+        ensure!(count(Verdict::ToBackend)? > requests + 20, "{to}: the requests did not come by");
+        ensure!(count(Verdict::ToClient)? == answers, "{to}: answers came by");
+    }
+    Ok(())
+}
+
+fn load_balancer(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[direct(web.balanced()).yaml(), web.on(world, &["b1", "c1"])])?;
+    for v6 in FAMILIES {
+        world.bed.route_vip(web.external(v6).ip(), world.node("a"))?;
+        let client = world.address(From::Outside, v6);
+        world.reaches_as(From::Outside, web.external(v6), &["b1", "c1"], client)?;
+    }
+    Ok(())
+}
+
+fn host_network(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[direct(web.at_nodes()).yaml(), web.on(world, &["host-b"])])?;
+    for v6 in FAMILIES {
+        let client = world.address(From::Outside, v6);
+        world.reaches_as(From::Outside, world.node_port("a", web, v6), &["host-b"], client)?;
+    }
+    Ok(())
+}
+
+/// What does not fit with the frontend in it is told to the sender, which costs a datagram.
+fn large(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
+    for v6 in FAMILIES {
+        let to = world.node_port("a", web, v6);
+        world.client(From::Outside).tcp_bulk(to, 8 << 20)?;
+        for len in [1_400, 1_460, 2_000, 20_000] {
+            let client = world.client(From::Outside).timeout(Duration::from_millis(300));
+            until(PATIENCE, || client.udp_echo(to, len)).with_context(|| format!("{len} bytes to {to}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn inside(world: &World) -> Result<()> {
+    let web = world.web();
+    let names = ["a1", "b1", "host-c"];
+    world.apply(&[direct(web.at_nodes()).yaml(), web.on(world, &names)])?;
+    for v6 in FAMILIES {
+        for from in [From::Pod("a2"), From::Pod("c1"), From::Node("b")] {
+            world.reaches(from, web.cluster_ip(v6), &names)?;
+            for node in ["a", "b"] {
+                world.reaches(from, world.node_port(node, web, v6), &names)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Connections that are open go on as they began.
+fn switched(world: &World) -> Result<()> {
+    let web = world.web();
+    let slices = web.on(world, &["b1"]);
+    for v6 in FAMILIES {
+        let to = world.node_port("a", web, v6);
+        let (client, node) = (world.address(From::Outside, v6), world.in_the_name_of("a", v6));
+        for is_direct in [true, false, true] {
+            let service = if is_direct { direct(web.at_nodes()) } else { web.at_nodes() };
+            world.apply(&[service.yaml(), slices.clone()])?;
+            let seen = if is_direct { client } else { node };
+            world.reaches_as(From::Outside, to, &["b1"], seen)?;
+        }
+    }
+    world.apply(&[])?;
+    for v6 in FAMILIES {
+        world.fails(From::Outside, world.node_port("a", web, v6))?;
+    }
+    Ok(())
+}
