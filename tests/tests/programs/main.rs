@@ -5,6 +5,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod collide;
+mod direct;
 mod fragments;
 mod fuzz;
 mod headers;

@@ -30,8 +30,8 @@ fn mac_text(mac: [u8; 6]) -> String {
 }
 
 /// A node whose clients are on the link of its uplink, and other nodes' pods behind the router there.
-struct Wire {
-    world: World,
+pub(crate) struct Wire {
+    pub(crate) world: World,
     uplink: u32,
     own_mac: [u8; 6],
 }
@@ -46,7 +46,7 @@ struct Connection {
 }
 
 impl Wire {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut world = World::new(name);
         sysctl("ipv4/ip_forward", "1").unwrap();
         sysctl("ipv6/conf/all/forwarding", "1").unwrap();
@@ -65,7 +65,7 @@ impl Wire {
         Self { world, uplink, own_mac: [2, 0, 0, 0, 0, 0x64] }
     }
 
-    fn run(&mut self, hook: Hook, frame: &[u8]) -> Ran {
+    pub(crate) fn run(&mut self, hook: Hook, frame: &[u8]) -> Ran {
         self.world.programs.run(hook, self.uplink, frame).unwrap()
     }
 
@@ -106,7 +106,7 @@ impl Connection {
     }
 }
 
-fn node(net: &Net) -> IpAddr {
+pub(crate) fn node(net: &Net) -> IpAddr {
     if net.v6 { NODE.1.into() } else { NODE.0.into() }
 }
 

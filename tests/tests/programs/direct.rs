@@ -1,0 +1,156 @@
+//! Direct server return: what carries the frontend to the backend's node, and what that node makes of it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use lbr_agent::dataplane::Dataplane as _;
+use lbr_common::service::{Frontend, Slot, SlotKey, backend_flags, frontend_flags, set};
+use lbr_common::verdict::{Hook, Verdict};
+use lbr_tests::packet::{Packet, Parsed, Transport};
+use lbr_tests::testrun::Action;
+
+use super::world::{Net, PORT, PROTOS, TCP, UDP, at, expect, expect_untouched, nets, packet, syn, tuple};
+use super::xdp::{Wire, node};
+
+/// Kind of the IPv4 option, number of the IPv6 header.
+const OPTION: u8 = 0x9e;
+const DESTINATION_OPTIONS: u8 = 60;
+
+fn ends(net: &Net) -> (SocketAddr, SocketAddr, SocketAddr) {
+    (at(net.other, PORT), at(net.service, 80), at(net.remote, 8080))
+}
+
+/// A frontend whose one backend is on another node, and answers directly.
+fn elsewhere(wire: &mut Wire, net: &Net, proto: u8) -> u32 {
+    let (_, service, backend) = ends(net);
+    let id = wire.world.service(service, proto, &[backend])[0];
+    let value = wire.world.frontends().into_iter().find(|(key, value)| {
+        (key.addr, key.port, key.proto) == (service.ip().into(), 80, proto) && value.count == 1
+    });
+    let value = Frontend { flags: frontend_flags::DIRECT, ..value.unwrap().1 };
+    wire.world.frontend(service, proto, value);
+    id
+}
+
+/// From now on this is the backend's node.
+fn here(wire: &mut Wire, id: u32) {
+    let kernel = &mut wire.world.programs.kernel;
+    let (_, mut backend) =
+        kernel.backends().entries().unwrap().into_iter().find(|(at, _)| *at == id).unwrap();
+    backend.flags |= backend_flags::HERE;
+    kernel.backends().insert(&id, &backend).unwrap();
+    let slot = SlotKey { service: backend.service, set: set::LOCAL, slot: 0 };
+    kernel.slots().insert(&slot, &Slot { backend: id }).unwrap();
+    wire.world.reset_flows();
+}
+
+fn first(proto: u8, from: SocketAddr, to: SocketAddr) -> Packet {
+    if proto == TCP { syn(from, to) } else { packet(proto, from, to) }
+}
+
+/// With and without a sum of the device, which has to stay right when bytes are put in and taken out.
+#[test]
+fn the_frontend_travels_with_the_packet() {
+    let mut wire = Wire::new("direct");
+    for is_summed in [false, true] {
+        if is_summed && !wire.world.programs.sum_packets().unwrap() {
+            continue;
+        }
+        for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+            wire.world.reset();
+            let (client, service, backend) = ends(&net);
+            let id = elsewhere(&mut wire, &net, proto);
+            let sent =
+                [first(proto, client, service), packet(proto, client, service)].map(|packet| packet.build());
+            let carried = sent.clone().map(|frame| {
+                let ran = wire.run(Hook::FromNetdev, &frame);
+                let out = expect(&ran, Verdict::ToBackend, Action::Redirect);
+                assert_eq!((out.src, out.dst), (client, backend), "the client's address is kept");
+                match service.ip() {
+                    IpAddr::V4(ip) => {
+                        assert_eq!(out.options, [&[OPTION, 8, 0, 80][..], &ip.octets()].concat());
+                    }
+                    IpAddr::V6(_) => assert_eq!(out.exts, [DESTINATION_OPTIONS]),
+                }
+                ran.packet
+            });
+            assert!(!wire.world.has_flow(tuple(proto, backend, client)), "no answer is waited for");
+
+            here(&mut wire, id);
+            for (sent, carried) in sent.into_iter().zip(carried) {
+                let out = expect(&wire.run(Hook::FromNetdev, &carried), Verdict::ToBackend, Action::Pass);
+                let mut wanted = Parsed::frame(&sent).unwrap();
+                (wanted.src, wanted.dst, wanted.ttl) = (client, backend, wanted.ttl - 1);
+                assert_eq!(out, wanted);
+            }
+            let answer = wire.world.flow(tuple(proto, backend, client));
+            assert_eq!(answer.to, tuple(proto, service, client), "answered in the name of the frontend");
+        }
+    }
+}
+
+/// A packet that claims to be for a frontend gets no further than any other to its destination.
+#[test]
+fn what_others_claim_is_not_believed() {
+    let mut wire = Wire::new("claimed");
+    for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+        wire.world.reset();
+        let (client, service, _) = ends(&net);
+        let id = elsewhere(&mut wire, &net, proto);
+        let claim = wire.run(Hook::FromNetdev, &first(proto, client, service).build()).packet;
+        wire.world.reset_flows();
+        // The backend is not on this node.
+        expect_untouched(&wire.run(Hook::FromNetdev, &claim), Verdict::NoService, &claim);
+        here(&mut wire, id);
+        let of = |wire: &mut Wire, flags| {
+            let key =
+                wire.world.frontends().into_iter().find(|(key, _)| key.port == 80 && key.proto == proto);
+            wire.world.frontend(service, proto, Frontend { flags, ..key.unwrap().1 });
+        };
+        // Its frontend's backends do not answer directly; or there is none.
+        of(&mut wire, 0);
+        expect_untouched(&wire.run(Hook::FromNetdev, &claim), Verdict::NoService, &claim);
+        for (key, _) in wire.world.frontends() {
+            wire.world.remove_frontend(&key);
+        }
+        expect_untouched(&wire.run(Hook::FromNetdev, &claim), Verdict::NoService, &claim);
+        elsewhere(&mut wire, &net, proto);
+    }
+}
+
+/// Told to the client before anything is sent: as much less as the frontend takes.
+#[test]
+fn what_does_not_fit_with_it_is_told() {
+    let mut wire = Wire::new("directmtu");
+    for net in nets() {
+        let (client, service, _) = ends(&net);
+        elsewhere(&mut wire, &net, UDP);
+        let headers = if net.v6 { 48 } else { 28 };
+        let mtu = 1500 - if net.v6 { 24 } else { 8 };
+        let of = |len: usize| {
+            Packet::udp(client, service).dont_fragment().payload(&vec![7; len - headers]).build()
+        };
+        expect(&wire.run(Hook::FromNetdev, &of(mtu)), Verdict::ToBackend, Action::Redirect);
+        let ran = wire.run(Hook::FromNetdev, &of(mtu + 1));
+        let told = expect(&ran, Verdict::TooBig, Action::Redirect);
+        let Transport::IcmpError { rest, .. } = told.transport else { panic!("{told:?}") };
+        assert_eq!(rest as usize, mtu, "{told:?}");
+    }
+}
+
+/// A header that is full of options takes no more: such a connection is sent on in the name of the node.
+#[test]
+fn without_room_the_node_stands_in() {
+    let mut wire = Wire::new("directroom");
+    let net = nets()[0];
+    let (client, service, backend) = ends(&net);
+    elsewhere(&mut wire, &net, UDP);
+    let full = Packet::udp(client, service).ip_options(&[1; 40]).build();
+    let out = expect(&wire.run(Hook::FromNetdev, &full), Verdict::ToBackend, Action::Redirect);
+    assert_eq!((out.src.ip(), out.dst), (node(&net), backend));
+    // Once a flow goes directly, all of its packets have to.
+    wire.world.reset_flows();
+    let plain = packet(UDP, client, service).build();
+    expect(&wire.run(Hook::FromNetdev, &plain), Verdict::ToBackend, Action::Redirect);
+    let ran = wire.run(Hook::FromNetdev, &full);
+    assert_eq!((ran.verdict, ran.action), (Verdict::NoRoomForOption, Action::Drop));
+}
