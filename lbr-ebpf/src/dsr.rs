@@ -4,6 +4,11 @@
 //! IPv4: an option; IPv6: an option in a destination options header. Both are of the types that RFC 4727 sets aside for
 //! experiments, are skipped by whoever does not know them, and are the first ones of the packet. Every packet carries
 //! it, fragments too.
+//!
+//! Anybody may send such a packet. What it says is believed only if its destination is a backend here whose service
+//! answers directly, by a frontend that this node knows; of a port of nodes the address is not compared, since it may be
+//! any node's. Who lies gets answers from an address of its own choice, at its own address: nothing that it could not
+//! have without.
 
 use lbr_common::addr::Addr;
 use lbr_common::checksum::Diff;

@@ -41,6 +41,8 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
         pass.write_service_cidrs();
         // Nothing leads to the slots of a removed frontend any more.
         pass.remove_frontends();
+        // Nor asks who is inside.
+        pass.remove_source_ranges();
         // No count reaches them.
         pass.remove_slots();
         // Nor to tables.

@@ -78,9 +78,14 @@ impl<'a> Pass<'a> {
         );
     }
 
+    /// As long as a frontend is direct, it asks who is inside.
     pub(super) fn remove_source_ranges(&mut self) {
+        let is_direct = |frontend: &Frontend| frontend.flags & frontend_flags::DIRECT != 0;
+        let frontends = &self.r.frontends;
+        let ends = frontends.actual().values().any(is_direct) && !frontends.desired().values().any(is_direct);
+        let free = |range: &Prefix<SourceRange>| range.data.service != SourceRange::INSIDE || !ends;
         let table = self.dataplane.source_ranges();
-        remove(&mut self.r.source_ranges, table, |_| true, range_text, &mut self.outcome);
+        remove(&mut self.r.source_ranges, table, free, range_text, &mut self.outcome);
     }
 
     /// Only once all Services are known: until then nobody can say which of the addresses has one.
@@ -348,7 +353,10 @@ pub(super) fn number(id: &u32) -> String {
 
 fn range_text(range: &Prefix<SourceRange>) -> String {
     let clients = cidr_text(range.data.client, range.len.saturating_sub(SourceRange::FIXED_BITS));
-    format!("service {} clients {clients}", range.data.service)
+    match range.data.service {
+        SourceRange::INSIDE => format!("clients inside {clients}"),
+        service => format!("service {service} clients {clients}"),
+    }
 }
 
 fn block_text(block: &Prefix<Block>) -> String {

@@ -11,7 +11,7 @@ const POD_SPEC: [&str; 4] = ["nodeName", "hostNetwork", "containers", "initConta
 const CONTAINER: [&str; 3] = ["name", "ports", "restartPolicy"];
 const POD_STATUS: [&str; 3] = ["phase", "podIP", "podIPs"];
 const NODE: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
-const NODE_SPEC: [&str; 1] = ["taints"];
+const NODE_SPEC: [&str; 2] = ["podCIDRs", "taints"];
 const NODE_STATUS: [&str; 1] = ["addresses"];
 /// Where a load balancer's addresses are said: the one part of a Service's status that asks for something.
 const SERVICE_STATUS: [&str; 1] = ["loadBalancer"];

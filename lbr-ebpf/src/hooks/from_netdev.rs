@@ -29,7 +29,8 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     if work.packet.part == Part::Later {
         check(fragment::complete(&mut work.packet))?;
     }
-    if flow::find(work, 0)? {
+    // What another node has sent here as the backend's does not go to a third one, whatever was so before.
+    if flow::find(work, 0)? && !(work.is_unwrapped && work.decision.is_direct) {
         check(follow(skb, work))?;
     } else {
         begin(skb, work)?;

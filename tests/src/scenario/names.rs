@@ -14,6 +14,7 @@ macro_rules! scenario_tests {
             cluster_ip_reused_by_another_service,
             delete_service_keeps_slices,
             delete_slice_keeps_service,
+            direct_server_return,
             draining_becomes_last,
             dual_stack,
             dual_stack_to_single,

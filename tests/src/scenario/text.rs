@@ -31,7 +31,8 @@ use lbr_common::verdict::{Effect, Verdict};
 ///
 /// `*` stands for the rest of the ports of an address, which are the node's where it is `(open)`, `@5` for the pod link
 /// that the backend is reached by, `(local)` for a frontend that drops when it has no backend, `(ranges)` and
-/// `(ranges and the node)` for one that only these clients may use. What nothing leads to is an `orphan`.
+/// `(ranges and the node)` for one that only these clients may use, `(direct)` for one whose backends on other nodes
+/// answer clients themselves, unless they are `inside`. What nothing leads to is an `orphan`.
 pub fn tables(tables: &Desired) -> BTreeSet<String> {
     let mut draining: BTreeMap<u32, Vec<&Backend>> = BTreeMap::new();
     for backend in tables.backends.values().filter(|b| b.sets == 0) {
@@ -94,6 +95,9 @@ fn frontend_line(
     ] {
         line.push_str(if is_so { word } else { "" });
     }
+    if has(frontend_flags::DIRECT) {
+        line.push_str(" (direct)");
+    }
     if frontend.maglev != 0 {
         line.push_str(" (maglev)");
     }
@@ -123,6 +127,10 @@ fn service_text(tables: &Desired, id: u32) -> String {
 
 fn range_line(tables: &Desired, range: &Prefix<SourceRange>) -> String {
     let client = block_text(Addr { bytes: range.data.client }, range.len - SourceRange::FIXED_BITS);
+    if range.data.service == SourceRange::INSIDE {
+        let used = tables.frontends.values().any(|f| f.flags & frontend_flags::DIRECT != 0);
+        return format!("{}inside {client}", if used { "" } else { "orphan " });
+    }
     let used = tables
         .frontends
         .values()

@@ -37,6 +37,8 @@ pub(super) struct ServiceRow {
     pub(super) scope: &'static str,
     /// Seconds for which a client comes back to the same endpoint; 0: it need not.
     pub(super) affinity: u32,
+    /// How clients outside reach endpoints on other nodes: `snat`, or `dsr`.
+    pub(super) forwarding: &'static str,
     /// How endpoints are chosen: `random`, or `maglev`.
     pub(super) algorithm: &'static str,
     /// Only for clients in its source ranges.
@@ -135,6 +137,7 @@ fn service_row(
         affinity: frontend.affinity,
         algorithm: if frontend.maglev == 0 { "random" } else { "maglev" },
         source_ranges: frontend.flags & frontend_flags::RANGES != 0,
+        forwarding: if frontend.flags & frontend_flags::DIRECT == 0 { "snat" } else { "dsr" },
     }
 }
 

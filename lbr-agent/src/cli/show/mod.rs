@@ -127,6 +127,9 @@ impl ServiceRow {
         if self.algorithm != "random" {
             text.push_str(&format!(" ({})", self.algorithm));
         }
+        if self.forwarding != "snat" {
+            text.push_str(&format!(" ({})", self.forwarding));
+        }
         if self.affinity != 0 {
             text.push_str(&format!(" (affinity {}s)", self.affinity));
         }

@@ -47,7 +47,7 @@ pub(super) fn of(kind: Kind) -> &'static Keep {
         ]),
         Kind::Node => &Fields(&[
             ("metadata", META),
-            ("spec", Fields(&[("taints", All)])),
+            ("spec", Fields(&[("podCIDRs", All), ("taints", All)])),
             ("status", Fields(&[("addresses", All)])),
         ]),
         Kind::Namespace => &Fields(&[("metadata", META)]),

@@ -90,7 +90,7 @@ fn what_endpoints_nodes_and_blocks_say_survives_both_ways() {
     assert_eq!(lost::<discovery::EndpointSlice>(Kind::EndpointSlice, &slice), [[""; 0]; 2]);
     let node = json!({
         "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z1"}},
-        "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]},
+        "spec": {"podCIDRs": ["10.244.1.0/24"], "taints": [{"key": "k", "effect": "NoSchedule"}]},
         "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.3"}]},
     });
     assert_eq!(lost::<core::Node>(Kind::Node, &node), [[""; 0]; 2]);
