@@ -86,14 +86,22 @@ fn keep_alive(key: &Tuple, flow: &mut Flow, now: u64) {
 }
 
 /// Whether the packet is the first one of another conversation: a SYN when the last one has ended, anything
-/// else when it was silent for long.
+/// else when it was silent for long. Who got no answer before a Service had the address, and asks again, is answered.
 #[inline(always)]
 fn begins_anew(packet: &Packet, flow: &Flow, now: u64) -> bool {
     if packet.tuple.proto == proto::TCP {
-        packet.is_syn() && is_over(flow)
+        packet.is_syn() && (is_over(flow) || became_a_service(packet, flow))
     } else {
         silence(flow, now) > IDLE_NS
     }
+}
+
+/// Whether a client was sending where no Service was when its flow began, and one is now.
+#[inline(always)]
+fn became_a_service(packet: &Packet, flow: &Flow) -> bool {
+    let to = &packet.tuple;
+    flow.flags & (flow_flags::PLAIN | flow_flags::REPLY) == flow_flags::PLAIN
+        && service::has_place(&to.dst, to.dst_port, to.proto)
 }
 
 /// For how long a flow had no packet, in nanoseconds. Another CPU may have seen one after `now`.
@@ -174,6 +182,9 @@ fn refresh(work: &mut Scratch, flow: &mut Flow) -> Verdict {
             None if !goes_back && flow.link != BY_ROUTE => flow.link = 0,
             _ => {}
         }
+    }
+    if work.packet.tuple.proto != proto::TCP && became_a_service(&work.packet, flow) {
+        return Verdict::NoService;
     }
     work.judged.tuple = work.packet.tuple;
     let verdict = judge_again(work, flow);

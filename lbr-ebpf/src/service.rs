@@ -107,6 +107,13 @@ pub(crate) fn owns_address(addr: &Addr) -> bool {
     unsafe { FRONTENDS.get(&key) }.is_some_and(|address| address.flags & frontend_flags::OPEN == 0)
 }
 
+/// Whether a Service has this port of an address, or all of it.
+#[inline(always)]
+pub(crate) fn has_place(addr: &Addr, port: u16, proto: u8) -> bool {
+    let key = FrontendKey { addr: *addr, port, proto, scope: scope::ANY, _pad: 0 };
+    FRONTENDS.get_ptr(&key).is_some_and(|_| port != 0) || owns_address(addr)
+}
+
 /// Whether `port` of an address of the node leads to a Service, so that no socket would hear of it. The unspecified
 /// IPv6 address is both families': that a socket is for IPv6 only can not be seen here.
 #[inline(always)]

@@ -198,6 +198,8 @@ impl<'a> Pass<'a> {
             })
             .map(|(key, _)| key)
             .collect();
+        // Datagrams that were sent there before look whether they have a Service now.
+        self.r.epoch_due |= ready.iter().any(|key| !self.r.frontends.actual().contains_key(key));
         let table = self.dataplane.frontends();
         write(&mut self.r.frontends, table, |k, _| ready.contains(k), frontend_text, &mut self.outcome);
     }

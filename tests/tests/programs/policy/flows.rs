@@ -135,3 +135,25 @@ fn to_a_service_the_port_of_its_endpoint_counts() {
         }
     }
 }
+
+/// Who asked in vain before the Service was there, and asks again from the same port.
+#[test]
+fn an_address_that_becomes_a_service_is_seen() {
+    for net in nets() {
+        for proto in PROTOS {
+            let mut world = World::new("becomes");
+            let _policies = Policies::pods(&mut world, &net);
+            let (client, service) = (at(net.client, PORT), at(net.service, 80));
+            let frame = if proto == TCP { syn(client, service) } else { packet(proto, client, service) };
+            let frame = frame.build();
+            expect_untouched(&world.send(&frame), Verdict::Allowed, &frame);
+            world.service(service, proto, &[at(net.local, 8080)]);
+            world.raise_epoch();
+            let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
+            expect_ends(&frame, &out, client, at(net.local, 8080));
+            let answer = packet(proto, at(net.local, 8080), client).build();
+            let out = expect(&world.answer(&answer), Verdict::ToClient, Action::Redirect);
+            expect_ends(&answer, &out, service, client);
+        }
+    }
+}
