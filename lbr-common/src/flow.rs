@@ -68,6 +68,9 @@ pub mod flow_flags {
     /// The backend's node answers the client itself: packets keep the client's address and carry the frontend's, and
     /// there is no entry for answers, which do not come by here.
     pub const DIRECT: u32 = 256;
+    /// With [`DIRECT`]: packets stay as they are, and travel in a packet from node to backend (IP in IP: RFC 2003, RFC
+    /// 2473), which the backend's node takes off. Without: the frontend is an option of the packet itself.
+    pub const TUNNELED: u32 = 512;
     /// What the twin entry must not inherit.
     pub const OWN: u32 = REPLY | FIN | RST;
 }

@@ -32,7 +32,12 @@ pub struct Uplink {
     pub v4: Addr,
     /// The same for IPv6.
     pub v6: Addr,
+    /// The IPv4 address by which other nodes know this one (`Node.status.addresses`): the source of packets from node
+    /// to node. Unspecified if there is none.
+    pub node_v4: Addr,
+    /// The same for IPv6.
+    pub node_v6: Addr,
 }
 
 const _: () = assert!(size_of::<Link>() == 4);
-const _: () = assert!(size_of::<Uplink>() == 32);
+const _: () = assert!(size_of::<Uplink>() == 64);

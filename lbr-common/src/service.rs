@@ -61,6 +61,8 @@ pub mod frontend_flags {
     pub const NODE_IN_RANGES: u32 = 32;
     /// Backends on other nodes answer clients themselves: see [`super::super::flow::flow_flags::DIRECT`].
     pub const DIRECT: u32 = 64;
+    /// With [`DIRECT`]: see [`super::super::flow::flow_flags::TUNNELED`].
+    pub const TUNNELED: u32 = 128;
 }
 
 /// Values of [`Frontend::set`]: which of a service's backends.
@@ -218,6 +220,9 @@ impl SourceRange {
     /// In place of a service: the nodes and what lives on them. Their answers would not leave the node of a backend
     /// by the wire, so no backend answers them directly.
     pub const INSIDE: u32 = 0;
+    /// In place of a service: the addresses of other nodes, from which alone tunneled packets are taken. No service has
+    /// this number: there is not room for as many.
+    pub const NODES: u32 = u32::MAX;
     /// Bits that come before the address.
     pub const FIXED_BITS: u32 = 32;
     /// The whole key: one client.

@@ -114,13 +114,14 @@ fn try_from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Result<()
             // Moved away: it must not travel in circles.
             return Err(Verdict::BackendMissing);
         }
+        let is_tunneled = frontend.flags & frontend_flags::TUNNELED != 0;
         let is_direct = frontend.flags & frontend_flags::DIRECT != 0
             && !service::is_inside(&work.packet.tuple.src)
-            && dsr::makes_room(skb, work);
+            && dsr::makes_room(skb, work, is_tunneled);
         check(route::find(skb, work, &backend.addr))?;
         if is_direct {
             plan_from_wire(work, id, backend);
-            work.flow.flags |= flow_flags::DIRECT;
+            work.flow.flags |= flow_flags::DIRECT | if is_tunneled { flow_flags::TUNNELED } else { 0 };
             insert(&work.packet.tuple, &work.flow)?;
             flow::decide(&mut work.decision, &work.flow);
             work.decision.is_new = true;

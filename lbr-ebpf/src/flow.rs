@@ -122,6 +122,7 @@ pub(crate) fn decide(decision: &mut Decision, flow: &Flow) {
         to_nobody: flow.flags & (flow_flags::NOBODY | flow_flags::REPLY) == flow_flags::NOBODY,
         is_wire: flow.flags & flow_flags::WIRE != 0,
         is_direct: flow.flags & flow_flags::DIRECT != 0,
+        is_tunneled: flow.flags & flow_flags::TUNNELED != 0,
         is_new: false,
     };
 }

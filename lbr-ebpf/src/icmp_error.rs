@@ -7,11 +7,11 @@ use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::{Hook, Verdict};
 
 use crate::nat::{self, ICMP_SUM, UDP_SUM};
-use crate::packet::{self, Packet, Part};
+use crate::packet::{Packet, Part};
 use crate::scratch::Scratch;
 use crate::skb::{HelperFailed, Skb, Sum};
 use crate::step::{DONE, check};
-use crate::{flow, policy, route, service};
+use crate::{flow, inside, policy, route, service};
 
 /// An ICMP error has eight bytes before the packet that it quotes.
 const ICMP_HEADER: u32 = 8;
@@ -86,49 +86,26 @@ fn is_at_uplink(work: &Scratch) -> bool {
     matches!(work.hook, Hook::FromNetdev | Hook::ToNetdev)
 }
 
-/// Whether the error was translated already, where a pod of this node sent it: it quotes what another one sent to
-/// a Service.
+/// Whether the error was translated already: where a pod of this node sent it, it quotes what another one sent to a
+/// Service; where it met the node that sends a client's packets here, it quotes the answer of a pod.
 #[inline(always)]
 fn is_translated(work: &mut Scratch) -> bool {
     work.judged.tuple = work.quoted.tuple;
-    flow::peek(work) && !work.decision.is_plain && !work.decision.is_reply
+    flow::peek(work) && !work.decision.is_plain && (!work.decision.is_reply || work.decision.is_wire)
 }
 
 /// The headers of the quoted packet.
 #[inline(always)]
 fn read_quoted(skb: Skb, outer: &Packet, quoted: &mut Packet) -> Result<(), Verdict> {
-    let l3 = outer.l4 + ICMP_HEADER;
-    if outer.is_v4 {
-        let ip: packet::Ipv4 = skb.load(l3).map_err(|_| Verdict::Malformed)?;
-        packet::read_v4(&ip, l3, quoted)?;
-    } else {
-        let ip: packet::Ipv6 = skb.load(l3).map_err(|_| Verdict::Malformed)?;
-        packet::read_v6(skb, &ip, l3, quoted)?;
-    }
-    if quoted.part == Part::Later {
-        return Err(Verdict::NoService);
-    }
-    if quoted.l4 + size_of::<packet::L4>() as u32 > outer.end {
-        return Err(Verdict::Malformed);
-    }
-    match quoted.tuple.proto {
-        proto::TCP | proto::UDP | proto::SCTP => {
-            let l4: packet::L4 = skb.load(quoted.l4).map_err(|_| Verdict::Malformed)?;
-            packet::set_ports(quoted, l4.src_port, l4.dst_port);
-        }
-        proto::ICMP | proto::ICMPV6 => {
-            let icmp: packet::Icmp = skb.load(quoted.l4).map_err(|_| Verdict::Malformed)?;
-            packet::set_echo(quoted, &icmp);
-        }
-        _ => {}
-    }
-    Ok(())
+    inside::read(skb, outer, outer.l4 + ICMP_HEADER, quoted)?;
+    if quoted.part == Part::Later { Err(Verdict::NoService) } else { Ok(()) }
 }
 
 /// Not inlined: its stack is not that of the policies, which were asked before.
 #[inline(never)]
-fn rewrite(skb: Skb, work: &Scratch) -> Verdict {
-    match try_rewrite(skb, &work.packet, &work.quoted, &work.decision.to) {
+fn rewrite(skb: Skb, work: &mut Scratch) -> Verdict {
+    set_own_addresses(work);
+    match try_rewrite(skb, &work.packet, &work.quoted, &work.decision.to, &work.judged.tuple) {
         Ok(()) => DONE,
         Err(HelperFailed) => Verdict::RewriteFailed,
     }
@@ -136,7 +113,13 @@ fn rewrite(skb: Skb, work: &Scratch) -> Verdict {
 
 /// Makes the quoted packet what its sender sent, and the error's own addresses those of the flow.
 #[inline(always)]
-fn try_rewrite(skb: Skb, outer: &Packet, quoted: &Packet, to: &Tuple) -> Result<(), HelperFailed> {
+fn try_rewrite(
+    skb: Skb,
+    outer: &Packet,
+    quoted: &Packet,
+    to: &Tuple,
+    own: &Tuple,
+) -> Result<(), HelperFailed> {
     let was = &quoted.tuple;
     let sent = to.reversed();
 
@@ -160,24 +143,27 @@ fn try_rewrite(skb: Skb, outer: &Packet, quoted: &Packet, to: &Tuple) -> Result<
     // 3. The ICMP checksum covers all of that, and with IPv6 the error's own addresses.
     let sum_at = outer.l4 + ICMP_SUM;
     skb.fix_sum(sum_at, covered.fold32(), Sum::Covered, false)?;
-    let own = own_addresses(outer, was, to);
-    let addrs = nat::write_addresses(skb, outer, &own)?;
+    let addrs = nat::write_addresses(skb, outer, own)?;
     if !outer.is_v4 {
         skb.fix_sum(sum_at, addrs.fold32(), Sum::PseudoV6, false)?;
     }
     Ok(())
 }
 
-/// The error's own addresses afterwards. A router on the way keeps its own as the source; an end of the
-/// connection has its address translated like that of any other packet of the flow.
+/// Writes the error's own addresses afterwards to `Judged::tuple`. A router on the way keeps its own as the source; an
+/// end of the connection has its address translated like that of any other packet of the flow. What is sent on to a
+/// backend on another node comes from this one: who is outside is not expected to speak by the way between nodes (RFC
+/// 3704, 2.2).
 #[inline(always)]
-fn own_addresses(outer: &Packet, was: &Tuple, to: &Tuple) -> Tuple {
-    let mut own = outer.tuple;
-    if own.src == was.dst {
-        own.src = to.src;
+fn set_own_addresses(work: &mut Scratch) {
+    let (was, to) = (&work.quoted.tuple, &work.decision.to);
+    let own = &mut work.judged.tuple;
+    own.src = if work.packet.tuple.src == was.dst { to.src } else { work.packet.tuple.src };
+    own.dst = if work.packet.tuple.dst == was.src { to.dst } else { work.packet.tuple.dst };
+    if work.decision.link == BY_ROUTE
+        && !work.decision.is_reply
+        && let Some(node) = route::own_address(work)
+    {
+        work.judged.tuple.src = node;
     }
-    if own.dst == was.src {
-        own.dst = to.dst;
-    }
-    own
 }

@@ -27,6 +27,7 @@ mod hooks {
     pub(crate) mod xdp;
 }
 mod icmp_error;
+mod inside;
 mod ip_header;
 mod maps;
 mod nat;

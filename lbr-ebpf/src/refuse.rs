@@ -8,7 +8,7 @@ use lbr_common::link::link_flags;
 use lbr_common::tuple::proto;
 use lbr_common::verdict::Verdict;
 
-use crate::ip_header;
+use crate::ip_header::{self, Header};
 use crate::maps::LINKS;
 use crate::packet::{Packet, Part};
 use crate::scratch::Scratch;
@@ -106,14 +106,11 @@ fn build(
     skb.make_room(ip_header::len(packet) + icmp_len)?;
     skb.turn_around()?;
     // 3. The headers. Only ICMPv6 takes the addresses into its sum.
-    let payload_len = (icmp_len + quoted_len) as u16;
-    let (proto, pseudo) = if packet.is_v4 {
-        (proto::ICMP, 0)
-    } else {
-        (proto::ICMPV6, ip_header::pseudo_sum(packet, proto::ICMPV6, payload_len))
-    };
+    let proto = if packet.is_v4 { proto::ICMP } else { proto::ICMPV6 };
+    let header = Header::answer(packet, proto, icmp_len + quoted_len);
+    let pseudo = if packet.is_v4 { 0 } else { header.pseudo_sum(false) };
     let rest = [0, mtu.to_be()];
     let sum = !fold16(pseudo + quoted + u64::from(u16::from_ne_bytes(kind)) + u64::from(rest[1]));
-    ip_header::store(skb, packet, proto, payload_len)?;
+    header.store(skb, packet.is_v4)?;
     skb.store(icmp_at, &Icmp { kind, sum, rest })
 }

@@ -7,14 +7,14 @@
 use lbr_common::checksum::fold16;
 use lbr_common::tuple::proto;
 
-use crate::ip_header;
+use crate::ip_header::{self, Header};
 use crate::packet::Packet;
 use crate::skb::{ETH_LEN, HelperFailed, Skb};
 
 /// Data offset of five words, and the flags RST and ACK.
 const HEADER_RST_ACK: u16 = 0x5014;
 /// Bytes of a TCP header without options.
-const TCP_LEN: u16 = 20;
+const TCP_LEN: u32 = 20;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -51,10 +51,11 @@ pub(crate) fn build(skb: Skb, packet: &Packet) -> Result<(), HelperFailed> {
         sum: 0,
         urgent: 0,
     };
-    tcp.sum = checksum(&tcp, ip_header::pseudo_sum(packet, proto::TCP, TCP_LEN));
-    skb.truncate(packet.l4 + u32::from(TCP_LEN))?;
+    let header = Header::answer(packet, proto::TCP, TCP_LEN);
+    tcp.sum = checksum(&tcp, header.pseudo_sum(packet.is_v4));
+    skb.truncate(packet.l4 + TCP_LEN)?;
     skb.turn_around()?;
-    ip_header::store(skb, packet, proto::TCP, TCP_LEN)?;
+    header.store(skb, packet.is_v4)?;
     skb.store(ETH_LEN + ip_header::len(packet), &tcp)
 }
 

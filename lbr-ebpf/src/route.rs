@@ -108,8 +108,8 @@ fn ask_for(work: &mut Scratch, to: &Addr, length: u16) {
     };
 }
 
-/// How much the next link has to take: the packet behind the link header with what is added, or the largest of its
-/// segments, which the kernel makes smaller by that.
+/// How much the next link has to take: the packet behind the link header, or the largest of its segments, with what is
+/// added. TCP's segments the kernel makes smaller by that.
 #[inline(always)]
 fn length(skb: Skb, work: &Scratch) -> Result<u16, HelperFailed> {
     let packet = &work.packet;
@@ -120,7 +120,7 @@ fn length(skb: Skb, work: &Scratch) -> Result<u16, HelperFailed> {
     let header = match packet.tuple.proto {
         // The upper half of the byte counts words of four bytes (RFC 9293, 3.1).
         proto::TCP => u32::from(skb.load::<u8>(packet.l4 + 12)? >> 4) * 4,
-        _ => 8,
+        _ => 8 + work.added,
     };
     Ok((packet.l4 - packet.l3 + header + segment).min(u32::from(u16::MAX)) as u16)
 }
@@ -130,9 +130,19 @@ fn length(skb: Skb, work: &Scratch) -> Result<u16, HelperFailed> {
 pub(crate) fn own_address(work: &Scratch) -> Option<Addr> {
     let uplink = UPLINKS.get_ptr(work.route.ifindex)?;
     // SAFETY: valid for the run of the program; the agent replaces entries whole.
-    let Uplink { v4, v6 } = unsafe { *uplink };
+    let Uplink { v4, v6, .. } = unsafe { *uplink };
     let addr = if work.packet.is_v4 { v4 } else { v6 };
     if addr == Addr::UNSPECIFIED { None } else { Some(addr) }
+}
+
+/// The address by which other nodes know this one, of the family of the packet at hand.
+#[inline(always)]
+pub(crate) fn node_address(work: &Scratch) -> Option<&'static Addr> {
+    let uplink = UPLINKS.get_ptr(work.route.ifindex)?;
+    // SAFETY: as in `own_address`.
+    let uplink = unsafe { &*uplink };
+    let addr = if work.packet.is_v4 { &uplink.node_v4 } else { &uplink.node_v6 };
+    if *addr == Addr::UNSPECIFIED { None } else { Some(addr) }
 }
 
 /// The MTU that the packet at hand does not fit: of the link, less what is added.

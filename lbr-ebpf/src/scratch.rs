@@ -95,6 +95,8 @@ pub(crate) struct Decision {
     pub(crate) is_wire: bool,
     /// See [`lbr_common::flow::flow_flags::DIRECT`].
     pub(crate) is_direct: bool,
+    /// See [`lbr_common::flow::flow_flags::TUNNELED`].
+    pub(crate) is_tunneled: bool,
     /// The flow began with this packet.
     pub(crate) is_new: bool,
 }

@@ -70,8 +70,7 @@ fn serves(frontend: &Frontend, from: From<'_>) -> bool {
     let (From::Pod(client) | From::Wire(client)) = from else {
         return frontend.flags & frontend_flags::NODE_IN_RANGES != 0;
     };
-    let key = SourceRange { service: frontend.service, client: client.bytes };
-    SOURCE_RANGES.get(&Key::new(SourceRange::FULL, key)).is_some()
+    is_in_range(frontend.service, client)
 }
 
 /// Whether an address is one that the node reaches nobody else by: loopback, or unspecified, which stands for it.
@@ -89,7 +88,18 @@ pub(crate) fn is_own_to_node(addr: &Addr) -> bool {
 /// Whether a client is a node or lives on one.
 #[inline(always)]
 pub(crate) fn is_inside(client: &Addr) -> bool {
-    let key = SourceRange { service: SourceRange::INSIDE, client: client.bytes };
+    is_in_range(SourceRange::INSIDE, client)
+}
+
+/// Whether another node has this address.
+#[inline(always)]
+pub(crate) fn is_node(addr: &Addr) -> bool {
+    is_in_range(SourceRange::NODES, addr)
+}
+
+#[inline(always)]
+fn is_in_range(service: u32, client: &Addr) -> bool {
+    let key = SourceRange { service, client: client.bytes };
     SOURCE_RANGES.get(&Key::new(SourceRange::FULL, key)).is_some()
 }
 
@@ -170,8 +180,8 @@ pub(crate) fn backend(id: u32) -> Option<&'static Backend> {
     unsafe { BACKENDS.get(id) }
 }
 
-/// The backend of a service on this node that packets with this destination reach; 0: there is none, or not among
-/// the first [`MOST_HERE`].
+/// The backend of a service on this node that packets with this destination reach, or if that has no port, one that has
+/// its address; 0: there is none, or not among the first [`MOST_HERE`].
 #[inline(always)]
 pub(crate) fn backend_here(service: u32, to: &Tuple) -> u32 {
     let mut slot = 0;
@@ -181,7 +191,8 @@ pub(crate) fn backend_here(service: u32, to: &Tuple) -> u32 {
         else {
             return 0;
         };
-        if backend(id).is_some_and(|b| b.flags & backend_flags::HERE != 0 && b.leads_to(to)) {
+        let is_it = |b: &Backend| b.leads_to(to) || (to.dst_port == 0 && b.addr == to.dst);
+        if backend(id).is_some_and(|b| b.flags & backend_flags::HERE != 0 && is_it(b)) {
             return id;
         }
         slot += 1;

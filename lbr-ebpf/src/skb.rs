@@ -4,7 +4,9 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated as helper;
+use lbr_common::tuple::proto;
 
+use crate::packet::Packet;
 use crate::route::{Lookup, NextHop};
 
 /// Length of an Ethernet header. Every interface that lbr attaches to has one.
@@ -32,6 +34,31 @@ pub(crate) enum Sum {
     PseudoV6,
     /// Bytes that the checksum covers: ports, quoted packets.
     Covered,
+}
+
+/// What becomes of the size of the segments of a packet that was put together, when headers grow or shrink.
+#[derive(Clone, Copy)]
+pub(crate) enum Segments {
+    /// As they are: they came so, or are datagrams, whose limits are the sender's.
+    Kept,
+    /// What the headers grow by, the payload of each shrinks by.
+    Resized,
+}
+
+impl Segments {
+    /// Where its headers grow.
+    #[inline(always)]
+    pub(crate) fn of(packet: &Packet) -> Self {
+        if packet.tuple.proto == proto::TCP { Self::Resized } else { Self::Kept }
+    }
+
+    #[inline(always)]
+    fn flag(self) -> u64 {
+        match self {
+            Self::Kept => u64::from(aya_ebpf::bindings::BPF_F_ADJ_ROOM_FIXED_GSO),
+            Self::Resized => 0,
+        }
+    }
 }
 
 /// Ethernet header.
@@ -222,13 +249,30 @@ impl Skb {
 
     /// Makes room for `len` bytes behind the fixed part of the IP header, or takes them away (`len` below 0).
     #[inline(always)]
-    pub(crate) fn resize_options(self, len: i32) -> Result<(), HelperFailed> {
-        use aya_ebpf::bindings::BPF_F_ADJ_ROOM_FIXED_GSO;
+    pub(crate) fn resize_options(self, len: i32, segments: Segments) -> Result<(), HelperFailed> {
         use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_NET;
-        // What grows has to fit when it is cut into segments; what shrinks came in segments of that size.
-        let flags = if len < 0 { u64::from(BPF_F_ADJ_ROOM_FIXED_GSO) } else { 0 };
         // SAFETY: as in `fix_sum`.
-        check(unsafe { helper::bpf_skb_adjust_room(self.0, len, BPF_ADJ_ROOM_NET, flags) })
+        check(unsafe { helper::bpf_skb_adjust_room(self.0, len, BPF_ADJ_ROOM_NET, segments.flag()) })
+    }
+
+    /// Makes room for another IP header of `len` bytes before the one that there is.
+    #[inline(always)]
+    pub(crate) fn encapsulate(self, len: u32, is_v4: bool, segments: Segments) -> Result<(), HelperFailed> {
+        use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
+        use aya_ebpf::bindings::{BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6};
+        let kind = if is_v4 { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 };
+        let flags = u64::from(kind) | segments.flag();
+        // SAFETY: as in `fix_sum`.
+        check(unsafe { helper::bpf_skb_adjust_room(self.0, len as i32, BPF_ADJ_ROOM_MAC, flags) })
+    }
+
+    /// Takes `len` bytes behind the Ethernet header away.
+    #[inline(always)]
+    pub(crate) fn decapsulate(self, len: u32) -> Result<(), HelperFailed> {
+        use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
+        let (cut, flags) = ((len as i32).wrapping_neg(), Segments::Kept.flag());
+        // SAFETY: as in `fix_sum`.
+        check(unsafe { helper::bpf_skb_adjust_room(self.0, cut, BPF_ADJ_ROOM_MAC, flags) })
     }
 
     /// Into the network namespace behind the veth with this index, without a trip through the node's stack.

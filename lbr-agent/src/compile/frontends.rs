@@ -136,6 +136,7 @@ fn in_snat_ports(plan: &Plan<'_>, port: u16, here: &Here<'_>) -> Rejected {
 /// Writes the frontends of a Service port. `balanced`: flags of those of its load balancer.
 pub(super) fn write(plan: &Plan<'_>, id: u32, choice: &Choice, balanced: u32, desired: &mut Desired) {
     let direct = if plan.is_direct() { frontend_flags::DIRECT } else { 0 };
+    let tunneled = if plan.is_tunneled() { frontend_flags::TUNNELED } else { 0 };
     let frontend = |set: u32, flags: u32| {
         // Without an endpoint anywhere the client is told so; only what could be served elsewhere is dropped.
         let local_only = if set == set::LOCAL && choice.anywhere { frontend_flags::LOCAL_ONLY } else { 0 };
@@ -143,7 +144,7 @@ pub(super) fn write(plan: &Plan<'_>, id: u32, choice: &Choice, balanced: u32, de
         Frontend {
             service: id,
             count: choice.count(set),
-            flags: flags | local_only | direct,
+            flags: flags | local_only | direct | tunneled,
             set,
             affinity,
             maglev: 0,

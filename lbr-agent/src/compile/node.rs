@@ -110,15 +110,15 @@ impl<'a> Here<'a> {
 
     /// The uplinks. Where one has no address of a family, the node's primary one stands in.
     pub(super) fn uplinks(&self) -> BTreeMap<u32, Uplink> {
-        let addr = |own: Option<IpAddr>, v4| own.or_else(|| self.primary(v4).or_else(|| self.of_uplink(v4)));
-        let of = |own, v4| addr(own, v4).map_or(Addr::UNSPECIFIED, Addr::from);
-        let uplinks = self.links.uplinks.iter().map(|(&index, link)| {
-            (
-                index,
-                Uplink { v4: of(link.v4.map(IpAddr::from), true), v6: of(link.v6.map(IpAddr::from), false) },
-            )
-        });
-        uplinks.collect()
+        let node = |v4| self.primary(v4).or_else(|| self.of_uplink(v4)).map_or(Addr::UNSPECIFIED, Addr::from);
+        let (node_v4, node_v6) = (node(true), node(false));
+        let uplink = |link: &LocalUplink| Uplink {
+            v4: link.v4.map_or(node_v4, |ip| IpAddr::from(ip).into()),
+            v6: link.v6.map_or(node_v6, |ip| IpAddr::from(ip).into()),
+            node_v4,
+            node_v6,
+        };
+        self.links.uplinks.iter().map(|(&index, link)| (index, uplink(link))).collect()
     }
 
     fn of_uplink(&self, v4: bool) -> Option<IpAddr> {

@@ -24,18 +24,13 @@ pub(super) fn service_cidrs(state: &ClusterState) -> BTreeMap<Prefix<Block>, u32
 /// Writes the ranges of a Service in one family, and returns the flags of its load balancer's frontends.
 pub(super) fn write(service: &Service, id: u32, v4: bool, here: &Here<'_>, desired: &mut Desired) -> u32 {
     let Some(ranges) = service.source_ranges.of(v4) else { return 0 };
-    let mut add = |net: &IpNet| {
-        let data = SourceRange { service: id, client: Addr::from(net.network()).bytes };
-        desired.source_ranges.insert(Prefix { data, len: SourceRange::FIXED_BITS + bits(net) }, 0);
-    };
-    ranges.iter().for_each(&mut add);
+    add(id, ranges, desired);
     if !here.is_in(ranges) {
         return frontend_flags::RANGES;
     }
     // As kube-proxy: what the node sends to the address may carry that very address as its source.
-    for ip in service.load_balancer_ips.iter().filter(|ip| ip.is_ipv4() == v4) {
-        add(&IpNet::from(*ip));
-    }
+    let own = service.load_balancer_ips.iter().filter(|ip| ip.is_ipv4() == v4);
+    add(id, &own.map(|ip| IpNet::from(*ip)).collect::<Vec<_>>(), desired);
     frontend_flags::RANGES | frontend_flags::NODE_IN_RANGES
 }
 
@@ -47,9 +42,21 @@ pub(super) fn write_inside(state: &ClusterState, desired: &mut Desired) {
     let blocks = state.nodes.values().flat_map(|node| node.pod_cidrs.iter().copied());
     let all: Vec<IpNet> = of_nodes.chain(of_pods).map(|ip| IpNet::from(*ip)).chain(blocks).collect();
     // Pods have addresses side by side: together they take less room.
-    for net in IpNet::aggregate(&all) {
-        let data = SourceRange { service: SourceRange::INSIDE, client: Addr::from(net.network()).bytes };
-        desired.source_ranges.insert(Prefix { data, len: SourceRange::FIXED_BITS + bits(&net) }, 0);
+    add(SourceRange::INSIDE, &IpNet::aggregate(&all), desired);
+}
+
+/// Writes the addresses of the other nodes. Also while no Service has a use for them: connections that began when one
+/// had go on.
+pub(super) fn write_nodes(state: &ClusterState, here: &Here<'_>, desired: &mut Desired) {
+    let addresses = state.nodes.values().flat_map(|node| &node.addresses).filter(|ip| !here.is_own(**ip));
+    let nets: Vec<IpNet> = addresses.map(|ip| IpNet::from(*ip)).collect();
+    add(SourceRange::NODES, &nets, desired);
+}
+
+fn add(service: u32, nets: &[IpNet], desired: &mut Desired) {
+    for net in nets {
+        let data = SourceRange { service, client: Addr::from(net.network()).bytes };
+        desired.source_ranges.insert(Prefix { data, len: SourceRange::FIXED_BITS + bits(net) }, 0);
     }
 }
 

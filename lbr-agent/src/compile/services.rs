@@ -40,7 +40,12 @@ impl Plan<'_> {
 
     /// Whether endpoints on other nodes answer clients outside themselves.
     pub(super) fn is_direct(&self) -> bool {
-        self.service.forwarding == Forwarding::Dsr
+        self.service.forwarding != Forwarding::Snat
+    }
+
+    /// Whether they get clients' packets in packets from node to node.
+    pub(super) fn is_tunneled(&self) -> bool {
+        self.service.forwarding == Forwarding::DsrIpip
     }
 
     /// The set that a frontend chooses from for clients that are not told apart.
@@ -89,6 +94,7 @@ pub(super) fn compile(
     if plans.iter().any(Plan::is_direct) {
         ranges::write_inside(state, desired);
     }
+    ranges::write_nodes(state, here, desired);
     maglev::write(wishes, here.settings.maglev_tables, ids, desired, rejected);
     frontends::write_addresses(state, &plans, here, desired);
     health::compile(state, &slices, here, desired, rejected);

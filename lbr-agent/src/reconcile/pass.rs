@@ -357,6 +357,7 @@ fn range_text(range: &Prefix<SourceRange>) -> String {
     let clients = cidr_text(range.data.client, range.len.saturating_sub(SourceRange::FIXED_BITS));
     match range.data.service {
         SourceRange::INSIDE => format!("clients inside {clients}"),
+        SourceRange::NODES => format!("nodes {clients}"),
         service => format!("service {service} clients {clients}"),
     }
 }

@@ -38,7 +38,9 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     if work.packet.part == Part::First {
         check(fragment::remember(&work.packet))?;
     }
-    nat::rewrite(skb, &work.packet, &work.decision.to)?;
+    if !work.decision.is_tunneled {
+        nat::rewrite(skb, &work.packet, &work.decision.to)?;
+    }
     if work.decision.link == BY_ROUTE {
         route::count_hop(skb, &work.packet).map_err(|_| Verdict::RewriteFailed)?;
         if work.decision.is_direct {
@@ -62,7 +64,7 @@ fn follow(skb: Skb, work: &mut Scratch) -> Verdict {
     }
     if decision.link == BY_ROUTE {
         let to = decision.to.dst;
-        if decision.is_direct && !dsr::makes_room(skb, work) {
+        if decision.is_direct && !dsr::makes_room(skb, work, decision.is_tunneled) {
             return Verdict::NoRoomForOption;
         }
         return route::find(skb, work, &to);

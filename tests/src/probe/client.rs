@@ -106,6 +106,23 @@ impl Client {
         Ok(())
     }
 
+    /// Sends `count` datagrams of `len` bytes at once, which travel as one packet as far as they can, and compares what
+    /// comes back.
+    pub fn udp_segments(&self, to: SocketAddr, count: usize, len: usize) -> Result<()> {
+        let (socket, sent) = (self.udp_socket(to.is_ipv6())?, pattern(count * len));
+        socket.connect(to)?;
+        setsockopt(&socket, sockopt::UdpGsoSegment, &i32::try_from(len)?)?;
+        socket.send(&sent).with_context(|| format!("send {count} datagrams to {to}"))?;
+        let mut missing: Vec<&[u8]> = sent.chunks(len).collect();
+        let mut back = vec![0; 65_536];
+        while !missing.is_empty() {
+            let got = socket.recv(&mut back).with_context(|| format!("{} of {count} echoes", missing.len()))?;
+            let place = missing.iter().position(|part| *part == &back[..got]);
+            missing.remove(place.with_context(|| format!("an echo of {got} bytes that was not sent"))?);
+        }
+        Ok(())
+    }
+
     /// Sends `len` bytes over a TCP connection and compares their digest with the server's.
     pub fn tcp_bulk(&self, to: SocketAddr, len: usize) -> Result<()> {
         let mut stream = self.tcp_stream(to)?;

@@ -45,7 +45,7 @@ pub fn tables(tables: &Desired) -> BTreeSet<String> {
     for (key, frontend) in &tables.frontends {
         lines.insert(frontend_line(tables, key, frontend, &draining));
     }
-    lines.extend(tables.source_ranges.keys().map(|range| range_line(tables, range)));
+    lines.extend(tables.source_ranges.keys().filter_map(|range| range_line(tables, range)));
     lines.extend(tables.service_cidrs.keys().map(|block| {
         let bits = block.len - Block::FAMILY_BITS;
         format!("service cidr {}", block_text(Addr { bytes: block.data.addr }, bits))
@@ -96,7 +96,7 @@ fn frontend_line(
         line.push_str(if is_so { word } else { "" });
     }
     if has(frontend_flags::DIRECT) {
-        line.push_str(" (direct)");
+        line.push_str(if has(frontend_flags::TUNNELED) { " (direct, tunneled)" } else { " (direct)" });
     }
     if frontend.maglev != 0 {
         line.push_str(" (maglev)");
@@ -125,18 +125,24 @@ fn service_text(tables: &Desired, id: u32) -> String {
     if name.port.as_str().is_empty() { text } else { format!("{text}:{}", name.port.as_str()) }
 }
 
-fn range_line(tables: &Desired, range: &Prefix<SourceRange>) -> String {
+/// Other nodes are always there: they are told of where they matter.
+fn range_line(tables: &Desired, range: &Prefix<SourceRange>) -> Option<String> {
     let client = block_text(Addr { bytes: range.data.client }, range.len - SourceRange::FIXED_BITS);
-    if range.data.service == SourceRange::INSIDE {
-        let used = tables.frontends.values().any(|f| f.flags & frontend_flags::DIRECT != 0);
-        return format!("{}inside {client}", if used { "" } else { "orphan " });
+    let uses = |flag: u32| tables.frontends.values().any(|f| f.flags & flag != 0);
+    match range.data.service {
+        SourceRange::NODES => return uses(frontend_flags::TUNNELED).then(|| format!("node {client}")),
+        SourceRange::INSIDE => {
+            let orphan = if uses(frontend_flags::DIRECT) { "" } else { "orphan " };
+            return Some(format!("{orphan}inside {client}"));
+        }
+        _ => {}
     }
     let used = tables
         .frontends
         .values()
         .any(|f| f.service == range.data.service && f.flags & frontend_flags::RANGES != 0);
     let orphan = if used { "" } else { "orphan " };
-    format!("{orphan}range {} {client}", service_text(tables, range.data.service))
+    Some(format!("{orphan}range {} {client}", service_text(tables, range.data.service)))
 }
 
 /// An IPv4 address has 96 bits before it.

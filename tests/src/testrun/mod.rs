@@ -114,7 +114,8 @@ impl Programs {
             process::run(Command::new("ip").args(["addr", "add", &address, "dev", name]).args(options))?;
         }
         process::run(Command::new("ip").args(["link", "set", name, "up"]))?;
-        let value = Uplink { v4: IpAddr::from(v4).into(), v6: IpAddr::from(v6).into() };
+        let (v4, v6) = (IpAddr::from(v4).into(), IpAddr::from(v6).into());
+        let value = Uplink { v4, v6, node_v4: v4, node_v6: v6 };
         self.kernel.uplinks().insert(&index, &value)?;
         Ok(index)
     }

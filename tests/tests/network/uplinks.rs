@@ -141,7 +141,8 @@ fn taken_over_clsact() {
 fn followed(name: &str, attach: &str) {
     let rig = Rig::start(name, &["--attach", attach, "--devices=eth*"]).unwrap();
     rig.answers(&rig.outside.ns, &rig.node.v4.to_string()).unwrap();
-    let node = Uplink { v4: IpAddr::V4(rig.node.v4).into(), v6: IpAddr::V6(rig.node.v6).into() };
+    let (v4, v6) = (IpAddr::V4(rig.node.v4).into(), IpAddr::V6(rig.node.v6).into());
+    let node = Uplink { v4, v6, node_v4: v4, node_v6: v6 };
     assert_eq!(rig.uplinks().unwrap(), [node]);
 
     rig.node.ns.ip([format!("addr add {MORE}/16 dev eth0")]).unwrap();

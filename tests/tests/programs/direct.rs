@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lbr_agent::dataplane::Dataplane as _;
-use lbr_common::service::{Frontend, Slot, SlotKey, backend_flags, frontend_flags, set};
+use lbr_common::addr::Addr;
+use lbr_common::policy::Prefix;
+use lbr_common::service::{Frontend, Slot, SlotKey, SourceRange, backend_flags, frontend_flags, set};
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::{Packet, Parsed, Transport};
 use lbr_tests::testrun::Action;
@@ -15,24 +17,57 @@ use super::xdp::{Wire, node};
 const OPTION: u8 = 0x9e;
 const DESTINATION_OPTIONS: u8 = 60;
 
+/// How the frontend travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Option,
+    Tunnel,
+}
+
+impl Form {
+    const ALL: [Self; 2] = [Self::Option, Self::Tunnel];
+
+    fn flags(self) -> u32 {
+        frontend_flags::DIRECT | if self == Self::Tunnel { frontend_flags::TUNNELED } else { 0 }
+    }
+
+    /// Bytes.
+    fn adds(self, v6: bool) -> usize {
+        match (self, v6) {
+            (Self::Option, false) => 8,
+            (Self::Option, true) => 24,
+            (Self::Tunnel, false) => 20,
+            (Self::Tunnel, true) => 40,
+        }
+    }
+}
+
+fn cases() -> impl Iterator<Item = (Form, Net, u8)> {
+    let of = |form| nets().into_iter().flat_map(move |net| PROTOS.map(|proto| (form, net, proto)));
+    Form::ALL.into_iter().flat_map(of)
+}
+
 fn ends(net: &Net) -> (SocketAddr, SocketAddr, SocketAddr) {
     (at(net.other, PORT), at(net.service, 80), at(net.remote, 8080))
 }
 
 /// A frontend whose one backend is on another node, and answers directly.
-fn elsewhere(wire: &mut Wire, net: &Net, proto: u8) -> u32 {
+fn elsewhere(wire: &mut Wire, net: &Net, proto: u8, form: Form) -> u32 {
     let (_, service, backend) = ends(net);
     let id = wire.world.service(service, proto, &[backend])[0];
-    let value = wire.world.frontends().into_iter().find(|(key, value)| {
-        (key.addr, key.port, key.proto) == (service.ip().into(), 80, proto) && value.count == 1
-    });
-    let value = Frontend { flags: frontend_flags::DIRECT, ..value.unwrap().1 };
-    wire.world.frontend(service, proto, value);
+    set_flags(wire, service, proto, form.flags());
     id
 }
 
-/// From now on this is the backend's node.
-fn here(wire: &mut Wire, id: u32) {
+fn set_flags(wire: &mut Wire, service: SocketAddr, proto: u8, flags: u32) {
+    let found = wire.world.frontends().into_iter().find(|(key, value)| {
+        (key.addr, key.port, key.proto) == (service.ip().into(), 80, proto) && value.count == 1
+    });
+    wire.world.frontend(service, proto, Frontend { flags, ..found.unwrap().1 });
+}
+
+/// From now on this is the backend's node, and `there` another one.
+fn here(wire: &mut Wire, id: u32, there: IpAddr) {
     let kernel = &mut wire.world.programs.kernel;
     let (_, mut backend) =
         kernel.backends().entries().unwrap().into_iter().find(|(at, _)| *at == id).unwrap();
@@ -40,7 +75,13 @@ fn here(wire: &mut Wire, id: u32) {
     kernel.backends().insert(&id, &backend).unwrap();
     let slot = SlotKey { service: backend.service, set: set::LOCAL, slot: 0 };
     kernel.slots().insert(&slot, &Slot { backend: id }).unwrap();
+    kernel.source_ranges().insert(&a_node(there), &0).unwrap();
     wire.world.reset_flows();
+}
+
+fn a_node(ip: IpAddr) -> Prefix<SourceRange> {
+    let data = SourceRange { service: SourceRange::NODES, client: Addr::from(ip).bytes };
+    Prefix { data, len: SourceRange::FULL }
 }
 
 fn first(proto: u8, from: SocketAddr, to: SocketAddr) -> Packet {
@@ -55,27 +96,24 @@ fn the_frontend_travels_with_the_packet() {
         if is_summed && !wire.world.programs.sum_packets().unwrap() {
             continue;
         }
-        for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+        for (form, net, proto) in cases() {
             wire.world.reset();
             let (client, service, backend) = ends(&net);
-            let id = elsewhere(&mut wire, &net, proto);
+            let id = elsewhere(&mut wire, &net, proto, form);
             let sent =
                 [first(proto, client, service), packet(proto, client, service)].map(|packet| packet.build());
             let carried = sent.clone().map(|frame| {
                 let ran = wire.run(Hook::FromNetdev, &frame);
                 let out = expect(&ran, Verdict::ToBackend, Action::Redirect);
-                assert_eq!((out.src, out.dst), (client, backend), "the client's address is kept");
-                match service.ip() {
-                    IpAddr::V4(ip) => {
-                        assert_eq!(out.options, [&[OPTION, 8, 0, 80][..], &ip.octets()].concat());
-                    }
-                    IpAddr::V6(_) => assert_eq!(out.exts, [DESTINATION_OPTIONS]),
+                match form {
+                    Form::Option => is_an_option(&out, client, service, backend),
+                    Form::Tunnel => is_a_tunnel(&out, &frame, node(&net), backend.ip()),
                 }
                 ran.packet
             });
             assert!(!wire.world.has_flow(tuple(proto, backend, client)), "no answer is waited for");
 
-            here(&mut wire, id);
+            here(&mut wire, id, node(&net));
             for (sent, carried) in sent.into_iter().zip(carried) {
                 let out = expect(&wire.run(Hook::FromNetdev, &carried), Verdict::ToBackend, Action::Pass);
                 let mut wanted = Parsed::frame(&sent).unwrap();
@@ -88,32 +126,68 @@ fn the_frontend_travels_with_the_packet() {
     }
 }
 
+fn is_an_option(out: &Parsed, client: SocketAddr, service: SocketAddr, backend: SocketAddr) {
+    assert_eq!((out.src, out.dst), (client, backend), "the client's address is kept");
+    match service.ip() {
+        IpAddr::V4(ip) => assert_eq!(out.options, [&[OPTION, 8, 0, 80][..], &ip.octets()].concat()),
+        IpAddr::V6(_) => assert_eq!(out.exts, [DESTINATION_OPTIONS]),
+    }
+}
+
+fn is_a_tunnel(out: &Parsed, sent: &[u8], from: IpAddr, to: IpAddr) {
+    assert_eq!((out.src.ip(), out.dst.ip()), (from, to), "from the node to the backend");
+    assert_eq!(out.protocol, if from.is_ipv4() { 4 } else { 41 });
+    let mut sent = Parsed::frame(sent).unwrap();
+    (sent.macs, sent.ttl) = (None, sent.ttl - 1);
+    assert_eq!(Parsed::ip(&out.payload), Ok(sent), "as it came");
+}
+
 /// A packet that claims to be for a frontend gets no further than any other to its destination.
 #[test]
 fn what_others_claim_is_not_believed() {
     let mut wire = Wire::new("claimed");
-    for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+    for (form, net, proto) in cases() {
         wire.world.reset();
         let (client, service, _) = ends(&net);
-        let id = elsewhere(&mut wire, &net, proto);
+        let id = elsewhere(&mut wire, &net, proto, form);
         let claim = wire.run(Hook::FromNetdev, &first(proto, client, service).build()).packet;
+        let is_ignored = |wire: &mut Wire| {
+            expect_untouched(&wire.run(Hook::FromNetdev, &claim), Verdict::NoService, &claim)
+        };
         wire.world.reset_flows();
         // The backend is not on this node.
-        expect_untouched(&wire.run(Hook::FromNetdev, &claim), Verdict::NoService, &claim);
-        here(&mut wire, id);
-        let of = |wire: &mut Wire, flags| {
-            let key =
-                wire.world.frontends().into_iter().find(|(key, _)| key.port == 80 && key.proto == proto);
-            wire.world.frontend(service, proto, Frontend { flags, ..key.unwrap().1 });
-        };
+        is_ignored(&mut wire);
+        here(&mut wire, id, node(&net));
         // Its frontend's backends do not answer directly; or there is none.
-        of(&mut wire, 0);
-        expect_untouched(&wire.run(Hook::FromNetdev, &claim), Verdict::NoService, &claim);
-        for (key, _) in wire.world.frontends() {
-            wire.world.remove_frontend(&key);
+        set_flags(&mut wire, service, proto, 0);
+        is_ignored(&mut wire);
+        let frontends = wire.world.frontends();
+        for (key, _) in &frontends {
+            wire.world.remove_frontend(key);
         }
-        expect_untouched(&wire.run(Hook::FromNetdev, &claim), Verdict::NoService, &claim);
-        elsewhere(&mut wire, &net, proto);
+        is_ignored(&mut wire);
+        elsewhere(&mut wire, &net, proto, form);
+    }
+}
+
+/// Who is no node could use a tunnel to send in the name of anybody.
+#[test]
+fn tunnels_are_for_nodes() {
+    let mut wire = Wire::new("tunnels");
+    for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+        wire.world.reset();
+        let (client, service, backend) = ends(&net);
+        let id = elsewhere(&mut wire, &net, proto, Form::Tunnel);
+        let sent = first(proto, client, service).build();
+        let carried = wire.run(Hook::FromNetdev, &sent).packet;
+        here(&mut wire, id, node(&net));
+        let ran = wire.run(Hook::FromNetdev, &carried);
+        assert_eq!(expect(&ran, Verdict::ToBackend, Action::Pass).dst, backend);
+        // Also of a conversation that goes on.
+        wire.world.programs.kernel.source_ranges().remove(&a_node(node(&net))).unwrap();
+        expect_untouched(&wire.run(Hook::FromNetdev, &carried), Verdict::NoService, &carried);
+        wire.world.reset_flows();
+        expect_untouched(&wire.run(Hook::FromNetdev, &carried), Verdict::NoService, &carried);
     }
 }
 
@@ -121,11 +195,12 @@ fn what_others_claim_is_not_believed() {
 #[test]
 fn what_does_not_fit_with_it_is_told() {
     let mut wire = Wire::new("directmtu");
-    for net in nets() {
+    for (form, net) in Form::ALL.into_iter().flat_map(|form| nets().map(|net| (form, net))) {
+        wire.world.reset();
         let (client, service, _) = ends(&net);
-        elsewhere(&mut wire, &net, UDP);
+        elsewhere(&mut wire, &net, UDP, form);
         let headers = if net.v6 { 48 } else { 28 };
-        let mtu = 1500 - if net.v6 { 24 } else { 8 };
+        let mtu = 1500 - form.adds(net.v6);
         let of = |len: usize| {
             Packet::udp(client, service).dont_fragment().payload(&vec![7; len - headers]).build()
         };
@@ -143,7 +218,7 @@ fn without_room_the_node_stands_in() {
     let mut wire = Wire::new("directroom");
     let net = nets()[0];
     let (client, service, backend) = ends(&net);
-    elsewhere(&mut wire, &net, UDP);
+    elsewhere(&mut wire, &net, UDP, Form::Option);
     let full = Packet::udp(client, service).ip_options(&[1; 40]).build();
     let out = expect(&wire.run(Hook::FromNetdev, &full), Verdict::ToBackend, Action::Redirect);
     assert_eq!((out.src.ip(), out.dst), (node(&net), backend));

@@ -10,19 +10,45 @@ use lbr_tests::manifests::Service;
 use crate::objects::Web;
 use crate::world::{Check, FAMILIES, From, PATIENCE, World, until};
 
-pub(crate) const CHECKS: &[Check] = &[
-    ("endpoints everywhere see the client, whichever node it asks", the_client_is_seen),
-    ("answers do not come by the node that was asked", answers_go_straight),
-    ("a load balancer's address answers under its own name", load_balancer),
-    ("an endpoint in the node's network sees the client", host_network),
-    ("large transfers and datagrams arrive whole", large),
-    ("clients inside of the cluster are served as before", inside),
-    ("switched on and off, and nothing is left", switched),
-];
+/// The frontend as an option of the packet.
+pub(crate) const CHECKS: &[Check] = &checks::<Option>();
+/// The packet as it came, in one from node to node.
+pub(crate) const TUNNELED: &[Check] = &checks::<Tunnel>();
 
-/// With answers that go straight from the endpoint's node.
-fn direct(service: Service) -> Service {
-    service.annotation("lbr.dev/forwarding: dsr")
+pub(crate) struct Option;
+pub(crate) struct Tunnel;
+
+/// How packets get to endpoints on other nodes.
+pub(crate) trait Form {
+    /// Value of the annotation.
+    const NAME: &str;
+
+    /// With answers that go straight from the endpoint's node.
+    fn direct(service: Service) -> Service {
+        service.annotation(&format!("lbr.dev/forwarding: {}", Self::NAME))
+    }
+}
+
+impl Form for Option {
+    const NAME: &str = "dsr";
+}
+
+impl Form for Tunnel {
+    const NAME: &str = "dsr-ipip";
+}
+
+const fn checks<F: Form>() -> [Check; 9] {
+    [
+        ("endpoints everywhere see the client, whichever node it asks", the_client_is_seen::<F>),
+        ("answers do not come by the node that was asked", answers_go_straight::<F>),
+        ("a load balancer's address answers under its own name", load_balancer::<F>),
+        ("an endpoint in the node's network sees the client", host_network::<F>),
+        ("large transfers and datagrams arrive whole", large::<F>),
+        ("datagrams that travel together arrive apart", together::<F>),
+        ("what a router says of an answer reaches who sent it", told::<F>),
+        ("clients inside of the cluster are served as before", inside::<F>),
+        ("switched on and off, and nothing is left", switched::<F>),
+    ]
 }
 
 fn ways(world: &World, web: Web, v6: bool) -> [(From, SocketAddr); 3] {
@@ -30,10 +56,10 @@ fn ways(world: &World, web: Web, v6: bool) -> [(From, SocketAddr); 3] {
     [(From::Outside, at("a")), (From::Stranger, at("b")), (From::Outside, at("c"))]
 }
 
-fn the_client_is_seen(world: &World) -> Result<()> {
+fn the_client_is_seen<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     let names = ["a1", "b1", "c1"];
-    world.apply(&[direct(web.at_nodes()).yaml(), web.on(world, &names)])?;
+    world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &names)])?;
     for v6 in FAMILIES {
         for (from, to) in ways(world, web, v6) {
             world.reaches_as(from, to, &names, world.address(from, v6))?;
@@ -42,9 +68,9 @@ fn the_client_is_seen(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn answers_go_straight(world: &World) -> Result<()> {
+fn answers_go_straight<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
-    world.apply(&[direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
+    world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
     for v6 in FAMILIES {
         let to = world.node_port("a", web, v6);
         let count = |verdict| world.count("a", Hook::FromNetdev, verdict);
@@ -56,9 +82,9 @@ fn answers_go_straight(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn load_balancer(world: &World) -> Result<()> {
+fn load_balancer<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
-    world.apply(&[direct(web.balanced()).yaml(), web.on(world, &["b1", "c1"])])?;
+    world.apply(&[F::direct(web.balanced()).yaml(), web.on(world, &["b1", "c1"])])?;
     for v6 in FAMILIES {
         world.bed.route_vip(web.external(v6).ip(), world.node("a"))?;
         let client = world.address(From::Outside, v6);
@@ -67,9 +93,9 @@ fn load_balancer(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn host_network(world: &World) -> Result<()> {
+fn host_network<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
-    world.apply(&[direct(web.at_nodes()).yaml(), web.on(world, &["host-b"])])?;
+    world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &["host-b"])])?;
     for v6 in FAMILIES {
         let client = world.address(From::Outside, v6);
         world.reaches_as(From::Outside, world.node_port("a", web, v6), &["host-b"], client)?;
@@ -78,9 +104,9 @@ fn host_network(world: &World) -> Result<()> {
 }
 
 /// What does not fit with the frontend in it is told to the sender, which costs a datagram.
-fn large(world: &World) -> Result<()> {
+fn large<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
-    world.apply(&[direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
+    world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
     for v6 in FAMILIES {
         let to = world.node_port("a", web, v6);
         world.client(From::Outside).tcp_bulk(to, 8 << 20)?;
@@ -92,10 +118,33 @@ fn large(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn inside(world: &World) -> Result<()> {
+/// As one packet with the headers of the first, which the last link before the receiver takes apart.
+fn together<F: Form>(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
+    for v6 in FAMILIES {
+        let to = world.node_port("a", web, v6);
+        for len in [100, 1_300] {
+            world
+                .client(From::Outside)
+                .udp_segments(to, 8, len)
+                .with_context(|| format!("{len} bytes to {to}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// It tells the node that was asked, in whose name the answer is.
+fn told<F: Form>(world: &World) -> Result<()> {
+    let web = world.web();
+    world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
+    FAMILIES.into_iter().try_for_each(|v6| world.hears_of_narrow_ways(world.node_port("a", web, v6)))
+}
+
+fn inside<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     let names = ["a1", "b1", "host-c"];
-    world.apply(&[direct(web.at_nodes()).yaml(), web.on(world, &names)])?;
+    world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &names)])?;
     for v6 in FAMILIES {
         for from in [From::Pod("a2"), From::Pod("c1"), From::Node("b")] {
             world.reaches(from, web.cluster_ip(v6), &names)?;
@@ -108,14 +157,14 @@ fn inside(world: &World) -> Result<()> {
 }
 
 /// Connections that are open go on as they began.
-fn switched(world: &World) -> Result<()> {
+fn switched<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     let slices = web.on(world, &["b1"]);
     for v6 in FAMILIES {
         let to = world.node_port("a", web, v6);
         let (client, node) = (world.address(From::Outside, v6), world.in_the_name_of("a", v6));
         for is_direct in [true, false, true] {
-            let service = if is_direct { direct(web.at_nodes()) } else { web.at_nodes() };
+            let service = if is_direct { F::direct(web.at_nodes()) } else { web.at_nodes() };
             world.apply(&[service.yaml(), slices.clone()])?;
             let seen = if is_direct { client } else { node };
             world.reaches_as(From::Outside, to, &["b1"], seen)?;

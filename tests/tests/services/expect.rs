@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use lbr_tests::probe::{Identity, Protocol, is_refused, is_timeout};
 
-use crate::world::{From, World};
+use crate::world::{From, PATIENCE, World, until};
 
 /// Both protocols.
 pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
@@ -55,6 +55,18 @@ impl World {
             ensure!(answer.peer.ip() == source, "{from:?} to {to}: seen as {}, not {source}", answer.peer);
         }
         Ok(())
+    }
+
+    /// The answer of this address is too big for a router before the client, and still arrives, as its sender is told.
+    pub(crate) fn hears_of_narrow_ways(&self, to: SocketAddr) -> Result<()> {
+        let client = self.address(From::Outside, to.is_ipv6());
+        let route = format!("{client} dev br1");
+        self.bed.fabric().ip([format!("route add {route} mtu lock 1300")])?;
+        let client = self.client(From::Outside).timeout(SILENCE);
+        let heard =
+            until(PATIENCE, || client.udp_echo(to, 1_350)).with_context(|| format!("answer from {to}"));
+        self.bed.fabric().ip([format!("route del {route}")])?;
+        heard
     }
 
     /// The client is told at once that nobody serves there.

@@ -36,6 +36,10 @@ macro_rules! play {
             $(#[test] fn $subject() {
                 crate::world::play(stringify!($subject), Underlay::Routed, Xdp::Off, crate::$subject::CHECKS);
             })*
+
+            #[test] fn direct_tunneled() {
+                crate::world::play("tunneled", Underlay::Routed, Xdp::Off, crate::direct::TUNNELED);
+            }
         }
 
         mod vxlan {
@@ -44,6 +48,10 @@ macro_rules! play {
             $(#[test] fn $subject() {
                 crate::world::play(stringify!($subject), Underlay::Vxlan, Xdp::Off, crate::$subject::CHECKS);
             })*
+
+            #[test] fn direct_tunneled() {
+                crate::world::play("tunneled", Underlay::Vxlan, Xdp::Off, crate::direct::TUNNELED);
+            }
         }
     };
 }

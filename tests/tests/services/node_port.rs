@@ -17,6 +17,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("Granular Checks: Services should function for service endpoints using hostNetwork", host_network),
     ("127.0.0.1:nodePort and [::1]:nodePort", loopback),
     ("Granular Checks: Services should be able to handle large requests", large),
+    ("what a router says of an answer reaches who sent it", told),
     ("Services should be rejected when no endpoints exist", no_endpoints),
     ("who claims outside to be a pod of the node is dropped", spoofed),
     ("other ports of the node stay its own", other_ports),
@@ -123,6 +124,20 @@ fn large(world: &World) -> Result<()> {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+fn told(world: &World) -> Result<()> {
+    let (here, there) = (world.web(), world.web());
+    world.apply(&[
+        here.at_nodes().yaml(),
+        here.on(world, &["a1"]),
+        there.at_nodes().yaml(),
+        there.on(world, &["b1"]),
+    ])?;
+    for (v6, web) in FAMILIES.into_iter().flat_map(|v6| [(v6, here), (v6, there)]) {
+        world.hears_of_narrow_ways(world.node_port("a", web, v6))?;
     }
     Ok(())
 }

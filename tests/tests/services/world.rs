@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lbr_agent::dataplane::Pinned;
+use lbr_common::service::SourceRange;
 use lbr_common::tuple::proto;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::agent::{Agent, AgentOptions};
@@ -212,7 +213,9 @@ impl World {
             let counts = NODES.map(|node| self.count(node, Hook::Xdp, verdict));
             let sum: u64 = counts.into_iter().sum::<Result<u64>>()?;
             ensure!((sum > 0) == (xdp != Xdp::Off), "{verdict:?}: {sum} packets");
-            println!("  XDP {verdict:?}: {sum} packets");
+            if xdp != Xdp::Off {
+                println!("  XDP {verdict:?}: {sum} packets");
+            }
         }
         Ok(())
     }
@@ -224,7 +227,10 @@ impl World {
         for (name, agent) in agents.iter() {
             until(PATIENCE, || {
                 let tables = Pinned::open(agent.bpffs())?.tables()?;
-                let left = (tables.frontends, tables.slots, tables.backends, tables.source_ranges);
+                let mut ranges = tables.source_ranges;
+                // The other nodes are still there.
+                ranges.retain(|range, _| range.data.service != SourceRange::NODES);
+                let left = (tables.frontends, tables.slots, tables.backends, ranges);
                 match left {
                     (f, s, b, r) if f.is_empty() && s.is_empty() && b.is_empty() && r.is_empty() => Ok(()),
                     left => bail!("left: {left:?}"),

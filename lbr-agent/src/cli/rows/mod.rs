@@ -137,7 +137,16 @@ fn service_row(
         affinity: frontend.affinity,
         algorithm: if frontend.maglev == 0 { "random" } else { "maglev" },
         source_ranges: frontend.flags & frontend_flags::RANGES != 0,
-        forwarding: if frontend.flags & frontend_flags::DIRECT == 0 { "snat" } else { "dsr" },
+        forwarding: forwarding(frontend.flags),
+    }
+}
+
+/// As in the annotation of its Service.
+fn forwarding(flags: u32) -> &'static str {
+    match (flags & frontend_flags::DIRECT != 0, flags & frontend_flags::TUNNELED != 0) {
+        (false, _) => "snat",
+        (true, false) => "dsr",
+        (true, true) => "dsr-ipip",
     }
 }
 

@@ -1,7 +1,8 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use lbr_common::service::{scope, set};
+use lbr_common::addr::Addr;
+use lbr_common::service::{SourceRange, scope, set};
 
 use super::*;
 use crate::desired::HealthPort;
@@ -325,6 +326,25 @@ fn health_check_ports_count_ready_endpoints_of_this_node() {
     );
 }
 
+/// Also while no Service asks: connections outlive annotations.
+#[test]
+fn the_addresses_of_other_nodes_are_known() {
+    let named = |name: &str, addresses: &[&str]| {
+        let addresses = ips(addresses);
+        (ObjectName::cluster(name), Node { name: name.to_owned(), addresses, ..Node::default() })
+    };
+    let nodes =
+        [named("here", &["192.0.2.1", "198.51.100.7"]), named("there", &["192.0.2.2", "2001:db8::2"])];
+    let d =
+        compile(&ClusterState { nodes: nodes.into(), ..ClusterState::default() }, &node(), &mut Ids::new());
+    let known = d.source_ranges.keys().filter(|range| range.data.service == SourceRange::NODES);
+    let known: Vec<_> =
+        known.map(|range| (Addr { bytes: range.data.client }.to_string(), range.len)).collect();
+    let there = ["192.0.2.2", "2001:db8::2"].map(|ip| (ip.to_owned(), SourceRange::FULL));
+    assert_eq!(known.len(), 2, "{known:?}");
+    assert!(there.iter().all(|ip| known.contains(ip)), "{known:?}");
+}
+
 #[test]
 fn uplinks_have_an_address_of_each_family() {
     let mut node = node();
@@ -337,6 +357,7 @@ fn uplinks_have_an_address_of_each_family() {
         ClusterState { nodes: [(ObjectName::cluster("here"), object)].into(), ..ClusterState::default() };
     let d = compile(&state, &node, &mut Ids::new());
     assert_eq!(d.uplinks[&5].v4.to_string(), "198.51.100.7");
+    assert_eq!(d.uplinks[&2].node_v4.to_string(), "198.51.100.7", "as others know it");
     assert_eq!(
         (d.uplinks[&5].v6.to_string(), d.uplinks[&2].v4.to_string()),
         ("2001:db8::1".to_owned(), "192.0.2.1".to_owned())

@@ -142,8 +142,9 @@ fn forwarding(annotations: Option<&Labels>, problems: &mut Problems) -> Forwardi
     match annotations.and_then(|all| all.get(FORWARDING)).map(String::as_str) {
         None | Some("snat") => Forwarding::Snat,
         Some("dsr") => Forwarding::Dsr,
+        Some("dsr-ipip") => Forwarding::DsrIpip,
         Some(other) => {
-            let reason = format!("{other:?} is not a way of forwarding: write snat or dsr (snat is used)");
+            let reason = format!("{other:?} is not a way of forwarding: write snat, dsr or dsr-ipip (snat is used)");
             problems.part(format!("metadata.annotations[{FORWARDING}]"), reason);
             Forwarding::Snat
         }

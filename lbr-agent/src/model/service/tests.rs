@@ -252,10 +252,11 @@ fn the_algorithm_is_one_of_two() {
 }
 
 #[test]
-fn forwarding_is_one_of_two() {
+fn forwarding_is_one_of_three() {
     for (text, forwarding, wrong) in [
         ("snat", Forwarding::Snat, None),
         ("dsr", Forwarding::Dsr, None),
+        ("dsr-ipip", Forwarding::DsrIpip, None),
         ("teleport", Forwarding::Snat, Some("metadata.annotations[lbr.dev/forwarding]")),
     ] {
         let object = json!({

@@ -72,8 +72,11 @@ pub enum Forwarding {
     /// In the name of the node that was asked, through which the answers go back.
     #[default]
     Snat,
-    /// With the client's address; the endpoint's node answers the client itself.
+    /// With the client's address, and where the client sent to as an option; the endpoint's node answers the client
+    /// itself.
     Dsr,
+    /// The same without an option: as it came, in a packet from node to node.
+    DsrIpip,
 }
 
 /// One of `spec.ports` of a Service.

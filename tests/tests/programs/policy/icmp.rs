@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lbr_common::flow::{Flow, flow_flags};
 use lbr_common::maps::config::options;
 use lbr_common::policy::{direction, policy_flags};
 use lbr_common::verdict::{Hook, Verdict};
@@ -43,6 +44,25 @@ fn opened(world: &mut World, net: &Net, proto: u8, to: SocketAddr) -> Policies {
     let first = if proto == TCP { syn(client, to) } else { packet(proto, client, to) };
     assert_eq!(world.send(&first.build()).verdict, Verdict::Allowed);
     policies
+}
+
+/// Another node sends on what it is told of answers that go to clients from here, and translates it.
+#[test]
+fn about_an_answer_to_a_client_of_another_node() {
+    for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+        let mut world = World::new("relayed");
+        let (pod, other) = (at(net.client, PORT), at(net.other, 80));
+        let _policies = opened(&mut world, &net, proto, other);
+        let key = tuple(proto, pod, other);
+        let errors = errors(net.remote, &(proto, pod, other));
+        let plain = world.flow(key);
+        world.programs.flows.remove(&plain.twin_key()).unwrap();
+        expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IngressDenied);
+        let to = tuple(proto, at(net.service, 80), other);
+        let answers = Flow { to, flags: flow_flags::WIRE | flow_flags::REPLY, ..plain };
+        world.programs.flows.insert(key, answers, 0).unwrap();
+        expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IcmpError);
+    }
 }
 
 #[test]

@@ -1,30 +1,17 @@
-//! Direct server return: what goes to a backend on another node keeps the client's address and carries the frontend's,
-//! so that the node of the backend can answer in its name.
-//!
-//! IPv4: an option; IPv6: an option in a destination options header. Both are of the types that RFC 4727 sets aside for
-//! experiments, are skipped by whoever does not know them, and are the first ones of the packet. Every packet carries
-//! it, fragments too.
-//!
-//! Anybody may send such a packet. What it says is believed only if its destination is a backend here whose service
-//! answers directly, by a frontend that this node knows; of a port of nodes the address is not compared, since it may be
-//! any node's. Who lies gets answers from an address of its own choice, at its own address: nothing that it could not
-//! have without.
+//! The frontend as an option of the packet itself: of an IPv4 header; in a destination options header of IPv6. Both are
+//! of the types that RFC 4727 sets aside for experiments, are skipped by whoever does not know them, and are the first
+//! ones of the packet.
 
 use lbr_common::addr::Addr;
 use lbr_common::checksum::Diff;
-use lbr_common::flow::flow_flags;
-use lbr_common::policy::policy_flags;
-use lbr_common::service::frontend_flags;
-use lbr_common::tuple::proto;
 use lbr_common::verdict::Verdict;
 
-use crate::maps::FLOWS;
+use super::is_believed;
+use crate::nat;
 use crate::packet::{self, DEST_OPTIONS, HOP_BY_HOP, Packet, Part};
 use crate::scratch::Scratch;
-use crate::service::{self, From};
-use crate::skb::{HelperFailed, Skb};
+use crate::skb::{HelperFailed, Segments, Skb};
 use crate::step::DONE;
-use crate::{fragment, nat, policy};
 
 /// Copied into fragments, class 0, number 30.
 const V4_KIND: u8 = 0x9e;
@@ -65,13 +52,9 @@ const V4_ADDED: u32 = size_of::<V4Option>() as u32;
 const V6_ADDED: u32 = size_of::<V6Header>() as u32;
 const _: () = assert!(V4_ADDED == 8 && V6_ADDED == 24);
 
-/// Where `127.0.0.1` and `::1` serve a port, all addresses of nodes do.
-const LOOPBACK_V4: Addr = Addr::v4([127, 0, 0, 1]);
-const LOOPBACK_V6: Addr = Addr::from_words([0, 0, 0, 1u32.to_be()]);
-
 /// Whether the frontend fits into the packet's header. Notes how much it grows by.
 #[inline(always)]
-pub(crate) fn makes_room(skb: Skb, work: &mut Scratch) -> bool {
+pub(super) fn makes_room(skb: Skb, work: &mut Scratch) -> bool {
     let packet = &work.packet;
     let (added, fits) = if packet.is_v4 {
         (V4_ADDED, packet.l4 - packet.l3 + V4_ADDED <= V4_MAX)
@@ -88,7 +71,7 @@ pub(crate) fn makes_room(skb: Skb, work: &mut Scratch) -> bool {
 
 /// Puts the frontend into the packet, which was rewritten before.
 #[inline(never)]
-pub(crate) fn wrap(skb: Skb, work: &mut Scratch) -> Verdict {
+pub(super) fn wrap(skb: Skb, work: &mut Scratch) -> Verdict {
     match try_wrap(skb, &work.packet) {
         Ok(()) => DONE,
         Err(HelperFailed) => Verdict::RewriteFailed,
@@ -98,15 +81,16 @@ pub(crate) fn wrap(skb: Skb, work: &mut Scratch) -> Verdict {
 #[inline(always)]
 fn try_wrap(skb: Skb, packet: &Packet) -> Result<(), HelperFailed> {
     let (addr, port) = (&packet.tuple.dst, packet.tuple.dst_port);
+    let segments = Segments::of(packet);
     if packet.is_v4 {
-        skb.resize_options(V4_ADDED as i32)?;
+        skb.resize_options(V4_ADDED as i32, segments)?;
         let ([a, b, c, d], [high, low]) = (addr.v4_octets(), port.to_be_bytes());
         let option: V4Option = [V4_KIND, V4_ADDED as u8, high, low, a, b, c, d];
         skb.store(packet.l3 + V4_LEN, &option)?;
         return resize_v4(skb, packet.l3, V4_ADDED as i32, &option);
     }
     let next: u8 = skb.load(packet.l3 + V6_NEXT)?;
-    skb.resize_options(V6_ADDED as i32)?;
+    skb.resize_options(V6_ADDED as i32, segments)?;
     let (port, addr) = (port.to_be(), addr.bytes);
     let (len, pad, data_len) = (V6_HEADER_LEN, V6_PAD, V6_DATA_LEN);
     let header = V6Header { next, len, pad, kind: V6_KIND, data_len, port, addr };
@@ -180,14 +164,10 @@ fn resized(len: u16, change: i32) -> Result<u16, HelperFailed> {
     }
 }
 
-/// Takes the frontend out of a packet that another node has sent on, and makes it the destination again. A packet
-/// without one stays as it is, and one that says what can not be: it gets no further than any other to its destination.
+/// Takes the frontend out of a packet that another node has sent on, and makes it the destination again.
 #[inline(never)]
-pub(crate) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict {
+pub(super) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict {
     let packet = &work.packet;
-    if !matches!(packet.tuple.proto, proto::TCP | proto::UDP) {
-        return DONE;
-    }
     let l3 = packet.l3;
     let mut option = [0; 8];
     let mut next = 0;
@@ -226,7 +206,7 @@ pub(crate) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict {
     work.is_unwrapped = true;
     let is_v4 = work.packet.is_v4;
     let cut = if is_v4 { -(V4_ADDED as i32) } else { -(V6_ADDED as i32) };
-    let resized = skb.resize_options(cut).and_then(|()| match is_v4 {
+    let resized = skb.resize_options(cut, Segments::Kept).and_then(|()| match is_v4 {
         true => resize_v4(skb, l3, cut, &option),
         // The kernel has taken the header out of a device's sum.
         false => resize_v6(skb, l3, cut, next).map(|diff| skb.adjust_device_sum(diff.fold32())),
@@ -257,55 +237,4 @@ fn address(skb: Skb, work: &mut Scratch) -> Verdict {
         work.packet.ip_sum = sum;
     }
     DONE
-}
-
-/// Whether the packet at hand may have been sent to the frontend in `Judged::tuple`: that must be one whose backends
-/// answer directly, and the packet's destination one of them on this node. Notes which.
-#[inline(never)]
-fn is_believed(work: &mut Scratch) -> bool {
-    let frontend = work.judged.tuple;
-    if work.packet.part == Part::Later {
-        // It was for the first fragment.
-        let dst = core::mem::replace(&mut work.packet.tuple.dst, frontend.dst);
-        let is_known = fragment::is_known(&work.packet);
-        work.packet.tuple.dst = dst;
-        return is_known;
-    }
-    let to = &work.packet.tuple;
-    if let Some(flow) = FLOWS.get_ptr(&frontend) {
-        // SAFETY: as in `flow::find`.
-        let flow = unsafe { &*flow };
-        const KIND: u32 = flow_flags::WIRE | flow_flags::REPLY | flow_flags::DIRECT;
-        let is_same = flow.to.dst == to.dst && flow.to.dst_port == to.dst_port;
-        if is_same && flow.flags & KIND == flow_flags::WIRE && flow.backend != 0 {
-            work.chosen = flow.backend;
-            return true;
-        }
-    }
-    if service::is_martian(&frontend.dst) || lives_here(work) {
-        return false;
-    }
-    let client = From::Wire(&frontend.src);
-    let known = match service::frontend(&frontend.dst, frontend.dst_port, frontend.proto, client) {
-        Err(Verdict::NoService) => {
-            let loopback = if frontend.dst.is_v4() { &LOOPBACK_V4 } else { &LOOPBACK_V6 };
-            service::frontend(loopback, frontend.dst_port, frontend.proto, From::Node)
-        }
-        known => known,
-    };
-    let Ok(known) = known else { return false };
-    if known.flags & frontend_flags::DIRECT == 0 {
-        return false;
-    }
-    work.chosen = service::backend_here(known.service, &work.packet.tuple);
-    work.chosen != 0
-}
-
-/// Whether the address that answers would come from is a pod's of this node.
-#[inline(always)]
-fn lives_here(work: &mut Scratch) -> bool {
-    work.judged.tuple = work.judged.tuple.reversed();
-    policy::meet_sender(work);
-    work.judged.tuple = work.judged.tuple.reversed();
-    work.judged.sender.flags & policy_flags::POD != 0
 }

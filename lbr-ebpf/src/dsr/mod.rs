@@ -1,0 +1,117 @@
+//! Direct server return: what goes to a backend on another node keeps the client's address and carries the frontend's,
+//! so that the node of the backend can answer in its name. Every packet does, fragments too.
+//!
+//! In one of two forms, as the frontend has it: the packet is addressed to the backend, and the frontend is an option of
+//! it (`option.rs`); or it stays as it is, and travels in a packet of the nodes' own (`tunnel.rs`). The backend's node
+//! takes both.
+//!
+//! What such a packet says is believed only if its destination is a backend here whose service answers directly, by a
+//! frontend that this node knows; of a port of nodes the address is not compared, since it may be any node's. So who
+//! lies with an option gets answers from an address of its own choice, at its own address: nothing that it could not
+//! have without. With a tunnel the client's address would be of its own choice too: that is for nodes only.
+
+mod option;
+mod tunnel;
+
+use lbr_common::addr::Addr;
+use lbr_common::flow::flow_flags;
+use lbr_common::policy::policy_flags;
+use lbr_common::service::frontend_flags;
+use lbr_common::tuple::proto;
+use lbr_common::verdict::Verdict;
+
+use crate::maps::FLOWS;
+use crate::packet::Part;
+use crate::scratch::Scratch;
+use crate::service::{self, From};
+use crate::skb::Skb;
+use crate::step::DONE;
+use crate::{fragment, policy, route};
+
+/// Where `127.0.0.1` and `::1` serve a port, all addresses of nodes do.
+const LOOPBACK_V4: Addr = Addr::v4([127, 0, 0, 1]);
+const LOOPBACK_V6: Addr = Addr::from_words([0, 0, 0, 1u32.to_be()]);
+
+/// Whether the frontend fits into the packet. Notes how much it grows by.
+#[inline(always)]
+pub(crate) fn makes_room(skb: Skb, work: &mut Scratch, is_tunneled: bool) -> bool {
+    if is_tunneled {
+        work.added = tunnel::len(&work.packet);
+        return true;
+    }
+    option::makes_room(skb, work)
+}
+
+/// Puts the frontend into the packet at hand, as its flow says. With an option it was rewritten before.
+#[inline(always)]
+pub(crate) fn wrap(skb: Skb, work: &mut Scratch) -> Verdict {
+    if !work.decision.is_tunneled {
+        return option::wrap(skb, work);
+    }
+    match route::node_address(work) {
+        Some(from) => tunnel::wrap(skb, &work.packet, from, &work.decision.to.dst),
+        None => Verdict::NoRoute,
+    }
+}
+
+/// Takes what another node has put around a packet, or into it, off again: it is for the frontend then. A packet without
+/// that stays as it is, and one that says what can not be: it gets no further than any other to its destination.
+#[inline(always)]
+pub(crate) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict {
+    match work.packet.tuple.proto {
+        proto::TCP | proto::UDP => option::unwrap(skb, work),
+        proto::IPV4 | proto::IPV6 => tunnel::unwrap(skb, work),
+        _ => DONE,
+    }
+}
+
+/// Whether the packet at hand may have been sent to the frontend in `Judged::tuple`: that must be one whose backends
+/// answer directly, and the packet's destination (any port of it, if it has none) one of them on this node. Notes which.
+#[inline(never)]
+fn is_believed(work: &mut Scratch) -> bool {
+    let frontend = work.judged.tuple;
+    if work.packet.part == Part::Later {
+        // It was for the first fragment.
+        let dst = core::mem::replace(&mut work.packet.tuple.dst, frontend.dst);
+        let is_known = fragment::is_known(&work.packet);
+        work.packet.tuple.dst = dst;
+        return is_known;
+    }
+    let to = &work.packet.tuple;
+    if let Some(flow) = FLOWS.get_ptr(&frontend) {
+        // SAFETY: as in `flow::find`.
+        let flow = unsafe { &*flow };
+        const KIND: u32 = flow_flags::WIRE | flow_flags::REPLY | flow_flags::DIRECT;
+        let is_same = flow.to.dst == to.dst && (to.dst_port == 0 || flow.to.dst_port == to.dst_port);
+        if is_same && flow.flags & KIND == flow_flags::WIRE && flow.backend != 0 {
+            work.chosen = flow.backend;
+            return true;
+        }
+    }
+    if service::is_martian(&frontend.dst) || lives_here(work) {
+        return false;
+    }
+    let client = From::Wire(&frontend.src);
+    let known = match service::frontend(&frontend.dst, frontend.dst_port, frontend.proto, client) {
+        Err(Verdict::NoService) => {
+            let loopback = if frontend.dst.is_v4() { &LOOPBACK_V4 } else { &LOOPBACK_V6 };
+            service::frontend(loopback, frontend.dst_port, frontend.proto, From::Node)
+        }
+        known => known,
+    };
+    let Ok(known) = known else { return false };
+    if known.flags & frontend_flags::DIRECT == 0 {
+        return false;
+    }
+    work.chosen = service::backend_here(known.service, &work.packet.tuple);
+    work.chosen != 0
+}
+
+/// Whether the address that answers would come from is a pod's of this node.
+#[inline(always)]
+fn lives_here(work: &mut Scratch) -> bool {
+    work.judged.tuple = work.judged.tuple.reversed();
+    policy::meet_sender(work);
+    work.judged.tuple = work.judged.tuple.reversed();
+    work.judged.sender.flags & policy_flags::POD != 0
+}
