@@ -21,6 +21,13 @@ const SPARE_PORTS_FROM: u16 = 61_000;
 const SPARE_PORTS: u16 = u16::MAX - SPARE_PORTS_FROM;
 /// Attempts to find a port for a backend on another node. Each is as good as the part of the ports that is free.
 const SNAT_ATTEMPTS: u32 = 32;
+/// For how long the port of a connection that has ended is left alone, as long as there are others: its backend still
+/// waits for the client's last segment (LAST-ACK), and answers a SYN with that port such that the client asks again after
+/// a second. Long enough for any client where ports are many, and for most where connections come fast.
+const LONG_REST_NS: i64 = 2_000_000_000;
+const REST_NS: i64 = 250_000_000;
+/// The last attempts take what there is.
+const RESTED_ATTEMPTS: u32 = SNAT_ATTEMPTS - 4;
 /// Attempts to find a free tuple: first other backends, then other source ports.
 const BACKEND_ATTEMPTS: u32 = 4;
 const ATTEMPTS: u32 = 16;
@@ -66,7 +73,7 @@ fn try_to_service(ifindex: u32, frontend: &Frontend, work: &mut Scratch) -> Resu
             return Err(Verdict::NotJudged);
         }
         plan(work, id, backend, port, ifindex);
-        if store(work)? {
+        if is_stored(store(work, attempt, 0))? {
             flow::decide(&mut work.decision, &work.flow);
             work.decision.is_new = true;
             return Ok(());
@@ -132,22 +139,33 @@ fn try_from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Result<()
     plan_from_wire(work, id, backend);
     let mut attempt = 0;
     while attempt < SNAT_ATTEMPTS {
+        let mut rest = 0;
         if !is_here {
-            work.flow.to.src_port = maps::snat_port((hash >> 4).wrapping_add(attempt.wrapping_mul(0x9e5)));
+            (work.flow.to.src_port, rest) = snat_port(work, hash, attempt);
         } else if attempt > 0 {
             work.flow.to.src_port = spare_port(hash, attempt);
         }
-        match store_from_wire(work) {
-            DONE => {
-                flow::decide(&mut work.decision, &work.flow);
-                work.decision.is_new = true;
-                return Ok(());
-            }
-            Verdict::NoService => attempt += 1,
-            verdict => return Err(verdict),
+        if is_stored(store(work, attempt, rest))? {
+            flow::decide(&mut work.decision, &work.flow);
+            work.decision.is_new = true;
+            return Ok(());
         }
+        attempt += 1;
     }
     Err(if is_here { Verdict::PortsExhausted } else { Verdict::SnatExhausted })
+}
+
+/// A port in the name of the node, and for how many nanoseconds it must have been at rest.
+///
+/// First one that is the client's own, so that a connection whose entries were evicted finds it again. Then one after the
+/// other: the next one is the one that was not in use for the longest time.
+#[inline(always)]
+fn snat_port(work: &mut Scratch, hash: u32, attempt: u32) -> (u16, i64) {
+    if attempt == 0 {
+        return (maps::snat_port(hash >> 4), LONG_REST_NS);
+    }
+    work.next_port = work.next_port.wrapping_add(1);
+    (maps::snat_port(work.next_port), if attempt < RESTED_ATTEMPTS { REST_NS } else { 0 })
 }
 
 /// What both entries of such a flow have besides their tuples.
@@ -163,18 +181,6 @@ fn plan_from_wire(work: &mut Scratch, id: u32, backend: &Backend) {
     flow.from = 0;
     flow.link = flow::way_to(backend, flow_flags::WIRE);
     flow.twin_link = BY_ROUTE;
-}
-
-/// Stores both entries. [`DONE`]; [`Verdict::NoService`]: another flow has this tuple; or why it can not be.
-#[inline(never)]
-fn store_from_wire(work: &mut Scratch) -> Verdict {
-    work.reply_key = work.flow.twin_key();
-    work.flow.write_twin(&work.packet.tuple, &mut work.reply);
-    match store(work) {
-        Ok(true) => DONE,
-        Ok(false) => Verdict::NoService,
-        Err(verdict) => verdict,
-    }
 }
 
 /// Begins a flow without a Service, if one end is a pod that the agent knows: fills the decision and returns
@@ -257,9 +263,7 @@ fn try_plain(from: u32, work: &mut Scratch) -> Result<(), Verdict> {
         flow.epoch = work.epoch;
         flow.audited = work.judged.audited();
         flow.from = from;
-        work.reply_key = work.flow.twin_key();
-        work.flow.write_twin(&work.packet.tuple, &mut work.reply);
-        if store(work)? {
+        if is_stored(store(work, attempt, 0))? {
             flow::decide(&mut work.decision, &work.flow);
             return Ok(());
         }
@@ -305,21 +309,47 @@ fn plan(work: &mut Scratch, id: u32, backend: &Backend, port: u16, ifindex: u32)
         flow.link = backend.link;
         flow.twin_link = if link_flags & link_flags::DIRECT != 0 { ifindex } else { 0 };
     }
-    work.reply_key = work.flow.twin_key();
-    work.flow.write_twin(&work.packet.tuple, &mut work.reply);
 }
 
-/// Stores both entries of a flow; false if its answers could not be told from another flow's.
+/// Whether [`store`] did.
 #[inline(always)]
-fn store(work: &Scratch) -> Result<bool, Verdict> {
+fn is_stored(verdict: Verdict) -> Result<bool, Verdict> {
+    match verdict {
+        DONE => Ok(true),
+        Verdict::NoService => Ok(false),
+        verdict => Err(verdict),
+    }
+}
+
+/// Stores both entries of a flow. [`DONE`]; [`Verdict::NoService`]: its answers could not be told from another flow's,
+/// which lives, or ended less than `rest` nanoseconds ago; or why it can not be.
+#[inline(never)]
+fn store(work: &mut Scratch, attempt: u32, rest: i64) -> Verdict {
+    match try_store(work, attempt, rest) {
+        Ok(true) => DONE,
+        Ok(false) => Verdict::NoService,
+        Err(verdict) => verdict,
+    }
+}
+
+#[inline(always)]
+fn try_store(work: &mut Scratch, attempt: u32, rest: i64) -> Result<bool, Verdict> {
     let key = &work.packet.tuple;
-    // The answer's entry first: whoever sees the packet that follows finds it.
-    if FLOWS.insert(&work.reply_key, &work.reply, u64::from(BPF_NOEXIST)).is_err() {
-        // Neither stored nor there: the kernel had no room.
-        let existing = FLOWS.get_ptr_mut(&work.reply_key).ok_or(Verdict::FlowTableFull)?;
+    work.reply_key = work.flow.twin_key();
+    work.flow.write_twin(key, &mut work.reply);
+    // The answer's entry first: whoever sees the packet that follows finds it. The first attempt usually does; where
+    // several are needed, to look is cheaper than to fail to insert.
+    let mut existing = if attempt == 0 { None } else { FLOWS.get_ptr_mut(&work.reply_key) };
+    if existing.is_none() && FLOWS.insert(&work.reply_key, &work.reply, u64::from(BPF_NOEXIST)).is_err() {
+        // Another CPU was faster, or the kernel had no room.
+        existing = Some(FLOWS.get_ptr_mut(&work.reply_key).ok_or(Verdict::FlowTableFull)?);
+    }
+    if let Some(existing) = existing {
         // SAFETY: as in `flow::find`.
         let existing = unsafe { &mut *existing };
-        if existing.to != work.reply.to && !may_be_replaced(existing, work.reply.last_seen) {
+        if existing.to != work.reply.to
+            && !may_be_replaced(&work.reply_key, existing, work.reply.last_seen, rest)
+        {
             return Ok(false);
         }
         if !renew(existing, &work.reply) {
@@ -350,11 +380,11 @@ fn renew(existing: &mut Flow, new: &Flow) -> bool {
     true
 }
 
-/// Whether a flow is over, so that another may take its tuple.
+/// Whether a flow is over, for at least `rest` nanoseconds, so that another may take its tuple.
 #[inline(always)]
-fn may_be_replaced(flow: &Flow, now: u64) -> bool {
+fn may_be_replaced(key: &Tuple, flow: &Flow, now: u64, rest: i64) -> bool {
     let idle = if flow.to.proto == proto::TCP { flow::TCP_IDLE_NS } else { IDLE_NS };
-    flow::is_over(flow) || flow::silence(flow, now) > idle
+    flow::silence(flow, now) > idle || flow::over_for(key, flow, now) >= rest
 }
 
 #[inline(always)]

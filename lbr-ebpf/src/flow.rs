@@ -26,7 +26,7 @@ pub(crate) fn find(work: &mut Scratch, from: u32) -> Result<bool, Verdict> {
     // (time, flags, epoch) costs that flow at most one look at its backend and its policies.
     let flow = unsafe { &mut *entry };
     let now = now();
-    if begins_anew(&work.packet, flow, now) {
+    if begins_anew(&work.packet, &work.packet.tuple, flow, now) {
         return Ok(false);
     }
     // First, as what follows takes the packet for one of the flow.
@@ -45,6 +45,8 @@ pub(crate) fn find(work: &mut Scratch, from: u32) -> Result<bool, Verdict> {
     let packet = &work.packet;
     if packet.tuple.proto == proto::TCP && packet.flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
         flow.flags |= if packet.flags & tcp_flags::RST != 0 { flow_flags::RST } else { flow_flags::FIN };
+        // From now on counts when its tuple may be taken.
+        flow.last_seen = now;
     }
     decide(&mut work.decision, flow);
     Ok(true)
@@ -64,7 +66,7 @@ pub(crate) fn carry_on(work: &mut Scratch) -> bool {
         || flow.from != 0
         || flow.epoch != work.epoch
         || flow.flags & !ORDINARY != 0
-        || begins_anew(&work.packet, flow, now)
+        || begins_anew(&work.packet, &work.packet.tuple, flow, now)
     {
         return false;
     }
@@ -86,11 +88,11 @@ fn keep_alive(key: &Tuple, flow: &mut Flow, now: u64) {
 }
 
 /// Whether the packet is the first one of another conversation: a SYN when the last one has ended, anything
-/// else when it was silent for long. Who got no answer before a Service had the address, and asks again, is answered.
+/// else when it was silent for long. `key` is the flow's. Who got no answer before a Service had the address, and asks again, is answered.
 #[inline(always)]
-fn begins_anew(packet: &Packet, flow: &Flow, now: u64) -> bool {
+fn begins_anew(packet: &Packet, key: &Tuple, flow: &Flow, now: u64) -> bool {
     if packet.tuple.proto == proto::TCP {
-        packet.is_syn() && (is_over(flow) || became_a_service(packet, flow))
+        packet.is_syn() && (is_over(key, flow) || became_a_service(packet, flow))
     } else {
         silence(flow, now) > IDLE_NS
     }
@@ -134,7 +136,9 @@ pub(crate) fn peek(work: &mut Scratch) -> bool {
     let Some(entry) = FLOWS.get_ptr(work.judged.tuple) else { return false };
     // SAFETY: as in `find`.
     let flow = unsafe { &*entry };
-    if is_past(flow, now()) || (flow.epoch != work.epoch && judge_again(work, flow) != DONE) {
+    if is_past(&work.judged.tuple, flow, now())
+        || (flow.epoch != work.epoch && judge_again(work, flow) != DONE)
+    {
         return false;
     }
     // Told when the flow's own packets ask.
@@ -146,19 +150,20 @@ pub(crate) fn peek(work: &mut Scratch) -> bool {
 /// Whether nothing that belongs to a flow can still be on its way. A connection that has ended is not past at
 /// once: the segment that is too big for the path may be the last one.
 #[inline(always)]
-fn is_past(flow: &Flow, now: u64) -> bool {
+fn is_past(key: &Tuple, flow: &Flow, now: u64) -> bool {
     let silence = silence(flow, now);
-    silence > IDLE_NS && (flow.to.proto != proto::TCP || silence > TCP_IDLE_NS || is_over(flow))
+    silence > IDLE_NS && (flow.to.proto != proto::TCP || silence > TCP_IDLE_NS || is_over(key, flow))
 }
 
 /// Whether the packet at hand was translated on its way here, and so judged before, where that was done: then
 /// the answers to what it is now have an entry, which translates.
 #[inline(never)]
 pub(crate) fn is_translated(packet: &Packet) -> bool {
-    let Some(entry) = FLOWS.get_ptr(packet.tuple.reversed()) else { return false };
+    let key = packet.tuple.reversed();
+    let Some(entry) = FLOWS.get_ptr(&key) else { return false };
     // SAFETY: as in `find`.
     let flow = unsafe { &*entry };
-    flow.flags & flow_flags::PLAIN == 0 && !begins_anew(packet, flow, now())
+    flow.flags & flow_flags::PLAIN == 0 && !begins_anew(packet, &key, flow, now())
 }
 
 /// Looks whether what a flow was begun with is still there, and still allowed, since the agent says that something
@@ -278,19 +283,38 @@ fn if_there(link: u32) -> u32 {
     if link != 0 && LINKS.get_ptr(link).is_some() { link } else { 0 }
 }
 
-/// Whether a TCP connection has ended: reset, or closed by both sides. One that is half closed still delivers.
+/// Whether the TCP connection of an entry and its key has ended: reset, or closed by both sides. One that is half closed
+/// still delivers.
+#[inline(always)]
+pub(crate) fn is_over(key: &Tuple, flow: &Flow) -> bool {
+    over_for(key, flow, 0) != ALIVE
+}
+
+/// See [`over_for`].
+pub(crate) const ALIVE: i64 = -1;
+
+/// For how many nanoseconds a TCP connection has been over, or [`ALIVE`].
 #[inline(never)]
-pub(crate) fn is_over(flow: &Flow) -> bool {
+pub(crate) fn over_for(key: &Tuple, flow: &Flow, now: u64) -> i64 {
     if flow.to.proto != proto::TCP {
-        return false;
+        return ALIVE;
     }
-    if flow.flags & flow_flags::DIRECT != 0 {
-        // Only the client is heard.
-        return flow.flags & (flow_flags::RST | flow_flags::FIN) != 0;
+    let (mut flags, mut both, mut time) = (flow.flags, flow.flags, silence(flow, now));
+    // Only the client is heard of a direct flow. Where the other direction was evicted, this one's word has to do.
+    if flow.flags & flow_flags::DIRECT == 0
+        && let Some(twin) = FLOWS.get_ptr(flow.twin_key())
+    {
+        // SAFETY: as in `find`.
+        let twin = unsafe { &*twin };
+        if twin.twin_key() != *key {
+            // Another flow's: it was over when that one took the tuple.
+            return time as i64;
+        }
+        flags |= twin.flags;
+        both &= twin.flags;
+        time = time.min(silence(twin, now));
     }
-    // SAFETY: as in `find`. Where the other direction was evicted, this one's word has to do.
-    let twin = FLOWS.get_ptr(flow.twin_key()).map_or(flow_flags::FIN, |twin| unsafe { (*twin).flags });
-    (flow.flags | twin) & flow_flags::RST != 0 || flow.flags & twin & flow_flags::FIN != 0
+    if flags & flow_flags::RST != 0 || both & flow_flags::FIN != 0 { time as i64 } else { ALIVE }
 }
 
 /// Tells the entry of the other direction that the conversation goes on, or puts it back if the kernel evicted

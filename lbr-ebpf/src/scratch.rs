@@ -56,6 +56,8 @@ pub(crate) struct Scratch {
     pub(crate) chosen: u32,
     /// Whether the packet at hand came in the form of another node's, which was taken off.
     pub(crate) is_unwrapped: bool,
+    /// Kept from packet to packet: which port in the name of the node is next.
+    pub(crate) next_port: u32,
     /// Bytes of the packet as it came.
     pub(crate) bytes: u32,
     /// The hook that runs.

@@ -116,7 +116,8 @@ impl Client {
         let mut missing: Vec<&[u8]> = sent.chunks(len).collect();
         let mut back = vec![0; 65_536];
         while !missing.is_empty() {
-            let got = socket.recv(&mut back).with_context(|| format!("{} of {count} echoes", missing.len()))?;
+            let got =
+                socket.recv(&mut back).with_context(|| format!("{} of {count} echoes", missing.len()))?;
             let place = missing.iter().position(|part| *part == &back[..got]);
             missing.remove(place.with_context(|| format!("an echo of {got} bytes that was not sent"))?);
         }

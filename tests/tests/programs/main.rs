@@ -15,6 +15,7 @@ mod maps;
 mod policy;
 mod random;
 mod refuse;
+mod snat;
 mod spread;
 mod traffic;
 mod translate;

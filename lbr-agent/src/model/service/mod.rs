@@ -144,7 +144,8 @@ fn forwarding(annotations: Option<&Labels>, problems: &mut Problems) -> Forwardi
         Some("dsr") => Forwarding::Dsr,
         Some("dsr-ipip") => Forwarding::DsrIpip,
         Some(other) => {
-            let reason = format!("{other:?} is not a way of forwarding: write snat, dsr or dsr-ipip (snat is used)");
+            let reason =
+                format!("{other:?} is not a way of forwarding: write snat, dsr or dsr-ipip (snat is used)");
             problems.part(format!("metadata.annotations[{FORWARDING}]"), reason);
             Forwarding::Snat
         }
