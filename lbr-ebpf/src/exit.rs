@@ -3,11 +3,12 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use lbr_common::flow::BY_ROUTE;
-use lbr_common::verdict::{Effect, Hook, Verdict, counter_index};
+use lbr_common::verdict::{Effect, Hook, Verdict};
 
 use crate::bytes::Bytes as _;
+use crate::counters::count;
 use crate::frame::Frame;
-use crate::maps::{self, COUNTERS};
+use crate::maps;
 use crate::scratch::Scratch;
 use crate::skb::Skb;
 use crate::{refuse, report, route, traffic};
@@ -85,17 +86,4 @@ pub(crate) fn run_xdp(frame: Frame, pipeline: fn(Frame, &mut Scratch) -> Outcome
     };
     count(Hook::Xdp, verdict, u64::from(scratch.bytes));
     action
-}
-
-/// One more of `verdict` at `hook`.
-#[inline(always)]
-pub(crate) fn count(hook: Hook, verdict: Verdict, bytes: u64) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(hook, verdict)) {
-        // SAFETY: the entry of this CPU; programs on one CPU do not interrupt each other at the same hook in
-        // a way that loses more than a count.
-        unsafe {
-            (*counter).packets += 1;
-            (*counter).bytes += bytes;
-        }
-    }
 }

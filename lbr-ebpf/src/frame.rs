@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated as helper;
 use lbr_common::checksum::{self, Diff};
 
 use crate::bytes::Bytes;
-use crate::route::Lookup;
+use crate::fib::Lookup;
 use crate::skb::{HelperFailed, Sum};
 
 /// A frame at XDP, which may be in several pieces.

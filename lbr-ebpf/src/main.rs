@@ -1,7 +1,7 @@
 //! lbr's kernel object. It knows no Kubernetes word: packets, frontends, backends, flows.
 //!
 //! This file holds the entry points only. Each tc hook, and that of XDP, is a pipeline in `hooks/`, read top to bottom; its
-//! steps live in the files beside this one, and [`exit::finish`] turns every verdict into an action and a
+//! steps live in the files beside this one, and [`exit::run`] turns every verdict into an action and a
 //! counter.
 #![no_std]
 #![no_main]
@@ -13,8 +13,10 @@
 mod affinity;
 mod begin;
 mod bytes;
+mod counters;
 mod dsr;
 mod exit;
+mod fib;
 mod flow;
 mod fragment;
 mod frame;
@@ -29,6 +31,7 @@ mod hooks {
 mod icmp_error;
 mod inside;
 mod ip_header;
+mod judged;
 mod maps;
 mod nat;
 mod packet;

@@ -5,7 +5,7 @@ use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::{Effect, Verdict};
 
 use crate::bytes::Bytes;
-use crate::skb::{ETH_LEN, Skb};
+use crate::skb::{ETH_LEN, Segments, Skb};
 use crate::step::{DONE, check};
 
 /// Offset of the EtherType.
@@ -138,6 +138,12 @@ impl Packet {
     pub(crate) fn is_syn(&self) -> bool {
         const OTHERS: u8 = tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
         self.tuple.proto == proto::TCP && self.flags & (tcp_flags::SYN | OTHERS) == tcp_flags::SYN
+    }
+
+    /// What becomes of the size of its segments where its headers grow.
+    #[inline(always)]
+    pub(crate) fn segments(&self) -> Segments {
+        if self.tuple.proto == proto::TCP { Segments::Resized } else { Segments::Kept }
     }
 
     /// Neighbour discovery and multicast listener discovery (RFC 4861, RFC 2710, RFC 3810).

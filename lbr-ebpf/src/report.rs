@@ -5,24 +5,12 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lbr_common::policy::{DenialKey, EVENTS_PER_SECOND, Event, direction};
 use lbr_common::verdict::{Counter, Verdict};
 
-use crate::exit;
+use crate::counters;
 use crate::maps::{DENIALS, EVENTS};
 use crate::scratch::Scratch;
 
 /// For how long events are counted before the count begins anew.
 const WINDOW_NS: u64 = 1_000_000_000;
-
-/// What limits the events of this CPU.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Limit {
-    /// Begin of the present second.
-    since: u64,
-    /// Events in it.
-    sent: u32,
-    /// Events that were not sent since the last one that was.
-    suppressed: u32,
-}
 
 /// A packet that is dropped for the sake of policy.
 #[inline(never)]
@@ -56,7 +44,7 @@ fn audited(work: &mut Scratch, set: u32, verdict: Verdict) {
     let is_egress = verdict == Verdict::EgressAudited;
     work.judged.set = set;
     work.judged.direction = if is_egress { direction::EGRESS } else { direction::INGRESS };
-    exit::count(work.hook, verdict, u64::from(work.bytes));
+    counters::count(work.hook, verdict, u64::from(work.bytes));
     count(work, 1);
     send(work, verdict);
 }

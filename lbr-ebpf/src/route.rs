@@ -7,6 +7,7 @@ use lbr_common::tuple::proto;
 use lbr_common::verdict::Verdict;
 
 use crate::bytes::Bytes;
+use crate::fib::{Lookup, NextHop};
 use crate::frame::Frame;
 use crate::maps::UPLINKS;
 use crate::packet::Packet;
@@ -26,38 +27,6 @@ mod found {
     /// Too long for the next link.
     pub(super) const TOO_LONG: i64 = 8;
 }
-
-/// `struct bpf_fib_lookup` of linux/bpf.h.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Lookup {
-    family: u8,
-    l4_proto: u8,
-    src_port: u16,
-    dst_port: u16,
-    /// In: how long the packet is behind the link header. Out: the MTU of the way.
-    length: u16,
-    /// In: where the packet came from. Out: where it goes.
-    ifindex: u32,
-    traffic_class: u32,
-    /// The address, or its first word with IPv4.
-    src: [u32; 4],
-    /// In: the destination. Out: the next hop.
-    dst: [u32; 4],
-    _vlan: [u16; 2],
-    /// Out: of this node, and of the next hop.
-    link_addresses: [[u16; 3]; 2],
-}
-
-/// `struct bpf_redir_neigh` of linux/bpf.h.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct NextHop {
-    family: u32,
-    addr: [u32; 4],
-}
-
-const _: () = assert!(size_of::<Lookup>() == 64 && size_of::<NextHop>() == 20);
 
 /// Finds the way to `to` for the packet at hand, as it came. Returns [`DONE`], or why it can not go there.
 #[inline(never)]

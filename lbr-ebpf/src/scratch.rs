@@ -8,10 +8,9 @@ use lbr_common::policy::Event;
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Hook;
 
+use crate::fib::{Lookup, NextHop};
+use crate::judged::Judged;
 use crate::packet::Packet;
-use crate::policy::Judged;
-use crate::report::Limit;
-use crate::route::{Lookup, NextHop};
 use crate::skb::MAX_QUOTE;
 
 #[btf_map(name = "scratch")]
@@ -101,4 +100,16 @@ pub(crate) struct Decision {
     pub(crate) is_tunneled: bool,
     /// The flow began with this packet.
     pub(crate) is_new: bool,
+}
+
+/// What limits the events of this CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    /// Begin of the present second.
+    pub(crate) since: u64,
+    /// Events in it.
+    pub(crate) sent: u32,
+    /// Events that were not sent since the last one that was.
+    pub(crate) suppressed: u32,
 }

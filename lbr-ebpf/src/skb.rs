@@ -4,10 +4,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated as helper;
-use lbr_common::tuple::proto;
 
-use crate::packet::Packet;
-use crate::route::{Lookup, NextHop};
+use crate::fib::{Lookup, NextHop};
 
 /// Length of an Ethernet header. Every interface that lbr attaches to has one.
 pub(crate) const ETH_LEN: u32 = 14;
@@ -46,12 +44,6 @@ pub(crate) enum Segments {
 }
 
 impl Segments {
-    /// Where its headers grow.
-    #[inline(always)]
-    pub(crate) fn of(packet: &Packet) -> Self {
-        if packet.tuple.proto == proto::TCP { Self::Resized } else { Self::Kept }
-    }
-
     #[inline(always)]
     fn flag(self) -> u64 {
         match self {

@@ -8,29 +8,10 @@ use lbr_common::user::{proto_name, socket_text};
 
 use super::endpoints::Choice;
 use super::node::Here;
-use super::services::Plan;
+use super::plan::{Plan, Role};
 use crate::desired::Desired;
 use crate::model::Rejected;
 use crate::store::ClusterState;
-
-/// What a frontend is to its Service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// A cluster IP.
-    ClusterIp,
-    /// A NodePort, on one of the node's addresses.
-    NodePort,
-    /// An address of its load balancer.
-    LoadBalancer,
-    /// One of its external IPs.
-    ExternalIp,
-}
-
-impl Role {
-    /// Who chooses last loses: what the cluster allocated goes before what somebody wrote into a Service
-    /// (CVE-2020-8554).
-    const ALL: [Self; 4] = [Self::ClusterIp, Self::NodePort, Self::LoadBalancer, Self::ExternalIp];
-}
 
 /// Gives each plan the frontends that no other one has already.
 pub(super) fn claim(plans: &mut [Plan<'_>], here: &Here<'_>, rejected: &mut Vec<Rejected>) {

@@ -10,7 +10,7 @@ use lbr_common::text::ServiceName;
 
 use super::Ids;
 use super::endpoints::Target;
-use super::services::Plan;
+use super::plan::Plan;
 use crate::desired::Desired;
 use crate::model::{ALGORITHM, Rejected};
 

@@ -12,6 +12,7 @@ mod health;
 mod ids;
 mod maglev;
 mod node;
+mod plan;
 mod policy;
 mod ranges;
 mod services;

@@ -1,68 +1,17 @@
 //! From Services to frontends, slots and backends.
 
-use lbr_common::service::{Backend, FrontendKey, Slot, SlotKey, backend_flags, set};
+use lbr_common::service::{Backend, Slot, SlotKey, backend_flags};
 use lbr_common::text::{ServiceName, Text};
 use lbr_common::tuple::proto;
 
 use super::endpoints::{Choice, SlicesByService, choose};
-use super::frontends::{self, Role};
+use super::frontends;
 use super::node::Here;
+use super::plan::{Plan, Role};
 use super::{Ids, health, maglev, ranges};
 use crate::desired::Desired;
-use crate::model::{
-    Algorithm, Forwarding, ObjectName, Protocol, Rejected, Service, ServicePort, TrafficPolicy,
-};
+use crate::model::{Algorithm, ObjectName, Protocol, Rejected};
 use crate::store::ClusterState;
-
-/// A Service port in one family: what has one number, whatever the addresses.
-pub(super) struct Plan<'a> {
-    pub(super) service: &'a Service,
-    pub(super) port: &'a ServicePort,
-    /// Its place in `spec.ports`.
-    pub(super) index: usize,
-    pub(super) proto: u8,
-    pub(super) v4: bool,
-    /// Where it is served.
-    pub(super) won: Vec<(Role, FrontendKey)>,
-}
-
-impl Plan<'_> {
-    /// Bits of the sets that its frontends choose from.
-    fn sets(&self) -> u8 {
-        let of = |&(role, key): &(Role, FrontendKey)| {
-            let local = if self.differs_by_wire(role, &key) { set::bit(set::LOCAL) } else { 0 };
-            set::bit(self.set_of(role)) | local
-        };
-        // Packets that another node has sent on are for endpoints of this one.
-        let direct = if self.is_direct() { set::bit(set::LOCAL) } else { 0 };
-        self.won.iter().map(of).fold(direct, |all, bits| all | bits)
-    }
-
-    /// Whether endpoints on other nodes answer clients outside themselves.
-    pub(super) fn is_direct(&self) -> bool {
-        self.service.forwarding != Forwarding::Snat
-    }
-
-    /// Whether they get clients' packets in packets from node to node.
-    pub(super) fn is_tunneled(&self) -> bool {
-        self.service.forwarding == Forwarding::DsrIpip
-    }
-
-    /// The set that a frontend chooses from for clients that are not told apart.
-    pub(super) fn set_of(&self, role: Role) -> u32 {
-        match (role, self.service.internal_policy) {
-            (Role::ClusterIp, TrafficPolicy::Local) => set::LOCAL,
-            // What comes from the node and its pods is not external, whatever address it is sent to.
-            _ => set::CLUSTER,
-        }
-    }
-
-    /// Whether what comes by the wire gets to endpoints on this node only.
-    pub(super) fn differs_by_wire(&self, role: Role, key: &FrontendKey) -> bool {
-        let is_external = role != Role::ClusterIp && key.scope == lbr_common::service::scope::ANY;
-        is_external && self.service.external_policy == TrafficPolicy::Local
-    }
-}
 
 pub(super) fn compile(
     state: &ClusterState,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
 use super::health::{Family, Health, Moment, NodeState, Report, TIMEOUT};
-use super::metrics::Histograms;
+use super::metrics::histograms::Histograms;
 use crate::desired::HealthPort;
 use crate::events::Counts;
 use crate::model::{EndpointSlice, Kind, Object, ObjectName};

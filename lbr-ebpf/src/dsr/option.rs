@@ -81,7 +81,7 @@ pub(super) fn wrap(skb: Skb, work: &mut Scratch) -> Verdict {
 #[inline(always)]
 fn try_wrap(skb: Skb, packet: &Packet) -> Result<(), HelperFailed> {
     let (addr, port) = (&packet.tuple.dst, packet.tuple.dst_port);
-    let segments = Segments::of(packet);
+    let segments = packet.segments();
     if packet.is_v4 {
         skb.resize_options(V4_ADDED as i32, segments)?;
         let ([a, b, c, d], [high, low]) = (addr.v4_octets(), port.to_be_bytes());

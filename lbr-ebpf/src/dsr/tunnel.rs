@@ -12,7 +12,7 @@ use super::is_believed;
 use crate::ip_header::{self, Header, Start};
 use crate::packet::{self, Packet, Part};
 use crate::scratch::Scratch;
-use crate::skb::{HelperFailed, Segments, Skb};
+use crate::skb::{HelperFailed, Skb};
 use crate::step::DONE;
 use crate::{inside, service};
 
@@ -40,7 +40,7 @@ fn try_wrap(skb: Skb, packet: &Packet, from: &Addr, to: &Addr) -> Result<(), Hel
         true => Start::v4(class & !0x03),
         false => Start([first, class & !0x30, inner[2], inner[3]]),
     };
-    skb.encapsulate(len(packet), packet.is_v4, Segments::of(packet))?;
+    skb.encapsulate(len(packet), packet.is_v4, packet.segments())?;
     let proto = if packet.is_v4 { proto::IPV4 } else { proto::IPV6 };
     let header = Header { start, src: from, dst: to, proto, payload_len: packet.end - packet.l3 };
     header.store(skb, packet.is_v4)?;

@@ -8,7 +8,7 @@ use lbr_common::flow::{SocketKey, SocketPeer, socket_use};
 use lbr_common::tuple::proto;
 use lbr_common::verdict::{Effect, Hook, Verdict};
 
-use crate::exit::count;
+use crate::counters::count;
 use crate::maps::{self, SOCKETS};
 use crate::service::{self, From};
 use crate::{affinity, traffic};

@@ -230,7 +230,7 @@ fn bpftool_prints_fields_by_name() {
         fields(&first("state")["value"]),
         ["_pad", "abi", "epoch", "generation", "maglev_seed", "seed"]
     );
-    assert_eq!(fields(&first("uplinks")["value"]), ["v4", "v6"]);
+    assert_eq!(fields(&first("uplinks")["value"]), ["node_v4", "node_v6", "v4", "v6"]);
     assert_eq!(fields(&first("source_ranges")["key"]["data"]), ["client", "service"]);
     assert_eq!(fields(&first("service_cidrs")["key"]["data"]), ["addr", "family"]);
     assert_eq!(fields(&first("affinity")["key"]), ["_pad", "client", "service"]);

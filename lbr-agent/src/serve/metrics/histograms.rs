@@ -10,7 +10,7 @@ use crate::serve::health::Family;
 
 /// All of them.
 #[derive(Debug)]
-pub struct Histograms {
+pub(crate) struct Histograms {
     sync: HistogramVec,
     programming: HistogramVec,
     compile: Histogram,
@@ -18,7 +18,7 @@ pub struct Histograms {
 
 impl Histograms {
     /// Empty ones.
-    pub fn new() -> prometheus::Result<Self> {
+    pub(crate) fn new() -> prometheus::Result<Self> {
         let options = |name: &str, help: &str, buckets| HistogramOpts::new(name, help).buckets(buckets);
         let sync = options(
             "kubeproxy_sync_proxy_rules_duration_seconds",

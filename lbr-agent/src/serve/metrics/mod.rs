@@ -4,7 +4,7 @@
 
 mod agent;
 mod family;
-mod histograms;
+pub(super) mod histograms;
 mod kernel;
 mod process;
 #[cfg(test)]
@@ -16,7 +16,6 @@ use prometheus::TextEncoder;
 use prometheus::proto::MetricFamily;
 
 use self::family::gauge;
-pub use self::histograms::Histograms;
 pub use self::kernel::KernelMaps;
 use super::observer::Observer;
 

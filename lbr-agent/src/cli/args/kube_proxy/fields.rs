@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use super::settings::{BindAddress, KubeProxySettings, LocalMode};
+use super::settings::{BindAddress, HEALTHZ_PORT, KubeProxySettings, LocalMode, METRICS_PORT};
 use super::value::{Kind, Value};
 use crate::compile::NodePortAddress;
 
@@ -90,9 +90,6 @@ const ENDS: &str = "`lbr run` does not end by itself: take the flag away";
 const PORTS: Kind = Kind::Port;
 const MASK_BIT: Kind = Kind::Int(0, 31);
 const COUNT: Kind = Kind::Int(0, i32::MAX as i64);
-
-pub(super) const HEALTHZ_PORT: u16 = 10256;
-pub(super) const METRICS_PORT: u16 = 10249;
 
 /// The table. In the order of upstream's type, flags without a field last.
 #[rustfmt::skip]

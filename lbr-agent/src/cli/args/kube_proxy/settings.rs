@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::fields::{HEALTHZ_PORT, METRICS_PORT};
 use crate::compile::NodePortAddress;
+
+/// Where kube-proxy says that it is healthy.
+pub(super) const HEALTHZ_PORT: u16 = 10256;
+/// Where it serves its metrics.
+pub(super) const METRICS_PORT: u16 = 10249;
 
 /// Where a server listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

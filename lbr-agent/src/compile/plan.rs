@@ -1,0 +1,74 @@
+//! What is asked of the node for one port of a Service.
+
+use lbr_common::service::{FrontendKey, scope, set};
+
+use crate::model::{Forwarding, Service, ServicePort, TrafficPolicy};
+
+/// A Service port in one family: what has one number, whatever the addresses.
+pub(super) struct Plan<'a> {
+    pub(super) service: &'a Service,
+    pub(super) port: &'a ServicePort,
+    /// Its place in `spec.ports`.
+    pub(super) index: usize,
+    pub(super) proto: u8,
+    pub(super) v4: bool,
+    /// Where it is served.
+    pub(super) won: Vec<(Role, FrontendKey)>,
+}
+
+impl Plan<'_> {
+    /// Bits of the sets that its frontends choose from.
+    pub(super) fn sets(&self) -> u8 {
+        let of = |&(role, key): &(Role, FrontendKey)| {
+            let local = if self.differs_by_wire(role, &key) { set::bit(set::LOCAL) } else { 0 };
+            set::bit(self.set_of(role)) | local
+        };
+        // Packets that another node has sent on are for endpoints of this one.
+        let direct = if self.is_direct() { set::bit(set::LOCAL) } else { 0 };
+        self.won.iter().map(of).fold(direct, |all, bits| all | bits)
+    }
+
+    /// Whether endpoints on other nodes answer clients outside themselves.
+    pub(super) fn is_direct(&self) -> bool {
+        self.service.forwarding != Forwarding::Snat
+    }
+
+    /// Whether they get clients' packets in packets from node to node.
+    pub(super) fn is_tunneled(&self) -> bool {
+        self.service.forwarding == Forwarding::DsrIpip
+    }
+
+    /// The set that a frontend chooses from for clients that are not told apart.
+    pub(super) fn set_of(&self, role: Role) -> u32 {
+        match (role, self.service.internal_policy) {
+            (Role::ClusterIp, TrafficPolicy::Local) => set::LOCAL,
+            // What comes from the node and its pods is not external, whatever address it is sent to.
+            _ => set::CLUSTER,
+        }
+    }
+
+    /// Whether what comes by the wire gets to endpoints on this node only.
+    pub(super) fn differs_by_wire(&self, role: Role, key: &FrontendKey) -> bool {
+        let is_external = role != Role::ClusterIp && key.scope == scope::ANY;
+        is_external && self.service.external_policy == TrafficPolicy::Local
+    }
+}
+
+/// What a frontend is to its Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A cluster IP.
+    ClusterIp,
+    /// A NodePort, on one of the node's addresses.
+    NodePort,
+    /// An address of its load balancer.
+    LoadBalancer,
+    /// One of its external IPs.
+    ExternalIp,
+}
+
+impl Role {
+    /// Who chooses last loses: what the cluster allocated goes before what somebody wrote into a Service
+    /// (CVE-2020-8554).
+    pub(super) const ALL: [Self; 4] = [Self::ClusterIp, Self::NodePort, Self::LoadBalancer, Self::ExternalIp];
+}
