@@ -26,8 +26,8 @@ const SNAT_ATTEMPTS: u32 = 32;
 /// a second. Long enough for any client where ports are many, and for most where connections come fast.
 const LONG_REST_NS: i64 = 2_000_000_000;
 const REST_NS: i64 = 250_000_000;
-/// The last attempts take what there is.
-const RESTED_ATTEMPTS: u32 = SNAT_ATTEMPTS - 4;
+/// The last attempts take one that rests, if one was met.
+const RESTED_ATTEMPTS: u32 = SNAT_ATTEMPTS - 2;
 /// Attempts to find a free tuple: first other backends, then other source ports.
 const BACKEND_ATTEMPTS: u32 = 4;
 const ATTEMPTS: u32 = 16;
@@ -162,10 +162,14 @@ fn try_from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Result<()
 #[inline(always)]
 fn snat_port(work: &mut Scratch, hash: u32, attempt: u32) -> (u16, i64) {
     if attempt == 0 {
+        work.resting_port = 0;
         return (maps::snat_port(hash >> 4), LONG_REST_NS);
     }
+    if attempt >= RESTED_ATTEMPTS && work.resting_port != 0 {
+        return (work.resting_port, 0);
+    }
     work.next_port = work.next_port.wrapping_add(1);
-    (maps::snat_port(work.next_port), if attempt < RESTED_ATTEMPTS { REST_NS } else { 0 })
+    (maps::snat_port(work.next_port), REST_NS)
 }
 
 /// What both entries of such a flow have besides their tuples.
@@ -347,10 +351,14 @@ fn try_store(work: &mut Scratch, attempt: u32, rest: i64) -> Result<bool, Verdic
     if let Some(existing) = existing {
         // SAFETY: as in `flow::find`.
         let existing = unsafe { &mut *existing };
-        if existing.to != work.reply.to
-            && !may_be_replaced(&work.reply_key, existing, work.reply.last_seen, rest)
-        {
-            return Ok(false);
+        if existing.to != work.reply.to {
+            let over = over_for(&work.reply_key, existing, work.reply.last_seen);
+            if over < rest {
+                if over != flow::ALIVE {
+                    work.resting_port = work.flow.to.src_port;
+                }
+                return Ok(false);
+            }
         }
         if !renew(existing, &work.reply) {
             insert(&work.reply_key, &work.reply)?;
@@ -380,11 +388,12 @@ fn renew(existing: &mut Flow, new: &Flow) -> bool {
     true
 }
 
-/// Whether a flow is over, for at least `rest` nanoseconds, so that another may take its tuple.
+/// For how many nanoseconds a flow has been over, so that another may take its tuple, or [`flow::ALIVE`].
 #[inline(always)]
-fn may_be_replaced(key: &Tuple, flow: &Flow, now: u64, rest: i64) -> bool {
+fn over_for(key: &Tuple, flow: &Flow, now: u64) -> i64 {
     let idle = if flow.to.proto == proto::TCP { flow::TCP_IDLE_NS } else { IDLE_NS };
-    flow::silence(flow, now) > idle || flow::over_for(key, flow, now) >= rest
+    let silence = flow::silence(flow, now);
+    if silence > idle { silence as i64 } else { flow::over_for(key, flow, now) }
 }
 
 #[inline(always)]

@@ -57,6 +57,8 @@ pub(crate) struct Scratch {
     pub(crate) is_unwrapped: bool,
     /// Kept from packet to packet: which port in the name of the node is next.
     pub(crate) next_port: u32,
+    /// A port of a connection that has ended, but not long ago; 0: none was met.
+    pub(crate) resting_port: u16,
     /// Bytes of the packet as it came.
     pub(crate) bytes: u32,
     /// The hook that runs.
