@@ -12,12 +12,12 @@ use crate::scratch::Scratch;
 use crate::step::DONE;
 use crate::{flow, maps, policy};
 
-/// The same without a Service.
+/// Attempts to find a free tuple: first the packet's own, then other source ports.
 const PLAIN_ATTEMPTS: u32 = 4;
 
 /// Begins a flow without a Service, if one end is a pod that the agent knows: fills the decision and returns
 /// [`DONE`]. [`Verdict::NoService`]: nobody asks for it. [`Verdict::Node`]: to the node itself. Else why not. `source`
-/// was asked before, as above.
+/// was asked before, and so the sender is known.
 ///
 /// A TCP packet that opens nothing belongs to a connection that is older than the flow (the agent is new here, or
 /// the kernel evicted the entry): it may go on if a connection in either direction would be allowed.

@@ -24,9 +24,9 @@ const REST_NS: i64 = 250_000_000;
 /// The last attempts take one that rests, if one was met.
 const RESTED_ATTEMPTS: u32 = SNAT_ATTEMPTS - 2;
 
-/// The same for a client that came by the wire, who was looked up as the sender before. A backend on this node sees
-/// the client's address. One on another node sees this node's, so that its answers come back here, unless that node
-/// answers directly.
+/// Begins a flow from the client of the packet, who was looked up as the sender before, to a backend of `frontend`: fills
+/// the decision and returns [`Verdict::ToBackend`], or says why not. A backend on this node sees the client's address. One
+/// on another node sees this node's, so that its answers come back here, unless that node answers directly.
 #[inline(never)]
 pub(crate) fn from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Verdict {
     match try_from_wire(skb, frontend, work) {

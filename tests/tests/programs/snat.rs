@@ -1,80 +1,95 @@
 //! Ports in the name of the node: whose they are, and when somebody else may have one.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::{Packet, flags};
 use lbr_tests::testrun::Action;
 
 use super::world::{Net, TCP, at, expect, nets, packet, syn, tuple};
-use super::xdp::Wire;
+use super::xdp::{Wire, node};
 
-fn begin(wire: &mut Wire, client: SocketAddr, service: SocketAddr) -> u16 {
-    let ran = wire.run(Hook::FromNetdev, &syn(client, service).build());
-    expect(&ran, Verdict::ToBackend, Action::Redirect).src.port()
+/// A Service with one backend, on another node.
+struct Case {
+    wire: Wire,
+    net: Net,
+    service: SocketAddr,
+    backend: SocketAddr,
+    node: IpAddr,
 }
 
-/// Two ports of a client that are given the same port of the node, as long as nobody has it.
-fn of_one_mind(wire: &mut Wire, net: &Net, service: SocketAddr) -> [SocketAddr; 2] {
-    let mut given = BTreeMap::new();
-    for port in 20_000.. {
-        let client = at(net.other, port);
-        wire.world.reset_flows();
-        if let Some(other) = given.insert(begin(wire, client, service), client) {
-            wire.world.reset_flows();
-            return [other, client];
+/// In each family.
+fn cases(name: &str) -> impl Iterator<Item = Case> {
+    nets().into_iter().map(move |net| {
+        let mut wire = Wire::new(name);
+        let (service, backend) = (at(net.service, 80), at(net.remote, 8080));
+        wire.world.service(service, TCP, &[backend]);
+        Case { wire, net, service, backend, node: node(&net) }
+    })
+}
+
+impl Case {
+    /// Which port a new connection of this client is given.
+    fn begin(&mut self, client: SocketAddr) -> u16 {
+        let ran = self.wire.run(Hook::FromNetdev, &syn(client, self.service).build());
+        expect(&ran, Verdict::ToBackend, Action::Redirect).src.port()
+    }
+
+    /// Each side's FIN.
+    fn close(&mut self, client: SocketAddr, port: u16) {
+        for (from, to) in [(client, self.service), (self.backend, at(self.node, port))] {
+            self.wire.run(Hook::FromNetdev, &Packet::tcp(from, to, flags::FIN | flags::ACK).build());
         }
     }
-    unreachable!("a node has less ports than a client")
-}
 
-/// Each side's FIN.
-fn close(wire: &mut Wire, client: SocketAddr, service: SocketAddr, backend: SocketAddr, there: SocketAddr) {
-    for (from, to) in [(client, service), (backend, there)] {
-        wire.run(Hook::FromNetdev, &Packet::tcp(from, to, flags::FIN | flags::ACK).build());
+    /// A connection of this client from its begin to its end, so many seconds ago.
+    fn ended(&mut self, client: SocketAddr, seconds: u64) -> u16 {
+        let port = self.begin(client);
+        self.close(client, port);
+        self.wire.world.age(tuple(TCP, client, self.service), seconds);
+        port
+    }
+
+    /// Two ports of a client that are given the same port of the node, as long as nobody has it.
+    fn of_one_mind(&mut self) -> [SocketAddr; 2] {
+        let mut given = BTreeMap::new();
+        for port in 20_000.. {
+            let client = at(self.net.other, port);
+            self.wire.world.reset_flows();
+            if let Some(other) = given.insert(self.begin(client), client) {
+                self.wire.world.reset_flows();
+                return [other, client];
+            }
+        }
+        unreachable!("a node has less ports than a client")
     }
 }
 
 /// Its backend waits for the last segment of the former connection, and would not take a SYN as such.
 #[test]
 fn the_port_of_an_ended_connection_rests() {
-    let mut wire = Wire::new("rests");
-    for net in nets() {
-        wire.world.reset();
-        let (service, backend) = (at(net.service, 80), at(net.remote, 8080));
-        wire.world.service(service, TCP, &[backend]);
-        let [first, second] = of_one_mind(&mut wire, &net, service);
-        let port = begin(&mut wire, first, service);
-        let there = at(super::xdp::node(&net), port);
-        close(&mut wire, first, service, backend, there);
-        let other = begin(&mut wire, second, service);
-        assert_ne!(other, port, "another one for the next connection");
+    for mut case in cases("rests") {
+        let [first, second] = case.of_one_mind();
+        let port = case.ended(first, 0);
+        assert_ne!(case.begin(second), port, "another one for the next connection");
 
-        wire.world.reset_flows();
-        assert_eq!(begin(&mut wire, first, service), port);
-        close(&mut wire, first, service, backend, there);
-        wire.world.age(tuple(TCP, first, service), 3);
-        assert_eq!(begin(&mut wire, second, service), port, "after a while it is as good as any");
+        case.wire.world.reset_flows();
+        assert_eq!(case.ended(first, 3), port);
+        assert_eq!(case.begin(second), port, "after a while it is as good as any");
     }
 }
 
 /// A client that comes back after its port of the node was given to another one must not be led into that connection.
 #[test]
 fn a_port_that_was_given_away_is_not_taken_back() {
-    let mut wire = Wire::new("away");
-    for net in nets() {
-        wire.world.reset();
-        let (service, backend) = (at(net.service, 80), at(net.remote, 8080));
-        wire.world.service(service, TCP, &[backend]);
-        let [first, second] = of_one_mind(&mut wire, &net, service);
-        let port = begin(&mut wire, first, service);
-        let there = at(super::xdp::node(&net), port);
-        close(&mut wire, first, service, backend, there);
-        wire.world.age(tuple(TCP, first, service), 3);
-        assert_eq!(begin(&mut wire, second, service), port);
-        assert_ne!(begin(&mut wire, first, service), port, "the second one lives");
-        let answered = wire.run(Hook::FromNetdev, &packet(TCP, backend, there).build());
+    for mut case in cases("away") {
+        let [first, second] = case.of_one_mind();
+        let port = case.ended(first, 3);
+        assert_eq!(case.begin(second), port);
+        assert_ne!(case.begin(first), port, "the second one lives");
+        let answer = packet(TCP, case.backend, at(case.node, port)).build();
+        let answered = case.wire.run(Hook::FromNetdev, &answer);
         assert_eq!(expect(&answered, Verdict::ToClient, Action::Redirect).dst, second);
     }
 }
@@ -82,21 +97,15 @@ fn a_port_that_was_given_away_is_not_taken_back() {
 /// Rather than to turn a client away, a port goes from hand to hand.
 #[test]
 fn without_another_port_it_does_not_rest() {
-    let mut wire = Wire::new("norest");
-    for net in nets() {
-        wire.world.reset();
-        let (service, backend) = (at(net.service, 80), at(net.remote, 8080));
-        wire.world.service(service, TCP, &[backend]);
-        let first = at(net.other, 20_000);
-        let port = begin(&mut wire, first, service);
-        let node = super::xdp::node(&net);
-        close(&mut wire, first, service, backend, at(node, port));
+    for mut case in cases("norest") {
+        let port = case.ended(at(case.net.other, 20_000), 0);
         // All others are in the same state.
-        let entry = wire.world.flow(tuple(TCP, backend, at(node, port)));
+        let key = |port| tuple(TCP, case.backend, at(case.node, port));
+        let entry = case.wire.world.flow(key(port));
         for port in 61_000..61_000 + 4_536_u32 {
             let port = u16::try_from(port).unwrap();
-            wire.world.programs.flows.insert(tuple(TCP, backend, at(node, port)), entry, 0).unwrap();
+            case.wire.world.programs.flows.insert(key(port), entry, 0).unwrap();
         }
-        begin(&mut wire, at(net.other, 20_001), service);
+        case.begin(at(case.net.other, 20_001));
     }
 }

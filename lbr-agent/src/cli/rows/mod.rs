@@ -37,7 +37,7 @@ pub(super) struct ServiceRow {
     pub(super) scope: &'static str,
     /// Seconds for which a client comes back to the same endpoint; 0: it need not.
     pub(super) affinity: u32,
-    /// How clients outside reach endpoints on other nodes: `snat`, or `dsr`.
+    /// How clients outside reach endpoints on other nodes: `snat`, `dsr` or `dsr-ipip`.
     pub(super) forwarding: &'static str,
     /// How endpoints are chosen: `random`, or `maglev`.
     pub(super) algorithm: &'static str,
