@@ -10,7 +10,7 @@ use lbr_common::verdict::Verdict;
 use crate::maps::{self, FLOWS, LINKS};
 use crate::packet::{Packet, tcp_flags};
 use crate::scratch::{Decision, Scratch};
-use crate::step::{DONE, check};
+use crate::step::{self, DONE, check};
 use crate::{policy, service, source};
 
 /// A TCP connection without packets for this long gives way (RFC 5382, REQ-5: not below 2 h 4 min).
@@ -35,7 +35,7 @@ pub(crate) fn find(work: &mut Scratch, from: u32) -> Result<bool, Verdict> {
         flow.from = from;
     }
     if flow.epoch != work.epoch {
-        match refresh(work, flow) {
+        match refresh(work) {
             DONE => {}
             Verdict::NoService => return Ok(false),
             verdict => return Err(verdict),
@@ -129,22 +129,26 @@ pub(crate) fn decide(decision: &mut Decision, flow: &Flow) {
     };
 }
 
-/// Whether a flow has the tuple in `Judged::tuple`, lives, and is still allowed: then fills the decision, and
-/// leaves the flow as it is.
-#[inline(never)]
-pub(crate) fn peek(work: &mut Scratch) -> bool {
-    let Some(entry) = FLOWS.get_ptr(work.judged.tuple) else { return false };
+step::global! {
+    /// Whether a flow has the tuple in `Judged::tuple`, lives, and is still allowed: then fills the decision, leaves the
+    /// flow as it is, and returns [`DONE`]. Else [`Verdict::NoService`].
+    pub(crate) fn peek(work: &mut Scratch) -> Verdict = peek_living as flow_peek;
+}
+
+#[inline(always)]
+fn peek_living(work: &mut Scratch) -> Verdict {
+    let Some(entry) = FLOWS.get_ptr(&work.judged.tuple) else { return Verdict::NoService };
     // SAFETY: as in `find`.
     let flow = unsafe { &*entry };
     if is_past(&work.judged.tuple, flow, now())
         || (flow.epoch != work.epoch && judge_again(work, flow) != DONE)
     {
-        return false;
+        return Verdict::NoService;
     }
     // Told when the flow's own packets ask.
     work.judged.forget_audits();
     decide(&mut work.decision, flow);
-    true
+    DONE
 }
 
 /// Whether nothing that belongs to a flow can still be on its way. A connection that has ended is not past at
@@ -166,12 +170,20 @@ pub(crate) fn is_translated(packet: &Packet) -> bool {
     flow.flags & flow_flags::PLAIN == 0 && !begins_anew(packet, &key, flow, now())
 }
 
-/// Looks whether what a flow was begun with is still there, and still allowed, since the agent says that something
-/// has changed. [`Verdict::NoService`] if the flow has to move to another backend: datagrams, and a SYN (nothing is
-/// established yet). A TCP connection keeps its backend whatever becomes of it. A link that is gone is left to the
-/// stack, which knows where the address is now.
-#[inline(never)]
-fn refresh(work: &mut Scratch, flow: &mut Flow) -> Verdict {
+step::global! {
+    /// Looks whether what the packet's flow was begun with is still there, and still allowed, since the agent says that
+    /// something has changed. [`Verdict::NoService`] if the flow has to move to another backend: datagrams, and a SYN
+    /// (nothing is established yet). A TCP connection keeps its backend whatever becomes of it. A link that is gone is
+    /// left to the stack, which knows where the address is now.
+    fn refresh(work: &mut Scratch) -> Verdict = refresh_entry as flow_refresh;
+}
+
+#[inline(always)]
+fn refresh_entry(work: &mut Scratch) -> Verdict {
+    // Evicted since it was found: the packet begins a flow again.
+    let Some(entry) = FLOWS.get_ptr_mut(&work.packet.tuple) else { return Verdict::NoService };
+    // SAFETY: as in `find`.
+    let flow = unsafe { &mut *entry };
     if flow.service != 0 && flow.flags & flow_flags::REPLY == 0 {
         let goes_back = flow.flags & flow_flags::HAIRPIN != 0;
         match service::backend(flow.backend).filter(|b| b.leads_to(&flow.to)) {
@@ -244,10 +256,14 @@ fn audit_once(work: &mut Scratch, flow: &mut Flow) {
     }
 }
 
-/// Asks the policies of both ends, who were looked up before. `either`: nobody knows which end is the client, so
-/// either direction may be allowed.
-#[inline(never)]
-pub(crate) fn judge_either(work: &mut Scratch, either: bool) -> Verdict {
+step::global! {
+    /// Asks the policies of both ends, who were looked up before. `either`: nobody knows which end is the client, so
+    /// either direction may be allowed.
+    pub(crate) fn judge_either(work: &mut Scratch, either: bool) -> Verdict = judge_directions as policy_judge_either;
+}
+
+#[inline(always)]
+fn judge_directions(work: &mut Scratch, either: bool) -> Verdict {
     let verdict = policy::judge(work);
     if verdict == DONE || !either {
         return verdict;

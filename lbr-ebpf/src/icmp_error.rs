@@ -10,15 +10,19 @@ use crate::nat::{self, ICMP_SUM, UDP_SUM};
 use crate::packet::{Packet, Part};
 use crate::scratch::Scratch;
 use crate::skb::{HelperFailed, Skb, Sum};
-use crate::step::{DONE, check};
+use crate::step::{self, DONE, check};
 use crate::{flow, inside, policy, route, service};
 
 /// An ICMP error has eight bytes before the packet that it quotes.
 const ICMP_HEADER: u32 = 8;
 
-/// Translates the ICMP error at hand, fills the decision and returns [`Verdict::IcmpError`], or says why not.
-#[inline(never)]
-pub(crate) fn translate(skb: Skb, work: &mut Scratch) -> Verdict {
+step::global! {
+    /// Translates the ICMP error at hand, fills the decision and returns [`Verdict::IcmpError`], or says why not.
+    pub(crate) fn translate(skb: Skb, work: &mut Scratch) -> Verdict = translate_error as icmp_error_translate;
+}
+
+#[inline(always)]
+fn translate_error(skb: Skb, work: &mut Scratch) -> Verdict {
     match try_translate(skb, work) {
         Ok(()) => Verdict::IcmpError,
         Err(Verdict::NoService) => untracked(skb, work),
@@ -61,7 +65,7 @@ fn try_translate(skb: Skb, work: &mut Scratch) -> Result<(), Verdict> {
     // A quotation that can not be read belongs to nobody.
     read_quoted(skb, &work.packet, &mut work.quoted).map_err(|_| Verdict::NoService)?;
     work.judged.tuple = work.quoted.tuple.reversed();
-    if !flow::peek(work) {
+    if flow::peek(work) != DONE {
         return if work.hook == Hook::ToPod && is_translated(work) {
             Ok(())
         } else {
@@ -91,7 +95,7 @@ fn is_at_uplink(work: &Scratch) -> bool {
 #[inline(always)]
 fn is_translated(work: &mut Scratch) -> bool {
     work.judged.tuple = work.quoted.tuple;
-    flow::peek(work) && !work.decision.is_plain && (!work.decision.is_reply || work.decision.is_wire)
+    flow::peek(work) == DONE && !work.decision.is_plain && (!work.decision.is_reply || work.decision.is_wire)
 }
 
 /// The headers of the quoted packet.
@@ -101,9 +105,13 @@ fn read_quoted(skb: Skb, outer: &Packet, quoted: &mut Packet) -> Result<(), Verd
     if quoted.part == Part::Later { Err(Verdict::NoService) } else { Ok(()) }
 }
 
-/// Not inlined: its stack is not that of the policies, which were asked before.
-#[inline(never)]
-fn rewrite(skb: Skb, work: &mut Scratch) -> Verdict {
+step::global! {
+    /// Rewrites the error and what it quotes.
+    fn rewrite(skb: Skb, work: &mut Scratch) -> Verdict = rewrite_both as icmp_error_rewrite;
+}
+
+#[inline(always)]
+fn rewrite_both(skb: Skb, work: &mut Scratch) -> Verdict {
     set_own_addresses(work);
     match try_rewrite(skb, &work.packet, &work.quoted, &work.decision.to, &work.judged.tuple) {
         Ok(()) => DONE,

@@ -8,7 +8,7 @@ use lbr_common::verdict::Verdict;
 
 use crate::maps::{self, CIDR_CLASS, ENDPOINTS, IP_CLASS, LINK_POLICY, PORT_CLASS, VERDICTS};
 use crate::scratch::Scratch;
-use crate::step::DONE;
+use crate::step::{self, DONE};
 
 /// Looks up the sender of `Judged::tuple`.
 #[inline(always)]
@@ -28,24 +28,13 @@ pub(crate) fn meet_receiver(work: &mut Scratch) {
     endpoint(&work.judged.tuple.dst, work.generation, &mut work.judged.receiver);
 }
 
-/// Asks the policies of both ends, who were looked up before, about `Judged::tuple`. Returns [`DONE`], or why it may
-/// not pass.
-///
-/// What a pod sends to itself is never judged, nor what it sends to the node. What the node sends does not come
-/// here: where a packet entered says so, its address does not.
-#[inline(always)]
-pub(crate) fn judge(work: &mut Scratch) -> Verdict {
-    // SAFETY: the only values that the function returns.
-    unsafe { core::mem::transmute::<u8, Verdict>(policy_judge(work) as u8) }
-}
-
-/// A global function in BPF's sense: the verifier looks at it once, not once for each way that leads here.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn policy_judge(work: *mut Scratch) -> u32 {
-    // SAFETY: null, which no caller passes, or the work space.
-    let Some(work) = (unsafe { work.as_mut() }) else { return Verdict::NotJudged as u32 };
-    judge_both(work) as u32
+step::global! {
+    /// Asks the policies of both ends, who were looked up before, about `Judged::tuple`. Returns [`DONE`], or why it may
+    /// not pass.
+    ///
+    /// What a pod sends to itself is never judged, nor what it sends to the node. What the node sends does not come
+    /// here: where a packet entered says so, its address does not.
+    pub(crate) fn judge(work: &mut Scratch) -> Verdict = judge_both as policy_judge;
 }
 
 #[inline(always)]

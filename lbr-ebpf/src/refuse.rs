@@ -13,6 +13,7 @@ use crate::maps::LINKS;
 use crate::packet::{Packet, Part};
 use crate::scratch::Scratch;
 use crate::skb::{self, ETH_LEN, HelperFailed, MAX_QUOTE, Skb};
+use crate::step::{self, DONE};
 use crate::{reset, route};
 
 /// Type and code of an error.
@@ -41,16 +42,29 @@ struct Icmp {
 pub(crate) const NOT_ANSWERED: i32 = i32::MIN;
 
 /// Sends the answer to the packet at hand. Returns the action, or [`NOT_ANSWERED`].
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn answer(skb: Skb, work: &mut Scratch, verdict: Verdict) -> i32 {
-    let (kinds, mtu) = match verdict {
+    match make_answer(skb, work, verdict as u32) {
+        DONE => back_into_pod(skb),
+        _ => NOT_ANSWERED,
+    }
+}
+
+step::global! {
+    /// Makes the packet at hand the answer to it. [`DONE`], or [`Verdict::Unanswerable`].
+    fn make_answer(skb: Skb, work: &mut Scratch, verdict: u32) -> Verdict = turn_into_answer as refuse_answer;
+}
+
+#[inline(always)]
+fn turn_into_answer(skb: Skb, work: &mut Scratch, verdict: u32) -> Verdict {
+    let (kinds, mtu) = match step::verdict(verdict) {
         Verdict::TooBig => (TOO_BIG, route::mtu(work)),
         Verdict::HopLimit => (TIME_EXCEEDED, 0),
         _ => (PORT_UNREACHABLE, 0),
     };
     let packet = &work.packet;
     if packet.part == Part::Later || packet.is_icmp_error() || !can_be_answered(&packet.tuple.src) {
-        return NOT_ANSWERED;
+        return Verdict::Unanswerable;
     }
     let kind = if packet.is_v4 { kinds.0 } else { kinds.1 };
     let built = if kinds == PORT_UNREACHABLE && reset::fits(packet) {
@@ -59,8 +73,8 @@ pub(crate) fn answer(skb: Skb, work: &mut Scratch, verdict: Verdict) -> i32 {
         build(skb, packet, kind, mtu, &mut work.quote)
     };
     match built {
-        Ok(()) => back_into_pod(skb),
-        Err(HelperFailed) => NOT_ANSWERED,
+        Ok(()) => DONE,
+        Err(HelperFailed) => Verdict::Unanswerable,
     }
 }
 

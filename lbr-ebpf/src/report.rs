@@ -8,13 +8,25 @@ use lbr_common::verdict::{Counter, Verdict};
 use crate::counters;
 use crate::maps::{DENIALS, EVENTS};
 use crate::scratch::Scratch;
+use crate::step::{self, DONE};
 
 /// For how long events are counted before the count begins anew.
 const WINDOW_NS: u64 = 1_000_000_000;
 
 /// A packet that is dropped for the sake of policy.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn denied(work: &mut Scratch, verdict: Verdict) {
+    let _ = tell_denied(work, verdict as u32);
+}
+
+step::global! {
+    /// The same, with the verdict as a number.
+    fn tell_denied(work: &mut Scratch, verdict: u32) -> Verdict = tell_of_denied as report_denied;
+}
+
+#[inline(always)]
+fn tell_of_denied(work: &mut Scratch, verdict: u32) -> Verdict {
+    let verdict = step::verdict(verdict);
     match verdict {
         Verdict::EgressDenied | Verdict::IngressDenied => count(work, 0),
         Verdict::SpoofedSource | Verdict::RouterMessage | Verdict::PodPending | Verdict::NotJudged => {
@@ -22,9 +34,10 @@ pub(crate) fn denied(work: &mut Scratch, verdict: Verdict) {
             work.judged.set = 0;
             work.judged.direction = 0;
         }
-        _ => return,
+        _ => return DONE,
     }
     send(work, verdict);
+    DONE
 }
 
 /// A packet that passes: whether its connection would be denied if the audited policies were enforced. Each
@@ -39,14 +52,26 @@ pub(crate) fn passed(work: &mut Scratch) {
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn audited(work: &mut Scratch, set: u32, verdict: Verdict) {
+    let _ = tell_audited(work, set, verdict as u32);
+}
+
+step::global! {
+    /// The same, with the verdict as a number.
+    fn tell_audited(work: &mut Scratch, set: u32, verdict: u32) -> Verdict = tell_of_audited as report_audited;
+}
+
+#[inline(always)]
+fn tell_of_audited(work: &mut Scratch, set: u32, verdict: u32) -> Verdict {
+    let verdict = step::verdict(verdict);
     let is_egress = verdict == Verdict::EgressAudited;
     work.judged.set = set;
     work.judged.direction = if is_egress { direction::EGRESS } else { direction::INGRESS };
     counters::count(work.hook, verdict, u64::from(work.bytes));
     count(work, 1);
     send(work, verdict);
+    DONE
 }
 
 #[inline(always)]

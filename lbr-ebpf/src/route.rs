@@ -13,7 +13,7 @@ use crate::maps::UPLINKS;
 use crate::packet::Packet;
 use crate::scratch::Scratch;
 use crate::skb::{HelperFailed, Skb};
-use crate::step::DONE;
+use crate::step::{self, DONE};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -29,13 +29,25 @@ mod found {
 }
 
 /// Finds the way to `to` for the packet at hand, as it came. Returns [`DONE`], or why it can not go there.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn find(skb: Skb, work: &mut Scratch, to: &Addr) -> Verdict {
+    work.route_to = *to;
+    find_to(skb, work)
+}
+
+step::global! {
+    /// The same to `Scratch::route_to`.
+    fn find_to(skb: Skb, work: &mut Scratch) -> Verdict = look_up as route_find;
+}
+
+#[inline(always)]
+fn look_up(skb: Skb, work: &mut Scratch) -> Verdict {
+    let to = work.route_to;
     if work.packet.hop_limit <= 1 {
         return Verdict::HopLimit;
     }
     let Ok(length) = length(skb, work) else { return Verdict::Malformed };
-    ask_for(work, to, length);
+    ask_for(work, &to, length);
     match skb.fib_lookup(&mut work.route) {
         found::SUCCESS | found::NO_NEIGHBOR => DONE,
         found::TOO_LONG => Verdict::TooBig,

@@ -2,9 +2,11 @@
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
+use lbr_common::addr::Addr;
 use lbr_common::flow::Flow;
 use lbr_common::maps as spec;
 use lbr_common::policy::Event;
+use lbr_common::service::Frontend;
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Hook;
 
@@ -33,7 +35,11 @@ pub(crate) struct Scratch {
     pub(crate) reply: Flow,
     /// and its key.
     pub(crate) reply_key: Tuple,
-    /// The way out that was asked for,
+    /// The frontend of a flow in the making.
+    pub(crate) frontend: Frontend,
+    /// Where the way out is asked for to,
+    pub(crate) route_to: Addr,
+    /// the question and its answer,
     pub(crate) route: Lookup,
     /// and where it leads to first.
     pub(crate) next_hop: NextHop,

@@ -5,16 +5,11 @@ use lbr_common::addr::Addr;
 use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::policy::Block;
 use lbr_common::select;
-use lbr_common::service::{
-    Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, backend_flags, frontend_flags, scope, set,
-};
+use lbr_common::service::{Backend, Frontend, FrontendKey, SourceRange, frontend_flags, scope};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
 
 use crate::maps::{self, BACKENDS, FRONTENDS, MAGLEV, SERVICE_CIDRS, SLOTS, SOURCE_RANGES};
-
-/// Backends of one service on a node that are looked through: more than a node has pods.
-const MOST_HERE: u32 = 256;
 
 /// Who begins a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -178,26 +173,6 @@ pub(crate) fn backend(id: u32) -> Option<&'static Backend> {
     // SAFETY: valid for the run of the program; the agent replaces entries whole, and an entry that it removes
     // is freed after an RCU grace period.
     unsafe { BACKENDS.get(id) }
-}
-
-/// The backend of a service on this node that packets with this destination reach, or if that has no port, one that has
-/// its address; 0: there is none, or not among the first [`MOST_HERE`].
-#[inline(always)]
-pub(crate) fn backend_here(service: u32, to: &Tuple) -> u32 {
-    let mut slot = 0;
-    while slot < MOST_HERE {
-        // SAFETY: the entry is copied at once.
-        let Some(&Slot { backend: id }) = (unsafe { SLOTS.get(SlotKey { service, set: set::LOCAL, slot }) })
-        else {
-            return 0;
-        };
-        let is_it = |b: &Backend| b.leads_to(to) || (to.dst_port == 0 && b.addr == to.dst);
-        if backend(id).is_some_and(|b| b.flags & backend_flags::HERE != 0 && is_it(b)) {
-            return id;
-        }
-        slot += 1;
-    }
-    0
 }
 
 #[inline(always)]

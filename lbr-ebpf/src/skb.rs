@@ -72,6 +72,12 @@ impl Skb {
         Self(skb)
     }
 
+    /// What the kernel handed over, for a function of its own (`step::global!`).
+    #[inline(always)]
+    pub(crate) fn context(self) -> *mut __sk_buff {
+        self.0
+    }
+
     /// Bytes with the Ethernet header.
     #[inline(always)]
     pub(crate) fn len(self) -> u32 {
@@ -171,7 +177,7 @@ impl Skb {
         let _ = unsafe { helper::bpf_csum_update(self.0, diff) };
     }
 
-    /// Sum of the 16-bit words of `len` bytes at `offset`, a multiple of four, by way of `buffer`.
+    /// Sum of the 16-bit words of `len` bytes at `offset`, a multiple of four above zero, by way of `buffer`.
     #[inline(always)]
     pub(crate) fn sum(
         self,
@@ -179,12 +185,11 @@ impl Skb {
         len: u32,
         buffer: &mut [u32; MAX_QUOTE / 4],
     ) -> Result<u64, HelperFailed> {
-        // The verifier must see the bound right here, so the compiler must not know that it is superfluous.
+        // The verifier must see the bounds right here, so the compiler must not know that they are superfluous. Before
+        // Linux 6.8 it does not learn from `len == 0` that `len` is above zero otherwise; from an addition it does.
         // SAFETY: a local variable.
-        let len = unsafe { core::ptr::read_volatile(&raw const len) } & (MAX_QUOTE as u32 - 4);
-        if len == 0 {
-            return Err(HelperFailed);
-        }
+        let len = unsafe { core::ptr::read_volatile(&raw const len) };
+        let len = (len.wrapping_sub(4) & (MAX_QUOTE as u32 - 4)) + 4;
         let to = buffer.as_mut_ptr();
         // SAFETY: `len` is at most the size of `buffer`.
         check(unsafe { helper::bpf_skb_load_bytes(self.0.cast(), offset, to.cast(), len) })?;

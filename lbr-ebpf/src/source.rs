@@ -6,7 +6,7 @@ use lbr_common::policy::policy_flags;
 use lbr_common::verdict::Verdict;
 
 use crate::scratch::Scratch;
-use crate::step::DONE;
+use crate::step::{self, DONE};
 use crate::{maps, policy};
 
 /// Whether the source is an address of the node itself. What the node sends does not come by an interface, so a
@@ -17,11 +17,15 @@ pub(crate) fn pretends_to_be_node(work: &mut Scratch) -> bool {
     work.judged.sender.flags & policy_flags::NODE != 0 && maps::checks_source()
 }
 
-/// Returns [`DONE`], or why the packet at hand, which a pod's link sent, may not carry its source address.
-///
-/// A link without a pod that is known may send from any address that is nobody else's, until its pod is known.
-#[inline(never)]
-pub(crate) fn check(work: &mut Scratch) -> Verdict {
+step::global! {
+    /// Returns [`DONE`], or why the packet at hand, which a pod's link sent, may not carry its source address.
+    ///
+    /// A link without a pod that is known may send from any address that is nobody else's, until its pod is known.
+    pub(crate) fn check(work: &mut Scratch) -> Verdict = belongs_to_link as source_check;
+}
+
+#[inline(always)]
+fn belongs_to_link(work: &mut Scratch) -> Verdict {
     const OWNED: u32 = policy_flags::POD | policy_flags::PENDING;
     let owner = sender_link(work);
     let flags = work.judged.sender.flags;

@@ -9,20 +9,24 @@ use lbr_common::verdict::Verdict;
 use super::spare_port;
 use super::store::{is_stored, store};
 use crate::scratch::Scratch;
-use crate::step::DONE;
+use crate::step::{self, DONE};
 use crate::{flow, maps, policy};
 
 /// Attempts to find a free tuple: first the packet's own, then other source ports.
 const PLAIN_ATTEMPTS: u32 = 4;
 
-/// Begins a flow without a Service, if one end is a pod that the agent knows: fills the decision and returns
-/// [`DONE`]. [`Verdict::NoService`]: nobody asks for it. [`Verdict::Node`]: to the node itself. Else why not. `source`
-/// was asked before, and so the sender is known.
-///
-/// A TCP packet that opens nothing belongs to a connection that is older than the flow (the agent is new here, or
-/// the kernel evicted the entry): it may go on if a connection in either direction would be allowed.
-#[inline(never)]
-pub(crate) fn plain(from: u32, work: &mut Scratch) -> Verdict {
+step::global! {
+    /// Begins a flow without a Service, if one end is a pod that the agent knows: fills the decision and returns
+    /// [`DONE`]. [`Verdict::NoService`]: nobody asks for it. [`Verdict::Node`]: to the node itself. Else why not.
+    /// `source` was asked before, and so the sender is known.
+    ///
+    /// A TCP packet that opens nothing belongs to a connection that is older than the flow (the agent is new here, or
+    /// the kernel evicted the entry): it may go on if a connection in either direction would be allowed.
+    pub(crate) fn plain(work: &mut Scratch, from: u32) -> Verdict = begin_plain as flow_begin_plain;
+}
+
+#[inline(always)]
+fn begin_plain(work: &mut Scratch, from: u32) -> Verdict {
     let verdict = judge_plain(from, work);
     if verdict != DONE {
         return verdict;
@@ -37,10 +41,14 @@ pub(crate) fn plain(from: u32, work: &mut Scratch) -> Verdict {
     store_plain(from, work)
 }
 
-/// The same for a client from elsewhere that has a flow to the same backend by a Service: whoever the backend is, a
-/// process of the node too, the answers have to be told apart.
-#[inline(never)]
-pub(crate) fn beside_service(work: &mut Scratch) -> Verdict {
+step::global! {
+    /// The same for a client from elsewhere that has a flow to the same backend by a Service: whoever the backend is, a
+    /// process of the node too, the answers have to be told apart.
+    pub(crate) fn beside_service(work: &mut Scratch) -> Verdict = begin_beside_service as flow_begin_beside;
+}
+
+#[inline(always)]
+fn begin_beside_service(work: &mut Scratch) -> Verdict {
     let verdict = judge_plain(0, work);
     if verdict != DONE {
         return verdict;

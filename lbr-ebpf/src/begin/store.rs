@@ -8,7 +8,7 @@ use lbr_common::verdict::Verdict;
 use crate::flow;
 use crate::maps::FLOWS;
 use crate::scratch::Scratch;
-use crate::step::DONE;
+use crate::step::{self, DONE};
 
 /// Whether [`store`] did.
 #[inline(always)]
@@ -20,10 +20,14 @@ pub(super) fn is_stored(verdict: Verdict) -> Result<bool, Verdict> {
     }
 }
 
-/// Stores both entries of a flow. [`DONE`]; [`Verdict::NoService`]: its answers could not be told from another flow's,
-/// which lives, or ended less than `rest` nanoseconds ago; or why it can not be.
-#[inline(never)]
-pub(super) fn store(work: &mut Scratch, attempt: u32, rest: i64) -> Verdict {
+step::global! {
+    /// Stores both entries of a flow. [`DONE`]; [`Verdict::NoService`]: its answers could not be told from another
+    /// flow's, which lives, or ended less than `rest` nanoseconds ago; or why it can not be.
+    pub(super) fn store(work: &mut Scratch, attempt: u32, rest: i64) -> Verdict = store_both as flow_store;
+}
+
+#[inline(always)]
+fn store_both(work: &mut Scratch, attempt: u32, rest: i64) -> Verdict {
     match try_store(work, attempt, rest) {
         Ok(true) => DONE,
         Ok(false) => Verdict::NoService,

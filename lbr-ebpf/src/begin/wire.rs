@@ -11,7 +11,7 @@ use super::store::{insert, is_stored, store};
 use crate::maps;
 use crate::scratch::Scratch;
 use crate::skb::Skb;
-use crate::step::check;
+use crate::step::{self, check};
 use crate::{affinity, dsr, flow, policy, route, service};
 
 /// Attempts to find a port for a backend on another node. Each is as good as the part of the ports that is free.
@@ -24,12 +24,18 @@ const REST_NS: i64 = 250_000_000;
 /// The last attempts take one that rests, if one was met.
 const RESTED_ATTEMPTS: u32 = SNAT_ATTEMPTS - 2;
 
-/// Begins a flow from the client of the packet, who was looked up as the sender before, to a backend of `frontend`: fills
-/// the decision and returns [`Verdict::ToBackend`], or says why not. A backend on this node sees the client's address. One
-/// on another node sees this node's, so that its answers come back here, unless that node answers directly.
-#[inline(never)]
-pub(crate) fn from_wire(skb: Skb, frontend: &Frontend, work: &mut Scratch) -> Verdict {
-    match try_from_wire(skb, frontend, work) {
+step::global! {
+    /// Begins a flow from the client of the packet, who was looked up as the sender before, to a backend of
+    /// `Scratch::frontend`: fills the decision and returns [`Verdict::ToBackend`], or says why not. A backend on this node
+    /// sees the client's address. One on another node sees this node's, so that its answers come back here, unless that
+    /// node answers directly.
+    pub(crate) fn from_wire(skb: Skb, work: &mut Scratch) -> Verdict = begin_from_wire as flow_begin_from_wire;
+}
+
+#[inline(always)]
+fn begin_from_wire(skb: Skb, work: &mut Scratch) -> Verdict {
+    let frontend = work.frontend;
+    match try_from_wire(skb, &frontend, work) {
         Ok(()) => Verdict::ToBackend,
         Err(verdict) => verdict,
     }

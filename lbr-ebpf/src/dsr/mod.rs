@@ -16,21 +16,24 @@ mod tunnel;
 use lbr_common::addr::Addr;
 use lbr_common::flow::flow_flags;
 use lbr_common::policy::policy_flags;
-use lbr_common::service::frontend_flags;
+use lbr_common::service::{Backend, Slot, SlotKey, backend_flags, frontend_flags, set};
 use lbr_common::tuple::proto;
 use lbr_common::verdict::Verdict;
 
-use crate::maps::FLOWS;
+use crate::maps::{FLOWS, SLOTS};
 use crate::packet::Part;
 use crate::scratch::Scratch;
 use crate::service::{self, From};
 use crate::skb::Skb;
-use crate::step::DONE;
-use crate::{fragment, policy, route};
+use crate::step::{self, DONE};
+use crate::{fragment, policy};
 
 /// Where `127.0.0.1` and `::1` serve a port, all addresses of nodes do.
 const LOOPBACK_V4: Addr = Addr::v4([127, 0, 0, 1]);
 const LOOPBACK_V6: Addr = Addr::from_words([0, 0, 0, 1u32.to_be()]);
+
+/// Backends of one service on a node that are looked through: more than a node has pods.
+const MOST_HERE: u32 = 256;
 
 /// Whether the frontend fits into the packet. Notes how much it grows by.
 #[inline(always)]
@@ -45,13 +48,7 @@ pub(crate) fn makes_room(skb: Skb, work: &mut Scratch, is_tunneled: bool) -> boo
 /// Puts the frontend into the packet at hand, as its flow says. With an option it was rewritten before.
 #[inline(always)]
 pub(crate) fn wrap(skb: Skb, work: &mut Scratch) -> Verdict {
-    if !work.decision.is_tunneled {
-        return option::wrap(skb, work);
-    }
-    match route::node_address(work) {
-        Some(from) => tunnel::wrap(skb, &work.packet, from, &work.decision.to.dst),
-        None => Verdict::NoRoute,
-    }
+    if work.decision.is_tunneled { tunnel::wrap(skb, work) } else { option::wrap(skb, work) }
 }
 
 /// Takes what another node has put around a packet, or into it, off again: it is for the frontend then. A packet without
@@ -65,10 +62,20 @@ pub(crate) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict {
     }
 }
 
-/// Whether the packet at hand may have been sent to the frontend in `Judged::tuple`: that must be one whose backends
-/// answer directly, and the packet's destination (any port of it, if it has none) one of them on this node. Notes which.
-#[inline(never)]
-fn is_believed(work: &mut Scratch) -> bool {
+step::global! {
+    /// Whether the packet at hand may have been sent to the frontend in `Judged::tuple`: that must be one whose backends
+    /// answer directly, and the packet's destination (any port of it, if it has none) one of them on this node. Then
+    /// notes which, and returns [`DONE`]; else [`Verdict::NoService`].
+    fn is_believed(work: &mut Scratch) -> Verdict = believe as dsr_is_believed;
+}
+
+#[inline(always)]
+fn believe(work: &mut Scratch) -> Verdict {
+    if may_have_been_sent(work) { DONE } else { Verdict::NoService }
+}
+
+#[inline(always)]
+fn may_have_been_sent(work: &mut Scratch) -> bool {
     let frontend = work.judged.tuple;
     if work.packet.part == Part::Later {
         // It was for the first fragment.
@@ -103,8 +110,41 @@ fn is_believed(work: &mut Scratch) -> bool {
     if known.flags & frontend_flags::DIRECT == 0 {
         return false;
     }
-    work.chosen = service::backend_here(known.service, &work.packet.tuple);
-    work.chosen != 0
+    choose_here(work, known.service)
+}
+
+/// Chooses the backend of a service on this node that packets with the destination of the one at hand reach, or if that
+/// has no port, one that has its address. False: there is none, or not among the first [`MOST_HERE`].
+#[inline(always)]
+fn choose_here(work: &mut Scratch, service: u32) -> bool {
+    let mut slot = 0;
+    while slot < MOST_HERE {
+        match choose_slot(work, service, slot) {
+            Verdict::BackendMissing => slot += 1,
+            verdict => return verdict == DONE,
+        }
+    }
+    false
+}
+
+step::global! {
+    /// Chooses the backend in this slot if it is the one. [`DONE`]; [`Verdict::BackendMissing`]: it is another one;
+    /// [`Verdict::NoService`]: there are no more.
+    fn choose_slot(work: &mut Scratch, service: u32, slot: u32) -> Verdict = choose_if_it_is as dsr_choose_slot;
+}
+
+#[inline(always)]
+fn choose_if_it_is(work: &mut Scratch, service: u32, slot: u32) -> Verdict {
+    let to = &work.packet.tuple;
+    // SAFETY: the entry is copied at once.
+    let slot = unsafe { SLOTS.get(&SlotKey { service, set: set::LOCAL, slot }) };
+    let Some(&Slot { backend: id }) = slot else { return Verdict::NoService };
+    let is_it = |b: &Backend| b.leads_to(to) || (to.dst_port == 0 && b.addr == to.dst);
+    if !service::backend(id).is_some_and(|b| b.flags & backend_flags::HERE != 0 && is_it(b)) {
+        return Verdict::BackendMissing;
+    }
+    work.chosen = id;
+    DONE
 }
 
 /// Whether the address that answers would come from is a pod's of this node.

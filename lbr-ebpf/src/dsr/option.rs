@@ -11,7 +11,7 @@ use crate::nat;
 use crate::packet::{self, DEST_OPTIONS, HOP_BY_HOP, Packet, Part};
 use crate::scratch::Scratch;
 use crate::skb::{HelperFailed, Segments, Skb};
-use crate::step::DONE;
+use crate::step::{self, DONE};
 
 /// Copied into fragments, class 0, number 30.
 const V4_KIND: u8 = 0x9e;
@@ -69,9 +69,13 @@ pub(super) fn makes_room(skb: Skb, work: &mut Scratch) -> bool {
     fits
 }
 
-/// Puts the frontend into the packet, which was rewritten before.
-#[inline(never)]
-pub(super) fn wrap(skb: Skb, work: &mut Scratch) -> Verdict {
+step::global! {
+    /// Puts the frontend into the packet, which was rewritten before.
+    pub(super) fn wrap(skb: Skb, work: &mut Scratch) -> Verdict = put_in as dsr_option_wrap;
+}
+
+#[inline(always)]
+fn put_in(skb: Skb, work: &mut Scratch) -> Verdict {
     match try_wrap(skb, &work.packet) {
         Ok(()) => DONE,
         Err(HelperFailed) => Verdict::RewriteFailed,
@@ -164,9 +168,13 @@ fn resized(len: u16, change: i32) -> Result<u16, HelperFailed> {
     }
 }
 
-/// Takes the frontend out of a packet that another node has sent on, and makes it the destination again.
-#[inline(never)]
-pub(super) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict {
+step::global! {
+    /// Takes the frontend out of a packet that another node has sent on, and makes it the destination again.
+    pub(super) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict = take_out as dsr_option_unwrap;
+}
+
+#[inline(always)]
+fn take_out(skb: Skb, work: &mut Scratch) -> Verdict {
     let packet = &work.packet;
     let l3 = packet.l3;
     let mut option = [0; 8];
@@ -200,7 +208,7 @@ pub(super) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict {
         claimed.dst = addr;
         claimed.dst_port = u16::from_be(read.port);
     }
-    if !is_believed(work) {
+    if is_believed(work) != DONE {
         return DONE;
     }
     work.is_unwrapped = true;
@@ -217,9 +225,13 @@ pub(super) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict {
     }
 }
 
-/// Addresses the packet to the frontend again, which is in `Judged::tuple`.
-#[inline(never)]
-fn address(skb: Skb, work: &mut Scratch) -> Verdict {
+step::global! {
+    /// Addresses the packet to the frontend again, which is in `Judged::tuple`.
+    fn address(skb: Skb, work: &mut Scratch) -> Verdict = address_to_frontend as dsr_option_address;
+}
+
+#[inline(always)]
+fn address_to_frontend(skb: Skb, work: &mut Scratch) -> Verdict {
     let (dst, dst_port) = (work.judged.tuple.dst, work.judged.tuple.dst_port);
     if let Err(verdict) = packet::parse(skb, &mut work.packet) {
         return verdict;

@@ -13,8 +13,8 @@ use crate::ip_header::{self, Header, Start};
 use crate::packet::{self, Packet, Part};
 use crate::scratch::Scratch;
 use crate::skb::{HelperFailed, Skb};
-use crate::step::DONE;
-use crate::{inside, service};
+use crate::step::{self, DONE};
+use crate::{inside, route, service};
 
 /// Bytes that the packet grows by.
 #[inline(always)]
@@ -22,10 +22,15 @@ pub(super) fn len(packet: &Packet) -> u32 {
     ip_header::len(packet)
 }
 
-/// Puts the packet into one from the node's own address `from` to `to`.
-#[inline(never)]
-pub(super) fn wrap(skb: Skb, packet: &Packet, from: &Addr, to: &Addr) -> Verdict {
-    match try_wrap(skb, packet, from, to) {
+step::global! {
+    /// Puts the packet into one from the node's own address to the backend's.
+    pub(super) fn wrap(skb: Skb, work: &mut Scratch) -> Verdict = put_around as dsr_tunnel_wrap;
+}
+
+#[inline(always)]
+fn put_around(skb: Skb, work: &mut Scratch) -> Verdict {
+    let Some(from) = route::node_address(work) else { return Verdict::NoRoute };
+    match try_wrap(skb, &work.packet, from, &work.decision.to.dst) {
         Ok(()) => DONE,
         Err(HelperFailed) => Verdict::RewriteFailed,
     }
@@ -51,9 +56,13 @@ fn try_wrap(skb: Skb, packet: &Packet, from: &Addr, to: &Addr) -> Result<(), Hel
     Ok(())
 }
 
-/// Takes the packet out of one that another node has sent here.
-#[inline(never)]
-pub(super) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict {
+step::global! {
+    /// Takes the packet out of one that another node has sent here.
+    pub(super) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict = take_out as dsr_tunnel_unwrap;
+}
+
+#[inline(always)]
+fn take_out(skb: Skb, work: &mut Scratch) -> Verdict {
     let outer = &work.packet;
     let is_whole = outer.part == Part::Whole && outer.is_v4 == (outer.tuple.proto == proto::IPV4);
     if !is_whole || !service::is_node(&outer.tuple.src) {
@@ -69,7 +78,7 @@ pub(super) fn unwrap(skb: Skb, work: &mut Scratch) -> Verdict {
     core::mem::swap(&mut work.packet, &mut work.quoted);
     work.packet.tuple.dst = backend;
     work.packet.tuple.dst_port = 0;
-    if !is_believed(work) {
+    if is_believed(work) != DONE {
         core::mem::swap(&mut work.packet, &mut work.quoted);
         return DONE;
     }

@@ -11,7 +11,7 @@ use crate::packet::{self, Part};
 use crate::scratch::Scratch;
 use crate::service::{self, From};
 use crate::skb::Skb;
-use crate::step::check;
+use crate::step::{self, check};
 use crate::{begin, dsr, flow, fragment, icmp_error, maps, nat, policy, route};
 
 /// The pipeline.
@@ -50,9 +50,13 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     Ok(if work.decision.is_reply { Verdict::ToClient } else { Verdict::ToBackend })
 }
 
-/// A packet of a known flow.
-#[inline(never)]
-fn follow(skb: Skb, work: &mut Scratch) -> Verdict {
+step::global! {
+    /// A packet of a known flow.
+    fn follow(skb: Skb, work: &mut Scratch) -> Verdict = follow_flow as from_netdev_follow;
+}
+
+#[inline(always)]
+fn follow_flow(skb: Skb, work: &mut Scratch) -> Verdict {
     let decision = &work.decision;
     if decision.from != 0 && maps::checks_source() {
         // Its packets come from a pod of this node.
@@ -94,7 +98,8 @@ fn begin(skb: Skb, work: &mut Scratch) -> Result<(), Verdict> {
             if work.judged.sender.flags & LOCAL != 0 && maps::checks_source() {
                 return Err(Verdict::SpoofedSource);
             }
-            check(begin::from_wire(skb, &frontend, work))
+            work.frontend = frontend;
+            check(begin::from_wire(skb, work))
         }
         Err(Verdict::NoService) if service::is_unallocated(&to.dst) => Err(Verdict::UnallocatedAddress),
         Err(Verdict::NoService) if flow::is_translated(&work.packet) => keep_apart(work),

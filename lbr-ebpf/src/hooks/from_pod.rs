@@ -62,9 +62,12 @@ fn begin(work: &mut Scratch) -> Result<(), Verdict> {
     check(source::check(work))?;
     let to = &work.packet.tuple;
     match service::frontend(&to.dst, to.dst_port, to.proto, From::Pod(&to.src)) {
-        Ok(frontend) => check(begin::to_service(from, &frontend, work)),
+        Ok(frontend) => {
+            work.frontend = frontend;
+            check(begin::to_service(work, from))
+        }
         Err(Verdict::NoService) if service::is_unallocated(&to.dst) => Err(Verdict::UnallocatedAddress),
-        Err(Verdict::NoService) => check(begin::plain(from, work)),
+        Err(Verdict::NoService) => check(begin::plain(work, from)),
         Err(verdict) => Err(verdict),
     }
 }

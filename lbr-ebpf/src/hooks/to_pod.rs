@@ -63,7 +63,7 @@ fn enter(work: &mut Scratch, from_node: bool) -> Outcome {
     if source::pretends_to_be_node(work) {
         return Err(Verdict::SpoofedSource);
     }
-    check(begin::plain(0, work))?;
+    check(begin::plain(work, 0))?;
     Ok(Verdict::Allowed)
 }
 

@@ -17,6 +17,7 @@ mod report;
 mod rig;
 mod rounds;
 pub mod scale;
+pub mod verifier;
 
 use std::fmt;
 

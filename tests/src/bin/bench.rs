@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use lbr_tests::bench::load::Cpus;
-use lbr_tests::bench::{Config, Metric, Outcome, Plan, load, node_port, policy, programs, run, scale};
+use lbr_tests::bench::{
+    Config, Metric, Outcome, Plan, load, node_port, policy, programs, run, scale, verifier,
+};
 use lbr_tests::interrupt;
 
 /// Measure lbr against direct traffic and against nftables rules as kube-proxy writes them.
@@ -91,6 +93,9 @@ struct Programs {
     /// How often everything is measured in turn.
     #[arg(long, default_value_t = 21)]
     rounds: usize,
+    /// What each program costs the kernel's verifier, in place of the time for a packet.
+    #[arg(long)]
+    verifier: bool,
 }
 
 #[derive(clap::Args)]
@@ -123,7 +128,11 @@ fn main() -> Result<()> {
     match Cli::parse().what {
         What::PodToPod(arguments) => pod_to_pod(arguments),
         What::NodePort(arguments) => node_port(arguments),
-        What::Programs(Programs { rounds }) => {
+        What::Programs(Programs { verifier: true, .. }) => {
+            print!("{}", verifier::run()?);
+            Ok(())
+        }
+        What::Programs(Programs { rounds, .. }) => {
             interrupt::watch()?;
             print!("{}", programs::run(rounds)?);
             Ok(())

@@ -5,7 +5,7 @@
 
 mod meter;
 mod sandbox;
-mod sys;
+pub(crate) mod sys;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;

@@ -1,13 +1,17 @@
-//! Three commands of `bpf(2)`: one with a flag that aya does not pass on, one that aya does not have, and one for a
-//! program that is no object.
+//! Commands of `bpf(2)` in forms that aya does not have: a test run with flags, many look-ups in one call, and loads with
+//! the verifier's statistics.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use aya::Pod;
+use aya_obj::generated::bpf_insn;
 
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_BTF_LOAD: libc::c_long = 18;
+const BPF_MAP_FREEZE: libc::c_long = 22;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 
 /// The packet claims that its device summed it up (`CHECKSUM_COMPLETE`), and the kernel checks afterwards that
@@ -44,6 +48,67 @@ struct Load {
     insn_cnt: u32,
     insns: u64,
     license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    _pad: u32,
+}
+
+/// `struct` of `BPF_MAP_UPDATE_ELEM` and `BPF_MAP_FREEZE` in `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct Element {
+    map_fd: u32,
+    _pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// `struct` of `BPF_BTF_LOAD` in `union bpf_attr`, as far as it is needed.
+#[repr(C)]
+#[derive(Default)]
+struct LoadBtf {
+    btf: u64,
+    btf_log_buf: u64,
+    btf_size: u32,
+    btf_log_size: u32,
+    btf_log_level: u32,
+    _pad: u32,
+}
+
+/// A program as the kernel wants it, and room for what the verifier says of it.
+pub(crate) struct Program<'a> {
+    /// `enum bpf_prog_type`.
+    pub(crate) kind: u32,
+    /// `enum bpf_attach_type`.
+    pub(crate) attach: u32,
+    /// `BPF_F_...`.
+    pub(crate) flags: u32,
+    /// Cut to 15 bytes.
+    pub(crate) name: &'a str,
+    /// Its code, maps and calls resolved.
+    pub(crate) instructions: &'a [bpf_insn],
+    /// The object's BTF.
+    pub(crate) btf: Option<BorrowedFd<'a>>,
+    /// `struct bpf_func_info` side by side, and the size of one.
+    pub(crate) funcs: (&'a [u8], usize),
+    /// `struct bpf_line_info` side by side, and the size of one.
+    pub(crate) lines: (&'a [u8], usize),
+    /// The verifier's statistics, or why it refuses: a text that ends with zero.
+    pub(crate) log: &'a mut [u8],
 }
 
 /// `struct` of `BPF_MAP_*_BATCH` in `union bpf_attr`.
@@ -131,9 +196,79 @@ pub(super) fn load_empty(is_xdp: bool) -> io::Result<OwnedFd> {
         insn_cnt: 2,
         insns: code.as_ptr() as u64,
         license: c"Dual MIT/GPL".as_ptr() as u64,
+        ..Load::default()
     };
     // SAFETY: the kernel reads two instructions and a text that ends with zero; both live across the call.
-    let fd = unsafe { bpf(BPF_PROG_LOAD, &mut attr) }?;
+    unsafe { opened(BPF_PROG_LOAD, &mut attr) }
+}
+
+/// Loads a program with a log of the verifier's statistics (`BPF_LOG_STATS`).
+pub(crate) fn load(program: &mut Program<'_>) -> io::Result<OwnedFd> {
+    const BPF_LOG_STATS: u32 = 4;
+    let mut prog_name = [0; 16];
+    for (to, from) in prog_name.iter_mut().take(15).zip(program.name.bytes()) {
+        *to = from;
+    }
+    let has_btf = program.btf.is_some();
+    let count = |(bytes, size): (&[u8], usize)| {
+        if has_btf { bytes.len().checked_div(size).unwrap_or(0) as u32 } else { 0 }
+    };
+    let mut attr = Load {
+        prog_type: program.kind,
+        insn_cnt: program.instructions.len() as u32,
+        insns: program.instructions.as_ptr() as u64,
+        license: c"Dual MIT/GPL".as_ptr() as u64,
+        log_level: BPF_LOG_STATS,
+        log_size: program.log.len() as u32,
+        log_buf: program.log.as_mut_ptr() as u64,
+        prog_flags: program.flags,
+        prog_name,
+        expected_attach_type: program.attach,
+        prog_btf_fd: program.btf.map_or(0, fd),
+        func_info_rec_size: program.funcs.1 as u32,
+        func_info: program.funcs.0.as_ptr() as u64,
+        func_info_cnt: count(program.funcs),
+        line_info_rec_size: program.lines.1 as u32,
+        line_info: program.lines.0.as_ptr() as u64,
+        line_info_cnt: count(program.lines),
+        ..Load::default()
+    };
+    // SAFETY: the kernel reads instructions, licence, functions and lines and writes the log, each within the length
+    // given beside it; all of them live across the call.
+    unsafe { opened(BPF_PROG_LOAD, &mut attr) }
+}
+
+/// Writes the one value of a map of variables, and lets nobody write it again.
+pub(crate) fn fill_and_freeze(map: BorrowedFd<'_>, value: &[u8]) -> io::Result<()> {
+    let key = 0u32;
+    let mut attr = Element {
+        map_fd: fd(map),
+        key: (&raw const key) as u64,
+        value: value.as_ptr() as u64,
+        ..Element::default()
+    };
+    // SAFETY: the kernel reads a key of four bytes and `value`, which is as long as the map was made for it; both live
+    // across the call.
+    unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }?;
+    let mut attr = Element { map_fd: fd(map), ..Element::default() };
+    // SAFETY: no pointers.
+    unsafe { bpf(BPF_MAP_FREEZE, &mut attr) }.map(drop)
+}
+
+/// Loads BTF.
+pub(crate) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
+    let mut attr = LoadBtf { btf: btf.as_ptr() as u64, btf_size: btf.len() as u32, ..LoadBtf::default() };
+    // SAFETY: the kernel reads `btf`, which lives across the call.
+    unsafe { opened(BPF_BTF_LOAD, &mut attr) }
+}
+
+/// A command that opens a descriptor.
+///
+/// # Safety
+/// As for [`bpf`].
+unsafe fn opened<T>(command: libc::c_long, attr: &mut T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's promise.
+    let fd = unsafe { bpf(command, attr) }?;
     let fd = libc::c_int::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just opened it, and it is nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
