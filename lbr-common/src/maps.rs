@@ -136,6 +136,16 @@ pub mod config {
     pub const SNAT_COUNT: &str = "SNAT_COUNT";
     /// `u32`: bits of [`options`].
     pub const OPTIONS: &str = "OPTIONS";
+    /// `u32`: bits of [`abilities`].
+    pub const ABILITIES: &str = "ABILITIES";
+
+    /// What the kernel has of what not every kernel has. The verifier leaves out what depends on a bit that is not set.
+    pub mod abilities {
+        /// `bpf_ktime_get_coarse_ns` (Linux 5.11).
+        pub const COARSE_CLOCK: u32 = 1;
+        /// `bpf_set_retval` (Linux 5.18).
+        pub const RETURN_VALUE: u32 = 2;
+    }
 
     /// How policy is enforced.
     pub mod options {

@@ -1,8 +1,9 @@
 //! The flow of a packet: found, and checked. See `lbr_common::flow` for what an entry means, `begin` for new ones.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated as helper;
 use lbr_common::flow::{BY_ROUTE, Flow, IDLE_NS, TOUCH_INTERVAL_NS, flow_flags};
+use lbr_common::maps::config::abilities;
 use lbr_common::service::{Backend, backend_flags};
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::Verdict;
@@ -348,9 +349,14 @@ fn restore_twin(key: &Tuple, flow: &Flow) {
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds, exact to a timer tick: enough for ages in seconds, at a third of the
-/// price.
+/// price. Before Linux 5.11 it is exact.
 #[inline(always)]
 pub(crate) fn now() -> u64 {
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_ktime_get_coarse_ns() }
+    if maps::has(abilities::COARSE_CLOCK) {
+        // SAFETY: a helper without arguments.
+        unsafe { helper::bpf_ktime_get_coarse_ns() }
+    } else {
+        // SAFETY: as above.
+        unsafe { helper::bpf_ktime_get_ns() }
+    }
 }

@@ -151,6 +151,17 @@ static SNAT_COUNT: u32 = 1;
 #[unsafe(no_mangle)]
 static OPTIONS: u32 = 0;
 
+/// See `lbr_common::maps::config`.
+#[unsafe(no_mangle)]
+static ABILITIES: u32 = 0;
+
+/// Whether the kernel has this: a bit of `lbr_common::maps::config::abilities`.
+#[inline(always)]
+pub(crate) fn has(ability: u32) -> bool {
+    // SAFETY: a valid static. Volatile, because the loader replaces the value that the compiler sees.
+    unsafe { core::ptr::read_volatile(&raw const ABILITIES) & ability != 0 }
+}
+
 /// Cookie of the node's network namespace.
 #[inline(always)]
 pub(crate) fn node_netns() -> u64 {

@@ -1,14 +1,13 @@
 //! What is told about packets beside the counter of their verdict: events, and counts for each policy set.
 
 use aya_ebpf::bindings::BPF_ANY;
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lbr_common::policy::{DenialKey, EVENTS_PER_SECOND, Event, direction};
 use lbr_common::verdict::{Counter, Verdict};
 
-use crate::counters;
 use crate::maps::{DENIALS, EVENTS};
 use crate::scratch::Scratch;
 use crate::step::{self, DONE};
+use crate::{counters, flow};
 
 /// For how long events are counted before the count begins anew.
 const WINDOW_NS: u64 = 1_000_000_000;
@@ -91,8 +90,7 @@ fn count(work: &Scratch, audited: u16) {
 
 #[inline(always)]
 fn send(work: &mut Scratch, verdict: Verdict) {
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let now = flow::now();
     if now.wrapping_sub(work.limit.since) > WINDOW_NS {
         work.limit.since = now;
         work.limit.sent = 0;

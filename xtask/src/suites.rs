@@ -8,8 +8,17 @@ use crate::run;
 
 /// Suites of package `lbr-tests` that need no root. Every other file in `tests/tests` does: it makes network
 /// namespaces or loads programs.
-const WITHOUT_ROOT: [&str; 8] =
-    ["apiserver", "compile", "converge", "deploy", "kube", "policy_atomic", "policy_full", "policy_oracle"];
+const WITHOUT_ROOT: [&str; 9] = [
+    "apiserver",
+    "compile",
+    "converge",
+    "deploy",
+    "kube",
+    "policy_atomic",
+    "policy_full",
+    "policy_oracle",
+    "requirements",
+];
 
 /// The packages with tests. Every call names all of them: a smaller selection has other features of shared
 /// dependencies, and cargo would build those again.

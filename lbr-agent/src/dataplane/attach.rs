@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle};
@@ -12,6 +12,7 @@ use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, tc};
 use lbr_common::verdict::Hook;
 
 use super::pins::Pins;
+use super::requirements;
 use super::xdp::{XdpAttacher, XdpChoice};
 use crate::interface;
 
@@ -63,22 +64,24 @@ pub enum AttachMode {
 pub(super) struct Attacher {
     ebpf: Ebpf,
     pins: Pins,
-    use_tcx: Option<bool>,
+    use_tcx: bool,
     attached: BTreeSet<(Side, u32)>,
     xdp: XdpAttacher,
 }
 
 impl Attacher {
-    /// Loads the programs, and puts them in the place of an earlier run's wherever those are still attached.
+    /// Puts the programs, which were loaded before, in the place of an earlier run's wherever those are still attached.
     pub(super) fn new(mut ebpf: Ebpf, pins: Pins, mode: AttachMode, xdp: XdpChoice) -> anyhow::Result<Self> {
-        for hook in Side::all_hooks() {
-            let program = program(&mut ebpf, hook)?;
-            program.load().with_context(|| format!("the kernel refuses program {}", hook.name()))?;
-        }
         let use_tcx = match mode {
-            AttachMode::Auto => None,
-            AttachMode::Tcx => Some(true),
-            AttachMode::Clsact => Some(false),
+            AttachMode::Auto => has_tcx(),
+            AttachMode::Tcx if !has_tcx() => {
+                bail!(
+                    "--attach tcx: Linux {} lacks it (since Linux 6.6): leave the flag out",
+                    requirements::release()
+                )
+            }
+            AttachMode::Tcx => true,
+            AttachMode::Clsact => false,
         };
         let xdp = XdpAttacher::new(&mut ebpf, &pins, xdp)?;
         let mut attacher = Self { ebpf, pins, use_tcx, attached: BTreeSet::new(), xdp };
@@ -118,7 +121,7 @@ impl Attacher {
         }
         for (hook, direction) in side.hooks() {
             self.pins.remove_link(&pin_name(ifindex, hook))?;
-            if self.use_tcx != Some(true) {
+            if !self.use_tcx {
                 detach_clsact(ifindex, direction, hook);
             }
         }
@@ -133,20 +136,11 @@ impl Attacher {
         hook: Hook,
         direction: TcAttachType,
     ) -> io::Result<()> {
-        if self.use_tcx != Some(false) {
-            match self.attach_tcx(ifindex, name, hook, direction) {
-                Ok(()) => {
-                    self.use_tcx = Some(true);
-                    return Ok(());
-                }
-                // Tried rather than asked by version: vendors port features back. EINVAL: unknown attach type.
-                Err(error) if self.use_tcx.is_none() && error.raw_os_error() == Some(libc::EINVAL) => {
-                    self.use_tcx = Some(false);
-                }
-                Err(error) => return Err(error),
-            }
+        if self.use_tcx {
+            self.attach_tcx(ifindex, name, hook, direction)
+        } else {
+            self.attach_clsact(name, hook, direction)
         }
-        self.attach_clsact(name, hook, direction)
     }
 
     fn attach_tcx(
@@ -214,6 +208,14 @@ impl Attacher {
         self.attached.extend(complete.into_iter().flatten().map(|ifindex| (side, ifindex)));
         Ok(())
     }
+}
+
+/// Whether the kernel has tcx. Asks for what is attached by it to the loopback interface, which every network namespace
+/// has: EINVAL says that the kernel does not know the attach type. Any other answer knows it, also the refusal to name
+/// somebody's programs there, which takes `CAP_SYS_ADMIN`.
+fn has_tcx() -> bool {
+    let asked = SchedClassifier::query_tcx("lo", TcAttachType::Ingress);
+    asked.map_err(io_error).err().and_then(|error| error.raw_os_error()) != Some(libc::EINVAL)
 }
 
 fn update(program: &mut SchedClassifier, pin: &std::path::Path) -> anyhow::Result<()> {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use aya::maps::{Array, Map, MapData};
-use aya::{Ebpf, EbpfLoader};
+use aya::programs::Program;
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lbr_common::ABI_VERSION;
 use lbr_common::maps;
 use lbr_common::policy::Prefix;
@@ -17,8 +18,9 @@ use super::attach::{AttachMode, Attacher};
 use super::handles::{LinkTable, LpmTable, MapTable, UplinkTable, take};
 use super::pins::Pins;
 use super::policy_maps::PolicyMaps;
+use super::requirements::{self, Abilities};
 use super::xdp::XdpChoice;
-use super::{Dataplane, PolicyTables, Table, WriteError, rights, sockets};
+use super::{Dataplane, PolicyTables, Table, WriteError, programs, rights, sockets};
 
 /// The kernel object that this binary carries.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbr-ebpf"));
@@ -63,16 +65,29 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the object, pins its maps, and updates the programs at interfaces that an earlier run left.
     pub fn load(options: &Options) -> anyhow::Result<Self> {
-        rights::check()?;
-        Self::load_permitted(options).map_err(rights::hint)
+        Self::load_object(options, OBJECT)
     }
 
-    fn load_permitted(options: &Options) -> anyhow::Result<Self> {
-        let pins = Pins::create(&options.bpffs)?;
+    /// The same with another object than the one that this binary carries.
+    pub fn load_object(options: &Options, object: &[u8]) -> anyhow::Result<Self> {
+        rights::check()?;
+        Self::load_permitted(options, object).map_err(rights::hint)
+    }
+
+    /// In this order: what the kernel lacks, what is pinned, all that may be refused; and only then what is attached.
+    fn load_permitted(options: &Options, object: &[u8]) -> anyhow::Result<Self> {
+        let abilities = requirements::check()?;
+        let (netns, cgroup) = node_sockets(options.cgroup.as_deref())?;
+        let xdp = usable_xdp(options.xdp, abilities);
+        let mut pins = Pins::create(&options.bpffs)?;
         let seed = adopt_state(&pins.map(maps::STATE.name))?;
-        let netns =
-            netns_cookie().context("read the cookie of this network namespace (kernel 5.14 or later)")?;
-        let mut ebpf = load_object(&pins, netns, seed, options)?;
+        let mut ebpf = load_maps(object, &pins, netns, seed, abilities, options)?;
+        programs::load(&mut ebpf, |program| match program {
+            Program::CgroupSockAddr(_) => cgroup.is_some(),
+            Program::Xdp(_) => xdp != XdpChoice::Off,
+            _ => true,
+        })?;
+        pins.keep();
 
         let mut state = Array::try_from(take(&mut ebpf, &maps::STATE)?)?;
         let previous: State = state.get(&0, 0)?;
@@ -80,7 +95,7 @@ impl Kernel {
             .set(0, State { abi: ABI_VERSION, seed, maglev_seed: options.maglev_seed, ..previous }, 0)
             .context("write map state")?;
 
-        if let Some(cgroup) = &options.cgroup {
+        if let Some(cgroup) = cgroup {
             sockets::attach(&mut ebpf, &pins, cgroup)?;
         }
         Ok(Self {
@@ -96,7 +111,7 @@ impl Kernel {
             service_cidrs: LpmTable::take(&mut ebpf, &maps::SERVICE_CIDRS)?,
             links: LinkTable {
                 table: MapTable::take(&mut ebpf, &maps::LINKS)?,
-                attacher: Attacher::new(ebpf, pins, options.attach, options.xdp)?,
+                attacher: Attacher::new(ebpf, pins, options.attach, xdp)?,
             },
             state,
         })
@@ -198,8 +213,50 @@ fn wait_for_programs() {
     }
 }
 
-fn load_object(pins: &Pins, netns: u64, seed: u64, options: &Options) -> anyhow::Result<Ebpf> {
+/// The namespace whose sockets are translated, and the cgroup to do it at.
+fn node_sockets(cgroup: Option<&Path>) -> anyhow::Result<(u64, Option<&Path>)> {
+    match netns_cookie() {
+        Ok(cookie) => Ok((cookie, cgroup)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+            if cgroup.is_some() {
+                tracing::error!(
+                    "processes of the node are not connected to backends: Linux {} lacks SO_NETNS_COOKIE (since \
+                     Linux 5.14). Pods and clients outside are served",
+                    requirements::release()
+                );
+            }
+            Ok((0, None))
+        }
+        Err(error) => Err(error).context("read the cookie of this network namespace"),
+    }
+}
+
+/// Where XDP is to be attached, as far as the kernel can.
+fn usable_xdp(choice: XdpChoice, abilities: Abilities) -> XdpChoice {
+    if choice == XdpChoice::Off || abilities.xdp {
+        return choice;
+    }
+    tracing::error!(
+        "--xdp: no uplink has it, as Linux {} lacks bpf_xdp_load_bytes (since Linux 5.18); tc does the work",
+        requirements::release()
+    );
+    XdpChoice::Off
+}
+
+/// Reads the object and makes its maps, or takes over those that are pinned. The programs are not loaded yet.
+fn load_maps(
+    object: &[u8],
+    pins: &Pins,
+    netns: u64,
+    seed: u64,
+    abilities: Abilities,
+    options: &Options,
+) -> anyhow::Result<Ebpf> {
     let mut loader = EbpfLoader::new();
+    // No list of what it went through: that needs room, and for more room aya loads the program again.
+    loader.verifier_log_level(VerifierLogLevel::STATS);
+    let abilities = abilities.bits();
+    loader.override_global(maps::config::ABILITIES, &abilities, true);
     loader.override_global(maps::config::NODE_NETNS, &netns, true);
     loader.override_global(maps::config::HASH_SEED, &seed, true);
     loader.override_global(maps::config::OPTIONS, &options.options, false);
@@ -212,7 +269,7 @@ fn load_object(pins: &Pins, netns: u64, seed: u64, options: &Options) -> anyhow:
             loader.map_max_entries(spec.name, *size);
         }
     }
-    let ebpf = loader.load(OBJECT).context("load the kernel object")?;
+    let ebpf = loader.load(object).context("load the kernel object")?;
     for spec in &maps::PINNED {
         let path = pins.map(spec.name);
         Pins::protect(&path).with_context(|| format!("set the mode of {}", path.display()))?;

@@ -1,5 +1,7 @@
 //! The folder on bpffs under which maps and links are pinned, so that they outlive the agent.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -7,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use nix::sys::statfs;
 
-use super::owner::Owner;
+use super::owner::{self, Owner};
 
 /// Where a cluster's bpffs is.
 pub const DEFAULT: &str = "/sys/fs/bpf/lbr";
@@ -19,7 +21,9 @@ pub(super) const ATTACHED: &str = "attached";
 #[derive(Debug)]
 pub(super) struct Pins {
     dir: PathBuf,
-    _owner: Owner,
+    /// What was in the folder before, until [`Self::keep`]: all else goes again if this start fails.
+    before: Option<BTreeSet<OsString>>,
+    owner: Option<Owner>,
 }
 
 impl Pins {
@@ -30,9 +34,17 @@ impl Pins {
         if !is_bpffs(parent) {
             mount_if_default(parent)?;
         }
+        let is_new = !dir.exists();
         make_private(dir)?;
+        let owner = Some(Owner::take(dir)?);
+        let before = if is_new { BTreeSet::new() } else { names(dir)? };
         make_private(&dir.join(ATTACHED))?;
-        Ok(Self { dir: dir.to_owned(), _owner: Owner::take(dir)? })
+        Ok(Self { dir: dir.to_owned(), before: Some(before), owner })
+    }
+
+    /// The start went well: what was pinned stays.
+    pub(super) fn keep(&mut self) {
+        self.before = None;
     }
 
     /// Where a map is pinned.
@@ -64,6 +76,29 @@ impl Pins {
     pub(super) fn protect(path: &Path) -> std::io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))
     }
+}
+
+impl Drop for Pins {
+    /// A start that failed leaves the folder as it found it.
+    fn drop(&mut self) {
+        let Some(before) = self.before.take() else { return };
+        let now = names(&self.dir).unwrap_or_default();
+        for name in now.difference(&before).filter(|name| *name != owner::NAME) {
+            let path = self.dir.join(name);
+            let _ = if path.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };
+        }
+        // Removes its own file, and gives the lock back.
+        self.owner = None;
+        if before.is_empty() {
+            let _ = fs::remove_dir(&self.dir);
+        }
+    }
+}
+
+/// Names of what is in a folder.
+fn names(dir: &Path) -> anyhow::Result<BTreeSet<OsString>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))?;
+    entries.map(|entry| Ok(entry?.file_name())).collect()
 }
 
 fn make_private(dir: &Path) -> anyhow::Result<()> {

@@ -52,7 +52,7 @@ fn unescape(field: &str) -> String {
     field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
-/// Attaches the programs. Those of an earlier run go only after their successors are in place: in between
+/// Attaches the programs, which were loaded before. Those of an earlier run go only after their successors are in place: in between
 /// both run, and the second finds nothing left to translate.
 pub(super) fn attach(ebpf: &mut Ebpf, pins: &Pins, cgroup: &Path) -> anyhow::Result<()> {
     let folder = File::open(cgroup).with_context(|| format!("open the cgroup {}", cgroup.display()))?;
@@ -60,7 +60,6 @@ pub(super) fn attach(ebpf: &mut Ebpf, pins: &Pins, cgroup: &Path) -> anyhow::Res
         let program =
             ebpf.program_mut(name).with_context(|| format!("the kernel object has no program {name}"))?;
         let program: &mut CgroupSockAddr = program.try_into()?;
-        program.load().with_context(|| format!("the kernel refuses program {name}"))?;
         // A link takes no flags, and is always one of several.
         let id = program.attach(&folder, CgroupAttachMode::Single).with_context(|| {
             format!("attach {name} to {}: is it the folder of a cgroup2 mount?", cgroup.display())

@@ -77,18 +77,10 @@ pub(super) struct XdpAttacher {
 }
 
 impl XdpAttacher {
-    /// Loads the program, and puts it in the place of an earlier run's wherever that is still wanted. Elsewhere the
-    /// old one goes.
+    /// Puts the program, which was loaded before, in the place of an earlier run's wherever that is still wanted.
+    /// Elsewhere the old one goes.
     pub(super) fn new(ebpf: &mut Ebpf, pins: &Pins, choice: XdpChoice) -> anyhow::Result<Self> {
         let mut attacher = Self { choice, seen: BTreeSet::new() };
-        if choice != XdpChoice::Off
-            && let Err(error) = program(ebpf)?.load()
-        {
-            tracing::error!(
-                "--xdp: no uplink has it, as the kernel refuses the program (5.18 has all): {error}"
-            );
-            attacher.choice = XdpChoice::Off;
-        }
         for pin in pins.links()? {
             let Some((ifindex, mode)) = parse_pin_name(&pin) else { continue };
             if attacher.mode_at(ifindex) == Some(mode) {

@@ -5,6 +5,7 @@ use aya_ebpf::bindings::{BPF_ANY, bpf_sock_addr};
 use aya_ebpf::helpers::generated as helper;
 use lbr_common::addr::Addr;
 use lbr_common::flow::{SocketKey, SocketPeer, socket_use};
+use lbr_common::maps::config::abilities;
 use lbr_common::tuple::proto;
 use lbr_common::verdict::{Effect, Hook, Verdict};
 
@@ -139,11 +140,13 @@ fn finish(outcome: Result<Verdict, Verdict>) -> i32 {
     }
 }
 
-/// The system call fails with this error.
+/// The system call fails with this error; before Linux 5.18 with `EPERM`.
 #[inline(always)]
 fn fail(error: i32) -> i32 {
-    // SAFETY: a helper without pointers.
-    unsafe { helper::bpf_set_retval(-error) };
+    if maps::has(abilities::RETURN_VALUE) {
+        // SAFETY: a helper without pointers.
+        unsafe { helper::bpf_set_retval(-error) };
+    }
     DENY
 }
 

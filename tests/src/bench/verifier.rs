@@ -16,6 +16,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::MapData;
 use aya_obj::{EbpfSectionKind, Function, Object, ProgramSection};
 
+use lbr_agent::dataplane::requirements;
+use lbr_common::maps::config;
+use lbr_common::verdict::Hook;
+
 use crate::testrun::sys;
 
 /// The most instructions that the verifier may process for one program, on any kernel.
@@ -52,6 +56,9 @@ pub fn run() -> Result<String> {
 pub fn costs(object: &[u8]) -> Result<Vec<Cost>> {
     let features = aya::features();
     let mut object = Object::parse(object).context("read the kernel object")?;
+    let abilities = requirements::check()?;
+    let bits = abilities.bits().to_ne_bytes();
+    object.patch_map_data([(config::ABILITIES, (bits.as_slice(), true))].into())?;
     let btf = match features.btf() {
         Some(btf) => object.fixup_and_sanitize_btf(btf)?.map(|btf| sys::load_btf(&btf.to_bytes())),
         None => None,
@@ -77,6 +84,8 @@ pub fn costs(object: &[u8]) -> Result<Vec<Cost>> {
     names.sort();
     names
         .into_iter()
+        // As the agent does.
+        .filter(|name| abilities.xdp || name.as_str() != Hook::Xdp.name())
         .map(|name| {
             let program = &object.programs[name];
             let function = object.functions.get(&program.function_key()).context("it has no code")?;

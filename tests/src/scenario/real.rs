@@ -122,6 +122,18 @@ impl Real {
         Ok(attached)
     }
 
+    /// The kernel's numbers of the programs at the pod links.
+    pub fn attached_ids(&self) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        for name in self.links.iter().map(|link| link_name(*link)) {
+            for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+                let (_, programs) = SchedClassifier::query_tcx(&name, direction)?;
+                ids.extend(programs.iter().map(|program| program.id()));
+            }
+        }
+        Ok(ids)
+    }
+
     /// Waits until the programs are at these links and no others: the kernel detaches what has lost its pin a
     /// moment later.
     pub fn expect_attached(&self, links: &[u32]) -> Result<()> {

@@ -4,7 +4,7 @@ use std::fs::DirEntry;
 use std::path::Path;
 
 use aya::maps::{Array, MapData};
-use lbr_agent::dataplane::{Kernel, Pinned};
+use lbr_agent::dataplane::{Kernel, OBJECT, Pinned};
 use lbr_agent::desired::Desired;
 use lbr_agent::reconcile::Reconciler;
 use lbr_common::maps;
@@ -186,4 +186,60 @@ fn a_link_that_went_away_meanwhile_is_forgotten() {
     assert!(apply(&mut reconciler, &tables, kernel).is_converged());
     assert_eq!(Pinned::open(real.pins()).unwrap().tables().unwrap(), tables);
     real.expect_attached(&[6]).unwrap();
+}
+
+/// The object with a program in it that reads above its stack.
+fn broken(program: &str) -> Vec<u8> {
+    /// `r0 = *(u64 *)(r10 + 8)`
+    const READ_ABOVE_STACK: [u8; 8] = [0x79, 0xa0, 8, 0, 0, 0, 0, 0];
+    let parsed = aya_obj::Object::parse(OBJECT).unwrap();
+    let function = &parsed.functions[&parsed.programs[program].function_key()];
+    let code: Vec<u8> = function.instructions.iter().flat_map(|i| instruction_bytes(*i)).collect();
+    let mut object = OBJECT.to_vec();
+    let places: Vec<usize> =
+        (0..object.len() - code.len()).filter(|at| object[*at..].starts_with(&code)).collect();
+    let [at] = places[..] else { panic!("the code of {program} is at {places:?}") };
+    object[at..at + 8].copy_from_slice(&READ_ABOVE_STACK);
+    object
+}
+
+/// As it is in an object for a little-endian machine.
+fn instruction_bytes(instruction: aya_obj::generated::bpf_insn) -> [u8; 8] {
+    let [low, high] = instruction.off.to_le_bytes();
+    let [a, b, c, d] = instruction.imm.to_le_bytes();
+    let registers = instruction.src_reg() << 4 | instruction.dst_reg();
+    [instruction.code, registers, low, high, a, b, c, d]
+}
+
+/// An upgrade to programs of which the kernel refuses one, whichever it is.
+#[test]
+fn an_object_that_the_kernel_refuses_leaves_the_programs_of_before() {
+    let (mut real, _) = running("refused");
+    real.kill();
+    let (before, programs) = (Left::by(&real), real.attached_ids().unwrap());
+    assert_eq!(programs.len(), 4, "{programs:?}");
+    for program in ["from_pod", "to_netdev"] {
+        let error = Kernel::load_object(real.options(), &broken(program)).err().unwrap();
+        let text = format!("{error:#}");
+        let wanted = format!("refuses program {program}; nothing was attached or replaced");
+        assert!(text.contains(&wanted) && text.contains("invalid read from stack"), "{text}");
+        assert!(text.starts_with("Linux ") && text.len() < 400, "{text}");
+        assert_eq!(Left::by(&real), before);
+        assert_eq!(real.attached_ids().unwrap(), programs);
+    }
+    real.start().unwrap();
+    assert_eq!(real.attached().unwrap(), before.attached);
+    assert_ne!(real.attached_ids().unwrap(), programs, "an object that is not refused replaces them");
+}
+
+#[test]
+fn a_first_start_that_the_kernel_refuses_leaves_no_pins() {
+    let (mut real, _) = running("nothing");
+    let mut options = real.options().clone();
+    real.kill();
+    options.bpffs = options.bpffs.with_file_name("new");
+    Kernel::load_object(&options, &broken("to_pod")).err().unwrap();
+    assert!(!options.bpffs.exists());
+    drop(Kernel::load(&options).unwrap());
+    assert!(options.bpffs.join(maps::FLOWS.name).exists());
 }

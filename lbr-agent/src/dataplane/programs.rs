@@ -1,0 +1,112 @@
+//! Loads the programs of the object into the kernel: all of them before the first one is attached, so that a kernel that
+//! refuses one leaves everything as it was.
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use aya::Ebpf;
+use aya::programs::{Program, ProgramError};
+use nix::sys::signal::SigSet;
+
+use super::requirements;
+
+/// Loads these programs, on all CPUs at once: the kernel's verifier works on each by itself.
+pub(super) fn load(ebpf: &mut Ebpf, wanted: impl Fn(&Program) -> bool) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let mut programs: Vec<(&str, &mut Program)> =
+        ebpf.programs_mut().filter(|(_, program)| wanted(program)).collect();
+    let count = programs.len();
+    // Those that take longest are taken first, from the end.
+    programs.sort_by_key(|(name, _)| (effort(name), *name));
+    let (left, failed) = (Mutex::new(programs), Mutex::new(Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| load_some(&left, &failed));
+        }
+    });
+    let mut failed = failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    failed.sort_by(|(a, _), (b, _)| a.cmp(b));
+    if let Some((name, error)) = failed.into_iter().next() {
+        return Err(error).with_context(|| {
+            format!(
+                "Linux {} refuses program {name}; nothing was attached or replaced",
+                requirements::release()
+            )
+        });
+    }
+    tracing::debug!("{count} programs loaded in {:?}", begin.elapsed());
+    Ok(())
+}
+
+/// What is left, and who has failed.
+type Left<'a, 'b> = Mutex<Vec<(&'a str, &'b mut Program)>>;
+type Failed = Mutex<Vec<(String, anyhow::Error)>>;
+
+fn load_some(left: &Left<'_, '_>, failed: &Failed) {
+    // The verifier stops for any signal to the thread (EAGAIN), and all of its work would be done again. The main thread
+    // takes them.
+    if let Err(error) = SigSet::all().thread_block() {
+        tracing::debug!("block signals: {error}");
+    }
+    loop {
+        let next = left.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+        let Some((name, program)) = next else { return };
+        if let Err(error) = load_one(program) {
+            let mut failed = failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            failed.push((name.to_owned(), error));
+        }
+    }
+}
+
+fn load_one(program: &mut Program) -> anyhow::Result<()> {
+    let loaded = match program {
+        Program::SchedClassifier(program) => program.load(),
+        Program::Xdp(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        other => bail!("its type is {:?}, which lbr does not know", other.prog_type()),
+    };
+    loaded.map_err(|error| match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let why = reason(&verifier_log.to_string());
+            let error = anyhow::Error::new(io_error);
+            if why.is_empty() { error } else { error.context(format!("the verifier says: {why}")) }
+        }
+        other => other.into(),
+    })
+}
+
+/// What the verifier says against a program, without its statistics.
+fn reason(log: &str) -> String {
+    const STATISTICS: [&str; 4] = ["verification time", "stack depth", "processed ", "insns processed"];
+    let lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<&str> = lines.filter(|line| !STATISTICS.iter().any(|s| line.starts_with(s))).collect();
+    // Its last words are the reason; before them it may list what it went through.
+    lines[lines.len().saturating_sub(3)..].join("; ")
+}
+
+/// Which programs take the verifier long.
+fn effort(name: &str) -> u8 {
+    match name {
+        "from_netdev" => 4,
+        "from_pod" => 3,
+        "to_pod" => 2,
+        "to_netdev" => 1,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verifiers_last_words_are_the_reason() {
+        let log = "\nR2 type=mem expected=fp, pkt, map_key, map_value\nverification time 10 usec\n\
+                   stack depth 32+8\nprocessed 53 insns (limit 1000000) max_states_per_insn 0\n";
+        assert_eq!(reason(log), "R2 type=mem expected=fp, pkt, map_key, map_value");
+        assert_eq!(reason("a\nb\nc\nd\n"), "b; c; d");
+        assert_eq!(reason(""), "");
+    }
+}
