@@ -111,7 +111,15 @@ impl XdpAttacher {
         };
         let mode_name = mode.name();
         match attach(ebpf, pins, ifindex, mode) {
-            Ok(()) => tracing::info!("uplink {name}: XDP, {mode_name}"),
+            Ok(()) => {
+                tracing::info!("uplink {name}: XDP, {mode_name}");
+                if mode == XdpMode::Native && kind(ifindex).is_ok_and(|kind| kind.as_deref() == Some("veth")) {
+                    tracing::warn!(
+                        "uplink {name} is a veth: what XDP sends arrives only if its other end runs an XDP program \
+                         too, or has GRO on (`ethtool -K DEVICE gro on` there); if not, leave --xdp=native out"
+                    );
+                }
+            }
             Err(error) => {
                 let why = reason(&error, mode);
                 if self.choice == XdpChoice::Auto && error.raw_os_error() == Some(libc::EOPNOTSUPP) {
@@ -171,10 +179,15 @@ fn pin_name(ifindex: u32, mode: XdpMode) -> String {
     format!("{ifindex}{}", mode.suffix())
 }
 
-/// Whether an interface is a device of its own. The kernel names the kind of all others (veth, bond, vlan, ...). Of
-/// those, veth takes the program, but what the program sends is stuck unless the other end has one too, and nobody
-/// says so.
+/// Whether an interface is a device of its own.
 fn is_device(ifindex: u32) -> io::Result<bool> {
+    Ok(kind(ifindex)?.is_none())
+}
+
+/// The kind of an interface that is no device of its own, as the kernel names it: veth, bond, vlan, ... A veth takes the
+/// program, but drops what it sends unless the other end polls (`veth_xdp_xmit` in the kernel): that has an XDP program of
+/// its own, or GRO. No error tells.
+fn kind(ifindex: u32) -> io::Result<Option<String>> {
     const IFLA_LINKINFO: u16 = 18;
     const IFLA_INFO_KIND: u16 = 1;
     /// Length of `struct ifinfomsg`, in words.
@@ -183,9 +196,10 @@ fn is_device(ifindex: u32) -> io::Result<bool> {
     let ask: Vec<u8> = ask.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let answers = Socket::open(Family::Route)?.ask(libc::RTM_GETLINK, 0, &ask)?;
     let attributes = answers.first().and_then(|(_, body)| body.get(4 * HEADER..)).unwrap_or_default();
-    let kind =
-        attribute(attributes, IFLA_LINKINFO).and_then(|info| attribute(info, IFLA_INFO_KIND)).map(text);
-    Ok(!answers.is_empty() && kind.is_none())
+    if answers.is_empty() {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    Ok(attribute(attributes, IFLA_LINKINFO).and_then(|info| attribute(info, IFLA_INFO_KIND)).map(text))
 }
 
 /// What the operator can do about it.

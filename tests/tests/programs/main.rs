@@ -19,5 +19,6 @@ mod snat;
 mod spread;
 mod traffic;
 mod translate;
+mod verifier;
 mod world;
 mod xdp;
