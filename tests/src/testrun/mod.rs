@@ -2,8 +2,12 @@
 //!
 //! [`Programs`] loads it as the agent does (with its maps pinned, on a bpffs and in a network namespace of its
 //! own) and tells what became of a packet: the verdict, from the counters; the action; and the packet.
+//! [`Pool`] lends one loaded object to many tests, one after the other, each time as it was right after loading.
 
 mod meter;
+mod pool;
+mod pristine;
+mod raw_map;
 mod sandbox;
 pub(crate) mod sys;
 
@@ -21,9 +25,12 @@ use lbr_common::maps::{self, MapSpec};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Hook, Verdict};
 
+use crate::netns::sysctl;
 use crate::process;
 
 pub use meter::{Empty, Meter};
+pub use pool::{Pool, Shared, say};
+pub use raw_map::RawMap;
 pub use sandbox::Sandbox;
 
 /// What the kernel is told to do with a packet (`TC_ACT_*` of linux/pkt_cls.h, `XDP_*` of linux/bpf.h).
@@ -52,7 +59,7 @@ pub struct Ran {
     pub packet: Vec<u8>,
 }
 
-/// The loaded object. One thread only: it moves that thread into a network namespace until it is dropped.
+/// The loaded object on a node that forwards. One thread only: it moves that thread into a network namespace until it is dropped.
 pub struct Programs {
     /// The tables that the agent writes.
     pub kernel: Kernel,
@@ -74,7 +81,16 @@ impl Programs {
     /// Loads the object into the kernel with these [`maps::config::options`]. Leftovers of dead processes are
     /// removed first.
     pub fn load(name: &str, options: u32) -> Result<Self> {
+        let mut programs = Self::load_without_links(name, options)?;
+        programs.insert_links()?;
+        Ok(programs)
+    }
+
+    fn load_without_links(name: &str, options: u32) -> Result<Self> {
         let sandbox = Sandbox::enter(name)?;
+        // Before there are links, which the kernel would send packets by.
+        sysctl("ipv4/ip_forward", "1")?;
+        sysctl("ipv6/conf/all/forwarding", "1")?;
         let links = [sandbox.veth("pod1", None)?, sandbox.veth("pod2", None)?, sandbox.veth("pod3", None)?];
         let pins = sandbox.pins();
         let options = Options {
@@ -87,18 +103,34 @@ impl Programs {
             snat: (61_000, 4_536),
             maglev_seed: lbr_common::maglev::DEFAULT_SEED,
         };
-        let mut kernel = Kernel::load(&options)?;
-        for (link, flags) in links.into_iter().zip([link_flags::DIRECT, link_flags::DIRECT, 0]) {
-            kernel.links().insert(&link, &Link { flags: flags | link_flags::PEER })?;
-        }
         Ok(Self {
-            kernel,
+            kernel: Kernel::load(&options)?,
             flows: HashMap::try_from(open(pins, &maps::FLOWS)?)?,
             fragments: HashMap::try_from(open(pins, &maps::FRAGMENTS)?)?,
             links,
             meter: Meter::open(pins)?,
             sandbox,
         })
+    }
+
+    /// Writes the entries of the pods' links, which attaches the programs there unless they are.
+    fn insert_links(&mut self) -> Result<()> {
+        for (link, flags) in self.links.into_iter().zip([link_flags::DIRECT, link_flags::DIRECT, 0]) {
+            self.kernel.links().insert(&link, &Link { flags: flags | link_flags::PEER })?;
+        }
+        Ok(())
+    }
+
+    /// All maps of the object: those that are pinned, and the others.
+    pub fn raw_maps(&mut self) -> Result<Vec<RawMap>> {
+        let pinned = maps::PINNED.iter().map(|spec| RawMap::pinned(self.sandbox.pins(), spec.name));
+        let mut all = pinned.collect::<Result<Vec<_>>>()?;
+        for (name, map) in self.kernel.programs().maps() {
+            if !maps::PINNED.iter().any(|spec| spec.name == name) {
+                all.push(RawMap::loaded(name, map)?);
+            }
+        }
+        Ok(all)
     }
 
     /// Makes another pod's veth, with this interface index.

@@ -1,6 +1,7 @@
 //! The node that all tests play on: two pods whose veths are reached directly, Services, and what is elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
 
 use lbr_agent::dataplane::{Dataplane as _, Table};
 use lbr_common::addr::Addr;
@@ -9,7 +10,7 @@ use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, fronten
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::{Packet, Parsed, Transport, flags};
-use lbr_tests::testrun::{Action, Programs, Ran};
+use lbr_tests::testrun::{Action, Pool, Ran, Shared, say};
 
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
@@ -94,9 +95,9 @@ fn key(ip: IpAddr, port: u16, proto: u8) -> FrontendKey {
     FrontendKey { addr: ip.into(), port, proto, scope: scope::ANY, _pad: 0 }
 }
 
-/// The loaded object with Services.
+/// The loaded object with Services. Tests share the object: each of them gets it as it is right after loading.
 pub(crate) struct World {
-    pub(crate) programs: Programs,
+    pub(crate) programs: Shared<'static>,
     next_id: u32,
 }
 
@@ -107,18 +108,25 @@ impl World {
 
     /// With `lbr_common::maps::config::options`.
     pub(crate) fn with(name: &str, options: u32) -> Self {
-        Self { programs: Programs::load(name, options).unwrap(), next_id: 0 }
+        Self::of(Pool::of_process().take(name, options).unwrap())
+    }
+
+    pub(crate) fn of(programs: Shared<'static>) -> Self {
+        Self { programs, next_id: 0 }
     }
 
     /// Both kinds of packets that a test run can make: without a checksum by the device, and with one.
     pub(crate) fn both(name: &str, test: impl Fn(&mut Self)) {
+        static TOLD: Once = Once::new();
         let mut world = Self::new(name);
         test(&mut world);
         world.reset();
         if world.programs.sum_packets().unwrap() {
             test(&mut world);
         } else {
-            println!("not run with CHECKSUM_COMPLETE: needs BPF_F_TEST_SKB_CHECKSUM_COMPLETE");
+            TOLD.call_once(|| {
+                say("no test is run with CHECKSUM_COMPLETE: needs BPF_F_TEST_SKB_CHECKSUM_COMPLETE (Linux 6.16)");
+            });
         }
     }
 

@@ -6,7 +6,6 @@ use std::process::Command;
 
 use lbr_common::flow::IDLE_NS;
 use lbr_common::verdict::{Hook, Verdict};
-use lbr_tests::netns::sysctl;
 use lbr_tests::packet::{Packet, Parsed, Reason, flags};
 use lbr_tests::process;
 use lbr_tests::testrun::{Action, Ran};
@@ -48,8 +47,6 @@ struct Connection {
 impl Wire {
     pub(crate) fn new(name: &str) -> Self {
         let mut world = World::new(name);
-        sysctl("ipv4/ip_forward", "1").unwrap();
-        sysctl("ipv6/conf/all/forwarding", "1").unwrap();
         let uplink = world.programs.uplink("uplink", NODE.0, NODE.1).unwrap();
         // Before the neighbours, whom the kernel forgets then.
         ip("link set uplink address 02:00:00:00:00:64");
