@@ -13,7 +13,6 @@ pub(crate) mod sys;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -25,8 +24,7 @@ use lbr_common::maps::{self, MapSpec};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Hook, Verdict};
 
-use crate::netns::sysctl;
-use crate::process;
+use crate::netns::{ip, sysctl};
 
 pub use meter::{Empty, Meter};
 pub use pool::{Pool, Shared, say};
@@ -141,11 +139,11 @@ impl Programs {
     /// Makes an uplink of this name with these addresses of the node, and the programs at it.
     pub fn uplink(&mut self, name: &str, v4: Ipv4Addr, v6: Ipv6Addr) -> Result<u32> {
         let index = self.sandbox.veth(name, None)?;
-        let nodad = ["nodad"].as_slice();
-        for (address, options) in [(format!("{v4}/24"), [].as_slice()), (format!("{v6}/64"), nodad)] {
-            process::run(Command::new("ip").args(["addr", "add", &address, "dev", name]).args(options))?;
-        }
-        process::run(Command::new("ip").args(["link", "set", name, "up"]))?;
+        ip([
+            format!("addr add {v4}/24 dev {name}"),
+            format!("addr add {v6}/64 dev {name} nodad"),
+            format!("link set {name} up"),
+        ])?;
         let (v4, v6) = (IpAddr::from(v4).into(), IpAddr::from(v6).into());
         let value = Uplink { v4, v6, node_v4: v4, node_v6: v6 };
         self.kernel.uplinks().insert(&index, &value)?;

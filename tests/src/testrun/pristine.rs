@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use lbr_agent::dataplane::Dataplane as _;
@@ -13,6 +11,7 @@ use nix::net::if_::if_nameindex;
 
 use super::raw_map::Values;
 use super::{Programs, RawMap};
+use crate::netns::ip;
 
 /// Folders of settings of the network namespace that hold for all interfaces.
 const SETTINGS: [&str; 4] = ["ipv4/conf/default", "ipv4/conf/all", "ipv6/conf/default", "ipv6/conf/all"];
@@ -76,8 +75,9 @@ impl Pristine {
         for index in &indexes {
             programs.kernel.uplinks().remove(index)?;
         }
-        let added = found.into_iter().filter(|(index, _)| !self.interfaces.contains_key(index));
-        remove(added.map(|(_, name)| name))
+        let added = found.iter().filter(|(index, _)| !self.interfaces.contains_key(index));
+        let lines: Vec<_> = added.map(|(_, name)| format!("link del {name}")).collect();
+        if lines.is_empty() { Ok(()) } else { ip(lines) }
     }
 }
 
@@ -85,21 +85,6 @@ impl Pristine {
 fn interfaces() -> Result<BTreeMap<u32, String>> {
     let all = if_nameindex().context("list interfaces")?;
     Ok(all.iter().map(|one| (one.index(), one.name().to_string_lossy().into_owned())).collect())
-}
-
-/// Removes interfaces, all by one process.
-fn remove(names: impl Iterator<Item = String>) -> Result<()> {
-    let lines: String = names.map(|name| format!("link del {name}\n")).collect();
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let mut command = Command::new("ip");
-    command.args(["-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().context("start `ip` (of iproute2)")?;
-    let written = child.stdin.take().map(|mut pipe| pipe.write_all(lines.as_bytes()));
-    let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "ip: {}\n{lines}", String::from_utf8_lossy(&output.stderr).trim_end());
-    written.unwrap_or(Ok(())).context("write to `ip`")
 }
 
 /// Values of [`SETTINGS`], in its order.
