@@ -40,7 +40,7 @@ impl Pool {
         static AT_EXIT: Once = Once::new();
         extern "C" fn clear() {
             // A panic must not leave it.
-            let _ = catch_unwind(|| POOL.lock().clear());
+            let _ = catch_unwind(|| POOL.clear());
         }
         AT_EXIT.call_once(|| {
             // SAFETY: the function may be called at any time, and on any thread. If it can not be registered, `reap`
@@ -60,6 +60,12 @@ impl Pool {
         };
         user.clone_into(&mut loaded.user);
         Ok(Shared { pool: self, loaded: ManuallyDrop::new(loaded) })
+    }
+
+    /// Removes all idle ones.
+    pub fn clear(&self) {
+        let idle = std::mem::take(&mut *self.lock());
+        drop(idle);
     }
 
     fn cleaned(&self, user: &str, options: u32) -> Option<Loaded> {
