@@ -19,6 +19,24 @@ pub(crate) const PROTOS: [u8; 2] = [TCP, UDP];
 /// The port of clients in tests that need only one.
 pub(crate) const PORT: u16 = 40_000;
 
+/// `LBR_PART=20`: tests that run very many packets run one in 20 of them, and say so. For software emulation, where each
+/// packet takes as long as 20. 1 otherwise: all of them.
+pub(crate) fn part() -> usize {
+    static TOLD: Once = Once::new();
+    let part = number("LBR_PART").map_or(1, |part| part.max(1) as usize);
+    if part > 1 {
+        TOLD.call_once(|| {
+            say(&format!("LBR_PART: one in {part} of fuzz, spread, policy::random and xdp's checksums"))
+        });
+    }
+    part
+}
+
+/// A number in the environment.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
 /// Addresses of one family.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Net {
@@ -117,17 +135,24 @@ impl World {
 
     /// Both kinds of packets that a test run can make: without a checksum by the device, and with one.
     pub(crate) fn both(name: &str, test: impl Fn(&mut Self)) {
-        static TOLD: Once = Once::new();
         let mut world = Self::new(name);
         test(&mut world);
         world.reset();
-        if world.programs.sum_packets().unwrap() {
+        if world.sum_packets() {
             test(&mut world);
-        } else {
+        }
+    }
+
+    /// From now on packets come with a checksum by the device, if the kernel makes such. If not, that is said once.
+    pub(crate) fn sum_packets(&mut self) -> bool {
+        static TOLD: Once = Once::new();
+        let is_possible = self.programs.sum_packets().unwrap();
+        if !is_possible {
             TOLD.call_once(|| {
-                say("no test is run with CHECKSUM_COMPLETE: needs BPF_F_TEST_SKB_CHECKSUM_COMPLETE (Linux 6.16)");
+                say("not run: anything with CHECKSUM_COMPLETE: needs BPF_F_TEST_SKB_CHECKSUM_COMPLETE (Linux 6.16)");
             });
         }
+        is_possible
     }
 
     /// Removes every Service and every flow.
