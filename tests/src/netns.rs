@@ -104,21 +104,7 @@ impl Netns {
 
     /// Runs lines of `ip -batch` in one process.
     pub fn ip<L: AsRef<str>>(&self, lines: impl IntoIterator<Item = L>) -> Result<()> {
-        let mut text = String::new();
-        for line in lines {
-            text.push_str(line.as_ref());
-            text.push('\n');
-        }
-        let mut command = self.command("ip")?;
-        command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().context("start `ip` (of iproute2)")?;
-        let written = child.stdin.take().map(|mut pipe| pipe.write_all(text.as_bytes()));
-        let output = child.wait_with_output()?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("ip -batch in {}: {}\nlines were:\n{text}", self.name, said.trim_end());
-        }
-        written.unwrap_or(Ok(())).context("write to `ip`")
+        batch(self.command("ip")?, lines).with_context(|| format!("namespace {}", self.name))
     }
 
     /// Interface index of a link.
@@ -142,6 +128,28 @@ impl Netns {
         }
         Ok(())
     }
+}
+
+/// Runs lines of `ip -batch` in one process, in the calling thread's namespace.
+pub fn ip<L: AsRef<str>>(lines: impl IntoIterator<Item = L>) -> Result<()> {
+    batch(Command::new("ip"), lines)
+}
+
+fn batch<L: AsRef<str>>(mut command: Command, lines: impl IntoIterator<Item = L>) -> Result<()> {
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(line.as_ref());
+        text.push('\n');
+    }
+    command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("start `ip` (of iproute2)")?;
+    let written = child.stdin.take().map(|mut pipe| pipe.write_all(text.as_bytes()));
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("ip -batch: {}\nlines were:\n{text}", said.trim_end());
+    }
+    written.unwrap_or(Ok(())).context("write to `ip`")
 }
 
 /// Writes a value under `/proc/sys/net` of the calling thread's namespace.

@@ -140,7 +140,7 @@ impl Real {
         let programs =
             |link| [Hook::FromPod, Hook::ToPod].map(|h| format!("{} {}", link_name(link), h.name()));
         let expected: Vec<String> = links.iter().copied().flat_map(programs).collect();
-        let end = Instant::now() + Duration::from_secs(2);
+        let end = Instant::now() + Duration::from_secs(30);
         loop {
             let attached = self.attached()?;
             if attached == expected {

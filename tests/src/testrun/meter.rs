@@ -34,11 +34,18 @@ impl Meter {
             is_summed: false,
             counts: vec![Counter::default(); cpus * verdict::COUNTERS as usize],
         };
-        // Those of an earlier load go on counting.
-        for hook in Hook::ALL {
-            meter.read_counters(hook).context("read map counters")?;
-        }
+        meter.start_over()?;
         Ok(meter)
+    }
+
+    /// Takes the counters as they are for those of the last run: of an earlier load, or set by somebody. Packets come
+    /// without a sum again.
+    pub(super) fn start_over(&mut self) -> Result<()> {
+        self.is_summed = false;
+        for hook in Hook::ALL {
+            self.read_counters(hook).context("read map counters")?;
+        }
+        Ok(())
     }
 
     /// From now on packets come with a sum that their device made (`CHECKSUM_COMPLETE`), and a run fails if the

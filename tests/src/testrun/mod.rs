@@ -2,14 +2,17 @@
 //!
 //! [`Programs`] loads it as the agent does (with its maps pinned, on a bpffs and in a network namespace of its
 //! own) and tells what became of a packet: the verdict, from the counters; the action; and the packet.
+//! [`Pool`] lends one loaded object to many tests, one after the other, each time as it was right after loading.
 
 mod meter;
+mod pool;
+mod pristine;
+mod raw_map;
 mod sandbox;
 pub(crate) mod sys;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -21,9 +24,11 @@ use lbr_common::maps::{self, MapSpec};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Hook, Verdict};
 
-use crate::process;
+use crate::netns::{ip, sysctl};
 
 pub use meter::{Empty, Meter};
+pub use pool::{Pool, Shared, say};
+pub use raw_map::RawMap;
 pub use sandbox::Sandbox;
 
 /// What the kernel is told to do with a packet (`TC_ACT_*` of linux/pkt_cls.h, `XDP_*` of linux/bpf.h).
@@ -52,7 +57,7 @@ pub struct Ran {
     pub packet: Vec<u8>,
 }
 
-/// The loaded object. One thread only: it moves that thread into a network namespace until it is dropped.
+/// The loaded object on a node that forwards. One thread only: it moves that thread into a network namespace until it is dropped.
 pub struct Programs {
     /// The tables that the agent writes.
     pub kernel: Kernel,
@@ -74,7 +79,16 @@ impl Programs {
     /// Loads the object into the kernel with these [`maps::config::options`]. Leftovers of dead processes are
     /// removed first.
     pub fn load(name: &str, options: u32) -> Result<Self> {
+        let mut programs = Self::load_without_links(name, options)?;
+        programs.insert_links()?;
+        Ok(programs)
+    }
+
+    fn load_without_links(name: &str, options: u32) -> Result<Self> {
         let sandbox = Sandbox::enter(name)?;
+        // Before there are links, which the kernel would send packets by.
+        sysctl("ipv4/ip_forward", "1")?;
+        sysctl("ipv6/conf/all/forwarding", "1")?;
         let links = [sandbox.veth("pod1", None)?, sandbox.veth("pod2", None)?, sandbox.veth("pod3", None)?];
         let pins = sandbox.pins();
         let options = Options {
@@ -87,18 +101,34 @@ impl Programs {
             snat: (61_000, 4_536),
             maglev_seed: lbr_common::maglev::DEFAULT_SEED,
         };
-        let mut kernel = Kernel::load(&options)?;
-        for (link, flags) in links.into_iter().zip([link_flags::DIRECT, link_flags::DIRECT, 0]) {
-            kernel.links().insert(&link, &Link { flags: flags | link_flags::PEER })?;
-        }
         Ok(Self {
-            kernel,
+            kernel: Kernel::load(&options)?,
             flows: HashMap::try_from(open(pins, &maps::FLOWS)?)?,
             fragments: HashMap::try_from(open(pins, &maps::FRAGMENTS)?)?,
             links,
             meter: Meter::open(pins)?,
             sandbox,
         })
+    }
+
+    /// Writes the entries of the pods' links, which attaches the programs there unless they are.
+    fn insert_links(&mut self) -> Result<()> {
+        for (link, flags) in self.links.into_iter().zip([link_flags::DIRECT, link_flags::DIRECT, 0]) {
+            self.kernel.links().insert(&link, &Link { flags: flags | link_flags::PEER })?;
+        }
+        Ok(())
+    }
+
+    /// All maps of the object: those that are pinned, and the others.
+    pub fn raw_maps(&mut self) -> Result<Vec<RawMap>> {
+        let pinned = maps::PINNED.iter().map(|spec| RawMap::pinned(self.sandbox.pins(), spec.name));
+        let mut all = pinned.collect::<Result<Vec<_>>>()?;
+        for (name, map) in self.kernel.programs().maps() {
+            if !maps::PINNED.iter().any(|spec| spec.name == name) {
+                all.push(RawMap::loaded(name, map)?);
+            }
+        }
+        Ok(all)
     }
 
     /// Makes another pod's veth, with this interface index.
@@ -109,11 +139,11 @@ impl Programs {
     /// Makes an uplink of this name with these addresses of the node, and the programs at it.
     pub fn uplink(&mut self, name: &str, v4: Ipv4Addr, v6: Ipv6Addr) -> Result<u32> {
         let index = self.sandbox.veth(name, None)?;
-        let nodad = ["nodad"].as_slice();
-        for (address, options) in [(format!("{v4}/24"), [].as_slice()), (format!("{v6}/64"), nodad)] {
-            process::run(Command::new("ip").args(["addr", "add", &address, "dev", name]).args(options))?;
-        }
-        process::run(Command::new("ip").args(["link", "set", name, "up"]))?;
+        ip([
+            format!("addr add {v4}/24 dev {name}"),
+            format!("addr add {v6}/64 dev {name} nodad"),
+            format!("link set {name} up"),
+        ])?;
         let (v4, v6) = (IpAddr::from(v4).into(), IpAddr::from(v6).into());
         let value = Uplink { v4, v6, node_v4: v4, node_v6: v6 };
         self.kernel.uplinks().insert(&index, &value)?;

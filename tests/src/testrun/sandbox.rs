@@ -12,7 +12,10 @@ use nix::sched::{CloneFlags, setns, unshare};
 use crate::process;
 use crate::topology::{Mounts, PREFIX, reap};
 
-/// The calling thread is in the namespace until this is dropped.
+/// The namespace of the calling thread's network.
+const CURRENT: &str = "/proc/thread-self/ns/net";
+
+/// The calling thread is in the namespace until this is dropped, or until [`Self::leave`].
 pub struct Sandbox {
     pins: PathBuf,
     // In this order: the maps' folder goes when nothing is loaded any more.
@@ -48,6 +51,17 @@ impl Sandbox {
         nix::net::if_::if_nametoindex(name).with_context(|| format!("no interface {name}"))
     }
 
+    /// Moves the calling thread back to where it came from. What was made in the namespace stays.
+    pub(super) fn leave(&mut self) {
+        self.netns.leave();
+    }
+
+    /// Moves the calling thread, which may be another one, into the namespace that [`Self::leave`] left.
+    pub(super) fn enter_again(&mut self) -> Result<()> {
+        self.netns.old = Some(File::open(CURRENT).context("open this thread's network namespace")?);
+        setns(&self.netns.own, CloneFlags::CLONE_NEWNET).context("enter the network namespace")
+    }
+
     /// Removes a link.
     pub fn remove(&self, name: &str) -> Result<()> {
         process::run(Command::new("ip").args(["link", "del", name])).map(drop)
@@ -56,28 +70,37 @@ impl Sandbox {
 
 /// A network namespace without a name, entered by this thread; dropping it goes back to the old one.
 struct OwnNetns {
-    old: File,
+    /// Where the thread came from; `None`: it is not in the namespace.
+    old: Option<File>,
+    own: File,
     /// Another one, for the pods' sides of veths.
     peers: File,
 }
 
 impl OwnNetns {
     fn enter() -> Result<Self> {
-        const CURRENT: &str = "/proc/thread-self/ns/net";
-        let old = File::open(CURRENT).context("open this thread's network namespace")?;
-        let own = || unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace (needs root)");
-        own()?;
+        let current = || File::open(CURRENT).context("open this thread's network namespace");
+        let make = || unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace (needs root)");
+        let old = current()?;
+        make()?;
         // From here on, dropping it leads back.
-        let mut netns = Self { peers: old.try_clone()?, old };
-        netns.peers = File::open(CURRENT).context("open the namespace of the pods")?;
-        own()?;
+        let mut netns = Self { own: old.try_clone()?, peers: old.try_clone()?, old: Some(old) };
+        netns.peers = current()?;
+        make()?;
+        netns.own = current()?;
         Ok(netns)
+    }
+
+    fn leave(&mut self) {
+        if let Some(old) = self.old.take() {
+            // A thread that can not go back stays where it harms nobody.
+            let _ = setns(&old, CloneFlags::CLONE_NEWNET);
+        }
     }
 }
 
 impl Drop for OwnNetns {
     fn drop(&mut self) {
-        // A thread that can not go back stays where it harms nobody.
-        let _ = setns(&self.old, CloneFlags::CLONE_NEWNET);
+        self.leave();
     }
 }

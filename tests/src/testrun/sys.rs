@@ -1,6 +1,8 @@
 //! Commands of `bpf(2)` in forms that aya does not have: a test run with flags, many look-ups in one call, and loads with
 //! the verifier's statistics.
 
+pub(super) mod entries;
+
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
@@ -66,7 +68,8 @@ struct Load {
     _pad: u32,
 }
 
-/// `struct` of `BPF_MAP_UPDATE_ELEM` and `BPF_MAP_FREEZE` in `union bpf_attr`.
+/// `struct` of `BPF_MAP_*_ELEM`, `BPF_MAP_GET_NEXT_KEY` (with the next key in place of a value) and `BPF_MAP_FREEZE` in
+/// `union bpf_attr`.
 #[repr(C)]
 #[derive(Default)]
 struct Element {

@@ -12,16 +12,15 @@ use lbr_tests::packet::{Parsed, Transport, flags};
 use lbr_tests::testrun::{Action, Ran};
 
 use super::random::{Random, frame};
-use super::world::{Net, PROTOS, World, at, nets};
+use super::world::{Net, PROTOS, World, at, nets, number, part};
 
 const PACKETS: u64 = 300_000;
 const AUTHENTICATION_HEADER: u8 = 51;
 
 #[test]
 fn random_packets() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seed = number("LBR_FUZZ_SEED").unwrap_or(1);
-    let packets = number("LBR_FUZZ_PACKETS").unwrap_or(PACKETS);
+    let packets = number("LBR_FUZZ_PACKETS").unwrap_or(PACKETS / part() as u64);
     let mut world = World::new("fuzz");
     let mut random = Random(seed);
     let mut seen = BTreeMap::<&str, u64>::new();

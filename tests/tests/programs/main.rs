@@ -1,7 +1,7 @@
 //! What the shipped kernel object does with packets, one by one.
 //!
-//! Every test loads the object anew, so none sees another's flows. [`world`] has the addresses and the Services.
-#![expect(clippy::print_stdout, reason = "what could not run must be seen, and how much did")]
+//! The tests share one loaded object for each set of options. Each of them gets it as it is right after loading, so none
+//! sees another's flows; [`lbr_tests::testrun::Pool`] sees to that. [`world`] has the addresses and the Services.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod collide;
@@ -15,6 +15,7 @@ mod maps;
 mod policy;
 mod random;
 mod refuse;
+mod shared;
 mod snat;
 mod spread;
 mod traffic;

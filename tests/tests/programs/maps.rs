@@ -111,8 +111,8 @@ fn the_object_has_its_variables() {
     }
 }
 
-/// An entry in every map, for [`dump`] to print.
-fn fill(world: &mut World) {
+/// An entry in every map that is pinned.
+pub(crate) fn fill(world: &mut World) {
     let [net, _] = nets();
     let (client, service) = (at(net.client, PORT), at(net.service, 80));
     world.service(service, UDP, &[at(net.local, 8080)]);

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use lbr_common::verdict::Verdict;
 use lbr_tests::testrun::Action;
 
-use super::world::{PROTOS, World, at, expect, nets, packet};
+use super::world::{PROTOS, World, at, expect, nets, packet, part};
 
+/// At most.
 const CONNECTIONS: u16 = 10_000;
 /// 99.9 % quantile of the chi-square distribution with 4 degrees of freedom: an even choice fails one run in a
 /// thousand for each of the four cases, so a failure is tried again once with other ports.
@@ -16,6 +17,7 @@ const LIMIT: f64 = 18.47;
 #[test]
 fn is_even() {
     let mut world = World::new("spread");
+    let connections = CONNECTIONS / part() as u16;
     for net in nets() {
         for proto in PROTOS {
             let service = at(net.service, 80);
@@ -23,12 +25,12 @@ fn is_even() {
             world.service(service, proto, &backends);
             let chi_squares = [20_000, 40_000].map(|from| {
                 let mut seen: BTreeMap<_, f64> = backends.iter().map(|b| (*b, 0.0)).collect();
-                for port in from..from + CONNECTIONS {
+                for port in from..from + connections {
                     let frame = packet(proto, at(net.client, port), service).build();
                     let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
                     *seen.get_mut(&out.dst).unwrap() += 1.0;
                 }
-                let even = f64::from(CONNECTIONS) / backends.len() as f64;
+                let even = f64::from(connections) / backends.len() as f64;
                 let chi_square: f64 = seen.values().map(|n| (n - even).powi(2) / even).sum();
                 println!("IPv6 {} protocol {proto} from port {from}: {chi_square:.1}", net.v6);
                 chi_square

@@ -2,7 +2,7 @@
 
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::{Packet, Parsed, flags};
-use lbr_tests::testrun::Action;
+use lbr_tests::testrun::{Action, say};
 
 use super::world::{
     PORT, PROTOS, TCP, UDP, World, at, expect, expect_ends, expect_untouched, nets, packet, syn, tuple,
@@ -203,7 +203,10 @@ fn a_large_packet() {
             world.service(service, proto, &[backend]);
             let frame = packet(proto, client, service).payload(&payload).build();
             if frame.len() > 3_500 && !world.takes(&frame) {
-                println!("no test run with {} bytes on this kernel", frame.len());
+                say(&format!(
+                    "not run: a packet of {} bytes: this kernel makes none for a test run",
+                    frame.len()
+                ));
                 continue;
             }
             let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);

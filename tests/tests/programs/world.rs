@@ -1,6 +1,7 @@
 //! The node that all tests play on: two pods whose veths are reached directly, Services, and what is elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
 
 use lbr_agent::dataplane::{Dataplane as _, Table};
 use lbr_common::addr::Addr;
@@ -9,7 +10,7 @@ use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, fronten
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::{Packet, Parsed, Transport, flags};
-use lbr_tests::testrun::{Action, Programs, Ran};
+use lbr_tests::testrun::{Action, Pool, Ran, Shared, say};
 
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
@@ -17,6 +18,24 @@ pub(crate) const UDP: u8 = 17;
 pub(crate) const PROTOS: [u8; 2] = [TCP, UDP];
 /// The port of clients in tests that need only one.
 pub(crate) const PORT: u16 = 40_000;
+
+/// `LBR_PART=20`: tests that run very many packets run one in 20 of them, and say so. For software emulation, where each
+/// packet takes as long as 20. 1 otherwise: all of them.
+pub(crate) fn part() -> usize {
+    static TOLD: Once = Once::new();
+    let part = number("LBR_PART").map_or(1, |part| part.max(1) as usize);
+    if part > 1 {
+        TOLD.call_once(|| {
+            say(&format!("LBR_PART: one in {part} of fuzz, spread, policy::random and xdp's checksums"))
+        });
+    }
+    part
+}
+
+/// A number in the environment.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
 
 /// Addresses of one family.
 #[derive(Clone, Copy, Debug)]
@@ -94,9 +113,9 @@ fn key(ip: IpAddr, port: u16, proto: u8) -> FrontendKey {
     FrontendKey { addr: ip.into(), port, proto, scope: scope::ANY, _pad: 0 }
 }
 
-/// The loaded object with Services.
+/// The loaded object with Services. Tests share the object: each of them gets it as it is right after loading.
 pub(crate) struct World {
-    pub(crate) programs: Programs,
+    pub(crate) programs: Shared<'static>,
     next_id: u32,
 }
 
@@ -107,7 +126,11 @@ impl World {
 
     /// With `lbr_common::maps::config::options`.
     pub(crate) fn with(name: &str, options: u32) -> Self {
-        Self { programs: Programs::load(name, options).unwrap(), next_id: 0 }
+        Self::of(Pool::of_process().take(name, options).unwrap())
+    }
+
+    pub(crate) fn of(programs: Shared<'static>) -> Self {
+        Self { programs, next_id: 0 }
     }
 
     /// Both kinds of packets that a test run can make: without a checksum by the device, and with one.
@@ -115,11 +138,21 @@ impl World {
         let mut world = Self::new(name);
         test(&mut world);
         world.reset();
-        if world.programs.sum_packets().unwrap() {
+        if world.sum_packets() {
             test(&mut world);
-        } else {
-            println!("not run with CHECKSUM_COMPLETE: needs BPF_F_TEST_SKB_CHECKSUM_COMPLETE");
         }
+    }
+
+    /// From now on packets come with a checksum by the device, if the kernel makes such. If not, that is said once.
+    pub(crate) fn sum_packets(&mut self) -> bool {
+        static TOLD: Once = Once::new();
+        let is_possible = self.programs.sum_packets().unwrap();
+        if !is_possible {
+            TOLD.call_once(|| {
+                say("not run: anything with CHECKSUM_COMPLETE: needs BPF_F_TEST_SKB_CHECKSUM_COMPLETE (Linux 6.16)");
+            });
+        }
+        is_possible
     }
 
     /// Removes every Service and every flow.

@@ -2,17 +2,15 @@
 //! byte for byte.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::process::Command;
 
 use lbr_common::flow::IDLE_NS;
 use lbr_common::verdict::{Hook, Verdict};
-use lbr_tests::netns::sysctl;
+use lbr_tests::netns;
 use lbr_tests::packet::{Packet, Parsed, Reason, flags};
-use lbr_tests::process;
 use lbr_tests::testrun::{Action, Ran};
 
 use super::world::{
-    Net, PORT, PROTOS, TCP, UDP, World, at, expect, expect_untouched, nets, packet, syn, tuple,
+    Net, PORT, PROTOS, TCP, UDP, World, at, expect, expect_untouched, nets, packet, part, syn, tuple,
 };
 
 const NODE: (Ipv4Addr, Ipv6Addr) =
@@ -22,7 +20,7 @@ const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 fn ip(line: &str) {
-    process::run(Command::new("ip").args(line.split(' '))).unwrap();
+    netns::ip([line]).unwrap();
 }
 
 fn mac_text(mac: [u8; 6]) -> String {
@@ -48,20 +46,19 @@ struct Connection {
 impl Wire {
     pub(crate) fn new(name: &str) -> Self {
         let mut world = World::new(name);
-        sysctl("ipv4/ip_forward", "1").unwrap();
-        sysctl("ipv6/conf/all/forwarding", "1").unwrap();
         let uplink = world.programs.uplink("uplink", NODE.0, NODE.1).unwrap();
         // Before the neighbours, whom the kernel forgets then.
-        ip("link set uplink address 02:00:00:00:00:64");
+        let mut lines = vec!["link set uplink address 02:00:00:00:00:64".to_owned()];
         for net in nets() {
             let (router, client) = (mac_text(ROUTER_MAC), mac_text(CLIENT_MAC));
-            ip(&format!("neigh replace {} lladdr {router} dev uplink nud permanent", net.router));
-            ip(&format!("neigh replace {} lladdr {client} dev uplink nud permanent", net.other));
+            lines.push(format!("neigh replace {} lladdr {router} dev uplink nud permanent", net.router));
+            lines.push(format!("neigh replace {} lladdr {client} dev uplink nud permanent", net.other));
             let width = if net.v6 { 128 } else { 32 };
             for pod in [net.remote, net.remote2] {
-                ip(&format!("route add {pod}/{width} via {} dev uplink", net.router));
+                lines.push(format!("route add {pod}/{width} via {} dev uplink", net.router));
             }
         }
+        netns::ip(lines).unwrap();
         Self { world, uplink, own_mac: [2, 0, 0, 0, 0, 0x64] }
     }
 
@@ -147,7 +144,7 @@ fn checksums_of_datagrams() {
         // Every sum, of which one has two forms.
         let sum_at = if net.v6 { 60 } else { 40 };
         let mut both = 0;
-        for n in 0..=u16::MAX {
+        for n in (0..=u16::MAX).step_by(part()) {
             let payload = n.to_be_bytes();
             let frame = Packet::udp(connection.there.0, connection.there.1).payload(&payload).build();
             let ran = wire.xdp(&frame);
@@ -161,7 +158,8 @@ fn checksums_of_datagrams() {
             }
         }
         // Those that look as if a device had to complete them: one sum.
-        assert!((1..=2).contains(&both), "{both} were left to tc");
+        let least = if part() == 1 { 1 } else { 0 };
+        assert!((least..=2).contains(&both), "{both} were left to tc");
     }
 }
 

@@ -16,7 +16,6 @@ use lbr_agent::store::Store;
 use lbr_common::maps;
 
 use crate::manifests::{Endpoint, EndpointSlice, Service, join};
-use crate::netns::sysctl;
 use crate::process;
 use crate::testrun::{Programs, open};
 
@@ -168,8 +167,6 @@ impl Node {
 
 /// A link with the node's addresses, in the namespace that this thread is in, and routes by it to everybody else.
 fn make_uplink(nets: &[Net; 2]) -> Result<u32> {
-    sysctl("ipv4/ip_forward", "1")?;
-    sysctl("ipv6/conf/all/forwarding", "1")?;
     let mut lines = vec!["link add uplink type veth peer name beyond".to_owned()];
     for net in nets {
         let (length, nodad) = if net.node.is_ipv6() { (64, " nodad") } else { (24, "") };

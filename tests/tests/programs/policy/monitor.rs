@@ -11,6 +11,9 @@ use lbr_tests::agent::binary;
 use super::Policies;
 use crate::world::{PORT, World, at, nets, syn};
 
+/// How many connections are opened, one every 100 ms: more than the monitor takes to start in software emulation.
+const CONNECTIONS: u16 = 1_200;
+
 /// The first line of the monitor, while connections are opened until it comes. What happened before it was ready it
 /// leaves out.
 fn first_line(world: &mut World, args: &[&str], mut open: impl FnMut(&mut World, u16)) -> serde_json::Value {
@@ -20,7 +23,7 @@ fn first_line(world: &mut World, args: &[&str], mut open: impl FnMut(&mut World,
     let (tell, lines) = std::sync::mpsc::channel();
     let output = BufReader::new(monitor.stdout.take().unwrap());
     std::thread::spawn(move || output.lines().map_while(Result::ok).all(|line| tell.send(line).is_ok()));
-    let line = (PORT..PORT + 100).find_map(|port| {
+    let line = (PORT..PORT + CONNECTIONS).find_map(|port| {
         open(world, port);
         lines.recv_timeout(Duration::from_millis(100)).ok()
     });

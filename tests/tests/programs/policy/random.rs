@@ -12,7 +12,7 @@ use lbr_tests::oracle::{Answer, Case, Expected, tuple_text};
 use lbr_tests::packet::Packet;
 use lbr_tests::testrun::Action;
 
-use crate::world::{World, syn};
+use crate::world::{World, part, syn};
 
 const CLUSTERS: u64 = 1_400;
 const TUPLES: usize = 100;
@@ -81,7 +81,7 @@ fn decide_as_the_specification_does() {
     let links = reconciler.actual().links;
     let mut ids = Ids::new();
     let (mut asked, mut denied, mut audited) = (0, 0, 0);
-    for seed in 0..CLUSTERS {
+    for seed in 0..CLUSTERS / part() as u64 {
         let case = Case::random(seed);
         let mut tables = compile(case.store().unwrap().state(), &case.node, &mut ids);
         assert!(tables.links.keys().all(|index| LINKS.contains(index)));
@@ -121,6 +121,7 @@ fn decide_as_the_specification_does() {
         }
     }
     println!("{asked} connections, {denied} of them denied, {audited} audits");
-    assert!(asked >= AT_LEAST && denied * 5 > asked, "{asked} connections, {denied} of them denied");
+    let least = if part() == 1 { AT_LEAST } else { 1 };
+    assert!(asked >= least && denied * 5 > asked, "{asked} connections, {denied} of them denied");
     assert!(audited * 50 > asked, "{audited} audits");
 }
