@@ -1,0 +1,115 @@
+//! What a guest runs, one suite in each boot.
+
+/// Suites that are run where none is named, with the tests of them that say most in little time.
+const DEFAULT: [(&str, &[&str]); 6] = [
+    ("load", &[]),
+    ("verifier", &[]),
+    ("programs", &[]),
+    ("network", &SHORT_NETWORK),
+    ("services", &SHORT_SERVICES),
+    ("policy", &SHORT_POLICY),
+];
+/// Tests of `programs` that `cargo xtask test` can ask of another kernel; empty: all.
+const SHORT_PROGRAMS: [&str; 0] = [];
+/// Tests of `network` that every kernel is asked: the ways of a packet with sockets at both ends.
+const SHORT_NETWORK: [&str; 1] = ["pod"];
+/// Tests of `services` that every kernel is asked.
+const SHORT_SERVICES: [&str; 1] = ["cluster_ip"];
+/// Tests of `policy` that every kernel is asked.
+const SHORT_POLICY: [&str; 1] = ["ingress"];
+
+/// A suite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Suite {
+    /// `lbr run` and `lbr cleanup`, with each way of attaching.
+    Load,
+    /// What the verifier says of each program.
+    Verifier,
+    /// A test binary of package `lbr-tests`.
+    Tests {
+        /// Its name.
+        name: String,
+        /// Filters, or other arguments that it takes.
+        filter: Vec<String>,
+    },
+}
+
+impl Suite {
+    /// The one of this name.
+    pub(super) fn new(name: &str, filter: &[impl AsRef<str>]) -> Self {
+        match name {
+            "load" => Self::Load,
+            "verifier" => Self::Verifier,
+            _ => Self::Tests {
+                name: name.to_owned(),
+                filter: filter.iter().map(|word| word.as_ref().to_owned()).collect(),
+            },
+        }
+    }
+
+    /// Those that `cargo xtask test` can ask of another kernel.
+    pub(super) fn of_tests() -> Vec<Self> {
+        vec![Self::Load, Self::new("programs", &SHORT_PROGRAMS)]
+    }
+
+    /// Those that a person's words mean: one suite with filters, or all if there are no words.
+    pub(super) fn chosen(words: &[String]) -> Vec<Self> {
+        match words.split_first() {
+            Some((name, filter)) => vec![Self::new(name, filter)],
+            None => DEFAULT.iter().map(|(name, filter)| Self::new(name, filter)).collect(),
+        }
+    }
+
+    /// Its name for people, and for the file of its log.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Load => "load",
+            Self::Verifier => "verifier",
+            Self::Tests { name, .. } => name,
+        }
+    }
+
+    /// The script that the guest runs.
+    pub(super) fn script(&self) -> &'static str {
+        match self {
+            Self::Load => include_str!("guest/load.sh"),
+            Self::Verifier => include_str!("guest/verifier.sh"),
+            Self::Tests { .. } => include_str!("guest/tests.sh"),
+        }
+    }
+
+    /// The script's arguments.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        match self {
+            Self::Load | Self::Verifier => Vec::new(),
+            // Tests that are ignored by default need root, which the guest has.
+            Self::Tests { filter, .. } => {
+                let own = ["--test-threads=1", "--include-ignored"].map(str::to_owned);
+                own.into_iter().chain(filter.iter().cloned()).collect()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_person_name_one_suite() {
+        let words = ["network", "nodeport", "hairpin"].map(str::to_owned);
+        let chosen = Suite::chosen(&words);
+        let [suite] = chosen.as_slice() else { panic!("{chosen:?}") };
+        assert_eq!(suite.name(), "network");
+        let arguments = suite.arguments();
+        assert_eq!(arguments, ["--test-threads=1", "--include-ignored", "nodeport", "hairpin"]);
+        assert_eq!(Suite::chosen(&["load".to_owned()]), [Suite::Load]);
+    }
+
+    #[test]
+    fn without_words_there_are_several() {
+        let chosen = Suite::chosen(&[]);
+        assert_eq!(chosen.len(), DEFAULT.len());
+        assert_eq!(chosen[..2], [Suite::Load, Suite::Verifier]);
+    }
+}
