@@ -11,12 +11,14 @@ const DEFAULT: [(&str, &[&str]); 6] = [
 ];
 /// Tests of `programs` that `cargo xtask test` can ask of another kernel; empty: all.
 const SHORT_PROGRAMS: [&str; 0] = [];
-/// Tests of `network` that every kernel is asked: the ways of a packet with sockets at both ends.
-const SHORT_NETWORK: [&str; 1] = ["pod"];
+/// Tests of `network` that every kernel is asked: the ways of a packet with sockets at both ends, and what is
+/// attached after a restart and to new links.
+const SHORT_NETWORK: [&str; 5] =
+    ["cells::routed_same_node", "cells::bridge_other_node", "cells::clsact_other", "hotplug::", "restart::"];
 /// Tests of `services` that every kernel is asked.
-const SHORT_SERVICES: [&str; 1] = ["cluster_ip"];
+const SHORT_SERVICES: [&str; 3] = ["routed::cluster_ip", "routed::node_port", "xdp::node_port"];
 /// Tests of `policy` that every kernel is asked.
-const SHORT_POLICY: [&str; 1] = ["ingress"];
+const SHORT_POLICY: [&str; 3] = ["rows::a", "c18_what", "selfcheck::"];
 
 /// A suite.
 #[derive(Clone, Debug, PartialEq, Eq)]

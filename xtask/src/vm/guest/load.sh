@@ -27,8 +27,9 @@ soon() {
   done
 }
 programs() { bpftool prog show | grep -oE '^[0-9]+:' | sort; }
-# Lines without the verifier's own log, which is kilobytes.
-message() { grep -v '^$' /tmp/log | tail -n "${1:-3}" | cut -c 1-400; }
+# The log's last lines, or those with a word.
+message() { grep -v '^$' /tmp/log | tail -n "$1"; }
+line_with() { grep -i -m 1 "$1" /tmp/log; }
 
 # A pod's link and an uplink with a gateway behind it.
 ip netns add pod
@@ -66,34 +67,36 @@ all_attached() {
 in_force() { grep -qw ready /tmp/log || [ -z "$(jobs -pr)" ]; }
 nothing_left() { [ "$(programs)" = "$before" ] && [ ! -e /sys/fs/bpf/lbr ]; }
 
-# Tries one way. Says in $fault what is wrong, or in $refused that lbr said no.
+# Whether this kernel can do what is tried, by design.
+possible() { since $LEAST && { [ "$attach" != tcx ] || since $TCX; } && { [ "$xdp" = off ] || since $XDP; }; }
+# What lbr says of what it can not do. It may end, or go on without it.
+reason() { line_with 'not in force' || { [ "$xdp" != off ] && line_with xdp; } || message 1; }
+
+# Tries one way. Says in $fault what is wrong, or in $refused how lbr said no.
 try() {
   fault='' refused='' took=''
-  local start can=1
+  local start agent
   how=$attach
   [ "$how" = auto ] && { since $TCX && how=tcx || how=clsact; }
-  since $LEAST || can=''
-  [ "$attach" = tcx ] && ! since $TCX && can=''
   start=$(now)
   : >/tmp/log
   RUST_BACKTRACE=0 ./lbr run --node-name vm --manifests /tmp/manifests --attach "$attach" --xdp "$xdp" >/tmp/log 2>&1 &
-  local agent=$!
+  agent=$!
   if ! soon $START in_force; then
     fault="not in force after $START s"
   elif [ -z "$(jobs -pr)" ]; then
-    [ -z "$can" ] && refused=1 || fault="lbr run ended before it was in force"
+    fault="lbr run ended before it was in force"
   else
     took=$(seconds "$start")
-    if soon 10 all_attached; then
-      :
-    elif [ "$xdp" != off ] && ! since $XDP && grep -q -i xdp /tmp/log; then
-      refused=1
-    else
-      fault="not everything is attached"
-      bpftool net show
-      ls /sys/fs/bpf/lbr/attached
-      ip link show up0
-    fi
+    soon 10 all_attached || fault="not everything is attached"
+  fi
+  if [ -n "$fault" ] && ! possible; then
+    refused=$(reason | cut -c 1-400)
+    [ -n "$refused" ] && fault=''
+  elif [ -n "$fault" ]; then
+    bpftool net show
+    ls /sys/fs/bpf/lbr/attached
+    ip link show up0
   fi
   kill -TERM $agent 2>/dev/null
   ended() { [ -z "$(jobs -pr)" ]; }
@@ -109,12 +112,12 @@ for way in "${WAYS[@]}"; do
   read -r attach xdp <<<"$way"
   try
   name="--attach $attach --xdp $xdp"
-  message 25
+  message 25 | cut -c 1-400
   if [ -n "$fault" ]; then
     echo "vm: fail $name: $fault"
     failed=1
   elif [ -n "$refused" ]; then
-    echo "vm: refused $name: $(message 1)"
+    echo "vm: refused $name: $refused"
   else
     echo "vm: pass $name: in force after $took s"
   fi
