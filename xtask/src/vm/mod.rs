@@ -7,6 +7,7 @@ mod arch;
 mod binaries;
 mod cpio;
 mod fetch;
+mod guest;
 mod initramfs;
 mod kernels;
 mod mirror;
@@ -15,15 +16,17 @@ mod qemu;
 mod report;
 mod suite;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 
 use self::arch::Arch;
 use self::binaries::Binaries;
 use self::fetch::{Kernel, Store};
-use self::report::{Console, Row, Table};
+use self::report::{Row, Table};
 use self::suite::Suite;
 use crate::check::target_folder;
 use crate::machine::Tool;
@@ -32,8 +35,6 @@ use crate::{run, say, setup, suites};
 
 /// The kernel that `cargo xtask test` can ask besides this machine's: the oldest one that lbr promises to run on.
 const OF_TESTS: &str = "6.1";
-/// Lines of a console that are shown where its suite failed.
-const LAST_LINES: usize = 30;
 /// In MiB.
 const MEMORY: u32 = 3072;
 /// Tests run one after the other, so more processors bring little.
@@ -68,6 +69,9 @@ pub(crate) struct Args {
     /// Processors of a guest
     #[arg(long, default_value_t = CPUS)]
     cpus: u32,
+    /// Guests at a time
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
     /// Ask the mirror for newer kernels than those at hand
     #[arg(long)]
     update: bool,
@@ -91,6 +95,8 @@ impl Args {
             minutes: 5,
             memory: MEMORY,
             cpus: CPUS,
+            // The two suites keep a processor busy each.
+            jobs: 2,
             update: false,
             mirror: None,
             binaries: None,
@@ -155,6 +161,7 @@ fn check_names(suites: &[Suite]) -> Result<()> {
 /// Runs every suite on every kernel.
 fn play(args: &Args, suites: &[Suite], binaries: &Binaries) -> Result<Vec<Row>> {
     let folder = qemu::folder(&target_folder()?.join("vm"))?;
+    guest::remove_leftovers(&folder)?;
     let mut store = Store::new(&folder, args.arch, args.mirror.clone(), args.update);
     let base = initramfs::base(&folder, args.arch)?;
     let mut kernels = Vec::new();
@@ -162,72 +169,20 @@ fn play(args: &Args, suites: &[Suite], binaries: &Binaries) -> Result<Vec<Row>> 
     for wanted in if args.kernels.is_empty() { &default[..] } else { &args.kernels } {
         kernels.push(store.kernel(wanted).with_context(|| format!("kernel {wanted}"))?);
     }
-    let mut rows = Vec::new();
-    for kernel in &kernels {
-        for suite in suites {
-            rows.push(one(args, kernel, suite, binaries, (&folder, &base))?);
+    let runs: Vec<(&Kernel, &Suite)> =
+        kernels.iter().flat_map(|kernel| suites.iter().map(move |suite| (kernel, suite))).collect();
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(BTreeMap::new());
+    let worker = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some((kernel, suite)) = runs.get(number) else { return };
+            let ended = guest::run(args, kernel, suite, binaries, (&folder, &base, number));
+            // Held while it prints: what belongs together stays so.
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.insert(number, ended.map(|ended| ended.tell()));
         }
-    }
-    Ok(rows)
-}
-
-/// Boots a kernel for one suite, and says how it went. `own`: the folder of virtual machines, and the archive of
-/// the tools.
-fn one(args: &Args, kernel: &Kernel, suite: &Suite, binaries: &Binaries, own: (&Path, &Path)) -> Result<Row> {
-    let (folder, base) = own;
-    let release = &kernel.release;
-    let label = format!("{release} {}", suite.name());
-    say::status(&format!("{label}: putting together"));
-    let programs = binaries.of(suite, args.arch, &qemu::folder(&folder.join("bin"))?)?;
-    let initramfs = folder.join(format!("initramfs-{}", std::process::id()));
-    initramfs::write(&initramfs, [base, &kernel.modules], suite, &programs, &binaries.root)?;
-    let log = qemu::folder(&folder.join("logs"))?.join(format!("{release}.{}.log", suite.name()));
-    let guest = qemu::Guest {
-        label,
-        arch: args.arch,
-        image: kernel.image.clone(),
-        initramfs: initramfs.clone(),
-        memory: args.memory,
-        cpus: args.cpus,
-        log: log.clone(),
-        limit: Duration::from_secs(args.minutes * 60),
     };
-    let outcome = guest.run();
-    let _ = std::fs::remove_file(&initramfs);
-    let outcome = outcome?;
-    let console = Console::read(&outcome.text);
-    let row = Row {
-        release: release.clone(),
-        suite: suite.name().to_owned(),
-        sum: console.sum.clone(),
-        booted: console.booted,
-        took: outcome.took,
-    };
-    tell(suite, &row, &console, &outcome, &log, args.minutes);
-    Ok(row)
-}
-
-/// Says how a suite went: what it reports itself, and where it failed the end of its console.
-fn tell(suite: &Suite, row: &Row, console: &Console, outcome: &qemu::Outcome, log: &Path, minutes: u64) {
-    if row.sum.failed > 0 {
-        for line in report::last_lines(&outcome.text, LAST_LINES) {
-            say::line(&format!("  | {line}"));
-        }
-        if outcome.cut_off {
-            say::line(&format!("  ended after {minutes} minutes (--minutes)"));
-        } else if console.ended.is_none() {
-            say::line("  the guest ended before its suite did");
-        }
-        say::line(&format!("  its console: {}", log.display()));
-    } else if *suite == Suite::Verifier {
-        for line in report::of_suite(&outcome.text) {
-            say::line(&format!("  {line}"));
-        }
-    }
-    for text in &console.said {
-        say::line(&format!("  {text}"));
-    }
-    let mark = if row.sum.failed > 0 { say::red("FAILED") } else { say::green("ok") };
-    let seconds = outcome.took.as_secs_f64();
-    say::line(&format!("vm: {} {:<12} {mark}  {}  ({seconds:.1} s)", row.release, row.suite, row.sum));
+    std::thread::scope(|scope| (0..args.jobs.max(1)).for_each(|_| drop(scope.spawn(worker))));
+    done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
