@@ -16,30 +16,21 @@ use super::suite::Suite;
 use crate::run;
 
 /// Programs of this machine that suites run. Those of busybox take the place of all others.
-const TOOLS: [&str; 23] = [
+const TOOLS: [&str; 14] = [
     "bash",
-    "ip",
-    "tc",
-    "bridge",
-    "ss",
-    "nft",
-    "iptables",
-    "iptables-save",
-    "iptables-restore",
-    "iptables-legacy",
-    "iptables-nft-restore",
-    "ip6tables",
-    "ip6tables-save",
-    "ip6tables-restore",
-    "ip6tables-legacy",
-    "ip6tables-nft-restore",
-    "ipset",
     "bpftool",
-    "modprobe",
-    "ethtool",
+    "bridge",
     "conntrack",
+    "ethtool",
+    "ip",
     "iperf3",
+    "ipset",
+    "ipvsadm",
+    "modprobe",
+    "nft",
     "setpriv",
+    "ss",
+    "tc",
 ];
 /// Without these no suite runs. The others are left to the tests, which name what they miss.
 const NEEDED: [&str; 5] = ["bash", "ip", "tc", "bpftool", "modprobe"];
@@ -56,10 +47,12 @@ pub(super) fn base(folder: &Path, arch: Arch) -> Result<PathBuf> {
     }
     let mut files = Files::new();
     let mut links = BTreeMap::new();
-    for tool in TOOLS {
-        match run::find_program(tool) {
-            Some(path) => program(&path, tool, &mut files, &mut links)?,
-            None if NEEDED.contains(&tool) => bail!("{tool} is missing: `cargo xtask setup` installs it"),
+    for tool in TOOLS.into_iter().map(str::to_owned).chain(iptables()) {
+        match run::find_program(&tool) {
+            Some(path) => program(&path, &tool, &mut files, &mut links)?,
+            None if NEEDED.contains(&tool.as_str()) => {
+                bail!("{tool} is missing: `cargo xtask setup` installs it")
+            }
             None => {}
         }
     }
@@ -170,6 +163,13 @@ pub(super) fn write(
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let text = run::captured("ldd", Command::new("ldd").arg(program))?.text;
     Ok(paths(&text).map(PathBuf::from).collect())
+}
+
+/// The names of iptables: for either family, by either of the kernel's parts.
+fn iptables() -> impl Iterator<Item = String> {
+    let names = ["iptables", "ip6tables"].into_iter();
+    let parts = names.flat_map(|name| ["", "-nft", "-legacy"].map(|part| format!("{name}{part}")));
+    parts.flat_map(|name| ["", "-save", "-restore"].map(|what| format!("{name}{what}")))
 }
 
 /// Adds a program under a name, with its libraries. Where the name is a link, both are there: programs of many

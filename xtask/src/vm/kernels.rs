@@ -48,8 +48,9 @@ pub(super) fn newest_of<'a>(
     architecture: &str,
     releases: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    let flavour = format!("-cloud-{architecture}");
     let fitting = releases.filter(|release| {
-        *release == wanted || (release.ends_with(architecture) && is_of_version(release, wanted))
+        *release == wanted || (release.ends_with(&flavour) && is_of_version(release, wanted))
     });
     fitting.max_by(|a, b| numbers(a).cmp(&numbers(b)))
 }
@@ -126,7 +127,8 @@ mod tests {
 
     #[test]
     fn what_is_at_hand_is_taken() {
-        let releases = ["6.1.0-9-cloud-amd64", "6.1.0-56-cloud-amd64", "6.1.0-57-cloud-arm64"];
+        let releases =
+            ["6.1.0-9-cloud-amd64", "6.1.0-56-cloud-amd64", "6.1.0-57-cloud-arm64", "6.1.0-58-amd64"];
         assert_eq!(newest_of("6.1", "amd64", releases.into_iter()), Some("6.1.0-56-cloud-amd64"));
         assert_eq!(newest_of("6.1.0-9-cloud-amd64", "amd64", releases.into_iter()), Some(releases[0]));
         assert_eq!(newest_of("5.10", "amd64", releases.into_iter()), None);

@@ -41,13 +41,12 @@ const MEMORY: u32 = 3072;
 const CPUS: u32 = 2;
 
 /// Programs that virtual machines need, besides the emulator.
-const TOOLS: [Tool; 6] = [
+const TOOLS: [Tool; 5] = [
     Tool { program: "busybox", package: "busybox-static", why: "small programs for guests" },
     Tool { program: "depmod", package: "kmod", why: "an index of the guests' kernel modules" },
     Tool { program: "strip", package: "binutils", why: "test binaries without debug symbols" },
     Tool { program: "xz", package: "xz-utils", why: "unpacks kernel modules" },
     Tool { program: "zstd", package: "zstd", why: "unpacks kernel modules" },
-    Tool { program: "ethtool", package: "ethtool", why: "tests in guests switch offloads off" },
 ];
 
 /// What the user asked for.
