@@ -32,7 +32,8 @@ pub(super) fn run<'a>(
     let own = qemu::folder(&folder.join(format!("{OWN}{}-{number}", std::process::id())))?;
     let programs = binaries.of(suite, args.arch, &own)?;
     let initramfs = own.join("initramfs");
-    initramfs::write(&initramfs, [base, &kernel.modules], suite, &programs, &binaries.root)?;
+    let run = initramfs::Run { suite, release, binaries: &programs, root: &binaries.root };
+    initramfs::write(&initramfs, [base, &kernel.modules], &run)?;
     let log = qemu::folder(&folder.join("logs"))?.join(format!("{release}.{}.log", suite.name()));
     let guest = qemu::Guest {
         label,
@@ -79,7 +80,7 @@ impl Ended<'_> {
                 say::line(&format!("  {line}"));
             }
         }
-        for text in &console.said {
+        for text in console.said.iter().chain(&self.suite.left_out(self.release)) {
             say::line(&format!("  {text}"));
         }
         let row = Row {

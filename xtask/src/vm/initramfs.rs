@@ -117,16 +117,17 @@ fn write_base(part: &Path, files: &Files, links: BTreeMap<String, String>, apple
 }
 
 /// What the suite needs besides: its script, its binaries, and the folders that tests read, which have the same
-/// path in the guest as here. `binaries`: by their name in the guest. `root`: of the repository.
-fn own(part: &Path, suite: &Suite, binaries: &[(&str, PathBuf)], root: &Path) -> Result<()> {
+/// path in the guest as here.
+fn own(part: &Path, run: &Run<'_>) -> Result<()> {
+    let Run { suite, release, binaries, root } = run;
     let file = File::create(part).with_context(|| format!("write {}", part.display()))?;
     let mut archive = Archive::new(BufWriter::new(file));
     archive.text("init", 0o755, include_str!("guest/init.sh"))?;
     archive.text("lbr/suite.sh", 0o644, suite.script())?;
-    let arguments: String = suite.arguments().iter().map(|word| format!("{word}\n")).collect();
+    let arguments: String = suite.arguments(release).iter().map(|word| format!("{word}\n")).collect();
     archive.text("lbr/arguments", 0o644, &arguments)?;
     let mut files = Files::new();
-    for (name, path) in binaries {
+    for (name, path) in *binaries {
         files.insert(format!("lbr/{name}"), path.clone());
         files.extend(libraries(path)?.into_iter().map(|library| (place(&library), library)));
     }
@@ -142,15 +143,22 @@ fn own(part: &Path, suite: &Suite, binaries: &[(&str, PathBuf)], root: &Path) ->
     archive.finish()
 }
 
-/// Writes the initramfs of a run. `binaries`: files by the name that they have in the guest.
-pub(super) fn write(
-    to: &Path,
-    parts: [&Path; 2],
-    suite: &Suite,
-    binaries: &[(&str, PathBuf)],
-    root: &Path,
-) -> Result<()> {
-    own(to, suite, binaries, root)?;
+/// What a guest is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run<'a> {
+    /// What it runs.
+    pub(super) suite: &'a Suite,
+    /// Its kernel.
+    pub(super) release: &'a str,
+    /// Files, by the names that they have there.
+    pub(super) binaries: &'a [(&'static str, PathBuf)],
+    /// The repository that they were built from.
+    pub(super) root: &'a Path,
+}
+
+/// Writes the initramfs of a run.
+pub(super) fn write(to: &Path, parts: [&Path; 2], run: &Run<'_>) -> Result<()> {
+    own(to, run)?;
     let mut joined = File::options().append(true).open(to).with_context(|| to.display().to_string())?;
     for part in parts {
         let mut file = File::open(part).with_context(|| part.display().to_string())?;

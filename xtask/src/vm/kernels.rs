@@ -20,13 +20,16 @@ pub(super) fn versions(architecture: &str, names: &[&str]) -> Vec<String> {
     let flavour = format!("-cloud-{architecture}");
     let all = names.iter().filter_map(|name| release_of(name));
     let fitting = all.filter(|release| release.ends_with(&flavour) && packages(release, names).is_some());
-    let two: BTreeSet<(u32, u32)> = fitting
-        .filter_map(|release| match numbers(release).as_slice() {
-            [major, minor, ..] => Some((*major, *minor)),
-            _ => None,
-        })
-        .collect();
+    let two: BTreeSet<(u32, u32)> = fitting.filter_map(version).collect();
     two.into_iter().map(|(major, minor)| format!("{major}.{minor}")).collect()
+}
+
+/// Major and minor number of a release.
+pub(super) fn version(release: &str) -> Option<(u32, u32)> {
+    match numbers(release).as_slice() {
+        [major, minor, ..] => Some((*major, *minor)),
+        _ => None,
+    }
 }
 
 /// The packages that hold a release: one image with everything, or, in newer ones, the image and the modules.

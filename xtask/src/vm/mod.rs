@@ -60,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "x86_64")]
     arch: Arch,
     /// A suite of a guest that takes longer has failed
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 60)]
     minutes: u64,
     /// Memory of a guest, in MiB
     #[arg(long, default_value_t = MEMORY)]

@@ -1,5 +1,7 @@
 //! What a guest runs, one suite in each boot.
 
+use super::kernels;
+
 /// Suites that are run where none is named, with the tests of them that say most in little time.
 const DEFAULT: [(&str, &[&str]); 6] = [
     ("load", &[]),
@@ -20,6 +22,9 @@ const SHORT_NETWORK: [&str; 5] =
 const SHORT_SERVICES: [&str; 3] = ["routed::cluster_ip", "routed::node_port", "xdp::node_port"];
 /// Tests of `policy` that every kernel is asked.
 const SHORT_POLICY: [&str; 3] = ["rows::a", "c18_what", "selfcheck::"];
+
+/// Words in names of tests that ask for what older kernels lack, and the first version that has it.
+const SINCE: [(&str, (u32, u32)); 2] = [("tcx", (6, 6)), ("xdp", (5, 18))];
 
 /// A suite.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,17 +86,32 @@ impl Suite {
         }
     }
 
-    /// The script's arguments.
-    pub(super) fn arguments(&self) -> Vec<String> {
+    /// The script's arguments on a kernel.
+    pub(super) fn arguments(&self, release: &str) -> Vec<String> {
         match self {
             Self::Load | Self::Verifier => Vec::new(),
             // Tests that are ignored by default need root, which the guest has.
             Self::Tests { filter, .. } => {
                 let own = ["--test-threads=1", "--include-ignored"].map(str::to_owned);
-                own.into_iter().chain(filter.iter().cloned()).collect()
+                let skip = impossible(release).flat_map(|(word, _)| ["--skip".to_owned(), word.to_owned()]);
+                own.into_iter().chain(filter.iter().cloned()).chain(skip).collect()
             }
         }
     }
+
+    /// Which tests a kernel is not asked, for a person. Nothing is skipped in silence.
+    pub(super) fn left_out(&self, release: &str) -> Vec<String> {
+        let words = impossible(release).filter(|_| matches!(self, Self::Tests { .. }));
+        let text =
+            |(word, (major, minor))| format!("not run: tests of {word} (Linux {major}.{minor} or later)");
+        words.map(text).collect()
+    }
+}
+
+/// What a kernel lacks of [`SINCE`].
+fn impossible(release: &str) -> impl Iterator<Item = (&'static str, (u32, u32))> {
+    let own = kernels::version(release);
+    SINCE.into_iter().filter(move |(_, since)| own.is_some_and(|own| own < *since))
 }
 
 #[cfg(test)]
@@ -104,9 +124,20 @@ mod tests {
         let chosen = Suite::chosen(&words);
         let [suite] = chosen.as_slice() else { panic!("{chosen:?}") };
         assert_eq!(suite.name(), "network");
-        let arguments = suite.arguments();
+        let arguments = suite.arguments("6.12.1-cloud-amd64");
         assert_eq!(arguments, ["--test-threads=1", "--include-ignored", "nodeport", "hairpin"]);
         assert_eq!(Suite::chosen(&["load".to_owned()]), [Suite::Load]);
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_is_not_asked_of_it() {
+        let suite = Suite::new("network", &["restart::"]);
+        let arguments = suite.arguments("6.1.0-56-cloud-amd64");
+        assert_eq!(arguments[2..], ["restart::", "--skip", "tcx"]);
+        assert_eq!(suite.left_out("6.1.0-56-cloud-amd64"), ["not run: tests of tcx (Linux 6.6 or later)"]);
+        assert_eq!(suite.left_out("6.6.1-cloud-amd64"), [""; 0]);
+        assert_eq!(suite.left_out("5.10.0-46-cloud-amd64").len(), 2);
+        assert_eq!(Suite::Load.left_out("5.10.0-46-cloud-amd64"), [""; 0], "it tells refusals itself");
     }
 
     #[test]
