@@ -60,8 +60,9 @@ impl Binaries {
             built
                 .push((name.to_owned(), path.with_context(|| format!("no {name} in {}", folder.display()))?));
         }
-        let own = folder.ancestors().find(|above| above.join("tests/scenarios").is_dir());
-        let root = own.map_or_else(run::root, Path::to_owned);
+        // cargo says of each binary which sources it is made of.
+        let sources = fs::read_to_string(folder.join("lbr.d")).unwrap_or_default();
+        let root = root_of(&sources).unwrap_or_else(run::root);
         Ok(Self { built, root })
     }
 
@@ -125,6 +126,12 @@ fn executable(messages: &str, target: &str) -> Option<PathBuf> {
     paths.next()
 }
 
+/// The repository of sources that cargo lists.
+fn root_of(sources: &str) -> Option<PathBuf> {
+    let main = sources.split_whitespace().find_map(|path| path.strip_suffix("/lbr-agent/src/main.rs"));
+    main.map(PathBuf::from).filter(|root| root.is_absolute())
+}
+
 /// The newest of a test's binaries in a folder: older ones stay there.
 fn newest(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
     let mut found: Option<(SystemTime, PathBuf)> = None;
@@ -160,6 +167,14 @@ mod tests {
         assert_eq!(executable(messages, "lbr"), Some(PathBuf::from("/t/lbr")));
         assert_eq!(executable(messages, "xdp"), Some(PathBuf::from("/t/deps/xdp-1a")));
         assert_eq!(executable(messages, "network"), None);
+    }
+
+    #[test]
+    fn the_repository_is_that_of_the_sources() {
+        let sources =
+            "/t/debug/lbr: /r/lbr-agent/build.rs /r/lbr-agent/src/lib.rs /r/lbr-agent/src/main.rs\n";
+        assert_eq!(root_of(sources), Some(PathBuf::from("/r")));
+        assert_eq!(root_of(""), None);
     }
 
     #[test]

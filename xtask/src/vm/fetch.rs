@@ -118,6 +118,20 @@ impl Store {
         Ok(self.names.as_deref().unwrap_or_default())
     }
 
+    /// Downloads packages and all that they depend on, as if nothing were installed.
+    pub(super) fn download_with_dependencies(&mut self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        self.names()?;
+        let apt = self.apt()?;
+        let words = ["install", "-y", "-q", "--download-only", "--no-install-recommends"];
+        let mut command = apt.command("apt-get", &[&words[..], packages].concat());
+        let outcome = run::captured("apt-get install --download-only", &mut command)?;
+        if !outcome.ok {
+            say::line(outcome.text.trim_end());
+            bail!("tools for guests can not be downloaded: what apt says is above");
+        }
+        Ok(packages_in(&apt.archives()))
+    }
+
     fn apt(&self) -> Result<Apt> {
         if !crate::machine::has_apt() {
             bail!("kernels come in Debian's packages, and this machine has no apt-get");

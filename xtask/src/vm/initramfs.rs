@@ -12,6 +12,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::arch::Arch;
 use super::cpio::{Archive, files_below};
+use super::fetch::Store;
+use super::foreign;
 use super::suite::Suite;
 use crate::run;
 
@@ -38,12 +40,12 @@ const NEEDED: [&str; 5] = ["bash", "ip", "tc", "bpftool", "modprobe"];
 const REPOSITORY: [&str; 4] = ["tests/scenarios", "deploy", "docs", "examples"];
 
 /// Files in a guest, by their path there.
-type Files = BTreeMap<String, PathBuf>;
+pub(super) type Files = BTreeMap<String, PathBuf>;
 
-/// The archive of this machine's tools, written again only if one of them has changed. `folder`: where it is kept.
-pub(super) fn base(folder: &Path, arch: Arch) -> Result<PathBuf> {
+/// The archive of the guests' tools, written again only if one of them has changed. `folder`: where it is kept.
+pub(super) fn base(folder: &Path, arch: Arch, store: &mut Store) -> Result<PathBuf> {
     if !arch.is_own() {
-        bail!("guests run this machine's tools, which are not for {}", arch.name());
+        return foreign::base(folder, arch, store);
     }
     let mut files = Files::new();
     let mut links = BTreeMap::new();
@@ -83,7 +85,13 @@ pub(super) fn base(folder: &Path, arch: Arch) -> Result<PathBuf> {
     Ok(part)
 }
 
-fn write_base(part: &Path, files: &Files, links: BTreeMap<String, String>, applets: &str) -> Result<()> {
+/// Writes an archive of tools. `links`: names and what they lead to. `applets`: names of busybox, one on a line.
+pub(super) fn write_base(
+    part: &Path,
+    files: &Files,
+    links: BTreeMap<String, String>,
+    applets: &str,
+) -> Result<()> {
     let file = File::create(part).with_context(|| format!("write {}", part.display()))?;
     let mut archive = Archive::new(BufWriter::new(file));
     for name in ["proc", "sys", "dev", "run", "tmp", "root", "var", "usr/bin", "usr/lib", "usr/lib64"] {
@@ -174,7 +182,7 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The names of iptables: for either family, by either of the kernel's parts.
-fn iptables() -> impl Iterator<Item = String> {
+pub(super) fn iptables() -> impl Iterator<Item = String> {
     let names = ["iptables", "ip6tables"].into_iter();
     let parts = names.flat_map(|name| ["", "-nft", "-legacy"].map(|part| format!("{name}{part}")));
     parts.flat_map(|name| ["", "-save", "-restore"].map(|what| format!("{name}{what}")))

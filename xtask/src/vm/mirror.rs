@@ -99,6 +99,11 @@ impl Apt {
         Ok(Self { folder: folder.to_owned() })
     }
 
+    /// Where `apt-get install` puts packages before it would install them.
+    pub(super) fn archives(&self) -> PathBuf {
+        self.folder.join("archives")
+    }
+
     /// A program of apt with this configuration in the place of the machine's.
     pub(super) fn command(&self, program: &str, words: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(program);

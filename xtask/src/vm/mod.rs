@@ -7,6 +7,7 @@ mod arch;
 mod binaries;
 mod cpio;
 mod fetch;
+mod foreign;
 mod guest;
 mod initramfs;
 mod kernels;
@@ -162,7 +163,7 @@ fn play(args: &Args, suites: &[Suite], binaries: &Binaries) -> Result<Vec<Row>> 
     let folder = qemu::folder(&target_folder()?.join("vm"))?;
     guest::remove_leftovers(&folder)?;
     let mut store = Store::new(&folder, args.arch, args.mirror.clone(), args.update);
-    let base = initramfs::base(&folder, args.arch)?;
+    let base = initramfs::base(&folder, args.arch, &mut store)?;
     let mut kernels = Vec::new();
     let default = [OF_TESTS.to_owned()];
     for wanted in if args.kernels.is_empty() { &default[..] } else { &args.kernels } {
