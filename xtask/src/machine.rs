@@ -81,10 +81,11 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Looks around. Takes well under a second where everything is there.
-    pub(crate) fn detect() -> Self {
+    /// `more`: programs that the task at hand needs besides those of every task.
+    pub(crate) fn detect(more: &[Tool]) -> Self {
         let installed = Installed::detect();
-        let missing: Vec<Tool> =
-            TOOLS.into_iter().filter(|tool| run::find_program(tool.program).is_none()).collect();
+        let tools = TOOLS.iter().chain(more).copied();
+        let missing: Vec<Tool> = tools.filter(|tool| run::find_program(tool.program).is_none()).collect();
         let linker = linker_version().is_some_and(|version| is_right(&version));
         let mut machine = Self {
             installed,

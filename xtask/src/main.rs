@@ -1,4 +1,4 @@
-//! What a contributor runs: `cargo xtask setup|build|check|test|demo|bench|image`.
+//! What a contributor runs: `cargo xtask setup|build|check|test|demo|bench|image|vm`.
 //!
 //! It needs nothing but the Rust toolchain of `rust-toolchain.toml`; everything else is installed by `setup`,
 //! which every other command starts with.
@@ -18,6 +18,7 @@ mod suites;
 mod summary;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -50,24 +51,25 @@ enum Task {
     Bench(play::Args),
     /// Make a container image of lbr, and a list of what is in it
     Image(image::Args),
+    /// Run lbr and tests on other kernels, which QEMU boots
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
-        Task::Setup => setup::run(true).map(|_| ()),
-        Task::Build(args) => build::run(&args),
-        Task::Check => check::run(),
-        Task::Test(args) => match test::run(&args) {
-            Ok(true) => Ok(()),
-            Ok(false) => return ExitCode::FAILURE,
-            Err(error) => Err(error),
-        },
-        Task::Demo(args) => play::run("demo", &args),
-        Task::Bench(args) => play::run("bench", &args),
-        Task::Image(args) => image::run(&args),
+        Task::Setup => setup::run(true).map(|_| true),
+        Task::Build(args) => build::run(&args).map(|()| true),
+        Task::Check => check::run().map(|()| true),
+        Task::Test(args) => test::run(&args),
+        Task::Demo(args) => play::run("demo", &args).map(|()| true),
+        Task::Bench(args) => play::run("bench", &args).map(|()| true),
+        Task::Image(args) => image::run(&args).map(|()| true),
+        Task::Vm(args) => vm::run(&args),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        // What failed has been said.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             say::error(&error);
             ExitCode::FAILURE

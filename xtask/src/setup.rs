@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::machine::{LINKER_VERSION, Machine, has_apt, llvm_prefix};
+use crate::machine::{LINKER_VERSION, Machine, Tool, has_apt, llvm_prefix};
 use crate::plan::{Step, plan};
 use crate::toolchain::{self, DEBIAN, Toolchain};
 use crate::{run, say};
@@ -17,10 +17,15 @@ const SECONDS_FOR_TOOLCHAIN: u32 = 600;
 
 /// Installs what is missing and returns the toolchain for the kernel object. `verbose`: says so if nothing is.
 pub(crate) fn run(verbose: bool) -> Result<Toolchain> {
+    run_with(&[], verbose)
+}
+
+/// The same for a task that needs more programs than others do.
+pub(crate) fn run_with(more: &[Tool], verbose: bool) -> Result<Toolchain> {
     if run::find_program("rustup").is_none() {
         bail!("rustup is missing: install it as https://rustup.rs says, it manages the compilers");
     }
-    let mut machine = Machine::detect();
+    let mut machine = Machine::detect(more);
     let mut done = Vec::new();
     announce(&machine)?;
     while let Some(step) = plan(&machine).map_err(anyhow::Error::msg)?.into_iter().next() {
@@ -31,7 +36,7 @@ pub(crate) fn run(verbose: bool) -> Result<Toolchain> {
         let rustup_tried = machine.rustup_tried || matches!(step, Step::Nightly { .. });
         let lists_fetched = machine.lists_fetched || step == Step::PackageLists;
         done.push(step);
-        machine = Machine { rustup_tried, lists_fetched, ..Machine::detect() };
+        machine = Machine { rustup_tried, lists_fetched, ..Machine::detect(more) };
     }
     let Some(chosen) = toolchain::choose(&machine.installed) else {
         bail!("no toolchain can build the kernel object, although nothing is missing");

@@ -62,7 +62,7 @@ fn needs_root(name: &str) -> bool {
 }
 
 /// The test binaries in a folder, ordered, by cargo's rule: `NAME.rs` and `NAME/main.rs`.
-fn files(folder: &Path) -> Result<Vec<String>> {
+pub(crate) fn files(folder: &Path) -> Result<Vec<String>> {
     if !folder.exists() {
         return Ok(Vec::new());
     }

@@ -1,0 +1,119 @@
+//! The architectures that guests can have: what QEMU, Debian and the compiler call them.
+
+use std::path::Path;
+
+use crate::machine::Tool;
+
+/// An architecture of guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Arch {
+    /// 64-bit x86
+    #[value(name = "x86_64")]
+    X86_64,
+    /// 64-bit Arm, by binaries that were built elsewhere (`--binaries`)
+    Aarch64,
+}
+
+impl Arch {
+    /// As the compiler and the kernel call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    /// Whether it is this machine's.
+    pub(super) fn is_own(self) -> bool {
+        self.name() == std::env::consts::ARCH
+    }
+
+    /// As Debian's packages call it.
+    pub(super) fn debian(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::Aarch64 => "arm64",
+        }
+    }
+
+    /// The compiler's name of the target that guests run.
+    pub(super) fn triple(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-unknown-linux-gnu",
+            Self::Aarch64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+
+    /// The folder of libraries of this architecture, below `lib` and `usr/lib`.
+    pub(super) fn multiarch(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-linux-gnu",
+            Self::Aarch64 => "aarch64-linux-gnu",
+        }
+    }
+
+    /// The folder of the kernel's own code for it, in `kernel/arch`.
+    pub(super) fn kernel_folder(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86",
+            Self::Aarch64 => "arm64",
+        }
+    }
+
+    /// The emulator.
+    pub(super) fn qemu(self) -> Tool {
+        match self {
+            Self::X86_64 => {
+                Tool { program: "qemu-system-x86_64", package: "qemu-system-x86", why: "runs other kernels" }
+            }
+            Self::Aarch64 => Tool {
+                program: "qemu-system-aarch64",
+                package: "qemu-system-arm",
+                why: "runs kernels of 64-bit Arm",
+            },
+        }
+    }
+
+    /// The emulator's arguments that make a machine of this architecture.
+    pub(super) fn machine(self, accel: Accel) -> &'static [&'static str] {
+        match (self, accel) {
+            (Self::X86_64, Accel::Kvm) => &["-accel", "kvm", "-cpu", "host"],
+            // Page tables of five levels only cost time in emulation.
+            (Self::X86_64, Accel::Tcg) => &["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off"],
+            (Self::Aarch64, Accel::Kvm) => &["-M", "virt", "-accel", "kvm", "-cpu", "host"],
+            (Self::Aarch64, Accel::Tcg) => {
+                // `max` has pointer authentication of a kind that takes most of the time in emulation.
+                &["-M", "virt", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "cortex-a72"]
+            }
+        }
+    }
+
+    /// The serial port, as the guest calls it.
+    pub(super) fn console(self) -> &'static str {
+        match self {
+            Self::X86_64 => "ttyS0",
+            Self::Aarch64 => "ttyAMA0",
+        }
+    }
+
+    /// How guests run: by the processor where it is of this architecture and lends itself, else in emulation.
+    pub(super) fn accel(self) -> Accel {
+        let open = || std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
+        let module = |name: &str| Path::new("/sys/module").join(name).exists();
+        let real = match self {
+            // Other modules that make `/dev/kvm` (paravirtual ones of clouds) run no ordinary kernel.
+            Self::X86_64 => module("kvm_intel") || module("kvm_amd"),
+            Self::Aarch64 => module("kvm"),
+        };
+        if self.is_own() && real && open() { Accel::Kvm } else { Accel::Tcg }
+    }
+}
+
+/// Who executes a guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accel {
+    /// This machine's processor.
+    Kvm,
+    /// QEMU, in software.
+    Tcg,
+}

@@ -1,0 +1,2 @@
+# One test binary, `binary`, with arguments.
+./binary "$@"

@@ -1,0 +1,187 @@
+//! Reads a guest's console, and shows what came of everything.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::summary::Summary;
+
+/// Lines of the console that are for the host begin with this.
+const MARK: &str = "vm: ";
+
+/// What a guest's console says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Console {
+    /// Seconds from the kernel's start to the suite's.
+    pub(super) booted: Option<f64>,
+    /// The suite's exit code, if it came to its end.
+    pub(super) ended: Option<i32>,
+    /// How many tests or ways ended how.
+    pub(super) sum: Summary,
+    /// What the suite says itself: a way of attaching and how it went.
+    pub(super) said: Vec<String>,
+}
+
+impl Console {
+    /// Reads it. A suite that did not come to its end, ended badly without saying what failed, or ran nothing,
+    /// counts as one failure.
+    pub(super) fn read(text: &str) -> Self {
+        let mut own = Self::default();
+        let mut ways = Summary::default();
+        for line in text.lines() {
+            // What the kernel or a program printed without a line's end may stand before it.
+            let Some((_, said)) = line.split_once(MARK) else { continue };
+            let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
+            match word {
+                "booted" => own.booted = rest.rsplit(' ').next().and_then(|number| number.parse().ok()),
+                "ended" => own.ended = rest.split(' ').next().and_then(|number| number.parse().ok()),
+                "pass" | "refused" => ways.passed += 1,
+                "fail" => ways.failed += 1,
+                _ => continue,
+            }
+            if matches!(word, "pass" | "refused" | "fail") {
+                own.said.push(said.to_owned());
+            }
+        }
+        own.sum = Summary::read(text, true);
+        own.sum += ways;
+        let nothing = own.sum == Summary::default();
+        if (own.ended != Some(0) || nothing) && own.sum.failed == 0 {
+            own.sum.failed = 1;
+        }
+        own
+    }
+}
+
+/// Whether a line of the console says that the guest has nothing left to do.
+pub(super) fn is_end(line: &str) -> bool {
+    line.contains("vm: ended ")
+}
+
+/// What a console says from the suite's start to its end.
+pub(super) fn of_suite(text: &str) -> Vec<&str> {
+    let lines = text.lines().skip_while(|line| !line.contains("vm: booted ")).skip(1);
+    lines.take_while(|line| !line.contains(MARK)).collect()
+}
+
+/// The last lines of a console that say what went wrong, without those that only count.
+pub(super) fn last_lines(text: &str, count: usize) -> Vec<&str> {
+    let telling = |line: &&str| !line.trim().is_empty() && !line.starts_with("test result: ");
+    let lines: Vec<&str> = text.lines().filter(telling).collect();
+    lines[lines.len().saturating_sub(count)..].to_vec()
+}
+
+/// How one suite went on one kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    /// The kernel's release.
+    pub(super) release: String,
+    /// The suite's name.
+    pub(super) suite: String,
+    /// How many tests ended how.
+    pub(super) sum: Summary,
+    /// Seconds until the suite began, if it did.
+    pub(super) booted: Option<f64>,
+    /// From QEMU's start to its end.
+    pub(super) took: Duration,
+}
+
+/// The rows as a table for people.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table<'a>(pub(super) &'a [Row]);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |own: fn(&Row) -> usize, head: &str| {
+            self.0.iter().map(own).max().unwrap_or_default().max(head.len())
+        };
+        let (kernel, suite) =
+            (width(|row| row.release.len(), "kernel"), width(|row| row.suite.len(), "suite"));
+        let head = ["result", "passed", "failed", "skipped", "boot s", "all s"];
+        let [result, passed, failed, skipped, boot, all] = head;
+        write!(
+            f,
+            "{:<kernel$}  {:<suite$}  {result}  {passed}  {failed}  {skipped}  {boot}  {all:>6}",
+            "kernel", "suite"
+        )?;
+        for row in self.0 {
+            let result = if row.sum.failed > 0 { "FAILED" } else { "ok    " };
+            let boot = row.booted.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1}"));
+            write!(
+                f,
+                "\n{:<kernel$}  {:<suite$}  {result}  {:>6}  {:>6}  {:>7}  {boot:>6}  {:>6.0}",
+                row.release,
+                row.suite,
+                row.sum.passed,
+                row.sum.failed,
+                row.sum.skipped.len(),
+                row.took.as_secs_f64()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOAD: &str = "\
+vm: booted 6.1.0-56-cloud-amd64 4.25
+noise vm: pass --attach auto --xdp off: in force after 13.2 s
+vm: refused --attach tcx --xdp off: the kernel has no tcx
+vm: fail --attach clsact --xdp off: not everything is attached
+vm: ended 1 60.11
+";
+
+    #[test]
+    fn ways_of_attaching_are_counted() {
+        let console = Console::read(LOAD);
+        assert_eq!(console.booted, Some(4.25));
+        assert_eq!(console.ended, Some(1));
+        assert_eq!((console.sum.passed, console.sum.failed), (2, 1));
+        assert_eq!(console.said.len(), 3);
+        assert_eq!(console.said[1], "refused --attach tcx --xdp off: the kernel has no tcx");
+    }
+
+    #[test]
+    fn tests_are_counted() {
+        let text = "vm: booted x 4.0\ntest a ... ok\ntest result: ok. 7 passed; 0 failed; 0 ignored;\nvm: ended 0 9.5\n";
+        let console = Console::read(text);
+        assert_eq!((console.sum.passed, console.sum.failed), (7, 0));
+        assert!(is_end("vm: ended 0 9.5"));
+    }
+
+    #[test]
+    fn a_guest_that_stopped_has_failed() {
+        for text in
+            ["", "vm: booted x 4.0\ntest a ... ok\nKernel panic - not syncing\n", "vm: ended 101 3.0\n"]
+        {
+            assert_eq!(Console::read(text).sum.failed, 1, "{text}");
+        }
+        let none = "test result: ok. 0 passed; 0 failed; 0 ignored;\nvm: ended 0 3.0\n";
+        assert_eq!(Console::read(none).sum.failed, 1, "no test has that name");
+    }
+
+    #[test]
+    fn last_lines_leave_out_sums() {
+        let text = "a\n\nb\ntest result: FAILED. 0 passed; 1 failed;\nc\n";
+        assert_eq!(last_lines(text, 2), ["b", "c"]);
+        assert_eq!(last_lines(text, 9), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each() {
+        let row = |failed| Row {
+            release: "6.1.0-56-cloud-amd64".to_owned(),
+            suite: "load".to_owned(),
+            sum: Summary { passed: 5, failed, skipped: Vec::new() },
+            booted: Some(4.26),
+            took: Duration::from_secs(61),
+        };
+        let text = Table(&[row(0), row(2)]).to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "kernel                suite  result  passed  failed  skipped  boot s   all s");
+        assert_eq!(lines[1], "6.1.0-56-cloud-amd64  load   ok           5       0        0     4.3      61");
+        assert_eq!(lines[2], "6.1.0-56-cloud-amd64  load   FAILED       5       2        0     4.3      61");
+    }
+}
