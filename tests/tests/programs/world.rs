@@ -113,10 +113,14 @@ fn key(ip: IpAddr, port: u16, proto: u8) -> FrontendKey {
     FrontendKey { addr: ip.into(), port, proto, scope: scope::ANY, _pad: 0 }
 }
 
+/// The first backend's id.
+const FIRST_BACKEND: u32 = 100;
+
 /// The loaded object with Services. Tests share the object: each of them gets it as it is right after loading.
 pub(crate) struct World {
     pub(crate) programs: Shared<'static>,
     next_id: u32,
+    next_backend: u32,
 }
 
 impl World {
@@ -130,7 +134,7 @@ impl World {
     }
 
     pub(crate) fn of(programs: Shared<'static>) -> Self {
-        Self { programs, next_id: 0 }
+        Self { programs, next_id: 0, next_backend: FIRST_BACKEND }
     }
 
     /// Both kinds of packets that a test run can make: without a checksum by the device, and with one.
@@ -149,7 +153,7 @@ impl World {
         let is_possible = self.programs.sum_packets().unwrap();
         if !is_possible {
             TOLD.call_once(|| {
-                say("not run: anything with CHECKSUM_COMPLETE: needs BPF_F_TEST_SKB_CHECKSUM_COMPLETE (Linux 6.16)");
+                say("not run: anything with CHECKSUM_COMPLETE: needs BPF_F_TEST_SKB_CHECKSUM_COMPLETE");
             });
         }
         is_possible
@@ -165,6 +169,7 @@ impl World {
         clear(self.programs.kernel.frontends());
         clear(self.programs.kernel.slots());
         clear(self.programs.kernel.backends());
+        self.next_backend = FIRST_BACKEND;
         self.reset_flows();
         for key in self.programs.fragments.keys().collect::<Vec<_>>() {
             let _ = self.programs.fragments.remove(&key.unwrap());
@@ -216,8 +221,8 @@ impl World {
             sets: 1,
             ..Backend::default()
         };
-        let used = self.programs.kernel.backends().entries().unwrap();
-        let id = used.iter().map(|(id, _)| id + 1).max().unwrap_or(1).max(100);
+        let id = self.next_backend;
+        self.next_backend += 1;
         self.programs.kernel.backends().insert(&id, &backend).unwrap();
         id
     }
