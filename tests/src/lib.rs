@@ -14,6 +14,7 @@ pub mod manifests;
 pub mod netns;
 pub mod oracle;
 pub mod packet;
+pub mod patience;
 pub mod probe;
 pub mod process;
 pub mod scenario;

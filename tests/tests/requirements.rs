@@ -1,5 +1,5 @@
 //! What the kernel object uses is what `lbr_agent::dataplane::requirements` lists, and what ARCHITECTURE.md says.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -113,7 +113,8 @@ impl XdpAttacher {
         match attach(ebpf, pins, ifindex, mode) {
             Ok(()) => {
                 tracing::info!("uplink {name}: XDP, {mode_name}");
-                if mode == XdpMode::Native && kind(ifindex).is_ok_and(|kind| kind.as_deref() == Some("veth")) {
+                if mode == XdpMode::Native && kind(ifindex).is_ok_and(|kind| kind.as_deref() == Some("veth"))
+                {
                     tracing::warn!(
                         "uplink {name} is a veth: what XDP sends arrives only if its other end runs an XDP program \
                          too, or has GRO on (`ethtool -K DEVICE gro on` there); if not, leave --xdp=native out"

@@ -7,7 +7,6 @@
 //! `bpf(2)`, from what aya makes of the object. Maps are made for it and go when the process ends; nothing is pinned or
 //! attached.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -75,7 +74,7 @@ pub fn costs(object: &[u8]) -> Result<Vec<Cost>> {
         Ok((name.clone(), map.clone(), data))
     });
     let maps = maps.collect::<Result<Vec<_>>>()?;
-    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+    let text = object.functions.keys().map(|(section, _)| *section).collect();
     let fds = maps.iter().map(|(name, map, data)| (name.as_str(), data.fd().as_fd().as_raw_fd(), map));
     object.relocate_maps(fds, &text)?;
     object.relocate_calls(&text)?;

@@ -13,9 +13,13 @@ use crate::catalog::{self, ONE, WEB};
 use crate::world::{Check, Place, Plan, World, at, run, serve, until};
 
 /// How long after a link appeared its programs are attached, at most; on a quiet machine.
-const ATTACHED: Duration = Duration::from_millis(100);
+fn attached() -> Duration {
+    lbr_tests::patience::millis(100)
+}
 /// The same for what a busy machine may delay.
-const AT_LAST: Duration = Duration::from_millis(500);
+fn at_last() -> Duration {
+    lbr_tests::patience::millis(500)
+}
 
 const CHECKS: &[Check] = &[
     ("a new client is translated at once", translated_at_once),
@@ -33,12 +37,12 @@ fn cell(name: &str, network: PodNetwork, attach: &str) {
 
 #[test]
 fn routed() {
-    cell("hr", PodNetwork::Routed, "tcx");
+    cell("hr", PodNetwork::Routed, "auto");
 }
 
 #[test]
 fn bridged() {
-    cell("hb", PodNetwork::Bridge, "tcx");
+    cell("hb", PodNetwork::Bridge, "auto");
 }
 
 #[test]
@@ -68,9 +72,9 @@ fn translated_at_once(world: &mut World) -> Result<()> {
         world.bed.remove_pod(&pod)?;
     }
     println!("    attached {best:?} to {worst:?} after the link appeared, connected after {connected:?}");
-    ensure!(best < ATTACHED, "attached after {best:?} at best");
+    ensure!(best < attached(), "attached after {best:?} at best");
     ensure!(
-        worst < AT_LAST && connected < AT_LAST,
+        worst < at_last() && connected < at_last(),
         "attached after {worst:?}, connected after {connected:?}"
     );
     Ok(())
@@ -111,7 +115,7 @@ fn same_address(world: &mut World) -> Result<()> {
         Ok(())
     };
     for _ in 0..2 {
-        until(AT_LAST, || ask(world))?;
+        until(at_last(), || ask(world))?;
         let old = world.backends[0].clone();
         world.servers.remove(&old.name);
         world.bed.remove_pod(&old)?;
@@ -123,7 +127,7 @@ fn same_address(world: &mut World) -> Result<()> {
         world.backends[0] = new;
         let begin = Instant::now();
         // What is sent before the new link is known is lost, and nobody may wait long for that.
-        until(AT_LAST, || ask(world))?;
+        until(at_last(), || ask(world))?;
         println!("    {:?} until the new pod was reached from the old ports", begin.elapsed());
     }
     Ok(())

@@ -9,7 +9,7 @@ use lbr_tests::probe::Identity;
 use lbr_tests::topology::Pod;
 
 use crate::catalog::{self, CYCLE, LATER, simple};
-use crate::world::{OTHER_PORT, PORT, SOON, World, ask_on, at, ends, refused_at_once, until};
+use crate::world::{OTHER_PORT, PORT, World, ask_on, at, ends, refused_at_once, soon, until};
 
 /// Refused as long as no endpoint is ready, and works at once afterwards, also from the same source port.
 pub(crate) fn ready_later(world: &mut World) -> Result<()> {
@@ -68,7 +68,7 @@ pub(crate) fn datagrams_move(world: &mut World) -> Result<()> {
         let rest: Vec<&Pod> = world.backends.iter().filter(|pod| pod.name != old.name).collect();
         world.write("cycle.yaml", &simple("cycle", CYCLE, &rest, PORT))?;
         let (new, took) = stream.timed(|who| who.name != old.name)?;
-        ensure!(took < SOON, "moved from {} to {} after {took:?}", old.name, new.name);
+        ensure!(took < soon(), "moved from {} to {} after {took:?}", old.name, new.name);
         stream.keeps(&new)?;
         println!("    moved after {took:?}, {} lost of {}", stream.lost()?, stream.sent);
         ensure!(stream.lost()? <= 1, "{} of {} datagrams lost", stream.lost()?, stream.sent);
@@ -85,7 +85,7 @@ pub(crate) fn target_port_changes(world: &mut World) -> Result<()> {
         ensure!(old.local.port() == PORT, "{old}");
         world.write("cycle.yaml", &simple("cycle", CYCLE, &world.first(1), OTHER_PORT))?;
         let (new, took) = stream.timed(|who| who.local.port() == OTHER_PORT)?;
-        ensure!(took < SOON, "moved from {} to {} after {took:?}", old.local, new.local);
+        ensure!(took < soon(), "moved from {} to {} after {took:?}", old.local, new.local);
         stream.keeps(&new)?;
         ensure!(stream.lost()? <= 1, "{} of {} datagrams lost", stream.lost()?, stream.sent);
     }

@@ -12,7 +12,7 @@ use lbr_tests::topology::{PodNetwork, Underlay};
 use crate::attached::{POD_HOOKS, programs};
 use crate::catalog::{self, CYCLE, WEB, simple};
 use crate::load::Load;
-use crate::world::{Check, PATIENCE, PORT, Place, Plan, World, at, ends, run, until};
+use crate::world::{Check, PORT, Place, Plan, World, at, ends, patience, run, until};
 
 const CHECKS: &[Check] = &[
     ("nothing fails", nothing_fails),
@@ -46,7 +46,7 @@ fn nothing_fails(world: &mut World) -> Result<()> {
     let before = attached(world)?;
     ensure!(before.iter().all(|(_, ids)| ids.len() == 1), "attached: {before:?}");
     let load = Load::start(world.ask(), at(WEB, 80));
-    let (interval, limit) = (Duration::from_millis(5), Duration::from_millis(500));
+    let (interval, limit) = (Duration::from_millis(5), lbr_tests::patience::millis(500));
     let streams: Vec<_> =
         at(WEB, 80).into_iter().map(|to| LongLived::start(&world.ask(), to, interval, limit)).collect();
     let flows = world.agent().show("flows")?.as_array().map_or(0, Vec::len);
@@ -128,5 +128,5 @@ fn second_agent(world: &mut World) -> Result<()> {
     let error = format!("{error:#}");
     ensure!(error.contains(&first.bpffs().display().to_string()), "names no folder: {error}");
     ensure!(error.contains("another lbr agent"), "says nothing of the other one: {error}");
-    until(PATIENCE, || world.ask().tcp(at(WEB, 80)[0]).map(drop))
+    until(patience(), || world.ask().tcp(at(WEB, 80)[0]).map(drop))
 }

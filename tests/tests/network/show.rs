@@ -9,7 +9,7 @@ use lbr_tests::topology::PodNetwork;
 use serde_json::Value;
 
 use crate::catalog::{self, ONE, WEB, simple};
-use crate::world::{Check, PATIENCE, PORT, Place, Plan, SOON, World, ask_on, at, ends, run, until};
+use crate::world::{Check, PORT, Place, Plan, World, ask_on, at, ends, patience, run, soon, until};
 
 const KINDS: [&str; 7] = ["services", "backends", "flows", "links", "uplinks", "rejected", "counters"];
 
@@ -111,7 +111,7 @@ fn bad_files(world: &mut World) -> Result<()> {
     // Cut in the middle of a word.
     world.write("web.yaml", &good[..good.len() / 2 + 3])?;
     world.write("binary.yaml", "\u{0}\u{1}{{{")?;
-    let shown = world.agent().wait_for("rejected", PATIENCE, |shown| {
+    let shown = world.agent().wait_for("rejected", patience(), |shown| {
         shown
             .as_array()
             .is_some_and(|rows| rows.iter().any(|row| row["object"].to_string().contains("wrong")))
@@ -131,7 +131,7 @@ fn bad_files(world: &mut World) -> Result<()> {
         world.agent().remove(name)?;
     }
     let none = |shown: &Value| shown.as_array().is_some_and(Vec::is_empty);
-    world.agent().wait_for("rejected", PATIENCE, none)?;
+    world.agent().wait_for("rejected", patience(), none)?;
     Ok(())
 }
 
@@ -141,7 +141,7 @@ fn deleted_file(world: &mut World) -> Result<()> {
     let begin = Instant::now();
     world.agent().remove("one.yaml")?;
     let client = world.ask().timeout(Duration::from_millis(50));
-    until(SOON, || {
+    until(soon(), || {
         ensure!(client.tcp(at(ONE, 80)[0]).is_err(), "still there");
         Ok(())
     })?;
@@ -160,10 +160,10 @@ fn everything_deleted(world: &mut World) -> Result<()> {
     }
     let none = |shown: &Value| shown.as_array().is_some_and(Vec::is_empty);
     for kind in ["services", "backends", "rejected"] {
-        world.agent().wait_for(kind, PATIENCE, none)?;
+        world.agent().wait_for(kind, patience(), none)?;
     }
     for map in ["frontends", "slots", "backends", "services", "rejected"] {
-        until(PATIENCE, || {
+        until(patience(), || {
             let mut command = std::process::Command::new("bpftool");
             command.args(["-j", "map", "dump", "pinned"]).arg(world.agent().bpffs().join(map));
             let dump: Value = serde_json::from_slice(&process::run(&mut command)?.stdout)?;

@@ -11,7 +11,7 @@ use lbr_tests::topology::{PodNetwork, PodOptions, Underlay};
 use crate::catalog::{self, CYCLE, EMPTY, ONE, TWIN, WEB, simple};
 use crate::checks;
 use crate::world::{
-    Check, PATIENCE, PORT, Place, Plan, SOON, World, ask_on, at, ends, refused_at_once, run, until,
+    Check, PORT, Place, Plan, World, ask_on, at, ends, patience, refused_at_once, run, soon, until,
 };
 
 const CHECKS: &[Check] = &[
@@ -179,7 +179,7 @@ fn datagrams_move(world: &mut World) -> Result<()> {
         let old = ask()?;
         let rest: Vec<_> = world.backends.iter().filter(|pod| pod.name != old).collect();
         world.write("cycle.yaml", &simple("cycle", CYCLE, &rest, PORT))?;
-        until(SOON, || {
+        until(soon(), || {
             ensure!(ask()? != old, "still {old}");
             Ok(())
         })?;
@@ -220,7 +220,7 @@ fn without_agent(world: &mut World) -> Result<()> {
     stream(world)?;
     unconnected(world)?;
     world.agents[0].run().context("start again")?;
-    world.agent().wait_for("services", PATIENCE, |s| s.as_array().is_some_and(|s| !s.is_empty()))?;
+    world.agent().wait_for("services", patience(), |s| s.as_array().is_some_and(|s| !s.is_empty()))?;
     stream(world)?;
     unconnected(world)
 }

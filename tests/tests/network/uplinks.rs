@@ -13,7 +13,7 @@ use lbr_tests::topology::{Bed, Host, Node, PodNetwork};
 
 use crate::attached::{UPLINK_HOOKS, programs};
 use crate::load::Load;
-use crate::world::{PATIENCE, PORT, until};
+use crate::world::{PORT, patience, until};
 
 /// At the node's addresses.
 const NODE_PORT: u16 = 30_080;
@@ -85,7 +85,7 @@ impl Rig {
     /// Asks until the port of the node answers at an address.
     fn answers(&self, from: &Netns, at: &str) -> Result<()> {
         let to = SocketAddr::new(at.parse()?, NODE_PORT);
-        until(PATIENCE, || Client::new(from).tcp(to).map(drop)).with_context(|| to.to_string())
+        until(patience(), || Client::new(from).tcp(to).map(drop)).with_context(|| to.to_string())
     }
 }
 
@@ -108,7 +108,7 @@ fn taken_over(name: &str, attach: &str) {
     let mut rig = Rig::start(name, &["--attach", attach]).unwrap();
     let client = || Client::new(&rig.outside.ns);
     for to in rig.node_ports() {
-        until(PATIENCE, || client().tcp(to).map(drop)).unwrap();
+        until(patience(), || client().tcp(to).map(drop)).unwrap();
     }
     let before = rig.attached("eth0").unwrap();
     assert!(before.iter().all(|ids| ids.len() == 1), "{before:?}");
@@ -149,7 +149,7 @@ fn followed(name: &str, attach: &str) {
     rig.answers(&rig.outside.ns, MORE).unwrap();
     rig.node.ns.ip([format!("addr del {MORE}/16 dev eth0")]).unwrap();
     let gone: IpAddr = MORE.parse().unwrap();
-    until(PATIENCE, || {
+    until(patience(), || {
         let frontends = Pinned::open(rig.agent.bpffs())?.tables()?.frontends;
         ensure!(frontends.keys().all(|key| key.addr != gone.into()), "{gone} is still served");
         Ok(())
@@ -163,7 +163,7 @@ fn followed(name: &str, attach: &str) {
         assert!(attached.iter().all(|ids| ids.len() == 1), "{attached:?}");
         assert_eq!(rig.uplinks().unwrap().len(), 2);
         rig.unplug().unwrap();
-        until(PATIENCE, || {
+        until(patience(), || {
             ensure!(rig.uplinks()? == [node], "{:?}", rig.uplinks());
             Ok(())
         })
@@ -203,7 +203,7 @@ fn only_named_ones() {
     rig.agent.replace_argument("--devices=eth1", "--devices=eth0");
     rig.agent.run().unwrap();
     rig.answers(&rig.outside.ns, &rig.node.v4.to_string()).unwrap();
-    until(PATIENCE, || {
+    until(patience(), || {
         let left = rig.attached("eth1")?;
         ensure!(left.iter().all(Vec::is_empty), "still attached to eth1: {left:?}");
         Ok(())

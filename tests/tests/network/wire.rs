@@ -14,7 +14,7 @@ use lbr_tests::packet::{Packet, Parsed, Transport, flags};
 use lbr_tests::probe::{Capture, Client, Server, is_refused, send_frames};
 use lbr_tests::topology::{Bed, BedOptions, Host, Node, PodNetwork, Underlay};
 
-use crate::world::{PATIENCE, PORT, until};
+use crate::world::{PORT, patience, until};
 
 /// To the pod on the other node.
 const NODE_PORT: u16 = 30_080;
@@ -58,7 +58,7 @@ impl Rig {
         let agent = Agent::start_with(&mut bed, &node, &options, &files)?;
         let rig = Self { agent, _servers: servers, outside, node, bed };
         for to in rig.at(NODE_PORT) {
-            until(PATIENCE, || rig.client().tcp(to).map(drop))?;
+            until(patience(), || rig.client().tcp(to).map(drop))?;
         }
         Ok(rig)
     }
@@ -88,7 +88,7 @@ impl Rig {
             socket.send_to(b"who", to)?;
             let is_wanted = |packet: Parsed| packet.src.ip() == to.ip() && is_error(&packet.transport);
             capture
-                .wait(PATIENCE, |frame| Parsed::frame(&frame.bytes).is_ok_and(is_wanted))
+                .wait(patience(), |frame| Parsed::frame(&frame.bytes).is_ok_and(is_wanted))
                 .with_context(|| format!("{to}: {verdict:?}"))?;
             ensure!(self.count(verdict)? == before + 1, "{to}: {verdict:?} is not counted");
         }
@@ -155,7 +155,7 @@ fn ports_of_the_node_run_out_and_come_back() {
         last.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(last.read(&mut [0; 16]).unwrap(), 0, "the server hangs up");
         drop(last);
-        until(PATIENCE, || connect().map(drop)).unwrap();
+        until(patience(), || connect().map(drop)).unwrap();
         // Those that are open were none the worse.
         for mut stream in open {
             writeln!(stream, "who").unwrap();
@@ -184,7 +184,7 @@ fn martian_sources_are_dropped() {
         let before = rig.count(Verdict::Martian).unwrap();
         let syn = Packet::tcp(from, to, flags::SYN).macs([2, 0, 0, 0, 0, 9], MAC).build();
         send_frames(rig.bed.fabric(), &up, &[syn]).unwrap();
-        until(PATIENCE, || {
+        until(patience(), || {
             let now = rig.count(Verdict::Martian)?;
             if now == before + 1 { Ok(()) } else { bail!("{source}: {before} before, {now} now") }
         })
@@ -231,16 +231,16 @@ fn what_does_not_fit_the_tunnel_is_told() {
         let options = [libc::IP_MTU_DISCOVER, libc::IPV6_MTU_DISCOVER];
         set(&socket, to.is_ipv6(), options, libc::IP_PMTUDISC_DO).unwrap();
         socket.send(&too_big).unwrap();
-        until(PATIENCE, || match socket.send(&too_big) {
+        until(patience(), || match socket.send(&too_big) {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => Ok(()),
             other => bail!("{to}: {other:?}"),
         })
         .unwrap();
         assert!(rig.count(Verdict::TooBig).unwrap() > before, "{to}: not counted");
         // What the error named as the largest just passes, once nothing more is to be told.
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(patience())).unwrap();
         let mut back = [0; 2048];
-        until(PATIENCE, || {
+        until(patience(), || {
             socket.send(&fits)?;
             Ok(())
         })

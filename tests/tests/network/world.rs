@@ -16,9 +16,13 @@ pub(crate) const PORT: u16 = 8080;
 pub(crate) const OTHER_PORT: u16 = 8081;
 
 /// How long until a saved file is in force, at most.
-pub(crate) const SOON: Duration = Duration::from_secs(1);
+pub(crate) fn soon() -> Duration {
+    lbr_tests::patience::millis(1_000)
+}
 /// The same for what a busy machine may delay without being wrong.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) fn patience() -> Duration {
+    lbr_tests::patience::millis(5_000)
+}
 
 /// Where backends are, seen from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +125,7 @@ impl World {
         let begin = Instant::now();
         let wanted: BTreeSet<String> = endpoints.iter().map(ToString::to_string).collect();
         for agent in &self.agents {
-            agent.wait_for("services", PATIENCE, |shown| {
+            agent.wait_for("services", patience(), |shown| {
                 let rows = shown.as_array().into_iter().flatten().filter(|row| row["name"] == service);
                 let found = rows.flat_map(|row| row["endpoints"].as_array().cloned().unwrap_or_default());
                 let found: BTreeSet<String> = found.filter_map(|e| e.as_str().map(str::to_owned)).collect();
@@ -178,12 +182,12 @@ pub(crate) fn until(timeout: Duration, mut holds: impl FnMut() -> Result<()>) ->
 
 /// It failed because nobody listens, and it said so at once.
 pub(crate) fn refused_at_once<T>(what: &str, act: impl FnOnce() -> Result<T>) -> Result<()> {
-    const AT_ONCE: Duration = Duration::from_millis(300);
+    let at_once = lbr_tests::patience::millis(300);
     let begin = Instant::now();
     let Err(error) = act() else { bail!("{what}: answered, where it should be refused") };
     let took = begin.elapsed();
     ensure!(lbr_tests::probe::is_refused(&error), "{what}: not refused: {error:#}");
-    ensure!(took < AT_ONCE, "{what}: refused after {took:?} only");
+    ensure!(took < at_once, "{what}: refused after {took:?} only");
     Ok(())
 }
 

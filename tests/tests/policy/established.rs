@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::case::Case;
 use crate::cast::crossed;
 use crate::packets::{FAMILIES, at, policies};
-use crate::probe::SHORT;
+use crate::probe::short;
 use crate::stage;
 use crate::world::World;
 
@@ -61,7 +61,7 @@ fn reports(connections: Vec<(SocketAddr, LongLived)>) -> Result<Vec<(SocketAddr,
 fn play(world: &World, before: &Case, after: &[Case], pause: Duration) -> Result<Vec<(SocketAddr, Report)>> {
     world.apply(before)?;
     let connections = connect(world).context("while it is allowed")?;
-    std::thread::sleep(SHORT);
+    std::thread::sleep(short());
     for case in after {
         world.apply(case)?;
         std::thread::sleep(pause);
@@ -146,7 +146,7 @@ fn c18_datagrams_stop_and_go_on() {
         world.apply(&ingress(&json!([{}])))?;
         let mut sockets = Vec::new();
         for (client, target) in targets(world)? {
-            let socket = client.timeout(SHORT).udp_socket(target.is_ipv6())?;
+            let socket = client.timeout(short()).udp_socket(target.is_ipv6())?;
             socket.connect(target)?;
             sockets.push((socket, target));
         }
@@ -172,7 +172,7 @@ fn c18_kept_when_asked_for() {
     let world = World::start("keep", &["--established=keep"]).unwrap();
     all_went_on(play(&world, &ingress(&json!([{}])), &[silence()], AWHILE).unwrap()).unwrap();
     for (client, target) in targets(&world).unwrap() {
-        let error = client.timeout(SHORT).tcp(target).unwrap_err();
+        let error = client.timeout(short()).tcp(target).unwrap_err();
         assert!(is_timeout(&error), "{target}: {error:#}");
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cast::crossed;
 use crate::packets::{FAMILIES, arrives, at, on_link, policies, send};
-use crate::probe::SHORT;
+use crate::probe::short;
 use crate::stage;
 use crate::world::World;
 
@@ -55,7 +55,7 @@ fn c17_no_fragment_of_what_is_denied_passes() {
                 let service = (to.service[usize::from(v6)], crossed(81)).into();
                 for target in [at(to, v6, 81), service] {
                     let echo = || {
-                        let _ = Client::new(&sender.ns).timeout(SHORT).udp_echo(target, 4_000);
+                        let _ = Client::new(&sender.ns).timeout(short()).udp_echo(target, 4_000);
                         Ok(())
                     };
                     let source = sender.address(v6);

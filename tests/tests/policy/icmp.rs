@@ -8,7 +8,7 @@ use lbr_tests::probe::Client;
 use serde_json::{Value, json};
 
 use crate::packets::{FAMILIES, arrives, at, isolated, policies, send};
-use crate::probe::{SHORT, send_raw};
+use crate::probe::{send_raw, short};
 use crate::stage;
 use crate::world::World;
 
@@ -78,7 +78,7 @@ fn c10_neighbours_are_found() {
         from.ns.ip(["neigh flush all"])?;
         for v6 in FAMILIES {
             let target = to.address(v6);
-            let client = Client::new(&from.ns).timeout(SHORT);
+            let client = Client::new(&from.ns).timeout(short());
             ensure!(client.ping(target).is_err(), "{target} answers");
             let known = neighbours(world, "x/c")?;
             let line = known.lines().find(|line| line.split_whitespace().next() == Some(&target.to_string()));

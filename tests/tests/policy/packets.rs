@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::case::Case;
 use crate::cast::Actor;
-use crate::probe::SHORT;
+use crate::probe::short;
 use crate::world::World;
 
 pub(crate) const FAMILIES: [bool; 2] = [false, true];
@@ -64,7 +64,7 @@ pub(crate) fn arrives(
 }
 
 fn patience() -> Duration {
-    SHORT
+    short()
 }
 
 impl World {

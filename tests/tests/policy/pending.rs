@@ -9,11 +9,13 @@ use serde_json::{Value, json};
 
 use crate::case::{Case, Expect, Line};
 use crate::packets::policies;
-use crate::probe::{LONG, SHORT};
+use crate::probe::{long, short};
 use crate::world::World;
 
 /// How long after a pod's link appeared it is isolated, on a busy machine.
-const ATTACHED: Duration = Duration::from_secs(1);
+fn attached() -> Duration {
+    lbr_tests::patience::millis(1_000)
+}
 
 /// x/a and x/c are not known yet.
 fn unknown(mut case: Case) -> Case {
@@ -33,9 +35,9 @@ fn check(world: &World, case: &Case, lines: &[(&str, Expect)]) -> Result<()> {
     world.apply(case)?;
     let parsed = lines.iter().map(|(text, expect)| Line::parse(text, *expect)).collect::<Result<Vec<_>>>()?;
     let probes = world.probes(&parsed)?;
-    let wrong = world.wrong(&probes, SHORT);
+    let wrong = world.wrong(&probes, short());
     let again: Vec<_> = wrong.into_iter().map(|(probe, _)| probe).collect();
-    let wrong = world.wrong(&again, LONG);
+    let wrong = world.wrong(&again, long());
     let texts: Vec<String> =
         wrong.iter().map(|(p, got)| format!("  {p}: expected {:?}, got {got:?}", p.expect)).collect();
     ensure!(texts.is_empty(), "{}", texts.join("\n"));
@@ -97,11 +99,11 @@ fn c19_known_before_its_link() {
     let begin = Instant::now();
     let _server = Server::pod(&late, 80).unwrap();
     for from in ["y/a", "y/b", "ext-100"] {
-        let client = Client::new(&world.actor(from).unwrap().ns).timeout(SHORT);
+        let client = Client::new(&world.actor(from).unwrap().ns).timeout(short());
         for ip in late.addresses() {
             let target = (ip, 80).into();
             while client.tcp(target).is_ok() {
-                assert!(begin.elapsed() < ATTACHED, "{from} -> {target}: still not isolated");
+                assert!(begin.elapsed() < attached(), "{from} -> {target}: still not isolated");
             }
             let error = client.tcp(target).unwrap_err();
             assert!(is_timeout(&error), "{from} -> {target}: {error:#}");

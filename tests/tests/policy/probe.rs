@@ -14,9 +14,13 @@ use crate::case::{Expect, What};
 use crate::world::World;
 
 /// How long to wait for what should not come. A packet between two namespaces takes less than a millisecond.
-pub(crate) const SHORT: Duration = Duration::from_millis(250);
+pub(crate) fn short() -> Duration {
+    lbr_tests::patience::millis(250)
+}
 /// How long to wait for what should come, before it is believed that it does not.
-pub(crate) const LONG: Duration = Duration::from_secs(2);
+pub(crate) fn long() -> Duration {
+    lbr_tests::patience::millis(2_000)
+}
 
 /// One cell of a line of probes.
 #[derive(Clone, Debug)]

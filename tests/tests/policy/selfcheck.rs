@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::case::{Case, Expect, Line};
-use crate::probe::{Got, SHORT};
+use crate::probe::{Got, short};
 use crate::stage;
 use crate::world::World;
 
@@ -17,7 +17,7 @@ fn without_y_b(world: &World, line: &str) -> Result<Vec<Got>> {
     let node = &world.actor("node-a")?.ns;
     node.ip(lost.iter().map(|net| format!("route add blackhole {net}")))?;
     let probes = world.probes(&[Line::parse(line, Expect::Allowed)?]);
-    let wrong = probes.map(|probes| world.wrong(&probes, SHORT));
+    let wrong = probes.map(|probes| world.wrong(&probes, short()));
     node.ip(lost.iter().map(|net| format!("route del blackhole {net}")))?;
     Ok(wrong?.into_iter().map(|(_, got)| got).collect())
 }
@@ -41,9 +41,9 @@ fn nobody_is_lost_otherwise() {
     let line = Line::parse("pods -> pods ext-100 tcp/80 udp/80 icmp", Expect::Allowed).unwrap();
     let wrong = stage::with(|world| {
         world.apply(&Case::default())?;
-        let wrong = world.wrong(&world.probes(&[line])?, SHORT);
+        let wrong = world.wrong(&world.probes(&[line])?, short());
         let again: Vec<_> = wrong.into_iter().map(|(probe, _)| probe).collect();
-        Ok::<_, anyhow::Error>(world.wrong(&again, crate::probe::LONG))
+        Ok::<_, anyhow::Error>(world.wrong(&again, crate::probe::long()))
     });
     assert!(wrong.as_ref().is_ok_and(Vec::is_empty), "{wrong:?}");
 }

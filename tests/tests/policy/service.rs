@@ -8,7 +8,7 @@ use lbr_tests::probe::Client;
 
 use crate::cast::{crossed, service, vip};
 use crate::packets::{FAMILIES, isolated};
-use crate::probe::SHORT;
+use crate::probe::short;
 use crate::stage;
 use crate::world::World;
 
@@ -24,7 +24,7 @@ fn only_itself(world: &World, client: &str, other: &str) -> Result<()> {
     for (ip, _) in vip(240).into_iter().zip(FAMILIES) {
         let target = SocketAddr::new(ip, crossed(80));
         let ask = |_| {
-            let from = Client::new(&client.ns).timeout(SHORT).from_port(world.next_ident());
+            let from = Client::new(&client.ns).timeout(short()).from_port(world.next_ident());
             from.tcp(target).ok().map(|who| who.name)
         };
         let answers: Vec<Option<String>> = std::thread::scope(|scope| {

@@ -41,7 +41,7 @@ fn after_a_ping(expected: &[(&str, bool, bool)]) -> Result<()> {
             let pod = world.actor(pod)?;
             for v6 in FAMILIES {
                 let ident = world.next_ident();
-                pod.ns.run(|| ping(asked.address(v6), ident, crate::probe::LONG))?;
+                pod.ns.run(|| ping(asked.address(v6), ident, crate::probe::long()))?;
                 for &(from, reply, passes) in expected {
                     let found = echo_arrives(world.actor(from)?, pod, ident, reply, v6)?;
                     ensure!(found == passes, "{from} -> {} v6={v6} reply={reply}: arrived {found}", pod.name);
@@ -111,7 +111,7 @@ fn other_addresses(world: &World) -> Result<()> {
     let node = &world.actor("node-a")?.ns;
     node.ip(added.map(|ip| format!("addr add {ip} dev lo")))?;
     // lbr hears of them a moment later.
-    let client = Client::new(&world.actor("x/a")?.ns).timeout(crate::probe::SHORT);
+    let client = Client::new(&world.actor("x/a")?.ns).timeout(crate::probe::short());
     let ping = |ip: &str| -> Result<()> {
         let target = ip.parse()?;
         (0..8).map(|_| client.ping(target)).find(Result::is_ok).context("no answer")?
@@ -125,7 +125,7 @@ fn other_addresses(world: &World) -> Result<()> {
     for ip in gateway {
         Client::new(&world.actor("x/c")?.ns).ping(ip).with_context(|| format!("x/c to its gateway {ip}"))?;
         // From the other node it is any address.
-        let other = Client::new(&world.actor("x/a")?.ns).timeout(crate::probe::SHORT);
+        let other = Client::new(&world.actor("x/a")?.ns).timeout(crate::probe::short());
         ensure!(
             other.tcp(SocketAddr::new(ip, 9)).is_err_and(|e| lbr_tests::probe::is_timeout(&e)),
             "x/a to {ip}"

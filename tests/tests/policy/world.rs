@@ -14,10 +14,12 @@ use serde_json::{Value, json};
 use crate::arrivals::Recorder;
 use crate::case::{Case, Expect, Line, merge};
 use crate::cast::{self, Actor, PORTS};
-use crate::probe::{Got, LONG, Probe, SHORT};
+use crate::probe::{Got, Probe, long, short};
 
 /// How long until a saved file is in force, at most, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(5);
+fn patience() -> Duration {
+    lbr_tests::patience::millis(5_000)
+}
 
 /// Fields are dropped in this order: what runs before where it runs.
 #[derive(Debug)]
@@ -114,7 +116,7 @@ impl World {
         let text = self.documents(case, number)?;
         self.agents.iter().try_for_each(|agent| agent.write("case.yaml", &text))?;
         for agent in &self.agents {
-            agent.wait_for("services", PATIENCE, |shown| {
+            agent.wait_for("services", patience(), |shown| {
                 let rows = shown.as_array().into_iter().flatten();
                 rows.into_iter().any(|row| row["name"] == "marker" && row["port"] == 1000 + number)
             })?;
@@ -130,15 +132,15 @@ impl World {
         self.apply(case)?;
         let probes = self.probes(&case.lines()?)?;
         ensure!(!probes.is_empty(), "no probes");
-        let end = Instant::now() + LONG;
-        while !self.wrong(&probes, SHORT).is_empty() && Instant::now() < end {}
+        let end = Instant::now() + long();
+        while !self.wrong(&probes, short()).is_empty() && Instant::now() < end {}
         // What is written after the marker (a switch of generations, for instance) is in force by now.
         std::thread::sleep(Duration::from_millis(50));
-        let wrong = self.wrong(&probes, SHORT);
+        let wrong = self.wrong(&probes, short());
         let (lost, through): (Vec<_>, Vec<_>) =
             wrong.into_iter().partition(|(probe, _)| probe.expect != Expect::Denied);
         let lost: Vec<Probe> = lost.into_iter().map(|(probe, _)| probe).collect();
-        let mut wrong = self.wrong(&lost, LONG);
+        let mut wrong = self.wrong(&lost, long());
         wrong.extend(through);
         if wrong.is_empty() {
             return Ok(());

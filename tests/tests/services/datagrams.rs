@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use lbr_tests::probe::Identity;
 
-use crate::world::{From, PATIENCE, World};
+use crate::world::{From, World, patience};
 
 const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -27,7 +27,7 @@ impl Datagrams {
     pub(crate) fn until(&self, wanted: impl Fn(&Identity) -> bool) -> Result<Identity> {
         let begin = Instant::now();
         let mut last = None;
-        while begin.elapsed() < PATIENCE {
+        while begin.elapsed() < patience() {
             let next = Instant::now() + INTERVAL;
             if let Some(answer) = self.once()? {
                 if wanted(&answer) {
@@ -38,8 +38,8 @@ impl Datagrams {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
         match last {
-            Some(last) => bail!("{}: still answered by {last} after {PATIENCE:?}", self.to),
-            None => bail!("{}: no answer for {PATIENCE:?}", self.to),
+            Some(last) => bail!("{}: still answered by {last} after {:?}", self.to, patience()),
+            None => bail!("{}: no answer for {:?}", self.to, patience()),
         }
     }
 

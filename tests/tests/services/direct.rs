@@ -8,7 +8,7 @@ use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::manifests::Service;
 
 use crate::objects::Web;
-use crate::world::{Check, FAMILIES, From, PATIENCE, World, until};
+use crate::world::{Check, FAMILIES, From, World, patience, until};
 
 /// The frontend as an option of the packet.
 pub(crate) const CHECKS: &[Check] = &checks::<Option>();
@@ -112,7 +112,7 @@ fn large<F: Form>(world: &World) -> Result<()> {
         world.client(From::Outside).tcp_bulk(to, 8 << 20)?;
         for len in [1_400, 1_460, 2_000, 20_000] {
             let client = world.client(From::Outside).timeout(Duration::from_millis(300));
-            until(PATIENCE, || client.udp_echo(to, len)).with_context(|| format!("{len} bytes to {to}"))?;
+            until(patience(), || client.udp_echo(to, len)).with_context(|| format!("{len} bytes to {to}"))?;
         }
     }
     Ok(())

@@ -7,16 +7,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use lbr_tests::probe::{Identity, Protocol, is_refused, is_timeout};
 
-use crate::world::{From, PATIENCE, World, until};
+use crate::world::{From, World, patience, until};
 
 /// Both protocols.
 pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 
 /// Longer than any answer here takes.
-const SILENCE: Duration = Duration::from_millis(300);
+fn silence() -> Duration {
+    lbr_tests::patience::millis(300)
+}
 
 /// Until a refusal has to be there.
-const AT_ONCE: Duration = Duration::from_millis(300);
+fn at_once() -> Duration {
+    lbr_tests::patience::millis(300)
+}
 
 impl World {
     /// All of these answer, and nobody else. Says who answered, and as whom they saw the client.
@@ -62,9 +66,9 @@ impl World {
         let client = self.address(From::Outside, to.is_ipv6());
         let route = format!("{client} dev br1");
         self.bed.fabric().ip([format!("route add {route} mtu lock 1300")])?;
-        let client = self.client(From::Outside).timeout(SILENCE);
+        let client = self.client(From::Outside).timeout(silence());
         let heard =
-            until(PATIENCE, || client.udp_echo(to, 1_350)).with_context(|| format!("answer from {to}"));
+            until(patience(), || client.udp_echo(to, 1_350)).with_context(|| format!("answer from {to}"));
         self.bed.fabric().ip([format!("route del {route}")])?;
         heard
     }
@@ -78,7 +82,7 @@ impl World {
             };
             let took = begin.elapsed();
             ensure!(is_refused(&error), "{from:?} to {to} {protocol:?}: not refused: {error:#}");
-            ensure!(took < AT_ONCE, "{from:?} to {to} {protocol:?}: refused after {took:?} only");
+            ensure!(took < at_once(), "{from:?} to {to} {protocol:?}: refused after {took:?} only");
         }
         Ok(())
     }
@@ -86,7 +90,7 @@ impl World {
     /// No answer of any kind.
     pub(crate) fn is_lost(&self, from: From, to: SocketAddr) -> Result<()> {
         for protocol in PROTOCOLS {
-            match self.client(from).timeout(SILENCE).ask(protocol, to) {
+            match self.client(from).timeout(silence()).ask(protocol, to) {
                 Ok(answer) => {
                     bail!("{from:?} to {to} {protocol:?}: answered by {answer}, where it should be lost")
                 }
@@ -101,7 +105,7 @@ impl World {
     /// Nobody answers; how that is told is not said.
     pub(crate) fn fails(&self, from: From, to: SocketAddr) -> Result<()> {
         for protocol in PROTOCOLS {
-            if let Ok(answer) = self.client(from).timeout(SILENCE).ask(protocol, to) {
+            if let Ok(answer) = self.client(from).timeout(silence()).ask(protocol, to) {
                 bail!("{from:?} to {to} {protocol:?}: answered by {answer}, where it should fail");
             }
         }

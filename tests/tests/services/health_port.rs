@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use crate::objects::State::{Ready, Terminating};
 use crate::objects::{Web, at};
-use crate::world::{Check, FAMILIES, From, NODES, PATIENCE, World, until};
+use crate::world::{Check, FAMILIES, From, NODES, World, patience, until};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("LoadBalancers should only target nodes with endpoints: HealthCheckNodePort", follows_endpoints),
@@ -28,7 +28,7 @@ fn local(web: Web) -> String {
 fn get(world: &World, from: From, to: SocketAddr) -> Result<(String, String)> {
     world.client(from).inside(|| {
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience()))?;
         write!(stream, "GET /anything HTTP/1.1\r\nHost: x\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
@@ -43,7 +43,7 @@ fn counts(world: &World, web: Web, counts: [usize; 3]) -> Result<()> {
     {
         let to = SocketAddr::new(world.node(node).address(v6), PORT);
         let wanted = if count > 0 { "HTTP/1.1 200 OK" } else { "HTTP/1.1 503 Service Unavailable" };
-        until(PATIENCE, || {
+        until(patience(), || {
             let (status, text) = get(world, From::Outside, to)?;
             ensure!(status == wanted, "{to}: {text}");
             let body = format!(
@@ -88,7 +88,7 @@ fn closes(world: &World) -> Result<()> {
     world.apply(&[web.balanced().yaml(), slices])?;
     for (v6, node) in FAMILIES.into_iter().flat_map(|v6| NODES.map(|node| (v6, node))) {
         let to = SocketAddr::new(world.node(node).address(v6), PORT);
-        until(PATIENCE, || {
+        until(patience(), || {
             let refused = get(world, From::Outside, to);
             ensure!(refused.is_err_and(|error| lbr_tests::probe::is_refused(&error)), "{to} is open");
             Ok(())

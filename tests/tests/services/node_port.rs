@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::manifests::Service;
 
-use crate::world::{Check, FAMILIES, From, NODES, PATIENCE, PORT, World, until};
+use crate::world::{Check, FAMILIES, From, NODES, PORT, World, patience, until};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("Services should be able to create a functioning NodePort service", functioning),
@@ -120,7 +120,7 @@ fn large(world: &World) -> Result<()> {
                 let to = world.node_port("a", web, v6);
                 for len in [2_000, 20_000] {
                     let echo = || world.client(from).udp_echo(to, len);
-                    until(PATIENCE, echo).with_context(|| format!("{from:?}"))?;
+                    until(patience(), echo).with_context(|| format!("{from:?}"))?;
                 }
             }
         }

@@ -23,7 +23,9 @@ pub(crate) const PORT: u16 = 8080;
 pub(crate) const OTHER_PORT: u16 = 8081;
 
 /// How long a change may take, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) fn patience() -> Duration {
+    lbr_tests::patience::millis(10_000)
+}
 
 /// Both families.
 pub(crate) const FAMILIES: [bool; 2] = [false, true];
@@ -113,7 +115,7 @@ impl World {
     pub(crate) fn apply(&self, documents: &[String]) -> Result<()> {
         self.save(documents)?;
         for (name, agent) in self.agents.borrow().iter() {
-            until(PATIENCE, || self.is_in_force(agent)).with_context(|| format!("node {name}"))?;
+            until(patience(), || self.is_in_force(agent)).with_context(|| format!("node {name}"))?;
         }
         // The marker is among what is written, and what is removed comes right after that.
         std::thread::sleep(Duration::from_millis(50));
@@ -225,7 +227,7 @@ impl World {
         let agents = self.agents.borrow();
         agents.values().try_for_each(|agent| agent.remove("services.yaml"))?;
         for (name, agent) in agents.iter() {
-            until(PATIENCE, || {
+            until(patience(), || {
                 let tables = Pinned::open(agent.bpffs())?.tables()?;
                 let mut ranges = tables.source_ranges;
                 // The other nodes are still there.
