@@ -42,9 +42,10 @@ const MEMORY: u32 = 3072;
 const CPUS: u32 = 2;
 
 /// Programs that virtual machines need, besides the emulator.
-const TOOLS: [Tool; 5] = [
+const TOOLS: [Tool; 6] = [
     Tool { program: "busybox", package: "busybox-static", why: "small programs for guests" },
     Tool { program: "depmod", package: "kmod", why: "an index of the guests' kernel modules" },
+    Tool { program: "setpriv", package: "util-linux", why: "ends guests together with this program" },
     Tool { program: "strip", package: "binutils", why: "test binaries without debug symbols" },
     Tool { program: "xz", package: "xz-utils", why: "unpacks kernel modules" },
     Tool { program: "zstd", package: "zstd", why: "unpacks kernel modules" },
@@ -136,7 +137,7 @@ fn rows(args: &Args) -> Result<Vec<Row>> {
         _ => Suite::chosen(&args.suite),
     };
     check_names(&suites)?;
-    let tools: Vec<Tool> = TOOLS.into_iter().chain([args.arch.qemu()]).collect();
+    let tools: Vec<Tool> = TOOLS.into_iter().chain(args.arch.tools()).collect();
     setup::run_with(&tools, false)?;
     let binaries = match &args.binaries {
         Some(folder) => Binaries::take(folder, &suites)?,
