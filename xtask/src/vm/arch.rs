@@ -23,6 +23,11 @@ impl Arch {
         }
     }
 
+    /// This machine's, where guests can have it.
+    pub(super) fn own() -> Self {
+        if Self::Aarch64.is_own() { Self::Aarch64 } else { Self::X86_64 }
+    }
+
     /// Whether it is this machine's.
     pub(super) fn is_own(self) -> bool {
         self.name() == std::env::consts::ARCH
@@ -133,6 +138,12 @@ impl Arch {
             Self::Aarch64 => module("kvm"),
         };
         if self.is_own() && real && open() { Accel::Kvm } else { Accel::Tcg }
+    }
+}
+
+impl std::fmt::Display for Arch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

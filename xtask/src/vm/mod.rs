@@ -38,7 +38,7 @@ use crate::{run, say, setup, suites};
 const OF_TESTS: &str = "6.1";
 /// In MiB.
 const MEMORY: u32 = 3072;
-/// Tests run one after the other, so more processors bring little.
+/// Tests run one after the other, so more processors bring little; with one, programs would never run at a time.
 const CPUS: u32 = 2;
 
 /// Programs that virtual machines need, besides the emulator.
@@ -59,7 +59,7 @@ pub(crate) struct Args {
     #[arg(value_name = "KERNEL")]
     kernels: Vec<String>,
     /// Architecture of the guests
-    #[arg(long, default_value = "x86_64")]
+    #[arg(long, default_value_t = Arch::own())]
     arch: Arch,
     /// A suite of a guest that takes longer has failed
     #[arg(long, default_value_t = 60)]
@@ -92,7 +92,7 @@ impl Args {
     fn of_tests() -> Self {
         Self {
             kernels: Vec::new(),
-            arch: Arch::X86_64,
+            arch: Arch::own(),
             minutes: 5,
             memory: MEMORY,
             cpus: CPUS,
@@ -103,6 +103,14 @@ impl Args {
             binaries: None,
             suite: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Args {
+    /// The kernels, and the suite with its filters.
+    pub(crate) fn asked(&self) -> (Vec<&str>, Vec<&str>) {
+        (self.kernels.iter().map(String::as_str).collect(), self.suite.iter().map(String::as_str).collect())
     }
 }
 
