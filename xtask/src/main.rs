@@ -87,4 +87,11 @@ mod tests {
         let Ok(Cli { task: Task::Demo(args) }) = cli else { panic!("{:?}", cli.err()) };
         assert_eq!(args.given(), ["--kubernetes"]);
     }
+    #[test]
+    fn words_after_the_kernels_are_the_suite() {
+        let words = ["cargo xtask", "vm", "6.1", "6.12", "--jobs", "2", "--", "network", "restart::"];
+        let cli = Cli::try_parse_from(words).map_err(|e| e.to_string());
+        let Ok(Cli { task: Task::Vm(args) }) = cli else { panic!("{:?}", cli.err()) };
+        assert_eq!(args.asked(), (vec!["6.1", "6.12"], vec!["network", "restart::"]));
+    }
 }

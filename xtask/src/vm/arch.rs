@@ -10,7 +10,7 @@ pub(super) enum Arch {
     /// 64-bit x86
     #[value(name = "x86_64")]
     X86_64,
-    /// 64-bit Arm, by binaries that were built elsewhere (`--binaries`)
+    /// 64-bit Arm
     Aarch64,
 }
 
@@ -21,6 +21,11 @@ impl Arch {
             Self::X86_64 => "x86_64",
             Self::Aarch64 => "aarch64",
         }
+    }
+
+    /// This machine's, where guests can have it.
+    pub(super) fn own() -> Self {
+        if Self::Aarch64.is_own() { Self::Aarch64 } else { Self::X86_64 }
     }
 
     /// Whether it is this machine's.
@@ -60,17 +65,44 @@ impl Arch {
         }
     }
 
+    /// What runs guests, and on another architecture than theirs builds for them.
+    pub(super) fn tools(self) -> Vec<Tool> {
+        let mut tools = vec![self.emulator()];
+        if !self.is_own() {
+            tools.extend(self.compiler());
+        }
+        tools
+    }
+
     /// The emulator.
-    pub(super) fn qemu(self) -> Tool {
+    pub(super) fn emulator(self) -> Tool {
+        let why = "runs other kernels";
         match self {
-            Self::X86_64 => {
-                Tool { program: "qemu-system-x86_64", package: "qemu-system-x86", why: "runs other kernels" }
-            }
-            Self::Aarch64 => Tool {
-                program: "qemu-system-aarch64",
-                package: "qemu-system-arm",
-                why: "runs kernels of 64-bit Arm",
-            },
+            Self::X86_64 => Tool { program: "qemu-system-x86_64", package: "qemu-system-x86", why },
+            Self::Aarch64 => Tool { program: "qemu-system-aarch64", package: "qemu-system-arm", why },
+        }
+    }
+
+    /// The compiler and linker of another architecture, and a file of its C library.
+    fn compiler(self) -> [Tool; 2] {
+        let why = "builds for guests of another architecture";
+        match self {
+            Self::X86_64 => [
+                Tool { program: "x86_64-linux-gnu-gcc", package: "gcc-x86-64-linux-gnu", why },
+                Tool {
+                    program: "/usr/x86_64-linux-gnu/include/stdio.h",
+                    package: "libc6-dev-amd64-cross",
+                    why,
+                },
+            ],
+            Self::Aarch64 => [
+                Tool { program: "aarch64-linux-gnu-gcc", package: "gcc-aarch64-linux-gnu", why },
+                Tool {
+                    program: "/usr/aarch64-linux-gnu/include/stdio.h",
+                    package: "libc6-dev-arm64-cross",
+                    why,
+                },
+            ],
         }
     }
 
@@ -106,6 +138,12 @@ impl Arch {
             Self::Aarch64 => module("kvm"),
         };
         if self.is_own() && real && open() { Accel::Kvm } else { Accel::Tcg }
+    }
+}
+
+impl std::fmt::Display for Arch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

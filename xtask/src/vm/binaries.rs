@@ -25,19 +25,23 @@ pub(super) struct Binaries {
 impl Binaries {
     /// Builds what these suites run.
     pub(super) fn build(suites: &[Suite], arch: Arch) -> Result<Self> {
-        let target: &[&str] = if arch.is_own() { &[] } else { &["--target", arch.triple()] };
         let names = tests(suites);
         say::line("build: lbr, and what guests run");
         let mut programs = run::cargo();
-        programs.arg("build").args(PACKAGES).args(["--bin", "lbr", "--bin", "bench", "--quiet"]).args(target);
-        let mut messages = messages(&mut programs)?;
+        programs.arg("build").args(PACKAGES).args(["--bin", "lbr", "--bin", "bench", "--quiet"]);
+        let mut commands = vec![programs];
         if !names.is_empty() {
             let mut command = build::test_command();
-            command
-                .args(names.iter().flat_map(|name| ["--test", name]))
-                .args(["--no-run", "--quiet"])
-                .args(target);
-            messages.push_str(&self::messages(&mut command)?);
+            command.args(names.iter().flat_map(|name| ["--test", name])).args(["--no-run", "--quiet"]);
+            commands.push(command);
+        }
+        if !arch.is_own() {
+            add_target(arch)?;
+            commands.iter_mut().for_each(|command| for_target(command, arch));
+        }
+        let mut messages = String::new();
+        for command in &mut commands {
+            messages.push_str(&self::messages(command)?);
         }
         let mut built = Vec::new();
         for name in ["lbr", "bench"].into_iter().chain(names) {
@@ -97,6 +101,35 @@ fn tests(suites: &[Suite]) -> Vec<&str> {
         .iter()
         .filter_map(|suite| if let Suite::Tests { name, .. } = suite { Some(name) } else { None });
     all.map(String::as_str).collect()
+}
+
+/// Makes sure that the compiler has the standard library of another architecture.
+fn add_target(arch: Arch) -> Result<()> {
+    let rustup = |words: &[&str]| {
+        let mut command = Command::new("rustup");
+        command.args(words).current_dir(run::root());
+        run::captured("rustup", &mut command)
+    };
+    let triple = arch.triple();
+    if rustup(&["target", "list", "--installed"])?.text.lines().any(|line| line == triple) {
+        return Ok(());
+    }
+    let outcome = rustup(&["target", "add", triple])?;
+    if !outcome.ok {
+        say::line(outcome.text.trim_end());
+        bail!(
+            "rustup can not fetch the standard library of {triple}; --binaries takes what was built elsewhere"
+        );
+    }
+    Ok(())
+}
+
+/// Makes a call of cargo build for another architecture.
+fn for_target(command: &mut Command, arch: Arch) {
+    let (triple, compiler) = (arch.triple(), format!("{}-gcc", arch.multiarch()));
+    let variable = format!("CARGO_TARGET_{}_LINKER", triple.to_uppercase().replace('-', "_"));
+    command.args(["--target", triple]).env(variable, &compiler);
+    command.env(format!("CC_{}", triple.replace('-', "_")), compiler);
 }
 
 /// Makes a copy without symbols: a tenth of the size.

@@ -38,13 +38,14 @@ use crate::{run, say, setup, suites};
 const OF_TESTS: &str = "6.1";
 /// In MiB.
 const MEMORY: u32 = 3072;
-/// Tests run one after the other, so more processors bring little.
+/// Tests run one after the other, so more processors bring little; with one, programs would never run at a time.
 const CPUS: u32 = 2;
 
 /// Programs that virtual machines need, besides the emulator.
-const TOOLS: [Tool; 5] = [
+const TOOLS: [Tool; 6] = [
     Tool { program: "busybox", package: "busybox-static", why: "small programs for guests" },
     Tool { program: "depmod", package: "kmod", why: "an index of the guests' kernel modules" },
+    Tool { program: "setpriv", package: "util-linux", why: "ends guests together with this program" },
     Tool { program: "strip", package: "binutils", why: "test binaries without debug symbols" },
     Tool { program: "xz", package: "xz-utils", why: "unpacks kernel modules" },
     Tool { program: "zstd", package: "zstd", why: "unpacks kernel modules" },
@@ -58,7 +59,7 @@ pub(crate) struct Args {
     #[arg(value_name = "KERNEL")]
     kernels: Vec<String>,
     /// Architecture of the guests
-    #[arg(long, default_value = "x86_64")]
+    #[arg(long, default_value_t = Arch::own())]
     arch: Arch,
     /// A suite of a guest that takes longer has failed
     #[arg(long, default_value_t = 60)]
@@ -91,7 +92,7 @@ impl Args {
     fn of_tests() -> Self {
         Self {
             kernels: Vec::new(),
-            arch: Arch::X86_64,
+            arch: Arch::own(),
             minutes: 5,
             memory: MEMORY,
             cpus: CPUS,
@@ -102,6 +103,14 @@ impl Args {
             binaries: None,
             suite: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Args {
+    /// The kernels, and the suite with its filters.
+    pub(crate) fn asked(&self) -> (Vec<&str>, Vec<&str>) {
+        (self.kernels.iter().map(String::as_str).collect(), self.suite.iter().map(String::as_str).collect())
     }
 }
 
@@ -136,7 +145,7 @@ fn rows(args: &Args) -> Result<Vec<Row>> {
         _ => Suite::chosen(&args.suite),
     };
     check_names(&suites)?;
-    let tools: Vec<Tool> = TOOLS.into_iter().chain([args.arch.qemu()]).collect();
+    let tools: Vec<Tool> = TOOLS.into_iter().chain(args.arch.tools()).collect();
     setup::run_with(&tools, false)?;
     let binaries = match &args.binaries {
         Some(folder) => Binaries::take(folder, &suites)?,

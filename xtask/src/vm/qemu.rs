@@ -62,7 +62,8 @@ impl Guest {
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let child = command.spawn();
-        let mut child = Ended(child.with_context(|| format!("can not start {}", self.arch.qemu().program))?);
+        let mut child =
+            Ended(child.with_context(|| format!("can not start {}", self.arch.emulator().program))?);
         // It holds the writing end of the pipe.
         drop(command);
 
@@ -108,7 +109,9 @@ impl Guest {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(self.arch.qemu().program);
+        let mut command = Command::new("setpriv");
+        // Nobody waits for a guest whose host was ended.
+        command.args(["--pdeathsig", "KILL", self.arch.emulator().program]);
         command.args(self.arch.machine(self.arch.accel()));
         command.args(["-m", &self.memory.to_string(), "-smp", &self.cpus.to_string()]);
         command.args(["-no-reboot", "-nodefaults", "-display", "none", "-serial", "stdio"]);
