@@ -69,11 +69,13 @@ impl Bytes for Frame {
         if optional && old == 0 {
             return Ok(());
         }
-        match checksum::update(old, diff) {
+        let new = match checksum::update(old, diff) {
             // Zero would say that there is none (RFC 768).
-            0 if optional => self.store(offset, &u16::MAX),
-            new => self.store(offset, &new),
-        }
+            0 if optional => u16::MAX,
+            new => new,
+        };
+        // On the stack: Linux 6.16 and 6.17 refuse a constant here, since their `bpf_xdp_store_bytes` claims to write it.
+        self.store(offset, &new)
     }
 
     #[inline(always)]

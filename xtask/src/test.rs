@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use crate::build;
 use crate::suites::{self, Suite};
 use crate::summary::Summary;
-use crate::{run, say, setup};
+use crate::{run, say, setup, vm};
 
 /// What the user asked for.
 #[derive(Debug, clap::Args)]
@@ -13,6 +13,9 @@ pub(crate) struct Args {
     /// Run only what needs no root, and call that enough
     #[arg(long)]
     unprivileged: bool,
+    /// Leave out what runs on another kernel in QEMU (`cargo xtask vm`)
+    #[arg(long)]
+    this_kernel: bool,
     /// Only tests whose name contains this, and other arguments for the test binaries
     #[arg(last = true)]
     filter: Vec<String>,
@@ -37,6 +40,15 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             failed.push(suite.name.as_str());
         }
         total += sum;
+    }
+    if !args.this_kernel && args.filter.is_empty() {
+        let sum = vm::of_tests().context("the tests on another kernel (`--this-kernel` leaves them out)")?;
+        if sum.failed > 0 {
+            failed.push("another kernel");
+        }
+        total += sum;
+    } else {
+        say::line("not run: tests on another kernel (`cargo xtask vm` runs them)");
     }
     Ok(conclude(args, &total, &failed, &left_out))
 }

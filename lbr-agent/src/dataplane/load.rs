@@ -13,6 +13,7 @@ use lbr_common::ABI_VERSION;
 use lbr_common::maps;
 use lbr_common::policy::Prefix;
 use lbr_common::service::State;
+use lbr_common::verdict::Hook;
 
 use super::attach::{AttachMode, Attacher};
 use super::handles::{LinkTable, LpmTable, MapTable, UplinkTable, take};
@@ -78,15 +79,27 @@ impl Kernel {
     fn load_permitted(options: &Options, object: &[u8]) -> anyhow::Result<Self> {
         let abilities = requirements::check()?;
         let (netns, cgroup) = node_sockets(options.cgroup.as_deref())?;
-        let xdp = usable_xdp(options.xdp, abilities);
+        let mut xdp = usable_xdp(options.xdp, abilities);
         let mut pins = Pins::create(&options.bpffs)?;
         let seed = adopt_state(&pins.map(maps::STATE.name))?;
         let mut ebpf = load_maps(object, &pins, netns, seed, abilities, options)?;
-        programs::load(&mut ebpf, |program| match program {
+        let refused = programs::load(&mut ebpf, |program| match program {
             Program::CgroupSockAddr(_) => cgroup.is_some(),
             Program::Xdp(_) => xdp != XdpChoice::Off,
             _ => true,
-        })?;
+        });
+        for (name, error) in refused {
+            let release = requirements::release();
+            if name != Hook::Xdp.name() {
+                return Err(error).with_context(|| {
+                    format!("Linux {release} refuses program {name}; nothing was attached or replaced")
+                });
+            }
+            tracing::error!(
+                "--xdp: no uplink has it, as Linux {release} refuses the program: {error:#}; tc does the work"
+            );
+            xdp = XdpChoice::Off;
+        }
         pins.keep();
 
         let mut state = Array::try_from(take(&mut ebpf, &maps::STATE)?)?;

@@ -4,15 +4,17 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use aya::Ebpf;
 use aya::programs::{Program, ProgramError};
 use nix::sys::signal::SigSet;
 
-use super::requirements;
+/// A program that the kernel refuses, and why.
+pub(super) type Refused = (String, anyhow::Error);
 
-/// Loads these programs, on all CPUs at once: the kernel's verifier works on each by itself.
-pub(super) fn load(ebpf: &mut Ebpf, wanted: impl Fn(&Program) -> bool) -> anyhow::Result<()> {
+/// Loads these programs, on all CPUs at once: the kernel's verifier works on each by itself. Returns those that the
+/// kernel refuses, ordered by name.
+pub(super) fn load(ebpf: &mut Ebpf, wanted: impl Fn(&Program) -> bool) -> Vec<Refused> {
     let begin = Instant::now();
     let mut programs: Vec<(&str, &mut Program)> =
         ebpf.programs_mut().filter(|(_, program)| wanted(program)).collect();
@@ -28,21 +30,13 @@ pub(super) fn load(ebpf: &mut Ebpf, wanted: impl Fn(&Program) -> bool) -> anyhow
     });
     let mut failed = failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     failed.sort_by(|(a, _), (b, _)| a.cmp(b));
-    if let Some((name, error)) = failed.into_iter().next() {
-        return Err(error).with_context(|| {
-            format!(
-                "Linux {} refuses program {name}; nothing was attached or replaced",
-                requirements::release()
-            )
-        });
-    }
-    tracing::debug!("{count} programs loaded in {:?}", begin.elapsed());
-    Ok(())
+    tracing::debug!("{} of {count} programs loaded in {:?}", count - failed.len(), begin.elapsed());
+    failed
 }
 
 /// What is left, and who has failed.
 type Left<'a, 'b> = Mutex<Vec<(&'a str, &'b mut Program)>>;
-type Failed = Mutex<Vec<(String, anyhow::Error)>>;
+type Failed = Mutex<Vec<Refused>>;
 
 fn load_some(left: &Left<'_, '_>, failed: &Failed) {
     // The verifier stops for any signal to the thread (EAGAIN), and all of its work would be done again. The main thread

@@ -16,10 +16,16 @@ use crate::world::World;
 
 const INTERVAL: Duration = Duration::from_millis(10);
 /// A lost segment is sent again after 200 ms at the earliest; a busy machine is late by less than that.
-const STALL: Duration = Duration::from_millis(180);
-const AWHILE: Duration = Duration::from_millis(500);
+fn stall() -> Duration {
+    lbr_tests::patience::millis(180)
+}
+fn awhile() -> Duration {
+    lbr_tests::patience::millis(500)
+}
 /// Longer than a client waits for an answer.
-const FOR_GOOD: Duration = Duration::from_millis(2_500);
+fn for_good() -> Duration {
+    lbr_tests::patience::millis(2_500)
+}
 const PAIRS: [(&str, &str); 4] = [("y/a", "x/a"), ("y/b", "x/a"), ("y/a", "x/c"), ("y/b", "x/c")];
 
 /// What x lets in.
@@ -48,7 +54,7 @@ fn targets(world: &World) -> Result<Vec<(Client, SocketAddr)>> {
 
 fn connect(world: &World) -> Result<Vec<(SocketAddr, LongLived)>> {
     let start = |(client, target): (Client, SocketAddr)| {
-        Ok((target, LongLived::start(&client, target, INTERVAL, STALL)?))
+        Ok((target, LongLived::start(&client, target, INTERVAL, stall())?))
     };
     targets(world)?.into_iter().map(start).collect()
 }
@@ -100,18 +106,18 @@ fn c18_what_stays_allowed_goes_on() {
         policies("nothing", &json!([])),
         ingress(&from_y(&json!([]))),
     ];
-    stage::with(|world| all_went_on(play(world, &before, &after, AWHILE)?)).unwrap();
+    stage::with(|world| all_went_on(play(world, &before, &after, awhile())?)).unwrap();
 }
 
 #[test]
 fn c18_what_is_denied_stops() {
-    stage::with(|world| all_stopped(play(world, &ingress(&json!([{}])), &[silence()], FOR_GOOD)?)).unwrap();
+    stage::with(|world| all_stopped(play(world, &ingress(&json!([{}])), &[silence()], for_good())?)).unwrap();
 }
 
 #[test]
 fn c18_a_first_policy_stops_what_was_free() {
     let after = ingress(&from_y(&json!([{"port": 81}])));
-    stage::with(|world| all_stopped(play(world, &policies("nothing", &json!([])), &[after], FOR_GOOD)?))
+    stage::with(|world| all_stopped(play(world, &policies("nothing", &json!([])), &[after], for_good())?))
         .unwrap();
 }
 
@@ -120,7 +126,7 @@ fn c18_a_label_that_changes_stops_it() {
     let after = ingress(&json!([{"from": [{"namespaceSelector": {"matchLabels": {"team": "red"}}}]}]));
     let mut before = after.clone();
     before.namespaces.insert("y".to_owned(), json!({"metadata": {"labels": {"team": "red"}}}));
-    stage::with(|world| all_stopped(play(world, &before, &[after], FOR_GOOD)?)).unwrap();
+    stage::with(|world| all_stopped(play(world, &before, &[after], for_good())?)).unwrap();
 }
 
 /// Nothing is lost of what waited: the connection is the same one when it is allowed again.
@@ -128,7 +134,7 @@ fn c18_a_label_that_changes_stops_it() {
 fn c18_allowed_again_in_time_nothing_is_lost() {
     stage::with(|world| {
         let after = [silence(), ingress(&json!([{}]))];
-        let reports = play(world, &ingress(&json!([{}])), &after, AWHILE)?;
+        let reports = play(world, &ingress(&json!([{}])), &after, awhile())?;
         for (target, report) in reports {
             ensure!(
                 report.error.is_none() && report.answers > 20 && report.stalls > 0,
@@ -170,7 +176,7 @@ fn c18_datagrams_stop_and_go_on() {
 #[test]
 fn c18_kept_when_asked_for() {
     let world = World::start("keep", &["--established=keep"]).unwrap();
-    all_went_on(play(&world, &ingress(&json!([{}])), &[silence()], AWHILE).unwrap()).unwrap();
+    all_went_on(play(&world, &ingress(&json!([{}])), &[silence()], awhile()).unwrap()).unwrap();
     for (client, target) in targets(&world).unwrap() {
         let error = client.timeout(short()).tcp(target).unwrap_err();
         assert!(is_timeout(&error), "{target}: {error:#}");

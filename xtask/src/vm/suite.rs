@@ -6,17 +6,11 @@ use super::kernels;
 const DEFAULT: [(&str, &[&str]); 6] = [
     ("load", &[]),
     ("verifier", &[]),
-    ("programs", &FIXED_PROGRAMS),
+    ("programs", &[]),
     ("network", &SHORT_NETWORK),
     ("services", &SHORT_SERVICES),
     ("policy", &SHORT_POLICY),
 ];
-/// All of `programs` but thousands of packets at random, which take 15 minutes in emulation and ask little of a
-/// kernel.
-const FIXED_PROGRAMS: [&str; 4] = ["--skip", "fuzz::", "--skip", "policy::random::"];
-/// Tests of `programs` that `cargo xtask test` can ask of another kernel: what fits in its time, in emulation.
-const SHORT_PROGRAMS: [&str; 5] =
-    ["translate::", "snat::", "fragments::there_and_back", "policy::flows::", "xdp::established"];
 /// Tests of `network` that every kernel is asked: the ways of a packet with sockets at both ends, and what is
 /// attached after a restart and to new links.
 const SHORT_NETWORK: [&str; 5] =
@@ -58,9 +52,9 @@ impl Suite {
         }
     }
 
-    /// Those that `cargo xtask test` can ask of another kernel.
+    /// Those that `cargo xtask test` asks of another kernel.
     pub(super) fn of_tests() -> Vec<Self> {
-        vec![Self::Load, Self::new("programs", &SHORT_PROGRAMS)]
+        vec![Self::Load, Self::new("programs", &[] as &[&str])]
     }
 
     /// Those that a person's words mean: one suite with filters, or all if there are no words.

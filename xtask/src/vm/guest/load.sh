@@ -2,7 +2,7 @@
 # `lbr cleanup` leaves nothing.
 
 # What a kernel can not do is refused with a message; these are the first kernels that can.
-LEAST=5.14 # lbr at all: cookies of network namespaces
+LEAST=5.10 # lbr at all
 TCX=6.6    # --attach tcx
 XDP=5.18   # --xdp
 WAYS=("auto off" "tcx off" "clsact off" "auto native" "auto generic")
