@@ -3,8 +3,10 @@
 //! It needs nothing but the Rust toolchain of `rust-toolchain.toml`; everything else is installed by `setup`,
 //! which every other command starts with.
 
+mod arch;
 mod build;
 mod check;
+mod cross;
 mod image;
 mod layering;
 mod machine;

@@ -71,7 +71,8 @@ fn without_partial_checksums(link: &str) -> Result<()> {
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     anyhow::ensure!(link.len() < request.ifr_name.len(), "too long a name");
     for (to, from) in request.ifr_name.iter_mut().zip(link.bytes()) {
-        *to = from.cast_signed();
+        // Signed or not, as the architecture has it.
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;

@@ -11,9 +11,13 @@ pub(crate) const POD_HOOKS: [(&str, &str); 2] = [("ingress", "from_pod"), ("egre
 /// The same of an uplink.
 pub(crate) const UPLINK_HOOKS: [(&str, &str); 2] = [("ingress", "from_netdev"), ("egress", "to_netdev")];
 
-/// Ids of the programs of this name at one side of a link.
+/// Ids of the programs of this name at one side of a link: by clsact if that was asked for, or if the kernel has no tcx
+/// (before Linux 6.6).
 pub(crate) fn programs(node: &Netns, clsact: bool, link: &str, side: &str, hook: &str) -> Result<Vec<u64>> {
-    if clsact { filters(node, link, side, hook) } else { tcx(node, link, side, hook) }
+    if clsact {
+        return filters(node, link, side, hook);
+    }
+    tcx(node, link, side, hook).or_else(|_| filters(node, link, side, hook))
 }
 
 fn filters(node: &Netns, link: &str, side: &str, hook: &str) -> Result<Vec<u64>> {

@@ -17,7 +17,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use sha2::Digest as _;
 
-use crate::{build, check, run, say, setup};
+use crate::arch::Arch;
+use crate::{build, check, cross, run, say, setup};
 
 /// What the user asked for.
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,9 @@ pub(crate) struct Args {
     /// What the image is called where it is loaded. Default: localhost/lbr:VERSION.
     #[arg(long, value_name = "NAME:TAG")]
     tag: Option<String>,
+    /// Architecture of the image.
+    #[arg(long, default_value_t = Arch::own())]
+    arch: Arch,
     /// Take this static binary instead of building one.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -38,12 +42,12 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Builds the image.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    setup::run(false)?;
+    setup::run_with(&args.arch.build_tools(), false)?;
     let (path, (created, revision)) = match &args.binary {
         Some(path) => (path.clone(), (None, None)),
         None => {
             let before = commit();
-            let path = binary()?;
+            let path = binary(args.arch)?;
             // Whoever edits during a long build gets an image of neither commit.
             (path, if commit() == before { before } else { (None, None) })
         }
@@ -53,13 +57,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("{} needs a dynamic linker, and the image has none: link it statically", path.display());
     }
     let tag = args.tag.clone().unwrap_or_else(|| format!("localhost/lbr:{VERSION}"));
-    let image = oci::Image { binary: &binary, tag: &tag, version: VERSION, created, revision };
+    let arch = args.arch;
+    let image = oci::Image { binary: &binary, arch, tag: &tag, version: VERSION, created, revision };
     let packed = oci::pack(&image)?;
-    start_in_empty_root(&packed)?;
+    if arch.is_own() {
+        start_in_empty_root(&packed)?;
+    } else {
+        say::line(&format!("image: not started for a check (it is for {})", arch.name()));
+    }
 
     let folder = args.out.clone().map_or_else(|| check::target_folder().map(|t| t.join("image")), Ok)?;
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let name = format!("lbr-{VERSION}-{}", oci::architecture());
+    let name = format!("lbr-{VERSION}-{}", arch.debian());
     let (tarball, bill) = (folder.join(format!("{name}.tar")), folder.join(format!("{name}.cdx.json")));
     write(&bill, sbom::bill(VERSION, &sha256(&binary))?.as_bytes())?;
     write(&tarball, &packed.tarball)?;
@@ -78,10 +87,10 @@ fn write(path: &Path, content: &[u8]) -> Result<()> {
     fs::write(path, content).with_context(|| path.display().to_string())
 }
 
-/// Builds `lbr` for the machine's own triple, with the C library inside. (`--target` keeps the flags away from
-/// build scripts and macros, which are loaded dynamically.)
-fn binary() -> Result<PathBuf> {
-    let triple = host()?;
+/// Builds `lbr` with the C library inside, for the machine's own triple or that of another architecture. (`--target`
+/// keeps the flags away from build scripts and macros, which are loaded dynamically.)
+fn binary(arch: Arch) -> Result<PathBuf> {
+    let triple = if arch.is_own() { host()? } else { arch.triple().to_owned() };
     say::line("build: lbr, optimised and static (minutes at the first time)");
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
     // Where it was built is nobody's business, and would make the same source differ. (The kernel object still
@@ -93,7 +102,13 @@ fn binary() -> Result<PathBuf> {
     // A list of texts is written in TOML as it is in JSON.
     let flags = serde_json::Value::from(flags);
     let mut command = run::cargo();
-    command.args(["build", "--release", "--locked", "-p", "lbr-agent", "--bin", "lbr", "--target", &triple]);
+    command.args(["build", "--release", "--locked", "-p", "lbr-agent", "--bin", "lbr"]);
+    if arch.is_own() {
+        command.args(["--target", &triple]);
+    } else {
+        cross::add_target(arch)?;
+        cross::for_target(&mut command, arch);
+    }
     command.args(["--config", &format!("target.{triple}.rustflags={flags}")]);
     command.args(["--config", "profile.release.strip=\"debuginfo\""]);
     // It would make a binary depend on the builds before it.

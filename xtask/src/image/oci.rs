@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::sha256;
 use super::tar::{self, Entry};
+use crate::arch::Arch;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -14,6 +15,8 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(super) struct Image<'a> {
     /// The program.
     pub(super) binary: &'a [u8],
+    /// What it runs on.
+    pub(super) arch: Arch,
     /// What it is called where it is loaded.
     pub(super) tag: &'a str,
     /// Version of lbr.
@@ -67,18 +70,9 @@ pub(super) fn pack(image: &Image<'_>) -> Result<Packed> {
     Ok(Packed { tarball: tar::pack(&entries)?, layer, digest: format!("sha256:{digest}") })
 }
 
-/// The processor, as Go and so OCI calls it.
-pub(super) fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
 fn config(image: &Image<'_>, layer: &str) -> Value {
     let mut config = json!({
-        "architecture": architecture(),
+        "architecture": image.arch.debian(),
         "os": "linux",
         "config": {
             // Numbers: there is no /etc/passwd.
@@ -117,7 +111,7 @@ fn labels(image: &Image<'_>) -> Value {
 
 fn index(image: &Image<'_>, manifest: &str, size: usize) -> Value {
     let mut manifest = descriptor(MANIFEST, manifest, size);
-    manifest["platform"] = json!({"architecture": architecture(), "os": "linux"});
+    manifest["platform"] = json!({"architecture": image.arch.debian(), "os": "linux"});
     let tag = image.tag.rsplit_once(':').map_or("latest", |(_, tag)| tag);
     manifest["annotations"] = json!({
         // containerd takes the whole name from here.

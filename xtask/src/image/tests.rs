@@ -11,7 +11,8 @@ const CONTENT: &[u8] = b"stands for the binary; its length is no multiple of a b
 fn image<'a>() -> oci::Image<'a> {
     let created = Some("2026-01-02T03:04:05Z".to_owned());
     let revision = Some("0123abc".to_owned());
-    oci::Image { binary: CONTENT, tag: "localhost/lbr:1.2.3", version: "1.2.3", created, revision }
+    let arch = Arch::own();
+    oci::Image { binary: CONTENT, arch, tag: "localhost/lbr:1.2.3", version: "1.2.3", created, revision }
 }
 
 /// A folder that is removed with its owner.

@@ -7,11 +7,11 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::arch::Arch;
 use super::fetch::must;
 use super::suite::Suite;
+use crate::arch::Arch;
 use crate::suites::PACKAGES;
-use crate::{build, run, say};
+use crate::{build, cross, run, say};
 
 /// The programs of a run, as they were built.
 #[derive(Debug, Default)]
@@ -36,8 +36,8 @@ impl Binaries {
             commands.push(command);
         }
         if !arch.is_own() {
-            add_target(arch)?;
-            commands.iter_mut().for_each(|command| for_target(command, arch));
+            cross::add_target(arch)?;
+            commands.iter_mut().for_each(|command| cross::for_target(command, arch));
         }
         let mut messages = String::new();
         for command in &mut commands {
@@ -101,35 +101,6 @@ fn tests(suites: &[Suite]) -> Vec<&str> {
         .iter()
         .filter_map(|suite| if let Suite::Tests { name, .. } = suite { Some(name) } else { None });
     all.map(String::as_str).collect()
-}
-
-/// Makes sure that the compiler has the standard library of another architecture.
-fn add_target(arch: Arch) -> Result<()> {
-    let rustup = |words: &[&str]| {
-        let mut command = Command::new("rustup");
-        command.args(words).current_dir(run::root());
-        run::captured("rustup", &mut command)
-    };
-    let triple = arch.triple();
-    if rustup(&["target", "list", "--installed"])?.text.lines().any(|line| line == triple) {
-        return Ok(());
-    }
-    let outcome = rustup(&["target", "add", triple])?;
-    if !outcome.ok {
-        say::line(outcome.text.trim_end());
-        bail!(
-            "rustup can not fetch the standard library of {triple}; --binaries takes what was built elsewhere"
-        );
-    }
-    Ok(())
-}
-
-/// Makes a call of cargo build for another architecture.
-fn for_target(command: &mut Command, arch: Arch) {
-    let (triple, compiler) = (arch.triple(), format!("{}-gcc", arch.multiarch()));
-    let variable = format!("CARGO_TARGET_{}_LINKER", triple.to_uppercase().replace('-', "_"));
-    command.args(["--target", triple]).env(variable, &compiler);
-    command.env(format!("CC_{}", triple.replace('-', "_")), compiler);
 }
 
 /// Makes a copy without symbols: a tenth of the size.

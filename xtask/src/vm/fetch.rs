@@ -5,9 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::arch::Arch;
 use super::mirror::{Apt, Mirror};
 use super::{kernels, modules};
+use crate::arch::Arch;
 use crate::{run, say};
 
 /// A kernel that guests can boot.

@@ -7,10 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::arch::Arch;
 use super::cpio::files_below;
 use super::fetch::{Store, must, remove};
 use super::initramfs::{self, Files, iptables};
+use crate::arch::Arch;
 use crate::{run, say};
 
 /// Packages with what suites run. `libgcc-s1` is for lbr and the tests.

@@ -10,11 +10,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::arch::Arch;
 use super::cpio::{Archive, files_below};
 use super::fetch::Store;
 use super::foreign;
 use super::suite::Suite;
+use crate::arch::Arch;
 use crate::run;
 
 /// Programs of this machine that suites run. Those of busybox take the place of all others.

@@ -3,7 +3,6 @@
 //! A kernel is a package of Debian, the guest's programs are this machine's. Each suite has a boot of its own, so
 //! that one that ends the kernel does not end the others.
 
-mod arch;
 mod binaries;
 mod cpio;
 mod fetch;
@@ -24,11 +23,11 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 
-use self::arch::Arch;
 use self::binaries::Binaries;
 use self::fetch::{Kernel, Store};
 use self::report::{Row, Table};
 use self::suite::Suite;
+use crate::arch::Arch;
 use crate::check::target_folder;
 use crate::machine::Tool;
 use crate::summary::Summary;

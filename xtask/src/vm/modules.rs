@@ -7,9 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::arch::Arch;
 use super::cpio;
 use super::fetch::must;
+use crate::arch::Arch;
 use crate::run;
 
 /// Folders of modules that guests have, with what is in them at any depth.

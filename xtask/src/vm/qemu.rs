@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::arch::Arch;
 use super::report;
+use crate::arch::Arch;
 use crate::say;
 
 /// A guest that has ended its suite is given this long to switch itself off.

@@ -1,12 +1,12 @@
-//! The architectures that guests can have: what QEMU, Debian and the compiler call them.
+//! The architectures that lbr is built for: what QEMU, Debian, container images and the compiler call them.
 
 use std::path::Path;
 
 use crate::machine::Tool;
 
-/// An architecture of guests.
+/// An architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Arch {
+pub(crate) enum Arch {
     /// 64-bit x86
     #[value(name = "x86_64")]
     X86_64,
@@ -16,33 +16,33 @@ pub(super) enum Arch {
 
 impl Arch {
     /// As the compiler and the kernel call it.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
             Self::Aarch64 => "aarch64",
         }
     }
 
-    /// This machine's, where guests can have it.
-    pub(super) fn own() -> Self {
+    /// This machine's, where lbr is built for it.
+    pub(crate) fn own() -> Self {
         if Self::Aarch64.is_own() { Self::Aarch64 } else { Self::X86_64 }
     }
 
     /// Whether it is this machine's.
-    pub(super) fn is_own(self) -> bool {
+    pub(crate) fn is_own(self) -> bool {
         self.name() == std::env::consts::ARCH
     }
 
-    /// As Debian's packages call it.
-    pub(super) fn debian(self) -> &'static str {
+    /// As Debian's packages and container images call it.
+    pub(crate) fn debian(self) -> &'static str {
         match self {
             Self::X86_64 => "amd64",
             Self::Aarch64 => "arm64",
         }
     }
 
-    /// The compiler's name of the target that guests run.
-    pub(super) fn triple(self) -> &'static str {
+    /// The compiler's name of the target.
+    pub(crate) fn triple(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-unknown-linux-gnu",
             Self::Aarch64 => "aarch64-unknown-linux-gnu",
@@ -50,7 +50,7 @@ impl Arch {
     }
 
     /// The folder of libraries of this architecture, below `lib` and `usr/lib`.
-    pub(super) fn multiarch(self) -> &'static str {
+    pub(crate) fn multiarch(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-linux-gnu",
             Self::Aarch64 => "aarch64-linux-gnu",
@@ -58,24 +58,25 @@ impl Arch {
     }
 
     /// The folder of the kernel's own code for it, in `kernel/arch`.
-    pub(super) fn kernel_folder(self) -> &'static str {
+    pub(crate) fn kernel_folder(self) -> &'static str {
         match self {
             Self::X86_64 => "x86",
             Self::Aarch64 => "arm64",
         }
     }
 
-    /// What runs guests, and on another architecture than theirs builds for them.
-    pub(super) fn tools(self) -> Vec<Tool> {
-        let mut tools = vec![self.emulator()];
-        if !self.is_own() {
-            tools.extend(self.compiler());
-        }
-        tools
+    /// What builds for it, on a machine of another one.
+    pub(crate) fn build_tools(self) -> Vec<Tool> {
+        if self.is_own() { Vec::new() } else { self.compiler().to_vec() }
+    }
+
+    /// What runs guests, and builds for them.
+    pub(crate) fn tools(self) -> Vec<Tool> {
+        std::iter::once(self.emulator()).chain(self.build_tools()).collect()
     }
 
     /// The emulator.
-    pub(super) fn emulator(self) -> Tool {
+    pub(crate) fn emulator(self) -> Tool {
         let why = "runs other kernels";
         match self {
             Self::X86_64 => Tool { program: "qemu-system-x86_64", package: "qemu-system-x86", why },
@@ -85,7 +86,7 @@ impl Arch {
 
     /// The compiler and linker of another architecture, and a file of its C library.
     fn compiler(self) -> [Tool; 2] {
-        let why = "builds for guests of another architecture";
+        let why = "builds for another architecture";
         match self {
             Self::X86_64 => [
                 Tool { program: "x86_64-linux-gnu-gcc", package: "gcc-x86-64-linux-gnu", why },
@@ -107,7 +108,7 @@ impl Arch {
     }
 
     /// The emulator's arguments that make a machine of this architecture.
-    pub(super) fn machine(self, accel: Accel) -> &'static [&'static str] {
+    pub(crate) fn machine(self, accel: Accel) -> &'static [&'static str] {
         match (self, accel) {
             (Self::X86_64, Accel::Kvm) => &["-accel", "kvm", "-cpu", "host"],
             // Page tables of five levels only cost time in emulation.
@@ -121,7 +122,7 @@ impl Arch {
     }
 
     /// The serial port, as the guest calls it.
-    pub(super) fn console(self) -> &'static str {
+    pub(crate) fn console(self) -> &'static str {
         match self {
             Self::X86_64 => "ttyS0",
             Self::Aarch64 => "ttyAMA0",
@@ -129,7 +130,7 @@ impl Arch {
     }
 
     /// How guests run: by the processor where it is of this architecture and lends itself, else in emulation.
-    pub(super) fn accel(self) -> Accel {
+    pub(crate) fn accel(self) -> Accel {
         let open = || std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
         let module = |name: &str| Path::new("/sys/module").join(name).exists();
         let real = match self {
@@ -149,7 +150,7 @@ impl std::fmt::Display for Arch {
 
 /// Who executes a guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Accel {
+pub(crate) enum Accel {
     /// This machine's processor.
     Kvm,
     /// QEMU, in software.
