@@ -15,7 +15,7 @@ use crate::topology::{Mounts, PREFIX, reap};
 /// The namespace of the calling thread's network.
 const CURRENT: &str = "/proc/thread-self/ns/net";
 
-/// The calling thread is in the namespace until this is dropped, or until [`Self::leave`].
+/// The calling thread is in the namespace until this is dropped, or until it is left.
 pub struct Sandbox {
     pins: PathBuf,
     // In this order: the maps' folder goes when nothing is loaded any more.

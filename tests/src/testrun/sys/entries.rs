@@ -111,7 +111,7 @@ pub(in crate::testrun) fn array(map: BorrowedFd<'_>, shape: Shape, count: u32) -
     Ok(values)
 }
 
-/// Writes what [`array`] has read.
+/// Writes what [`array()`] has read.
 pub(in crate::testrun) fn set_array(map: BorrowedFd<'_>, shape: Shape, values: &[u8]) -> io::Result<()> {
     assert_eq!(shape.key, size_of::<u32>(), "no array");
     let count = (values.len() / shape.value) as u32;
