@@ -1,6 +1,6 @@
 //! The loop: a change comes in, the maps follow.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use lbr_common::maglev;
-use lbr_common::policy::policy_flags;
+use lbr_common::policy::{Endpoint, policy_flags};
+use lbr_common::text::PodName;
 use tokio::sync::{mpsc, watch};
 
 use crate::compile::{Ids, NodeView, Settings};
-use crate::dataplane::Dataplane;
+use crate::dataplane::{Dataplane, WriteError};
 use crate::desired::Desired;
 use crate::events::{Events, Troubles};
 use crate::fit::Fit;
@@ -21,7 +22,7 @@ use crate::reconcile::{Outcome, Problem, Reconciler};
 use crate::serve::health::Moment;
 use crate::serve::{Note, Observer, Round};
 use crate::source::Change;
-use crate::source::links::LocalLinks;
+use crate::source::links::{LocalLinks, PodAddresses};
 use crate::store::Store;
 
 /// After a change, how long others may join it before the maps are written. Short against the second that a
@@ -44,7 +45,7 @@ pub struct Inputs {
     /// Pod links and routes.
     pub links: watch::Receiver<LocalLinks>,
     /// The way back: addresses of this node's pods, for [`crate::source::links::watch_links`] to look for.
-    pub pods: watch::Sender<BTreeSet<IpAddr>>,
+    pub pods: watch::Sender<PodAddresses>,
     /// Pods that somebody waits for.
     pub gate: mpsc::Receiver<gate::Request>,
     /// Who is told what happens.
@@ -61,7 +62,7 @@ struct Agent<'a> {
     node: NodeView,
     reconciler: Reconciler,
     dataplane: &'a mut dyn Dataplane,
-    pods: watch::Sender<BTreeSet<IpAddr>>,
+    pods: watch::Sender<PodAddresses>,
     waiting: Waiting,
     observer: Observer,
     troubles: Troubles,
@@ -138,9 +139,23 @@ fn soonest(due: Option<Instant>, wait: Duration) -> Instant {
 }
 
 /// Addresses of this node's pods.
-fn pods(desired: &Desired) -> BTreeSet<IpAddr> {
+fn pods(desired: &Desired) -> PodAddresses {
     let pods = desired.endpoints.iter().filter(|(_, e)| e.policy.flags & policy_flags::POD != 0);
-    pods.map(|(addr, _)| IpAddr::from(*addr)).collect()
+    pods.map(|(addr, _)| (IpAddr::from(*addr), pod_name(desired.pod_names.get(addr)))).collect()
+}
+
+/// The pods that a former agent left in the maps: until the source has listed its own, they are this node's.
+pub fn former_pods(dataplane: &mut dyn Dataplane) -> Result<PodAddresses, WriteError> {
+    let generation = dataplane.generation()?;
+    let tables = dataplane.policy();
+    let names: BTreeMap<_, _> = tables.pod_names.entries()?.into_iter().collect();
+    let is_pod = |endpoint: &Endpoint| endpoint.policy.at(generation).flags & policy_flags::POD != 0;
+    let pods = tables.endpoints.entries()?.into_iter().filter(|(_, endpoint)| is_pod(endpoint));
+    Ok(pods.map(|(addr, _)| (addr.into(), pod_name(names.get(&addr)))).collect())
+}
+
+fn pod_name(name: Option<&PodName>) -> String {
+    name.map(|name| format!("{}/{}", name.namespace.as_str(), name.name.as_str())).unwrap_or_default()
 }
 
 impl Agent<'_> {
@@ -163,8 +178,15 @@ impl Agent<'_> {
         let Self { fit, store, node, ids, reconciler, dataplane, .. } = self;
         let desired = fit.compile(store, node, ids, |draft| reconciler.shortage(draft, &mut **dataplane));
         let compiled = begin.elapsed();
+        let synced = self.store.is_synced();
         self.pods.send_if_modified(|known| {
-            let pods = pods(&desired);
+            let mut pods = pods(&desired);
+            if !synced {
+                // Those of a former agent are not known to be gone.
+                for (addr, pod) in &*known {
+                    pods.entry(*addr).or_insert_with(|| pod.clone());
+                }
+            }
             let changed = *known != pods;
             *known = pods;
             changed
@@ -172,7 +194,6 @@ impl Agent<'_> {
         let (services, backends, links) =
             (desired.services.len(), desired.backends.len(), desired.links.len());
         let health_ports = desired.health_ports.clone();
-        let synced = self.store.is_synced();
         let outcome = self.reconciler.apply(desired, synced, self.dataplane);
         if outcome.writes + outcome.removals > 0 {
             tracing::debug!(
@@ -239,6 +260,8 @@ impl Agent<'_> {
 
 #[cfg(test)]
 mod tests {
+    use lbr_common::text::Text;
+
     use super::*;
     use crate::desired::EndpointPolicy;
 
@@ -256,7 +279,10 @@ mod tests {
             endpoint.policy.flags = flags;
             desired.endpoints.insert(addr.parse::<IpAddr>().unwrap().into(), endpoint);
         }
-        let expected = ["10.1.0.5", "10.1.0.6", "fd00::5"].map(|addr| addr.parse().unwrap());
+        let name = PodName { namespace: Text::new("ns"), name: Text::new("web") };
+        desired.pod_names.insert("10.1.0.6".parse::<IpAddr>().unwrap().into(), name);
+        let expected = [("10.1.0.5", ""), ("10.1.0.6", "ns/web"), ("fd00::5", "")];
+        let expected = expected.map(|(addr, pod)| (addr.parse().unwrap(), pod.to_owned()));
         assert_eq!(pods(&desired), expected.into());
     }
 }

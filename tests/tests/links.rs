@@ -5,11 +5,11 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 #![expect(clippy::print_stdout, reason = "how long things took, for `--nocapture` and for failing tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use lbr_agent::source::links::{LinkFilter, LocalLinks, watch_links};
+use lbr_agent::source::links::{LinkFilter, LocalLinks, PodAddresses, watch_links};
 use lbr_tests::probe::send_frames;
 use lbr_tests::topology::{Bed, Node, Pod, PodNetwork};
 use tokio::sync::watch;
@@ -17,19 +17,21 @@ use tokio::sync::watch;
 /// The watch of one node's links, and the list of pods that it works with.
 struct Watch {
     links: watch::Receiver<LocalLinks>,
-    pods: watch::Sender<BTreeSet<IpAddr>>,
+    pods: watch::Sender<PodAddresses>,
 }
 
 impl Watch {
     fn start(node: &Node) -> Self {
-        let (pods, known_pods) = watch::channel(BTreeSet::new());
+        let (pods, known_pods) = watch::channel(PodAddresses::new());
         let links = node.ns.run(|| watch_links(LinkFilter::default(), known_pods)).unwrap();
         Self { links, pods }
     }
 
     /// The agent learns of pods.
     fn name(&self, pods: &[&Pod]) {
-        let _ = self.pods.send(pods.iter().flat_map(|pod| pod.addresses()).collect());
+        let _ = self
+            .pods
+            .send(pods.iter().flat_map(|pod| pod.addresses().map(|addr| (addr, pod.name.clone()))).collect());
     }
 
     fn addresses(&self) -> BTreeMap<IpAddr, u32> {

@@ -1,6 +1,5 @@
 //! `lbr run`: the sources, the kernel and the loop, wired together.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
@@ -60,9 +59,10 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     let listening = serve::start(&config.addresses, &observer, bpffs, &in_effect(&config))?;
     tell_of_servers(&config, listening, &events);
     serve::start_health_ports(&observer, events.clone(), config.node_name.clone())?;
-    let (pods, known_pods) = watch::channel(BTreeSet::new());
-    let links = watch_links(config.links, known_pods).context("watch the node's interfaces")?;
     let mut kernel = Kernel::load(&config.dataplane)?;
+    let former = agent::former_pods(&mut kernel).context("read the pods of the last run")?;
+    let (pods, known_pods) = watch::channel(former);
+    let links = watch_links(config.links, known_pods).context("watch the node's interfaces")?;
     let shutdown = async {
         tokio::select! {
             _ = terminate.recv() => {}

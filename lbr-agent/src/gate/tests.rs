@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -56,7 +55,7 @@ fn the_gate_opens_when_the_policies_of_the_pod_are_in_force() {
         events: crate::events::Events::nowhere(),
         changes: receiver,
         links: link_receiver,
-        pods: watch::channel(BTreeSet::new()).0,
+        pods: watch::channel(Default::default()).0,
         gate: requests,
         observer: Observer::new(Origin::Folder).unwrap(),
     };

@@ -1,6 +1,5 @@
 //! Events on objects: written once, at a pace, and without a part in anything else.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -51,7 +50,7 @@ impl Agent {
                 let inputs = Inputs {
                     changes,
                     links,
-                    pods: watch::channel(BTreeSet::new()).0,
+                    pods: watch::channel(Default::default()).0,
                     gate,
                     observer: Observer::new(Origin::Folder).unwrap(),
                     events,

@@ -27,6 +27,7 @@ mod case;
 mod cast;
 mod established;
 mod fragments;
+mod gateways;
 mod icmp;
 mod multicast;
 mod packets;

@@ -54,7 +54,7 @@ pub struct RunArgs {
     pub socket_lb: SocketLb,
 
     /// Only veths with such a name are pods' links (`*` and `?` match). May be repeated. Default: every veth
-    /// that leads to another network namespace and has no route to a gateway.
+    /// that leads to another network namespace, without an address of the node's subnet and a gateway behind it.
     #[arg(long, value_name = "PATTERN")]
     pub link_include: Vec<Pattern>,
 
@@ -63,7 +63,8 @@ pub struct RunArgs {
     pub link_exclude: Vec<Pattern>,
 
     /// Interfaces with such a name are the node's uplinks, by which others reach its NodePorts (`*` and `?` match). May
-    /// be repeated. Default: those with a gateway behind them, and those with an address of the node.
+    /// be repeated. Default: those with a gateway behind them, and those with an address of the node, but no pods'
+    /// links and no bridges of pods.
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     pub devices: Vec<Pattern>,
 

@@ -17,8 +17,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::LocalLinks;
 use super::select::LinkFact;
+use super::{LocalLinks, PodAddresses};
 
 /// A link-layer address.
 pub(super) type Mac = [u8; 6];
@@ -101,12 +101,12 @@ impl<'a> Places<'a> {
         &self,
         neighbours: &Neighbours,
         before: &LocalLinks,
-        pods: &BTreeSet<IpAddr>,
+        pods: &PodAddresses,
     ) -> BTreeMap<IpAddr, u32> {
         let claims = self.claims(neighbours);
         let mut addresses = self.host_routes();
         for (addr, link) in &before.addresses {
-            let is_remembered = claims.contains_key(addr) || pods.contains(addr);
+            let is_remembered = claims.contains_key(addr) || pods.contains_key(addr);
             if is_remembered && self.is_same_link(*link, before) && self.leads_to(*addr, *link) {
                 addresses.entry(*addr).or_insert(*link);
             }
@@ -122,10 +122,10 @@ impl<'a> Places<'a> {
     pub(super) fn unknown<'p>(
         &self,
         addresses: &BTreeMap<IpAddr, u32>,
-        pods: &'p BTreeSet<IpAddr>,
+        pods: &'p PodAddresses,
     ) -> impl Iterator<Item = (IpAddr, u32)> + use<'_, 'a, 'p> {
         let known: BTreeSet<IpAddr> = addresses.keys().copied().collect();
-        pods.iter().filter_map(move |addr| {
+        pods.keys().filter_map(move |addr| {
             let is_settled = known.contains(addr) || self.local.node_addresses.contains(addr);
             let device = self.device(*addr).filter(|_| !is_settled)?;
             let leads_to_pods =

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -19,6 +19,7 @@ pub(super) fn link_fact(message: &LinkMessage) -> LinkFact {
         index: message.header.index,
         name: String::new(),
         is_pair: false,
+        is_bridge: false,
         peer_is_elsewhere: false,
         master: None,
         is_ethernet: message.header.link_layer_type == LinkLayerType::Ether,
@@ -31,6 +32,7 @@ pub(super) fn link_fact(message: &LinkMessage) -> LinkFact {
             LinkAttribute::LinkInfo(infos) => {
                 let is_pair = |i: &LinkInfo| matches!(i, LinkInfo::Kind(InfoKind::Veth | InfoKind::Netkit));
                 fact.is_pair = infos.iter().any(is_pair);
+                fact.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
             }
             _ => {}
         }
@@ -121,7 +123,11 @@ pub(super) fn address_fact(message: &AddressMessage) -> Option<AddressFact> {
         .union(AddressHeaderFlags::Dadfailed);
     let is_unsure = message.header.flags.intersects(UNSURE);
     let addr = node_address(message).filter(|addr| !is_unsure && !is_link_local(*addr))?;
-    Some(AddressFact { index: message.header.index, addr })
+    let full = if addr.is_ipv4() { 32 } else { 128 };
+    let is_settled = addr.is_ipv4() || message.header.flags.contains(AddressHeaderFlags::Permanent);
+    let is_of_subnet =
+        is_settled && message.header.scope == AddressScope::Universe && message.header.prefix_len < full;
+    Some(AddressFact { index: message.header.index, addr, is_of_subnet })
 }
 
 /// The fact, if the neighbour can be one that matters and has a link-layer address that can be relied on.

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod filter;
+mod known;
 mod message;
 mod netlink;
 mod select;
@@ -13,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+
+/// Addresses of this node's pods, as the API names them, and each one's pod (`namespace/name`).
+pub type PodAddresses = BTreeMap<IpAddr, String>;
 
 /// The host side of a pod's veth.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,9 +23,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
 use super::addresses::{Neighbours, Places};
+use super::known::Known;
 use super::message::{address_fact, link_fact, neighbour_fact, neighbour_key, node_address, route_fact};
-use super::select::{AddressFact, LinkFact, RouteFact, select};
-use super::{LinkFilter, LocalLinks};
+use super::select::{self, AddressFact, LinkFact, RouteFact, select, turned};
+use super::{LinkFilter, LocalLinks, PodAddresses};
 
 /// What can make a pod link, a route or an address come, change or go.
 const GROUPS: [MulticastGroup; 6] = [
@@ -57,7 +58,7 @@ type Events = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr
 /// for it, again and again, on the bridge that the node's route for it leads to.
 pub fn watch_links(
     filter: LinkFilter,
-    pods: watch::Receiver<BTreeSet<IpAddr>>,
+    pods: watch::Receiver<PodAddresses>,
 ) -> anyhow::Result<watch::Receiver<LocalLinks>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -69,9 +70,9 @@ pub fn watch_links(
     thread
         .spawn(move || {
             runtime.block_on(async {
-                match Watcher::connect(filter, pods, LocalLinks::default()).await {
+                match Watcher::connect(filter, pods, Past::default()).await {
                     Ok(watcher) => {
-                        let (sender, receiver) = watch::channel(watcher.picture.clone());
+                        let (sender, receiver) = watch::channel(watcher.past.picture.clone());
                         if first_sender.send(Ok(receiver)).is_ok() {
                             watcher.run(&sender).await;
                         }
@@ -87,11 +88,11 @@ pub fn watch_links(
 
 struct Watcher {
     filter: LinkFilter,
-    pods: watch::Receiver<BTreeSet<IpAddr>>,
+    pods: watch::Receiver<PodAddresses>,
     handle: Handle,
     events: Events,
     facts: Facts,
-    picture: LocalLinks,
+    past: Past,
     /// When to read everything, and when to read the neighbours, if there is a reason to.
     everything_due: Instant,
     neighbours_due: Option<Instant>,
@@ -100,6 +101,13 @@ struct Watcher {
     asked_at: Instant,
     /// There are addresses to ask for.
     has_questions: bool,
+}
+
+/// What one picture leaves to the next.
+#[derive(Clone, Default)]
+struct Past {
+    picture: LocalLinks,
+    known: Known,
 }
 
 /// What the kernel said when it was last read.
@@ -124,8 +132,8 @@ impl Watcher {
     /// Subscribes first and reads then, so that nothing happens unseen in between.
     async fn connect(
         filter: LinkFilter,
-        pods: watch::Receiver<BTreeSet<IpAddr>>,
-        picture: LocalLinks,
+        pods: watch::Receiver<PodAddresses>,
+        past: Past,
     ) -> anyhow::Result<Self> {
         let (connection, _, events) =
             new_multicast_connection(&GROUPS).context("subscribe to netlink events")?;
@@ -140,7 +148,7 @@ impl Watcher {
             handle,
             events,
             facts: Facts::default(),
-            picture,
+            past,
             everything_due: now,
             neighbours_due: None,
             neighbours_from: now,
@@ -165,9 +173,9 @@ impl Watcher {
                 self.events.close();
             }
             sender.send_if_modified(|known| {
-                let changed = *known != self.picture;
+                let changed = *known != self.past.picture;
                 if changed {
-                    known.clone_from(&self.picture);
+                    known.clone_from(&self.past.picture);
                     debug!(
                         links = known.links.len(),
                         routes = known.routes.len(),
@@ -194,11 +202,11 @@ impl Watcher {
                 Ok(())
             }
             Wake::Reconnect => {
-                let picture = std::mem::take(&mut self.picture);
-                match Self::connect(self.filter.clone(), self.pods.clone(), picture.clone()).await {
+                let past = std::mem::take(&mut self.past);
+                match Self::connect(self.filter.clone(), self.pods.clone(), past.clone()).await {
                     Ok(watcher) => *self = watcher,
                     Err(e) => {
-                        self.picture = picture;
+                        self.past = past;
                         return Err(e);
                     }
                 }
@@ -276,23 +284,36 @@ impl Watcher {
     /// Makes the picture from the facts and from the picture before.
     fn draw(&mut self) {
         let facts = &self.facts;
-        let mut picture = select(&facts.links, &facts.routes, &facts.addresses, &self.filter);
+        let pods = self.pods.borrow();
+        let Past { picture: before, known } = &mut self.past;
+        known.learn_routes(&facts.links, &facts.routes, &pods);
+        let mut picture = select(&select::Facts {
+            links: &facts.links,
+            routes: &facts.routes,
+            addresses: &facts.addresses,
+            filter: &self.filter,
+            before,
+            known,
+        });
         picture.node_addresses.clone_from(&facts.node_addresses);
         let places = Places::new(&picture, &facts.links);
-        let pods = self.pods.borrow();
-        let addresses = places.addresses(&facts.neighbours, &self.picture, &pods);
+        let addresses = places.addresses(&facts.neighbours, before, &pods);
         self.has_questions = places.unknown(&addresses, &pods).next().is_some();
         picture.addresses = addresses;
-        drop(pods);
-        self.picture = picture;
+        known.learn_addresses(&picture, &pods);
+        for change in turned(before, &picture) {
+            warn!("{change}");
+        }
+        *before = picture;
     }
 
     /// Makes the kernel ask for the pods that are behind no known link: their answers fill its tables.
     async fn ask(&mut self) {
         self.asked_at = Instant::now();
         let questions: Vec<(IpAddr, u32)> = {
-            let places = Places::new(&self.picture, &self.facts.links);
-            places.unknown(&self.picture.addresses, &self.pods.borrow_and_update()).collect()
+            let picture = &self.past.picture;
+            let places = Places::new(picture, &self.facts.links);
+            places.unknown(&picture.addresses, &self.pods.borrow_and_update()).collect()
         };
         self.has_questions = !questions.is_empty();
         for (addr, device) in questions {

@@ -1,10 +1,39 @@
 //! From the facts of the kernel to [`LocalLinks`]: pure, no socket is opened here.
+//!
+//! # What an interface is
+//!
+//! Who is behind it decides, and what the node's administrator or its network plugin set on it. A pod is root in its
+//! own network namespace: it may speak BGP, answer DHCP and send router advertisements, so a route with a gateway
+//! behind an interface makes no pod link an uplink. The first row that fits counts:
+//!
+//! | row | interface | is |
+//! |---|---|---|
+//! | 1 | `--devices` names it | an uplink, if it carries Ethernet frames |
+//! | 2 | a veth that `--link-exclude` names, or `--link-include` does not | no pod link: rows 7 and 11 without a gateway |
+//! | 3 | a veth that `--link-include` names | a pod link |
+//! | 4 | a veth with both ends in this namespace | no pod link: row 11 |
+//! | 5 | a veth with a master | a pod link: what it would be the uplink of belongs to the master |
+//! | 6 | a veth behind which a pod of this node is or was known | a pod link, for as long as it exists |
+//! | 7 | a veth with a subnet address of the node, and a gateway behind it now or when it became an uplink | an uplink |
+//! | 8 | any other veth | a pod link |
+//! | 9 | a bridge (or other master) of pod links only, or without ports | neither |
+//! | 10 | a bridge of pod links and of other interfaces, with an address of the node and the gateway of a default route | an uplink, else neither |
+//! | 11 | anything else with a gateway behind it, or with a global address of the node | an uplink |
+//!
+//! "Veth" is also netkit. A pod is known behind a link by a host route to an address that the API names as a pod's of
+//! this node, or by what [`super::addresses`] learned ([`super::known`]).
+//!
+//! A *subnet address* (row 7) has global scope and a prefix that is shorter than the address. The address that plugins
+//! put on the host's end of a pod's veth is a link-local one (Calico, Cilium), none (cloud plugins), or the gateway's
+//! as `/32` (ptp, kindnet, GKE). In IPv6 it must be permanent: by a router advertisement a pod can give its node one.
+//! With `--devices`, whatever rows 7, 10 and 11 call an uplink and is not named is neither.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::known::Known;
 use super::{LinkFilter, LocalLink, LocalLinks, LocalUplink, Pattern, UnfitDevice};
 
 /// What matters of an interface.
@@ -14,6 +43,7 @@ pub(super) struct LinkFact {
     pub(super) name: String,
     /// A veth or a netkit: what is sent here comes out at the other end.
     pub(super) is_pair: bool,
+    pub(super) is_bridge: bool,
     /// The other end is in another network namespace.
     pub(super) peer_is_elsewhere: bool,
     /// The bridge (or other master) that it is enslaved to.
@@ -27,6 +57,8 @@ pub(super) struct LinkFact {
 pub(super) struct AddressFact {
     pub(super) index: u32,
     pub(super) addr: IpAddr,
+    /// A subnet address, see the module.
+    pub(super) is_of_subnet: bool,
 }
 
 /// A route of the main table.
@@ -48,30 +80,88 @@ pub(super) enum Way {
     Other,
 }
 
-/// The uplinks: interfaces with a gateway behind them, and those that carry an address of the node, but neither pods'
-/// links nor a bridge that pods are connected to.
-fn uplinks_of(
-    links: &[LinkFact],
-    routes: &[RouteFact],
-    addresses: &[AddressFact],
-    filter: &LinkFilter,
-    pods: &BTreeMap<u32, LocalLink>,
-) -> BTreeMap<u32, LocalUplink> {
-    let gateways: BTreeSet<u32> = routes.iter().flat_map(|r| r.way.gateways()).copied().collect();
-    let bridges: BTreeSet<u32> =
-        links.iter().filter(|l| pods.contains_key(&l.index)).filter_map(|l| l.master).collect();
-    let mut found = BTreeMap::new();
-    for link in links.iter().filter(|l| l.is_ethernet && !pods.contains_key(&l.index)) {
-        let own = || addresses.iter().filter(|a| a.index == link.index).map(|a| a.addr);
-        let guess =
-            gateways.contains(&link.index) || (own().next().is_some() && !bridges.contains(&link.index));
-        if filter.is_uplink(&link.name, guess) {
-            let v4 = own().find_map(|addr| if let IpAddr::V4(v4) = addr { Some(v4) } else { None });
-            let v6 = own().find_map(|addr| if let IpAddr::V6(v6) = addr { Some(v6) } else { None });
-            found.insert(link.index, LocalUplink { name: link.name.clone(), v4, v6 });
+/// What the kernel says, and what was so before.
+#[derive(Clone, Copy)]
+pub(super) struct Facts<'a> {
+    pub(super) links: &'a [LinkFact],
+    pub(super) routes: &'a [RouteFact],
+    pub(super) addresses: &'a [AddressFact],
+    pub(super) filter: &'a LinkFilter,
+    pub(super) before: &'a LocalLinks,
+    /// The links behind which a pod is or was known.
+    pub(super) known: &'a Known,
+}
+
+impl Facts<'_> {
+    fn of<'a>(&'a self, link: &LinkFact) -> impl Iterator<Item = &'a AddressFact> + use<'a> {
+        let index = link.index;
+        self.addresses.iter().filter(move |address| address.index == index)
+    }
+
+    /// Rows 2 to 8.
+    fn is_pod_link(&self, link: &LinkFact, gateways: &BTreeSet<u32>) -> bool {
+        if !link.is_pair || self.filter.is_uplink(&link.name, false) {
+            return false;
+        }
+        let is_nodes = || {
+            link.master.is_none()
+                && !self.known.has_pod(link.index, &link.name)
+                && self.of(link).any(|address| address.is_of_subnet)
+                && (gateways.contains(&link.index) || self.was_uplink(link))
+        };
+        self.filter.accepts(&link.name, link.peer_is_elsewhere && !is_nodes())
+    }
+
+    fn was_uplink(&self, link: &LinkFact) -> bool {
+        self.before.uplinks.get(&link.index).is_some_and(|uplink| uplink.name == link.name)
+    }
+
+    /// Rows 7 to 11, of what is no pod link.
+    fn looks_like_uplink(&self, link: &LinkFact, pods: &BTreeMap<u32, LocalLink>, behind: &Gateways) -> bool {
+        if link.is_pair && link.peer_is_elsewhere {
+            return self.of(link).any(|address| address.is_of_subnet);
+        }
+        let has_address = self.of(link).next().is_some();
+        let ports = || self.links.iter().filter(|port| port.master == Some(link.index));
+        let has_pods = ports().any(|port| pods.contains_key(&port.index));
+        let has_others = ports().any(|port| !pods.contains_key(&port.index));
+        match (has_pods, has_others) {
+            (true, true) => has_address && behind.default.contains(&link.index),
+            (true, false) => false,
+            (false, false) if link.is_bridge => false,
+            (false, _) => has_address || behind.any.contains(&link.index),
         }
     }
-    found
+
+    fn uplinks(&self, pods: &BTreeMap<u32, LocalLink>, behind: &Gateways) -> BTreeMap<u32, LocalUplink> {
+        let mut found = BTreeMap::new();
+        for link in self.links.iter().filter(|l| l.is_ethernet && !pods.contains_key(&l.index)) {
+            if self.filter.is_uplink(&link.name, self.looks_like_uplink(link, pods, behind)) {
+                let own = || self.of(link).map(|a| a.addr);
+                let v4 = own().find_map(|addr| if let IpAddr::V4(v4) = addr { Some(v4) } else { None });
+                let v6 = own().find_map(|addr| if let IpAddr::V6(v6) = addr { Some(v6) } else { None });
+                found.insert(link.index, LocalUplink { name: link.name.clone(), v4, v6 });
+            }
+        }
+        found
+    }
+}
+
+/// The interfaces with a gateway behind them.
+struct Gateways {
+    any: BTreeSet<u32>,
+    /// With that of a default route.
+    default: BTreeSet<u32>,
+}
+
+impl Gateways {
+    fn of(routes: &[RouteFact]) -> Self {
+        let of = |wanted: fn(&RouteFact) -> bool| {
+            let routes = routes.iter().filter(|route| wanted(route));
+            routes.flat_map(|route| route.way.gateways()).copied().collect()
+        };
+        Self { any: of(|_| true), default: of(|route| route.destination.prefix_len() == 0) }
+    }
 }
 
 /// An interface that is named and can not be used is told of: nobody would find out why it is not served.
@@ -90,26 +180,17 @@ fn unfit_of(links: &[LinkFact], filter: &LinkFilter) -> Vec<UnfitDevice> {
 }
 
 /// The pod links and the uplinks among the interfaces, and the routes.
-pub(super) fn select(
-    links: &[LinkFact],
-    routes: &[RouteFact],
-    addresses: &[AddressFact],
-    filter: &LinkFilter,
-) -> LocalLinks {
-    let uplinks: BTreeSet<u32> = routes.iter().flat_map(|r| r.way.gateways()).copied().collect();
+pub(super) fn select(facts: &Facts<'_>) -> LocalLinks {
+    let gateways = Gateways::of(facts.routes);
     let mut local = LocalLinks::default();
-    for link in links.iter().filter(|l| l.is_pair) {
-        let guess = link.peer_is_elsewhere && !uplinks.contains(&link.index);
-        let is_device = filter.is_uplink(&link.name, false);
-        if !is_device && filter.accepts(&link.name, guess) {
-            let LinkFact { name, master, peer_is_elsewhere: has_peer, .. } = link.clone();
-            local.links.insert(link.index, LocalLink { name, has_master: master.is_some(), has_peer });
-        }
+    for link in facts.links.iter().filter(|link| facts.is_pod_link(link, &gateways.any)) {
+        let LinkFact { name, master, peer_is_elsewhere: has_peer, .. } = link.clone();
+        local.links.insert(link.index, LocalLink { name, has_master: master.is_some(), has_peer });
     }
-    local.uplinks = uplinks_of(links, routes, addresses, filter, &local.links);
-    local.unfit = unfit_of(links, filter);
+    local.uplinks = facts.uplinks(&local.links, &gateways);
+    local.unfit = unfit_of(facts.links, facts.filter);
     let mut best: BTreeMap<IpNet, &RouteFact> = BTreeMap::new();
-    for route in routes {
+    for route in facts.routes {
         let known = best.entry(route.destination).or_insert(route);
         if route.metric < known.metric {
             *known = route;
@@ -118,6 +199,23 @@ pub(super) fn select(
     let index = |route: &RouteFact| if let Way::Direct(index) = route.way { index } else { 0 };
     local.routes = best.into_iter().map(|(destination, route)| (destination, index(route))).collect();
     local
+}
+
+/// The interfaces that were a pod link and are an uplink now, or the other way round, as a warning has it.
+pub(super) fn turned(before: &LocalLinks, now: &LocalLinks) -> Vec<String> {
+    let (pod, uplink) = ("a pod's link", "an uplink");
+    let text = |name: &str, old: &str, new: &str| {
+        format!(
+            "{name} was {old} and is {new} now: if it is the node's way out, name the uplinks with --devices; if a pod \
+             is behind it, with --link-include or without an address of the node's subnet it stays a pod's link"
+        )
+    };
+    let same = |index: &u32, name: &str| now.uplinks.get(index).is_some_and(|uplink| uplink.name == name);
+    let left = before.links.iter().filter(|(index, link)| same(index, &link.name));
+    let left = left.map(|(_, link)| text(&link.name, pod, uplink));
+    let same = |index: &u32, name: &str| now.links.get(index).is_some_and(|link| link.name == name);
+    let joined = before.uplinks.iter().filter(|(index, link)| same(index, &link.name));
+    left.chain(joined.map(|(_, link)| text(&link.name, uplink, pod))).collect()
 }
 
 impl Way {
@@ -130,120 +228,4 @@ impl Way {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pair(index: u32, name: &str) -> LinkFact {
-        LinkFact {
-            index,
-            name: name.to_owned(),
-            is_pair: true,
-            peer_is_elsewhere: true,
-            master: None,
-            is_ethernet: true,
-        }
-    }
-
-    fn route(destination: &str, metric: u32, way: Way) -> RouteFact {
-        RouteFact { destination: destination.parse().unwrap(), metric, way }
-    }
-
-    #[test]
-    fn pod_links_are_veths_with_a_peer_elsewhere_that_are_no_uplinks() {
-        let links = [
-            LinkFact { is_pair: false, ..pair(2, "eth0") },
-            pair(3, "vethuplink"),
-            LinkFact { peer_is_elsewhere: false, ..pair(4, "vethhost") },
-            pair(5, "veth5"),
-            LinkFact { master: Some(9), ..pair(6, "veth6") },
-        ];
-        let routes = [
-            route("0.0.0.0/0", 0, Way::Gateways(vec![3])),
-            route("10.0.0.5/32", 0, Way::Direct(5)),
-            route("10.0.0.6/32", 0, Way::Direct(6)),
-        ];
-        let local = select(&links, &routes, &[], &LinkFilter::default());
-        let found: Vec<_> = local.links.iter().map(|(i, l)| (*i, l.name.as_str(), l.has_master)).collect();
-        assert_eq!(found, [(5, "veth5", false), (6, "veth6", true)]);
-        assert_eq!(local.direct_link("10.0.0.5".parse().unwrap()), Some(5));
-        assert_eq!(local.direct_link("10.0.0.6".parse().unwrap()), None);
-        let filter = LinkFilter {
-            include: vec!["vethh*".parse().unwrap(), "eth0".parse().unwrap()],
-            ..LinkFilter::default()
-        };
-        assert_eq!(select(&links, &routes, &[], &filter).links.keys().copied().collect::<Vec<_>>(), [4]);
-    }
-
-    #[test]
-    fn uplinks_have_a_gateway_or_an_address_of_the_node() {
-        let plain = |index, name| LinkFact { is_pair: false, peer_is_elsewhere: false, ..pair(index, name) };
-        let links = [
-            LinkFact { is_ethernet: false, ..plain(1, "lo") },
-            plain(2, "eth0"),
-            plain(3, "vxlan0"),
-            plain(4, "cni0"),
-            LinkFact { master: Some(4), ..pair(5, "veth5") },
-            plain(6, "dummy0"),
-            LinkFact { is_ethernet: false, ..plain(7, "wg0") },
-            plain(8, "eth1"),
-        ];
-        let routes = [
-            route("0.0.0.0/0", 0, Way::Gateways(vec![2])),
-            route("10.244.1.0/24", 0, Way::Gateways(vec![3])),
-            route("10.9.0.0/24", 0, Way::Gateways(vec![7])),
-        ];
-        let address = |index, addr: &str| AddressFact { index, addr: addr.parse().unwrap() };
-        let addresses = [
-            address(2, "192.0.2.1"),
-            address(2, "192.0.2.9"),
-            address(2, "2001:db8::1"),
-            address(4, "10.244.0.1"),
-            address(8, "198.51.100.1"),
-        ];
-        let found = |filter: &LinkFilter| -> Vec<(u32, Option<String>, Option<String>)> {
-            let local = select(&links, &routes, &addresses, filter);
-            let text =
-                |uplink: &LocalUplink| (uplink.v4.map(|a| a.to_string()), uplink.v6.map(|a| a.to_string()));
-            local.uplinks.iter().map(|(i, u)| (*i, text(u).0, text(u).1)).collect()
-        };
-        let some = |text: &str| Some(text.to_owned());
-        let expected =
-            [(2, some("192.0.2.1"), some("2001:db8::1")), (3, None, None), (8, some("198.51.100.1"), None)];
-        assert_eq!(found(&LinkFilter::default()), expected);
-        let named = LinkFilter { devices: vec!["eth1".parse().unwrap()], ..LinkFilter::default() };
-        assert_eq!(unfit_of(&links, &named), []);
-        let wrong = ["eth*", "wg*", "eno1"].map(|pattern| pattern.parse().unwrap()).to_vec();
-        let unfit = unfit_of(&links, &LinkFilter { devices: wrong, ..LinkFilter::default() });
-        let told: Vec<_> =
-            unfit.iter().map(|device| (device.pattern.as_str(), device.reason.as_str())).collect();
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].0 == "wg*" && told[0].1.contains("wg0 carries no Ethernet frames"), "{told:?}");
-        assert!(told[1].0 == "eno1" && told[1].1.contains("no interface"), "{told:?}");
-        assert_eq!(found(&named), [(8, some("198.51.100.1"), None)]);
-    }
-
-    #[test]
-    fn the_lowest_metric_and_the_longest_match_decide() {
-        let links = [pair(5, "a"), pair(6, "b")];
-        let routes = [
-            route("10.0.0.0/24", 100, Way::Direct(5)),
-            route("10.0.0.0/24", 10, Way::Direct(6)),
-            route("10.0.0.0/24", 50, Way::Direct(5)),
-            route("10.0.0.9/32", 0, Way::Gateways(vec![2])),
-            route("10.0.0.8/32", 0, Way::Other),
-            route("fd00::1/128", 0, Way::Direct(5)),
-        ];
-        let local = select(&links, &routes, &[], &LinkFilter::default());
-        for (addr, expected) in [
-            ("10.0.0.1", Some(6)),
-            // More specific, and not to the pod: the shorter route must not be believed.
-            ("10.0.0.9", None),
-            ("10.0.0.8", None),
-            ("10.0.1.1", None),
-            ("fd00::1", Some(5)),
-            ("fd00::2", None),
-        ] {
-            assert_eq!(local.direct_link(addr.parse().unwrap()), expected, "{addr}");
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::source::links::LinkFilter;
-use crate::source::links::select::{RouteFact, Way, select};
+use crate::source::links::known::Known;
+use crate::source::links::select::{Facts, RouteFact, Way, select};
 
 const BRIDGE: u32 = 3;
 const OTHER_BRIDGE: u32 = 4;
@@ -16,7 +17,7 @@ struct World {
     routes: Vec<RouteFact>,
     node: BTreeSet<IpAddr>,
     neighbours: Neighbours,
-    pods: BTreeSet<IpAddr>,
+    pods: PodAddresses,
 }
 
 impl World {
@@ -25,6 +26,7 @@ impl World {
             index,
             name: format!("link{index}"),
             is_pair,
+            is_bridge: index == BRIDGE || index == OTHER_BRIDGE,
             peer_is_elsewhere: is_pair,
             master,
             is_ethernet: true,
@@ -41,7 +43,7 @@ impl World {
             routes: Vec::new(),
             node: ["10.1.0.1", "192.0.2.7"].map(addr).into(),
             neighbours: Neighbours::default(),
-            pods: BTreeSet::new(),
+            pods: PodAddresses::new(),
         };
         world.route("0.0.0.0/0", Way::Gateways(vec![UPLINK]));
         world.route("192.0.2.0/24", Way::Direct(UPLINK));
@@ -64,7 +66,15 @@ impl World {
     }
 
     fn picture(&self, before: &LocalLinks) -> LocalLinks {
-        let mut local = select(&self.links, &self.routes, &[], &LinkFilter::default());
+        let (filter, known) = (LinkFilter::default(), Known::default());
+        let mut local = select(&Facts {
+            links: &self.links,
+            routes: &self.routes,
+            addresses: &[],
+            filter: &filter,
+            before,
+            known: &known,
+        });
         local.node_addresses.clone_from(&self.node);
         let places = Places::new(&local, &self.links);
         local.addresses = places.addresses(&self.neighbours, before, &self.pods);
@@ -79,6 +89,11 @@ impl World {
         let local = self.first();
         Places::new(&local, &self.links).unknown(&local.addresses, &self.pods).collect()
     }
+}
+
+/// Each address is that of a pod of its own.
+fn pods(addresses: &[&str]) -> PodAddresses {
+    addresses.iter().map(|text| (addr(text), format!("ns/{text}"))).collect()
 }
 
 fn addr(text: &str) -> IpAddr {
@@ -147,7 +162,7 @@ fn a_host_route_counts_more_than_a_neighbour_and_than_the_past() {
     let mut world = World::new();
     world.port(mac(1), A);
     world.hears(BRIDGE, "10.1.0.5", mac(1));
-    world.pods = [addr("10.1.0.5")].into();
+    world.pods = pods(&["10.1.0.5"]);
     let before = world.first();
     assert_eq!(found(&before), list(&[("10.1.0.5", A)]));
     world.route("10.1.0.5/32", Way::Direct(ROUTED));
@@ -178,7 +193,7 @@ fn the_answer_of_one_pod_does_not_take_anothers_address() {
         world.port(mac(2), B);
         world.hears(BRIDGE, "10.1.0.5", mac(1));
         if is_known_pod {
-            world.pods = [addr("10.1.0.5")].into();
+            world.pods = pods(&["10.1.0.5"]);
         }
         let before = world.first();
         assert_eq!(found(&before), list(&[("10.1.0.5", A)]));
@@ -200,7 +215,7 @@ fn what_is_forgotten_stays_for_pods_and_goes_for_others() {
     world.port(mac(1), A);
     world.hears(BRIDGE, "10.1.0.5", mac(1));
     world.hears(BRIDGE, "10.1.0.6", mac(1));
-    world.pods = [addr("10.1.0.5")].into();
+    world.pods = pods(&["10.1.0.5"]);
     let before = world.first();
     world.neighbours = Neighbours::default();
     let after = world.picture(&before);
@@ -214,7 +229,7 @@ fn the_past_ends_with_the_link_and_with_the_way_there() {
     let mut world = World::new();
     world.port(mac(1), A);
     world.hears(BRIDGE, "10.1.0.5", mac(1));
-    world.pods = [addr("10.1.0.5")].into();
+    world.pods = pods(&["10.1.0.5"]);
     let before = world.first();
     world.neighbours = Neighbours::default();
     type Change = fn(&mut World);
@@ -241,7 +256,7 @@ fn questions_are_for_pods_without_a_link_and_go_where_pods_are() {
     world.route("10.9.1.0/24", Way::Direct(ROUTED));
     world.port(mac(1), A);
     world.hears(BRIDGE, "10.1.0.6", mac(1));
-    world.pods = [
+    world.pods = pods(&[
         "10.1.0.1",
         "10.1.0.5",
         "10.1.0.6",
@@ -252,9 +267,7 @@ fn questions_are_for_pods_without_a_link_and_go_where_pods_are() {
         "8.8.8.8",
         "fd00:1::5",
         "fd00:2::5",
-    ]
-    .map(addr)
-    .into();
+    ]);
     let expected = [("10.1.0.5", BRIDGE), ("10.9.1.5", ROUTED), ("fd00:1::5", BRIDGE)];
     assert_eq!(world.unknown(), expected.map(|(text, device)| (addr(text), device)));
 }

@@ -19,6 +19,7 @@ fn links_are_read() {
         index: 7,
         name: "veth7".into(),
         is_pair: true,
+        is_bridge: false,
         peer_is_elsewhere: true,
         master: Some(3),
         is_ethernet: true,
@@ -29,7 +30,10 @@ fn links_are_read() {
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
     ];
     let fact = link_fact(&message);
-    assert_eq!((fact.is_pair, fact.peer_is_elsewhere, fact.master), (false, false, None));
+    assert_eq!(
+        (fact.is_pair, fact.is_bridge, fact.peer_is_elsewhere, fact.master),
+        (false, true, false, None)
+    );
 }
 
 #[test]
@@ -174,5 +178,24 @@ fn addresses_of_the_node_are_read() {
         let mut message = AddressMessage::default();
         message.attributes = attributes;
         assert_eq!(node_address(&message), expected.map(addr));
+    }
+}
+
+#[test]
+fn what_a_pod_can_give_its_node_is_no_subnet_address() {
+    for (what, addr, prefix, scope, flags, expected) in [
+        ("IPv4", "172.18.0.2", 16, AddressScope::Universe, AddressHeaderFlags::Permanent, true),
+        ("from DHCP", "172.18.0.2", 16, AddressScope::Universe, AddressHeaderFlags::empty(), true),
+        ("a gateway's", "10.1.0.1", 32, AddressScope::Universe, AddressHeaderFlags::Permanent, false),
+        ("for the node itself", "10.1.0.1", 24, AddressScope::Host, AddressHeaderFlags::Permanent, false),
+        ("IPv6", "fd00::2", 64, AddressScope::Universe, AddressHeaderFlags::Permanent, true),
+        ("advertised", "fd00::2", 64, AddressScope::Universe, AddressHeaderFlags::empty(), false),
+        ("a gateway's in IPv6", "fd00::1", 128, AddressScope::Universe, AddressHeaderFlags::Permanent, false),
+    ] {
+        let mut message = AddressMessage::default();
+        (message.header.index, message.header.prefix_len) = (5, prefix);
+        (message.header.scope, message.header.flags) = (scope, flags);
+        message.attributes = vec![AddressAttribute::Address(addr.parse().unwrap())];
+        assert_eq!(address_fact(&message).map(|fact| fact.is_of_subnet), Some(expected), "{what}");
     }
 }

@@ -84,8 +84,8 @@ impl Drop for Namespaces {
     }
 }
 
-fn no_pods() -> watch::Receiver<BTreeSet<IpAddr>> {
-    watch::channel(BTreeSet::new()).1
+fn no_pods() -> watch::Receiver<PodAddresses> {
+    watch::channel(PodAddresses::new()).1
 }
 
 fn ip(command: &str) {
