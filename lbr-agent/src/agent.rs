@@ -12,7 +12,7 @@ use lbr_common::policy::{Endpoint, policy_flags};
 use lbr_common::text::PodName;
 use tokio::sync::{mpsc, watch};
 
-use crate::compile::{Ids, NodeView, Settings};
+use crate::compile::{self, Ids, NodeView, Settings};
 use crate::dataplane::{Dataplane, WriteError};
 use crate::desired::Desired;
 use crate::events::{Events, Troubles};
@@ -114,28 +114,21 @@ pub async fn run(
                     changed |= agent.take(change);
                 }
                 if changed {
-                    let wait = if agent.store.is_synced() { BATCH } else { LISTING };
-                    due = Some(soonest(due, wait));
+                    due = Some(agent.soonest(due));
                 }
             }
             changed = inputs.links.changed() => {
                 changed.context("the watch of the node's links has ended")?;
-                agent.node.links = inputs.links.borrow_and_update().clone();
-                agent.observer.queued(Note::default(), Moment::now());
-                due = Some(Instant::now());
+                agent.plug(&mut inputs.links);
+                due = Some(agent.soonest(due));
             }
             Some(request) = inputs.gate.recv() => {
                 agent.waiting.add(request, &mut agent.store);
                 due = Some(Instant::now());
             }
-            () = tokio::time::sleep_until(at), if due.is_some() => due = agent.write(),
+            () = tokio::time::sleep_until(at), if due.is_some() => due = agent.write(&mut inputs.links),
         }
     }
-}
-
-fn soonest(due: Option<Instant>, wait: Duration) -> Instant {
-    let then = Instant::now() + wait;
-    due.map_or(then, |due| due.min(then))
 }
 
 /// Addresses of this node's pods.
@@ -172,12 +165,48 @@ impl Agent<'_> {
         changed
     }
 
+    /// When to write the maps after a change.
+    fn soonest(&self, due: Option<Instant>) -> Instant {
+        let then = Instant::now() + if self.store.is_synced() { BATCH } else { LISTING };
+        due.map_or(then, |due| due.min(then))
+    }
+
+    /// Takes the newest picture of the links. New pods' links get their programs at once; all else comes with the next
+    /// round.
+    fn plug(&mut self, links: &mut watch::Receiver<LocalLinks>) {
+        self.node.links = links.borrow_and_update().clone();
+        self.observer.queued(Note::default(), Moment::now());
+        let outcome = self.reconciler.plug(&compile::links(&self.node.links), self.dataplane);
+        if outcome.writes > 0 {
+            tracing::debug!(links = outcome.writes, "new pod links have their programs");
+        }
+    }
+
+    /// The same, if there is a newer one.
+    fn plug_if_new(&mut self, links: &mut watch::Receiver<LocalLinks>) -> bool {
+        // That nobody draws any more is told by the loop.
+        let is_new = links.has_changed().unwrap_or(false);
+        if is_new {
+            self.plug(links);
+        }
+        is_new
+    }
+
     /// Brings the maps up to date. Returns when to try again, if something is left.
-    fn write(&mut self) -> Option<Instant> {
+    fn write(&mut self, links: &mut watch::Receiver<LocalLinks>) -> Option<Instant> {
+        self.plug_if_new(links);
         let begin = Instant::now();
         let Self { fit, store, node, ids, reconciler, dataplane, .. } = self;
-        let desired = fit.compile(store, node, ids, |draft| reconciler.shortage(draft, &mut **dataplane));
+        let mut desired = fit.compile(store, node, ids, |draft| reconciler.shortage(draft, &mut **dataplane));
         let compiled = begin.elapsed();
+        let is_old = self.plug_if_new(links);
+        if is_old {
+            // What was attached meanwhile stays attached.
+            let links = compile::links(&self.node.links).into_iter();
+            for (index, link) in links.filter(|(index, _)| !desired.uplinks.contains_key(index)) {
+                desired.links.entry(index).or_insert(link);
+            }
+        }
         let synced = self.store.is_synced();
         self.pods.send_if_modified(|known| {
             let mut pods = pods(&desired);
@@ -227,7 +256,8 @@ impl Agent<'_> {
                 begin.elapsed()
             );
         }
-        self.next_try(&outcome)
+        let next = self.next_try(&outcome);
+        if is_old { Some(Instant::now()) } else { next }
     }
 
     fn next_try(&mut self, outcome: &Outcome) -> Option<Instant> {
@@ -259,30 +289,4 @@ impl Agent<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use lbr_common::text::Text;
-
-    use super::*;
-    use crate::desired::EndpointPolicy;
-
-    #[test]
-    fn pods_are_named_with_and_without_a_link_and_nobody_else_is() {
-        let mut desired = Desired::default();
-        for (addr, flags, link) in [
-            ("10.1.0.5", policy_flags::POD, 0),
-            ("10.1.0.6", policy_flags::POD | policy_flags::ISOLATED_IN, 7),
-            ("fd00::5", policy_flags::POD, 0),
-            ("10.1.0.7", policy_flags::PENDING, 8),
-            ("192.0.2.1", policy_flags::NODE, 0),
-        ] {
-            let mut endpoint = EndpointPolicy { link, ..EndpointPolicy::default() };
-            endpoint.policy.flags = flags;
-            desired.endpoints.insert(addr.parse::<IpAddr>().unwrap().into(), endpoint);
-        }
-        let name = PodName { namespace: Text::new("ns"), name: Text::new("web") };
-        desired.pod_names.insert("10.1.0.6".parse::<IpAddr>().unwrap().into(), name);
-        let expected = [("10.1.0.5", ""), ("10.1.0.6", "ns/web"), ("fd00::5", "")];
-        let expected = expected.map(|(addr, pod)| (addr.parse().unwrap(), pod.to_owned()));
-        assert_eq!(pods(&desired), expected.into());
-    }
-}
+mod tests;

@@ -170,6 +170,25 @@ impl Reconciler {
         self.policy.shortage(desired, &dataplane.policy())
     }
 
+    /// Enters and attaches those of these pod links that are new, and touches nothing else: a pod that has just been
+    /// plugged in does not wait until its cluster is compiled. Its link has no entry in `link_policy`, which says that
+    /// its pod is not known yet. What fails is tried again by [`Self::apply`].
+    pub fn plug(&mut self, links: &BTreeMap<u32, Link>, dataplane: &mut dyn Dataplane) -> Outcome {
+        let (desired, uplinks) = (self.links.desired(), self.uplinks.actual());
+        // One that turns from an uplink into a pod link is a change of two maps, in their order.
+        let is_new = |index: &u32| !desired.contains_key(index) && !uplinks.contains_key(index);
+        let new: BTreeMap<u32, Link> =
+            links.iter().filter(|(index, _)| is_new(index)).map(|(index, link)| (*index, *link)).collect();
+        let mut outcome = Outcome::default();
+        if !new.is_empty() {
+            let all = desired.iter().chain(&new).map(|(index, link)| (*index, *link)).collect();
+            self.links.set_desired(all);
+            let is_new = |index: &u32, _: &Link| new.contains_key(index);
+            pass::write(&mut self.links, dataplane.links(), is_new, pass::number, &mut outcome);
+        }
+        outcome
+    }
+
     /// Makes the maps hold this, as far as possible now.
     ///
     /// Without `allow_removals` (the sources have not listed everything) nothing is removed and nothing that

@@ -16,6 +16,10 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
     pass.write_uplinks();
     // A pod is open, or cut off, until its policies are there. They ask nothing of Services.
     pass.write_policy();
+    // At once: until then what was allowed before goes on, and there may be very many Services.
+    pass.raise_epoch_of_policy();
+    // No packet asks for what is left of the old ones.
+    pass.clean_policy();
     // Before their frontends, so that whatever is in force has a name.
     pass.write_names();
     // Nothing refers to a new backend yet.
@@ -52,7 +56,7 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
         // Last, when nothing is in force under it.
         pass.remove_names();
     }
-    // After the backends and the policies: a flow that looks now finds its backend gone, and what is allowed.
+    // After the backends: a flow that looks now finds its backend gone. Not again, if policies were all.
     pass.raise_epoch();
     // For people, no program reads it.
     pass.write_rejected();

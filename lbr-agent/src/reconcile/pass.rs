@@ -11,6 +11,7 @@ use lbr_common::service::{
 };
 use lbr_common::user::{proto_name, socket_text};
 
+use super::policy::Enforced;
 use super::{Delta, Outcome, Problem, Reconciler, room};
 use crate::dataplane::{Dataplane, Table};
 
@@ -20,6 +21,8 @@ pub(super) struct Pass<'a> {
     allow_removals: bool,
     /// What there is no room for.
     full: room::Full,
+    /// What became of the policies in this round.
+    enforced: Option<Enforced>,
     pub(super) outcome: Outcome,
 }
 
@@ -27,7 +30,7 @@ impl<'a> Pass<'a> {
     pub(super) fn new(r: &'a mut Reconciler, allow_removals: bool, dataplane: &'a mut dyn Dataplane) -> Self {
         let mut outcome = Outcome::default();
         let full = room::full(r, dataplane, &mut outcome.problems);
-        Self { r, dataplane, allow_removals, full, outcome }
+        Self { r, dataplane, allow_removals, full, enforced: None, outcome }
     }
 
     /// Whether entries of this service may be touched in this round.
@@ -101,8 +104,23 @@ impl<'a> Pass<'a> {
 
     /// Not before everything is listed: the policies of half a cluster are other policies.
     pub(super) fn write_policy(&mut self) {
-        if self.allow_removals && self.r.policy.write(&mut *self.dataplane, &mut self.outcome) {
+        if self.allow_removals {
+            self.enforced = self.r.policy.enforce(&mut *self.dataplane, &mut self.outcome);
+        }
+    }
+
+    /// If other policies are in force than before.
+    pub(super) fn raise_epoch_of_policy(&mut self) {
+        if self.enforced.as_ref().is_some_and(|enforced| enforced.changed) {
             self.r.epoch_due = true;
+            self.raise_epoch();
+        }
+    }
+
+    /// What nothing leads to since they are in force.
+    pub(super) fn clean_policy(&mut self) {
+        if let Some(enforced) = &self.enforced {
+            self.r.policy.clean(self.dataplane.policy(), enforced, &mut self.outcome);
         }
     }
 

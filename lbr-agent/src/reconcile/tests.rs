@@ -1,6 +1,9 @@
+use std::sync::{Arc, Mutex};
+
 use lbr_common::addr::Addr;
 use lbr_common::link::link_flags;
 use lbr_common::maglev;
+use lbr_common::policy::Policy;
 use lbr_common::service::frontend_flags;
 use lbr_common::text::Text;
 use lbr_common::tuple::proto;
@@ -8,6 +11,7 @@ use lbr_common::tuple::proto;
 use super::*;
 use crate::dataplane::PolicyTables;
 use crate::dataplane::fake::Fake;
+use crate::desired::EndpointPolicy;
 
 fn key(service: u8) -> FrontendKey {
     let addr = Addr::v4([10, 96, 0, service]);
@@ -135,6 +139,67 @@ fn counts_what_was_done() {
     let outcome = r.apply(services(&[(1, &[1])]), true, &mut fake);
     assert_eq!((outcome.writes, outcome.removals), (0, 0));
     assert_eq!(fake.epoch(), epoch + 1, "no backend was removed");
+}
+
+/// When a packet finds the first new Service, its flows ask the new policies already.
+#[test]
+fn the_epoch_is_raised_before_services_are_written_and_again_if_they_need_it() {
+    let mut fake = Fake::new(0).with_faults(0);
+    let mut r = Reconciler::load(&mut fake).unwrap();
+    converge(&mut r, &mut fake, &services(&[(1, &[1, 2])]));
+    let isolated = |mut desired: Desired, flags| {
+        let policy = Policy { flags, ..Policy::default() };
+        desired.endpoints.insert(Addr::v4([10, 244, 0, 9]), EndpointPolicy { link: 0, policy });
+        desired
+    };
+    for (step, desired, expected) in [
+        ("policy and a new Service", isolated(services(&[(1, &[1, 2]), (2, &[1])]), 1), 2),
+        ("policy only", isolated(services(&[(1, &[1, 2]), (2, &[1])]), 2), 1),
+        ("policy, and a backend goes", isolated(services(&[(1, &[1]), (2, &[1])]), 1), 2),
+        ("nothing", isolated(services(&[(1, &[1]), (2, &[1])]), 1), 0),
+    ] {
+        let before = fake.epoch();
+        let seen = Arc::new(Mutex::new(None));
+        let (into, watched, backends) = (seen.clone(), fake.clone(), fake.tables().backends);
+        fake.observe_epoch(move |tables, epoch| {
+            if tables.backends != backends {
+                into.lock().unwrap().get_or_insert(epoch);
+            }
+        });
+        converge(&mut r, &mut fake, &desired);
+        assert_eq!(watched.epoch() - before, expected, "{step}");
+        if let Some(first) = *seen.lock().unwrap() {
+            assert_eq!(first, before + 1, "{step}: the epoch at the first change of a backend");
+        }
+    }
+}
+
+/// A new pod's link gets its programs, and nothing else is touched.
+#[test]
+fn plugging_attaches_new_links_only() {
+    let link = |flags| Link { flags };
+    let mut fake = Fake::new(0).with_faults(0);
+    let mut r = Reconciler::load(&mut fake).unwrap();
+    let mut desired = services(&[(1, &[1])]);
+    desired.links = [(5, link(link_flags::PEER)), (6, link(link_flags::PEER))].into();
+    desired.uplinks = [(2, Uplink::default())].into();
+    converge(&mut r, &mut fake, &desired);
+    let (operations, epoch) = (fake.operations(), fake.epoch());
+
+    // 5 changes, 6 is gone, 2 was an uplink: that is for the next round.
+    let changed: BTreeMap<u32, Link> = [(2, link(0)), (5, link(0)), (7, link(0))].into();
+    assert_eq!(r.plug(&changed, &mut fake).writes, 1);
+    assert_eq!((fake.operations(), fake.epoch()), (operations + 1, epoch));
+    assert_eq!(fake.attached(), [5, 6, 7].into());
+    assert_eq!(r.plug(&changed, &mut fake).writes, 0, "it is there");
+
+    // What fails is tried again by the next round.
+    fake.set_faults(100);
+    assert_eq!(r.plug(&[(8, link(0))].into(), &mut fake).problems.len(), 1);
+    fake.set_faults(0);
+    desired.links = [(5, link(0)), (7, link(0)), (8, link(0))].into();
+    converge(&mut r, &mut fake, &desired);
+    assert_eq!(fake.attached(), [5, 7, 8].into());
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl Maps {
 }
 
 /// Is shown the tables as programs see them after each write.
-pub(super) type Observer = Box<dyn FnMut(&Desired) + Send>;
+pub(super) type Observer = Box<dyn FnMut(&Desired, u32) + Send>;
 
 /// What outlives the agent.
 pub(super) struct Kernel {
@@ -65,7 +65,7 @@ impl Kernel {
             return;
         }
         if let Some(observer) = &mut self.observer {
-            observer(&self.maps.at(self.generation));
+            observer(&self.maps.at(self.generation), self.epoch);
         }
         let tables = &self.maps.tables;
         for (key, frontend) in &tables.frontends {

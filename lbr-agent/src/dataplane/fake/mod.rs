@@ -135,7 +135,12 @@ impl Fake {
     }
 
     /// Shows the tables as programs see them to `observer`, after each write.
-    pub fn observe(&self, observer: impl FnMut(&Desired) + Send + 'static) {
+    pub fn observe(&self, mut observer: impl FnMut(&Desired) + Send + 'static) {
+        self.observe_epoch(move |tables, _| observer(tables));
+    }
+
+    /// The same, with `state.epoch`.
+    pub fn observe_epoch(&self, observer: impl FnMut(&Desired, u32) + Send + 'static) {
         lock(&self.kernel).observer = Some(Box::new(observer));
     }
 

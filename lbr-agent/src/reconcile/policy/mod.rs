@@ -136,8 +136,12 @@ impl PolicyState {
             + self.pod_names.pending()
     }
 
-    /// Brings the maps up to date. True if another generation is in force now.
-    pub(super) fn write(&mut self, dataplane: &mut dyn Dataplane, outcome: &mut Outcome) -> bool {
+    /// Steps 1 to 3; [`Self::clean`] is to follow. `None`: a write failed, and the present generation stays in force.
+    pub(super) fn enforce(
+        &mut self,
+        dataplane: &mut dyn Dataplane,
+        outcome: &mut Outcome,
+    ) -> Option<Enforced> {
         let wanted = shortage::Wanted {
             endpoints: self.endpoints.desired(),
             link_policy: self.link_policy.desired(),
@@ -148,13 +152,8 @@ impl PolicyState {
         };
         let shortage = shortage::find(self, &wanted, &dataplane.policy());
         let held = hold::hold(self, &shortage, &mut outcome.problems);
-        match self.switch(dataplane, &held, outcome) {
-            Ok(changed) => {
-                self.clean(dataplane.policy(), &held, outcome);
-                changed
-            }
-            Err(Interrupted) => false,
-        }
+        let changed = self.switch(dataplane, &held, outcome).ok()?;
+        Some(Enforced { changed, held })
     }
 
     /// A pod of this node, if all that is desired of it is in force.
@@ -209,7 +208,8 @@ impl PolicyState {
     }
 
     /// Step 4.
-    fn clean(&mut self, tables: PolicyTables<'_>, held: &Held, outcome: &mut Outcome) {
+    pub(super) fn clean(&mut self, tables: PolicyTables<'_>, enforced: &Enforced, outcome: &mut Outcome) {
+        let held = &enforced.held;
         sweep(&mut self.endpoints, tables.endpoints, Addr::to_string, outcome);
         sweep(&mut self.link_policy, tables.link_policy, number, outcome);
         sweep(&mut self.ip_class, tables.ip_class, Addr::to_string, outcome);
@@ -227,6 +227,13 @@ impl PolicyState {
         write(&mut self.pod_names, tables.pod_names, |_, _| true, Addr::to_string, outcome);
         remove(&mut self.pod_names, tables.pod_names, |_| true, Addr::to_string, outcome);
     }
+}
+
+/// What is desired is in force, as far as there is room.
+pub(super) struct Enforced {
+    /// By another generation than before.
+    pub(super) changed: bool,
+    held: Held,
 }
 
 /// The round ends here; why is in the list of problems.

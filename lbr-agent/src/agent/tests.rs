@@ -1,0 +1,103 @@
+use std::sync::{Arc, Mutex};
+
+use lbr_common::text::Text;
+
+use super::*;
+use crate::dataplane::fake::Fake;
+use crate::desired::EndpointPolicy;
+use crate::model::{Kind, Object, ObjectName, Pod};
+use crate::serve::Origin;
+use crate::source::links::LocalLink;
+
+#[test]
+fn pods_are_named_with_and_without_a_link_and_nobody_else_is() {
+    let mut desired = Desired::default();
+    for (addr, flags, link) in [
+        ("10.1.0.5", policy_flags::POD, 0),
+        ("10.1.0.6", policy_flags::POD | policy_flags::ISOLATED_IN, 7),
+        ("fd00::5", policy_flags::POD, 0),
+        ("10.1.0.7", policy_flags::PENDING, 8),
+        ("192.0.2.1", policy_flags::NODE, 0),
+    ] {
+        let mut endpoint = EndpointPolicy { link, ..EndpointPolicy::default() };
+        endpoint.policy.flags = flags;
+        desired.endpoints.insert(addr.parse::<IpAddr>().unwrap().into(), endpoint);
+    }
+    let name = PodName { namespace: Text::new("ns"), name: Text::new("web") };
+    desired.pod_names.insert("10.1.0.6".parse::<IpAddr>().unwrap().into(), name);
+    let expected = [("10.1.0.5", ""), ("10.1.0.6", "ns/web"), ("fd00::5", "")];
+    let expected = expected.map(|(addr, pod)| (addr.parse().unwrap(), pod.to_owned()));
+    assert_eq!(pods(&desired), expected.into());
+}
+
+fn veth(index: u32) -> (u32, LocalLink) {
+    (index, LocalLink { name: format!("veth{index}"), has_peer: true, has_master: false })
+}
+
+fn node_pod() -> Change {
+    let name = ObjectName { namespace: "ns".to_owned(), name: "web".to_owned() };
+    let ips = vec![IpAddr::from([10, 1, 0, 5])];
+    Change::Apply(Object::Pod(Pod { name, ips, node: "here".to_owned(), ..Pod::default() }))
+}
+
+/// A pod's object and a pod's link come together. What the agent has compiled is told by the names of pods that it hands
+/// out: when the link gets its programs, it has handed out none.
+#[test]
+fn a_new_pods_link_has_its_programs_before_anything_is_compiled() {
+    for synced in [false, true] {
+        let (changes, receiver) = mpsc::channel(100);
+        let (link_sender, link_receiver) = watch::channel(LocalLinks::default());
+        let (pods, compiled) = watch::channel(PodAddresses::new());
+        let inputs = Inputs {
+            events: Events::nowhere(),
+            changes: receiver,
+            links: link_receiver,
+            pods,
+            gate: crate::gate::gate().1,
+            observer: Observer::new(Origin::Folder).unwrap(),
+        };
+        let mut fake = Fake::new(0).with_faults(0);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let (into, names) = (order.clone(), compiled.clone());
+        fake.observe(move |tables| {
+            if tables.links.contains_key(&7) {
+                into.lock().unwrap().push(names.borrow().len());
+            }
+        });
+        let script = async {
+            // The first round, of which nothing is awaited.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if synced {
+                for kind in Kind::ALL {
+                    changes.send(Change::Synced(kind)).await.unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            changes.send(node_pod()).await.unwrap();
+            let links = LocalLinks { links: [veth(7)].into(), ..LocalLinks::default() };
+            link_sender.send(links).unwrap();
+            let mut compiled = compiled.clone();
+            tokio::time::timeout(Duration::from_secs(10), compiled.changed()).await.unwrap().unwrap();
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(run("here".to_owned(), Settings::default(), inputs, &mut fake, script)).unwrap();
+        assert_eq!(order.lock().unwrap().first(), Some(&0), "synced: {synced}");
+        assert_eq!(fake.attached(), [7].into());
+    }
+}
+
+#[test]
+fn the_pods_of_a_former_agent_are_read() {
+    let mut fake = Fake::new(0).with_faults(0);
+    let mut tables = Desired::default();
+    let addr = |last| lbr_common::addr::Addr::from(IpAddr::from([10, 1, 0, last]));
+    for (last, flags) in [(5, policy_flags::POD), (6, policy_flags::PENDING), (7, policy_flags::NODE)] {
+        let mut endpoint = EndpointPolicy::default();
+        endpoint.policy.flags = flags;
+        tables.endpoints.insert(addr(last), endpoint);
+    }
+    tables.pod_names.insert(addr(5), PodName { namespace: Text::new("ns"), name: Text::new("web") });
+    fake.set_tables(tables);
+    let expected = PodAddresses::from([(IpAddr::from([10, 1, 0, 5]), "ns/web".to_owned())]);
+    assert_eq!(former_pods(&mut fake).unwrap(), expected);
+}
