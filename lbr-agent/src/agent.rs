@@ -138,13 +138,30 @@ fn pods(desired: &Desired) -> PodAddresses {
 }
 
 /// The pods that a former agent left in the maps: until the source has listed its own, they are this node's.
-pub fn former_pods(dataplane: &mut dyn Dataplane) -> Result<PodAddresses, WriteError> {
-    let generation = dataplane.generation()?;
-    let tables = dataplane.policy();
-    let names: BTreeMap<_, _> = tables.pod_names.entries()?.into_iter().collect();
-    let is_pod = |endpoint: &Endpoint| endpoint.policy.at(generation).flags & policy_flags::POD != 0;
-    let pods = tables.endpoints.entries()?.into_iter().filter(|(_, endpoint)| is_pod(endpoint));
-    Ok(pods.map(|(addr, _)| (addr.into(), pod_name(names.get(&addr)))).collect())
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Former {
+    /// Their addresses.
+    pub pods: PodAddresses,
+    /// The links that these were behind, where known.
+    pub links: BTreeMap<IpAddr, u32>,
+}
+
+impl Former {
+    /// Reads the maps.
+    pub fn read(dataplane: &mut dyn Dataplane) -> Result<Self, WriteError> {
+        let generation = dataplane.generation()?;
+        let tables = dataplane.policy();
+        let names: BTreeMap<_, _> = tables.pod_names.entries()?.into_iter().collect();
+        let is_pod = |endpoint: &Endpoint| endpoint.policy.at(generation).flags & policy_flags::POD != 0;
+        let mut former = Self::default();
+        for (addr, endpoint) in tables.endpoints.entries()?.into_iter().filter(|(_, e)| is_pod(e)) {
+            former.pods.insert(addr.into(), pod_name(names.get(&addr)));
+            if endpoint.link != 0 {
+                former.links.insert(addr.into(), endpoint.link);
+            }
+        }
+        Ok(former)
+    }
 }
 
 fn pod_name(name: Option<&PodName>) -> String {

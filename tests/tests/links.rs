@@ -10,8 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use lbr_agent::source::links::{LinkFilter, LocalLinks, PodAddresses, watch_links};
+use lbr_tests::packet::{arp_request, solicitation};
 use lbr_tests::probe::send_frames;
-use lbr_tests::topology::{Bed, Node, Pod, PodNetwork};
+use lbr_tests::topology::{Bed, Node, Pod, PodNetwork, PodOptions};
 use tokio::sync::watch;
 
 /// The watch of one node's links, and the list of pods that it works with.
@@ -22,16 +23,19 @@ struct Watch {
 
 impl Watch {
     fn start(node: &Node) -> Self {
-        let (pods, known_pods) = watch::channel(PodAddresses::new());
-        let links = node.ns.run(|| watch_links(LinkFilter::default(), known_pods)).unwrap();
+        Self::after(node, &[])
+    }
+
+    /// After an agent that knew these pods.
+    fn after(node: &Node, known: &[&Pod]) -> Self {
+        let (pods, known_pods) = watch::channel(names(known));
+        let links = node.ns.run(|| watch_links(LinkFilter::default(), known_pods, behind(known))).unwrap();
         Self { links, pods }
     }
 
     /// The agent learns of pods.
     fn name(&self, pods: &[&Pod]) {
-        let _ = self
-            .pods
-            .send(pods.iter().flat_map(|pod| pod.addresses().map(|addr| (addr, pod.name.clone()))).collect());
+        let _ = self.pods.send(names(pods));
     }
 
     fn addresses(&self) -> BTreeMap<IpAddr, u32> {
@@ -54,6 +58,11 @@ impl Watch {
         let expected = behind(pods);
         self.wait(what, |links| links.addresses == expected)
     }
+}
+
+/// As the API names them.
+fn names(pods: &[&Pod]) -> PodAddresses {
+    pods.iter().flat_map(|pod| pod.addresses().map(|addr| (addr, pod.name.clone()))).collect()
 }
 
 /// Every pod behind its own link.
@@ -177,18 +186,6 @@ fn bridged_pods_that_never_spoke_are_asked() {
     watch.wait_for("asked again", &[&pods[0], &pods[1]]);
 }
 
-/// A broadcast question for `target`, in the name of `sender`. Announces `sender` where both are the same.
-fn arp_request(sender: Ipv4Addr, mac: [u8; 6], target: Ipv4Addr) -> Vec<u8> {
-    // Ethernet: to everyone. ARP: Ethernet, IPv4, request.
-    let mut frame = [[0xff; 6], mac].concat();
-    frame.extend([0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
-    frame.extend(mac);
-    frame.extend(sender.octets());
-    frame.extend([0; 6]);
-    frame.extend(target.octets());
-    frame
-}
-
 #[test]
 fn a_pod_that_speaks_for_another_does_not_get_its_address() {
     let mut bed = Bed::new("spoof").unwrap();
@@ -248,4 +245,110 @@ fn a_pod_that_speaks_for_another_does_not_get_its_address() {
     watch.wait("the address of nobody", |links| {
         links.addresses.get(&victim.v4.into()) == Some(&thief.ifindex)
     });
+}
+
+/// An agent that begins finds a neighbour table in which another pod has the last word.
+#[test]
+fn what_a_former_agent_knew_of_pods_holds() {
+    let mut bed = Bed::new("former").unwrap();
+    let node = bed.add_node("a").unwrap();
+    let [victim, thief] =
+        ["victim", "thief"].map(|name| bed.add_pod(&node, name, PodNetwork::Bridge.into()).unwrap());
+    claim(&thief, &node, (victim.v4, victim.v6));
+    eventually("the node believes the thief", || {
+        victim.addresses().iter().all(|addr| believes(&node, *addr, thief.mac))
+    });
+    assert_eq!(Watch::after(&node, &[&victim]).addresses(), behind(&[&victim]));
+    let misled = Watch::start(&node).addresses();
+    assert_eq!(misled.get(&victim.v4.into()), Some(&thief.ifindex), "the test itself");
+}
+
+/// Addresses of the node's pod network with this host number, that no pod has.
+fn free(node: &Node, host: u8) -> (Ipv4Addr, Ipv6Addr) {
+    let v6 = Ipv6Addr::new(0xfd00, 0x10, 0x244, node.index.into(), 0, 0, 1, host.into());
+    (Ipv4Addr::new(10, 244, node.index, host), v6)
+}
+
+/// One question of each family to the gateway, in the name of these addresses.
+fn claim(pod: &Pod, node: &Node, (v4, v6): (Ipv4Addr, Ipv6Addr)) {
+    let [IpAddr::V4(gateway4), IpAddr::V6(gateway6)] = gateways(node) else { unreachable!() };
+    let arp = arp_request(v4, pod.mac, gateway4);
+    let solicitation = solicitation(v6, pod.mac, gateway6, pod.gateway_mac);
+    send_frames(&pod.ns, "eth0", &[arp, solicitation]).unwrap();
+}
+
+#[test]
+fn a_known_pod_gets_no_second_address_and_takes_none_of_a_later_one() {
+    let mut bed = Bed::new("second").unwrap();
+    let node = bed.add_node("a").unwrap();
+    let [pod, other] =
+        ["one", "two"].map(|name| bed.add_pod(&node, name, PodNetwork::Bridge.into()).unwrap());
+    let watch = Watch::start(&node);
+    watch.name(&[&pod]);
+    watch.wait_for("known", &[&pod]);
+
+    let later = (Ipv4Addr::new(10, 244, 1, 77), "fd00:10:244:1::77".parse().unwrap());
+    claim(&pod, &node, later);
+    eventually("the node believes the pod", || {
+        believes(&node, later.0.into(), pod.mac) && believes(&node, later.1.into(), pod.mac)
+    });
+    // Whoever speaks next makes a picture that has seen all of this.
+    speaks(&other, &node);
+    watch.wait_for("its own addresses only", &[&pod, &other]);
+
+    // The one to whom these addresses are given is found, although the node's table says otherwise at first.
+    let options = PodOptions { host: Some(77), ..PodOptions::from(PodNetwork::Bridge) };
+    let late = bed.add_pod(&node, "late", options).unwrap();
+    watch.name(&[&pod, &late]);
+    watch.wait_for("the later pod at its own link", &[&pod, &late, &other]);
+}
+
+/// Of each family.
+const AT_MOST: usize = 8;
+
+#[test]
+fn a_flood_of_claims_wakes_nobody_and_delays_nobody() {
+    let mut bed = Bed::new("flood").unwrap();
+    let node = bed.add_node("a").unwrap();
+    let [known, pending, other] = ["known", "pending", "other"]
+        .map(|name| bed.add_pod(&node, name, PodNetwork::Bridge.into()).unwrap());
+    let watch = Watch::start(&node);
+    watch.name(&[&known]);
+    watch.wait_for("known", &[&known]);
+    let mut links = watch.links.clone();
+
+    // 50 a second, each of another address.
+    let flood = |from: &Pod, count: u8| {
+        for host in 100..100 + count {
+            claim(from, &node, free(&node, host));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    links.mark_unchanged();
+    flood(&known, 100);
+    assert!(believes(&node, free(&node, 150).0.into(), known.mac), "the test itself");
+    assert!(!links.has_changed().unwrap(), "{:?}", links.borrow().addresses);
+
+    // A pod that nobody knows yet has a few of them, and no more pictures than it may cause.
+    let mut pictures = 0;
+    let took = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| flood(&pending, 100));
+        std::thread::sleep(Duration::from_millis(1_000));
+        speaks(&other, &node);
+        let took = watch.wait("another pod, meanwhile", |links| {
+            other.addresses().iter().all(|addr| links.addresses.get(addr) == Some(&other.ifindex))
+        });
+        while !flood.is_finished() {
+            pictures += usize::from(links.has_changed().unwrap());
+            links.mark_unchanged();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        took
+    });
+    let addresses = watch.addresses();
+    let of = |pod: &Pod| addresses.values().filter(|link| **link == pod.ifindex).count();
+    println!("{pictures} pictures; {} addresses of the pod that floods", of(&pending));
+    assert_eq!(of(&pending), 2 * AT_MOST, "{addresses:?}");
+    assert!(pictures <= 5, "{pictures} pictures in the last second");
+    assert!(took < lbr_tests::patience::millis(500), "another pod was known after {took:?}");
 }

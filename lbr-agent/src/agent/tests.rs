@@ -93,11 +93,12 @@ fn the_pods_of_a_former_agent_are_read() {
     let addr = |last| lbr_common::addr::Addr::from(IpAddr::from([10, 1, 0, last]));
     for (last, flags) in [(5, policy_flags::POD), (6, policy_flags::PENDING), (7, policy_flags::NODE)] {
         let mut endpoint = EndpointPolicy::default();
-        endpoint.policy.flags = flags;
+        (endpoint.policy.flags, endpoint.link) = (flags, 7);
         tables.endpoints.insert(addr(last), endpoint);
     }
     tables.pod_names.insert(addr(5), PodName { namespace: Text::new("ns"), name: Text::new("web") });
     fake.set_tables(tables);
-    let expected = PodAddresses::from([(IpAddr::from([10, 1, 0, 5]), "ns/web".to_owned())]);
-    assert_eq!(former_pods(&mut fake).unwrap(), expected);
+    let pod = IpAddr::from([10, 1, 0, 5]);
+    let expected = Former { pods: [(pod, "ns/web".to_owned())].into(), links: [(pod, 7)].into() };
+    assert_eq!(Former::read(&mut fake).unwrap(), expected);
 }

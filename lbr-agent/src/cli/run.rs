@@ -60,9 +60,9 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     tell_of_servers(&config, listening, &events);
     serve::start_health_ports(&observer, events.clone(), config.node_name.clone())?;
     let mut kernel = Kernel::load(&config.dataplane)?;
-    let former = agent::former_pods(&mut kernel).context("read the pods of the last run")?;
-    let (pods, known_pods) = watch::channel(former);
-    let links = watch_links(config.links, known_pods).context("watch the node's interfaces")?;
+    let former = agent::Former::read(&mut kernel).context("read the pods of the last run")?;
+    let (pods, known_pods) = watch::channel(former.pods);
+    let links = watch_links(config.links, known_pods, former.links).context("watch the node's interfaces")?;
     let shutdown = async {
         tokio::select! {
             _ = terminate.recv() => {}

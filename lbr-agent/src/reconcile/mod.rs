@@ -10,6 +10,7 @@ mod policy;
 mod room;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use delta::Delta;
 pub use policy::{Full, Shortage};

@@ -1,17 +1,15 @@
 //! One round of writing: each step of `order.rs`, with what it asks for before it touches an entry.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
-use lbr_common::addr::Addr;
 use lbr_common::maglev::{self, MaglevKey};
-use lbr_common::policy::{Block, Prefix};
+use lbr_common::policy::Prefix;
 use lbr_common::service::{
     Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, frontend_flags, scope,
 };
-use lbr_common::user::{proto_name, socket_text};
 
 use super::policy::Enforced;
+use super::text::{block_text, frontend_text, part_text, range_text, slot_text};
 use super::{Delta, Outcome, Problem, Reconciler, room};
 use crate::dataplane::{Dataplane, Table};
 
@@ -369,39 +367,4 @@ pub(super) fn remove<K: Copy + Ord, V: Copy + PartialEq>(
 
 pub(super) fn number(id: &u32) -> String {
     id.to_string()
-}
-
-fn range_text(range: &Prefix<SourceRange>) -> String {
-    let clients = cidr_text(range.data.client, range.len.saturating_sub(SourceRange::FIXED_BITS));
-    match range.data.service {
-        SourceRange::INSIDE => format!("clients inside {clients}"),
-        SourceRange::NODES => format!("nodes {clients}"),
-        service => format!("service {service} clients {clients}"),
-    }
-}
-
-fn block_text(block: &Prefix<Block>) -> String {
-    cidr_text(block.data.addr, block.len.saturating_sub(Block::FAMILY_BITS))
-}
-
-/// `bits` are of the mapped address.
-fn cidr_text(addr: [u8; 16], bits: u32) -> String {
-    let addr = IpAddr::from(Addr::v6(addr)).to_canonical();
-    let bits = if addr.is_ipv4() { bits.saturating_sub(96) } else { bits };
-    format!("{addr}/{bits}")
-}
-
-fn part_text(key: &MaglevKey) -> String {
-    format!("table {} part {}", key.table, key.part)
-}
-
-fn slot_text(key: &SlotKey) -> String {
-    format!("service {} slot {}", key.service, key.slot)
-}
-
-fn frontend_text(key: &FrontendKey) -> String {
-    match key.port {
-        0 => key.addr.to_string(),
-        port => format!("{}/{}", socket_text(key.addr, port), proto_name(key.proto)),
-    }
 }

@@ -6,6 +6,7 @@ mod build;
 mod checksum;
 mod headers;
 mod kinds;
+mod neighbour;
 mod network;
 mod parse;
 mod text;
@@ -13,6 +14,7 @@ mod text;
 pub use build::Packet;
 pub use checksum::{pseudo_sum, sum};
 pub use kinds::{Ext, Reason};
+pub use neighbour::{arp_request, solicitation};
 pub use parse::{Fragment, Parsed, Transport, flags};
 
 #[cfg(test)]

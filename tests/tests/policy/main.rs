@@ -10,7 +10,7 @@
 //! | A1-A7, B1-B17, most of C | `rows::a1` ... and the file `a1-*.yaml` |
 //! | C2, C4, C7, C8, C9 | more of them in [`service`], [`unasked`], [`icmp`] |
 //! | C10 | [`icmp`] |
-//! | C16 | [`spoofed`] |
+//! | C16 | [`spoofed`], [`claims`] |
 //! | C17 | [`fragments`] |
 //! | C18 | [`established`] |
 //! | C19 | [`pending`], without the gate that holds back a pod's start |
@@ -25,6 +25,7 @@
 mod arrivals;
 mod case;
 mod cast;
+mod claims;
 mod established;
 mod fragments;
 mod gateways;

@@ -7,16 +7,25 @@
 //! - An address is behind a pod link only if the node's own route for it leads to that link or to its master.
 //!   So no pod becomes another node's pod, or a gateway.
 //! - The node's own addresses are behind none.
+//! - A link has one pod, and a pod one link. Behind the link of a known pod are that pod's addresses: what else is
+//!   claimed there belongs to nobody, so that what the pod sends from it is spoofed, and whoever the API gives the
+//!   address to is looked for anew.
+//! - Behind a link whose pod is not known yet are the first few addresses that are claimed there ([`CLAIMS`] of each
+//!   family). When the API names several pods among them, the first one claimed is the link's.
 //! - What was known stays as long as its link exists and nothing above speaks against it: for a pod's address
 //!   even when the neighbour tables forget it, for any other as long as some neighbour is said to have it. So
 //!   a pod that answers for its neighbour does not take the address away, and what pods invent does not pile
-//!   up. The price: the first one to claim an address keeps it until its link goes.
+//!   up. The price: a pod that is not known yet keeps an address that it was the first to claim, also when the API
+//!   gives it to another one, until the pod itself is found behind its link.
+//!
+//! [`CLAIMS`]: super::known::CLAIMS
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::known::Known;
 use super::select::LinkFact;
 use super::{LocalLinks, PodAddresses};
 
@@ -53,6 +62,32 @@ impl Neighbours {
         }
     }
 
+    /// Forgets a fact; one that another one has replaced stays that other one.
+    pub(super) fn remove(&mut self, fact: NeighbourFact) {
+        if self.contains(fact) {
+            match fact {
+                NeighbourFact::Address(device, addr, _) => drop(self.addresses.remove(&(device, addr))),
+                NeighbourFact::Port(bridge, vlan, mac, _) => drop(self.ports.remove(&(bridge, mac, vlan))),
+            }
+        }
+    }
+
+    /// Forgets an address, whatever was said of it.
+    pub(super) fn remove_address(&mut self, device: u32, addr: IpAddr) {
+        self.addresses.remove(&(device, addr));
+    }
+
+    pub(super) fn mac(&self, device: u32, addr: IpAddr) -> Option<Mac> {
+        self.addresses.get(&(device, addr)).copied()
+    }
+
+    /// The addresses that are said to have a link-layer address on an interface.
+    pub(super) fn of_mac(&self, device: u32, mac: Mac) -> impl Iterator<Item = IpAddr> {
+        let (first, last) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)));
+        let all = self.addresses.range((device, first)..=(device, last));
+        all.filter(move |(_, known)| **known == mac).map(|((_, addr), _)| *addr)
+    }
+
     pub(super) fn contains(&self, fact: NeighbourFact) -> bool {
         match fact {
             NeighbourFact::Address(device, addr, mac) => self.addresses.get(&(device, addr)) == Some(&mac),
@@ -62,12 +97,8 @@ impl Neighbours {
         }
     }
 
-    pub(super) fn has_address(&self, device: u32, addr: IpAddr) -> bool {
-        self.addresses.contains_key(&(device, addr))
-    }
-
     /// The port through which the bridge reaches a link-layer address; none if VLANs disagree.
-    fn port(&self, bridge: u32, mac: Mac) -> Option<u32> {
+    pub(super) fn port(&self, bridge: u32, mac: Mac) -> Option<u32> {
         let mut ports = self.ports.range((bridge, mac, 0)..=(bridge, mac, u16::MAX)).map(|(_, port)| *port);
         let first = ports.next()?;
         ports.all(|port| port == first).then_some(first)
@@ -96,26 +127,59 @@ impl<'a> Places<'a> {
         Self { local, masters, lengths: lengths.into_iter().rev().collect() }
     }
 
-    /// [`LocalLinks::addresses`], given the picture before and the addresses of this node's pods.
+    /// [`LocalLinks::addresses`], given the picture before and the addresses of this node's pods. What is learned by
+    /// it goes to `known`, of which [`Known::begin`] was called.
     pub(super) fn addresses(
         &self,
         neighbours: &Neighbours,
         before: &LocalLinks,
         pods: &PodAddresses,
+        known: &mut Known,
     ) -> BTreeMap<IpAddr, u32> {
         let claims = self.claims(neighbours);
         let mut addresses = self.host_routes();
-        for (addr, link) in &before.addresses {
-            let is_remembered = claims.contains_key(addr) || pods.contains_key(addr);
-            if is_remembered && self.is_same_link(*link, before) && self.leads_to(*addr, *link) {
-                addresses.entry(*addr).or_insert(*link);
+        addresses.retain(|addr, _| !self.local.node_addresses.contains(addr));
+        let stays = |addr: IpAddr, link: u32| self.is_same_link(link, before) && self.leads_to(addr, link);
+        let remembered = before.addresses.iter().filter(|(addr, link)| stays(**addr, **link));
+        // The oldest first. What is remembered without having been claimed was a pod's.
+        let mut claimed = known.take_claims();
+        claimed.retain(|(link, addr)| stays(*addr, *link));
+        let were_claimed: BTreeSet<IpAddr> = claimed.iter().map(|(_, addr)| *addr).collect();
+        let of_pods =
+            remembered.filter(|(addr, _)| !were_claimed.contains(addr)).map(|(addr, link)| (*link, *addr));
+        let old: Vec<(u32, IpAddr)> = of_pods.chain(claimed.iter().copied()).collect();
+        let new = || claims.iter().map(|(addr, link)| (*link, *addr));
+        for (link, addr) in old.iter().copied().chain(new()) {
+            if let Some(pod) = pods.get(&addr)
+                && !addresses.contains_key(&addr)
+                && known.may_be(link, pod)
+            {
+                known.found(link, pod);
+                addresses.insert(addr, link);
             }
         }
-        for (addr, link) in claims {
-            addresses.entry(addr).or_insert(link);
+        let is_claimed = |addr: &IpAddr| claims.contains_key(addr);
+        for (link, addr) in old.into_iter().filter(|(_, addr)| is_claimed(addr)).chain(new()) {
+            let is_free = !pods.contains_key(&addr) && !addresses.contains_key(&addr);
+            if is_free && known.claim(link, addr) {
+                addresses.insert(addr, link);
+            }
         }
-        addresses.retain(|addr, _| !self.local.node_addresses.contains(addr));
         addresses
+    }
+
+    /// Whether anybody claims the address.
+    pub(super) fn is_claimed(&self, neighbours: &Neighbours, device: u32, addr: IpAddr) -> bool {
+        let mac = neighbours.mac(device, addr);
+        mac.is_some_and(|mac| self.link(neighbours, device, mac).is_some())
+    }
+
+    /// The pod link that somebody with this link-layer address is behind.
+    fn link(&self, neighbours: &Neighbours, device: u32, mac: Mac) -> Option<u32> {
+        if self.local.links.contains_key(&device) {
+            return Some(device);
+        }
+        neighbours.port(device, mac).filter(|port| self.masters.get(port) == Some(&device))
     }
 
     /// Pods' addresses that are behind no known link, and the interface on which they would answer.
@@ -145,12 +209,8 @@ impl<'a> Places<'a> {
     fn claims(&self, neighbours: &Neighbours) -> BTreeMap<IpAddr, u32> {
         let mut claims = BTreeMap::new();
         for ((device, addr), mac) in &neighbours.addresses {
-            let link = if self.local.links.contains_key(device) {
-                Some(*device)
-            } else {
-                neighbours.port(*device, *mac).filter(|port| self.masters.get(port) == Some(device))
-            };
-            if let Some(link) = link
+            if let Some(link) = self.link(neighbours, *device, *mac)
+                && !self.local.node_addresses.contains(addr)
                 && self.device(*addr) == Some(*device)
             {
                 claims.insert(*addr, link);

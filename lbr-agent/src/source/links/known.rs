@@ -1,63 +1,96 @@
-//! Which pod is behind which link: pure, remembered from picture to picture.
+//! Which pod is behind which link, and what links without a known pod claim: pure, remembered from picture to picture.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
+use super::PodAddresses;
 use super::select::{LinkFact, RouteFact, Way};
-use super::{LocalLinks, PodAddresses};
 
-/// The links behind which a pod that the API names is, or was.
+/// Addresses of each family that a link may claim before its pod is known.
+pub(super) const CLAIMS: usize = 8;
+
+/// What is known of veths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Known(BTreeMap<u32, Owner>);
+pub(super) struct Known(BTreeMap<u32, KnownLink>);
 
-/// A link of a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Owner {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct KnownLink {
     /// Name of the interface: an index may come to mean another one.
-    link: String,
-    /// The pod.
-    pod: String,
+    name: String,
+    /// A pod is, or was, known behind it.
+    is_pods: bool,
+    /// The pod behind it, as long as the API names it.
+    pod: Option<String>,
+    /// Addresses that no pod has, in the order in which they were claimed.
+    claims: Vec<IpAddr>,
 }
 
 impl Known {
-    /// Whether a pod is, or was, behind the link.
+    /// Whether a pod is, or was, known behind the link.
     pub(super) fn has_pod(&self, index: u32, name: &str) -> bool {
-        self.0.get(&index).is_some_and(|owner| owner.link == name)
+        self.0.get(&index).is_some_and(|link| link.is_pods && link.name == name)
     }
 
-    /// Forgets links that are gone, and pods that the API does not name any more at those where another one is found.
-    /// Then looks for host routes: they are the node's own word, so that what an interface was before does not matter.
-    pub(super) fn learn_routes(&mut self, links: &[LinkFact], routes: &[RouteFact], pods: &PodAddresses) {
-        let pairs: BTreeMap<u32, &str> = links
-            .iter()
-            .filter(|link| link.is_pair && link.peer_is_elsewhere)
-            .map(|link| (link.index, link.name.as_str()))
-            .collect();
-        self.0.retain(|index, owner| pairs.get(index).is_some_and(|name| *name == owner.link));
+    /// Whether what is claimed at the link may be this pod's address. A pod has one link, a link has one pod.
+    pub(super) fn may_be(&self, index: u32, pod: &str) -> bool {
+        match self.0.get(&index).and_then(|link| link.pod.as_deref()) {
+            Some(known) => known == pod,
+            None => self.0.values().all(|link| link.pod.as_deref() != Some(pod)),
+        }
+    }
+
+    /// Whether the link may claim one more address that no pod has.
+    pub(super) fn may_claim(&self, index: u32, addr: IpAddr) -> bool {
+        self.0.get(&index).is_none_or(|link| {
+            let of_family = link.claims.iter().filter(|claim| claim.is_ipv4() == addr.is_ipv4());
+            link.pod.is_none() && of_family.count() < CLAIMS
+        })
+    }
+
+    /// Takes the links that there are, and the pods that are named. Then looks for host routes: they are the node's own
+    /// word, so that what an interface was before does not matter.
+    pub(super) fn begin(&mut self, links: &[LinkFact], routes: &[RouteFact], pods: &PodAddresses) {
+        let mut old = std::mem::take(&mut self.0);
+        for link in links.iter().filter(|link| link.is_pair) {
+            let known = old.remove(&link.index).filter(|known| known.name == link.name);
+            let new = || KnownLink { name: link.name.clone(), ..KnownLink::default() };
+            self.0.insert(link.index, known.unwrap_or_else(new));
+        }
+        let named: BTreeSet<&str> = pods.values().map(String::as_str).collect();
+        for link in self.0.values_mut() {
+            link.pod.take_if(|pod| !named.contains(pod.as_str()));
+        }
         for route in routes {
             if let Way::Direct(index) = route.way
                 && route.destination.prefix_len() == route.destination.max_prefix_len()
-                && let (Some(name), Some(pod)) = (pairs.get(&index), pods.get(&route.destination.addr()))
+                && let Some(pod) = pods.get(&route.destination.addr())
             {
-                self.found(index, name, pod, pods);
+                self.found(index, pod);
             }
         }
     }
 
-    /// Pods' addresses that were found behind pod links.
-    pub(super) fn learn_addresses(&mut self, local: &LocalLinks, pods: &PodAddresses) {
-        for (addr, index) in &local.addresses {
-            if let (Some(link), Some(pod)) = (local.links.get(index), pods.get(addr)) {
-                self.found(*index, &link.name, pod, pods);
-            }
+    /// A pod's address is behind the link. The first pod stays as long as it is named.
+    pub(super) fn found(&mut self, index: u32, pod: &str) {
+        if let Some(link) = self.0.get_mut(&index) {
+            link.is_pods = true;
+            link.pod.get_or_insert_with(|| pod.to_owned());
         }
     }
 
-    fn found(&mut self, index: u32, link: &str, pod: &str, pods: &PodAddresses) {
-        let owner = || Owner { link: link.to_owned(), pod: pod.to_owned() };
-        let known = self.0.entry(index).or_insert_with(owner);
-        // The first one stays as long as it exists.
-        if !pods.values().any(|named| *named == known.pod) {
-            *known = owner();
+    /// Takes out what was claimed of late: links and addresses, each link's in their order.
+    pub(super) fn take_claims(&mut self) -> Vec<(u32, IpAddr)> {
+        let links = self.0.iter_mut();
+        let claims = links.map(|(index, link)| (*index, std::mem::take(&mut link.claims)));
+        claims.flat_map(|(index, claims)| claims.into_iter().map(move |addr| (index, addr))).collect()
+    }
+
+    /// An address that no pod has is claimed at the link. False if the link may claim no more.
+    pub(super) fn claim(&mut self, index: u32, addr: IpAddr) -> bool {
+        let may = self.may_claim(index, addr);
+        if may && let Some(link) = self.0.get_mut(&index) {
+            link.claims.push(addr);
         }
+        may
     }
 }

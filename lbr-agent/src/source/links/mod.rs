@@ -3,8 +3,10 @@
 mod addresses;
 mod filter;
 mod known;
+mod limit;
 mod message;
 mod netlink;
+mod news;
 mod select;
 
 pub use filter::{BadPattern, LinkFilter, Pattern};

@@ -1,9 +1,11 @@
 //! Follows the interfaces, routes and neighbours of a network namespace over netlink.
 //!
-//! Events are only a reason to look: each look reads everything of its kind, so that a lost event or a wrong
-//! order can not leave a wrong picture for longer than until the next one.
+//! An event of an interface, a route or an address is only a reason to look: each look reads everything, so that a
+//! lost event or a wrong order can not leave a wrong picture for longer than until the next one. Events of neighbours
+//! say all ([`super::news`]); what they change is drawn, and nothing is read. Pods cause events at will, so each link
+//! has its share of looks ([`super::limit`]).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -13,7 +15,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::LinkMessage;
-use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::proto::sys::SocketAddr;
@@ -24,8 +28,10 @@ use tracing::{debug, warn};
 
 use super::addresses::{Neighbours, Places};
 use super::known::Known;
-use super::message::{address_fact, link_fact, neighbour_fact, neighbour_key, node_address, route_fact};
-use super::select::{self, AddressFact, LinkFact, RouteFact, select, turned};
+use super::limit::Limit;
+use super::message::{address_fact, link_fact, neighbour_fact, node_address, route_fact};
+use super::news::{Facts, News, Picture};
+use super::select::{View, select, turned};
 use super::{LinkFilter, LocalLinks, PodAddresses};
 
 /// What can make a pod link, a route or an address come, change or go.
@@ -40,8 +46,10 @@ const GROUPS: [MulticastGroup; 6] = [
 
 /// A pod that starts makes a dozen events within this time.
 const COALESCE: Duration = Duration::from_millis(15);
-/// Between looks at neighbours only: pods make those events at will. A look at 500 neighbours takes 5 ms.
-const NEIGHBOURS: Duration = Duration::from_millis(100);
+/// Pictures that the claims of one link cause at once; as many as it may claim addresses, nearly.
+const DRAWN_AT_ONCE: u32 = 10;
+/// The same for looks at everything, which a pod causes that sets its interface up and down.
+const READ_AT_ONCE: u32 = 20;
 /// Between questions for the same address. The kernel itself asks three times, a second apart.
 const ASK: Duration = Duration::from_secs(4);
 /// In case an event never came.
@@ -56,9 +64,12 @@ type Events = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr
 ///
 /// `pods` are the addresses of this node's pods. Where one is behind no known link, the kernel is made to ask
 /// for it, again and again, on the bridge that the node's route for it leads to.
+///
+/// `former`: which link the addresses among them were behind when a former agent ended.
 pub fn watch_links(
     filter: LinkFilter,
     pods: watch::Receiver<PodAddresses>,
+    former: BTreeMap<IpAddr, u32>,
 ) -> anyhow::Result<watch::Receiver<LocalLinks>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -70,7 +81,7 @@ pub fn watch_links(
     thread
         .spawn(move || {
             runtime.block_on(async {
-                match Watcher::connect(filter, pods, Past::default()).await {
+                match Watcher::connect(filter, pods, Past { former, ..Past::default() }).await {
                     Ok(watcher) => {
                         let (sender, receiver) = watch::channel(watcher.past.picture.clone());
                         if first_sender.send(Ok(receiver)).is_ok() {
@@ -93,11 +104,11 @@ struct Watcher {
     events: Events,
     facts: Facts,
     past: Past,
-    /// When to read everything, and when to read the neighbours, if there is a reason to.
+    /// When to read everything, and when to draw what is known, if there is a reason to.
     everything_due: Instant,
-    neighbours_due: Option<Instant>,
-    /// Events of neighbours are not followed by a look before this.
-    neighbours_from: Instant,
+    draw_due: Option<Instant>,
+    draws: Limit,
+    reads: Limit,
     asked_at: Instant,
     /// There are addresses to ask for.
     has_questions: bool,
@@ -108,22 +119,14 @@ struct Watcher {
 struct Past {
     picture: LocalLinks,
     known: Known,
-}
-
-/// What the kernel said when it was last read.
-#[derive(Default)]
-struct Facts {
-    links: Vec<LinkFact>,
-    routes: Vec<RouteFact>,
-    node_addresses: BTreeSet<IpAddr>,
-    addresses: Vec<AddressFact>,
-    neighbours: Neighbours,
+    /// Which link each pod's address was behind, as a former agent knew it. Taken over by the first picture.
+    former: BTreeMap<IpAddr, u32>,
 }
 
 /// What to do next.
 enum Wake {
     Everything,
-    Neighbours,
+    Draw,
     Ask,
     Reconnect,
 }
@@ -150,8 +153,9 @@ impl Watcher {
             facts: Facts::default(),
             past,
             everything_due: now,
-            neighbours_due: None,
-            neighbours_from: now,
+            draw_due: None,
+            draws: Limit::new(DRAWN_AT_ONCE),
+            reads: Limit::new(READ_AT_ONCE),
             asked_at: now,
             has_questions: false,
         };
@@ -191,9 +195,9 @@ impl Watcher {
     async fn act(&mut self, wake: Wake) -> anyhow::Result<()> {
         match wake {
             Wake::Everything => self.read_everything().await,
-            Wake::Neighbours => {
-                self.neighbours_from = Instant::now() + NEIGHBOURS;
-                self.read_neighbours().await
+            Wake::Draw => {
+                self.draw();
+                Ok(())
             }
             Wake::Ask => {
                 // Which addresses are pods' decides what is remembered, too.
@@ -223,14 +227,7 @@ impl Watcher {
                 event = self.events.next() => match event {
                     None => return Wake::Reconnect,
                     // A fixed time after the first one: events that never end must not hold back the picture.
-                    Some((message, _)) => match self.facts.told_by(&message.payload) {
-                        Some(Wake::Neighbours) => {
-                            let due = (Instant::now() + COALESCE).max(self.neighbours_from);
-                            self.neighbours_due.get_or_insert(due);
-                        }
-                        Some(_) => self.everything_due = self.everything_due.min(Instant::now() + COALESCE),
-                        None => {}
-                    },
+                    Some((message, _)) => self.take(&message.payload),
                 },
                 changed = self.pods.changed(), if pods_can_change => match changed {
                     Ok(()) => return Wake::Ask,
@@ -238,12 +235,31 @@ impl Watcher {
                     Err(_) => pods_can_change = false,
                 },
                 () = sleep_until(self.everything_due) => return Wake::Everything,
-                () = sleep_until(self.neighbours_due.unwrap_or(self.everything_due)), if self.neighbours_due.is_some() => {
-                    return Wake::Neighbours;
+                () = sleep_until(self.draw_due.unwrap_or(self.everything_due)), if self.draw_due.is_some() => {
+                    return Wake::Draw;
                 }
                 () = sleep_until(self.asked_at + ASK), if self.has_questions => return Wake::Ask,
             }
         }
+    }
+
+    fn take(&mut self, payload: &NetlinkPayload<RouteNetlinkMessage>) {
+        let (now, pods) = (Instant::now(), self.pods.borrow());
+        let Past { picture: local, known, .. } = &self.past;
+        let news = self.facts.take(payload, Picture { local, known, pods: &pods });
+        let draw = match news {
+            News::None => None,
+            News::Claims(link) => self.draws.event(link, now + COALESCE),
+            // Its programs must not wait for what else is to be read.
+            News::Link(_) => Some(now),
+            News::Everything(_) => None,
+        };
+        if let News::Link(link) | News::Everything(link) = news
+            && let Some(due) = self.reads.event(link, now + COALESCE)
+        {
+            self.everything_due = self.everything_due.min(due);
+        }
+        self.draw_due = self.draw_due.into_iter().chain(draw).min();
     }
 
     async fn read_everything(&mut self) -> anyhow::Result<()> {
@@ -263,7 +279,9 @@ impl Watcher {
         self.facts.routes = routes;
         self.facts.node_addresses = addresses.iter().filter_map(node_address).collect();
         self.facts.addresses = addresses.iter().filter_map(address_fact).collect();
-        self.everything_due = Instant::now() + BACKSTOP;
+        let now = Instant::now();
+        self.everything_due = now + BACKSTOP;
+        self.reads.looked(now);
         self.read_neighbours().await
     }
 
@@ -276,7 +294,6 @@ impl Watcher {
             entries.iter().filter_map(neighbour_fact).for_each(|fact| neighbours.insert(fact));
         }
         self.facts.neighbours = neighbours;
-        self.neighbours_due = None;
         self.draw();
         Ok(())
     }
@@ -285,9 +302,17 @@ impl Watcher {
     fn draw(&mut self) {
         let facts = &self.facts;
         let pods = self.pods.borrow();
-        let Past { picture: before, known } = &mut self.past;
-        known.learn_routes(&facts.links, &facts.routes, &pods);
-        let mut picture = select(&select::Facts {
+        let Past { picture: before, known, former } = &mut self.past;
+        known.begin(&facts.links, &facts.routes, &pods);
+        for (addr, index) in std::mem::take(former) {
+            let link = facts.links.iter().find(|link| link.index == index && link.is_pair);
+            if let (Some(link), Some(pod)) = (link, pods.get(&addr)) {
+                known.found(index, pod);
+                before.links.insert(index, link.into());
+                before.addresses.insert(addr, index);
+            }
+        }
+        let mut picture = select(&View {
             links: &facts.links,
             routes: &facts.routes,
             addresses: &facts.addresses,
@@ -297,26 +322,34 @@ impl Watcher {
         });
         picture.node_addresses.clone_from(&facts.node_addresses);
         let places = Places::new(&picture, &facts.links);
-        let addresses = places.addresses(&facts.neighbours, before, &pods);
+        let addresses = places.addresses(&facts.neighbours, before, &pods, known);
         self.has_questions = places.unknown(&addresses, &pods).next().is_some();
         picture.addresses = addresses;
-        known.learn_addresses(&picture, &pods);
         for change in turned(before, &picture) {
             warn!("{change}");
         }
         *before = picture;
+        self.draw_due = None;
+        self.draws.looked(Instant::now());
     }
 
     /// Makes the kernel ask for the pods that are behind no known link: their answers fill its tables.
     async fn ask(&mut self) {
         self.asked_at = Instant::now();
-        let questions: Vec<(IpAddr, u32)> = {
+        let questions: Vec<(IpAddr, u32, bool)> = {
             let picture = &self.past.picture;
             let places = Places::new(picture, &self.facts.links);
-            places.unknown(&picture.addresses, &self.pods.borrow_and_update()).collect()
+            let is_claimed = |addr, device| places.is_claimed(&self.facts.neighbours, device, addr);
+            let pods = self.pods.borrow_and_update();
+            let unknown = places.unknown(&picture.addresses, &pods);
+            unknown.map(|(addr, device)| (addr, device, is_claimed(addr, device))).collect()
         };
         self.has_questions = !questions.is_empty();
-        for (addr, device) in questions {
+        for (addr, device, is_claimed) in questions {
+            // Another pod claims it, and is not believed. Only without that entry everybody is asked.
+            if is_claimed && let Err(e) = self.handle.neighbours().del(entry(device, addr)).execute().await {
+                debug!("the kernel does not forget {addr}: {e}");
+            }
             // As if a packet were to be sent there; an entry that is there already is used, not replaced.
             let request = self.handle.neighbours().add(device, addr).replace();
             let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use);
@@ -327,30 +360,17 @@ impl Watcher {
     }
 }
 
-impl Facts {
-    /// What to read because of an event. Neighbours that change between reachable and stale are most events,
-    /// and no reason to do anything.
-    fn told_by(&self, payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Wake> {
-        let NetlinkPayload::InnerMessage(message) = payload else {
-            // Events were lost.
-            return Some(Wake::Everything);
-        };
-        let is_news = match message {
-            RouteNetlinkMessage::NewNeighbour(entry) => match neighbour_fact(entry) {
-                Some(fact) => !self.neighbours.contains(fact),
-                None => self.knows(entry),
-            },
-            RouteNetlinkMessage::DelNeighbour(entry) => {
-                self.knows(entry) || neighbour_fact(entry).is_some_and(|fact| self.neighbours.contains(fact))
-            }
-            _ => return Some(Wake::Everything),
-        };
-        is_news.then_some(Wake::Neighbours)
-    }
-
-    fn knows(&self, entry: &NeighbourMessage) -> bool {
-        neighbour_key(entry).is_some_and(|(device, addr)| self.neighbours.has_address(device, addr))
-    }
+/// A neighbour, as the kernel is asked to forget it.
+fn entry(device: u32, addr: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.ifindex = device;
+    let (family, addr) = match addr {
+        IpAddr::V4(v4) => (AddressFamily::Inet, NeighbourAddress::Inet(v4)),
+        IpAddr::V6(v6) => (AddressFamily::Inet6, NeighbourAddress::Inet6(v6)),
+    };
+    message.header.family = family;
+    message.attributes = vec![NeighbourAttribute::Destination(addr)];
+    message
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ pub(super) enum Way {
 
 /// What the kernel says, and what was so before.
 #[derive(Clone, Copy)]
-pub(super) struct Facts<'a> {
+pub(super) struct View<'a> {
     pub(super) links: &'a [LinkFact],
     pub(super) routes: &'a [RouteFact],
     pub(super) addresses: &'a [AddressFact],
@@ -92,7 +92,7 @@ pub(super) struct Facts<'a> {
     pub(super) known: &'a Known,
 }
 
-impl Facts<'_> {
+impl View<'_> {
     fn of<'a>(&'a self, link: &LinkFact) -> impl Iterator<Item = &'a AddressFact> + use<'a> {
         let index = link.index;
         self.addresses.iter().filter(move |address| address.index == index)
@@ -180,17 +180,16 @@ fn unfit_of(links: &[LinkFact], filter: &LinkFilter) -> Vec<UnfitDevice> {
 }
 
 /// The pod links and the uplinks among the interfaces, and the routes.
-pub(super) fn select(facts: &Facts<'_>) -> LocalLinks {
-    let gateways = Gateways::of(facts.routes);
+pub(super) fn select(view: &View<'_>) -> LocalLinks {
+    let gateways = Gateways::of(view.routes);
     let mut local = LocalLinks::default();
-    for link in facts.links.iter().filter(|link| facts.is_pod_link(link, &gateways.any)) {
-        let LinkFact { name, master, peer_is_elsewhere: has_peer, .. } = link.clone();
-        local.links.insert(link.index, LocalLink { name, has_master: master.is_some(), has_peer });
+    for link in view.links.iter().filter(|link| view.is_pod_link(link, &gateways.any)) {
+        local.links.insert(link.index, link.into());
     }
-    local.uplinks = facts.uplinks(&local.links, &gateways);
-    local.unfit = unfit_of(facts.links, facts.filter);
+    local.uplinks = view.uplinks(&local.links, &gateways);
+    local.unfit = unfit_of(view.links, view.filter);
     let mut best: BTreeMap<IpNet, &RouteFact> = BTreeMap::new();
-    for route in facts.routes {
+    for route in view.routes {
         let known = best.entry(route.destination).or_insert(route);
         if route.metric < known.metric {
             *known = route;
@@ -216,6 +215,13 @@ pub(super) fn turned(before: &LocalLinks, now: &LocalLinks) -> Vec<String> {
     let same = |index: &u32, name: &str| now.links.get(index).is_some_and(|link| link.name == name);
     let joined = before.uplinks.iter().filter(|(index, link)| same(index, &link.name));
     left.chain(joined.map(|(_, link)| text(&link.name, uplink, pod))).collect()
+}
+
+impl From<&LinkFact> for LocalLink {
+    fn from(fact: &LinkFact) -> Self {
+        let LinkFact { name, master, peer_is_elsewhere, .. } = fact;
+        Self { name: name.clone(), has_master: master.is_some(), has_peer: *peer_is_elsewhere }
+    }
 }
 
 impl Way {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::source::links::LinkFilter;
-use crate::source::links::known::Known;
-use crate::source::links::select::{Facts, RouteFact, Way, select};
+use crate::source::links::known::{CLAIMS, Known};
+use crate::source::links::select::{RouteFact, View, Way, select};
 
 const BRIDGE: u32 = 3;
 const OTHER_BRIDGE: u32 = 4;
@@ -66,18 +66,23 @@ impl World {
     }
 
     fn picture(&self, before: &LocalLinks) -> LocalLinks {
-        let (filter, known) = (LinkFilter::default(), Known::default());
-        let mut local = select(&Facts {
+        self.remembering(before, &mut Known::default())
+    }
+
+    fn remembering(&self, before: &LocalLinks, known: &mut Known) -> LocalLinks {
+        let filter = LinkFilter::default();
+        known.begin(&self.links, &self.routes, &self.pods);
+        let mut local = select(&View {
             links: &self.links,
             routes: &self.routes,
             addresses: &[],
             filter: &filter,
             before,
-            known: &known,
+            known,
         });
         local.node_addresses.clone_from(&self.node);
         let places = Places::new(&local, &self.links);
-        local.addresses = places.addresses(&self.neighbours, before, &self.pods);
+        local.addresses = places.addresses(&self.neighbours, before, &self.pods, known);
         local
     }
 
@@ -213,10 +218,12 @@ fn the_answer_of_one_pod_does_not_take_anothers_address() {
 fn what_is_forgotten_stays_for_pods_and_goes_for_others() {
     let mut world = World::new();
     world.port(mac(1), A);
+    world.port(mac(2), B);
     world.hears(BRIDGE, "10.1.0.5", mac(1));
-    world.hears(BRIDGE, "10.1.0.6", mac(1));
+    world.hears(BRIDGE, "10.1.0.6", mac(2));
     world.pods = pods(&["10.1.0.5"]);
     let before = world.first();
+    assert_eq!(found(&before), list(&[("10.1.0.5", A), ("10.1.0.6", B)]));
     world.neighbours = Neighbours::default();
     let after = world.picture(&before);
     assert_eq!(found(&after), list(&[("10.1.0.5", A)]));
@@ -270,4 +277,88 @@ fn questions_are_for_pods_without_a_link_and_go_where_pods_are() {
     ]);
     let expected = [("10.1.0.5", BRIDGE), ("10.9.1.5", ROUTED), ("fd00:1::5", BRIDGE)];
     assert_eq!(world.unknown(), expected.map(|(text, device)| (addr(text), device)));
+}
+
+/// One ARP request gives no second identity.
+#[test]
+fn what_a_known_pod_claims_belongs_to_nobody() {
+    let mut world = World::new();
+    let known = &mut Known::default();
+    for (text, device) in [("10.1.0.5", BRIDGE), ("10.1.0.66", BRIDGE), ("fd00:1::66", BRIDGE)] {
+        world.hears(device, text, mac(1));
+    }
+    world.port(mac(1), A);
+    world.route("10.9.0.5/32", Way::Direct(ROUTED));
+    world.route("10.9.1.0/24", Way::Direct(ROUTED));
+    world.hears(ROUTED, "10.9.1.66", mac(9));
+    // As long as nobody is known, what they claim is theirs.
+    let before = world.remembering(&LocalLinks::default(), known);
+    assert_eq!(before.addresses.len(), 5);
+    world.pods = pods(&["10.1.0.5", "10.9.0.5"]);
+    let after = world.remembering(&before, known);
+    assert_eq!(found(&after), list(&[("10.1.0.5", A), ("10.9.0.5", ROUTED)]));
+    // Not for the future either: the one that gets an address is looked for.
+    world.pods.extend(pods(&["10.1.0.66"]));
+    let later = world.remembering(&after, known);
+    assert_eq!(found(&later), found(&after));
+    world.port(mac(2), B);
+    world.hears(BRIDGE, "10.1.0.66", mac(2));
+    let last = world.remembering(&later, known);
+    assert_eq!(last.addresses.get(&addr("10.1.0.66")), Some(&B));
+}
+
+#[test]
+fn both_addresses_of_a_pod_are_behind_its_one_link() {
+    let mut world = World::new();
+    let known = &mut Known::default();
+    world.pods = ["10.1.0.5", "fd00:1::5"].map(|text| (addr(text), "ns/web".to_owned())).into();
+    world.port(mac(1), A);
+    world.port(mac(2), B);
+    world.hears(BRIDGE, "10.1.0.5", mac(1));
+    world.hears(BRIDGE, "fd00:1::5", mac(2));
+    let before = world.remembering(&LocalLinks::default(), known);
+    assert_eq!(found(&before), list(&[("10.1.0.5", A)]), "another link says that it is the same pod");
+    world.hears(BRIDGE, "fd00:1::5", mac(1));
+    assert_eq!(found(&world.remembering(&before, known)), list(&[("10.1.0.5", A), ("fd00:1::5", A)]));
+}
+
+#[test]
+fn the_oldest_claim_of_a_link_is_the_pods() {
+    let mut world = World::new();
+    let known = &mut Known::default();
+    world.port(mac(1), A);
+    world.hears(BRIDGE, "10.1.0.9", mac(1));
+    let mut picture = world.remembering(&LocalLinks::default(), known);
+    world.hears(BRIDGE, "10.1.0.5", mac(1));
+    picture = world.remembering(&picture, known);
+    assert_eq!(found(&picture), list(&[("10.1.0.5", A), ("10.1.0.9", A)]));
+    world.pods = pods(&["10.1.0.5", "10.1.0.9"]);
+    assert_eq!(found(&world.remembering(&picture, known)), list(&[("10.1.0.9", A)]));
+}
+
+#[test]
+fn a_link_without_a_known_pod_claims_a_few_addresses() {
+    let mut world = World::new();
+    let known = &mut Known::default();
+    world.port(mac(1), A);
+    world.port(mac(2), B);
+    world.hears(BRIDGE, "10.1.0.200", mac(1));
+    let mut picture = world.remembering(&LocalLinks::default(), known);
+    for last in 1..100 {
+        world.hears(BRIDGE, &format!("10.1.0.{}", last + 1), mac(1));
+        world.hears(BRIDGE, &format!("fd00:1::{last}"), mac(1));
+    }
+    world.hears(BRIDGE, "10.1.0.250", mac(2));
+    for _ in 0..3 {
+        picture = world.remembering(&picture, known);
+        let of = |link: u32, is_v4: bool| {
+            let all = picture.addresses.iter();
+            all.filter(|(addr, behind)| **behind == link && addr.is_ipv4() == is_v4).count()
+        };
+        assert_eq!((of(A, true), of(A, false), of(B, true)), (CLAIMS, CLAIMS, 1));
+        assert_eq!(picture.addresses.get(&addr("10.1.0.200")), Some(&A), "the first one stays");
+    }
+    // The pod's own address is found however much it has claimed.
+    world.pods = pods(&["10.1.0.90"]);
+    assert_eq!(found(&world.remembering(&picture, known)), list(&[("10.1.0.90", A), ("10.1.0.250", B)]));
 }

@@ -1,60 +1,8 @@
-//! Which events are a reason to look, and the kernel itself.
+//! The kernel itself.
 
 use std::process::Command;
 
-use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute};
-
 use super::*;
-
-/// An event of a neighbour on interface 5.
-fn neighbour(
-    family: AddressFamily,
-    state: NeighbourState,
-    mac: u8,
-    attribute: NeighbourAttribute,
-) -> NeighbourMessage {
-    let mut message = NeighbourMessage::default();
-    (message.header.family, message.header.ifindex, message.header.state) = (family, 5, state);
-    message.attributes = vec![NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, mac]), attribute];
-    message
-}
-
-#[test]
-fn only_neighbours_that_differ_are_a_reason_to_look() {
-    use NeighbourState::{Failed, Incomplete, Reachable, Stale};
-    use RouteNetlinkMessage::{DelNeighbour, NewNeighbour};
-    let pod = |state, last: u8, mac| {
-        let addr = NeighbourAddress::Inet(Ipv4Addr::new(10, 0, 0, last));
-        neighbour(AddressFamily::Inet, state, mac, NeighbourAttribute::Destination(addr))
-    };
-    let port = |mac| neighbour(AddressFamily::Bridge, Reachable, mac, NeighbourAttribute::Controller(3));
-    let mut facts = Facts::default();
-    for known in [pod(Reachable, 1, 1), port(1)] {
-        facts.neighbours.insert(neighbour_fact(&known).unwrap());
-    }
-    for (what, message, is_reason) in [
-        ("still there", NewNeighbour(pod(Stale, 1, 1)), false),
-        ("another link address", NewNeighbour(pod(Reachable, 1, 2)), true),
-        ("new", NewNeighbour(pod(Reachable, 2, 2)), true),
-        ("does not answer any more", NewNeighbour(pod(Failed, 1, 1)), true),
-        ("never answered", NewNeighbour(pod(Failed, 2, 2)), false),
-        ("is asked for", NewNeighbour(pod(Incomplete, 2, 2)), false),
-        ("removed", DelNeighbour(pod(Stale, 1, 1)), true),
-        ("removed, not known", DelNeighbour(pod(Failed, 2, 2)), false),
-        ("same port", NewNeighbour(port(1)), false),
-        ("new at a port", NewNeighbour(port(2)), true),
-        ("removed from its port", DelNeighbour(port(1)), true),
-        ("removed from another port", DelNeighbour(port(2)), false),
-    ] {
-        let wake = facts.told_by(&NetlinkPayload::InnerMessage(message));
-        assert_eq!(matches!(wake, Some(Wake::Neighbours)), is_reason, "{what}");
-        assert_eq!(wake.is_some(), is_reason, "{what}");
-    }
-    let link = NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(LinkMessage::default()));
-    assert!(matches!(facts.told_by(&link), Some(Wake::Everything)));
-    let lost = NetlinkPayload::Overrun(Vec::new());
-    assert!(matches!(facts.told_by(&lost), Some(Wake::Everything)));
-}
 
 /// Two network namespaces that go with the test.
 struct Namespaces {
@@ -114,7 +62,7 @@ fn a_pod_that_is_plugged_in_is_seen() {
     let file = std::fs::File::open(format!("/run/netns/{}", namespaces.host)).unwrap();
     // Only this thread changes over, and the one that it starts.
     nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-    let mut links = watch_links(LinkFilter::default(), no_pods()).unwrap();
+    let mut links = watch_links(LinkFilter::default(), no_pods(), BTreeMap::new()).unwrap();
     assert_eq!(*links.borrow(), LocalLinks::default());
 
     let addr: IpAddr = "10.9.0.2".parse().unwrap();

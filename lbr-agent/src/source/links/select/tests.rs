@@ -25,7 +25,7 @@ fn picture(
     filter: &LinkFilter,
 ) -> LocalLinks {
     let (before, known) = (LocalLinks::default(), Known::default());
-    select(&Facts { links, routes, addresses, filter, before: &before, known: &known })
+    select(&View { links, routes, addresses, filter, before: &before, known: &known })
 }
 
 /// What an interface may be.
@@ -104,9 +104,9 @@ impl Row {
     }
 
     fn after(&self, before: &LocalLinks, known: &mut Known) -> LocalLinks {
-        known.learn_routes(&self.links, &self.routes, &self.pods);
+        known.begin(&self.links, &self.routes, &self.pods);
         let Self { links, routes, addresses, filter, .. } = self;
-        select(&Facts { links, routes, addresses, filter, before, known })
+        select(&View { links, routes, addresses, filter, before, known })
     }
 
     fn picture(&self) -> LocalLinks {
