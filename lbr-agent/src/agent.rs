@@ -240,6 +240,13 @@ impl Agent<'_> {
         let (services, backends, links) =
             (desired.services.len(), desired.backends.len(), desired.links.len());
         let health_ports = desired.health_ports.clone();
+        if synced
+            && !self.ready
+            && let Some(ephemeral) = &self.node.settings.ephemeral_ports
+            && let Some(warning) = compile::ephemeral::warning(&desired, ephemeral)
+        {
+            tracing::warn!("{warning}");
+        }
         let outcome = self.reconciler.apply(desired, synced, self.dataplane);
         if outcome.writes + outcome.removals > 0 {
             tracing::debug!(

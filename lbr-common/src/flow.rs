@@ -1,10 +1,11 @@
 //! Flows: what was decided for a connection, kept for its life.
 //!
-//! A connection has two entries in `flows`, one for each direction, of the same shape: *packets with this
+//! A connection has two entries, one for each direction, of the same shape: *packets with this
 //! tuple (key) leave with that tuple ([`Flow::to`])*. The two mirror each other: the key of one is the
 //! reversed `to` of the other, so that either can rebuild its twin after the kernel evicted that one.
 //! Only the kernel writes them.
 
+use crate::conntrack::{self, State};
 use crate::tuple::Tuple;
 
 /// Value of `flows`; the key is the [`Tuple`] of a packet as it arrives.
@@ -32,6 +33,17 @@ pub struct Flow {
     pub from: u32,
     /// Audited sets that would not have allowed it, as last told: [`audited_sets`]. 0: none.
     pub audited: u32,
+    /// Number of the [`State`].
+    pub state: u32,
+    /// What the client has to show before the flow counts as assured. TCP: the acknowledgment number that only a
+    /// receiver of the server's SYN/ACK knows. Others, and with [`flow_flags::DIRECT`]: [`conntrack::stamp`] of the
+    /// first packet, since nothing but time can be asked for.
+    pub proof: u32,
+    /// Interface index of the pod link that packets of this direction left by, and may leave by without another look
+    /// at their destination address. 0: none so far.
+    pub at: u32,
+    /// Reserved, zero.
+    pub _pad: u32,
 }
 
 /// Value of [`Flow::link`]: out by the node's routes, past its stack, which would not take a packet that has the
@@ -50,19 +62,12 @@ pub const fn audited_sets(egress: u32, ingress: u32) -> u32 {
 pub mod flow_flags {
     /// The entry of the answers (backend to client).
     pub const REPLY: u32 = 1;
-    /// TCP: a FIN of this direction was seen.
-    pub const FIN: u32 = 2;
-    /// TCP: a RST of this direction was seen.
-    pub const RST: u32 = 4;
     /// Client and backend are the same pod: the source is translated too.
     pub const HAIRPIN: u32 = 8;
-    /// Begun by a TCP packet that opens nothing: which end is the client is not known.
+    /// Mid-stream pickup: begun by a TCP segment that opens nothing, so which end is the client is unknown.
     pub const MIDFLOW: u32 = 16;
     /// Nothing is translated.
     pub const PLAIN: u32 = 32;
-    /// Nothing is known of the address that the client sends to: a group, a broadcast, or far away. No policies of
-    /// a receiver were asked.
-    pub const NOBODY: u32 = 64;
     /// The client is reached by the wire: it came in by an uplink.
     pub const WIRE: u32 = 128;
     /// The backend's node answers the client itself: packets keep the client's address and carry the frontend's, and
@@ -71,8 +76,11 @@ pub mod flow_flags {
     /// With [`DIRECT`]: packets stay as they are, and travel in a packet from node to backend (IP in IP: RFC 2003, RFC
     /// 2473), which the backend's node takes off. Without: the frontend is an option of the packet itself.
     pub const TUNNELED: u32 = 512;
+    /// Begun by a datagram of the node itself, or of what its stack masquerades, from a port that is a NodePort: what
+    /// answers it is the stack's, not the Service's.
+    pub const HOST: u32 = 1024;
     /// What the twin entry must not inherit.
-    pub const OWN: u32 = REPLY | FIN | RST;
+    pub const OWN: u32 = REPLY;
 }
 
 impl Flow {
@@ -102,17 +110,37 @@ impl Flow {
         twin.epoch = self.epoch;
         twin.flags = kept | (!self.flags & flow_flags::REPLY);
         twin.twin_link = self.link;
-        twin.from = 0;
+        // What left by a link comes back by it.
+        twin.from = self.at;
+        twin.at = self.from;
         twin.audited = self.audited;
+        twin.state = self.state;
+        twin.proof = self.proof;
+        twin._pad = 0;
+    }
+
+    /// Its state.
+    #[inline(always)]
+    pub const fn state(&self) -> State {
+        State::of(self.state)
+    }
+
+    /// The direction of its packets.
+    #[inline(always)]
+    pub const fn side(&self) -> conntrack::Side {
+        if self.flags & flow_flags::REPLY != 0 { conntrack::Side::Reply } else { conntrack::Side::Original }
+    }
+
+    /// Nanoseconds since a packet was noted. Another CPU may have noted one after `now`.
+    #[inline(always)]
+    pub const fn silence(&self, now: u64) -> u64 {
+        let silence = now.wrapping_sub(self.last_seen) as i64;
+        if silence < 0 { 0 } else { silence as u64 }
     }
 }
 
 /// A flow's time stamp is renewed, and its twin looked at, at most this often.
 pub const TOUCH_INTERVAL_NS: u64 = 1_000_000_000;
-
-/// A flow of any protocol that was silent for this long gives way to another one that needs its tuple.
-/// Longer than any UDP conversation that a NAT is expected to keep (RFC 4787, REQ-5: two minutes).
-pub const IDLE_NS: u64 = 180 * 1_000_000_000;
 
 /// Key of `fragments`: what the fragments of one datagram share (RFC 791, RFC 8200 4.5).
 #[repr(C)]
@@ -180,7 +208,7 @@ pub struct SocketPeer {
     pub _pad: u16,
 }
 
-const _: () = assert!(size_of::<Flow>() == 80);
+const _: () = assert!(size_of::<Flow>() == 96);
 const _: () = assert!(size_of::<FragmentKey>() == 40);
 const _: () = assert!(size_of::<SocketKey>() == 32);
 const _: () = assert!(size_of::<SocketPeer>() == 24);
@@ -211,17 +239,22 @@ mod tests {
             backend: 4,
             link: 5,
             epoch: 6,
-            flags: flow_flags::FIN,
+            flags: 0,
             twin_link: 9,
-            from: 0,
+            from: 11,
             audited: 10,
+            state: State::Established as u32,
+            proof: 13,
+            at: 12,
+            _pad: 0,
         };
         let reply_key = forward.twin_key();
         assert_eq!(reply_key, tuple(2, 8080, 1, 4000));
         let reply = forward.twin(&key);
         assert_eq!(reply.to, tuple(200, 80, 1, 4000));
         assert_eq!((reply.link, reply.twin_link, reply.flags), (9, 5, flow_flags::REPLY));
+        assert_eq!((reply.from, reply.at, reply.state()), (12, 11, State::Established));
         assert_eq!(reply.twin_key(), key);
-        assert_eq!(reply.twin(&reply_key), Flow { flags: 0, ..forward });
+        assert_eq!(reply.twin(&reply_key), forward);
     }
 }

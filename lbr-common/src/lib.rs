@@ -7,11 +7,12 @@
 //! so that `bpftool map dump` prints `"port": 80`. Units are in the doc comment of each field.
 #![no_std]
 
-#[cfg(feature = "user")]
+#[cfg(any(test, feature = "user"))]
 extern crate std;
 
 pub mod addr;
 pub mod checksum;
+pub mod conntrack;
 pub mod flow;
 pub mod link;
 pub mod maglev;
@@ -28,4 +29,4 @@ pub mod user;
 
 /// Changes whenever the layout or the meaning of a map changes. Stored in [`service::State::abi`]; an agent
 /// that finds pinned maps of another version does not touch them.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;

@@ -10,6 +10,9 @@ use crate::addr::Addr;
 pub struct Link {
     /// See [`link_flags`].
     pub flags: u32,
+    /// Interface index of the bridge (or other master) that it is a port of; 0: none. What the pod behind it sends enters
+    /// the node's stack there.
+    pub master: u32,
 }
 
 /// Bits of [`Link::flags`].
@@ -39,5 +42,5 @@ pub struct Uplink {
     pub node_v6: Addr,
 }
 
-const _: () = assert!(size_of::<Link>() == 4);
+const _: () = assert!(size_of::<Link>() == 8);
 const _: () = assert!(size_of::<Uplink>() == 64);

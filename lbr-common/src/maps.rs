@@ -73,6 +73,12 @@ pub const SERVICE_CIDRS: MapSpec = spec("service_cidrs", 64, Writer::Agent);
 pub const STATE: MapSpec = spec("state", 1, Writer::Agent);
 /// [`crate::tuple::Tuple`] → [`crate::flow::Flow`], LRU hash; two entries for each connection.
 pub const FLOWS: MapSpec = spec("flows", 262_144, Writer::Kernel);
+/// Slot → [`crate::tuple::Tuple`] of a flow's original direction, array: a ring for each CPU of the flows that began there
+/// last. One that is still not assured when its slot is needed again gives way, so a flood of first packets evicts only
+/// its like, and most of `flows` is for assured connections. A quarter of `flows`, unless a flag says otherwise.
+pub const UNCONFIRMED: MapSpec = spec("unconfirmed", 65_536, Writer::Kernel);
+/// [`crate::tuple::Tuple`] → CPU, hash: reply entries of ended flows that a CPU is giving to another flow at this moment.
+pub const CLAIMS: MapSpec = spec("claims", 1_024, Writer::Kernel);
 /// [`crate::flow::FragmentKey`] → [`crate::flow::FragmentPorts`], LRU hash.
 pub const FRAGMENTS: MapSpec = spec("fragments", 16_384, Writer::Kernel);
 /// [`crate::flow::SocketKey`] → [`crate::flow::SocketPeer`], LRU hash.
@@ -91,7 +97,7 @@ pub const EVENTS: MapSpec = spec("events", 262_144, Writer::Kernel);
 pub const SCRATCH: MapSpec = spec("scratch", 1, Writer::Kernel);
 
 /// Every map that is pinned: all but the work space, which has nothing to keep.
-pub const PINNED: [MapSpec; 30] = [
+pub const PINNED: [MapSpec; 32] = [
     FRONTENDS,
     SLOTS,
     BACKENDS,
@@ -115,6 +121,8 @@ pub const PINNED: [MapSpec; 30] = [
     SERVICE_CIDRS,
     STATE,
     FLOWS,
+    UNCONFIRMED,
+    CLAIMS,
     FRAGMENTS,
     SOCKETS,
     AFFINITY,
@@ -130,10 +138,14 @@ pub mod config {
     pub const NODE_NETNS: &str = "NODE_NETNS";
     /// `u64`: secret of [`crate::select::hash`].
     pub const HASH_SEED: &str = "HASH_SEED";
-    /// `u32`: first port that stands in for a client's at a backend on another node.
-    pub const SNAT_FIRST: &str = "SNAT_FIRST";
-    /// `u32`: how many ports there are from there on; never 0.
-    pub const SNAT_COUNT: &str = "SNAT_COUNT";
+    /// `[[u16; 2]; 4]`: ranges of source ports for clients whose backend is on another node: first port, and how many.
+    pub const SNAT_RANGES: &str = "SNAT_RANGES";
+    /// `[u64; 1024]`: a bit for each port, set for those among them that a socket of the node uses.
+    pub const SNAT_TAKEN: &str = "SNAT_TAKEN";
+    /// `u32`: how many slots of `unconfirmed` each CPU has; never 0.
+    pub const RING_SLOTS: &str = "RING_SLOTS";
+    /// [`crate::conntrack::Timeouts`].
+    pub const TIMEOUTS: &str = "TIMEOUTS";
     /// `u32`: bits of [`options`].
     pub const OPTIONS: &str = "OPTIONS";
     /// `u32`: bits of [`abilities`].

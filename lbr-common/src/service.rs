@@ -229,21 +229,52 @@ impl SourceRange {
     pub const FULL: u32 = Self::FIXED_BITS + 128;
 }
 
+/// The bit of an address in [`State::service_filter`]. All addresses of an IPv4 /16 or an IPv6 /48 share it.
+#[inline(always)]
+#[must_use]
+pub const fn filter_bit(addr: &Addr) -> u64 {
+    let b = &addr.bytes;
+    let sum = if addr.is_v4() {
+        b[12].wrapping_mul(31).wrapping_add(b[13])
+    } else {
+        b[0].wrapping_add(b[1])
+            .wrapping_add(b[2].wrapping_mul(3))
+            .wrapping_add(b[3].wrapping_mul(5))
+            .wrapping_add(b[4].wrapping_mul(7))
+            .wrapping_add(b[5].wrapping_mul(11))
+    };
+    1 << (sum & 63)
+}
+
+/// The bit of a port in [`State::own_port_filter`]: 1,024 ports share it, so that NodePorts, which are close together,
+/// take few.
+#[inline(always)]
+#[must_use]
+pub const fn port_bit(port: u16) -> u64 {
+    1 << (port >> 10)
+}
+
 /// The only value of `state` (index 0): what changes at run time and concerns all packets.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// [`crate::ABI_VERSION`] of the agent that made the maps.
     pub abi: u32,
-    /// Raised by the agent after it removed or changed a backend or a link. A flow with an older number looks
+    /// Raised by the agent after it changed a frontend, a backend, a link or policies. A flow with an older number looks
     /// once whether they are still there: datagrams of a backend that is gone move to a living one, and no
     /// packet is put into a link that is gone.
     pub epoch: u32,
     /// Raised by the agent when all of a policy change is written: see [`crate::policy::Versioned`]. A program
     /// reads `epoch` first, so a flow that carries the newest epoch was judged by the newest policies.
     pub generation: u32,
-    /// Reserved, zero.
-    pub _pad: u32,
+    /// How many frontends at the node's own addresses are for UDP. Without any, no datagram of the node can be mistaken
+    /// for a Service's.
+    pub udp_own_ports: u32,
+    /// [`filter_bit`] of every address that only Services have, and of the blocks of `service_cidrs`: an address without
+    /// its bit is none of them.
+    pub service_filter: u64,
+    /// [`port_bit`] of every port of the node that is a Service's.
+    pub own_port_filter: u64,
     /// Secret of [`crate::select::hash`]; kept, so that a new agent chooses as the old one did.
     pub seed: u64,
     /// Secret of [`crate::maglev::hash`]: the same on all nodes.
@@ -259,4 +290,4 @@ const _: () = assert!(size_of::<SourceRange>() == 20);
 const _: () = assert!(size_of::<Slot>() == 4);
 const _: () = assert!(size_of::<Backend>() == 32);
 const _: () = assert!(size_of::<Traffic>() == 40);
-const _: () = assert!(size_of::<State>() == 32);
+const _: () = assert!(size_of::<State>() == 48);

@@ -5,6 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::string::ToString as _;
 
 use crate::addr::Addr;
+use crate::conntrack::Timeouts;
 use crate::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
 use crate::link::{Link, Uplink};
 use crate::maglev::{MaglevKey, MaglevPart};
@@ -54,6 +55,7 @@ pod!(
     Policy,
     Endpoint,
     Versioned<u32>,
+    Timeouts,
     Block,
     Ports,
     VerdictKey,

@@ -162,12 +162,29 @@ verdicts! {
     SnatExhausted = 38, Refuse, "snat_exhausted";
     /// `bind` to a NodePort of a Service: connections to it would never reach the socket.
     PortTaken = 39, Refuse, "port_taken";
-    /// By the wire, with an address that can not be there: loopback, unspecified, or a group as source.
+    /// An address that can not be there: a loopback, unspecified, group or Service address as the source, or an
+    /// IPv4-mapped one in an IPv6 header.
     Martian = 40, Drop, "martian";
     /// XDP leaves the packet to `from_netdev`.
     LeftToTc = 41, Pass, "left_to_tc";
     /// No room in the IP header for the frontend's address, which the backend's node needs to answer directly.
     NoRoomForOption = 42, Drop, "no_room_for_option";
+    /// A TCP segment that opens nothing, for a port of a node that is a Service's, and of no connection that lbr
+    /// translates: a connection of the node itself, or of what its stack masquerades. Left to the stack.
+    StackConnection = 43, Pass, "stack_connection";
+    /// A TCP segment that opens nothing, to an address that only Services have, and of no known connection.
+    NoConnection = 44, Refuse, "no_connection";
+    /// A RST of no known connection, which passes where one would be allowed, and begins nothing.
+    StrayReset = 45, Pass, "stray_reset";
+    /// A pod sent a VLAN tag: its address could not be checked.
+    TaggedByPod = 46, Drop, "tagged_by_pod";
+    /// A pod sent an IP packet in a packet into the cluster, where it could pass for a node's (direct server return).
+    TunnelFromPod = 47, Drop, "tunnel_from_pod";
+    /// The frame is not addressed to this host alone: to another one (the interface is promiscuous), a group, or all.
+    OtherHost = 48, Pass, "other_host";
+    /// IPv4 that does not fit the next link and may be cut, which only a node's stack does, and that is not on this way.
+    /// The sender hears the MTU as if it might not be cut, and cuts for it.
+    NeedsFragmentation = 49, Refuse, "needs_fragmentation";
 }
 
 /// Room for each hook in `counters`.

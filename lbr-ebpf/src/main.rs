@@ -10,50 +10,26 @@
     reason = "by value a map's key is copied to the stack, of which there are 512 bytes"
 )]
 
-mod affinity;
-mod begin;
-mod bytes;
+mod conntrack;
 mod counters;
-mod dsr;
-mod exit;
-mod fib;
-mod flow;
-mod fragment;
-mod frame;
-mod hooks {
-    pub(crate) mod from_netdev;
-    pub(crate) mod from_pod;
-    pub(crate) mod socket;
-    pub(crate) mod to_netdev;
-    pub(crate) mod to_pod;
-    pub(crate) mod xdp;
-}
-mod icmp_error;
-mod inside;
-mod ip_header;
-mod judged;
+mod forward;
+mod hooks;
 mod maps;
 mod nat;
 mod packet;
 mod policy;
-mod refuse;
-mod report;
-mod reset;
-mod route;
 mod scratch;
 mod service;
-mod skb;
-mod source;
 mod step;
-mod traffic;
 
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 use lbr_common::verdict::Hook;
 
-use crate::frame::Frame;
+use crate::forward::exit;
 use crate::hooks::socket::{self, Family};
-use crate::skb::Skb;
+use crate::packet::frame::Frame;
+use crate::packet::skb::Skb;
 
 /// tc ingress of the host side of a pod's veth.
 #[classifier]

@@ -4,6 +4,7 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use lbr_common::addr::Addr;
+use lbr_common::conntrack::Timeouts;
 use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
 use lbr_common::link::{Link, Uplink};
 use lbr_common::maglev::{MaglevKey, MaglevPart};
@@ -12,6 +13,7 @@ use lbr_common::maps::config::options;
 use lbr_common::policy::{Allow, Block, DenialKey, Endpoint, Event, Ports, VerdictKey, Versioned};
 use lbr_common::service::{
     Affinity, AffinityKey, Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, State, Traffic,
+    filter_bit, port_bit,
 };
 use lbr_common::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
@@ -105,6 +107,12 @@ pub(crate) static STATE: Array<State, { spec::STATE.max_entries }> = Array::new(
 #[btf_map(name = "flows")]
 pub(crate) static FLOWS: LruHashMap<Tuple, Flow, { spec::FLOWS.max_entries }> = LruHashMap::new();
 
+#[btf_map(name = "unconfirmed")]
+pub(crate) static UNCONFIRMED: Array<Tuple, { spec::UNCONFIRMED.max_entries }> = Array::new();
+
+#[btf_map(name = "claims")]
+pub(crate) static CLAIMS: HashMap<Tuple, u32, { spec::CLAIMS.max_entries }> = HashMap::new();
+
 #[btf_map(name = "fragments")]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, { spec::FRAGMENTS.max_entries }> =
     LruHashMap::new();
@@ -141,11 +149,19 @@ static HASH_SEED: u64 = 0;
 
 /// See `lbr_common::maps::config`.
 #[unsafe(no_mangle)]
-static SNAT_FIRST: u32 = 0;
+static SNAT_RANGES: [[u16; 2]; 4] = [[0, 1], [0, 0], [0, 0], [0, 0]];
 
 /// See `lbr_common::maps::config`.
 #[unsafe(no_mangle)]
-static SNAT_COUNT: u32 = 1;
+static SNAT_TAKEN: [u64; 1 << 10] = [0; 1 << 10];
+
+/// See `lbr_common::maps::config`.
+#[unsafe(no_mangle)]
+static RING_SLOTS: u32 = 1;
+
+/// See `lbr_common::maps::config`.
+#[unsafe(no_mangle)]
+static TIMEOUTS: Timeouts = Timeouts::DEFAULT;
 
 /// See `lbr_common::maps::config`.
 #[unsafe(no_mangle)]
@@ -182,14 +198,63 @@ pub(crate) fn maglev_seed() -> u64 {
     STATE.get(0).map_or(0, |state| state.maglev_seed)
 }
 
-/// The source port number `n`, modulo their count, of those that stand in for clients' ports.
+/// The port number `n`, modulo their count, of those that stand in for clients' ports.
 #[inline(always)]
 pub(crate) fn snat_port(n: u32) -> u16 {
-    // SAFETY: valid statics. Volatile, because the loader replaces the values that the compiler sees.
-    let (first, count) = unsafe {
-        (core::ptr::read_volatile(&raw const SNAT_FIRST), core::ptr::read_volatile(&raw const SNAT_COUNT))
+    // SAFETY: a valid static. Volatile, because the loader replaces the value that the compiler sees.
+    let ranges = unsafe { core::ptr::read_volatile(&raw const SNAT_RANGES) };
+    let [[a, a_len], [b, b_len], [c, c_len], [d, d_len]] = ranges;
+    let count = u32::from(a_len) + u32::from(b_len) + u32::from(c_len) + u32::from(d_len);
+    let mut n = (n % count.max(1)) as u16;
+    for (first, len) in [(a, a_len), (b, b_len), (c, c_len)] {
+        if n < len {
+            return first + n;
+        }
+        n -= len;
+    }
+    d + n
+}
+
+/// Whether a socket of the node used a port when the agent started.
+#[inline(always)]
+pub(crate) fn is_socket_port(port: u16) -> bool {
+    // SAFETY: a valid static, and the index is below its length. Volatile, because the loader replaces the value.
+    let word = unsafe {
+        core::ptr::read_volatile((&raw const SNAT_TAKEN).cast::<u64>().add(usize::from(port >> 6)))
     };
-    (first + n % count.max(1)) as u16
+    word >> (port & 63) & 1 != 0
+}
+
+/// Whether a port of the node may be a Service's.
+#[inline(always)]
+pub(crate) fn may_be_own_port(port: u16) -> bool {
+    STATE.get(0).is_some_and(|state| state.own_port_filter & port_bit(port) != 0)
+}
+
+/// How many slots of `unconfirmed` each CPU has.
+#[inline(always)]
+pub(crate) fn ring_slots() -> u32 {
+    // SAFETY: a valid static. Volatile, because the loader replaces the value that the compiler sees.
+    unsafe { core::ptr::read_volatile(&raw const RING_SLOTS) }
+}
+
+/// Whether an address may be one that only Services have.
+#[inline(always)]
+pub(crate) fn may_be_service(addr: &Addr) -> bool {
+    STATE.get(0).is_some_and(|state| state.service_filter & filter_bit(addr) != 0)
+}
+
+/// Lifetimes of flows.
+#[inline(always)]
+pub(crate) fn timeouts() -> Timeouts {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const TIMEOUTS) }
+}
+
+/// Whether a Service has a UDP port of the node.
+#[inline(always)]
+pub(crate) fn has_udp_own_ports() -> bool {
+    STATE.get(0).is_some_and(|state| state.udp_own_ports != 0)
 }
 
 /// Whether pods that the agent does not know yet are cut off.

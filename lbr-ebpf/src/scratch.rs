@@ -1,4 +1,5 @@
-//! Work space of a program at tc or XDP: what would not fit on its stack (512 bytes for all calls together).
+//! Work space of a program at tc or XDP: what would not fit on its stack (512 bytes for all calls together). Each part
+//! belongs to one room of the object, which alone writes it.
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
@@ -10,10 +11,10 @@ use lbr_common::service::Frontend;
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Hook;
 
-use crate::fib::{Lookup, NextHop};
-use crate::judged::Judged;
+use crate::forward::fib::{Lookup, NextHop};
 use crate::packet::Packet;
-use crate::skb::MAX_QUOTE;
+use crate::packet::skb::MAX_QUOTE;
+use crate::policy::query::Query;
 
 #[btf_map(name = "scratch")]
 static SCRATCH: PerCpuArray<Scratch, { spec::SCRATCH.max_entries }> = PerCpuArray::new();
@@ -23,31 +24,24 @@ static SCRATCH: PerCpuArray<Scratch, { spec::SCRATCH.max_entries }> = PerCpuArra
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Scratch {
-    /// The packet at hand.
+    /// The packet at hand: `packet/`.
     pub(crate) packet: Packet,
-    /// The packet that an ICMP error quotes.
-    pub(crate) quoted: Packet,
-    /// What becomes of the packet at hand.
+    /// The packet inside of it: what an ICMP error quotes, what a tunnel carries.
+    pub(crate) inner: Packet,
+    /// What becomes of it: `conntrack/`.
     pub(crate) decision: Decision,
-    /// A flow in the making: the entry of the client's packets,
-    pub(crate) flow: Flow,
-    /// the entry of the answers,
-    pub(crate) reply: Flow,
-    /// and its key.
-    pub(crate) reply_key: Tuple,
-    /// The frontend of a flow in the making.
-    pub(crate) frontend: Frontend,
-    /// Where the way out is asked for to,
-    pub(crate) route_to: Addr,
-    /// the question and its answer,
-    pub(crate) route: Lookup,
-    /// and where it leads to first.
-    pub(crate) next_hop: NextHop,
-    /// What policies were asked about.
-    pub(crate) judged: Judged,
-    /// An event in the making,
+    /// A flow in the making: `conntrack/create/`.
+    pub(crate) draft: Draft,
+    /// What policies are asked, and what they said: `policy/`.
+    pub(crate) query: Query,
+    /// What a packet of direct server return claims, and what is believed of it: `service/dsr/`.
+    pub(crate) dsr: Dsr,
+    /// The addresses that an ICMP error leaves with: `nat/icmp_error.rs`.
+    pub(crate) error: Tuple,
+    /// The way out: `forward/`.
+    pub(crate) way: Way,
+    /// An event in the making: `policy/report.rs`.
     pub(crate) event: Event,
-    /// and how many there may be.
     pub(crate) limit: Limit,
     /// `State::epoch` when the program began. Read first: what is read later is not older.
     pub(crate) epoch: u32,
@@ -55,22 +49,12 @@ pub(crate) struct Scratch {
     pub(crate) generation: u32,
     /// Interface that the packet is at.
     pub(crate) ifindex: u32,
-    /// Bytes that the packet grows by before it leaves.
-    pub(crate) added: u32,
-    /// Backend that another node chose for the packet at hand; 0: none did.
-    pub(crate) chosen: u32,
-    /// Whether the packet at hand came in the form of another node's, which was taken off.
-    pub(crate) is_unwrapped: bool,
-    /// Kept from packet to packet: which port in the name of the node is next.
-    pub(crate) next_port: u32,
-    /// A port of a connection that has ended, but not long ago; 0: none was met.
-    pub(crate) resting_port: u16,
+    /// Interface that the packet entered the node by; 0: the node sent it.
+    pub(crate) entered_by: u32,
     /// Bytes of the packet as it came.
     pub(crate) bytes: u32,
     /// The hook that runs.
     pub(crate) hook: Hook,
-    /// Bytes to take a checksum of.
-    pub(crate) quote: [u32; MAX_QUOTE / 4],
 }
 
 impl Scratch {
@@ -90,16 +74,12 @@ pub(crate) struct Decision {
     pub(crate) to: Tuple,
     /// Interface to redirect into; 0: on by the stack; or [`lbr_common::flow::BY_ROUTE`].
     pub(crate) link: u32,
-    /// See [`lbr_common::flow::Flow::from`].
-    pub(crate) from: u32,
     /// Service that the flow belongs to; 0: none.
     pub(crate) service: u32,
     /// From backend to client.
     pub(crate) is_reply: bool,
     /// No translation: the packet stays as it is.
     pub(crate) is_plain: bool,
-    /// See [`lbr_common::flow::flow_flags::NOBODY`].
-    pub(crate) to_nobody: bool,
     /// See [`lbr_common::flow::flow_flags::WIRE`].
     pub(crate) is_wire: bool,
     /// See [`lbr_common::flow::flow_flags::DIRECT`].
@@ -108,6 +88,64 @@ pub(crate) struct Decision {
     pub(crate) is_tunneled: bool,
     /// The flow began with this packet.
     pub(crate) is_new: bool,
+}
+
+/// Both entries of a flow that is to be stored.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Draft {
+    /// The entry of the client's packets; the packet's tuple is its key.
+    pub(crate) flow: Flow,
+    /// The entry of the answers,
+    pub(crate) reply: Flow,
+    /// and its key.
+    pub(crate) reply_key: Tuple,
+    /// Of another flow that has to go.
+    pub(crate) other_key: Tuple,
+    /// Whether another flow has its key, which is over or leads elsewhere.
+    pub(crate) replaces: bool,
+    /// Whether the packet is at the link that its destination belongs to.
+    pub(crate) is_at_receiver: bool,
+    /// The frontend that it leads from.
+    pub(crate) frontend: Frontend,
+    /// The key of that one's reverse entry.
+    pub(crate) twin_key: Tuple,
+    /// Kept from packet to packet: which SNAT port,
+    pub(crate) next_port: u32,
+    /// and which slot of `unconfirmed` is next.
+    pub(crate) next_slot: u32,
+    /// The SNAT port that was silent for longest among those in use that were met,
+    pub(crate) oldest_port: u16,
+    /// and for how many nanoseconds. 0: none was met.
+    pub(crate) oldest_silence: u64,
+}
+
+/// See `service/dsr/`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Dsr {
+    /// The packet as the client sent it, as another node says: its destination is the frontend.
+    pub(crate) claim: Tuple,
+    /// Backend that the other node chose; 0: none did.
+    pub(crate) backend: u32,
+    /// Bytes that the packet grows by before it leaves.
+    pub(crate) added: u32,
+    /// Whether the packet at hand came in another node's form, which was taken off.
+    pub(crate) is_unwrapped: bool,
+}
+
+/// See `forward/route.rs`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Way {
+    /// Where to.
+    pub(crate) to: Addr,
+    /// The question to the kernel, and its answer.
+    pub(crate) lookup: Lookup,
+    /// The next hop, for the kernel.
+    pub(crate) next_hop: NextHop,
+    /// Bytes to take a checksum of: `forward/refuse.rs`.
+    pub(crate) quote: [u32; MAX_QUOTE / 4],
 }
 
 /// What limits the events of this CPU.

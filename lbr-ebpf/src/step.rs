@@ -1,15 +1,83 @@
 //! The steps of a pipeline: what they return, and how the verifier is made to look at each of them once.
 
-use lbr_common::verdict::{Effect, Verdict};
+use lbr_common::verdict::Verdict;
 
-/// A step that is a function of its own (not inlined) returns a bare [`Verdict`], because BTF, which the kernel
-/// wants of every function, has no form for Rust's `Result`. This one, like all that translate, means "go on".
-pub(crate) const DONE: Verdict = Verdict::ToBackend;
+use crate::scratch::Scratch;
 
-/// Such a step's verdict, as the pipelines want it.
+/// What a step returns that goes on, or ends the pipeline with a verdict.
+pub(crate) type Step = Result<(), Verdict>;
+
+/// What a step returns that looks for something, and may not find it.
+pub(crate) type Found = Result<bool, Verdict>;
+
+/// What a step returns that ends a pipeline whichever way it goes.
+pub(crate) type Ended = Result<Verdict, Verdict>;
+
+/// The result of a step as a number: BTF, which the kernel wants of every function, has no form for `Result`.
+pub(crate) trait Encoded {
+    fn encode(self) -> u32;
+    fn decode(number: u32) -> Self;
+}
+
+/// Numbers below stand for the results that are no verdict.
+const VERDICTS: u32 = 2;
+/// Set for a verdict that is no error.
+const IS_OK: u32 = 0x100;
+
+/// The verdict that a global function gets or returns as a number.
 #[inline(always)]
-pub(crate) fn check(verdict: Verdict) -> Result<(), Verdict> {
-    if matches!(verdict.effect(), Effect::Translate) { Ok(()) } else { Err(verdict) }
+pub(crate) fn verdict(number: u32) -> Verdict {
+    // SAFETY: every caller passes what was made of a verdict by `as u32`.
+    unsafe { core::mem::transmute::<u8, Verdict>(number as u8) }
+}
+
+impl Encoded for Step {
+    #[inline(always)]
+    fn encode(self) -> u32 {
+        match self {
+            Ok(()) => 0,
+            Err(verdict) => VERDICTS + verdict as u32,
+        }
+    }
+
+    #[inline(always)]
+    fn decode(number: u32) -> Self {
+        if number == 0 { Ok(()) } else { Err(verdict(number.wrapping_sub(VERDICTS))) }
+    }
+}
+
+impl Encoded for Found {
+    #[inline(always)]
+    fn encode(self) -> u32 {
+        match self {
+            Ok(found) => found as u32,
+            Err(verdict) => VERDICTS + verdict as u32,
+        }
+    }
+
+    #[inline(always)]
+    fn decode(number: u32) -> Self {
+        if number < VERDICTS { Ok(number == 1) } else { Err(verdict(number.wrapping_sub(VERDICTS))) }
+    }
+}
+
+impl Encoded for Ended {
+    #[inline(always)]
+    fn encode(self) -> u32 {
+        match self {
+            Ok(verdict) => (VERDICTS + verdict as u32) | IS_OK,
+            Err(verdict) => VERDICTS + verdict as u32,
+        }
+    }
+
+    #[inline(always)]
+    fn decode(number: u32) -> Self {
+        if number & IS_OK != 0 {
+            Ok(verdict((number & !IS_OK).wrapping_sub(VERDICTS)))
+        } else {
+            Err(verdict(number.wrapping_sub(VERDICTS)))
+        }
+    }
 }
 
 /// Makes a step a *global function* in BPF's sense. The verifier checks a global function once for each program,
@@ -18,48 +86,59 @@ pub(crate) fn check(verdict: Verdict) -> Result<(), Verdict> {
 ///
 /// A global function takes the context of the program and numbers, but no pointer whose target is a map's key on
 /// Linux 6.1 (later kernels accept that: 9ef40974a82a). So the step looks up the work space of this CPU again instead of
-/// taking it as an argument; it is the caller's `work`.
+/// taking it as an argument; it is the caller's `work`. Without a work space the packet is dropped.
 ///
 /// ```ignore
 /// step::global! {
 ///     /// Documentation.
-///     pub(crate) fn name(skb: Skb, work: &mut Scratch, number: u32) -> Verdict = function as name_in_the_kernel;
+///     pub(crate) fn name(skb: Skb, work: &mut Scratch, number: u32) -> Step = function as name_in_the_kernel;
 /// }
 ///
 /// #[inline(always)]
-/// fn function(skb: Skb, work: &mut Scratch, number: u32) -> Verdict { ... }
+/// fn function(skb: Skb, work: &mut Scratch, number: u32) -> Step { ... }
 /// ```
 macro_rules! global {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident(skb: Skb, work: &mut Scratch $(, $arg:ident: $type:ty)*) -> Verdict
+    ($(#[$doc:meta])* $vis:vis fn $name:ident(skb: Skb, work: &mut Scratch $(, $arg:ident: $type:ty)*) -> $result:ident
         = $body:ident as $global:ident;) => {
         $(#[$doc])*
         #[inline(always)]
-        $vis fn $name(skb: $crate::skb::Skb, work: &mut $crate::scratch::Scratch $(, $arg: $type)*) -> Verdict {
+        $vis fn $name(
+            skb: $crate::packet::skb::Skb,
+            work: &mut $crate::scratch::Scratch
+            $(, $arg: $type)*
+        ) -> $crate::step::$result {
             #[unsafe(no_mangle)]
             #[inline(never)]
             extern "C" fn $global(context: *mut aya_ebpf::bindings::__sk_buff $(, $arg: $type)*) -> u32 {
-                let Some(work) = $crate::scratch::Scratch::get() else { return Verdict::NotJudged as u32 };
-                $body($crate::skb::Skb::new(context), work $(, $arg)*) as u32
+                let skb = $crate::packet::skb::Skb::new(context);
+                let result: $crate::step::$result = match $crate::scratch::Scratch::get() {
+                    Some(work) => $body(skb, work $(, $arg)*),
+                    None => Err(lbr_common::verdict::Verdict::NotJudged),
+                };
+                $crate::step::Encoded::encode(result)
             }
 
             $crate::step::lend(work);
-            $crate::step::verdict($global(skb.context() $(, $arg)*))
+            $crate::step::Encoded::decode($global(skb.context() $(, $arg)*))
         }
     };
-    ($(#[$doc:meta])* $vis:vis fn $name:ident(work: &mut Scratch $(, $arg:ident: $type:ty)*) -> Verdict
+    ($(#[$doc:meta])* $vis:vis fn $name:ident(work: &mut Scratch $(, $arg:ident: $type:ty)*) -> $result:ident
         = $body:ident as $global:ident;) => {
         $(#[$doc])*
         #[inline(always)]
-        $vis fn $name(work: &mut $crate::scratch::Scratch $(, $arg: $type)*) -> Verdict {
+        $vis fn $name(work: &mut $crate::scratch::Scratch $(, $arg: $type)*) -> $crate::step::$result {
             #[unsafe(no_mangle)]
             #[inline(never)]
             extern "C" fn $global($($arg: $type),*) -> u32 {
-                let Some(work) = $crate::scratch::Scratch::get() else { return Verdict::NotJudged as u32 };
-                $body(work $(, $arg)*) as u32
+                let result: $crate::step::$result = match $crate::scratch::Scratch::get() {
+                    Some(work) => $body(work $(, $arg)*),
+                    None => Err(lbr_common::verdict::Verdict::NotJudged),
+                };
+                $crate::step::Encoded::encode(result)
             }
 
             $crate::step::lend(work);
-            $crate::step::verdict($global($($arg),*))
+            $crate::step::Encoded::decode($global($($arg),*))
         }
     };
 }
@@ -68,13 +147,6 @@ pub(crate) use global;
 /// Tells the compiler that the function which is called next reads and writes the work space, although it gets no
 /// pointer to it.
 #[inline(always)]
-pub(crate) fn lend(work: &mut crate::scratch::Scratch) {
+pub(crate) fn lend(work: &mut Scratch) {
     core::hint::black_box(core::ptr::from_mut(work));
-}
-
-/// The verdict that a global function returns as a number.
-#[inline(always)]
-pub(crate) fn verdict(number: u32) -> Verdict {
-    // SAFETY: every caller passes what was made of a verdict by `as u32`.
-    unsafe { core::mem::transmute::<u8, Verdict>(number as u8) }
 }

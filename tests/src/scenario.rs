@@ -75,9 +75,10 @@ pub struct Node {
     /// `--external-ips`.
     #[serde(default)]
     pub external_ips: Vec<String>,
-    /// `--snat-ports`: the first and the last one.
-    pub snat_ports: Option<(u16, u16)>,
 }
+
+/// Index of the bridge of bridged links.
+const BRIDGE: u32 = 999;
 
 /// What a pod link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -140,7 +141,8 @@ impl Node {
                 LinkKind::BridgedVeth => (true, true),
                 LinkKind::Other => (false, false),
             };
-            (*index, LocalLink { name: format!("pod{index}"), has_master, has_peer })
+            let master = has_master.then_some(BRIDGE);
+            (*index, LocalLink { name: format!("pod{index}"), master, has_peer })
         };
         let block = |net: &String| net.parse::<IpNet>().with_context(|| format!("block {net:?}"));
         let route = |(net, index): (&String, &u32)| Ok((block(net)?, *index));
@@ -156,7 +158,7 @@ impl Node {
             nodeport_addresses: nodeports.collect::<Result<_>>()?,
             node_ip: None,
             external_ips: self.external_ips.iter().map(block).collect::<Result<_>>()?,
-            snat_ports: self.snat_ports.map(|(first, last)| first..=last),
+            ephemeral_ports: None,
             maglev_tables: None,
         };
         Ok(NodeView { name: self.name.clone(), settings, links })

@@ -234,7 +234,10 @@ impl Agent {
             links.routes.retain(|_, to| *to != index);
         } else {
             let has_master = random.one_in(3);
-            links.links.insert(index, LocalLink { name: String::new(), has_master, has_peer: true });
+            links.links.insert(
+                index,
+                LocalLink { name: String::new(), master: has_master.then_some(999), has_peer: true },
+            );
             links.routes.insert(random.address(244, 12).into(), index);
         }
     }

@@ -31,7 +31,7 @@ fn pods_are_named_with_and_without_a_link_and_nobody_else_is() {
 }
 
 fn veth(index: u32) -> (u32, LocalLink) {
-    (index, LocalLink { name: format!("veth{index}"), has_peer: true, has_master: false })
+    (index, LocalLink { name: format!("veth{index}"), has_peer: true, master: None })
 }
 
 fn node_pod() -> Change {

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
+use super::args::ports::ephemeral_ports;
 use super::args::run::{RunArgs, RunConfig, Source};
 use crate::agent::{self, Inputs};
 use crate::dataplane::Kernel;
@@ -19,8 +20,9 @@ use crate::source::manifest::ManifestSource;
 
 /// Runs the agent until SIGTERM or SIGINT. What it pinned goes on working afterwards.
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
-    let config = args.resolve()?;
-    config.snat_ports.check()?;
+    let mut config = args.resolve()?;
+    config.dataplane.snat_ports = Some(config.snat_ports.resolve()?);
+    config.services.ephemeral_ports = Some(ephemeral_ports()?);
     init_log(config.kube_proxy.verbosity.unwrap_or(0));
     if let Some(score) = config.kube_proxy.oom_score_adj
         && let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string())

@@ -42,7 +42,11 @@ mod tests {
 
     #[test]
     fn agrees_with_the_plain_lookup() {
-        let veth = |has_master: bool| LocalLink { name: String::new(), has_master, has_peer: true };
+        let veth = |has_master: bool| LocalLink {
+            name: String::new(),
+            master: has_master.then_some(9),
+            has_peer: true,
+        };
         let route = |net: &str, index: u32| (net.parse().unwrap(), index);
         let local = LocalLinks {
             links: [(3, veth(false)), (4, veth(true)), (5, veth(false))].into(),

@@ -60,10 +60,6 @@ fn asked_for(
         }
         Role::NodePort => {
             let Some(port) = plan.port.node_port else { return Vec::new() };
-            if here.settings.snat_ports.as_ref().is_some_and(|ports| ports.contains(&port)) {
-                rejected.push(in_snat_ports(plan, port, here));
-                return Vec::new();
-            }
             let on_node = nodeports.iter().filter(of_family).map(|ip| key(*ip, port, plan.proto, scope::ANY));
             let of_sockets = loopback(plan.v4).map(|ip| key(ip, port, plan.proto, scope::NODE));
             on_node.chain(of_sockets).collect()
@@ -102,16 +98,6 @@ fn not_allowed(plan: &Plan<'_>, index: usize, ip: IpAddr) -> Rejected {
          from its owner (CVE-2020-8554)"
     );
     reject(plan, format!("spec.externalIPs[{index}]"), reason)
-}
-
-fn in_snat_ports(plan: &Plan<'_>, port: u16, here: &Here<'_>) -> Rejected {
-    let ports = here.settings.snat_ports.as_ref().map(|ports| (*ports.start(), *ports.end()));
-    let (first, last) = ports.unwrap_or_default();
-    let reason = format!(
-        "{port} is one of the ports that stand in for clients' own ({first}-{last}): choose another one, or change \
-         `lbr run --snat-ports`"
-    );
-    reject(plan, format!("spec.ports[{}].nodePort", plan.index), reason)
 }
 
 /// Writes the frontends of a Service port. `balanced`: flags of those of its load balancer.

@@ -7,6 +7,7 @@
 
 mod direct;
 mod endpoints;
+pub mod ephemeral;
 mod frontends;
 mod health;
 mod ids;
@@ -30,7 +31,7 @@ use lbr_common::text::{RejectedRecord, Text};
 
 use crate::desired::Desired;
 use crate::model::Rejected;
-use crate::source::links::{LocalLinks, UnfitDevice};
+use crate::source::links::{LocalLink, LocalLinks, UnfitDevice};
 use crate::store::ClusterState;
 
 /// The node that the maps are for.
@@ -84,7 +85,11 @@ pub fn links(local: &LocalLinks) -> BTreeMap<u32, Link> {
         (true, true) => link_flags::PEER,
         (false, _) => 0,
     };
-    local.links.iter().map(|(&index, l)| (index, Link { flags: flags(l.has_peer, l.has_master) })).collect()
+    let link = |l: &LocalLink| Link {
+        flags: flags(l.has_peer, l.master.is_some()),
+        master: l.master.unwrap_or_default(),
+    };
+    local.links.iter().map(|(&index, l)| (index, link(l))).collect()
 }
 
 /// The table of rejected objects, in an order that does not depend on when each was rejected.

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
-/// Settings that Services are compiled by. The default is that of the command line, but for the ports.
+/// Settings that Services are compiled by. The default is that of the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Addresses of the node that serve NodePorts; empty: its primary ones.
@@ -14,8 +14,8 @@ pub struct Settings {
     pub node_ip: Option<IpAddr>,
     /// Where `externalIPs` are honoured.
     pub external_ips: Vec<IpNet>,
-    /// Ports that stand in for clients' own, which no NodePort may take; `None`: there are none.
-    pub snat_ports: Option<RangeInclusive<u16>>,
+    /// Ports that the kernel gives to sockets of the node; `None`: not known.
+    pub ephemeral_ports: Option<RangeInclusive<u16>>,
     /// How many Maglev tables there may be; `None`: as many as maps of the default size have room for.
     pub maglev_tables: Option<usize>,
 }

@@ -205,7 +205,11 @@ fn sctp_never_becomes_something_else() {
 
 #[test]
 fn links_say_how_they_are_reached() {
-    let link = |has_peer, has_master| LocalLink { name: String::new(), has_peer, has_master };
+    let link = |has_peer, has_master: bool| LocalLink {
+        name: String::new(),
+        has_peer,
+        master: has_master.then_some(9),
+    };
     let links = LocalLinks {
         links: [(3, link(true, false)), (4, link(true, true)), (5, link(false, false))].into(),
         routes: [("10.244.0.2/32".parse().unwrap(), 3), ("10.244.0.0/24".parse().unwrap(), 4)].into(),

@@ -10,7 +10,8 @@ use aya::maps::{Array, Map, MapData};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lbr_common::ABI_VERSION;
-use lbr_common::maps;
+use lbr_common::conntrack::Timeouts;
+use lbr_common::maps::{self, MapSpec};
 use lbr_common::policy::Prefix;
 use lbr_common::service::State;
 use lbr_common::verdict::Hook;
@@ -20,8 +21,9 @@ use super::handles::{LinkTable, LpmTable, MapTable, UplinkTable, take};
 use super::pins::Pins;
 use super::policy_maps::PolicyMaps;
 use super::requirements::{self, Abilities};
+use super::snat::SnatPorts;
 use super::xdp::XdpChoice;
-use super::{Dataplane, PolicyTables, Table, WriteError, programs, rights, sockets};
+use super::{Dataplane, Hints, PolicyTables, Table, WriteError, programs, rights, sockets};
 
 /// The kernel object that this binary carries.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbr-ebpf"));
@@ -41,8 +43,10 @@ pub struct Options {
     pub sizes: BTreeMap<String, u32>,
     /// How policy is enforced: bits of `lbr_common::maps::config::options`.
     pub options: u32,
-    /// Ports that stand in for clients' own at backends on other nodes: the first one, and how many.
-    pub snat: (u16, u16),
+    /// Source ports of the node for clients whose backend is on another node. `None`: there are no such clients.
+    pub snat_ports: Option<SnatPorts>,
+    /// How long flows live without packets.
+    pub timeouts: Timeouts,
     /// Secret of [`lbr_common::maglev::hash`], the same on all nodes.
     pub maglev_seed: u64,
 }
@@ -194,6 +198,12 @@ impl Dataplane for Kernel {
         Ok(())
     }
 
+    fn set_hints(&mut self, hints: Hints) -> Result<(), WriteError> {
+        let state = self.read_state()?;
+        let Hints { udp_own_ports, service_filter, own_port_filter } = hints;
+        self.write_state(State { udp_own_ports, service_filter, own_port_filter, ..state })
+    }
+
     fn raise_epoch(&mut self) -> Result<(), WriteError> {
         let state = self.read_state()?;
         self.write_state(State { epoch: state.epoch.wrapping_add(1), ..state })
@@ -256,6 +266,16 @@ fn usable_xdp(choice: XdpChoice, abilities: Abilities) -> XdpChoice {
     XdpChoice::Off
 }
 
+/// How many slots `unconfirmed` has, and how many of them each CPU. Without a flag: such that unconfirmed flows, of two
+/// entries each, take half of `flows`.
+fn ring(sizes: &BTreeMap<String, u32>, cpus: usize) -> (u32, u32) {
+    let size = |spec: &MapSpec| sizes.get(spec.name).copied();
+    let flows = size(&maps::FLOWS).unwrap_or(maps::FLOWS.max_entries as u32);
+    let cpus = u32::try_from(cpus).unwrap_or(1).max(1);
+    let slots = (size(&maps::UNCONFIRMED).unwrap_or(flows / 4) / cpus).max(1);
+    (slots.saturating_mul(cpus), slots)
+}
+
 /// Reads the object and makes its maps, or takes over those that are pinned. The programs are not loaded yet.
 fn load_maps(
     object: &[u8],
@@ -273,13 +293,21 @@ fn load_maps(
     loader.override_global(maps::config::NODE_NETNS, &netns, true);
     loader.override_global(maps::config::HASH_SEED, &seed, true);
     loader.override_global(maps::config::OPTIONS, &options.options, false);
-    let (first, count) = (u32::from(options.snat.0), u32::from(options.snat.1));
-    loader.override_global(maps::config::SNAT_FIRST, &first, true);
-    loader.override_global(maps::config::SNAT_COUNT, &count, true);
+    let snat = options.snat_ports.as_ref().map(|ports| (ports.ranges(), ports.taken()));
+    if let Some((ranges, taken)) = &snat {
+        loader.override_global(maps::config::SNAT_RANGES, ranges.as_flattened(), true);
+        loader.override_global(maps::config::SNAT_TAKEN, taken.as_slice(), true);
+    }
+    loader.override_global(maps::config::TIMEOUTS, &options.timeouts, true);
+    let (ring, slots) = ring(&options.sizes, aya::util::nr_cpus().map_err(|(_, error)| error)?);
+    loader.override_global(maps::config::RING_SLOTS, &slots, true);
     for spec in &maps::PINNED {
         loader.map_pin_path(spec.name, pins.map(spec.name));
         if let Some(size) = options.sizes.get(spec.name) {
             loader.map_max_entries(spec.name, *size);
+        }
+        if spec.name == maps::UNCONFIRMED.name {
+            loader.map_max_entries(spec.name, ring);
         }
     }
     let ebpf = loader.load(object).context("load the kernel object")?;

@@ -19,6 +19,7 @@ mod remove;
 pub mod requirements;
 pub mod resolve;
 mod rights;
+mod snat;
 mod sockets;
 mod xdp;
 
@@ -34,6 +35,7 @@ pub use pins::DEFAULT as DEFAULT_BPFFS;
 pub use policy::{PolicyTables, Versions};
 pub use read::{Count, Events, Pinned, Walk};
 pub use remove::remove;
+pub use snat::SnatPorts;
 pub use sockets::find_cgroup2;
 pub use xdp::{XdpChoice, XdpMode};
 
@@ -72,6 +74,17 @@ pub trait Table<K, V> {
     fn remove(&mut self, key: &K) -> Result<(), WriteError>;
 }
 
+/// What spares programs a look-up: fields of [`lbr_common::service::State`] with the same names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// UDP ports of the node that are Services'.
+    pub udp_own_ports: u32,
+    /// Bits of the addresses that only Services have.
+    pub service_filter: u64,
+    /// Bits of the ports of the node that are Services'.
+    pub own_port_filter: u64,
+}
+
 /// The maps that the agent owns, and the interfaces that its programs are attached to.
 pub trait Dataplane {
     /// `frontends`.
@@ -101,6 +114,8 @@ pub trait Dataplane {
     fn generation(&mut self) -> Result<u32, WriteError>;
     /// Sets `state.generation`, and waits until no program runs any more that has read the one before.
     fn set_generation(&mut self, generation: u32) -> Result<(), WriteError>;
+    /// Sets the hints in `state`.
+    fn set_hints(&mut self, hints: Hints) -> Result<(), WriteError>;
     /// Raises `state.epoch`: each flow looks once whether its backend and its links are still there,
     /// and whether the policies still allow it.
     fn raise_epoch(&mut self) -> Result<(), WriteError>;

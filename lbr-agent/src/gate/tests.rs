@@ -40,7 +40,7 @@ fn policy() -> Change {
 }
 
 fn links() -> LocalLinks {
-    let link = LocalLink { name: "veth7".to_owned(), has_peer: true, has_master: false };
+    let link = LocalLink { name: "veth7".to_owned(), has_peer: true, master: None };
     let (links, addresses) = ([(LINK, link)].into(), [(ip(), LINK)].into());
     LocalLinks { links, addresses, ..LocalLinks::default() }
 }

@@ -4,6 +4,7 @@
 //! tries again. The order is in `order.rs`, the conditions of each step in `pass.rs`.
 
 mod delta;
+mod hints;
 mod order;
 mod pass;
 mod policy;
@@ -26,7 +27,7 @@ use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
 use lbr_common::text::{RejectedRecord, ServiceName};
 
-use crate::dataplane::{Dataplane, Table, WriteError};
+use crate::dataplane::{Dataplane, Hints, Table, WriteError};
 use crate::desired::Desired;
 
 /// Desired and actual content of all maps.
@@ -45,6 +46,8 @@ pub struct Reconciler {
     policy: policy::PolicyState,
     /// A backend or a link was removed or changed, or other policies are in force, and flows were not told yet.
     epoch_due: bool,
+    /// As they were written last.
+    hints: Option<Hints>,
     inherited: Inherited,
 }
 
@@ -111,6 +114,7 @@ impl Reconciler {
             policy: policy::PolicyState::load(dataplane)?,
             // A former agent may have ended between the removal of a backend and this.
             epoch_due: true,
+            hints: None,
             inherited,
         })
     }
@@ -235,6 +239,7 @@ impl Reconciler {
             + self.service_cidrs.pending()
             + self.policy.pending()
             + usize::from(self.epoch_due)
+            + usize::from(self.hints.is_none())
     }
 }
 

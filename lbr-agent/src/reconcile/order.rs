@@ -36,6 +36,9 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
         // Before an address of theirs is given up.
         pass.remove_service_cidrs();
     }
+    // A datagram that leaves now may be answered when the port is a Service's, and no packet from an address that becomes a
+    // Service's may pass a filter that does not know it.
+    pass.write_hints();
     // The count comes last when a service grows, and first when it shrinks.
     pass.write_frontends();
     // Now that its ports are there, the rest of a new address is refused.

@@ -77,6 +77,7 @@ impl<'a> Pass<'a> {
             range_text,
             &mut self.outcome,
         );
+        self.r.epoch_due |= !ready.is_empty();
     }
 
     /// As long as a frontend is direct, it asks who is inside.
@@ -85,8 +86,10 @@ impl<'a> Pass<'a> {
         let frontends = &self.r.frontends;
         let ends = frontends.actual().values().any(is_direct) && !frontends.desired().values().any(is_direct);
         let free = |range: &Prefix<SourceRange>| range.data.service != SourceRange::INSIDE || !ends;
+        let before = self.outcome.removals;
         let table = self.dataplane.source_ranges();
         remove(&mut self.r.source_ranges, table, free, range_text, &mut self.outcome);
+        self.r.epoch_due |= self.outcome.removals > before;
     }
 
     /// Only once all Services are known: until then nobody can say which of the addresses has one.
@@ -214,8 +217,12 @@ impl<'a> Pass<'a> {
             })
             .map(|(key, _)| key)
             .collect();
-        // Datagrams that were sent there before look whether they have a Service now.
-        self.r.epoch_due |= ready.iter().any(|key| !self.r.frontends.actual().contains_key(key));
+        // Datagrams and SYNs of known flows look whether they lead to the same Service as before.
+        self.r.epoch_due |= ready.iter().any(|key| {
+            let owner = |frontend: &Frontend| (frontend.service, frontend.flags);
+            let (actual, desired) = (self.r.frontends.actual(), self.r.frontends.desired());
+            actual.get(key).map(owner) != desired.get(key).map(owner)
+        });
         let table = self.dataplane.frontends();
         write(&mut self.r.frontends, table, |k, _| ready.contains(k), frontend_text, &mut self.outcome);
     }
@@ -246,6 +253,7 @@ impl<'a> Pass<'a> {
 
     /// What other entries lead to after those.
     pub(super) fn remove_frontends(&mut self) {
+        let before = self.outcome.removals;
         let table = self.dataplane.frontends();
         let leads = |key: &FrontendKey| key.scope != scope::WIRE;
         remove(&mut self.r.frontends, table, leads, frontend_text, &mut self.outcome);
@@ -257,6 +265,23 @@ impl<'a> Pass<'a> {
             .collect();
         let free = |key: &FrontendKey| !used.contains(key);
         remove(&mut self.r.frontends, table, free, frontend_text, &mut self.outcome);
+        self.r.epoch_due |= self.outcome.removals > before;
+    }
+
+    /// Before what they speak of comes, and in the round after it went.
+    pub(super) fn write_hints(&mut self) {
+        let hints = self.r.hints();
+        if self.r.hints == Some(hints) {
+            return;
+        }
+        self.r.hints = None;
+        match self.dataplane.set_hints(hints) {
+            Ok(()) => self.r.hints = Some(hints),
+            Err(error) => {
+                let problem = Problem { map: lbr_common::maps::STATE.name, key: "hints".to_owned(), error };
+                self.outcome.problems.push(problem);
+            }
+        }
     }
 
     pub(super) fn remove_slots(&mut self) {

@@ -2,43 +2,51 @@
 
 use lbr_common::flow::BY_ROUTE;
 use lbr_common::policy::policy_flags;
-use lbr_common::verdict::{Effect, Verdict};
+use lbr_common::tuple::proto;
+use lbr_common::verdict::{Effect, Hook, Verdict};
 
-use crate::exit::Outcome;
-use crate::packet::{self, Part};
+use crate::conntrack::{self, create};
+use crate::forward::exit::Outcome;
+use crate::forward::route;
+use crate::nat::{self, icmp_error};
+use crate::packet::skb::Skb;
+use crate::packet::{self, Part, fragments};
+use crate::policy::{self, source};
 use crate::scratch::Scratch;
 use crate::service::{self, From};
-use crate::skb::Skb;
-use crate::step::check;
-use crate::{begin, flow, fragment, icmp_error, nat, policy, route, source};
+use crate::step::{self, Found};
 
 /// The pipeline.
 #[inline(always)]
 pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
-    packet::parse(skb, &mut work.packet).map_err(|verdict| unread(work, verdict))?;
-    if work.packet.is_neighbor_discovery() {
-        return Err(if work.packet.is_of_router() {
-            Verdict::RouterMessage
-        } else {
-            Verdict::NeighborDiscovery
-        });
+    if let Err(verdict) = packet::parse(skb, &mut work.packet) {
+        return Err(unread(work, verdict));
+    }
+    if work.packet.is_of_link_scope() && is_neighbor_discovery(work)? {
+        return Err(Verdict::NeighborDiscovery);
     }
     if work.packet.is_icmp_error() {
         if work.packet.is_redirect() {
             return Err(Verdict::RouterMessage);
         }
-        check(source::check(work))?;
-        check(icmp_error::translate(skb, work))?;
+        source::check(work)?;
+        icmp_error::translate(skb, work)?;
         return Ok(Verdict::IcmpError);
     }
-    if work.packet.part == Part::Later {
-        check(fragment::complete(&mut work.packet)).map_err(|verdict| unread(work, verdict))?;
+    if work.packet.part == Part::Later
+        && let Err(verdict) = fragments::complete(work)
+    {
+        return Err(unread(work, verdict));
     }
-    if !flow::find(work, work.ifindex)? {
-        begin(work)?;
+    if !conntrack::find(work, Hook::FromPod)? {
+        if is_for_service(work)? {
+            create::to_service(work)?;
+        } else {
+            create::plain(work)?;
+        }
     }
     if work.packet.part == Part::First {
-        check(fragment::remember(&work.packet))?;
+        fragments::remember(work)?;
     }
     if work.decision.is_plain {
         return Ok(Verdict::Allowed);
@@ -46,35 +54,75 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     if work.decision.link == BY_ROUTE {
         // To a client elsewhere, in the name of the node.
         let to = work.decision.to.dst;
-        check(route::find(skb, work, &to))?;
+        route::find(skb, work, &to)?;
         nat::rewrite(skb, &work.packet, &work.decision.to)?;
-        route::count_hop(skb, &work.packet).map_err(|_| Verdict::RewriteFailed)?;
+        route::decrement_ttl(skb, &work.packet).map_err(|_| Verdict::RewriteFailed)?;
         return Ok(Verdict::ToClient);
     }
     nat::rewrite(skb, &work.packet, &work.decision.to)?;
     Ok(if work.decision.is_reply { Verdict::ToClient } else { Verdict::ToBackend })
 }
 
-/// A packet without a flow.
+step::global! {
+    /// Whether a packet without a flow begins one to a Service, whose frontend is `Draft::frontend` then.
+    fn is_for_service(work: &mut Scratch) -> Found = find_frontend as from_pod_frontend;
+}
+
 #[inline(always)]
-fn begin(work: &mut Scratch) -> Result<(), Verdict> {
-    let from = work.ifindex;
-    check(source::check(work))?;
+fn find_frontend(work: &mut Scratch) -> Found {
+    source::check(work)?;
     let to = &work.packet.tuple;
+    if matches!(to.proto, proto::IPV4 | proto::IPV6) && service::is_inside(&to.dst) {
+        return Err(Verdict::TunnelFromPod);
+    }
     match service::frontend(&to.dst, to.dst_port, to.proto, From::Pod(&to.src)) {
-        Ok(frontend) => {
-            work.frontend = frontend;
-            check(begin::to_service(work, from))
-        }
         Err(Verdict::NoService) if service::is_unallocated(&to.dst) => Err(Verdict::UnallocatedAddress),
-        Err(Verdict::NoService) => check(begin::plain(work, from)),
-        Err(verdict) => Err(verdict),
+        Err(Verdict::NoService) => Ok(false),
+        Ok(frontend) if work.packet.can_begin() || service::picks_up(&work.packet, &frontend) => {
+            work.draft.frontend = frontend;
+            Ok(true)
+        }
+        Err(verdict) if work.packet.can_begin() => Err(verdict),
+        _ => Err(service::no_connection(&work.packet)),
     }
 }
 
-/// What passes because lbr can not read it must not be a way out for a pod that may not send.
+/// Whether it speaks of addresses on its link to hosts on its link, and not as a router does. What is addressed further,
+/// or to an address of which nothing is known, is a packet like others: a router would forward it.
 #[inline(always)]
-fn unread(work: &Scratch, verdict: Verdict) -> Verdict {
-    let passes = matches!(verdict.effect(), Effect::Pass) && verdict != Verdict::NotIp;
-    if passes && policy::isolates(work, policy_flags::ISOLATED_OUT) { Verdict::NotJudged } else { verdict }
+fn is_neighbor_discovery(work: &mut Scratch) -> Found {
+    if work.packet.is_of_router() {
+        return Err(Verdict::RouterMessage);
+    }
+    match source::check(work) {
+        // Its packets are judged when it is known; that the node finds it harms no other.
+        Ok(()) | Err(Verdict::PodPending) => {}
+        Err(verdict) => return Err(verdict),
+    }
+    let to = work.packet.tuple.dst;
+    if source::is_link_local(&to) || source::is_group(&to) {
+        return Ok(true);
+    }
+    // Of other addresses, the node's and its pods' are on the link.
+    let link = policy::endpoint(&to, work.generation, &mut work.query.receiver);
+    Ok(link != 0 || work.query.receiver.flags & policy_flags::NODE != 0)
+}
+
+/// What lbr can not read passes, but with an address of the pod, and not if the pod is isolated. What has a tag leaves
+/// by a way of its own.
+#[inline(always)]
+fn unread(work: &mut Scratch, verdict: Verdict) -> Verdict {
+    if verdict == Verdict::VlanTagged {
+        return Verdict::TaggedByPod;
+    }
+    if verdict == Verdict::NotIp || verdict.effect() != Effect::Pass {
+        return verdict;
+    }
+    if policy::isolates(work, policy_flags::ISOLATED_OUT) {
+        return Verdict::NotJudged;
+    }
+    match source::check(work) {
+        Ok(()) => verdict,
+        Err(spoofed) => spoofed,
+    }
 }

@@ -11,8 +11,9 @@ use lbr_common::verdict::{Effect, Hook, Verdict};
 
 use crate::counters::count;
 use crate::maps::{self, SOCKETS};
+use crate::service::affinity;
+use crate::service::traffic;
 use crate::service::{self, From};
-use crate::{affinity, traffic};
 
 /// The system call goes on.
 const ALLOW: i32 = 1;

@@ -1,34 +1,44 @@
-//! What the node itself sends by the wire: answers of its own processes that are backends of a Service. What others
-//! send was looked at where it came in.
+//! What leaves by an uplink: answers of the node's own processes that are backends of a Service. What pods send was
+//! looked at where it came in, but for datagrams that the stack has masqueraded since.
 
-use lbr_common::verdict::Verdict;
+use lbr_common::tuple::proto;
+use lbr_common::verdict::{Hook, Verdict};
 
-use crate::exit::Outcome;
-use crate::packet::{self, Part};
+use crate::conntrack::{self, create};
+use crate::forward::exit::Outcome;
+use crate::maps;
+use crate::nat::{self, icmp_error};
+use crate::packet::skb::Skb;
+use crate::packet::{self, Part, fragments};
 use crate::scratch::Scratch;
-use crate::skb::Skb;
-use crate::step::check;
-use crate::{flow, fragment, icmp_error, nat, service};
+use crate::service;
 
 /// The pipeline.
 #[inline(always)]
 pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
-    if skb.entered_by() != 0 {
+    if work.entered_by != 0 {
+        if maps::has_udp_own_ports() {
+            packet::parse_at_uplink(skb, &mut work.packet)?;
+            note_datagram(work)?;
+        }
         return Err(Verdict::NoService);
     }
-    packet::parse_of_anybody(skb, &mut work.packet)?;
-    if work.packet.is_neighbor_discovery() {
+    packet::parse_at_uplink(skb, &mut work.packet)?;
+    if work.packet.is_of_link_scope() {
         return Err(Verdict::NeighborDiscovery);
     }
     if work.packet.is_icmp_error() {
-        check(icmp_error::translate(skb, work))?;
+        icmp_error::translate(skb, work)?;
         work.decision.link = 0;
         return Ok(Verdict::IcmpError);
     }
     if work.packet.part == Part::Later {
-        check(fragment::complete(&mut work.packet))?;
+        fragments::complete(work)?;
     }
-    if !flow::find(work, 0)? {
+    if !conntrack::find(work, Hook::ToNetdev)? {
+        if maps::has_udp_own_ports() {
+            note_datagram(work)?;
+        }
         let to = &work.packet.tuple.dst;
         return Err(if service::is_unallocated(to) { Verdict::UnallocatedAddress } else { Verdict::Node });
     }
@@ -36,10 +46,19 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
         return Err(Verdict::Node);
     }
     if work.packet.part == Part::First {
-        check(fragment::remember(&work.packet))?;
+        fragments::remember(work)?;
     }
     nat::rewrite(skb, &work.packet, &work.decision.to)?;
     // The packet is on its way out of the right interface already.
     work.decision.link = 0;
     Ok(Verdict::ToClient)
+}
+
+/// A datagram that has no flow: its answer must not be taken for a client's request.
+#[inline(always)]
+fn note_datagram(work: &mut Scratch) -> Result<(), Verdict> {
+    if work.packet.tuple.proto == proto::UDP && work.packet.part != Part::Later {
+        create::from_host(work)?;
+    }
+    Ok(())
 }

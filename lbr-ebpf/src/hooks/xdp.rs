@@ -5,14 +5,16 @@ use lbr_common::checksum;
 use lbr_common::tuple::proto;
 use lbr_common::verdict::Verdict;
 
-use crate::bytes::Bytes as _;
-use crate::exit::Outcome;
-use crate::frame::Frame;
+use crate::conntrack;
+use crate::forward::exit::Outcome;
+use crate::forward::route;
+use crate::nat;
 use crate::nat::{TCP_SUM, UDP_SUM};
-use crate::packet::{self, ETH_KIND, Packet, Part, tcp_flags};
+use crate::packet::bytes::Bytes as _;
+use crate::packet::frame::Frame;
+use crate::packet::skb::HelperFailed;
+use crate::packet::{self, Packet, Part};
 use crate::scratch::Scratch;
-use crate::skb::HelperFailed;
-use crate::{flow, nat, route};
 
 /// The pipeline.
 #[inline(always)]
@@ -22,7 +24,7 @@ pub(crate) fn run(frame: Frame, work: &mut Scratch) -> Outcome {
     }
     // From here on the packet is changed, and can not be left to anybody.
     nat::rewrite(frame, &work.packet, &work.decision.to)?;
-    let sent = route::count_hop(frame, &work.packet).and_then(|()| route::address_next_hop(frame, work));
+    let sent = route::decrement_ttl(frame, &work.packet).and_then(|()| route::address_next_hop(frame, work));
     sent.map_err(|HelperFailed| Verdict::RewriteFailed)?;
     Ok(if work.decision.is_reply { Verdict::ToClient } else { Verdict::ToBackend })
 }
@@ -30,25 +32,22 @@ pub(crate) fn run(frame: Frame, work: &mut Scratch) -> Outcome {
 /// Whether the packet goes on as others of its flow did, and how: fills the decision and the route.
 #[inline(always)]
 fn is_carried_on(frame: Frame, work: &mut Scratch) -> Result<bool, HelperFailed> {
-    let kind = frame.load(ETH_KIND)?;
-    Ok(packet::parse_ip(frame, kind, &mut work.packet).is_ok()
+    // Destination, source, EtherType.
+    let ethernet: [u16; 7] = frame.load(0)?;
+    Ok(packet::parse_ip(frame, ethernet[6], &mut work.packet).is_ok()
         && is_ordinary(&work.packet)
-        && flow::carry_on(work)
+        && conntrack::carry_on(work)
         && has_whole_sum(frame, &work.packet)?
-        && route::find_back(frame, work))
+        && route::find_back(frame, work)
+        // A promiscuous interface hears others' frames too.
+        && ethernet[..3] == work.way.lookup.link_addresses[0])
 }
 
 /// Whether it neither begins nor ends a connection, and is not a part of a packet. SCTP's checksum may be left to a
 /// device without a trace.
 #[inline(always)]
 fn is_ordinary(packet: &Packet) -> bool {
-    const TURNS: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
-    packet.part == Part::Whole
-        && match packet.tuple.proto {
-            proto::TCP => packet.flags & TURNS == 0,
-            proto::UDP => true,
-            _ => false,
-        }
+    packet.part == Part::Whole && !packet.turns() && matches!(packet.tuple.proto, proto::TCP | proto::UDP)
 }
 
 /// Whether the transport checksum covers the packet. What was sent on this machine (a veth's other end, another guest)

@@ -28,7 +28,7 @@ mod at {
 }
 
 /// The source of a flow.
-pub(super) fn sender(flow: u32) -> (Ipv4Addr, u16) {
+fn sender(flow: u32) -> (Ipv4Addr, u16) {
     let port = u16::try_from(FIRST_PORT + flow % PORTS).unwrap_or(u16::MAX);
     (Ipv4Addr::from(SENDERS + flow / PORTS), port)
 }

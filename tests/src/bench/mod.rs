@@ -51,7 +51,7 @@ pub enum Metric {
     TcpStream,
     /// Frames of 64 bytes with a datagram each, of some hundred flows: those that arrive in a second.
     UdpPps,
-    /// The same, each of a flow of its own.
+    /// The same, each of a new client: 10,000 are sent in a second.
     UdpNew,
 }
 

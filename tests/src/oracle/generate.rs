@@ -82,13 +82,16 @@ pub(super) fn node_view(random: &mut Random, case: &Case) -> NodeView {
     let local = local.filter(|pod| pod["spec"]["hostNetwork"] != true);
     for (pod, index) in local.zip(FIRST_LINK..) {
         let (has_peer, has_master) = (random.chance(90), random.chance(20));
-        links.links.insert(index, LocalLink { name: format!("veth{index}"), has_master, has_peer });
+        links.links.insert(
+            index,
+            LocalLink { name: format!("veth{index}"), master: has_master.then_some(999), has_peer },
+        );
         for ip in pod_ips(pod).into_iter().filter(|_| random.chance(90)) {
             links.addresses.insert(ip, index);
         }
     }
     if random.chance(30) {
-        let link = LocalLink { name: "veth9".to_owned(), has_master: false, has_peer: true };
+        let link = LocalLink { name: "veth9".to_owned(), master: None, has_peer: true };
         links.links.insert(FIRST_LINK - 1, link);
         links.addresses.insert(stray(), FIRST_LINK - 1);
     }

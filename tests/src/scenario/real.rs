@@ -6,18 +6,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::maps::{HashMap, MapData};
 use aya::programs::{SchedClassifier, TcAttachType};
 use lbr_agent::dataplane::resolve::{Resolved, Sender};
-use lbr_agent::dataplane::{AttachMode, Dataplane, Kernel, Options, XdpChoice};
-use lbr_common::flow::Flow;
+use lbr_agent::dataplane::{AttachMode, Dataplane, Kernel, Options, SnatPorts, XdpChoice};
+use lbr_common::conntrack::Timeouts;
 use lbr_common::maps;
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::{Effect, Hook, Verdict};
 
 use super::{Node, Plane, text};
 use crate::packet::{Packet, Parsed, flags};
-use crate::testrun::{self, Action, Meter, Ran, Sandbox};
+use crate::testrun::{Action, Flows, Meter, Ran, Sandbox};
 
 /// Above all numbers of links in scenarios.
 const CLIENT_LINK: u32 = 1000;
@@ -29,7 +28,7 @@ const ENTRIES: u32 = 1024;
 pub struct Real {
     kernel: Option<Kernel>,
     meter: Meter,
-    flows: HashMap<MapData, Tuple, Flow>,
+    flows: Flows,
     options: Options,
     /// Interfaces of the node, whose indexes are the numbers of the scenario.
     links: BTreeSet<u32>,
@@ -48,7 +47,7 @@ impl Real {
         let sandbox = Sandbox::enter(name)?;
         sandbox.veth("client", Some(CLIENT_LINK))?;
         let bpffs = sandbox.pins().to_owned();
-        let (attach, snat) = (AttachMode::Auto, (61_000, 4_536));
+        let (attach, snat_ports) = (AttachMode::Auto, SnatPorts::new(&[61_000..=65_535], BTreeSet::new()));
         let maglev_seed = lbr_common::maglev::DEFAULT_SEED;
         let options = Options {
             bpffs,
@@ -57,14 +56,15 @@ impl Real {
             cgroup: None,
             sizes,
             options: 0,
-            snat,
+            snat_ports,
+            timeouts: Timeouts::DEFAULT,
             maglev_seed,
         };
         let kernel = Kernel::load(&options)?;
         Ok(Self {
             kernel: Some(kernel),
             meter: Meter::open(sandbox.pins())?,
-            flows: HashMap::try_from(testrun::open(sandbox.pins(), &maps::FLOWS)?)?,
+            flows: Flows::open(sandbox.pins())?,
             options,
             links: BTreeSet::new(),
             sandbox,
@@ -157,7 +157,7 @@ impl Real {
         let kernel = self.kernel.as_mut().context("the agent does not run")?;
         let ran = self.meter.run(kernel, Hook::FromPod, CLIENT_LINK, CLIENT_LINK, &frame)?;
         let backend = backend(tuple, &frame, &ran).with_context(|| format!("{:?}", ran.verdict))?;
-        if let Ok(flow) = self.flows.get(tuple, 0) {
+        if let Some(flow) = self.flows.get(tuple) {
             self.flows.remove(&flow.twin_key())?;
             self.flows.remove(tuple)?;
         }

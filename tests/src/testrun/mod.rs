@@ -4,6 +4,7 @@
 //! own) and tells what became of a packet: the verdict, from the counters; the action; and the packet.
 //! [`Pool`] lends one loaded object to many tests, one after the other, each time as it was right after loading.
 
+mod flows;
 mod meter;
 mod pool;
 mod pristine;
@@ -17,19 +18,23 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData};
-use lbr_agent::dataplane::{AttachMode, Dataplane as _, Kernel, Options, XdpChoice};
-use lbr_common::flow::{Flow, FragmentKey, FragmentPorts};
+use lbr_agent::dataplane::{AttachMode, Dataplane as _, Hints, Kernel, Options, SnatPorts, XdpChoice};
+use lbr_common::conntrack::Timeouts;
+use lbr_common::flow::{FragmentKey, FragmentPorts};
 use lbr_common::link::{Link, Uplink, link_flags};
 use lbr_common::maps::{self, MapSpec};
-use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Hook, Verdict};
 
 use crate::netns::{ip, sysctl};
 
+pub use flows::Flows;
 pub use meter::{Empty, Meter};
 pub use pool::{Pool, Shared, say};
 pub use raw_map::RawMap;
 pub use sandbox::Sandbox;
+
+/// For tests that write tables without the agent: every look-up that hints can spare takes place.
+pub const ALL_HINTS: Hints = Hints { udp_own_ports: 1, service_filter: u64::MAX, own_port_filter: u64::MAX };
 
 /// What the kernel is told to do with a packet (`TC_ACT_*` of linux/pkt_cls.h, `XDP_*` of linux/bpf.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +66,8 @@ pub struct Ran {
 pub struct Programs {
     /// The tables that the agent writes.
     pub kernel: Kernel,
-    /// `flows`, for tests that look at an entry or play the kernel's eviction.
-    pub flows: HashMap<MapData, Tuple, Flow>,
+    /// `flows` and `unconfirmed`, for tests that look at an entry or play the kernel's eviction.
+    pub flows: Flows,
     /// `fragments`.
     pub fragments: HashMap<MapData, FragmentKey, FragmentPorts>,
     /// Interface indexes of the host sides of pods' veths, in order: reached directly, reached directly, behind
@@ -74,7 +79,7 @@ pub struct Programs {
 
 impl Programs {
     /// Stands for an interface that is no pod's.
-    const WIRE: u32 = 1;
+    pub const WIRE: u32 = 1;
 
     /// Loads the object into the kernel with these [`maps::config::options`]. Leftovers of dead processes are
     /// removed first.
@@ -98,12 +103,15 @@ impl Programs {
             cgroup: None,
             sizes: std::collections::BTreeMap::new(),
             options,
-            snat: (61_000, 4_536),
+            snat_ports: SnatPorts::new(&[61_000..=65_535], std::collections::BTreeSet::new()),
+            timeouts: Timeouts::DEFAULT,
             maglev_seed: lbr_common::maglev::DEFAULT_SEED,
         };
+        let mut kernel = Kernel::load(&options)?;
+        kernel.set_hints(ALL_HINTS)?;
         Ok(Self {
-            kernel: Kernel::load(&options)?,
-            flows: HashMap::try_from(open(pins, &maps::FLOWS)?)?,
+            kernel,
+            flows: Flows::open(pins)?,
             fragments: HashMap::try_from(open(pins, &maps::FRAGMENTS)?)?,
             links,
             meter: Meter::open(pins)?,
@@ -114,7 +122,7 @@ impl Programs {
     /// Writes the entries of the pods' links, which attaches the programs there unless they are.
     fn insert_links(&mut self) -> Result<()> {
         for (link, flags) in self.links.into_iter().zip([link_flags::DIRECT, link_flags::DIRECT, 0]) {
-            self.kernel.links().insert(&link, &Link { flags: flags | link_flags::PEER })?;
+            self.kernel.links().insert(&link, &Link { flags: flags | link_flags::PEER, master: 0 })?;
         }
         Ok(())
     }

@@ -83,7 +83,7 @@ fn content(world: &mut World) -> Result<()> {
     let flow = flows.iter().find(|row| row["client"] == client.as_str()).context("the flow is not shown")?;
     let backend = ends(&world.first(1), PORT)[1].to_string();
     ensure!(flow["frontend"] == to.to_string() && flow["backend"] == backend.as_str(), "{flow}");
-    ensure!(flow["state"] == "open" && flow["service"] == "default/one:tcp", "{flow}");
+    ensure!(flow["state"] == "established" && flow["service"] == "default/one:tcp", "{flow}");
     let links = rows(world, "links")?;
     let pods = world.bed.pods().values();
     let named =

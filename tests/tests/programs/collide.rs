@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use lbr_common::flow::flow_flags;
+use lbr_common::conntrack::State;
+use lbr_common::flow::{Flow, flow_flags};
+use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
-use lbr_tests::packet::Packet;
 use lbr_tests::packet::flags;
 use lbr_tests::testrun::Action;
 
 use super::world::{
-    PORT, PROTOS, TCP, UDP, World, at, expect, expect_drop, expect_ends, nets, packet, syn, tuple,
+    LOCAL, PORT, PROTOS, TCP, TURNS, UDP, World, answering, at, expect, expect_drop, expect_ends, nets,
+    opening, packet, segment, syn, tuple,
 };
 
 /// The pod would not take a packet from its own address, so it gets one from the frontend's.
@@ -22,12 +24,12 @@ fn a_pod_reaches_itself() {
                     let (client, service) = (at(net.client, PORT), at(net.service, 80));
                     let backend = at(net.client, target);
                     world.service(service, proto, &[backend]);
-                    for _ in 0..2 {
-                        let frame = packet(proto, client, service).build();
+                    for [request, answer] in TURNS {
+                        let frame = request(proto, client, service).build();
                         let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
                         let seen = at(net.service, PORT);
                         expect_ends(&frame, &out, seen, backend);
-                        let frame = packet(proto, backend, seen).build();
+                        let frame = answer(proto, backend, seen).build();
                         let out = expect(&world.send(&frame), Verdict::ToClient, Action::Redirect);
                         expect_ends(&frame, &out, service, client);
                     }
@@ -56,7 +58,7 @@ fn one_backend_behind_two_frontends() {
                 let mut ports = BTreeSet::new();
                 for service in services {
                     world.service(service, proto, &[backend]);
-                    let frame = packet(proto, client, service).build();
+                    let frame = opening(proto, client, service).build();
                     let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
                     let source = out.src;
                     expect_ends(&frame, &out, source, backend);
@@ -64,7 +66,7 @@ fn one_backend_behind_two_frontends() {
                     assert!(ports.insert(source.port()), "port {} again", source.port());
                     let again = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
                     assert_eq!(again.src, source, "a flow keeps its port");
-                    let frame = packet(proto, backend, source).build();
+                    let frame = answering(proto, backend, source).build();
                     let out = expect(&world.answer(&frame), Verdict::ToClient, Action::Redirect);
                     expect_ends(&frame, &out, service, client);
                 }
@@ -87,12 +89,12 @@ fn two_backends_behind_two_frontends() {
                 let mut seen = BTreeSet::new();
                 for service in [at(net.service, 80), at(net.service2, 80)] {
                     world.service(service, proto, &backends);
-                    let frame = packet(proto, client, service).build();
+                    let frame = opening(proto, client, service).build();
                     let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
                     let backend = out.dst;
                     expect_ends(&frame, &out, client, backend);
                     assert!(seen.insert(backend), "{backend} again");
-                    let frame = packet(proto, backend, client).build();
+                    let frame = answering(proto, backend, client).build();
                     let out = expect(&world.answer(&frame), Verdict::ToClient, Action::Redirect);
                     expect_ends(&frame, &out, service, client);
                 }
@@ -101,54 +103,85 @@ fn two_backends_behind_two_frontends() {
     }
 }
 
-/// No free port is found any more: dropped, and no flow is harmed.
-#[test]
-fn ports_exhausted() {
-    let mut world = World::new("exhausted");
-    for net in nets() {
-        let client = at(net.client, PORT);
-        let backend = at(net.local, 8080);
-        let first = at(net.service, 80);
-        world.service(first, UDP, &[backend]);
-        expect(&world.send(&packet(UDP, client, first).build()), Verdict::ToBackend, Action::Redirect);
-        // Every spare port leads elsewhere.
-        let entry = world.flow(tuple(UDP, backend, client));
-        for port in 61_000..=u16::MAX {
-            world.programs.flows.insert(tuple(UDP, backend, at(net.client, port)), entry, 0).unwrap();
-        }
-        let second = at(net.service2, 80);
-        world.service(second, UDP, &[backend]);
-        let frame = packet(UDP, client, second).build();
-        expect_drop(&world.send(&frame), Verdict::PortsExhausted, &frame);
-        assert!(!world.has_flow(tuple(UDP, client, second)));
-        // Flows that are over give way.
-        world.age(tuple(UDP, backend, client), 200);
-        let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
-        expect_ends(&frame, &out, client, backend);
-        world.reset();
+/// Another client port's flow to the same backend, in this state.
+fn others(world: &mut World, key: &Tuple, state: State, ports: impl Iterator<Item = u16>) {
+    let flow = world.flow(*key);
+    for port in ports {
+        let key = Tuple { src_port: port, ..*key };
+        let to = Tuple { src_port: port, ..flow.to };
+        let flow = Flow { to, state: state as u32, ..flow };
+        world.programs.flows.insert(&key, &flow).unwrap();
+        world.programs.flows.insert(&flow.twin_key(), &flow.twin(&key)).unwrap();
     }
 }
 
-/// A closed connection's port may be used again at once, by another frontend too.
+/// No free port is found any more: dropped, and no flow is harmed, whatever state it lives in.
+#[test]
+fn ports_exhausted() {
+    for state in [State::New, State::Replied, State::Established] {
+        let mut world = World::new("exhausted");
+        for net in nets() {
+            let client = at(net.client, PORT);
+            let backend = at(net.local, 8080);
+            let first = at(net.service, 80);
+            world.service(first, UDP, &[backend]);
+            let key = tuple(UDP, client, first);
+            expect(&world.send(&packet(UDP, client, first).build()), Verdict::ToBackend, Action::Redirect);
+            // Every spare port leads to the first Service.
+            others(&mut world, &key, state, 61_000..=u16::MAX);
+            let second = at(net.service2, 80);
+            world.service(second, UDP, &[backend]);
+            let before = world.programs.flows.len();
+            let frame = packet(UDP, client, second).build();
+            expect_drop(&world.send(&frame), Verdict::PortsExhausted, &frame);
+            assert!(!world.has_flow(tuple(UDP, client, second)));
+            assert_eq!(world.programs.flows.len(), before);
+            // Flows that are over give way.
+            world.age(key, 200);
+            let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
+            expect_ends(&frame, &out, client, backend);
+            world.reset();
+        }
+    }
+}
+
+/// A closed connection's port may be used again at once, by another frontend too. A reset does that also before the
+/// handshake is complete; a FIN does nothing then.
 #[test]
 fn a_closed_connection_gives_its_port_away() {
     let mut world = World::new("closed");
     for net in nets() {
-        for bits in [flags::RST, flags::FIN | flags::ACK] {
+        for (bits, is_established, gives_way) in [
+            (flags::RST, true, true),
+            (flags::RST, false, true),
+            (flags::FIN | flags::ACK, true, true),
+            (flags::FIN | flags::ACK, false, false),
+        ] {
             let (client, backend) = (at(net.client, PORT), at(net.local, 8080));
             let services = [at(net.service, 80), at(net.service2, 80)];
             for service in services {
                 world.service(service, TCP, &[backend]);
             }
-            expect(&world.send(&syn(client, services[0]).build()), Verdict::ToBackend, Action::Redirect);
-            let end = Packet::tcp(client, services[0], bits).build();
+            if is_established {
+                world.connect(TCP, client, services[0], LOCAL);
+            } else {
+                let frame = syn(client, services[0]).build();
+                expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
+            }
+            let end = segment(client, services[0], bits).build();
             expect(&world.send(&end), Verdict::ToBackend, Action::Redirect);
-            let end = Packet::tcp(backend, client, bits).build();
+            let end = segment(backend, client, bits).build();
             expect(&world.answer(&end), Verdict::ToClient, Action::Redirect);
             let frame = syn(client, services[1]).build();
             let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
-            expect_ends(&frame, &out, client, backend);
-            let frame = packet(TCP, backend, client).build();
+            if gives_way {
+                expect_ends(&frame, &out, client, backend);
+                assert!(!world.has_flow(tuple(TCP, client, services[0])), "half of it is left");
+                assert!(!world.programs.flows.is_confirmed(&tuple(TCP, backend, client)));
+            } else {
+                assert_ne!(out.src.port(), PORT);
+            }
+            let frame = answering(TCP, backend, out.src).build();
             let out = expect(&world.answer(&frame), Verdict::ToClient, Action::Redirect);
             expect_ends(&frame, &out, services[1], client);
             world.reset();
@@ -160,20 +193,27 @@ fn a_closed_connection_gives_its_port_away() {
 #[test]
 fn an_evicted_half_is_not_an_end() {
     let mut world = World::new("half-evicted");
-    for net in nets() {
-        let (client, backend) = (at(net.client, PORT), at(net.local, 8080));
-        let services = [at(net.service, 80), at(net.service2, 80)];
-        for service in services {
-            world.service(service, TCP, &[backend]);
+    for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+        for is_established in [true, false] {
+            let (client, backend) = (at(net.client, PORT), at(net.local, 8080));
+            let services = [at(net.service, 80), at(net.service2, 80)];
+            for service in services {
+                world.service(service, proto, &[backend]);
+            }
+            if is_established {
+                world.connect(proto, client, services[0], LOCAL);
+            } else {
+                let frame = opening(proto, client, services[0]).build();
+                expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
+            }
+            world.programs.flows.remove(&tuple(proto, client, services[0])).unwrap();
+            let frame = opening(proto, client, services[1]).build();
+            let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
+            assert_ne!(out.src.port(), PORT, "the tuple of a living connection was given away");
+            let frame = packet(proto, backend, client).build();
+            let out = expect(&world.answer(&frame), Verdict::ToClient, Action::Redirect);
+            expect_ends(&frame, &out, services[0], client);
+            world.reset();
         }
-        expect(&world.send(&syn(client, services[0]).build()), Verdict::ToBackend, Action::Redirect);
-        world.programs.flows.remove(&tuple(TCP, client, services[0])).unwrap();
-        let out =
-            expect(&world.send(&syn(client, services[1]).build()), Verdict::ToBackend, Action::Redirect);
-        assert_ne!(out.src.port(), PORT, "the tuple of a living connection was given away");
-        let frame = packet(TCP, backend, client).build();
-        let out = expect(&world.answer(&frame), Verdict::ToClient, Action::Redirect);
-        expect_ends(&frame, &out, services[0], client);
-        world.reset();
     }
 }

@@ -4,14 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use lbr_agent::dataplane::Dataplane as _;
 use lbr_common::addr::Addr;
+use lbr_common::conntrack::State;
 use lbr_common::policy::Prefix;
 use lbr_common::service::{Frontend, Slot, SlotKey, SourceRange, backend_flags, frontend_flags, set};
 use lbr_common::verdict::{Hook, Verdict};
-use lbr_tests::packet::{Packet, Parsed, Transport};
+use lbr_tests::packet::{Packet, Parsed, Transport, flags};
 use lbr_tests::testrun::Action;
 
-use super::world::{Net, PORT, PROTOS, TCP, UDP, at, expect, expect_untouched, nets, packet, syn, tuple};
-use super::xdp::{Wire, node};
+use super::wire::{Wire, node};
+use super::world::{
+    Net, PORT, PROTOS, TCP, UDP, at, expect, expect_untouched, nets, opening, packet, segment, tuple,
+};
 
 /// Kind of the IPv4 option, number of the IPv6 header.
 const OPTION: u8 = 0x9e;
@@ -84,10 +87,6 @@ fn a_node(ip: IpAddr) -> Prefix<SourceRange> {
     Prefix { data, len: SourceRange::FULL }
 }
 
-fn first(proto: u8, from: SocketAddr, to: SocketAddr) -> Packet {
-    if proto == TCP { syn(from, to) } else { packet(proto, from, to) }
-}
-
 /// With and without a sum of the device, which has to stay right when bytes are put in and taken out.
 #[test]
 fn the_frontend_travels_with_the_packet() {
@@ -100,8 +99,8 @@ fn the_frontend_travels_with_the_packet() {
             wire.world.reset();
             let (client, service, backend) = ends(&net);
             let id = elsewhere(&mut wire, &net, proto, form);
-            let sent =
-                [first(proto, client, service), packet(proto, client, service)].map(|packet| packet.build());
+            let sent = [opening(proto, client, service), packet(proto, client, service)]
+                .map(|packet| packet.build());
             let carried = sent.clone().map(|frame| {
                 let ran = wire.run(Hook::FromNetdev, &frame);
                 let out = expect(&ran, Verdict::ToBackend, Action::Redirect);
@@ -150,7 +149,7 @@ fn what_others_claim_is_not_believed() {
         wire.world.reset();
         let (client, service, _) = ends(&net);
         let id = elsewhere(&mut wire, &net, proto, form);
-        let claim = wire.run(Hook::FromNetdev, &first(proto, client, service).build()).packet;
+        let claim = wire.run(Hook::FromNetdev, &opening(proto, client, service).build()).packet;
         let is_ignored = |wire: &mut Wire| {
             expect_untouched(&wire.run(Hook::FromNetdev, &claim), Verdict::NoService, &claim)
         };
@@ -170,6 +169,35 @@ fn what_others_claim_is_not_believed() {
     }
 }
 
+/// The node that was asked has the connection. So what it sends on begins one at the backend's node wherever it is, but for
+/// a reset, which ends one only.
+#[test]
+fn a_connection_in_its_middle() {
+    let mut wire = Wire::new("directmiddle");
+    for (form, net, _) in cases().filter(|(_, _, proto)| *proto == TCP) {
+        for bits in [flags::ACK, flags::PSH | flags::ACK, flags::FIN | flags::ACK, flags::RST | flags::ACK] {
+            wire.world.reset();
+            let (client, service, backend) = ends(&net);
+            let id = elsewhere(&mut wire, &net, TCP, form);
+            wire.run(Hook::FromNetdev, &opening(TCP, client, service).build());
+            let sent = segment(client, service, bits).build();
+            let carried = wire.run(Hook::FromNetdev, &sent).packet;
+            assert_ne!(carried, sent);
+            here(&mut wire, id, node(&net));
+            let ran = wire.run(Hook::FromNetdev, &carried);
+            if bits & flags::RST == 0 {
+                let out = expect(&ran, Verdict::ToBackend, Action::Pass);
+                assert_eq!((out.src, out.dst), (client, backend));
+                assert_eq!(wire.world.state(tuple(TCP, client, service)), State::PickedUp);
+                let answer = wire.world.flow(tuple(TCP, backend, client));
+                assert_eq!(answer.to, tuple(TCP, service, client));
+            } else {
+                assert!(wire.world.programs.flows.is_empty(), "{:?}", ran.verdict);
+            }
+        }
+    }
+}
+
 /// Who is no node could use a tunnel to send in the name of anybody.
 #[test]
 fn tunnels_are_for_nodes() {
@@ -178,7 +206,7 @@ fn tunnels_are_for_nodes() {
         wire.world.reset();
         let (client, service, backend) = ends(&net);
         let id = elsewhere(&mut wire, &net, proto, Form::Tunnel);
-        let sent = first(proto, client, service).build();
+        let sent = opening(proto, client, service).build();
         let carried = wire.run(Hook::FromNetdev, &sent).packet;
         here(&mut wire, id, node(&net));
         let ran = wire.run(Hook::FromNetdev, &carried);

@@ -4,7 +4,9 @@ use lbr_common::verdict::Verdict;
 use lbr_tests::packet::{Ext, Packet, Parsed};
 use lbr_tests::testrun::Action;
 
-use super::world::{PORT, PROTOS, TCP, UDP, World, at, expect, expect_drop, expect_untouched, nets, packet};
+use super::world::{
+    LOCAL, PORT, PROTOS, TCP, UDP, World, at, expect, expect_drop, expect_untouched, nets, packet,
+};
 
 /// The datagram in the translated fragments has a right checksum.
 fn join(frames: &[Vec<u8>], l4: usize) -> Vec<u8> {
@@ -20,6 +22,8 @@ fn there_and_back() {
                     let (client, service) = (at(net.client, PORT), at(net.service, 80));
                     let (backend, id) = (at(net.local, 8080), 0x1000 + len);
                     world.service(service, proto, &[backend]);
+                    world.reset_flows();
+                    world.connect(proto, client, service, LOCAL);
                     let payload: Vec<u8> = (0..len).map(|n: u32| n as u8).collect();
                     // The first fragment must have all of the header that the program reads.
                     let size = if proto == TCP { size.max(24) } else { size };
@@ -115,6 +119,7 @@ fn atomic_and_nested() {
         for proto in PROTOS {
             let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
             world.service(service, proto, &[backend]);
+            world.connect(proto, client, service, LOCAL);
             let atomic = Ext::Fragment { id: 7, offset: 0, more: false };
             let frame = packet(proto, client, service).ext(Ext::HopByHop(vec![])).ext(atomic).build();
             let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);

@@ -103,7 +103,7 @@ fn change(world: &mut World, random: &mut Random) {
         }
     }
     world.programs.kernel.raise_epoch().unwrap();
-    let keys: Vec<_> = world.programs.flows.keys().filter_map(Result::ok).collect();
+    let keys: Vec<_> = world.programs.flows.keys();
     for key in keys {
         if random.once_in(3) {
             let _ = world.programs.flows.remove(&key);
@@ -142,8 +142,16 @@ fn refused(sent: &[u8], ran: &Ran) -> Result<(), String> {
     require(own.is_empty(), "wrong checksum in an answer")?;
     require(ran.packet[..6] == sent[6..12] && ran.packet[6..12] == sent[..6], "MAC addresses not swapped")?;
     let about = Parsed::frame(sent)?;
-    if let Transport::Tcp { flags: set, seq: 0, .. } = answer.transport {
-        require(set == flags::RST | flags::ACK && answer.payload.is_empty(), "no reset")?;
+    if let Transport::Tcp { flags: set, seq, ack } = answer.transport {
+        require(set & flags::RST != 0 && answer.payload.is_empty(), "no reset")?;
+        // RFC 9293, 3.5.2: from where the segment acknowledges, or else from zero, acknowledging it.
+        let wanted = match about.transport {
+            Transport::Tcp { flags: sent, ack, .. } if sent & flags::ACK != 0 => (flags::RST, ack, 0),
+            Transport::Tcp { seq, .. } => (flags::RST | flags::ACK, 0, seq.wrapping_add(1)),
+            // Its header says that there is more of it than there is.
+            _ => (set, seq, ack),
+        };
+        require((set, seq, ack) == wanted, "a reset with other numbers")?;
         return require(answer.src == about.dst && answer.dst == about.src, "a reset of another connection");
     }
     let headers = if answer.src.is_ipv6() { 62 } else { 42 };

@@ -6,7 +6,9 @@ use lbr_common::verdict::Verdict;
 use lbr_tests::packet::{Ext, Packet, Parsed, Reason, Transport};
 use lbr_tests::testrun::{Action, Ran};
 
-use super::world::{Net, PORT, PROTOS, TCP, UDP, World, at, expect_drop, expect_untouched, nets, packet};
+use super::world::{
+    Net, PORT, PROTOS, TCP, UDP, World, at, expect_drop, expect_untouched, nets, opening, packet,
+};
 
 const REASONS: [Reason; 4] =
     [Reason::PortUnreachable, Reason::HostUnreachable, Reason::TooBig { mtu: 1280 }, Reason::TimeExceeded];
@@ -55,7 +57,7 @@ fn cuts(quoted: &[u8], transport_at: usize) -> Vec<&[u8]> {
 fn flow(world: &mut World, net: &Net, proto: u8, backend: IpAddr) -> (SocketAddr, SocketAddr, SocketAddr) {
     let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(backend, 8080));
     world.service(service, proto, &[backend]);
-    let ran = world.send(&packet(proto, client, service).build());
+    let ran = world.send(&opening(proto, client, service).build());
     assert_eq!(ran.verdict, Verdict::ToBackend);
     (client, service, backend)
 }

@@ -4,22 +4,28 @@
 //! sees another's flows; [`lbr_tests::testrun::Pool`] sees to that. [`world`] has the addresses and the Services.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod attack;
+mod backends;
 mod collide;
 mod direct;
+mod ends;
 mod fragments;
 mod fuzz;
 mod headers;
 mod icmp;
 mod life;
 mod maps;
+mod packets;
 mod policy;
 mod random;
 mod refuse;
 mod shared;
 mod snat;
 mod spread;
+mod states;
 mod traffic;
 mod translate;
 mod verifier;
+mod wire;
 mod world;
 mod xdp;

@@ -7,6 +7,7 @@ use std::process::Command;
 use aya::maps::{MapData, MapInfo};
 use lbr_agent::dataplane::{Dataplane as _, OBJECT};
 use lbr_common::addr::Addr;
+use lbr_common::conntrack;
 use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
 use lbr_common::link::{Link, Uplink};
 use lbr_common::maglev::{MaglevKey, MaglevPart};
@@ -26,7 +27,7 @@ use lbr_common::verdict::Counter;
 use lbr_tests::packet::Packet;
 use serde_json::Value;
 
-use super::world::{PORT, UDP, World, at, nets, packet};
+use super::world::{LOCAL, PORT, UDP, World, at, nets, packet, tuple};
 
 /// What a longest-prefix map has before its key.
 const PREFIX_LEN: usize = size_of::<u32>();
@@ -42,6 +43,8 @@ fn sizes() -> BTreeMap<&'static str, (usize, usize)> {
         ("links", (size_of::<u32>(), size_of::<Link>())),
         ("state", (size_of::<u32>(), size_of::<State>())),
         ("flows", (size_of::<Tuple>(), size_of::<Flow>())),
+        ("unconfirmed", (size_of::<u32>(), size_of::<Tuple>())),
+        ("claims", (size_of::<Tuple>(), size_of::<u32>())),
         ("fragments", (size_of::<FragmentKey>(), size_of::<FragmentPorts>())),
         ("sockets", (size_of::<SocketKey>(), size_of::<SocketPeer>())),
         ("counters", (size_of::<u32>(), size_of::<Counter>())),
@@ -83,11 +86,12 @@ fn are_what_the_contract_says() {
         assert_eq!(info.max_entries() as usize, spec.max_entries, "{}", spec.name);
         let kind = format!("{:?}", info.map_type().unwrap());
         let wanted = match (spec.name, spec.writer) {
-            ("state", _) => "Array",
+            ("state" | "unconfirmed", _) => "Array",
             ("counters", _) => "PerCpuArray",
             ("cidr_class" | "port_class" | "source_ranges" | "service_cidrs", _) => "LpmTrie",
             ("denials" | "traffic", _) => "LruPerCpuHash",
             ("events", _) => "RingBuf",
+            ("claims", _) => "Hash",
             (_, Writer::Agent) => "Hash",
             (_, Writer::Kernel) => "LruHash",
         };
@@ -116,7 +120,8 @@ pub(crate) fn fill(world: &mut World) {
     let [net, _] = nets();
     let (client, service) = (at(net.client, PORT), at(net.service, 80));
     world.service(service, UDP, &[at(net.local, 8080)]);
-    world.send(&packet(UDP, client, service).build());
+    world.connect(UDP, client, service, LOCAL);
+    world.send(&packet(UDP, at(net.client, PORT + 1), service).build());
     let fragments = Packet::udp(client, service).payload(&[1; 2000]).fragments(77, 1024);
     world.send(&fragments[0]);
     let kernel = &mut world.programs.kernel;
@@ -160,7 +165,7 @@ pub(crate) fn fill(world: &mut World) {
     let range = SourceRange { service: 1, client: Addr::from(net.local).bytes };
     kernel.source_ranges().insert(&Prefix { data: range, len: SourceRange::FULL }, &1).unwrap();
     let block = Block::of(&net.service.into());
-    kernel.service_cidrs().insert(&Prefix { data: block, len: 32 }, &1).unwrap();
+    kernel.service_cidrs().insert(&Prefix { data: block, len: Block::FULL }, &1).unwrap();
     // Nobody may talk to it: one denial.
     world.deliver(&packet(UDP, at(net.remote2, PORT), at(net.remote2, 9)).build());
     world.deliver(&packet(UDP, client, at(net.remote2, 9)).build());
@@ -173,6 +178,9 @@ pub(crate) fn fill(world: &mut World) {
     let mut affinity: aya::maps::HashMap<_, AffinityKey, Affinity> =
         pinned(maps::AFFINITY.name).try_into().unwrap();
     affinity.insert(AffinityKey { service: 1, ..AffinityKey::default() }, Affinity::default(), 0).unwrap();
+    // For as long as a program runs only.
+    let mut claims: aya::maps::HashMap<_, Tuple, u32> = pinned(maps::CLAIMS.name).try_into().unwrap();
+    claims.insert(tuple(UDP, service, client), 1, 0).unwrap();
     let mut sockets: aya::maps::HashMap<_, SocketKey, SocketPeer> =
         pinned(maps::SOCKETS.name).try_into().unwrap();
     let key = SocketKey { addr: net.local.into(), cookie: 5, port: 8080, proto: UDP, ..SocketKey::default() };
@@ -225,10 +233,19 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&first("maglev")["value"]), ["backends"]);
     assert_eq!(fields(&first("services")["value"]), ["name", "namespace", "port"]);
     assert_eq!(fields(&first("rejected")["value"]), ["field", "object", "origin", "reason"]);
-    assert_eq!(fields(&first("links")["value"]), ["flags"]);
+    assert_eq!(fields(&first("links")["value"]), ["flags", "master"]);
     assert_eq!(
         fields(&first("state")["value"]),
-        ["_pad", "abi", "epoch", "generation", "maglev_seed", "seed"]
+        [
+            "abi",
+            "epoch",
+            "generation",
+            "maglev_seed",
+            "own_port_filter",
+            "seed",
+            "service_filter",
+            "udp_own_ports"
+        ]
     );
     assert_eq!(fields(&first("uplinks")["value"]), ["node_v4", "node_v6", "v4", "v6"]);
     assert_eq!(fields(&first("source_ranges")["key"]["data"]), ["client", "service"]);
@@ -236,12 +253,36 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&first("affinity")["key"]), ["_pad", "client", "service"]);
     assert_eq!(fields(&first("affinity")["value"]), ["_pad", "backend", "last_used"]);
     let tuple = ["_pad", "dst", "dst_port", "proto", "src", "src_port"];
-    let request = dumps["flows"].iter().find(|e| e["key"]["dst_port"] == 80).unwrap();
-    assert_eq!((fields(&request["key"]), fields(&request["value"]["to"])), (tuple.to_vec(), tuple.to_vec()));
-    assert_eq!(request["value"]["to"]["dst_port"], 8080);
-    let flow =
-        ["audited", "backend", "epoch", "flags", "from", "last_seen", "link", "service", "to", "twin_link"];
-    assert_eq!(fields(&request["value"]), flow);
+    let flow = [
+        "_pad",
+        "at",
+        "audited",
+        "backend",
+        "epoch",
+        "flags",
+        "from",
+        "last_seen",
+        "link",
+        "proof",
+        "service",
+        "state",
+        "to",
+        "twin_link",
+    ];
+    for state in [conntrack::State::Established, conntrack::State::New] {
+        let request =
+            dumps["flows"].iter().find(|e| e["key"]["dst_port"] == 80 && e["value"]["state"] == state as u32);
+        let request = request.unwrap();
+        assert_eq!(
+            (fields(&request["key"]), fields(&request["value"]["to"])),
+            (tuple.to_vec(), tuple.to_vec())
+        );
+        assert_eq!(request["value"]["to"]["dst_port"], 8080);
+        assert_eq!(fields(&request["value"]), flow);
+    }
+    let enrolled = dumps["unconfirmed"].iter().find(|e| e["value"]["dst_port"] == 80).unwrap();
+    assert_eq!(fields(&enrolled["value"]), tuple);
+    assert_eq!(fields(&first("claims")["key"]), tuple);
     assert_eq!(fields(&first("fragments")["key"]), ["_pad", "dst", "id", "proto", "src"]);
     assert_eq!(first("fragments")["value"], serde_json::json!({"src_port": PORT, "dst_port": 80}));
     assert_eq!(fields(&first("sockets")["key"]), ["_pad", "addr", "cookie", "port", "proto", "usage"]);

@@ -8,17 +8,18 @@ use lbr_tests::packet::{Ext, Packet, Parsed, Reason, Transport, flags};
 use lbr_tests::testrun::{Action, Ran};
 
 use super::world::{
-    PORT, PROTOS, TCP, UDP, World, at, expect, expect_drop, expect_ends, is_syn, nets, packet, syn,
+    ACKNOWLEDGED, PORT, PROTOS, TCP, TURNS, UDP, World, at, expect, expect_drop, expect_ends, nets, opening,
+    segment,
 };
 
-/// A reset for a SYN; for everything else "port unreachable" from the packet's destination, back to
+/// A reset for TCP; for everything else "port unreachable" from the packet's destination, back to
 /// where it came from, about this packet.
 #[track_caller]
 fn expect_refused(ran: &Ran, verdict: Verdict, sent: &[u8]) {
     let answer = expect(ran, verdict, Action::Redirect);
     let about = Parsed::frame(sent).unwrap();
     let v6 = about.src.is_ipv6();
-    if is_syn(&about) {
+    if matches!(about.transport, Transport::Tcp { .. }) && about.options.is_empty() && about.exts.is_empty() {
         return expect_reset(&answer, &about);
     }
     let (src, dst) = about.macs.unwrap();
@@ -46,10 +47,15 @@ fn expect_refused(ran: &Ran, verdict: Verdict, sent: &[u8]) {
 
 #[track_caller]
 fn expect_reset(answer: &Parsed, about: &Parsed) {
-    let Transport::Tcp { seq, .. } = about.transport else { panic!("no SYN: {about:?}") };
+    let Transport::Tcp { seq, ack, flags: sent } = about.transport else { panic!("no segment: {about:?}") };
     assert_eq!((answer.src, answer.dst, answer.ttl), (about.dst, about.src, 64));
     assert_eq!(answer.macs, about.macs.map(|(src, dst)| (dst, src)), "MAC addresses are swapped");
-    let reset = Transport::Tcp { flags: flags::RST | flags::ACK, seq: 0, ack: seq.wrapping_add(1) };
+    // RFC 9293, 3.5.2: what acknowledges something is answered from there on, and everything else acknowledged.
+    let reset = if sent & flags::ACK != 0 {
+        Transport::Tcp { flags: flags::RST, seq: ack, ack: 0 }
+    } else {
+        Transport::Tcp { flags: flags::RST | flags::ACK, seq: 0, ack: seq.wrapping_add(1) }
+    };
     assert_eq!((&answer.transport, answer.payload.len()), (&reset, 0), "{answer:?}");
 }
 
@@ -69,7 +75,7 @@ fn no_endpoint() {
         for proto in PROTOS {
             let (client, service) = (at(net.client, PORT), at(net.service, 80));
             world.service(service, proto, &[]);
-            let first = if proto == TCP { syn(client, service) } else { packet(UDP, client, service) };
+            let first = opening(proto, client, service);
             for packet in [first.clone(), first.clone().payload(&[]), first.payload(&[9; 1400])] {
                 let frame = packet.build();
                 expect_refused(&world.send(&frame), Verdict::NoEndpoint, &frame);
@@ -86,7 +92,7 @@ fn no_such_port() {
         for proto in PROTOS {
             let (client, service) = (at(net.client, PORT), at(net.service, 81));
             world.service(at(net.service, 80), proto, &[at(net.local, 8080)]);
-            let frame = packet(proto, client, service).build();
+            let frame = opening(proto, client, service).build();
             expect_refused(&world.send(&frame), Verdict::NoSuchPort, &frame);
         }
         let echo = Packet::echo(net.client, net.service, 1, 1).payload(b"ping").build();
@@ -106,17 +112,17 @@ fn with_options_and_extension_headers() {
         let (client, service) = (at(v4.client, PORT), at(v4.service, 80));
         world.service(service, proto, &[]);
         for words in 0..=10 {
-            let frame = packet(proto, client, service).ip_options(&vec![1; words * 4]).build();
+            let frame = opening(proto, client, service).ip_options(&vec![1; words * 4]).build();
             expect_refused(&world.send(&frame), Verdict::NoEndpoint, &frame);
         }
         let (client, service) = (at(v6.client, PORT), at(v6.service, 80));
         world.service(service, proto, &[]);
         for len in [0, 6, 14, 100] {
-            let frame = packet(proto, client, service).ext(Ext::DestOpts(vec![0; len])).build();
+            let frame = opening(proto, client, service).ext(Ext::DestOpts(vec![0; len])).build();
             expect_refused(&world.send(&frame), Verdict::NoEndpoint, &frame);
         }
         // More headers than an answer quotes.
-        let frame = packet(proto, client, service).ext(Ext::DestOpts(vec![0; 300])).build();
+        let frame = opening(proto, client, service).ext(Ext::DestOpts(vec![0; 300])).build();
         expect_drop(&world.send(&frame), Verdict::Unanswerable, &frame);
     }
 }
@@ -144,7 +150,7 @@ fn local_only_is_dropped() {
             let value =
                 Frontend { service: 900, count: 0, flags: frontend_flags::LOCAL_ONLY, ..Frontend::default() };
             world.frontend(service, proto, value);
-            let frame = packet(proto, at(net.client, PORT), service).build();
+            let frame = opening(proto, at(net.client, PORT), service).build();
             expect_drop(&world.send(&frame), Verdict::NoLocalEndpoint, &frame);
         }
     }
@@ -165,8 +171,10 @@ fn what_must_not_be_answered() {
             };
             for source in sources {
                 let source: IpAddr = source.parse().unwrap();
-                let frame = packet(proto, at(source, PORT), service).build();
-                expect_drop(&world.send(&frame), Verdict::Unanswerable, &frame);
+                for make in TURNS[0] {
+                    let frame = make(proto, at(source, PORT), service).build();
+                    expect_drop(&world.send(&frame), Verdict::Unanswerable, &frame);
+                }
             }
         }
         let quoted = Packet::udp(at(net.service, 9), at(net.client, 9)).build_ip();
@@ -185,7 +193,7 @@ fn backend_missing() {
         for proto in PROTOS {
             let (client, service) = (at(net.client, PORT), at(net.service, 80));
             world.frontend(service, proto, Frontend { service: 900, count: 3, ..Frontend::default() });
-            let frame = packet(proto, client, service).build();
+            let frame = opening(proto, client, service).build();
             expect_drop(&world.send(&frame), Verdict::BackendMissing, &frame);
             // The count is already or still larger than the slots: the first one is taken.
             let service = at(net.service2, 80);
@@ -197,23 +205,55 @@ fn backend_missing() {
                 .find(|(k, _)| k.addr == net.service2.into() && k.proto == proto)
                 .unwrap();
             world.frontend(service, proto, Frontend { count: 1000, ..value });
-            let frame = packet(proto, client, service).build();
+            let frame = opening(proto, client, service).build();
             let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
             expect_ends(&frame, &out, client, backend);
         }
     }
 }
 
-/// A RST is refused like any other segment: the program knows no connections of Services without endpoints.
+/// A SYN is refused as what begins a connection, everything else as what belongs to none: with a reset, but for a reset,
+/// which is never answered (RFC 9293, 3.5.2). The Service may have endpoints or not.
 #[test]
 fn every_tcp_flag() {
-    let mut world = World::new("refuse-flags");
+    for net in nets() {
+        for has_endpoint in [false, true] {
+            let mut world = World::new("refuse-flags");
+            let (client, service) = (at(net.client, PORT), at(net.service, 80));
+            let backends = [at(net.local, 8080)];
+            world.service(service, TCP, if has_endpoint { &backends } else { &[] });
+            for bits in 0..64 {
+                let opens = bits & (flags::SYN | flags::ACK | flags::RST) == flags::SYN;
+                // With a FIN: see `attack::handshake::a_syn_with_something_else`.
+                if opens && (has_endpoint || bits & flags::FIN != 0) {
+                    continue;
+                }
+                let frame = segment(client, service, bits).payload(&[1; 30]).build();
+                let ran = world.send(&frame);
+                if bits & flags::RST != 0 {
+                    expect_drop(&ran, Verdict::Unanswerable, &frame);
+                } else {
+                    let verdict = if opens { Verdict::NoEndpoint } else { Verdict::NoConnection };
+                    expect_refused(&ran, verdict, &frame);
+                }
+            }
+            assert!(world.programs.flows.is_empty());
+        }
+    }
+}
+
+/// From whatever number it acknowledges, so that its sender takes the reset for that of its peer.
+#[test]
+fn a_reset_is_from_where_the_segment_acknowledges() {
+    let mut world = World::new("refuse-numbers");
     for net in nets() {
         let (client, service) = (at(net.client, PORT), at(net.service, 80));
-        world.service(service, TCP, &[]);
-        for bits in [flags::SYN, flags::ACK, flags::RST, flags::FIN | flags::ACK] {
-            let frame = Packet::tcp(client, service, bits).payload(&[1; 30]).build();
-            expect_refused(&world.send(&frame), Verdict::NoEndpoint, &frame);
+        world.service(service, TCP, &[at(net.local, 8080)]);
+        for (seq, ack) in [(0, 0), (1, u32::MAX), (u32::MAX, 0x1234_5678), (0xfffe_0001, ACKNOWLEDGED)] {
+            for bits in [flags::ACK, flags::PSH | flags::ACK, flags::SYN | flags::ACK, flags::FIN, 0] {
+                let frame = segment(client, service, bits).numbers(seq, ack).payload(&[1; 7]).build();
+                expect_refused(&world.send(&frame), Verdict::NoConnection, &frame);
+            }
         }
     }
 }

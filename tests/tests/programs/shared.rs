@@ -62,9 +62,9 @@ fn dirty(world: &mut World) {
     let flags = link_flags::PEER;
     let [first, second, _] = world.programs.links;
     let links = world.programs.kernel.links();
-    links.insert(&99, &Link { flags }).unwrap();
-    links.insert(&1234, &Link { flags }).unwrap_err();
-    links.insert(&first, &Link { flags }).unwrap();
+    links.insert(&99, &Link { flags, master: 0 }).unwrap();
+    links.insert(&1234, &Link { flags, master: 0 }).unwrap_err();
+    links.insert(&first, &Link { flags, master: 0 }).unwrap();
     links.remove(&second).unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lbr_common::verdict::Verdict;
 use lbr_tests::testrun::Action;
 
-use super::world::{PROTOS, World, at, expect, nets, packet, part};
+use super::world::{PROTOS, World, at, expect, nets, opening, part};
 
 /// At most.
 const CONNECTIONS: u16 = 10_000;
@@ -26,7 +26,7 @@ fn is_even() {
             let chi_squares = [20_000, 40_000].map(|from| {
                 let mut seen: BTreeMap<_, f64> = backends.iter().map(|b| (*b, 0.0)).collect();
                 for port in from..from + connections {
-                    let frame = packet(proto, at(net.client, port), service).build();
+                    let frame = opening(proto, at(net.client, port), service).build();
                     let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
                     *seen.get_mut(&out.dst).unwrap() += 1.0;
                 }

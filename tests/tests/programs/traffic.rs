@@ -4,7 +4,7 @@ use lbr_agent::dataplane::Pinned;
 use lbr_common::service::Traffic;
 use lbr_common::verdict::{Hook, Verdict};
 
-use super::world::{PORT, PROTOS, TCP, World, at, nets, packet, syn};
+use super::world::{PORT, PROTOS, World, at, nets, opening, packet};
 
 fn traffic(world: &World) -> Vec<(u32, Traffic)> {
     let mut all = Pinned::open(world.programs.pins()).unwrap().traffic().unwrap();
@@ -27,7 +27,7 @@ fn requests_and_responses_of_each_service() {
                 let to = at(service, 80);
                 for port in [PORT, PORT + 1] {
                     let client = at(net.client, port);
-                    let first = if proto == TCP { syn(client, to) } else { packet(proto, client, to) };
+                    let first = opening(proto, client, to);
                     let frames = [first.build(), packet(proto, client, to).build()];
                     let answer = packet(proto, at(backend, 8080), client).build();
                     for frame in &frames {

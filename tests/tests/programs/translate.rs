@@ -5,7 +5,8 @@ use lbr_tests::packet::{Packet, Parsed, flags};
 use lbr_tests::testrun::{Action, say};
 
 use super::world::{
-    PORT, PROTOS, TCP, UDP, World, at, expect, expect_ends, expect_untouched, nets, packet, syn, tuple,
+    ELSEWHERE, LOCAL, PORT, PROTOS, TCP, TURNS, UDP, World, at, expect, expect_drop, expect_ends,
+    expect_untouched, nets, packet, syn, tuple,
 };
 
 /// Ports of the frontend and of the backend: other ones, the same one.
@@ -20,11 +21,11 @@ fn to_a_backend_on_this_node_and_back() {
                     let (client, service) = (at(net.client, PORT), at(net.service, port));
                     let backend = at(net.local, target);
                     world.service(service, proto, &[backend]);
-                    for _ in 0..2 {
-                        let frame = packet(proto, client, service).build();
+                    for [request, answer] in TURNS {
+                        let frame = request(proto, client, service).build();
                         let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
                         expect_ends(&frame, &out, client, backend);
-                        let frame = packet(proto, backend, client).build();
+                        let frame = answer(proto, backend, client).build();
                         let out = expect(&world.answer(&frame), Verdict::ToClient, Action::Redirect);
                         expect_ends(&frame, &out, service, client);
                     }
@@ -46,11 +47,11 @@ fn to_a_backend_elsewhere_and_back() {
                     let (client, service) = (at(net.client, PORT), at(net.service, port));
                     let backend = at(net.remote, target);
                     world.service(service, proto, &[backend]);
-                    for _ in 0..2 {
-                        let frame = packet(proto, client, service).build();
+                    for [request, answer] in TURNS {
+                        let frame = request(proto, client, service).build();
                         let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
                         expect_ends(&frame, &out, client, backend);
-                        let frame = packet(proto, backend, client).build();
+                        let frame = answer(proto, backend, client).build();
                         let out = expect(&world.deliver(&frame), Verdict::ToClient, Action::Pass);
                         expect_ends(&frame, &out, service, client);
                     }
@@ -68,13 +69,20 @@ fn the_answer_to_a_client_behind_a_bridge_passes() {
         for proto in PROTOS {
             let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
             world.service(service, proto, &[backend]);
-            let frame = packet(proto, client, service).build();
-            let ran = world.run(Hook::FromPod, 2, &frame);
-            expect_ends(&frame, &expect(&ran, Verdict::ToBackend, Action::Redirect), client, backend);
-            let frame = packet(proto, backend, client).build();
-            let ran = world.answer(&frame);
-            expect_ends(&frame, &expect(&ran, Verdict::ToClient, Action::Pass), service, client);
-            expect_untouched(&world.deliver(&ran.packet), Verdict::Allowed, &ran.packet);
+            for [request, answer] in TURNS {
+                let frame = request(proto, client, service).build();
+                let ran = world.run(Hook::FromPod, 2, &frame);
+                expect_ends(&frame, &expect(&ran, Verdict::ToBackend, Action::Redirect), client, backend);
+                let frame = answer(proto, backend, client).build();
+                let ran = world.answer(&frame);
+                expect_ends(&frame, &expect(&ran, Verdict::ToClient, Action::Pass), service, client);
+                let backends_link = world.programs.links[1];
+                let ran_on = world.forward(backends_link, 2, &ran.packet);
+                expect_untouched(&ran_on, Verdict::Allowed, &ran.packet);
+                // By any other way it is what it says: a packet from a Service's address.
+                let ran_on = world.deliver(&ran.packet);
+                expect_drop(&ran_on, Verdict::Martian, &ran.packet);
+            }
         }
     }
 }
@@ -124,8 +132,7 @@ fn protocols_are_apart() {
         let (client, service) = (at(net.client, PORT), at(net.service, 53));
         world.service(service, TCP, &[at(net.remote, 1053)]);
         world.service(service, UDP, &[at(net.remote2, 2053)]);
-        let out =
-            expect(&world.send(&packet(TCP, client, service).build()), Verdict::ToBackend, Action::Pass);
+        let out = expect(&world.send(&syn(client, service).build()), Verdict::ToBackend, Action::Pass);
         assert_eq!(out.dst, at(net.remote, 1053));
         let out =
             expect(&world.send(&packet(UDP, client, service).build()), Verdict::ToBackend, Action::Pass);
@@ -141,9 +148,7 @@ fn an_established_flow_outlives_every_change_of_its_service() {
             let (client, service) = (at(net.client, PORT), at(net.service, 80));
             let (old, new) = (at(net.remote, 8080), at(net.remote2, 8080));
             world.service(service, proto, &[old]);
-            let first = if proto == TCP { syn(client, service) } else { packet(UDP, client, service) };
-            let out = expect(&world.send(&first.build()), Verdict::ToBackend, Action::Pass);
-            assert_eq!(out.dst, old);
+            world.connect(proto, client, service, ELSEWHERE);
             // Its backend takes no new connections any more,
             world.service(service, proto, &[new]);
             let frame = packet(proto, client, service).build();
@@ -201,6 +206,7 @@ fn a_large_packet() {
         for proto in PROTOS {
             let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
             world.service(service, proto, &[backend]);
+            world.connect(proto, client, service, LOCAL);
             let frame = packet(proto, client, service).payload(&payload).build();
             if frame.len() > 3_500 && !world.takes(&frame) {
                 say(&format!(
@@ -215,13 +221,15 @@ fn a_large_packet() {
     }
 }
 
-/// Flags other than FIN and RST leave a connection what it is.
+/// Whatever a segment says, it is translated as long as its connection is there. Flags other than FIN and RST leave that
+/// what it is.
 #[test]
 fn every_tcp_flag_is_kept() {
     let mut world = World::new("flags");
     for net in nets() {
         let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
         world.service(service, TCP, &[backend]);
+        world.connect(TCP, client, service, LOCAL);
         for bits in 0..64 {
             let frame = Packet::tcp(client, service, bits).build();
             let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);

@@ -5,12 +5,15 @@ use std::sync::Once;
 
 use lbr_agent::dataplane::{Dataplane as _, Table};
 use lbr_common::addr::Addr;
+use lbr_common::conntrack::{State, stamp};
 use lbr_common::flow::Flow;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags, scope};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Hook, Verdict};
-use lbr_tests::packet::{Packet, Parsed, Transport, flags};
+use lbr_tests::packet::Parsed;
 use lbr_tests::testrun::{Action, Pool, Ran, Shared, say};
+
+pub(crate) use super::packets::{ACKNOWLEDGED, TURNS, answering, opening, packet, segment, syn, syn_ack};
 
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
@@ -82,21 +85,14 @@ pub(crate) fn at(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
-/// A TCP segment (of an established connection) or a datagram with some payload.
-pub(crate) fn packet(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
-    let packet = if proto == TCP { Packet::tcp(src, dst, flags::ACK) } else { Packet::udp(src, dst) };
-    packet.payload(b"an odd payload!")
-}
-
-/// First segment of a connection.
-pub(crate) fn syn(src: SocketAddr, dst: SocketAddr) -> Packet {
-    Packet::tcp(src, dst, flags::SYN).tcp_options(&[2, 4, 5, 180])
-}
-
-/// Opens a connection.
-pub(crate) fn is_syn(packet: &Parsed) -> bool {
-    matches!(packet.transport, Transport::Tcp { flags: set, .. } if set & (flags::SYN | flags::ACK) == flags::SYN)
-}
+/// Where a side's packets meet the programs: the hook, and which link.
+pub(crate) type Way = (Hook, usize);
+/// The client's pod sends.
+pub(crate) const CLIENT: Way = (Hook::FromPod, 0);
+/// The local backend's pod sends.
+pub(crate) const LOCAL: Way = (Hook::FromPod, 1);
+/// What comes from elsewhere reaches the client's pod.
+pub(crate) const ELSEWHERE: Way = (Hook::ToPod, 0);
 
 pub(crate) fn tuple(proto: u8, src: SocketAddr, dst: SocketAddr) -> Tuple {
     Tuple {
@@ -178,8 +174,8 @@ impl World {
 
     /// Removes every flow.
     pub(crate) fn reset_flows(&mut self) {
-        for key in self.programs.flows.keys().collect::<Vec<_>>() {
-            let _ = self.programs.flows.remove(&key.unwrap());
+        for key in self.programs.flows.keys() {
+            let _ = self.programs.flows.remove(&key);
         }
     }
 
@@ -279,22 +275,70 @@ impl World {
     }
 
     pub(crate) fn flow(&self, key: Tuple) -> Flow {
-        self.programs.flows.get(&key, 0).unwrap_or_else(|error| panic!("no flow {key:?}: {error}"))
+        self.programs.flows.get(&key).unwrap_or_else(|| panic!("no flow {key:?}"))
     }
 
     pub(crate) fn has_flow(&self, key: Tuple) -> bool {
-        self.programs.flows.get(&key, 0).is_ok()
+        self.programs.flows.get(&key).is_some()
     }
 
-    /// Makes both entries of a flow look as if it was silent for `seconds`.
+    pub(crate) fn state(&self, key: Tuple) -> State {
+        self.flow(key).state()
+    }
+
+    /// Makes both entries of a flow look as if all of it happened `seconds` earlier, and nothing since.
     pub(crate) fn age(&mut self, key: Tuple, seconds: u64) {
         let mut flow = self.flow(key);
         for key in [Some(key), self.has_flow(flow.twin_key()).then(|| flow.twin_key())].into_iter().flatten()
         {
             flow = self.flow(key);
             flow.last_seen = flow.last_seen.wrapping_sub(seconds * 1_000_000_000);
-            self.programs.flows.insert(key, flow, 0).unwrap();
+            if key.proto != TCP {
+                flow.proof = flow.proof.wrapping_sub(stamp(seconds * 1_000_000_000));
+            }
+            self.programs.flows.insert(&key, &flow).unwrap();
         }
+    }
+
+    /// A conversation from a client to `to` that both sides take part in: a handshake, or datagrams over more than two
+    /// seconds. Gives its ends as the server sees them: whom it answers, and itself.
+    #[track_caller]
+    pub(crate) fn establish(
+        &mut self,
+        proto: u8,
+        (client, by): (SocketAddr, Way),
+        to: SocketAddr,
+        server: Way,
+    ) -> (SocketAddr, SocketAddr) {
+        let key = tuple(proto, client, to);
+        let sent = self.run(by.0, by.1, &opening(proto, client, to).build());
+        assert_eq!(self.state(key), State::New, "{:?}", sent.verdict);
+        let sent = Parsed::frame(&sent.packet).unwrap();
+        let answered = self.run(server.0, server.1, &answering(proto, sent.dst, sent.src).build());
+        assert_eq!(self.state(key), State::Replied, "{:?}", answered.verdict);
+        assert!(!self.programs.flows.is_confirmed(&key));
+        if proto != TCP {
+            self.age(key, 3);
+        }
+        let confirmed = self.run(by.0, by.1, &packet(proto, client, to).build());
+        for key in [key, tuple(proto, sent.dst, sent.src)] {
+            assert_eq!(self.state(key), State::Established, "{:?}", confirmed.verdict);
+            assert!(self.programs.flows.is_confirmed(&key));
+        }
+        (sent.src, sent.dst)
+    }
+
+    /// The same from the client's pod.
+    #[track_caller]
+    pub(crate) fn connect(&mut self, proto: u8, client: SocketAddr, to: SocketAddr, server: Way) {
+        self.establish(proto, (client, CLIENT), to, server);
+    }
+
+    /// A packet that entered the node by one link, or another interface, and reaches the pod behind a link by the stack.
+    #[track_caller]
+    pub(crate) fn forward(&mut self, entered_by: u32, link: usize, frame: &[u8]) -> Ran {
+        let link = self.programs.links[link];
+        self.programs.run_at(Hook::ToPod, link, entered_by, frame).unwrap()
     }
 }
 

@@ -1,110 +1,20 @@
 //! XDP at an uplink: packets of flows that are established leave as tc would have sent them, all others are left to it
 //! byte for byte.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-use lbr_common::flow::IDLE_NS;
+use lbr_common::conntrack::State;
+use lbr_common::flow::Flow;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::netns;
 use lbr_tests::packet::{Packet, Parsed, Reason, flags};
-use lbr_tests::testrun::{Action, Ran};
+use lbr_tests::testrun::Action;
 
+use super::wire::{CLIENT_MAC, OWN_MAC, ROUTER_MAC, Wire, mac_text, node};
 use super::world::{
-    Net, PORT, PROTOS, TCP, UDP, World, at, expect, expect_untouched, nets, packet, part, syn, tuple,
+    PORT, PROTOS, TCP, UDP, at, expect, expect_untouched, nets, opening, packet, part, segment, tuple,
 };
-
-const NODE: (Ipv4Addr, Ipv6Addr) =
-    (Ipv4Addr::new(192, 0, 2, 100), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100));
-/// Link addresses of [`Net::other`] and of [`Net::router`].
-const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
-const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 fn ip(line: &str) {
     netns::ip([line]).unwrap();
-}
-
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
-/// A node whose clients are on the link of its uplink, and other nodes' pods behind the router there.
-pub(crate) struct Wire {
-    pub(crate) world: World,
-    uplink: u32,
-    own_mac: [u8; 6],
-}
-
-/// A connection through the node.
-struct Connection {
-    /// As the client sends it.
-    there: (SocketAddr, SocketAddr),
-    /// As the backend answers.
-    back: (SocketAddr, SocketAddr),
-    proto: u8,
-}
-
-impl Wire {
-    pub(crate) fn new(name: &str) -> Self {
-        let mut world = World::new(name);
-        let uplink = world.programs.uplink("uplink", NODE.0, NODE.1).unwrap();
-        // Before the neighbours, whom the kernel forgets then.
-        let mut lines = vec!["link set uplink address 02:00:00:00:00:64".to_owned()];
-        for net in nets() {
-            let (router, client) = (mac_text(ROUTER_MAC), mac_text(CLIENT_MAC));
-            lines.push(format!("neigh replace {} lladdr {router} dev uplink nud permanent", net.router));
-            lines.push(format!("neigh replace {} lladdr {client} dev uplink nud permanent", net.other));
-            let width = if net.v6 { 128 } else { 32 };
-            for pod in [net.remote, net.remote2] {
-                lines.push(format!("route add {pod}/{width} via {} dev uplink", net.router));
-            }
-        }
-        netns::ip(lines).unwrap();
-        Self { world, uplink, own_mac: [2, 0, 0, 0, 0, 0x64] }
-    }
-
-    pub(crate) fn run(&mut self, hook: Hook, frame: &[u8]) -> Ran {
-        self.world.programs.run(hook, self.uplink, frame).unwrap()
-    }
-
-    fn xdp(&mut self, frame: &[u8]) -> Ran {
-        self.run(Hook::Xdp, frame)
-    }
-
-    /// A connection that tc began: its first packet is not XDP's.
-    fn connect(&mut self, net: &Net, proto: u8) -> Connection {
-        let (client, service) = (at(net.other, PORT), at(net.service, 80));
-        self.world.service(service, proto, &[at(net.remote, 8080)]);
-        let first = if proto == TCP { syn(client, service) } else { packet(proto, client, service) };
-        let first = first.build();
-        expect_untouched(&self.xdp(&first), Verdict::LeftToTc, &first);
-        let sent = expect(&self.run(Hook::FromNetdev, &first), Verdict::ToBackend, Action::Redirect);
-        assert_eq!((sent.src.ip(), sent.dst), (node(net), at(net.remote, 8080)));
-        Connection { there: (client, service), back: (sent.dst, sent.src), proto }
-    }
-
-    #[track_caller]
-    fn is_left(&mut self, frame: &[u8]) {
-        expect_untouched(&self.xdp(frame), Verdict::LeftToTc, frame);
-    }
-
-    #[track_caller]
-    fn is_carried(&mut self, frame: &[u8]) {
-        expect(&self.xdp(frame), Verdict::ToBackend, Action::Transmit);
-    }
-}
-
-impl Connection {
-    fn request(&self) -> Packet {
-        packet(self.proto, self.there.0, self.there.1)
-    }
-
-    fn answer(&self) -> Packet {
-        packet(self.proto, self.back.0, self.back.1)
-    }
-}
-
-pub(crate) fn node(net: &Net) -> IpAddr {
-    if net.v6 { NODE.1.into() } else { NODE.0.into() }
 }
 
 /// Both ways, and to the byte what tc makes of it, but for the link addresses, which the kernel adds there.
@@ -124,7 +34,7 @@ fn established_flows_are_sent_on() {
             let sent = expect(&by_xdp, verdict, Action::Transmit);
             assert_eq!(by_xdp.packet[14..], by_tc.packet[14..], "{sent:?}");
             assert_eq!(by_xdp.packet[12..14], frame[12..14]);
-            assert_eq!(sent.macs, Some((wire.own_mac, next)), "{sent:?}");
+            assert_eq!(sent.macs, Some((OWN_MAC, next)), "{sent:?}");
             assert_eq!(sent.ttl, Parsed::frame(&frame).unwrap().ttl - 1);
         }
     }
@@ -147,7 +57,12 @@ fn checksums_of_datagrams() {
         for n in (0..=u16::MAX).step_by(part()) {
             let payload = n.to_be_bytes();
             let frame = Packet::udp(connection.there.0, connection.there.1).payload(&payload).build();
-            let ran = wire.xdp(&frame);
+            let mut ran = wire.xdp(&frame);
+            if ran.verdict == Verdict::LeftToTc {
+                // Once a second tc notes that it lives.
+                wire.run(Hook::FromNetdev, &frame);
+                ran = wire.xdp(&frame);
+            }
             if ran.verdict == Verdict::LeftToTc {
                 both += 1;
                 continue;
@@ -238,19 +153,94 @@ fn flows_that_need_a_look_are_left_to_tc() {
         expect(&wire.run(Hook::FromNetdev, &frame), Verdict::ToBackend, Action::Redirect);
         wire.is_carried(&frame);
         // Silent for long: another conversation.
-        wire.world.age(key, IDLE_NS / 1_000_000_000 + 1);
+        wire.world.age(key, 181);
         wire.is_left(&frame);
         expect(&wire.run(Hook::FromNetdev, &frame), Verdict::ToBackend, Action::Redirect);
-        // Packets of this flow come from a pod of this node, and not by the wire.
-        let mut flow = wire.world.flow(key);
-        flow.from = wire.world.programs.links[0];
-        wire.world.programs.flows.insert(key, flow, 0).unwrap();
         wire.is_left(&frame);
-        expect(&wire.run(Hook::FromNetdev, &frame), Verdict::SpoofedSource, Action::Drop);
+        assert_eq!(wire.world.state(key), State::New);
     }
 }
 
-/// As long as XDP carries a flow, it does not grow old, in either direction.
+/// A connection that is about to end, or has, is tc's.
+#[test]
+fn connections_that_end_are_left_to_tc() {
+    let mut wire = Wire::new("xdpend");
+    for net in nets() {
+        for by_client in [true, false] {
+            for bits in [flags::FIN | flags::ACK, flags::RST | flags::ACK] {
+                let connection = wire.connect(&net, TCP);
+                let (request, answer) = (connection.request().build(), connection.answer().build());
+                expect(&wire.run(Hook::FromNetdev, &answer), Verdict::ToClient, Action::Redirect);
+                wire.is_carried(&request);
+                wire.is_carried_back(&answer);
+                let (from, to) = if by_client { connection.there } else { connection.back };
+                wire.run(Hook::FromNetdev, &segment(from, to, bits).build());
+                wire.is_left(&request);
+                wire.is_left(&answer);
+                // By whoever goes on after a reset, it is as it was.
+                expect(&wire.run(Hook::FromNetdev, &answer), Verdict::ToClient, Action::Redirect);
+                if bits & flags::RST != 0 {
+                    wire.is_carried(&request);
+                    wire.is_carried_back(&answer);
+                } else {
+                    wire.is_left(&request);
+                }
+                wire.world.reset_flows();
+            }
+        }
+    }
+}
+
+/// Where a packet's source was not looked at, XDP does not carry it: at another uplink, at none so far.
+#[test]
+fn flows_of_another_uplink_are_left_to_tc() {
+    let mut wire = Wire::new("xdpfrom");
+    for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+        let connection = wire.connect(&net, proto);
+        let frame = connection.request().build();
+        let key = tuple(proto, connection.there.0, connection.there.1);
+        assert_eq!(wire.world.flow(key).from, wire.uplink);
+        wire.is_carried(&frame);
+        for from in [0, wire.world.programs.links[0], wire.uplink + 1] {
+            let flow = Flow { from, ..wire.world.flow(key) };
+            wire.world.programs.flows.insert(&key, &flow).unwrap();
+            wire.is_left(&frame);
+            // Nothing is wrong with it.
+            expect(&wire.run(Hook::FromNetdev, &frame), Verdict::ToBackend, Action::Redirect);
+            assert_eq!(wire.world.flow(key).from, wire.uplink);
+            wire.is_carried(&frame);
+        }
+    }
+}
+
+/// A promiscuous interface hears what is for others: neither XDP nor tc has to do with it.
+#[test]
+fn frames_for_another_host_are_not_touched() {
+    const OTHERS: [[u8; 6]; 3] = [[2, 0, 0, 0, 0, 3], ROUTER_MAC, [2, 0, 0, 0, 1, 2]];
+    let mut wire = Wire::new("xdpother");
+    for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+        let connection = wire.connect(&net, proto);
+        let (client, service) = connection.there;
+        for to in OTHERS {
+            for packet in [connection.request(), connection.answer()] {
+                let frame = packet.macs(CLIENT_MAC, to).build();
+                wire.is_left(&frame);
+                let ran = wire.run(Hook::FromNetdev, &frame);
+                expect_untouched(&ran, Verdict::OtherHost, &frame);
+            }
+            let key = tuple(proto, at(client.ip(), PORT + 1), service);
+            let frame = opening(proto, at(client.ip(), PORT + 1), service).macs(CLIENT_MAC, to).build();
+            wire.is_left(&frame);
+            expect_untouched(&wire.run(Hook::FromNetdev, &frame), Verdict::OtherHost, &frame);
+            assert!(!wire.world.has_flow(key));
+        }
+        // A group of the link is nobody's way to a Service either, and not XDP's.
+        wire.is_left(&connection.request().macs(CLIENT_MAC, [0xff; 6]).build());
+        wire.is_carried(&connection.request().build());
+    }
+}
+
+/// XDP keeps a flow alive by itself, in both directions: were it tc, packets that follow would overtake one each second.
 #[test]
 fn flows_stay_alive() {
     let mut wire = Wire::new("xdpalive");
@@ -259,8 +249,12 @@ fn flows_stay_alive() {
         let there = tuple(proto, connection.there.0, connection.there.1);
         let back = tuple(proto, connection.back.0, connection.back.1);
         let before = wire.world.flow(there).last_seen;
+        let (frame, answer) = (connection.request().build(), connection.answer().build());
         wire.world.age(there, 100);
-        wire.is_carried(&connection.request().build());
+        wire.is_carried(&frame);
+        // Nobody has looked at the answers' source since it is established.
+        expect(&wire.run(Hook::FromNetdev, &answer), Verdict::ToClient, Action::Redirect);
+        wire.is_carried_back(&answer);
         for key in [there, back] {
             // Not by comparing: a machine that runs for less than 100 s has no such time, and it wraps.
             let since = wire.world.flow(key).last_seen.wrapping_sub(before);
@@ -269,8 +263,8 @@ fn flows_stay_alive() {
         // The kernel evicts.
         wire.world.age(there, 100);
         wire.world.programs.flows.remove(&back).unwrap();
-        wire.is_carried(&connection.request().build());
-        assert!(wire.world.has_flow(back));
+        wire.is_carried(&frame);
+        assert!(wire.world.programs.flows.is_confirmed(&back));
     }
 }
 

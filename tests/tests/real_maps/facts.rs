@@ -54,7 +54,7 @@ fn for_all_tables(fact: &impl Fact) {
         fact.holds(dataplane.backends(), entry, backend(99, 2));
         fact.holds(dataplane.services(), |n| (n, name(n)), name(99));
         fact.holds(dataplane.rejected(), |n| (n, rejected(n)), rejected(99));
-        fact.holds(dataplane.links(), |n| (n, Link { flags: 0 }), Link { flags: 3 });
+        fact.holds(dataplane.links(), |n| (n, Link { flags: 0, master: 0 }), Link { flags: 3, master: 9 });
     });
 }
 
@@ -132,7 +132,7 @@ fn an_inserted_link_is_attached_once_and_a_removed_one_detached() {
         real.expect_attached(expected).unwrap();
     };
     let insert = |index: u32, flags: u32| {
-        move |links: &mut dyn Table<u32, Link>| links.insert(&index, &Link { flags }).unwrap()
+        move |links: &mut dyn Table<u32, Link>| links.insert(&index, &Link { flags, master: 0 }).unwrap()
     };
     let remove = |index: u32| move |links: &mut dyn Table<u32, Link>| links.remove(&index).unwrap();
     both(&insert(5, 0), &[5]);
@@ -149,7 +149,7 @@ fn an_inserted_link_is_attached_once_and_a_removed_one_detached() {
 #[test]
 fn a_link_that_can_not_be_attached_is_entered_all_the_same() {
     let mut real = Real::load("no-link").unwrap();
-    let link = Link { flags: 1 };
+    let link = Link { flags: 1, master: 0 };
     let entries = |real: &mut Real| real.kernel().unwrap().links().entries().unwrap();
     let error = real.kernel().unwrap().links().insert(&5, &link).unwrap_err();
     assert!(matches!(error, WriteError::Io { map: "links", .. }), "{error}");

@@ -47,7 +47,10 @@ pub(crate) fn services(services: &[(u32, &[u8])]) -> Desired {
 
 /// Pod links that routes end in.
 pub(crate) fn links(indexes: &[u32]) -> std::collections::BTreeMap<u32, Link> {
-    indexes.iter().map(|&index| (index, Link { flags: link_flags::PEER | link_flags::DIRECT })).collect()
+    indexes
+        .iter()
+        .map(|&index| (index, Link { flags: link_flags::PEER | link_flags::DIRECT, master: 0 }))
+        .collect()
 }
 
 /// One round of writing.

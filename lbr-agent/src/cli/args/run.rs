@@ -12,7 +12,7 @@ use lbr_common::maps;
 use lbr_common::maps::config::options;
 
 use super::kube_proxy::{BindAddress, KubeProxy, KubeProxyArgs, KubeProxySettings};
-use super::ports::PortRange;
+use super::ports::SnatChoice;
 use crate::compile::Settings;
 use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, XdpChoice, find_cgroup2};
 use crate::serve::{Addresses, HEALTHZ_PORT, METRICS_PORT};
@@ -99,10 +99,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
     pub external_ips: Vec<IpNet>,
 
-    /// Ports that stand in for clients' own where a connection from outside goes on to another node, as FIRST-LAST.
-    /// No process of the node and no NodePort may use them.
-    #[arg(long, value_name = "RANGE", default_value = "61000-65535")]
-    pub snat_ports: PortRange,
+    /// Source ports of the node for clients from outside whose backend is on another node, as FIRST-LAST. `auto`: all
+    /// from 1024 on that are neither in the kernel's `ip_local_port_range`, nor NodePorts (30000-32767), nor in use by a
+    /// socket at start. Ports that a Service has are left out anyway.
+    #[arg(long, value_name = "RANGE", default_value = "auto")]
+    pub snat_ports: SnatChoice,
 
     /// Secret of the choice by `lbr.dev/algorithm: maglev`, as 16 hexadecimal digits, the same on all nodes: with the
     /// default, which everybody knows, clients can choose the endpoint that they reach.
@@ -220,8 +221,8 @@ pub struct RunConfig {
     pub addresses: Addresses,
     /// What Services are compiled by.
     pub services: Settings,
-    /// Ports that stand in for clients' own.
-    pub snat_ports: PortRange,
+    /// Source ports for clients whose backend is on another node.
+    pub snat_ports: SnatChoice,
     /// What kube-proxy's configuration file and flags say.
     pub kube_proxy: KubeProxySettings,
     /// Something that the operator should know, once logging works.
@@ -274,14 +275,23 @@ impl RunArgs {
             (self.established == Established::Keep, options::KEEP_ESTABLISHED),
         ];
         let options = options.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
-        let snat = self.snat_ports.first_and_count();
         let maglev_seed = self.maglev_seed.map_or(maglev::DEFAULT_SEED, |seed| seed.0);
-        let dataplane = Options { bpffs: self.bpffs, attach, xdp, cgroup, sizes, options, snat, maglev_seed };
+        let dataplane = Options {
+            bpffs: self.bpffs,
+            attach,
+            xdp,
+            cgroup,
+            sizes,
+            options,
+            snat_ports: None,
+            timeouts: kube_proxy.timeouts,
+            maglev_seed,
+        };
         let services = Settings {
             nodeport_addresses: kube_proxy.nodeport_addresses.clone(),
             node_ip: kube_proxy.node_ip,
             external_ips: self.external_ips,
-            snat_ports: Some(self.snat_ports.ports()),
+            ephemeral_ports: None,
             maglev_tables: None,
         };
         let links =

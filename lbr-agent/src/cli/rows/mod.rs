@@ -11,7 +11,7 @@ use lbr_common::addr::Addr;
 use lbr_common::flow::{Flow, flow_flags};
 use lbr_common::link::link_flags;
 use lbr_common::service::{Backend, Frontend, FrontendKey, frontend_flags, scope};
-use lbr_common::tuple::{Tuple, proto};
+use lbr_common::tuple::Tuple;
 use lbr_common::user::{proto_name, socket_text};
 use serde::Serialize;
 
@@ -183,8 +183,6 @@ pub(super) fn backends(tables: &Desired, link_name: impl Fn(u32) -> String) -> V
 
 /// Connections, the most recently used first. `now`: `CLOCK_MONOTONIC` in nanoseconds.
 pub(super) fn flows(tables: &Desired, flows: &[(Tuple, Flow)], now: u64) -> Vec<FlowRow> {
-    let replies: BTreeMap<Tuple, Flow> =
-        flows.iter().filter(|(_, f)| f.flags & flow_flags::REPLY != 0).copied().collect();
     let row = |(key, flow): &(Tuple, Flow)| FlowRow {
         protocol: proto_name(key.proto).into_owned(),
         client: end(key.src, key.src_port),
@@ -192,7 +190,7 @@ pub(super) fn flows(tables: &Desired, flows: &[(Tuple, Flow)], now: u64) -> Vec<
         backend: end(flow.to.dst, flow.to.dst_port),
         service: service_text(tables, flow.service),
         idle_seconds: now.saturating_sub(flow.last_seen) / 1_000_000_000,
-        state: flow_state(key, flow, replies.get(&flow.twin_key())),
+        state: flow.state().name(),
         hairpin: flow.flags & flow_flags::HAIRPIN != 0,
         backend_id: flow.backend,
     };
@@ -201,22 +199,6 @@ pub(super) fn flows(tables: &Desired, flows: &[(Tuple, Flow)], now: u64) -> Vec<
         (a.idle_seconds, &a.client, &a.frontend).cmp(&(b.idle_seconds, &b.client, &b.frontend))
     });
     rows
-}
-
-fn flow_state(key: &Tuple, flow: &Flow, reply: Option<&Flow>) -> &'static str {
-    if key.proto != proto::TCP {
-        return "";
-    }
-    let replies = reply.map_or(0, |reply| reply.flags);
-    if (flow.flags | replies) & flow_flags::RST != 0 {
-        "reset"
-    } else if flow.flags & replies & flow_flags::FIN != 0 {
-        "closed"
-    } else if (flow.flags | replies) & flow_flags::FIN != 0 {
-        "closing"
-    } else {
-        "open"
-    }
 }
 
 /// Links in order of their index.
@@ -253,8 +235,10 @@ fn end(addr: Addr, port: u16) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lbr_common::conntrack::State;
     use lbr_common::service::{Slot, SlotKey, set};
     use lbr_common::text::{ServiceName, Text};
+    use lbr_common::tuple::proto;
 
     use super::*;
 
@@ -337,14 +321,14 @@ mod tests {
             ..Tuple::default()
         };
         let to = Tuple { dst: addr(2), dst_port: 8080, ..key };
-        let flow = Flow { to, service: 1, backend: 5, last_seen: 3_000_000_000, ..Flow::default() };
-        let mut reply = flow.twin(&key);
-        reply.flags |= flow_flags::FIN;
+        let (state, last_seen) = (State::FinReply as u32, 3_000_000_000);
+        let flow = Flow { to, service: 1, backend: 5, last_seen, state, ..Flow::default() };
+        let reply = flow.twin(&key);
         let rows = flows(&tables(), &[(key, flow), (flow.twin_key(), reply)], 8_500_000_000);
         assert_eq!(rows.len(), 1);
         let row = &rows[0];
         assert_eq!((row.client.as_str(), row.frontend.as_str()), ("10.0.0.1:4000", "10.0.0.100:80"));
         assert_eq!((row.backend.as_str(), row.service.as_str()), ("10.0.0.2:8080", "default/web:http"));
-        assert_eq!((row.idle_seconds, row.state), (5, "closing"));
+        assert_eq!((row.idle_seconds, row.state), (5, "fin_reply"));
     }
 }

@@ -243,16 +243,6 @@ fn external_ips_have_to_be_allowed() {
 }
 
 #[test]
-fn node_ports_that_stand_in_for_clients_are_rejected() {
-    let settings = Settings { snat_ports: Some(30_000..=30_999), ..Settings::default() };
-    let d = on(&NodeView { settings, ..node() }, vec![node_port(30080)]);
-    assert_eq!(served(&d, 30080), [""; 0]);
-    assert!(at(&d, "10.96.0.10", 80, scope::ANY).is_some());
-    let said = rejected(&d);
-    assert!(said[0].contains("spec.ports[0].nodePort: 30080") && said[0].contains("30000-30999"), "{said:?}");
-}
-
-#[test]
 fn affinity_holds_at_every_address() {
     let service = Service { affinity: 10_800, external_policy: TrafficPolicy::Local, ..node_port(30080) };
     let d = on(&node(), vec![service]);

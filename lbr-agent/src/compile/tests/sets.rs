@@ -130,7 +130,7 @@ fn endpoints_of_this_node_are_marked() {
         away("10.244.1.5"),
     ];
     let links = LocalLinks {
-        links: [(3, LocalLink { name: String::new(), has_peer: true, has_master: false })].into(),
+        links: [(3, LocalLink { name: String::new(), has_peer: true, master: None })].into(),
         routes: [("10.244.0.3/32".parse().unwrap(), 3)].into(),
         node_addresses: ["192.0.2.1".parse().unwrap()].into(),
         ..LocalLinks::default()

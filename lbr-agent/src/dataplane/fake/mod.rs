@@ -22,7 +22,7 @@ use lbr_common::text::{
 
 use self::kernel::{Kernel, Maps, lock};
 use self::table::FakeTable;
-use super::{Dataplane, PolicyTables, Table, Versions, WriteError};
+use super::{Dataplane, Hints, PolicyTables, Table, Versions, WriteError};
 use crate::desired::{Desired, EndpointPolicy};
 
 /// How many of 100 writes fail unless a test says otherwise.
@@ -263,6 +263,10 @@ impl Dataplane for Fake {
         kernel.generation = generation;
         kernel.check(maps::STATE.name);
         Ok(())
+    }
+
+    fn set_hints(&mut self, _hints: Hints) -> Result<(), WriteError> {
+        lock(&self.kernel).may_fail(maps::STATE.name)
     }
 
     fn raise_epoch(&mut self) -> Result<(), WriteError> {

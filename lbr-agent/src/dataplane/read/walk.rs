@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use aya::Pod;
 use aya::maps::{HashMap, MapData, PerCpuHashMap};
-use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, IDLE_NS, SocketKey, SocketPeer, flow_flags};
+use lbr_common::conntrack::{Timeouts, lifetime};
+use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer, flow_flags};
 use lbr_common::maps::{self, MapSpec};
 use lbr_common::policy::DenialKey;
 use lbr_common::service::Traffic;
@@ -35,7 +36,7 @@ impl Pinned {
     /// How many entries fit into each map that has entries, as it was made.
     pub fn max_entries(&self) -> anyhow::Result<Vec<(&'static str, u32)>> {
         // Arrays are always full, and the ring is measured in bytes.
-        let others = [maps::STATE.name, maps::COUNTERS.name, maps::EVENTS.name];
+        let others = [maps::STATE.name, maps::COUNTERS.name, maps::EVENTS.name, maps::UNCONFIRMED.name];
         let specs = maps::PINNED.iter().filter(|spec| !others.contains(&spec.name));
         specs.map(|spec| Ok((spec.name, self.size(spec)?))).collect()
     }
@@ -51,7 +52,8 @@ impl Pinned {
         let now = u64::try_from(now.tv_sec() * 1_000_000_000 + now.tv_nsec())?;
         // An entry that goes away under the walk sends it back to the beginning: it must end all the same.
         let all = flows.iter().take(self.size(&maps::FLOWS)? as usize);
-        let (count, services) = tally(all.filter_map(Result::ok).map(|(_, flow)| flow), now);
+        let mut services = BTreeMap::new();
+        let count = tally(all.filter_map(Result::ok).map(|(_, flow)| flow), now, &mut services);
         let denials: PerCpuHashMap<MapData, DenialKey, Counter> =
             PerCpuHashMap::try_from(self.map(&maps::DENIALS)?)?;
         let denials = denials.keys().take(self.size(&maps::DENIALS)? as usize).count();
@@ -90,36 +92,52 @@ impl Pinned {
     }
 }
 
-/// How many entries there are, and the connections among them that live, by Service.
-fn tally(flows: impl Iterator<Item = Flow>, now: u64) -> (usize, BTreeMap<u32, usize>) {
-    const NOT_COUNTED: u32 = flow_flags::REPLY | flow_flags::FIN | flow_flags::RST;
-    let (mut entries, mut services) = (0, BTreeMap::new());
+/// How many entries there are. Counts the connections among them that live, by Service.
+///
+/// A lifetime that a flag has changed is not known here: the default one counts.
+fn tally(flows: impl Iterator<Item = Flow>, now: u64, services: &mut BTreeMap<u32, usize>) -> usize {
+    let mut entries = 0;
     for flow in flows {
         entries += 1;
-        if flow.flags & NOT_COUNTED == 0 && now.saturating_sub(flow.last_seen) < IDLE_NS {
+        let life = lifetime(flow.state(), flow.to.proto, &Timeouts::DEFAULT);
+        if flow.flags & flow_flags::REPLY == 0 && !flow.state().is_over() && flow.silence(now) <= life {
             *services.entry(flow.service).or_insert(0) += 1;
         }
     }
-    (entries, services)
+    entries
 }
 
 #[cfg(test)]
 mod tests {
+    use lbr_common::conntrack::{SECOND_NS, State};
+    use lbr_common::tuple::proto;
+
     use super::*;
 
     #[test]
     fn a_connection_is_counted_once_while_it_lives() {
-        let now = 10 * IDLE_NS;
-        let flow = |service, flags, ago| Flow { service, flags, last_seen: now - ago, ..Flow::default() };
+        let now = 10_000 * SECOND_NS;
+        let life = lifetime(State::Replied, proto::UDP, &Timeouts::DEFAULT);
+        let to = Tuple { proto: proto::UDP, ..Tuple::default() };
+        let flow = |service, flags, state: State, ago| Flow {
+            to,
+            service,
+            flags,
+            state: state as u32,
+            last_seen: now - ago,
+            ..Flow::default()
+        };
         let flows = [
-            flow(1, 0, 0),
-            flow(1, flow_flags::REPLY, 0),
-            flow(1, flow_flags::HAIRPIN, IDLE_NS - 1),
-            flow(1, 0, IDLE_NS),
-            flow(2, flow_flags::FIN, 0),
-            flow(2, flow_flags::RST, 0),
-            flow(0, flow_flags::PLAIN, 0),
+            flow(1, 0, State::New, 0),
+            flow(1, flow_flags::REPLY, State::New, 0),
+            flow(1, flow_flags::HAIRPIN, State::Replied, life),
+            flow(1, 0, State::Replied, life + 1),
+            flow(2, 0, State::Closed, 0),
+            flow(2, 0, State::Reset, 0),
+            flow(0, flow_flags::PLAIN, State::Established, 0),
         ];
-        assert_eq!(tally(flows.into_iter(), now), (7, BTreeMap::from([(0, 1), (1, 2)])));
+        let mut services = BTreeMap::new();
+        assert_eq!(tally(flows.into_iter(), now, &mut services), 7);
+        assert_eq!(services, BTreeMap::from([(0, 1), (1, 2)]));
     }
 }

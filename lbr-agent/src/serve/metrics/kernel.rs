@@ -147,7 +147,7 @@ pub(super) fn families(reading: &Reading, own: &[(&'static str, usize)]) -> Vec<
         ),
         gauge(
             "lbr_flows",
-            "Connections with a packet in the last three minutes.",
+            "Connections that live, by the state that each is in and the time of its last packet.",
             walked.then(|| (Vec::new(), number(*flows as u64))),
         ),
         gauge(

@@ -25,8 +25,8 @@ pub type PodAddresses = BTreeMap<IpAddr, String>;
 pub struct LocalLink {
     /// Interface name.
     pub name: String,
-    /// Enslaved to a bridge (or another master): the stack must forward.
-    pub has_master: bool,
+    /// Interface index of the bridge (or other master) that it is a port of: the stack must forward.
+    pub master: Option<u32>,
     /// Its other end is in another network namespace: `bpf_redirect_peer` reaches it. (It drops what would
     /// stay in this one.)
     pub has_peer: bool,
@@ -77,7 +77,7 @@ impl LocalLinks {
     pub fn direct_link(&self, addr: IpAddr) -> Option<u32> {
         let longest = self.route(addr)?;
         let link = self.links.get(&longest)?;
-        (link.has_peer && !link.has_master).then_some(longest)
+        (link.has_peer && link.master.is_none()).then_some(longest)
     }
 
     /// Interface index of the longest match.

@@ -220,7 +220,7 @@ pub(super) fn turned(before: &LocalLinks, now: &LocalLinks) -> Vec<String> {
 impl From<&LinkFact> for LocalLink {
     fn from(fact: &LinkFact) -> Self {
         let LinkFact { name, master, peer_is_elsewhere, .. } = fact;
-        Self { name: name.clone(), has_master: master.is_some(), has_peer: *peer_is_elsewhere }
+        Self { name: name.clone(), master: *master, has_peer: *peer_is_elsewhere }
     }
 }
 

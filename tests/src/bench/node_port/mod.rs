@@ -3,7 +3,6 @@
 //! Everything is compared with `direct`: the same client, and the backend's own address, forwarded both ways by the
 //! same node, which is a plain Linux router then. Every configuration has a bed of its own, with both backends.
 
-mod forget;
 mod rig;
 mod services;
 

@@ -1,20 +1,19 @@
 //! One configuration, ready to be measured: a client, two nodes with a backend each, and what leads from a port of the
 //! first node to both.
 
-use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
-use std::sync::{Mutex, PoisonError};
+use std::net::{SocketAddrV4, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::ifaddrs::getifaddrs;
 
-use super::forget::{self, Flows};
 use super::services::{SINK_PORT, load_rules, node_port, start_agent};
 use super::{Config, Place};
 use crate::agent::Agent;
 use crate::bench::Metric;
 use crate::bench::ends;
-use crate::bench::generate::{Frame, Sent, Wire, sender};
+use crate::bench::generate::{Frame, Sent, Wire};
 use crate::bench::load::{self, Cpus, SERVER_PORT, STREAM_PORT};
 use crate::bench::report::Measured;
 use crate::interrupt;
@@ -24,9 +23,10 @@ use crate::topology::{Bed, BedOptions, Host, Node, Pod, PodOptions};
 
 /// Flows of [`Metric::UdpPps`].
 const FLOWS: u32 = 256;
-/// Flows that [`Metric::UdpNew`] begins before they are forgotten: less than a fourth of the ports that stand in, by
-/// default, for those of clients of a backend on another node.
-const NEW_FLOWS: u32 = 1_000;
+/// Clients of [`Metric::UdpNew`] in a second: a busy DNS server has as many.
+const NEW_CLIENTS: u32 = 10_000;
+/// They come in groups, this far apart.
+const PACE: Duration = Duration::from_millis(1);
 /// By then all that was sent has arrived or is lost.
 const DRAIN: Duration = Duration::from_millis(10);
 
@@ -36,7 +36,8 @@ pub(super) struct Rig {
     _servers: Vec<Proc>,
     _sinks: Vec<UdpSocket>,
     _agents: Vec<Agent>,
-    flows: Option<Mutex<Flows>>,
+    /// Number of the next client of [`Metric::UdpNew`].
+    next_client: AtomicU32,
     client: Host,
     nodes: [Node; 2],
     backends: [Pod; 2],
@@ -66,17 +67,24 @@ impl Rig {
                 Config::Lbr(xdp) => agents.push(start_agent(&mut bed, node, &backends, xdp.as_deref())?),
             }
         }
-        let flows = match &agents[..] {
-            [asked, other] => Some(Mutex::new(Flows::open(asked.bpffs(), other.bpffs())?)),
-            _ => None,
-        };
         let (mut servers, mut sinks) = (Vec::new(), Vec::new());
         for pod in &backends {
             servers.extend(ends::start(&pod.ns, pod.v4.into(), cpus.map(|c| c.server))?);
             sinks.push(pod.ns.run(|| Ok(UdpSocket::bind((pod.v4, SINK_PORT))?))?);
         }
         let (config, _servers, _sinks, _agents) = (config.clone(), servers, sinks, agents);
-        Ok(Self { config, _servers, _sinks, _agents, flows, client, nodes, backends, cpus, bed })
+        Ok(Self {
+            config,
+            _servers,
+            _sinks,
+            _agents,
+            next_client: AtomicU32::new(0),
+            client,
+            nodes,
+            backends,
+            cpus,
+            bed,
+        })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -143,35 +151,24 @@ impl Rig {
         Ok((sent, delivered(pod)?.saturating_sub(before)))
     }
 
-    /// Packets that each begin a flow. Only the sending is timed, not the forgetting.
+    /// Packets of new clients at [`NEW_CLIENTS`], as long as is asked for. No client comes twice, and nothing is forgotten
+    /// for it: what an earlier one has taken is taken.
     fn begin_flows(&self, wire: &Wire, frame: &Frame, place: Place, time: Duration) -> Result<(Sent, u64)> {
         let pod = &self.backend(place).ns;
-        let to = self.target(place, SINK_PORT).into();
-        let (begin, mut all, mut arrived) = (Instant::now(), Sent::default(), 0);
-        while all.frames == 0 || begin.elapsed() < time {
+        let (begin, before, mut all) = (Instant::now(), delivered(pod)?, Sent::default());
+        while begin.elapsed() < time {
             interrupt::check()?;
-            self.forget(to)?;
-            let before = delivered(pod)?;
-            let sent = wire.send(frame, 0..NEW_FLOWS, |_| false)?;
-            std::thread::sleep(DRAIN);
-            arrived += delivered(pod)?.saturating_sub(before);
-            all.frames += sent.frames;
-            all.time += sent.time;
-        }
-        Ok((all, arrived))
-    }
-
-    /// Forgets the flows of the generator on both nodes.
-    fn forget(&self, to: SocketAddr) -> Result<()> {
-        match (&self.config, &self.flows) {
-            (Config::Nftables, _) => self.nodes.iter().try_for_each(|node| forget::conntrack(&node.ns)),
-            (_, Some(flows)) => {
-                let mut flows = flows.lock().unwrap_or_else(PoisonError::into_inner);
-                (0..NEW_FLOWS).try_for_each(|flow| flows.remove(sender(flow).into(), to))
+            let due = (begin.elapsed().as_secs_f64() * f64::from(NEW_CLIENTS)) as u64;
+            let missing = u32::try_from(due.saturating_sub(all.frames)).unwrap_or(u32::MAX);
+            if missing > 0 {
+                let first = self.next_client.fetch_add(missing, Ordering::Relaxed);
+                all.frames += wire.send(frame, first..first.saturating_add(missing), |_| false)?.frames;
             }
-            // Routers remember nothing.
-            (_, None) => Ok(()),
+            std::thread::sleep(PACE);
         }
+        all.time = begin.elapsed();
+        std::thread::sleep(DRAIN);
+        Ok((all, delivered(pod)?.saturating_sub(before)))
     }
 }
 

@@ -95,6 +95,12 @@ fn time(way: &Way, node: &mut Node) -> Result<Times> {
         ensure!(ran.action != Action::Drop, "before it: {:?}", ran.verdict);
     }
     let first = way.packets.number(0);
+    if !way.before.is_empty() {
+        // As it is for most packets: after the handshake, and not the first of its direction.
+        node.programs.flows.establish()?;
+        let hook = if way.hook == Hook::Xdp { Hook::FromNetdev } else { way.hook };
+        node.programs.run_at(hook, way.link, way.entered_by, &first)?;
+    }
     let ran = check(way, node, &first)?;
     let mut singles = Vec::new();
     for number in 1..=SINGLE {

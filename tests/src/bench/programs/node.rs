@@ -157,7 +157,7 @@ impl Node {
 
     /// Removes every flow.
     pub(super) fn forget_flows(&mut self) -> Result<()> {
-        let keys = self.programs.flows.keys().collect::<Result<Vec<_>, _>>()?;
+        let keys = self.programs.flows.keys();
         for key in keys {
             self.programs.flows.remove(&key).context("remove a flow")?;
         }
@@ -167,7 +167,7 @@ impl Node {
 
 /// A link with the node's addresses, in the namespace that this thread is in, and routes by it to everybody else.
 fn make_uplink(nets: &[Net; 2]) -> Result<u32> {
-    let mut lines = vec!["link add uplink type veth peer name beyond".to_owned()];
+    let mut lines = vec!["link add uplink address 02:00:00:00:00:02 type veth peer name beyond".to_owned()];
     for net in nets {
         let (length, nodad) = if net.node.is_ipv6() { (64, " nodad") } else { (24, "") };
         lines.push(format!("addr add {}/{length} dev uplink{nodad}", net.node));
@@ -190,7 +190,7 @@ fn local_links(links: &Links, nets: &[Net; 2]) -> LocalLinks {
     };
     let addresses: BTreeMap<IpAddr, u32> = nets.iter().flat_map(pods).collect();
     let link =
-        |index: &u32| (*index, LocalLink { name: format!("pod{index}"), has_master: false, has_peer: true });
+        |index: &u32| (*index, LocalLink { name: format!("pod{index}"), master: None, has_peer: true });
     let v4 = nets.iter().find_map(|net| if let IpAddr::V4(v4) = net.node { Some(v4) } else { None });
     let v6 = nets.iter().find_map(|net| if let IpAddr::V6(v6) = net.node { Some(v6) } else { None });
     LocalLinks {

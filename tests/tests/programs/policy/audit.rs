@@ -5,7 +5,7 @@ use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::testrun::{Action, Ran};
 
 use super::{AUDIT, Policies, SET, denials};
-use crate::world::{PORT, PROTOS, TCP, UDP, World, at, nets, packet, syn};
+use crate::world::{PORT, PROTOS, TCP, UDP, World, at, nets, opening, packet, syn};
 
 const OUT: Verdict = Verdict::EgressAudited;
 const IN: Verdict = Verdict::IngressAudited;
@@ -90,7 +90,7 @@ fn a_flow_that_needs_several_attempts() {
             for (service, told) in [(net.service, 1), (net.service2, 2)] {
                 let service = at(service, 80);
                 world.service(service, proto, &[at(net.remote, 8080)]);
-                let frame = packet(proto, at(net.client, PORT), service).build();
+                let frame = opening(proto, at(net.client, PORT), service).build();
                 expect(&world.send(&frame), Verdict::ToBackend, &[OUT]);
                 assert_eq!(denials(&world), [(AUDIT, EGRESS, 1, told)]);
             }

@@ -1,15 +1,16 @@
 //! Connections without a Service: those that are older than their flow, and those beside a Service's.
 
+use lbr_common::conntrack::State;
 use lbr_common::flow::flow_flags;
 use lbr_common::policy::{direction, policy_flags};
 use lbr_common::verdict::Verdict;
 use lbr_tests::packet::{Packet, Parsed, flags};
-use lbr_tests::testrun::Action;
+use lbr_tests::testrun::{Action, Programs};
 
 use super::{Policies, SET};
 use crate::world::{
-    PORT, PROTOS, TCP, World, at, expect, expect_drop, expect_ends, expect_untouched, nets, packet, syn,
-    tuple,
+    CLIENT, ELSEWHERE, PORT, PROTOS, TCP, World, answering, at, expect, expect_drop, expect_ends,
+    expect_untouched, nets, opening, packet, syn, tuple,
 };
 
 /// Nobody knows who opened it, so one of the two must have been allowed to.
@@ -26,7 +27,7 @@ fn in_its_middle_either_direction_will_do() {
         let other = |port| at(net.other, port);
         // What the pod sent as a client, and as a server; then what it got.
         for (from, to) in [(pod(PORT), other(80)), (pod(90), other(PORT))] {
-            for bits in [flags::ACK, flags::SYN | flags::ACK, flags::FIN | flags::ACK, flags::RST] {
+            for bits in [flags::ACK, flags::SYN | flags::ACK, flags::FIN | flags::ACK] {
                 let (sent, got) = (Packet::tcp(from, to, bits).build(), Packet::tcp(to, from, bits).build());
                 expect_untouched(&world.send(&sent), Verdict::Allowed, &sent);
                 let flow = world.flow(tuple(TCP, from, to));
@@ -37,9 +38,16 @@ fn in_its_middle_either_direction_will_do() {
                 expect_untouched(&world.send(&sent), Verdict::Allowed, &sent);
                 world.reset();
             }
+            // A reset may pass, and is the end of whatever it belongs to: nothing begins with it.
+            for bits in [flags::RST, flags::RST | flags::ACK, flags::RST | flags::SYN] {
+                let (sent, got) = (Packet::tcp(from, to, bits).build(), Packet::tcp(to, from, bits).build());
+                expect_untouched(&world.send(&sent), Verdict::StrayReset, &sent);
+                expect_untouched(&world.deliver(&got), Verdict::StrayReset, &got);
+                assert!(world.programs.flows.is_empty());
+            }
         }
         for (from, to) in [(pod(PORT), other(81)), (pod(91), other(PORT)), (pod(80), other(90))] {
-            for bits in [flags::ACK, flags::SYN | flags::ACK] {
+            for bits in [flags::ACK, flags::SYN | flags::ACK, flags::FIN | flags::ACK, flags::RST] {
                 let sent = Packet::tcp(from, to, bits).build();
                 expect_drop(&world.send(&sent), Verdict::EgressDenied, &sent);
                 let got = Packet::tcp(to, from, bits).build();
@@ -79,7 +87,7 @@ fn beside_a_flow_to_a_service_with_the_same_backend() {
                 world.service(service, proto, &[backend]);
                 let order = if service_first { [service, backend] } else { [backend, service] };
                 let sources = order.map(|to| {
-                    let frame = packet(proto, client, to).build();
+                    let frame = opening(proto, client, to).build();
                     let ran = world.send(&frame);
                     let is_first_plain = to == backend && !service_first;
                     let verdict = if is_first_plain { Verdict::Allowed } else { Verdict::ToBackend };
@@ -90,9 +98,9 @@ fn beside_a_flow_to_a_service_with_the_same_backend() {
                 assert_eq!(sources[0], client, "the first one keeps its port");
                 assert_eq!(sources[1].ip(), client.ip());
                 assert!(sources[1].port() >= 61_000, "{sources:?}");
-                for _ in 0..2 {
+                for answer in [answering, packet] {
                     for (to, source) in order.into_iter().zip(sources) {
-                        let frame = packet(proto, backend, source).build();
+                        let frame = answer(proto, backend, source).build();
                         let verdict = if to == backend && !service_first {
                             Verdict::Allowed
                         } else {
@@ -128,7 +136,7 @@ fn to_a_service_the_port_of_its_endpoint_counts() {
                 policies.apply(&mut world);
                 world.service(at(net.service, 80), proto, &[at(net.local, 8080)]);
                 let (client, service) = (at(net.client, PORT), at(net.service, 80));
-                let first = if proto == TCP { syn(client, service) } else { packet(proto, client, service) };
+                let first = opening(proto, client, service);
                 let expected = if passes { Verdict::ToBackend } else { Verdict::EgressDenied };
                 assert_eq!(world.send(&first.build()).verdict, expected, "{proto} {port}");
             }
@@ -144,8 +152,7 @@ fn an_address_that_becomes_a_service_is_seen() {
             let mut world = World::new("becomes");
             let _policies = Policies::pods(&mut world, &net);
             let (client, service) = (at(net.client, PORT), at(net.service, 80));
-            let frame = if proto == TCP { syn(client, service) } else { packet(proto, client, service) };
-            let frame = frame.build();
+            let frame = opening(proto, client, service).build();
             expect_untouched(&world.send(&frame), Verdict::Allowed, &frame);
             world.service(service, proto, &[at(net.local, 8080)]);
             world.raise_epoch();
@@ -154,6 +161,91 @@ fn an_address_that_becomes_a_service_is_seen() {
             let answer = packet(proto, at(net.local, 8080), client).build();
             let out = expect(&world.answer(&answer), Verdict::ToClient, Action::Redirect);
             expect_ends(&answer, &out, service, client);
+        }
+    }
+}
+
+/// Of a connection that was picked up nobody knows whether it lives: it is kept for five minutes. An echo and other
+/// protocols are kept for half a minute, and for ten once they are a conversation.
+#[test]
+fn what_is_no_connection_of_a_service_has_its_lifetime() {
+    for net in nets() {
+        let mut world = World::new("plain-lifetimes");
+        let _policies = Policies::pods(&mut world, &net);
+        let (client, other) = (at(net.client, PORT), at(net.other, 80));
+        let (pod, host) = (client.ip(), other.ip());
+        let icmp = if net.v6 { 58 } else { 1 };
+        let echo = tuple(icmp, at(pod, 7), at(host, 0));
+        let raw = tuple(99, at(pod, 0), at(host, 0));
+        let to = |proto: u8| match proto {
+            TCP => packet(TCP, client, other),
+            99 => Packet::raw(pod, host, 99).payload(b"whatever"),
+            _ => Packet::echo(pod, host, 7, 1),
+        };
+        let back = |proto: u8| match proto {
+            99 => Packet::raw(host, pod, 99).payload(b"whatever"),
+            _ => Packet::echo_reply(host, pod, 7, 1),
+        };
+        for (key, state, seconds) in [
+            (tuple(TCP, client, other), State::PickedUp, 300),
+            (echo, State::New, 30),
+            (echo, State::Replied, 30),
+            (echo, State::Established, 600),
+            (raw, State::New, 30),
+            (raw, State::Replied, 30),
+            (raw, State::Established, 600),
+        ] {
+            for (age, lives) in [(seconds - 1, true), (seconds + 1, false)] {
+                let frame = to(key.proto).build();
+                world.send(&frame);
+                if matches!(state, State::Replied | State::Established) {
+                    world.deliver(&back(key.proto).build());
+                }
+                if state == State::Established {
+                    world.age(key, 3);
+                    world.send(&frame);
+                }
+                assert_eq!(world.state(key), state);
+                // What begins anew knows nothing of this.
+                let mut flow = world.flow(key);
+                flow.audited = 77;
+                world.programs.flows.insert(&key, &flow).unwrap();
+                world.age(key, age);
+                expect_untouched(&world.send(&frame), Verdict::Allowed, &frame);
+                assert_eq!(world.flow(key).audited == 77, lives, "{key:?} {state:?} after {age} s");
+                world.reset_flows();
+            }
+        }
+    }
+}
+
+/// The source of what reaches a pod is looked at once for each way that it comes by, in either direction.
+#[test]
+fn each_end_is_looked_at_once() {
+    for net in nets() {
+        for proto in PROTOS {
+            let mut world = World::new("looked-at");
+            let _policies = Policies::pods(&mut world, &net);
+            let (client, server, service) = (at(net.client, PORT), at(net.other, 80), at(net.service, 80));
+            let (remote, own) = (at(net.remote, 8080), world.programs.links[0]);
+            world.service(service, proto, &[remote]);
+            for (to, from) in [(server, server), (service, remote)] {
+                world.connect(proto, client, to, ELSEWHERE);
+                let answer = packet(proto, from, client).build();
+                for by in [Programs::WIRE, world.programs.links[2]] {
+                    world.forward(by, 0, &answer);
+                    let flow = world.flow(tuple(proto, from, client));
+                    assert_eq!((flow.from, flow.at), (by, own));
+                }
+                assert_eq!(world.flow(tuple(proto, client, to)).from, own);
+            }
+            // Begun by the other side.
+            let (from, to) = (at(net.other, PORT), at(net.client, 80));
+            world.establish(proto, (from, ELSEWHERE), to, CLIENT);
+            world.send(&packet(proto, to, from).build());
+            let flow = world.flow(tuple(proto, from, to));
+            assert_eq!((flow.from, flow.at), (Programs::WIRE, own));
+            assert_eq!(world.flow(tuple(proto, to, from)).from, own);
         }
     }
 }

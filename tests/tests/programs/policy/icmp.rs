@@ -11,7 +11,8 @@ use lbr_tests::testrun::Action;
 
 use super::{Policies, SET};
 use crate::world::{
-    Net, PORT, PROTOS, TCP, UDP, World, at, expect_drop, expect_untouched, nets, packet, syn, tuple,
+    ELSEWHERE, Net, PORT, PROTOS, TCP, UDP, World, at, expect_drop, expect_untouched, nets, opening, packet,
+    segment, tuple,
 };
 
 const REASONS: [Reason; 3] = [Reason::PortUnreachable, Reason::TooBig { mtu: 1280 }, Reason::TimeExceeded];
@@ -35,14 +36,13 @@ fn expect_errors(world: &mut World, hook: Hook, errors: &[Vec<u8>], verdict: Ver
     }
 }
 
-/// A pod that nobody may reach, and that opened a connection.
+/// A pod that nobody may reach, and that opened a connection, which is established.
 fn opened(world: &mut World, net: &Net, proto: u8, to: SocketAddr) -> Policies {
     let mut policies = Policies::pods(world, net);
     policies.pod(world, 0, net.client, policy_flags::ISOLATED_IN);
     policies.apply(world);
     let client = at(net.client, PORT);
-    let first = if proto == TCP { syn(client, to) } else { packet(proto, client, to) };
-    assert_eq!(world.send(&first.build()).verdict, Verdict::Allowed);
+    world.connect(proto, client, to, ELSEWHERE);
     policies
 }
 
@@ -60,7 +60,7 @@ fn about_an_answer_to_a_client_of_another_node() {
         expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IngressDenied);
         let to = tuple(proto, at(net.service, 80), other);
         let answers = Flow { to, flags: flow_flags::WIRE | flow_flags::REPLY, ..plain };
-        world.programs.flows.insert(key, answers, 0).unwrap();
+        world.programs.flows.insert(&key, &answers).unwrap();
         expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IcmpError);
     }
 }
@@ -105,7 +105,7 @@ fn about_a_flow_that_fell_silent() {
             world.age(tuple(proto, client, other), 181);
             let then = if proto == UDP { Verdict::IngressDenied } else { Verdict::IcmpError };
             expect_errors(&mut world, Hook::ToPod, &errors, then);
-            world.age(tuple(proto, client, other), 7_500);
+            world.age(tuple(proto, client, other), 86_400);
             expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IngressDenied);
         }
     }
@@ -120,10 +120,13 @@ fn about_a_connection_that_ended() {
             let (client, other) = (at(net.client, PORT), at(net.other, 80));
             let _policies = opened(&mut world, &net, TCP, other);
             let errors = errors(net.remote, &(TCP, client, other));
-            assert_eq!(world.send(&Packet::tcp(client, other, ends[0]).build()).verdict, Verdict::Allowed);
-            assert_eq!(world.deliver(&Packet::tcp(other, client, ends[1]).build()).verdict, Verdict::Allowed);
+            assert_eq!(world.send(&segment(client, other, ends[0]).build()).verdict, Verdict::Allowed);
+            assert_eq!(world.deliver(&segment(other, client, ends[1]).build()).verdict, Verdict::Allowed);
             expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IcmpError);
-            world.age(tuple(TCP, client, other), 181);
+            let seconds = if ends[0] == flags::RST { 3_600 } else { 120 };
+            world.age(tuple(TCP, client, other), seconds - 1);
+            expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IcmpError);
+            world.age(tuple(TCP, client, other), 2);
             expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IngressDenied);
         }
     }
@@ -192,7 +195,7 @@ fn about_a_flow_to_a_service() {
             let (client, service) = (at(net.client, PORT), at(net.service, 80));
             let backend = at(net.remote, 8080);
             world.service(service, proto, &[backend]);
-            let first = if proto == TCP { syn(client, service) } else { packet(proto, client, service) };
+            let first = opening(proto, client, service);
             let key = tuple(proto, client, service);
             let about_sent = errors(net.remote2, &(proto, client, service));
             let about_translated = errors(net.remote2, &(proto, client, backend));
@@ -203,7 +206,8 @@ fn about_a_flow_to_a_service() {
             world.raise_epoch();
             expect_errors(&mut world, Hook::ToPod, &both, Verdict::IcmpError);
 
-            world.age(key, if proto == UDP { 181 } else { 7_501 });
+            // Nobody has answered.
+            world.age(key, if proto == UDP { 31 } else { 61 });
             expect_errors(&mut world, Hook::ToPod, &both, Verdict::IngressDenied);
             world.reset_flows();
             assert_eq!(world.send(&first.build()).verdict, Verdict::ToBackend);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use lbr_common::policy::{direction, policy_flags};
-use lbr_common::verdict::{Hook, Verdict};
+use lbr_common::verdict::Verdict;
 
 use super::{Policies, SET};
 use crate::world::{Net, PORT, UDP, World, at, expect_drop, expect_untouched, nets, packet};
@@ -33,8 +33,11 @@ fn does_not_reach_an_isolated_pod() {
                 let from_afar = packet(UDP, at(net.other, PORT), at(to, 80)).build();
                 for _ in 0..2 {
                     expect_untouched(&world.answer(&from_pod), Verdict::Allowed, &from_pod);
-                    for (frame, open) in [(&from_pod, Verdict::Allowed), (&from_afar, Verdict::NoService)] {
-                        let ran = world.deliver(frame);
+                    let local = world.programs.links[1];
+                    for (frame, by, open) in
+                        [(&from_pod, local, Verdict::Allowed), (&from_afar, 1, Verdict::NoService)]
+                    {
+                        let ran = world.forward(by, 0, frame);
                         if isolated {
                             expect_drop(&ran, Verdict::NotJudged, frame);
                         } else {
@@ -60,15 +63,16 @@ fn a_receiver_that_becomes_known() {
         policies.apply(&mut world);
         let frame = packet(UDP, at(net.local, PORT), at(net.client, 80)).build();
         expect_untouched(&world.answer(&frame), Verdict::Allowed, &frame);
-        expect_untouched(&world.deliver(&frame), Verdict::Allowed, &frame);
+        let local = world.programs.links[1];
+        expect_untouched(&world.forward(local, 0, &frame), Verdict::Allowed, &frame);
         policies.pod(&world, 0, net.client, policy_flags::ISOLATED_IN);
         policies.allow(SET, direction::INGRESS, UDP, 80);
         policies.apply(&mut world);
-        expect_untouched(&world.run(Hook::ToPod, 0, &frame), Verdict::Allowed, &frame);
+        expect_untouched(&world.forward(local, 0, &frame), Verdict::Allowed, &frame);
         expect_untouched(&world.answer(&frame), Verdict::Allowed, &frame);
         policies.revoke();
         policies.apply(&mut world);
-        expect_drop(&world.deliver(&frame), Verdict::IngressDenied, &frame);
+        expect_drop(&world.forward(local, 0, &frame), Verdict::IngressDenied, &frame);
     }
 }
 
@@ -88,7 +92,7 @@ fn a_pod_without_an_entry_is_cut_off_if_it_is_isolated() {
             let ran = world.send(&by_service);
             let directly = packet(UDP, at(net.client, PORT + 1), at(net.local, 8080)).build();
             expect_untouched(&world.send(&directly), Verdict::Allowed, &directly);
-            let arrived = world.run(Hook::ToPod, 1, &directly);
+            let arrived = world.forward(world.programs.links[0], 1, &directly);
             if isolated {
                 expect_drop(&ran, Verdict::NotJudged, &by_service);
                 expect_drop(&arrived, Verdict::NotJudged, &directly);

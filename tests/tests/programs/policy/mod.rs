@@ -13,38 +13,41 @@ mod unread;
 
 use std::net::IpAddr;
 
+use lbr_agent::dataplane::Dataplane as _;
 use lbr_agent::dataplane::Pinned;
 use lbr_agent::desired::{Desired, EndpointPolicy};
 use lbr_agent::reconcile::Reconciler;
 use lbr_common::policy::{
     Allow, DenialKey, OTHER_PORTS, Policy, Ports, Prefix, VerdictKey, class, policy_flags,
 };
+use lbr_tests::testrun::ALL_HINTS;
 
 use super::world::{Net, World};
 
 /// A set that allows what [`Policies::allow`] says, and nothing else.
-const SET: u32 = 9;
+pub(crate) const SET: u32 = 9;
 /// The same for audited policies.
 const AUDIT: u32 = 11;
 /// The port class of a port that a rule names.
 const NAMED: u32 = 1;
 
 /// Pods and their policies, written into the maps as the agent does.
-struct Policies {
+pub(crate) struct Policies {
     reconciler: Reconciler,
-    wanted: Desired,
+    pub(crate) wanted: Desired,
 }
 
 impl Policies {
     /// No pod is known yet. To be made before Services, which it would take for leftovers.
-    fn new(world: &mut World) -> Self {
+    pub(crate) fn new(world: &mut World) -> Self {
         let reconciler = Reconciler::load(&mut world.programs.kernel).unwrap();
-        let wanted = Desired { links: reconciler.actual().links, ..Desired::default() };
+        let Desired { links, uplinks, .. } = reconciler.actual();
+        let wanted = Desired { links, uplinks, ..Desired::default() };
         Self { reconciler, wanted }
     }
 
     /// The client's pod and the local one without policies, and a router's address for the node's own.
-    fn pods(world: &mut World, net: &Net) -> Self {
+    pub(crate) fn pods(world: &mut World, net: &Net) -> Self {
         let mut policies = Self::new(world);
         for (number, addr) in [net.client, net.local].into_iter().enumerate() {
             policies.pod(world, number, addr, 0);
@@ -56,7 +59,7 @@ impl Policies {
     }
 
     /// A pod behind the link with this number; `flags` of [`policy_flags`] say which sets are asked.
-    fn pod(&mut self, world: &World, number: usize, addr: IpAddr, flags: u32) {
+    pub(crate) fn pod(&mut self, world: &World, number: usize, addr: IpAddr, flags: u32) {
         let link = world.programs.links[number];
         let audits = flags & (policy_flags::AUDIT_IN | policy_flags::AUDIT_OUT) != 0;
         let flags = flags | policy_flags::POD;
@@ -66,7 +69,7 @@ impl Policies {
     }
 
     /// The set allows a destination port with every peer.
-    fn allow(&mut self, set: u32, direction: u32, proto: u8, port: u16) {
+    pub(crate) fn allow(&mut self, set: u32, direction: u32, proto: u8, port: u16) {
         let ports = Ports { set, direction: direction as u8, proto, port: port.to_be_bytes() };
         self.wanted.port_class.insert(Prefix { data: ports, len: Ports::FULL }, NAMED);
         let key = VerdictKey { set, direction, class: class::ANY, ports: NAMED };
@@ -74,22 +77,24 @@ impl Policies {
     }
 
     /// The set allows everything in a direction.
-    fn allow_all(&mut self, set: u32, direction: u32) {
+    pub(crate) fn allow_all(&mut self, set: u32, direction: u32) {
         let key = VerdictKey { set, direction, class: class::ANY, ports: OTHER_PORTS };
         self.wanted.verdicts.insert(key, Allow::default());
     }
 
     /// Nothing is allowed any more.
-    fn revoke(&mut self) {
+    pub(crate) fn revoke(&mut self) {
         self.wanted.verdicts.clear();
         self.wanted.port_class.clear();
     }
 
     /// Writes what differs, and raises the epoch.
     #[track_caller]
-    fn apply(&mut self, world: &mut World) {
+    pub(crate) fn apply(&mut self, world: &mut World) {
         let outcome = self.reconciler.apply(self.wanted.clone(), true, &mut world.programs.kernel);
         assert!(outcome.is_converged(), "{:?}", outcome.problems);
+        // It knows nothing of the Services that tests write.
+        world.programs.kernel.set_hints(ALL_HINTS).unwrap();
         world.raise_epoch();
     }
 }

@@ -10,7 +10,7 @@ use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::oracle::{Answer, Case, Expected, tuple_text};
 use lbr_tests::packet::Packet;
-use lbr_tests::testrun::Action;
+use lbr_tests::testrun::{self, Action};
 
 use crate::world::{World, part, syn};
 
@@ -72,7 +72,7 @@ fn decide_as_the_specification_does() {
     // All links that a cluster may have are there from the start, so that they are attached to once only.
     for index in LINKS {
         world.programs.veth(index).unwrap();
-        let link = Link { flags: link_flags::PEER };
+        let link = Link { flags: link_flags::PEER, master: 0 };
         world.programs.kernel.links().insert(&index, &link).unwrap();
     }
     // A bridge port, of which nobody knows what is behind it.
@@ -100,7 +100,12 @@ fn decide_as_the_specification_does() {
             let known = &case.node.links.addresses;
             let link = [addr].iter().chain(&pod).find_map(|addr| known.get(addr)).copied().unwrap_or(unknown);
             let (frame, seen) = first_packet(&tuple);
-            let ran = world.programs.run(hook, link, &frame).unwrap();
+            // What comes from an address behind a link came by it.
+            let entered_by = match (hook, known.get(&src)) {
+                (Hook::FromPod, _) => link,
+                (_, by) => by.copied().unwrap_or(testrun::Programs::WIRE),
+            };
+            let ran = world.programs.run_at(hook, link, entered_by, &frame).unwrap();
             let expected = case.expected(&tuple);
             let wanted = wanted(&case, &tuple, &expected);
             denied += usize::from(wanted.1 == Action::Drop);

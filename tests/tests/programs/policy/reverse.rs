@@ -1,14 +1,16 @@
 //! What the server begins on the ports of a connection that has ended is a connection of its own.
 
+use lbr_common::conntrack::State;
 use lbr_common::flow::flow_flags;
 use lbr_common::policy::{direction, policy_flags};
 use lbr_common::verdict::Verdict;
-use lbr_tests::packet::{Packet, flags};
+use lbr_tests::packet::flags;
 use lbr_tests::testrun::Action;
 
 use super::{Policies, SET};
 use crate::world::{
-    Net, PORT, TCP, UDP, World, at, expect, expect_drop, expect_untouched, nets, packet, syn, tuple,
+    ELSEWHERE, LOCAL, Net, PORT, TCP, UDP, World, at, expect, expect_drop, expect_untouched, nets, packet,
+    segment, syn, tuple,
 };
 
 /// How a connection ends.
@@ -52,16 +54,15 @@ fn after_a_tcp_connection() {
             let opened = syn(server, client).build();
             expect_drop(&world.deliver(&opened), Verdict::IngressDenied, &opened);
 
-            expect(&world.send(&syn(client, server).build()), Verdict::Allowed, Action::Pass);
-            let answer = Packet::tcp(server, client, flags::SYN | flags::ACK).build();
-            expect_untouched(&world.deliver(&answer), Verdict::Allowed, &answer);
+            world.connect(TCP, client, server, ELSEWHERE);
+            expect_drop(&world.deliver(&opened), Verdict::IngressDenied, &opened);
             let [by_client, by_server] = end.flags();
             if let Some(bits) = by_client {
-                let last = Packet::tcp(client, server, bits).build();
+                let last = segment(client, server, bits).build();
                 expect_untouched(&world.send(&last), Verdict::Allowed, &last);
             }
             if let Some(bits) = by_server {
-                let last = Packet::tcp(server, client, bits).build();
+                let last = segment(server, client, bits).build();
                 expect_untouched(&world.deliver(&last), Verdict::Allowed, &last);
             }
             assert_eq!(world.flow(back).flags & flow_flags::REPLY, flow_flags::REPLY);
@@ -71,9 +72,10 @@ fn after_a_tcp_connection() {
             policies.allow(SET, direction::INGRESS, TCP, PORT);
             policies.apply(&mut world);
             expect_untouched(&world.deliver(&opened), Verdict::Allowed, &opened);
-            let ended = flow_flags::REPLY | flow_flags::FIN | flow_flags::RST;
-            assert_eq!(world.flow(back).flags & ended, 0, "{end:?}");
-            assert_eq!(world.flow(forth).flags & ended, flow_flags::REPLY, "{end:?}");
+            for (key, reply) in [(back, 0), (forth, flow_flags::REPLY)] {
+                let flow = world.flow(key);
+                assert_eq!((flow.flags & flow_flags::REPLY, flow.state()), (reply, State::New), "{end:?}");
+            }
             // So it ends with what allowed it, although the pod may still send what it wants.
             policies.revoke();
             policies.apply(&mut world);
@@ -90,8 +92,7 @@ fn after_silence() {
         let mut policies = closed_client(&mut world, &net);
         let (client, server) = (at(net.client, PORT), at(net.other, 80));
         let (forth, back) = (tuple(UDP, client, server), tuple(UDP, server, client));
-        let request = packet(UDP, client, server).build();
-        expect_untouched(&world.send(&request), Verdict::Allowed, &request);
+        world.connect(UDP, client, server, ELSEWHERE);
         let answer = packet(UDP, server, client).build();
         expect_untouched(&world.deliver(&answer), Verdict::Allowed, &answer);
         world.age(forth, 170);
@@ -123,14 +124,15 @@ fn after_a_connection_to_a_service() {
             let opened = syn(backend, client).build();
             expect_drop(&world.answer(&opened), Verdict::IngressDenied, &opened);
 
-            expect(&world.send(&syn(client, service).build()), Verdict::ToBackend, Action::Redirect);
+            world.connect(TCP, client, service, LOCAL);
+            expect_drop(&world.answer(&opened), Verdict::IngressDenied, &opened);
             let [by_client, by_server] = end.flags();
             if let Some(bits) = by_client {
-                let last = Packet::tcp(client, service, bits).build();
+                let last = segment(client, service, bits).build();
                 expect(&world.send(&last), Verdict::ToBackend, Action::Redirect);
             }
             if let Some(bits) = by_server {
-                let last = Packet::tcp(backend, client, bits).build();
+                let last = segment(backend, client, bits).build();
                 expect(&world.answer(&last), Verdict::ToClient, Action::Redirect);
             }
             let back = tuple(TCP, backend, client);
@@ -140,7 +142,8 @@ fn after_a_connection_to_a_service() {
             policies.allow(SET, direction::INGRESS, TCP, PORT);
             policies.apply(&mut world);
             expect_untouched(&world.answer(&opened), Verdict::Allowed, &opened);
-            assert_eq!(world.flow(back).flags & (flow_flags::REPLY | flow_flags::RST | flow_flags::FIN), 0);
+            let flow = world.flow(back);
+            assert_eq!((flow.flags & flow_flags::REPLY, flow.state()), (0, State::New));
             let answer = packet(TCP, client, backend).build();
             expect_untouched(&world.send(&answer), Verdict::Allowed, &answer);
         }

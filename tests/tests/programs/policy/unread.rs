@@ -42,7 +42,10 @@ fn pass_only_where_nobody_is_isolated() {
             for (hook, src, dst, is_isolated) in ways {
                 for (verdict, frame) in kinds(src, dst) {
                     let ran = world.run(hook, 0, &frame);
-                    if is_isolated {
+                    if verdict == Verdict::VlanTagged && hook == Hook::FromPod {
+                        // Nobody could look at the source of it further on.
+                        expect_drop(&ran, Verdict::TaggedByPod, &frame);
+                    } else if is_isolated {
                         expect_drop(&ran, Verdict::NotJudged, &frame);
                     } else {
                         expect_untouched(&ran, verdict, &frame);

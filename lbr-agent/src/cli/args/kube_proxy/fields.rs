@@ -48,6 +48,15 @@ pub(super) struct Row {
     pub(super) set: fn(&mut KubeProxySettings, &Value),
 }
 
+/// A lifetime of flows in seconds, at least one. Zero leaves it as it is.
+fn seconds(value: &Value, timeout: &mut u32) {
+    if let Value::Duration(time) = value
+        && !time.is_zero()
+    {
+        *timeout = u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1);
+    }
+}
+
 const fn row(field: &'static str, flag: &'static str, kind: Kind, default: Usual, fate: Fate) -> Row {
     Row { field, flag, kind, default, fate, set: |_, _| {} }
 }
@@ -165,11 +174,15 @@ pub(super) const ROWS: &[Row] = &[
         .sets(|s, v| if let Value::Int(n) = v { s.oom_score_adj = i32::try_from(*n).ok() }),
     row("conntrack.maxPerCore", "conntrack-max-per-core", COUNT, Is("32768"), SYSCTL),
     row("conntrack.min", "conntrack-min", COUNT, Is("131072"), SYSCTL),
-    row("conntrack.tcpEstablishedTimeout", "conntrack-tcp-timeout-established", Kind::Duration, Is("24h"), SYSCTL),
-    row("conntrack.tcpCloseWaitTimeout", "conntrack-tcp-timeout-close-wait", Kind::Duration, Is("1h"), SYSCTL),
+    row("conntrack.tcpEstablishedTimeout", "conntrack-tcp-timeout-established", Kind::Duration, Is("24h"), Honoured("a TCP connection of pods or Services without packets is forgotten after this; 0: 24h"))
+        .sets(|s, v| seconds(v, &mut s.timeouts.tcp_established)),
+    row("conntrack.tcpCloseWaitTimeout", "conntrack-tcp-timeout-close-wait", Kind::Duration, Is("1h"), Honoured("the same for one that only one side has closed; 0: 1h"))
+        .sets(|s, v| seconds(v, &mut s.timeouts.tcp_close_wait)),
     row("conntrack.tcpBeLiberal", "conntrack-tcp-be-liberal", Kind::Bool, Zero, SYSCTL),
-    row("conntrack.udpTimeout", "conntrack-udp-timeout", Kind::Duration, Zero, SYSCTL),
-    row("conntrack.udpStreamTimeout", "conntrack-udp-timeout-stream", Kind::Duration, Zero, SYSCTL),
+    row("conntrack.udpTimeout", "conntrack-udp-timeout", Kind::Duration, Zero, Honoured("a UDP flow that is no stream is forgotten after this; 0: 30s"))
+        .sets(|s, v| seconds(v, &mut s.timeouts.udp)),
+    row("conntrack.udpStreamTimeout", "conntrack-udp-timeout-stream", Kind::Duration, Zero, Honoured("the same for a UDP stream; 0: 3m"))
+        .sets(|s, v| seconds(v, &mut s.timeouts.udp_stream)),
     row("configSyncPeriod", "config-sync-period", Kind::Duration, ZeroOr("15m"), Ignored("lbr follows the watch, and lists again only when it breaks"))
         .sets(|s, v| if let Value::Duration(time) = v { s.config_sync_period = (!time.is_zero()).then_some(*time) }),
     row("portRange", "proxy-port-range", Kind::Text, Zero, GONE),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use lbr_common::conntrack::Timeouts;
 
 use crate::compile::NodePortAddress;
 
@@ -68,6 +69,8 @@ pub struct KubeProxySettings {
     pub interface_name_prefix: Option<String>,
     /// Clients of ClusterIPs are seen with the node's address.
     pub masquerade_all: bool,
+    /// How long connections live without packets.
+    pub timeouts: Timeouts,
     /// How readily the kernel ends the process when memory is short.
     pub oom_score_adj: Option<i32>,
     /// How much is logged: klog's number.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
+use lbr_common::conntrack::Timeouts;
 
 use super::fields::{Fate, ROWS, Usual};
 use super::*;
@@ -158,6 +159,7 @@ detectLocal: {bridgeInterface: cni0, interfaceNamePrefix: veth}
 nodePortAddresses: [10.0.0.0/8, primary]
 oomScoreAdj: -998
 configSyncPeriod: 1m
+conntrack: {tcpEstablishedTimeout: 2h, tcpCloseWaitTimeout: 10m, udpTimeout: 0s, udpStreamTimeout: 300ms}
 "#
     );
     let wanted = KubeProxySettings {
@@ -179,6 +181,7 @@ configSyncPeriod: 1m
         bridge_interface: Some("cni0".into()),
         interface_name_prefix: Some("veth".into()),
         masquerade_all: true,
+        timeouts: Timeouts { tcp_established: 7_200, tcp_close_wait: 600, udp: 30, udp_stream: 1 },
         oom_score_adj: Some(-998),
         verbosity: Some(4),
     };

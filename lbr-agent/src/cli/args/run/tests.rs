@@ -108,13 +108,13 @@ fn services_are_compiled_by_the_flags() {
         nodeport_addresses: vec![NodePortAddress::Block(net("10.0.0.0/8")), NodePortAddress::Primary],
         node_ip: Some("10.0.0.1".parse().unwrap()),
         external_ips: vec![net("192.0.2.0/24"), net("2001:db8::/32")],
-        snat_ports: Some(50_000..=50_009),
+        ephemeral_ports: None,
         maglev_tables: None,
     };
     assert_eq!(config.services, expected);
-    assert_eq!(config.dataplane.snat, (50_000, 10));
+    assert_eq!(config.snat_ports, SnatChoice::Range(50_000, 50_009));
     let default = resolve(&[]).unwrap();
-    assert_eq!((default.services.external_ips, default.dataplane.snat), (vec![], (61_000, 4_536)));
+    assert_eq!((default.services.external_ips, default.snat_ports), (vec![], SnatChoice::Auto));
 }
 
 #[test]

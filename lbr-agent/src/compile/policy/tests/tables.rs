@@ -15,7 +15,7 @@ fn flags(d: &Desired, ip: &str) -> Option<(u32, u32)> {
 #[test]
 fn endpoints_are_pods_the_node_and_what_is_not_known_yet() {
     let mut world = World::new();
-    let veth = |_: u32| LocalLink { name: String::new(), has_peer: true, has_master: false };
+    let veth = |_: u32| LocalLink { name: String::new(), has_peer: true, master: None };
     let links = &mut world.node.links;
     links.links = [(5, veth(5)), (6, veth(6)), (7, veth(7))].into();
     links.routes = [("10.244.0.3/32".parse().unwrap(), 6)].into();

@@ -76,7 +76,7 @@ fn a_pod_that_is_plugged_in_is_seen() {
     namespaces.in_host("link add br0 type bridge");
     namespaces.in_host("link set vethpod master br0");
     wait_for(&mut links, "bridge", |l| {
-        l.links.values().any(|l| l.has_master) && l.direct_link(addr).is_none()
+        l.links.values().any(|l| l.master.is_some()) && l.direct_link(addr).is_none()
     });
     namespaces.in_host("link del vethpod");
     wait_for(&mut links, "gone", |l| l.links.is_empty() && l.direct_link(addr).is_none());

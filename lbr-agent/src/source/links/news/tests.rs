@@ -31,9 +31,8 @@ impl World {
             is_ethernet: true,
         };
         let links = vec![link(BRIDGE, false), link(KNOWN, true), link(PENDING, true)];
-        let of_pods = |index: u32| {
-            (index, LocalLink { name: format!("link{index}"), has_master: true, has_peer: true })
-        };
+        let of_pods =
+            |index: u32| (index, LocalLink { name: format!("link{index}"), master: Some(9), has_peer: true });
         let mut known = Known::default();
         let pods = [pod(KNOWN, 1), pod(PENDING, 9)].map(|addr| (addr, format!("ns/{addr}")));
         let pods = PodAddresses::from(pods);

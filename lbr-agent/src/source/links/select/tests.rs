@@ -221,7 +221,7 @@ fn a_direct_route_to_a_pod_link_is_told_from_one_to_its_bridge() {
     let links = [pair(5, "veth5"), LinkFact { master: Some(9), ..pair(6, "veth6") }];
     let routes = [route("10.0.0.5/32", 0, Way::Direct(5)), route("10.0.0.6/32", 0, Way::Direct(6))];
     let local = picture(&links, &routes, &[], &LinkFilter::default());
-    let found: Vec<_> = local.links.iter().map(|(i, l)| (*i, l.name.as_str(), l.has_master)).collect();
+    let found: Vec<_> = local.links.iter().map(|(i, l)| (*i, l.name.as_str(), l.master.is_some())).collect();
     assert_eq!(found, [(5, "veth5", false), (6, "veth6", true)]);
     assert_eq!(local.direct_link("10.0.0.5".parse().unwrap()), Some(5));
     assert_eq!(local.direct_link("10.0.0.6".parse().unwrap()), None);

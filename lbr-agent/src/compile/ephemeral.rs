@@ -1,0 +1,51 @@
+//! NodePorts among the ports that the kernel gives to sockets.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use lbr_common::service::scope;
+
+use crate::desired::Desired;
+
+/// What an operator should know of them; `None`: there are none.
+///
+/// A socket of the node, or of what its stack masquerades, may send from such a port. What answers it looks like a request
+/// to the Service.
+pub fn warning(desired: &Desired, ephemeral: &RangeInclusive<u16>) -> Option<String> {
+    let is_met = |port: &u16| ephemeral.contains(port);
+    let node_ports = desired.frontends.keys().filter(|key| key.scope == scope::NODE).map(|key| key.port);
+    let met: BTreeSet<u16> = node_ports.filter(is_met).collect();
+    let first = met.first()?;
+    let (start, end) = (ephemeral.start(), ephemeral.end());
+    Some(format!(
+        "{} NodePorts, the first of them {first}, are among the ports that the kernel gives to sockets \
+         (net.ipv4.ip_local_port_range: {start}-{end}). lbr tells answers from requests, but a UDP socket of the node \
+         that was there before the Service loses datagrams to it: keep both ranges apart, or add the NodePorts to \
+         net.ipv4.ip_local_reserved_ports",
+        met.len()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use lbr_common::service::{Frontend, FrontendKey};
+
+    use super::*;
+
+    #[test]
+    fn node_ports_that_meet_sockets_are_named() {
+        let mut desired = Desired::default();
+        for (port, scope) in
+            [(0, scope::NODE), (30_080, scope::NODE), (40_000, scope::ANY), (40_001, scope::NODE)]
+        {
+            let key = FrontendKey { port, scope, ..FrontendKey::default() };
+            desired.frontends.insert(key, Frontend::default());
+        }
+        assert_eq!(warning(&desired, &(32_768..=40_000)), None);
+        let text = warning(&desired, &(32_768..=60_999)).unwrap_or_default();
+        assert!(
+            text.starts_with("1 NodePorts, the first of them 40001") && text.contains("32768-60999"),
+            "{text}"
+        );
+    }
+}

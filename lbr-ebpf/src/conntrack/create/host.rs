@@ -1,0 +1,32 @@
+//! Datagrams of the node itself, and of what its stack masquerades, from a port that is a NodePort of a Service.
+//!
+//! The answer looks like a client's request to that NodePort. TCP says which it is by its flags, UDP does not, so such a
+//! datagram makes a flow, and the answer finds it.
+
+use lbr_common::flow::flow_flags;
+
+use super::store::{NEVER, store};
+use super::{Terms, draft};
+use crate::maps;
+use crate::scratch::Scratch;
+use crate::service;
+use crate::step::{self, Step};
+
+step::global! {
+    /// Begins a flow if the packet at hand, which has none and leaves by an uplink, is such a datagram. One whose answers
+    /// are a known flow's already is an answer itself.
+    pub(crate) fn from_host(work: &mut Scratch) -> Step = begin_from_host as conntrack_begin_from_host;
+}
+
+#[inline(always)]
+fn begin_from_host(work: &mut Scratch) -> Step {
+    let from = &work.packet.tuple;
+    if !maps::may_be_own_port(from.src_port) || !service::is_own_port(&from.src, from.src_port, from.proto) {
+        return Ok(());
+    }
+    work.draft.flow.to = work.packet.tuple;
+    work.query.forget_audits();
+    draft(work, &Terms::plain(flow_flags::PLAIN | flow_flags::HOST));
+    // A living flow that has these answers already is the client's: the datagram is an answer itself.
+    store(work, 0, NEVER).map(|_| ())
+}

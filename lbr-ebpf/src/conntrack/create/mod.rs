@@ -1,0 +1,97 @@
+//! The first packet of a flow: both its entries, and a tuple whose answers can be told from others'.
+
+mod from_wire;
+mod host;
+mod plain;
+mod snat;
+mod store;
+mod to_service;
+
+pub(crate) use self::from_wire::from_wire;
+pub(crate) use self::host::from_host;
+pub(crate) use self::plain::{beside_service, plain};
+pub(crate) use self::to_service::to_service;
+
+use lbr_common::conntrack::{State, stamp};
+use lbr_common::flow::flow_flags;
+use lbr_common::policy::policy_flags;
+use lbr_common::service::Backend;
+use lbr_common::verdict::{Hook, Verdict};
+
+use super::now;
+use crate::policy;
+use crate::scratch::Scratch;
+use crate::step::Step;
+
+/// First source port that stands in for one that is taken. Above Linux' default ephemeral range
+/// (`ip_local_port_range`: 32768 to 60999), so that it does not meet a port that the client chose itself.
+const SPARE_PORTS_FROM: u16 = 61_000;
+const SPARE_PORTS: u16 = u16::MAX - SPARE_PORTS_FROM;
+
+/// A source port that stands in for one that is taken.
+#[inline(always)]
+fn spare_port(hash: u32, attempt: u32) -> u16 {
+    SPARE_PORTS_FROM + ((hash >> 8).wrapping_add(attempt.wrapping_mul(0x9e5)) % u32::from(SPARE_PORTS)) as u16
+}
+
+/// What a flow is begun with, besides its tuples and what is known of the packet.
+struct Terms {
+    service: u32,
+    backend: u32,
+    /// Redirect targets of the client's packets and of the answers.
+    link: u32,
+    twin_link: u32,
+    flags: u32,
+}
+
+impl Terms {
+    /// Those of a flow without a Service.
+    #[inline(always)]
+    const fn plain(flags: u32) -> Self {
+        Self { service: 0, backend: 0, link: 0, twin_link: 0, flags }
+    }
+}
+
+/// Makes `Draft::flow`, whose tuple is there already, the entry of the client's packets: the one constructor of a flow.
+#[inline(always)]
+fn draft(work: &mut Scratch, terms: &Terms) {
+    let now = now();
+    let sees_replies = terms.flags & flow_flags::DIRECT == 0;
+    let is_at_receiver = work.draft.is_at_receiver;
+    let flow = &mut work.draft.flow;
+    flow.last_seen = now;
+    flow.service = terms.service;
+    flow.backend = terms.backend;
+    flow.link = terms.link;
+    flow.epoch = work.epoch;
+    flow.flags = terms.flags;
+    flow.twin_link = terms.twin_link;
+    flow.audited = work.query.audited();
+    flow.state = State::first(work.packet.segment(), sees_replies) as u32;
+    flow.proof = stamp(now);
+    flow._pad = 0;
+    // The ends were looked at where the packet is: see `lookup::is_verified`.
+    (flow.from, flow.at) = match work.hook {
+        Hook::ToPod => (work.entered_by, if is_at_receiver { work.ifindex } else { 0 }),
+        Hook::ToNetdev => (0, 0),
+        _ => (work.ifindex, 0),
+    };
+}
+
+/// Judges the connection from the client of the packet to `backend`. The client was looked up before, as the sender.
+#[inline(always)]
+fn judge_backend(work: &mut Scratch, backend: &Backend) -> Step {
+    work.query.tuple = work.packet.tuple;
+    work.query.tuple.dst = backend.addr;
+    work.query.tuple.dst_port = backend.port;
+    policy::look_up_receiver(work);
+    policy::judge(work)?;
+    // A pod of this node of which nothing else is known: no program would meet the packet again.
+    if work.query.receiver.flags == 0
+        && backend.link != 0
+        && policy::link_at(backend.link, work.generation) & policy_flags::ISOLATED_IN != 0
+    {
+        return Err(Verdict::NotJudged);
+    }
+    Ok(())
+}

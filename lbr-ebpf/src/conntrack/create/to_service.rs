@@ -1,0 +1,93 @@
+//! From a pod of this node to a Service.
+
+use lbr_common::flow::flow_flags;
+use lbr_common::link::link_flags;
+use lbr_common::select;
+use lbr_common::service::Backend;
+use lbr_common::verdict::Verdict;
+
+use super::super::decide;
+use super::store::{NEVER, store};
+use super::{Terms, draft, judge_backend, spare_port};
+use crate::maps::{self, LINKS};
+use crate::scratch::Scratch;
+use crate::service::{self, affinity};
+use crate::step::{self, Found, Step};
+
+/// Attempts to find a free tuple: first other backends, then other source ports.
+const BACKEND_ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 16;
+
+step::global! {
+    /// Begins a flow from the client of the packet to a backend of `Draft::frontend`, and fills the decision. The sender
+    /// was looked up before.
+    pub(crate) fn to_service(work: &mut Scratch) -> Step = begin_to_service as conntrack_begin_to_service;
+}
+
+/// Usually the first attempt does. Others are for a client port that already leads to the same backend by
+/// another frontend: the answers could not be told apart, so another backend is tried, then another port.
+#[inline(always)]
+fn begin_to_service(work: &mut Scratch) -> Step {
+    let mut attempt = 0;
+    while attempt < ATTEMPTS {
+        if try_backend(work, attempt)? {
+            return Ok(());
+        }
+        attempt += 1;
+    }
+    Err(Verdict::PortsExhausted)
+}
+
+step::global! {
+    /// One attempt. False: the answers could not be told from another flow's.
+    fn try_backend(work: &mut Scratch, attempt: u32) -> Found = begin_to_backend as conntrack_begin_to_backend;
+}
+
+#[inline(always)]
+fn begin_to_backend(work: &mut Scratch, attempt: u32) -> Found {
+    let frontend = &work.draft.frontend;
+    let hash = select::hash(&work.packet.tuple, maps::hash_seed());
+    let first = service::slot(hash, &work.packet.tuple, frontend);
+    // Where the client has a backend of its own, it is the port that gives way.
+    let is_free = frontend.affinity == 0 && frontend.maglev == 0;
+    let (slot, port) = if attempt == 0 || (attempt < BACKEND_ATTEMPTS && is_free) {
+        ((first + attempt) % service::slots(frontend).max(1), work.packet.tuple.src_port)
+    } else {
+        (first, spare_port(hash, attempt))
+    };
+    let (id, backend) = affinity::choose(frontend, &work.packet.tuple.src, slot)?;
+    judge_backend(work, backend)?;
+    plan(work, id, backend, port);
+    if !store(work, 0, NEVER)? {
+        return Ok(false);
+    }
+    decide(&mut work.decision, &work.draft.flow);
+    work.decision.is_new = true;
+    Ok(true)
+}
+
+/// The draft of a flow to `backend`.
+#[inline(always)]
+fn plan(work: &mut Scratch, id: u32, backend: &Backend, port: u16) {
+    let key = &work.packet.tuple;
+    let ifindex = work.ifindex;
+    // SAFETY: valid for the run of the program; the agent replaces entries whole.
+    let link_flags = LINKS.get_ptr(ifindex).map_or(0, |link| unsafe { (*link).flags });
+    let own_link = if link_flags & link_flags::PEER != 0 { ifindex } else { 0 };
+    let is_hairpin = backend.addr == key.src;
+    let to = &mut work.draft.flow.to;
+    // A pod takes no packet from its own address, so to itself it comes from the frontend's, which leads
+    // the answer back here.
+    to.src = if is_hairpin { key.dst } else { key.src };
+    to.dst = backend.addr;
+    to.src_port = port;
+    to.dst_port = backend.port;
+    to.proto = key.proto;
+    to._pad = [0; 3];
+    let (link, twin_link, flags) = if is_hairpin {
+        (own_link, own_link, flow_flags::HAIRPIN)
+    } else {
+        (backend.link, if link_flags & link_flags::DIRECT != 0 { ifindex } else { 0 }, 0)
+    };
+    draft(work, &Terms { service: backend.service, backend: id, link, twin_link, flags });
+}

@@ -1,0 +1,197 @@
+//! The flow that a packet belongs to.
+
+use lbr_common::conntrack::State;
+use lbr_common::flow::{BY_ROUTE, Flow, TOUCH_INTERVAL_NS, flow_flags};
+use lbr_common::verdict::Hook;
+
+use super::{advance, decide, entry, is_expired, now, owns, validate};
+use crate::maps::LINKS;
+use crate::packet::Packet;
+use crate::policy::{receiver, source};
+use crate::scratch::Scratch;
+use crate::step::{self, Found, Step};
+
+/// The flow of the packet at hand, brought up to date with it: fills the decision. False if it has none, or begins one
+/// anew. `hook` is the one that runs, known when the object is compiled.
+#[inline(always)]
+pub(crate) fn find(work: &mut Scratch, hook: Hook) -> Found {
+    work.draft.replaces = false;
+    let Some(flow) = entry(&work.packet.tuple) else { return Ok(false) };
+    let is_ordinary = flow.state == State::Established as u32
+        && flow.epoch == work.epoch
+        && !work.packet.turns()
+        && flow.silence(now()) <= TOUCH_INTERVAL_NS
+        && is_verified(work, flow, hook);
+    if is_ordinary {
+        decide(&mut work.decision, flow);
+        return Ok(true);
+    }
+    let found = find_with_care(work);
+    work.draft.replaces = matches!(found, Ok(false));
+    found
+}
+
+step::global! {
+    /// The same for a flow of which there is more to decide or to remember.
+    fn find_with_care(work: &mut Scratch) -> Found = follow as conntrack_find;
+}
+
+#[inline(always)]
+fn follow(work: &mut Scratch) -> Found {
+    let Some(flow) = entry(&work.packet.tuple) else { return Ok(false) };
+    let state = flow.state();
+    let opens = work.packet.is_syn();
+    if is_expired(flow, now()) || (opens && (state.is_over() || state == State::PickedUp)) {
+        return Ok(false);
+    }
+    let is_stale = flow.epoch != work.epoch;
+    // The other one is looked at where the packet is then.
+    match work.hook {
+        _ if !is_stale => {}
+        Hook::ToPod => flow.at = 0,
+        _ => flow.from = 0,
+    }
+    verify(work, flow)?;
+    // A SYN is always judged as the beginning of a connection in its own direction (RFC 9293, 3.10.7.4 leaves it to the
+    // receiver what becomes of the one that is there).
+    if (is_stale || opens) && !validate::is_valid(work)? {
+        return Ok(false);
+    }
+    // First, since the entry may be another flow's when it was removed.
+    decide(&mut work.decision, flow);
+    advance::with_packet(work, flow)?;
+    Ok(true)
+}
+
+/// Whether the ends of the packet were looked at where it is: at an interface that it came in by, its source; at one
+/// that it leaves by to a pod, both.
+#[inline(always)]
+fn is_verified(work: &Scratch, flow: &Flow, hook: Hook) -> bool {
+    match hook {
+        Hook::FromPod | Hook::FromNetdev | Hook::Xdp => flow.from == work.ifindex,
+        Hook::ToPod => flow.at == work.ifindex && came_by(work, flow.from),
+        Hook::ToNetdev | Hook::Socket => true,
+    }
+}
+
+/// Whether the packet entered the node by this interface or its bridge, or the node sent it.
+#[inline(always)]
+fn came_by(work: &Scratch, from: u32) -> bool {
+    let entered_by = work.entered_by;
+    if entered_by == 0 || entered_by == from {
+        return true;
+    }
+    // SAFETY: valid for the run of the program; the agent replaces entries whole.
+    from != 0 && LINKS.get_ptr(from).is_some_and(|link| unsafe { (*link).master } == entered_by)
+}
+
+/// Looks at the ends of the packet, unless that was done before.
+#[inline(always)]
+fn verify(work: &mut Scratch, flow: &mut Flow) -> Step {
+    match work.hook {
+        Hook::FromPod if flow.from != work.ifindex => {
+            source::check(work)?;
+            came_from(work, flow);
+        }
+        Hook::FromNetdev if flow.from != work.ifindex => {
+            source::check_external(work)?;
+            came_from(work, flow);
+        }
+        Hook::ToPod if work.entered_by != 0 => {
+            if !came_by(work, flow.from) {
+                source::check_forwarded(work)?;
+                if !source::is_local(work) {
+                    flow.from = work.entered_by;
+                }
+            }
+            if flow.at != work.ifindex && receiver::check(work)? {
+                flow.at = work.ifindex;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Notes where packets of this direction come from, which is where those of the other one go to.
+#[inline(always)]
+fn came_from(work: &mut Scratch, flow: &mut Flow) {
+    flow.from = work.ifindex;
+    work.draft.reply_key = flow.twin_key();
+    if let Some(twin) = entry(&work.draft.reply_key)
+        && owns(&work.packet.tuple, twin)
+    {
+        twin.at = work.ifindex;
+    }
+}
+
+/// Whether the packet at hand, which came by the wire, goes on by a route as those of its flow before it, and nothing is
+/// to be decided or remembered of it: then fills the decision. If not, it is for [`find`].
+#[inline(always)]
+pub(crate) fn carry_on(work: &mut Scratch) -> bool {
+    /// With any other flag there is more to do than to translate.
+    const ORDINARY: u32 = flow_flags::REPLY | flow_flags::MIDFLOW | flow_flags::WIRE;
+    let Some(flow) = entry(&work.packet.tuple) else { return false };
+    if flow.link != BY_ROUTE
+        || flow.flags & !ORDINARY != 0
+        || flow.state != State::Established as u32
+        || flow.epoch != work.epoch
+        || !is_verified(work, flow, Hook::Xdp)
+    {
+        return false;
+    }
+    let now = now();
+    if flow.silence(now) > TOUCH_INTERVAL_NS {
+        // Not left to tc: packets that follow would overtake this one.
+        if is_expired(flow, now) || advance::keep_alive(work).is_err() {
+            return false;
+        }
+    }
+    decide(&mut work.decision, flow);
+    true
+}
+
+step::global! {
+    /// Whether a flow has the tuple in `Query::tuple`, lives, and is still allowed: then fills the decision, and leaves the
+    /// flow as it is.
+    pub(crate) fn peek(work: &mut Scratch) -> Found = peek_living as conntrack_peek;
+}
+
+#[inline(always)]
+fn peek_living(work: &mut Scratch) -> Found {
+    let Some(flow) = entry(&work.query.tuple) else { return Ok(false) };
+    if is_expired(flow, now()) || (flow.epoch != work.epoch && validate::judge_again(work, flow).is_err()) {
+        return Ok(false);
+    }
+    // Reported when the flow's own packets ask.
+    work.query.forget_audits();
+    decide(&mut work.decision, flow);
+    Ok(true)
+}
+
+/// The flow that the answers to the packet at hand belong to, if it translates: what the packet is now, it is by a
+/// translation, or it looks like that.
+#[inline(always)]
+fn translating(packet: &Packet) -> Option<&'static mut Flow> {
+    let flow = entry(&packet.tuple.reversed())?;
+    let begins_anew = packet.is_syn() && flow.state().is_over();
+    let is_it = flow.flags & flow_flags::PLAIN == 0 && !begins_anew && !is_expired(flow, now());
+    if is_it { Some(flow) } else { None }
+}
+
+/// Whether the answers to the packet at hand could be taken for those of a flow that translates.
+#[inline(always)]
+pub(crate) fn meets_translated(packet: &Packet) -> bool {
+    translating(packet).is_some()
+}
+
+step::global! {
+    /// Whether the packet at hand was translated on its way here, and so judged before, where that was done: it entered the
+    /// node where the flow's packets of this direction do.
+    pub(crate) fn is_translated(work: &mut Scratch) -> Found = was_translated as conntrack_is_translated;
+}
+
+#[inline(always)]
+fn was_translated(work: &mut Scratch) -> Found {
+    Ok(translating(&work.packet).is_some_and(|flow| came_by(work, flow.at)))
+}

@@ -1,0 +1,96 @@
+//! Connection tracking: which flow a packet belongs to, in which state that is, and the beginning of new ones.
+//!
+//! The state machine itself, with every lifetime, is `lbr_common::conntrack`; what an entry means, `lbr_common::flow`.
+//!
+//! - `lookup.rs` finds the flow of a packet: one look-up and a few comparisons for an established one.
+//! - `validate.rs` asks whether a flow is still allowed, and still leads to where it led.
+//! - `advance.rs` moves it to its next state.
+//! - `create/` begins one.
+
+mod advance;
+pub(crate) mod create;
+mod lookup;
+mod validate;
+
+pub(crate) use self::lookup::{carry_on, find, is_translated, meets_translated, peek};
+
+use aya_ebpf::helpers::generated as helper;
+use lbr_common::conntrack::lifetime;
+use lbr_common::flow::{BY_ROUTE, Flow, TOUCH_INTERVAL_NS, flow_flags};
+use lbr_common::maps::config::abilities;
+use lbr_common::service::{Backend, backend_flags};
+use lbr_common::tuple::Tuple;
+
+use crate::maps::{self, FLOWS};
+use crate::scratch::Decision;
+
+/// The entry with this key.
+///
+/// Entries live until the program ends (a map's memory is freed after an RCU grace period). The kernel may hand an
+/// evicted entry to another flow meanwhile: what is written costs that flow at most one look at its backend and its
+/// policies, since fields that decide are written by whole entries only.
+#[inline(always)]
+fn entry(key: &Tuple) -> Option<&'static mut Flow> {
+    // SAFETY: see above.
+    FLOWS.get_ptr_mut(key).map(|entry| unsafe { &mut *entry })
+}
+
+/// Whether a flow is past its lifetime, and so none any more.
+#[inline(always)]
+fn is_expired(flow: &Flow, now: u64) -> bool {
+    let silence = flow.silence(now);
+    // No lifetime is shorter.
+    silence > TOUCH_INTERVAL_NS && silence > lifetime(flow.state(), flow.to.proto, &maps::timeouts())
+}
+
+/// Whether a flow's reverse entry is its own, and not one of a flow that took over its tuple.
+#[inline(always)]
+fn owns(key: &Tuple, twin: &Flow) -> bool {
+    twin.twin_key() == *key
+}
+
+#[inline(always)]
+pub(crate) fn decide(decision: &mut Decision, flow: &Flow) {
+    *decision = Decision {
+        to: flow.to,
+        link: flow.link,
+        service: flow.service,
+        is_reply: flow.flags & flow_flags::REPLY != 0,
+        is_plain: flow.flags & flow_flags::PLAIN != 0,
+        is_wire: flow.flags & flow_flags::WIRE != 0,
+        is_direct: flow.flags & flow_flags::DIRECT != 0,
+        is_tunneled: flow.flags & flow_flags::TUNNELED != 0,
+        is_new: false,
+    };
+}
+
+/// How a client's packets reach a backend: what came by an uplink for a backend elsewhere leaves by a route.
+#[inline(always)]
+pub(crate) fn way_to(backend: &Backend, flow_flags: u32) -> u32 {
+    let is_wire = flow_flags & lbr_common::flow::flow_flags::WIRE != 0;
+    if is_wire && backend.flags & backend_flags::HERE == 0 { BY_ROUTE } else { backend.link }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds, exact to a timer tick: enough for ages in seconds, at a third of the
+/// price. Before Linux 5.11 it is exact.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    if maps::has(abilities::COARSE_CLOCK) {
+        // SAFETY: a helper without arguments.
+        unsafe { helper::bpf_ktime_get_coarse_ns() }
+    } else {
+        // SAFETY: as above.
+        unsafe { helper::bpf_ktime_get_ns() }
+    }
+}
+
+/// The backend that a client's flow to this frontend leads to, if it is reached by a packet with this destination (any
+/// port of it, if it has none).
+#[inline(always)]
+pub(crate) fn backend_of(frontend: &Tuple, to: &Tuple) -> Option<u32> {
+    const KIND: u32 = flow_flags::WIRE | flow_flags::REPLY | flow_flags::DIRECT;
+    let flow = entry(frontend)?;
+    let is_same = flow.to.dst == to.dst && (to.dst_port == 0 || flow.to.dst_port == to.dst_port);
+    let is_it = is_same && flow.flags & KIND == flow_flags::WIRE && !is_expired(flow, now());
+    if is_it && flow.backend != 0 { Some(flow.backend) } else { None }
+}

@@ -1,0 +1,93 @@
+//! The one place where a verdict becomes an action and a counter.
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use lbr_common::flow::BY_ROUTE;
+use lbr_common::verdict::{Effect, Hook, Verdict};
+
+use crate::counters::count;
+use crate::forward::refuse;
+use crate::forward::route;
+use crate::maps;
+use crate::packet::bytes::Bytes as _;
+use crate::packet::frame::Frame;
+use crate::packet::skb::Skb;
+use crate::policy::report;
+use crate::scratch::Scratch;
+use crate::service::traffic;
+
+/// On to the next program of this hook, if any, and then to the stack.
+pub(crate) const PASS: i32 = TC_ACT_UNSPEC;
+
+/// What a tc pipeline ends with: `Ok` for a packet that was translated as `Scratch::decision` says, else why it
+/// was not.
+pub(crate) type Outcome = Result<Verdict, Verdict>;
+
+/// Runs a tc pipeline, and turns its end into the action for the kernel.
+#[inline(always)]
+pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outcome) -> i32 {
+    let Some(scratch) = Scratch::get() else { return PASS };
+    scratch.epoch = maps::epoch();
+    scratch.generation = maps::generation();
+    scratch.ifindex = skb.ifindex();
+    scratch.bytes = skb.len();
+    scratch.hook = hook;
+    scratch.entered_by = skb.entered_by();
+    scratch.dsr.added = 0;
+    scratch.dsr.backend = 0;
+    scratch.dsr.is_unwrapped = false;
+    scratch.query.forget_audits();
+    let (verdict, action) = match pipeline(skb, scratch) {
+        Ok(verdict) => {
+            if matches!(verdict, Verdict::ToBackend | Verdict::ToClient) {
+                traffic::translated(scratch);
+            }
+            (verdict, forward(skb, scratch))
+        }
+        Err(verdict) => match verdict.effect() {
+            Effect::Pass | Effect::Translate => (verdict, PASS),
+            Effect::Drop => {
+                report::denied(scratch, verdict);
+                (verdict, TC_ACT_SHOT)
+            }
+            Effect::Refuse => match refuse::answer(skb, scratch, verdict) {
+                Some(action) => (verdict, action),
+                None => (Verdict::Unanswerable, TC_ACT_SHOT),
+            },
+        },
+    };
+    if scratch.query.has_audits() && matches!(verdict.effect(), Effect::Pass | Effect::Translate) {
+        report::passed(scratch);
+    }
+    count(hook, verdict, u64::from(scratch.bytes));
+    action
+}
+
+#[inline(always)]
+fn forward(skb: Skb, work: &mut Scratch) -> i32 {
+    match work.decision.link {
+        0 => PASS,
+        BY_ROUTE => route::send(skb, work),
+        link => skb.redirect_peer(link),
+    }
+}
+
+/// The same for XDP, where a packet goes back out, or on to tc as it came, or is dropped if it is neither any more.
+#[inline(always)]
+pub(crate) fn run_xdp(frame: Frame, pipeline: fn(Frame, &mut Scratch) -> Outcome) -> u32 {
+    let Some(scratch) = Scratch::get() else { return XDP_PASS };
+    scratch.epoch = maps::epoch();
+    scratch.ifindex = frame.ifindex();
+    scratch.bytes = frame.len();
+    scratch.hook = Hook::Xdp;
+    let (verdict, action) = match pipeline(frame, scratch) {
+        Ok(verdict) => {
+            traffic::translated(scratch);
+            (verdict, XDP_TX)
+        }
+        Err(verdict) if verdict.effect() == Effect::Pass => (verdict, XDP_PASS),
+        Err(verdict) => (verdict, XDP_DROP),
+    };
+    count(Hook::Xdp, verdict, u64::from(scratch.bytes));
+    action
+}

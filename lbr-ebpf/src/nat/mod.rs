@@ -1,0 +1,101 @@
+//! Rewrites a packet to another tuple, checksums included.
+
+pub(crate) mod icmp_error;
+
+use lbr_common::checksum::Diff;
+use lbr_common::tuple::{Tuple, proto};
+use lbr_common::verdict::Verdict;
+
+use crate::packet::bytes::Bytes;
+use crate::packet::skb::{HelperFailed, Sum};
+use crate::packet::{Packet, Part};
+
+/// Offset of the checksum in a TCP header.
+pub(crate) const TCP_SUM: u32 = 16;
+/// Offset of the checksum in a UDP header.
+pub(crate) const UDP_SUM: u32 = 6;
+/// Offset of the checksum in an ICMP or ICMPv6 header.
+pub(crate) const ICMP_SUM: u32 = 2;
+
+/// IPv4 header from its checksum on.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct V4Tail {
+    sum: u16,
+    src: [u16; 2],
+    dst: [u16; 2],
+}
+
+/// IPv6 addresses, side by side as in the header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct V6Tail {
+    src: [u32; 4],
+    dst: [u32; 4],
+}
+
+/// Gives `packet` the addresses and ports of `to`.
+#[inline(always)]
+pub(crate) fn rewrite(skb: impl Bytes, packet: &Packet, to: &Tuple) -> Result<(), Verdict> {
+    try_rewrite(skb, packet, to).map_err(|HelperFailed| Verdict::RewriteFailed)
+}
+
+#[inline(always)]
+fn try_rewrite(skb: impl Bytes, packet: &Packet, to: &Tuple) -> Result<(), HelperFailed> {
+    let from = &packet.tuple;
+    let addrs = write_addresses(skb, packet, to)?;
+    if packet.part == Part::Later {
+        if !packet.is_v4 {
+            // No checksum in this packet makes up for the change of its addresses.
+            skb.adjust_device_sum(addrs.fold32());
+        }
+        return Ok(());
+    }
+    let (sum_at, optional) = match from.proto {
+        proto::TCP => (packet.l4 + TCP_SUM, false),
+        proto::UDP => (packet.l4 + UDP_SUM, true),
+        // Its checksum covers the addresses only with IPv6.
+        proto::ICMPV6 => (packet.l4 + ICMP_SUM, false),
+        _ => return Ok(()),
+    };
+    let pseudo = if packet.is_v4 { Sum::PseudoV4 } else { Sum::PseudoV6 };
+    skb.fix_sum(sum_at, addrs.fold32(), pseudo, optional)?;
+    if from.proto != proto::ICMPV6 && (from.src_port != to.src_port || from.dst_port != to.dst_port) {
+        let diff = ports_diff(from, to);
+        skb.fix_sum(sum_at, diff.fold32(), Sum::Covered, optional)?;
+        skb.store(packet.l4, &[to.src_port.to_be(), to.dst_port.to_be()])?;
+    }
+    Ok(())
+}
+
+/// What a change of ports does to a checksum.
+#[inline(always)]
+pub(crate) fn ports_diff(from: &Tuple, to: &Tuple) -> Diff {
+    Diff::NONE
+        .half(from.src_port.to_be(), to.src_port.to_be())
+        .half(from.dst_port.to_be(), to.dst_port.to_be())
+}
+
+/// Writes the addresses of `to` into the IP header of `packet`, with its header checksum. Returns the change
+/// of the addresses.
+#[inline(always)]
+pub(crate) fn write_addresses(skb: impl Bytes, packet: &Packet, to: &Tuple) -> Result<Diff, HelperFailed> {
+    let from = &packet.tuple;
+    let (src, dst) = (to.src.words(), to.dst.words());
+    if packet.is_v4 {
+        let diff = Diff::NONE.word(from.src.words()[3], src[3]).word(from.dst.words()[3], dst[3]);
+        let tail = V4Tail { sum: diff.apply(packet.ip_sum), src: halves(src[3]), dst: halves(dst[3]) };
+        skb.store(packet.l3 + 10, &tail)?;
+        Ok(diff)
+    } else {
+        skb.store(packet.l3 + 8, &V6Tail { src, dst })?;
+        Ok(Diff::NONE.addr(&from.src, &to.src).addr(&from.dst, &to.dst))
+    }
+}
+
+/// The two halves of a word as they lie in memory.
+#[inline(always)]
+fn halves(word: u32) -> [u16; 2] {
+    let b = word.to_ne_bytes();
+    [u16::from_ne_bytes([b[0], b[1]]), u16::from_ne_bytes([b[2], b[3]])]
+}

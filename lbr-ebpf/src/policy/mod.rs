@@ -1,0 +1,155 @@
+//! Whether policies allow a connection: endpoints, classes, verdicts. See `lbr_common::policy`.
+
+pub(crate) mod query;
+pub(crate) mod receiver;
+pub(crate) mod report;
+pub(crate) mod source;
+
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use lbr_common::addr::Addr;
+use lbr_common::policy::{Block, OTHER_PORTS, Policy, Ports, VerdictKey, class, direction, policy_flags};
+use lbr_common::tuple::Tuple;
+use lbr_common::verdict::Verdict;
+
+use crate::maps::{self, CIDR_CLASS, ENDPOINTS, IP_CLASS, LINK_POLICY, PORT_CLASS, VERDICTS};
+use crate::scratch::Scratch;
+use crate::step::{self, Step};
+
+/// Looks up the policy at the source of `Query::tuple`.
+#[inline(always)]
+pub(crate) fn look_up_sender(work: &mut Scratch) {
+    endpoint(&work.query.tuple.src, work.generation, &mut work.query.sender);
+}
+
+/// Looks up the policy at the destination of `Query::tuple`.
+#[inline(always)]
+pub(crate) fn look_up_receiver(work: &mut Scratch) {
+    endpoint(&work.query.tuple.dst, work.generation, &mut work.query.receiver);
+}
+
+step::global! {
+    /// Asks the policies of both ends, which were looked up before, about `Query::tuple`.
+    ///
+    /// What a pod sends to itself is never judged, nor what it sends to the node. What the node sends does not come
+    /// here: where a packet entered says so, its address does not.
+    pub(crate) fn judge(work: &mut Scratch) -> Step = judge_both as policy_judge;
+}
+
+#[inline(always)]
+fn judge_both(work: &mut Scratch) -> Step {
+    let (sender, receiver) = (work.query.sender.flags, work.query.receiver.flags);
+    work.query.set = 0;
+    work.query.forget_audits();
+    if work.query.tuple.src == work.query.tuple.dst || receiver & policy_flags::NODE != 0 {
+        return Ok(());
+    }
+    if (sender | receiver) & policy_flags::PENDING != 0 && maps::denies_pending() {
+        return Err(Verdict::PodPending);
+    }
+    const ASKED: u32 = policy_flags::ISOLATED_OUT | policy_flags::AUDIT_OUT;
+    if sender & ASKED != 0 {
+        check_end(judge_end(work, direction::EGRESS))?;
+    }
+    const ASKED_IN: u32 = policy_flags::ISOLATED_IN | policy_flags::AUDIT_IN;
+    if receiver & ASKED_IN != 0 {
+        check_end(judge_end(work, direction::INGRESS))?;
+    }
+    Ok(())
+}
+
+/// What an end said.
+#[inline(always)]
+fn check_end(denied: u32) -> Step {
+    match denied {
+        ALLOWED => Ok(()),
+        DENIED_OUT => Err(Verdict::EgressDenied),
+        _ => Err(Verdict::IngressDenied),
+    }
+}
+
+const ALLOWED: u32 = 0;
+const DENIED_OUT: u32 = 1;
+const DENIED_IN: u32 = 2;
+
+/// Whether the pods of this link are isolated in a direction, so that what can not be judged must not pass.
+#[inline(always)]
+pub(crate) fn isolates(work: &Scratch, flag: u32) -> bool {
+    link(work) & flag != 0
+}
+
+/// What is known of the pods behind the link that the packet is at: bits of [`policy_flags`].
+#[inline(always)]
+pub(crate) fn link(work: &Scratch) -> u32 {
+    link_at(work.ifindex, work.generation)
+}
+
+/// What is known of the pods behind any link.
+#[inline(always)]
+pub(crate) fn link_at(ifindex: u32, generation: u32) -> u32 {
+    let entry = LINK_POLICY.get_ptr(ifindex);
+    // SAFETY: valid for the run of the program; the agent replaces entries whole.
+    entry.map_or(0, |entry| unsafe { (*entry).at(generation) })
+}
+
+/// One end's policies, the audited ones too: what those would deny is reported when the packet passes.
+#[inline(never)]
+fn judge_end(work: &mut Scratch, way: u32) -> u32 {
+    let is_egress = way == direction::EGRESS;
+    let policy = if is_egress { &work.query.sender } else { &work.query.receiver };
+    let (isolated, audited) = if is_egress {
+        (policy_flags::ISOLATED_OUT, policy_flags::AUDIT_OUT)
+    } else {
+        (policy_flags::ISOLATED_IN, policy_flags::AUDIT_IN)
+    };
+    let tuple = &work.query.tuple;
+    let class = class_of(if is_egress { &tuple.dst } else { &tuple.src }, work.generation);
+    work.query.direction = way;
+    if policy.flags & isolated != 0 && !allows(policy.set, way, class, tuple) {
+        work.query.set = policy.set;
+        return if is_egress { DENIED_OUT } else { DENIED_IN };
+    }
+    if policy.flags & audited != 0 && !allows(policy.audit, way, class, tuple) {
+        let told = if is_egress { &mut work.query.audited_out } else { &mut work.query.audited_in };
+        *told = policy.audit;
+    }
+    ALLOWED
+}
+
+#[inline(always)]
+fn allows(set: u32, way: u32, class: u32, tuple: &Tuple) -> bool {
+    let ports = Ports { set, direction: way as u8, proto: tuple.proto, port: tuple.dst_port.to_be_bytes() };
+    let ports = PORT_CLASS.get(&Key::new(Ports::FULL, ports)).copied().unwrap_or(OTHER_PORTS);
+    let mut key = VerdictKey { set, direction: way, class, ports };
+    if VERDICTS.get_ptr(&key).is_some() {
+        return true;
+    }
+    key.class = class::ANY;
+    VERDICTS.get_ptr(&key).is_some()
+}
+
+/// The class of a peer's address.
+#[inline(always)]
+fn class_of(addr: &Addr, generation: u32) -> u32 {
+    if let Some(entry) = IP_CLASS.get_ptr(addr) {
+        // SAFETY: as in `link`.
+        let class = unsafe { (*entry).at(generation) };
+        if class != class::ABSENT {
+            return class;
+        }
+    }
+    CIDR_CLASS.get(&Key::new(Block::FULL, Block::of(addr))).map_or(class::NONE, |class| class.at(generation))
+}
+
+/// What is known of an address goes to `policy`. Gives the link that it is behind; 0: none, or not known.
+#[inline(never)]
+pub(crate) fn endpoint(addr: &Addr, generation: u32, policy: &mut Policy) -> u32 {
+    let Some(entry) = ENDPOINTS.get_ptr(addr) else {
+        *policy = Policy { set: 0, audit: 0, flags: 0 };
+        return 0;
+    };
+    // SAFETY: as in `link`.
+    unsafe {
+        *policy = (*entry).policy.at(generation);
+        (*entry).link
+    }
+}

@@ -1,0 +1,156 @@
+//! Whether a packet's source address belongs to where the packet came from.
+//!
+//! Each check also leaves what is known of the source in `Query::sender`.
+
+use lbr_common::addr::Addr;
+use lbr_common::policy::policy_flags;
+use lbr_common::tuple::proto;
+use lbr_common::verdict::Verdict;
+
+use crate::maps::{self, LINKS};
+use crate::packet::Packet;
+use crate::policy;
+use crate::scratch::Scratch;
+use crate::service;
+use crate::step::{self, Step};
+
+/// Of a pod of this node, known or not.
+const OWNED: u32 = policy_flags::POD | policy_flags::PENDING;
+
+step::global! {
+    /// The packet at hand was sent by the pod behind this link.
+    ///
+    /// A link without a pod that is known may send from any address that is nobody else's, until its pod is known. What a
+    /// host sends before it has an address, or for its link only, needs none of the pod's.
+    pub(crate) fn check(work: &mut Scratch) -> Step = belongs_to_link as source_check;
+}
+
+#[inline(always)]
+fn belongs_to_link(work: &mut Scratch) -> Step {
+    let owner = sender_link(work);
+    let flags = work.query.sender.flags;
+    if owner == work.ifindex && flags & OWNED != 0 {
+        return Ok(());
+    }
+    let link = policy::link(work);
+    if flags & policy_flags::NODE == 0 && owner == 0 && is_of_link_only(&work.packet) {
+        // Policies are asked by address, and none has this one.
+        let is_judged = link & policy_flags::ISOLATED_OUT != 0 && !needs_no_address(&work.packet);
+        return if is_judged { Err(Verdict::NotJudged) } else { Ok(()) };
+    }
+    let is_known = link & policy_flags::POD != 0;
+    if !maps::checks_source() {
+        // Without a verified source, policy for what the pod sends can not be applied: fail closed.
+        return if link & policy_flags::ISOLATED_OUT != 0 { Err(Verdict::NotJudged) } else { Ok(()) };
+    }
+    // Behind a bridge, and not heard of yet: it may be this link's if that has no pod of its own.
+    let may_be_ours = owner == 0 && flags & policy_flags::NODE == 0 && !is_known;
+    if !may_be_ours {
+        Err(Verdict::SpoofedSource)
+    } else if service::is_service_address(&work.packet.tuple.src) {
+        Err(Verdict::Martian)
+    } else if flags & OWNED == 0 && maps::denies_pending() {
+        Err(Verdict::PodPending)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a host may send it without an address of its own: from a link-local address to one or to a group (RFC 4291,
+/// 2.5.6; RFC 3927), and DHCP and neighbour discovery before there is an address (RFC 2131, 4.1; RFC 4862, 5.4.2).
+#[inline(always)]
+fn is_of_link_only(packet: &Packet) -> bool {
+    let tuple = &packet.tuple;
+    if tuple.src == Addr::UNSPECIFIED || tuple.src == Addr::v4([0; 4]) {
+        return needs_no_address(packet);
+    }
+    is_link_local(&tuple.src) && (is_link_local(&tuple.dst) || is_group(&tuple.dst))
+}
+
+/// How a host gets an address, and finds its neighbours.
+#[inline(always)]
+fn needs_no_address(packet: &Packet) -> bool {
+    const DHCP: (u16, u16) = (68, 67);
+    const DHCP_V6: (u16, u16) = (546, 547);
+    let tuple = &packet.tuple;
+    let is_dhcp = |ports| tuple.proto == proto::UDP && (tuple.src_port, tuple.dst_port) == ports;
+    if packet.is_v4 {
+        is_dhcp(DHCP) && tuple.dst == Addr::v4([255; 4])
+    } else {
+        packet.is_of_link_scope() || (is_dhcp(DHCP_V6) && is_group(&tuple.dst))
+    }
+}
+
+/// RFC 3927; RFC 4291, 2.5.6.
+#[inline(always)]
+pub(crate) fn is_link_local(addr: &Addr) -> bool {
+    if addr.is_v4() {
+        let [a, b, ..] = addr.v4_octets();
+        a == 169 && b == 254
+    } else {
+        addr.bytes[0] == 0xfe && addr.bytes[1] & 0xc0 == 0x80
+    }
+}
+
+/// A group, or all hosts of a link.
+#[inline(always)]
+pub(crate) fn is_group(addr: &Addr) -> bool {
+    if addr.is_v4() { addr.v4_octets()[0] >= 224 } else { addr.bytes[0] == 0xff }
+}
+
+step::global! {
+    /// The packet at hand came in by an uplink: its source is neither the node's nor of one of its pods, nor a Service's.
+    pub(crate) fn check_external(work: &mut Scratch) -> Step = is_external as source_check_external;
+}
+
+#[inline(always)]
+fn is_external(work: &mut Scratch) -> Step {
+    sender_link(work);
+    if !maps::checks_source() {
+        return Ok(());
+    }
+    if work.query.sender.flags & (OWNED | policy_flags::NODE) != 0 {
+        return Err(Verdict::SpoofedSource);
+    }
+    if service::is_service_address(&work.packet.tuple.src) {
+        return Err(Verdict::Martian);
+    }
+    Ok(())
+}
+
+step::global! {
+    /// The packet at hand entered the node by another interface than the one that it leaves by now, to a pod: a source that
+    /// is a local pod's came by that pod's link, or by the bridge that the link is a port of. The node's address is that of
+    /// what it masquerades.
+    pub(crate) fn check_forwarded(work: &mut Scratch) -> Step = is_forwarded as source_check_forwarded;
+}
+
+#[inline(always)]
+fn is_forwarded(work: &mut Scratch) -> Step {
+    let owner = sender_link(work);
+    if !maps::checks_source() {
+        return Ok(());
+    }
+    if work.query.sender.flags & OWNED != 0 && owner != 0 && owner != work.entered_by {
+        // SAFETY: valid for the run of the program; the agent replaces entries whole.
+        let master = LINKS.get_ptr(owner).map_or(0, |link| unsafe { (*link).master });
+        if master != work.entered_by {
+            return Err(Verdict::SpoofedSource);
+        }
+    }
+    if service::is_service_address(&work.packet.tuple.src) {
+        return Err(Verdict::Martian);
+    }
+    Ok(())
+}
+
+/// Whether the source, which was looked up before, is a pod's of this node.
+#[inline(always)]
+pub(crate) fn is_local(work: &Scratch) -> bool {
+    work.query.sender.flags & OWNED != 0
+}
+
+#[inline(always)]
+fn sender_link(work: &mut Scratch) -> u32 {
+    policy::endpoint(&work.packet.tuple.src, work.generation, &mut work.query.sender)
+}

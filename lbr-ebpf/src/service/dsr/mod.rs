@@ -1,0 +1,151 @@
+//! Direct server return: what goes to a backend on another node keeps the client's address and carries the frontend's,
+//! so that the node of the backend can answer in its name. Every packet does, fragments too.
+//!
+//! In one of two forms, as the frontend has it: the packet is addressed to the backend, and the frontend is an option of
+//! it (`option.rs`); or it stays as it is, and travels in a packet of the nodes' own (`tunnel.rs`). The backend's node
+//! takes both.
+//!
+//! What such a packet says is believed only if its destination is a backend here whose service answers directly, by a
+//! frontend that this node knows; of a port of nodes the address is not compared, since it may be any node's. So who
+//! lies with an option gets answers from an address of its own choice, at its own address: nothing that it could not
+//! have without. With a tunnel the client's address would be of its own choice too: that is for nodes only.
+
+mod option;
+mod tunnel;
+
+use lbr_common::addr::Addr;
+use lbr_common::policy::policy_flags;
+use lbr_common::service::{Backend, Slot, SlotKey, backend_flags, frontend_flags, set};
+use lbr_common::tuple::proto;
+use lbr_common::verdict::Verdict;
+
+use crate::conntrack;
+use crate::maps::SLOTS;
+use crate::packet::Part;
+use crate::packet::fragments;
+use crate::packet::skb::Skb;
+use crate::policy;
+use crate::scratch::Scratch;
+use crate::service::{self, From};
+use crate::step::{self, Found, Step};
+
+/// Where `127.0.0.1` and `::1` serve a port, all addresses of nodes do.
+const LOOPBACK_V4: Addr = Addr::v4([127, 0, 0, 1]);
+const LOOPBACK_V6: Addr = Addr::from_words([0, 0, 0, 1u32.to_be()]);
+
+/// Backends of one service on a node that are looked through: more than a node has pods.
+const MOST_HERE: u32 = 256;
+
+/// Whether the frontend fits into the packet. Notes how much it grows by.
+#[inline(always)]
+pub(crate) fn makes_room(skb: Skb, work: &mut Scratch, is_tunneled: bool) -> bool {
+    if is_tunneled {
+        work.dsr.added = tunnel::len(&work.packet);
+        return true;
+    }
+    option::makes_room(skb, work)
+}
+
+/// Puts the frontend into the packet at hand, as its flow says. With an option it was rewritten before.
+#[inline(always)]
+pub(crate) fn wrap(skb: Skb, work: &mut Scratch) -> Step {
+    if work.decision.is_tunneled { tunnel::wrap(skb, work) } else { option::wrap(skb, work) }
+}
+
+/// Takes what another node has put around a packet, or into it, off again: it is for the frontend then. A packet without
+/// that stays as it is, and one that says what can not be: it gets no further than any other to its destination.
+#[inline(always)]
+pub(crate) fn unwrap(skb: Skb, work: &mut Scratch) -> Step {
+    match work.packet.tuple.proto {
+        proto::TCP | proto::UDP => option::unwrap(skb, work),
+        proto::IPV4 | proto::IPV6 => tunnel::unwrap(skb, work),
+        _ => Ok(()),
+    }
+}
+
+step::global! {
+    /// Whether the packet at hand may have been sent to the frontend in `Dsr::claim`: that must be one whose backends
+    /// answer directly, and the packet's destination (any port of it, if it has none) one of them on this node. Then
+    /// notes which.
+    fn is_believed(work: &mut Scratch) -> Found = believe as dsr_is_believed;
+}
+
+#[inline(always)]
+fn believe(work: &mut Scratch) -> Found {
+    Ok(may_have_been_sent(work))
+}
+
+#[inline(always)]
+fn may_have_been_sent(work: &mut Scratch) -> bool {
+    let frontend = work.dsr.claim;
+    if work.packet.part == Part::Later {
+        // It was for the first fragment.
+        let dst = core::mem::replace(&mut work.packet.tuple.dst, frontend.dst);
+        let is_known = fragments::is_known(&work.packet);
+        work.packet.tuple.dst = dst;
+        return is_known;
+    }
+    let to = &work.packet.tuple;
+    if let Some(backend) = conntrack::backend_of(&frontend, to) {
+        work.dsr.backend = backend;
+        return true;
+    }
+    if service::is_martian(&frontend.dst) || lives_here(work) {
+        return false;
+    }
+    let client = From::Wire(&frontend.src);
+    let known = match service::frontend(&frontend.dst, frontend.dst_port, frontend.proto, client) {
+        Err(Verdict::NoService) => {
+            let loopback = if frontend.dst.is_v4() { &LOOPBACK_V4 } else { &LOOPBACK_V6 };
+            service::frontend(loopback, frontend.dst_port, frontend.proto, From::Node)
+        }
+        known => known,
+    };
+    let Ok(known) = known else { return false };
+    if known.flags & frontend_flags::DIRECT == 0 {
+        return false;
+    }
+    choose_here(work, known.service)
+}
+
+/// Chooses the backend of a service on this node that packets with the destination of the one at hand reach, or if that
+/// has no port, one that has its address. False: there is none, or not among the first [`MOST_HERE`].
+#[inline(always)]
+fn choose_here(work: &mut Scratch, service: u32) -> bool {
+    let mut slot = 0;
+    while slot < MOST_HERE {
+        match choose_slot(work, service, slot) {
+            Ok(false) => slot += 1,
+            found => return found.is_ok(),
+        }
+    }
+    false
+}
+
+step::global! {
+    /// Chooses the backend in this slot if it is the one. False: it is another one; [`Verdict::BackendMissing`]: there are
+    /// no more.
+    fn choose_slot(work: &mut Scratch, service: u32, slot: u32) -> Found = choose_if_it_is as dsr_choose_slot;
+}
+
+#[inline(always)]
+fn choose_if_it_is(work: &mut Scratch, service: u32, slot: u32) -> Found {
+    let to = &work.packet.tuple;
+    // SAFETY: the entry is copied at once.
+    let slot = unsafe { SLOTS.get(&SlotKey { service, set: set::LOCAL, slot }) };
+    let Some(&Slot { backend: id }) = slot else { return Err(Verdict::BackendMissing) };
+    let is_it = |b: &Backend| b.leads_to(to) || (to.dst_port == 0 && b.addr == to.dst);
+    if !service::backend(id).is_some_and(|b| b.flags & backend_flags::HERE != 0 && is_it(b)) {
+        return Ok(false);
+    }
+    work.dsr.backend = id;
+    Ok(true)
+}
+
+/// Whether the address that answers would come from is a pod's of this node.
+#[inline(always)]
+fn lives_here(work: &mut Scratch) -> bool {
+    let address = work.dsr.claim.dst;
+    policy::endpoint(&address, work.generation, &mut work.query.sender);
+    work.query.sender.flags & policy_flags::POD != 0
+}

@@ -1,0 +1,237 @@
+//! From a destination to a backend: frontends, slots, backends.
+
+pub(crate) mod affinity;
+pub(crate) mod dsr;
+pub(crate) mod traffic;
+
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use lbr_common::addr::Addr;
+use lbr_common::conntrack::Segment;
+use lbr_common::maglev::{self, MaglevKey};
+use lbr_common::policy::Block;
+use lbr_common::select;
+use lbr_common::service::{Backend, Frontend, FrontendKey, SourceRange, frontend_flags, scope};
+use lbr_common::tuple::Tuple;
+use lbr_common::verdict::Verdict;
+
+use crate::maps::{self, BACKENDS, FRONTENDS, MAGLEV, SERVICE_CIDRS, SLOTS, SOURCE_RANGES};
+use crate::packet::Packet;
+
+/// Who begins a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From<'a> {
+    /// A pod of this node, with this address.
+    Pod(&'a Addr),
+    /// Somebody by the wire, with this address.
+    Wire(&'a Addr),
+    /// A process of the node.
+    Node,
+}
+
+/// The frontend that `to:port` belongs to, if it has anything to offer to this client.
+///
+/// The address alone is asked first: most packets that come this far are for no Service, and one look-up says
+/// so.
+#[inline(always)]
+pub(crate) fn frontend(to: &Addr, port: u16, proto: u8, from: From<'_>) -> Result<Frontend, Verdict> {
+    let frontend = look_up(to, port, proto, from)?;
+    if frontend.count > 0 {
+        Ok(frontend)
+    } else if frontend.flags & frontend_flags::LOCAL_ONLY != 0 {
+        Err(Verdict::NoLocalEndpoint)
+    } else {
+        Err(Verdict::NoEndpoint)
+    }
+}
+
+/// The Service that `to:port` belongs to for this client, whether it has endpoints or not; 0: none.
+#[inline(always)]
+pub(crate) fn owner(to: &Addr, port: u16, proto: u8, from: From<'_>) -> u32 {
+    look_up(to, port, proto, from).map_or(0, |frontend| frontend.service)
+}
+
+#[inline(always)]
+fn look_up(to: &Addr, port: u16, proto: u8, from: From<'_>) -> Result<Frontend, Verdict> {
+    let scope = if from == From::Node && is_own_to_node(to) { scope::NODE } else { scope::ANY };
+    let mut key = FrontendKey { addr: *to, port: 0, proto: 0, scope, _pad: 0 };
+    // SAFETY: the entry is copied at once; the agent replaces entries whole.
+    let address = *(unsafe { FRONTENDS.get(&key) }).ok_or(Verdict::NoService)?;
+    let nobody =
+        if address.flags & frontend_flags::OPEN != 0 { Verdict::NoService } else { Verdict::NoSuchPort };
+    key.port = port;
+    key.proto = proto;
+    // SAFETY: as above.
+    let mut frontend = *(unsafe { FRONTENDS.get(&key) }).ok_or(nobody)?;
+    if frontend.flags & frontend_flags::ADDRESS != 0 {
+        // Protocol 0, which has no ports: what was found is the entry for the whole address.
+        return Err(nobody);
+    }
+    if frontend.flags & frontend_flags::WIRE_DIFFERS != 0 && matches!(from, From::Wire(_)) {
+        key.scope = scope::WIRE;
+        // SAFETY: as above.
+        frontend = *(unsafe { FRONTENDS.get(&key) }).ok_or(nobody)?;
+    }
+    if frontend.flags & frontend_flags::RANGES != 0 && !serves(&frontend, from) {
+        return Err(Verdict::SourceNotInRanges);
+    }
+    Ok(frontend)
+}
+
+/// Whether a packet can not come from this address because only Services have it: one of a ServiceCIDR, or of a frontend
+/// that is not an address of a node.
+#[inline(always)]
+pub(crate) fn is_service_address(addr: &Addr) -> bool {
+    maps::may_be_service(addr)
+        && (SERVICE_CIDRS.get(&Key::new(Block::FULL, Block::of(addr))).is_some()
+            || (owns_address(addr) && !is_node(addr)))
+}
+
+/// Whether a TCP segment of no known connection, which opens none, is led to a backend of this frontend nevertheless: the
+/// table leads it to the same one as on the node that had its connection. What answers or ends a connection is not.
+#[inline(always)]
+pub(crate) fn picks_up(packet: &Packet, frontend: &Frontend) -> bool {
+    frontend.maglev != 0 && matches!(packet.segment(), Segment::Ack | Segment::Data)
+}
+
+/// What becomes of a TCP segment of no known connection that opens none, at the port of a Service. At an address of the
+/// node it may belong to a connection of the node, or of what its stack masquerades: that knows. Elsewhere it is refused,
+/// as a host does that has no such connection.
+#[inline(always)]
+pub(crate) fn no_connection(packet: &Packet) -> Verdict {
+    if owns_address(&packet.tuple.dst) { Verdict::NoConnection } else { Verdict::StackConnection }
+}
+
+/// Whether `port` of an address of this node is a Service's.
+#[inline(always)]
+pub(crate) fn is_own_port(addr: &Addr, port: u16, proto: u8) -> bool {
+    let key = FrontendKey { addr: *addr, port, proto, scope: scope::ANY, _pad: 0 };
+    FRONTENDS.get_ptr(&key).is_some()
+}
+
+/// Whether a frontend with source ranges serves this client.
+#[inline(always)]
+fn serves(frontend: &Frontend, from: From<'_>) -> bool {
+    let (From::Pod(client) | From::Wire(client)) = from else {
+        return frontend.flags & frontend_flags::NODE_IN_RANGES != 0;
+    };
+    is_in_range(frontend.service, client)
+}
+
+/// Whether an address is one that the node reaches nobody else by: loopback, or unspecified, which stands for it.
+#[inline(always)]
+pub(crate) fn is_own_to_node(addr: &Addr) -> bool {
+    if addr.is_v4() {
+        let octets = addr.v4_octets();
+        octets[0] == 127 || octets == [0; 4]
+    } else {
+        let words = addr.words();
+        words[0] == 0 && words[1] == 0 && words[2] == 0 && (words[3] == 0 || words[3] == 1u32.to_be())
+    }
+}
+
+/// Whether a client is a node or lives on one.
+#[inline(always)]
+pub(crate) fn is_inside(client: &Addr) -> bool {
+    is_in_range(SourceRange::INSIDE, client)
+}
+
+/// Whether another node has this address.
+#[inline(always)]
+pub(crate) fn is_node(addr: &Addr) -> bool {
+    is_in_range(SourceRange::NODES, addr)
+}
+
+#[inline(always)]
+fn is_in_range(service: u32, client: &Addr) -> bool {
+    let key = SourceRange { service, client: client.bytes };
+    SOURCE_RANGES.get(&Key::new(SourceRange::FULL, key)).is_some()
+}
+
+/// An address that nobody can be reached by: RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7.
+#[inline(always)]
+pub(crate) fn is_martian(addr: &Addr) -> bool {
+    is_own_to_node(addr) || if addr.is_v4() { addr.v4_octets()[0] >= 224 } else { addr.bytes[0] == 0xff }
+}
+
+/// Whether the address as a whole is a Service's.
+#[inline(always)]
+pub(crate) fn owns_address(addr: &Addr) -> bool {
+    let key = FrontendKey { addr: *addr, port: 0, proto: 0, scope: scope::ANY, _pad: 0 };
+    // SAFETY: as in `frontend`.
+    unsafe { FRONTENDS.get(&key) }.is_some_and(|address| address.flags & frontend_flags::OPEN == 0)
+}
+
+/// Whether a Service has this port of an address, or all of it.
+#[inline(always)]
+pub(crate) fn has_place(addr: &Addr, port: u16, proto: u8) -> bool {
+    let key = FrontendKey { addr: *addr, port, proto, scope: scope::ANY, _pad: 0 };
+    FRONTENDS.get_ptr(&key).is_some_and(|_| port != 0) || owns_address(addr)
+}
+
+/// Whether `port` of an address of the node leads to a Service, so that no socket would hear of it. The unspecified
+/// IPv6 address is both families': that a socket is for IPv6 only can not be seen here.
+#[inline(always)]
+pub(crate) fn takes_port(addr: &Addr, port: u16, proto: u8) -> bool {
+    let scope = if is_own_to_node(addr) { scope::NODE } else { scope::ANY };
+    let is_taken =
+        |addr: Addr| FRONTENDS.get_ptr(&FrontendKey { addr, port, proto, scope, _pad: 0 }).is_some();
+    is_taken(*addr) || (addr.words() == [0; 4] && is_taken(Addr::v4([0; 4])))
+}
+
+/// Whether nobody has this address although it may only be a Service's.
+#[inline(always)]
+pub(crate) fn is_unallocated(addr: &Addr) -> bool {
+    SERVICE_CIDRS.get(&Key::new(Block::FULL, Block::of(addr))).is_some() && !owns_address(addr)
+}
+
+/// The backend in a slot of a frontend, or of its table if it has one.
+///
+/// When the agent takes a backend away it lowers the count before it removes the last slot; a packet that
+/// read the old count in between finds no slot, and takes the first one, which is there as long as any is. So does
+/// one that read the old table.
+#[inline(always)]
+pub(crate) fn backend_in_slot(frontend: &Frontend, slot: u32) -> Result<(u32, &'static Backend), Verdict> {
+    let chosen =
+        if frontend.maglev == 0 { slot_backend(frontend, slot) } else { table_backend(frontend, slot) };
+    let id = chosen.or_else(|| slot_backend(frontend, 0)).ok_or(Verdict::BackendMissing)?;
+    Ok((id, backend(id).ok_or(Verdict::BackendMissing)?))
+}
+
+/// The slot for a connection; `hash` is that of its tuple.
+#[inline(always)]
+pub(crate) fn slot(hash: u32, tuple: &Tuple, frontend: &Frontend) -> u32 {
+    let hash = if frontend.maglev == 0 { hash } else { maglev::hash(tuple, maps::maglev_seed()) };
+    slot_of(hash, frontend)
+}
+
+/// The slot for a hash, or for a random number where there is nothing to take a hash of.
+#[inline(always)]
+pub(crate) fn slot_of(hash: u32, frontend: &Frontend) -> u32 {
+    select::slot(hash, slots(frontend))
+}
+
+/// How many slots there are to choose from: those of its table, if a frontend has one.
+#[inline(always)]
+pub(crate) fn slots(frontend: &Frontend) -> u32 {
+    if frontend.maglev == 0 { frontend.count } else { maglev::SLOTS }
+}
+
+/// The backend with this id.
+#[inline(always)]
+pub(crate) fn backend(id: u32) -> Option<&'static Backend> {
+    // SAFETY: valid for the run of the program; the agent replaces entries whole, and an entry that it removes
+    // is freed after an RCU grace period.
+    unsafe { BACKENDS.get(id) }
+}
+
+#[inline(always)]
+fn slot_backend(frontend: &Frontend, slot: u32) -> Option<u32> {
+    // SAFETY: as in `backend`.
+    unsafe { SLOTS.get(frontend.slot(slot)) }.map(|slot| slot.backend)
+}
+
+#[inline(always)]
+fn table_backend(frontend: &Frontend, slot: u32) -> Option<u32> {
+    // SAFETY: as in `backend`.
+    unsafe { MAGLEV.get(MaglevKey::of(frontend, slot)) }.and_then(|part| part.backend(slot))
+}

@@ -1,0 +1,85 @@
+//! What somebody tries who is not trusted: a pod against the policies of others and its own, or a host outside against the
+//! node's Services and pods. Each test is named by what the attacker wants, and shows that it is not to be had.
+
+mod alias;
+mod errors;
+mod flood;
+mod handshake;
+mod receiver;
+mod service;
+mod source;
+
+use std::net::IpAddr;
+
+use lbr_common::addr::Addr;
+use lbr_common::policy::{Block, Policy, Prefix, policy_flags};
+use lbr_common::service::{Frontend, SourceRange, frontend_flags};
+
+use super::policy::Policies;
+use super::wire::{Wire, node};
+use super::world::{Net, TCP, UDP, World, at, packet, segment, syn};
+use lbr_agent::dataplane::Dataplane as _;
+use lbr_agent::desired::EndpointPolicy;
+use lbr_tests::packet::{Packet, flags};
+use std::net::SocketAddr;
+
+/// Flags of segments that open nothing.
+const STRAY: [u8; 6] = [
+    flags::ACK,
+    flags::SYN | flags::ACK,
+    flags::FIN | flags::ACK,
+    flags::RST,
+    flags::RST | flags::ACK,
+    flags::PSH | flags::ACK,
+];
+
+/// One packet of each kind that a sender may begin with: a SYN, a datagram, an echo, another protocol.
+fn beginnings(src: SocketAddr, dst: SocketAddr) -> Vec<Packet> {
+    let (from, to) = (src.ip(), dst.ip());
+    vec![
+        syn(src, dst),
+        packet(UDP, src, dst),
+        Packet::echo(from, to, 7, 1).payload(b"ping"),
+        Packet::raw(from, to, 132).payload(&[[0, 80, 0, 80], [0; 4], [0; 4]].concat()),
+        Packet::raw(from, to, 99).payload(b"whatever"),
+    ]
+}
+
+/// One of each that opens nothing.
+fn strays(src: SocketAddr, dst: SocketAddr) -> impl Iterator<Item = Packet> {
+    let plain = STRAY.map(move |bits| segment(src, dst, bits));
+    plain.into_iter().chain([packet(TCP, src, dst)])
+}
+
+/// The node of [`Wire`] with both pods, and with its own address.
+fn wire_with_pods(name: &str, net: &Net) -> (Wire, Policies) {
+    let mut wire = Wire::new(name);
+    let mut policies = Policies::pods(&mut wire.world, net);
+    let policy = Policy { set: 0, audit: 0, flags: policy_flags::NODE };
+    policies.wanted.endpoints.insert(node(net).into(), EndpointPolicy { link: 0, policy });
+    policies.apply(&mut wire.world);
+    (wire, policies)
+}
+
+/// Only Services have addresses of the block that this one is in.
+fn reserve_block(world: &mut World, service: IpAddr) {
+    let bits = if service.is_ipv6() { 112 } else { 96 + 24 };
+    let addr = Addr::from(service);
+    let mut block = Block::of(&addr);
+    block.addr[bits / 8..].fill(0);
+    let key = Prefix { data: block, len: Block::FAMILY_BITS + bits as u32 };
+    world.programs.kernel.service_cidrs().insert(&key, &0).unwrap();
+}
+
+/// The address is one of the node: what has no frontend there is left to the stack.
+fn open_address(world: &mut World, ip: IpAddr) {
+    let flags = frontend_flags::ADDRESS | frontend_flags::OPEN;
+    world.frontend(at(ip, 0), 0, Frontend { flags, ..Frontend::default() });
+}
+
+/// The address is another node's.
+fn a_node(world: &mut World, ip: IpAddr) {
+    let data = SourceRange { service: SourceRange::NODES, client: Addr::from(ip).bytes };
+    let key = Prefix { data, len: SourceRange::FULL };
+    world.programs.kernel.source_ranges().insert(&key, &0).unwrap();
+}

@@ -1,0 +1,49 @@
+//! The packets of conversations.
+
+use std::net::SocketAddr;
+
+use lbr_tests::packet::{Packet, flags};
+
+use super::world::TCP;
+
+/// The sequence number of every SYN and SYN/ACK here. So the same number acknowledges either of them.
+const ISN: u32 = 7_000;
+/// What acknowledges a SYN or a SYN/ACK.
+pub(crate) const ACKNOWLEDGED: u32 = ISN + 1;
+
+/// A TCP segment of an established connection, or a datagram, with some payload.
+pub(crate) fn packet(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
+    let packet = if proto == TCP { segment(src, dst, flags::ACK) } else { Packet::udp(src, dst) };
+    packet.payload(b"an odd payload!")
+}
+
+/// A segment behind the handshake, of either side.
+pub(crate) fn segment(src: SocketAddr, dst: SocketAddr, flags: u8) -> Packet {
+    Packet::tcp(src, dst, flags).numbers(ACKNOWLEDGED, ACKNOWLEDGED)
+}
+
+/// First segment of a connection.
+pub(crate) fn syn(src: SocketAddr, dst: SocketAddr) -> Packet {
+    Packet::tcp(src, dst, flags::SYN).numbers(ISN, 0).tcp_options(&[2, 4, 5, 180])
+}
+
+/// The server's answer to it.
+pub(crate) fn syn_ack(src: SocketAddr, dst: SocketAddr) -> Packet {
+    Packet::tcp(src, dst, flags::SYN | flags::ACK).numbers(ISN, ACKNOWLEDGED).tcp_options(&[2, 4, 5, 180])
+}
+
+/// What begins a conversation: a SYN or a datagram.
+pub(crate) fn opening(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
+    if proto == TCP { syn(src, dst) } else { packet(proto, src, dst) }
+}
+
+/// What answers that: a SYN/ACK or a datagram.
+pub(crate) fn answering(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
+    if proto == TCP { syn_ack(src, dst) } else { packet(proto, src, dst) }
+}
+
+/// Makes a packet of a protocol between two ends.
+type Make = fn(u8, SocketAddr, SocketAddr) -> Packet;
+
+/// What client and server send in turn: first the opening and its answer, then a packet each.
+pub(crate) const TURNS: [[Make; 2]; 2] = [[opening, answering], [packet, packet]];
