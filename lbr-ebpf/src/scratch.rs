@@ -104,8 +104,6 @@ pub(crate) struct Draft {
     pub(crate) other_key: Tuple,
     /// Whether another flow has its key, which is over or leads elsewhere.
     pub(crate) replaces: bool,
-    /// Whether the packet is at the link that its destination belongs to.
-    pub(crate) is_at_receiver: bool,
     /// The frontend that it leads from.
     pub(crate) frontend: Frontend,
     /// The key of that one's reverse entry.

@@ -17,6 +17,9 @@ use crate::step::{self, Found, Step};
 pub(crate) fn find(work: &mut Scratch, hook: Hook) -> Found {
     work.draft.replaces = false;
     let Some(flow) = entry(&work.packet.tuple) else { return Ok(false) };
+    if matches!(hook, Hook::ToPod) && is_translated_before(flow) {
+        return Ok(false);
+    }
     let is_ordinary = flow.state == State::Established as u32
         && flow.epoch == work.epoch
         && !work.packet.turns()
@@ -29,6 +32,14 @@ pub(crate) fn find(work: &mut Scratch, hook: Hook) -> Found {
     let found = find_with_care(work);
     work.draft.replaces = matches!(found, Ok(false));
     found
+}
+
+/// Whether answers of this flow are translated where they leave the backend's pod, on this node. So a packet that looks like
+/// one after that is another flow's, whose translation made it so.
+#[inline(always)]
+fn is_translated_before(flow: &Flow) -> bool {
+    let kind = flow.flags & (flow_flags::REPLY | flow_flags::PLAIN);
+    kind == flow_flags::REPLY && flow.from != 0 && LINKS.get_ptr(flow.from).is_some()
 }
 
 step::global! {

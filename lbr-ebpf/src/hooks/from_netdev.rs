@@ -129,6 +129,10 @@ fn may_begin(skb: Skb, work: &mut Scratch, frontend: &Frontend) -> bool {
 #[inline(always)]
 fn keep_apart(work: &mut Scratch) -> Step {
     source::check_external(work)?;
+    if work.packet.is_reset() {
+        // It begins nothing, and would look like one of the flow that translates.
+        return Err(Verdict::NoConnection);
+    }
     create::beside_service(work)?;
     if work.decision.is_plain { Err(Verdict::Allowed) } else { Ok(()) }
 }

@@ -24,7 +24,7 @@ pub(crate) fn look_up_sender(work: &mut Scratch) {
 /// Looks up the policy at the destination of `Query::tuple`.
 #[inline(always)]
 pub(crate) fn look_up_receiver(work: &mut Scratch) {
-    endpoint(&work.query.tuple.dst, work.generation, &mut work.query.receiver);
+    work.query.receiver_link = endpoint(&work.query.tuple.dst, work.generation, &mut work.query.receiver);
 }
 
 step::global! {

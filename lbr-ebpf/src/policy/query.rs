@@ -14,6 +14,8 @@ pub(crate) struct Query {
     pub(crate) sender: Policy,
     /// and at its destination.
     pub(crate) receiver: Policy,
+    /// The link that the destination is behind; 0: none, or not known.
+    pub(crate) receiver_link: u32,
     /// Set that did not allow it; 0: none was asked.
     pub(crate) set: u32,
     /// The direction in which it was not allowed.

@@ -18,9 +18,10 @@ step::global! {
 #[inline(always)]
 fn belongs_to_link(work: &mut Scratch) -> Found {
     let owner = policy::endpoint(&work.packet.tuple.dst, work.generation, &mut work.query.receiver);
-    work.draft.is_at_receiver = owner == work.ifindex;
-    if !work.draft.is_at_receiver && policy::isolates(work, policy_flags::ISOLATED_IN) {
+    work.query.receiver_link = owner;
+    let is_at_receiver = owner == work.ifindex;
+    if !is_at_receiver && policy::isolates(work, policy_flags::ISOLATED_IN) {
         return Err(Verdict::NotJudged);
     }
-    Ok(work.draft.is_at_receiver)
+    Ok(is_at_receiver)
 }

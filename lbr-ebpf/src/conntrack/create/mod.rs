@@ -57,7 +57,6 @@ impl Terms {
 fn draft(work: &mut Scratch, terms: &Terms) {
     let now = now();
     let sees_replies = terms.flags & flow_flags::DIRECT == 0;
-    let is_at_receiver = work.draft.is_at_receiver;
     let flow = &mut work.draft.flow;
     flow.last_seen = now;
     flow.service = terms.service;
@@ -70,12 +69,13 @@ fn draft(work: &mut Scratch, terms: &Terms) {
     flow.state = State::first(work.packet.segment(), sees_replies) as u32;
     flow.proof = stamp(now);
     flow._pad = 0;
-    // The ends were looked at where the packet is: see `lookup::is_verified`.
-    (flow.from, flow.at) = match work.hook {
-        Hook::ToPod => (work.entered_by, if is_at_receiver { work.ifindex } else { 0 }),
-        Hook::ToNetdev => (0, 0),
-        _ => (work.ifindex, 0),
+    // Its source was looked at where the packet is, and its destination is what policies were asked about.
+    flow.from = match work.hook {
+        Hook::ToPod => work.entered_by,
+        Hook::ToNetdev => 0,
+        _ => work.ifindex,
     };
+    flow.at = work.query.receiver_link;
 }
 
 /// Judges the connection from the client of the packet to `backend`. The client was looked up before, as the sender.
