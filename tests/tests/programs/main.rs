@@ -15,6 +15,7 @@ mod headers;
 mod icmp;
 mod life;
 mod maps;
+mod model;
 mod packets;
 mod policy;
 mod random;

@@ -52,7 +52,7 @@ fn strays(src: SocketAddr, dst: SocketAddr) -> impl Iterator<Item = Packet> {
 }
 
 /// The node of [`Wire`] with both pods, and with its own address.
-fn wire_with_pods(name: &str, net: &Net) -> (Wire, Policies) {
+pub(crate) fn wire_with_pods(name: &str, net: &Net) -> (Wire, Policies) {
     let mut wire = Wire::new(name);
     let mut policies = Policies::pods(&mut wire.world, net);
     let policy = Policy { set: 0, audit: 0, flags: policy_flags::NODE };

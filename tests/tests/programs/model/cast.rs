@@ -1,0 +1,204 @@
+//! Who takes part, and the way of a packet through the programs of the node.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use lbr_agent::dataplane::Dataplane as _;
+use lbr_common::policy::{Allow, OTHER_PORTS, Policy, VerdictKey, direction, policy_flags};
+use lbr_common::service::backend_flags;
+use lbr_common::verdict::{Hook, Verdict};
+use lbr_tests::packet::Parsed;
+use lbr_tests::testrun::Action;
+
+use super::super::policy::Policies;
+use super::super::wire::Wire;
+use super::super::world::{Net, PROTOS, at};
+use crate::attack;
+
+/// Packets that are kept for the message of a failure.
+const LOG: usize = 40;
+/// Class of the addresses that an isolated pod may hear from.
+const FRIENDS: u32 = 40;
+/// What the second pod allows, and the first one.
+const SETS: [u32; 2] = [41, 42];
+
+/// Where a packet begins its way: behind the link with this number, or at the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Pod(usize),
+    Wire,
+}
+
+/// Who may reach whom.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rules {
+    /// The first pod is reached by nobody.
+    pub(super) a_isolated: bool,
+    /// The second pod is reached by the first one only.
+    pub(super) b_isolated: bool,
+}
+
+pub(super) struct Cast {
+    pub(super) wire: Wire,
+    policies: Policies,
+    pub(super) net: Net,
+    /// The attacker's pod.
+    pub(super) evil: IpAddr,
+    pub(super) rules: Rules,
+    /// Backends of the first Service, by protocol: number, and where it is.
+    pub(super) backends: BTreeMap<u8, Vec<(u32, SocketAddr)>>,
+    pub(super) log: Vec<String>,
+    pub(super) packets: u64,
+    pub(super) seen: BTreeMap<&'static str, u64>,
+}
+
+impl Cast {
+    pub(super) fn new(net: Net) -> Self {
+        let (mut wire, mut policies) = attack::wire_with_pods("model", &net);
+        let evil = if net.v6 { "fd00:10:244:1::66" } else { "10.244.1.66" }.parse().unwrap();
+        policies.pod(&wire.world, 2, evil, 0);
+        policies.wanted.ip_class.insert(net.client.into(), FRIENDS);
+        let key =
+            VerdictKey { set: SETS[0], direction: direction::INGRESS, class: FRIENDS, ports: OTHER_PORTS };
+        policies.wanted.verdicts.insert(key, Allow::default());
+        policies.apply(&mut wire.world);
+        Self {
+            wire,
+            policies,
+            net,
+            evil,
+            rules: Rules::default(),
+            backends: BTreeMap::new(),
+            log: Vec::new(),
+            packets: 0,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// The node as at the beginning of a sequence.
+    pub(super) fn reset(&mut self) {
+        self.log.clear();
+        self.wire.world.reset();
+        self.set_rules(Rules::default());
+        for proto in PROTOS {
+            let net = self.net;
+            self.wire.world.service(at(net.service2, 80), proto, &[at(net.remote, 8080)]);
+            self.set_backends(proto, &[at(net.local, 8080)]);
+        }
+    }
+
+    /// What the first Service leads to; those of before stay.
+    pub(super) fn set_backends(&mut self, proto: u8, to: &[SocketAddr]) {
+        let world = &mut self.wire.world;
+        let ids = world.service(at(self.net.service, 80), proto, to);
+        let mut all = world.programs.kernel.backends().entries().unwrap();
+        all.retain(|(id, _)| ids.contains(id));
+        for (id, mut backend) in all {
+            if backend.link != 0 {
+                backend.flags |= backend_flags::HERE;
+                world.programs.kernel.backends().insert(&id, &backend).unwrap();
+            }
+        }
+        let list = self.backends.entry(proto).or_default();
+        *list = ids.into_iter().zip(to.iter().copied()).collect();
+        world.raise_epoch();
+    }
+
+    pub(super) fn set_rules(&mut self, rules: Rules) {
+        if self.rules == rules {
+            return;
+        }
+        self.rules = rules;
+        let links = self.wire.world.programs.links;
+        let pods =
+            [(self.net.local, links[1], rules.b_isolated), (self.net.client, links[0], rules.a_isolated)];
+        for ((ip, link, is_isolated), set) in pods.into_iter().zip(SETS) {
+            let flags = policy_flags::POD | if is_isolated { policy_flags::ISOLATED_IN } else { 0 };
+            let policy = Policy { set, audit: 0, flags };
+            self.policies.wanted.endpoints.get_mut(&ip.into()).unwrap().policy = policy;
+            self.policies.wanted.link_policy.insert(link, flags);
+        }
+        self.policies.apply(&mut self.wire.world);
+    }
+
+    /// Whether the rules let a connection begin.
+    pub(super) fn allows(&self, from: IpAddr, to: IpAddr) -> bool {
+        !(to == self.net.local && self.rules.b_isolated && from != self.net.client)
+            && !(to == self.net.client && self.rules.a_isolated)
+    }
+
+    /// The link of a pod of this node.
+    pub(super) fn pod(&self, ip: IpAddr) -> Option<usize> {
+        [self.net.client, self.net.local, self.evil].iter().position(|pod| *pod == ip)
+    }
+
+    /// Where a host's packets begin.
+    pub(super) fn place(&self, ip: IpAddr) -> Place {
+        self.pod(ip).map_or(Place::Wire, Place::Pod)
+    }
+
+    /// What its receiver gets of a packet. None: nothing, or the node's stack has it.
+    pub(super) fn travel(&mut self, who: &str, from: Place, frame: &[u8]) -> Option<Parsed> {
+        let mut way = Vec::new();
+        let got = self.pass(from, frame.to_owned(), &mut way);
+        if self.log.len() >= LOG {
+            self.log.remove(0);
+        }
+        let sent = Parsed::frame(frame);
+        let got = got.and_then(|frame| Parsed::frame(&frame).ok());
+        let ends = got.as_ref().map(|got| (got.src, got.dst));
+        let sent = sent.map(|sent| (sent.src, sent.dst, sent.transport, sent.fragment));
+        self.log.push(format!("{who} from {from:?}: {sent:?} {way:?}: {ends:?}"));
+        got
+    }
+
+    fn pass(&mut self, from: Place, frame: Vec<u8>, way: &mut Vec<Verdict>) -> Option<Vec<u8>> {
+        let (hooks, link): (&[Hook], u32) = match from {
+            Place::Pod(number) => (&[Hook::FromPod], self.wire.world.programs.links[number]),
+            Place::Wire => (&[Hook::Xdp, Hook::FromNetdev], self.wire.uplink),
+        };
+        let mut frame = frame;
+        for hook in hooks {
+            let ran = self.run(*hook, link, link, &frame, way);
+            let goes_on = matches!(
+                ran.verdict,
+                Verdict::ToBackend | Verdict::ToClient | Verdict::IcmpError | Verdict::Allowed
+            );
+            match ran.action {
+                Action::Drop => return None,
+                // Else it is an answer to the sender.
+                Action::Redirect | Action::Transmit => return goes_on.then_some(ran.packet),
+                Action::Pass => frame = ran.packet,
+            }
+        }
+        let dst = Parsed::frame(&frame).ok()?.dst.ip();
+        let (hook, to) = match (self.pod(dst), from) {
+            (Some(number), _) => (Hook::ToPod, self.wire.world.programs.links[number]),
+            (None, Place::Pod(_)) => (Hook::ToNetdev, self.wire.uplink),
+            (None, Place::Wire) => return None,
+        };
+        let ran = self.run(hook, to, link, &frame, way);
+        (ran.action == Action::Pass).then_some(ran.packet)
+    }
+
+    fn run(
+        &mut self,
+        hook: Hook,
+        link: u32,
+        entered_by: u32,
+        frame: &[u8],
+        way: &mut Vec<Verdict>,
+    ) -> lbr_tests::testrun::Ran {
+        self.packets += 1;
+        let programs = &mut self.wire.world.programs;
+        // A packet of the kernel's own, at the uplink in that moment, is counted as well.
+        let ran = programs.run_at(hook, link, entered_by, frame);
+        let ran = ran.or_else(|_| programs.run_at(hook, link, entered_by, frame)).unwrap();
+        way.push(ran.verdict);
+        ran
+    }
+
+    pub(super) fn count(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+}

@@ -1,0 +1,128 @@
+//! Random packets of honest hosts and of an attacker, against a model that knows who opened what.
+//!
+//! A sequence is a list of numbers; what a step does follows from its number and from what the model knows at that time.
+//! So any part of a sequence is a sequence too, and one that fails is made short by leaving steps out.
+//!
+//! - `cast` has the hosts, and the way of a packet through the programs.
+//! - `talk` has the conversations, and what their ends send.
+//! - `attacker` sends everything else.
+
+mod attacker;
+mod cast;
+mod events;
+mod open;
+mod talk;
+
+use std::time::{Duration, Instant};
+
+use lbr_tests::testrun::say;
+
+use self::cast::Cast;
+use self::talk::Talks;
+use super::random::Random;
+use super::world::{nets, number};
+
+/// Steps of a sequence.
+const STEPS: usize = 60;
+/// For how long the test runs as part of the suite.
+const TIME: Duration = Duration::from_secs(8);
+
+/// A sequence's rule was broken.
+type Broken = Result<(), String>;
+
+/// What is played, on one family of addresses.
+struct Model {
+    cast: Cast,
+    talks: Talks,
+}
+
+impl Model {
+    fn play(&mut self, steps: &[u64]) -> Broken {
+        self.cast.reset();
+        self.talks = Talks::default();
+        for (at, step) in steps.iter().enumerate() {
+            let mut random = Random(*step);
+            let done = match random.below(20) {
+                0..4 => self.open(&mut random),
+                4..12 => self.go_on(&mut random),
+                12..18 => self.attack(&mut random),
+                _ => self.happen(&mut random),
+            };
+            done.map_err(|broken| format!("step {at}: {broken}"))?;
+        }
+        Ok(())
+    }
+
+    /// The shortest part of a failing sequence that was found to fail as well.
+    fn shrink(&mut self, mut steps: Vec<u64>) -> Vec<u64> {
+        let mut size = steps.len() / 2;
+        while size > 0 {
+            let (before, mut from) = (steps.len(), 0);
+            while from < steps.len() {
+                let mut fewer = steps.clone();
+                fewer.drain(from..(from + size).min(steps.len()));
+                if self.play(&fewer).is_err() {
+                    steps = fewer;
+                } else {
+                    from += size;
+                }
+            }
+            size = if size == 1 && steps.len() < before { 1 } else { size / 2 };
+        }
+        steps
+    }
+}
+
+fn steps(seed: u64) -> Vec<u64> {
+    let mut random = Random(seed);
+    (0..STEPS).map(|_| (random.below(1 << 32) as u64) << 32 | random.below(1 << 32) as u64).collect()
+}
+
+/// `LBR_SEQUENCES=1000000` plays so many, from seed `LBR_SEED` on (1); without it, as many as [`TIME`] allows.
+#[test]
+fn conversations_hold_whatever_an_attacker_sends() {
+    let (first, count) = (number("LBR_SEED").unwrap_or(1), number("LBR_SEQUENCES"));
+    let begin = Instant::now();
+    let (mut played, mut packets) = (0, 0);
+    let mut told = Instant::now();
+    let mut net_of_model = usize::MAX;
+    let mut model: Option<Model> = None;
+    let mut seen = std::collections::BTreeMap::new();
+    while count.map_or_else(|| begin.elapsed() < TIME, |count| played < count) {
+        let seed = first + played;
+        // One family for a while: another one is another node.
+        let family = (seed / 100) as usize % 2;
+        if family != net_of_model {
+            drop(model.take());
+            net_of_model = family;
+        }
+        let model =
+            model.get_or_insert_with(|| Model { cast: Cast::new(nets()[family]), talks: Talks::default() });
+        let steps = steps(seed);
+        if let Err(broken) = model.play(&steps) {
+            let short = model.shrink(steps);
+            let again = model.play(&short).err().unwrap_or_else(|| "not again".to_owned());
+            let last = model.cast.log.join("\n");
+            panic!(
+                "LBR_SEED={seed} LBR_SEQUENCES=1: {broken}\n{} steps do as well: {again}\n{last}",
+                short.len()
+            );
+        }
+        played += 1;
+        packets += std::mem::take(&mut model.cast.packets);
+        for (what, count) in std::mem::take(&mut model.cast.seen) {
+            *seen.entry(what).or_insert(0_u64) += count;
+        }
+        if told.elapsed() > Duration::from_secs(60) {
+            told = Instant::now();
+            say(&format!("{played} sequences, {packets} packets, {:?}", begin.elapsed()));
+        }
+    }
+    say(&format!("{played} sequences, {packets} packets, {:?}: {seen:?}", begin.elapsed()));
+    // A run that met only a few kinds proves nothing.
+    if count.is_none() {
+        for what in ["opened", "denied", "there", "back", "closed", "attack stopped", "attack passed"] {
+            assert!(seen.get(what).copied().unwrap_or(0) >= 20, "{what}: {seen:?}");
+        }
+    }
+}
