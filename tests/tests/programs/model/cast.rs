@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lbr_agent::dataplane::Dataplane as _;
 use lbr_common::policy::{Allow, OTHER_PORTS, Policy, VerdictKey, direction, policy_flags};
-use lbr_common::service::backend_flags;
+use lbr_common::service::{Backend, Frontend, Slot, SlotKey, backend_flags};
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::Parsed;
 use lbr_tests::testrun::Action;
@@ -17,6 +17,8 @@ use crate::attack;
 
 /// Packets that are kept for the message of a failure.
 const LOG: usize = 40;
+/// Numbers of the first Service's backends begin here.
+const FIRST_BACKEND: u32 = 1_000;
 /// Class of the addresses that an isolated pod may hear from.
 const FRIENDS: u32 = 40;
 /// What the second pod allows, and the first one.
@@ -45,6 +47,9 @@ pub(super) struct Cast {
     /// The attacker's pod.
     pub(super) evil: IpAddr,
     pub(super) rules: Rules,
+    /// Numbers of the first Service, by protocol.
+    services: BTreeMap<u8, u32>,
+    next_backend: u32,
     /// Backends of the first Service, by protocol: number, and where it is.
     pub(super) backends: BTreeMap<u8, Vec<(u32, SocketAddr)>>,
     pub(super) log: Vec<String>,
@@ -62,7 +67,16 @@ impl Cast {
             VerdictKey { set: SETS[0], direction: direction::INGRESS, class: FRIENDS, ports: OTHER_PORTS };
         policies.wanted.verdicts.insert(key, Allow::default());
         policies.apply(&mut wire.world);
+        for proto in PROTOS {
+            wire.world.service(at(net.service, 80), proto, &[at(net.local, 8080)]);
+            wire.world.service(at(net.service2, 80), proto, &[at(net.remote, 8080)]);
+        }
+        let found = wire.world.frontends().into_iter();
+        let first = found.filter(|(key, _)| (key.addr, key.port) == (net.service.into(), 80));
+        let services = first.map(|(key, frontend)| (key.proto, frontend.service)).collect();
         Self {
+            services,
+            next_backend: FIRST_BACKEND,
             wire,
             policies,
             net,
@@ -78,29 +92,39 @@ impl Cast {
     /// The node as at the beginning of a sequence.
     pub(super) fn reset(&mut self) {
         self.log.clear();
-        self.wire.world.reset();
+        self.wire.world.reset_flows();
+        let fragments = &mut self.wire.world.programs.fragments;
+        for key in fragments.keys().collect::<Vec<_>>() {
+            let _ = fragments.remove(&key.unwrap());
+        }
+        for id in FIRST_BACKEND..std::mem::replace(&mut self.next_backend, FIRST_BACKEND) {
+            let _ = self.wire.world.programs.kernel.backends().remove(&id);
+        }
         self.set_rules(Rules::default());
         for proto in PROTOS {
-            let net = self.net;
-            self.wire.world.service(at(net.service2, 80), proto, &[at(net.remote, 8080)]);
-            self.set_backends(proto, &[at(net.local, 8080)]);
+            self.set_backends(proto, &[at(self.net.local, 8080)]);
         }
     }
 
-    /// What the first Service leads to; those of before stay.
+    /// What the first Service leads to; backends of before stay. Looks nothing up: a look at all of a map takes long.
     pub(super) fn set_backends(&mut self, proto: u8, to: &[SocketAddr]) {
+        let service = self.services[&proto];
         let world = &mut self.wire.world;
-        let ids = world.service(at(self.net.service, 80), proto, to);
-        let mut all = world.programs.kernel.backends().entries().unwrap();
-        all.retain(|(id, _)| ids.contains(id));
-        for (id, mut backend) in all {
-            if backend.link != 0 {
-                backend.flags |= backend_flags::HERE;
-                world.programs.kernel.backends().insert(&id, &backend).unwrap();
-            }
+        let mut list = Vec::new();
+        for (slot, to) in (0..).zip(to) {
+            let (id, is_here) = (self.next_backend, to.ip() == self.net.local);
+            self.next_backend += 1;
+            let (link, flags) = if is_here { (world.programs.links[1], backend_flags::HERE) } else { (0, 0) };
+            let (addr, port) = (to.ip().into(), to.port());
+            let backend = Backend { addr, link, service, port, proto, sets: 1, flags, ..Backend::default() };
+            world.programs.kernel.backends().insert(&id, &backend).unwrap();
+            let key = SlotKey { service, slot, ..SlotKey::default() };
+            world.programs.kernel.slots().insert(&key, &Slot { backend: id }).unwrap();
+            list.push((id, *to));
         }
-        let list = self.backends.entry(proto).or_default();
-        *list = ids.into_iter().zip(to.iter().copied()).collect();
+        let count = list.len() as u32;
+        world.frontend(at(self.net.service, 80), proto, Frontend { service, count, ..Frontend::default() });
+        self.backends.insert(proto, list);
         world.raise_epoch();
     }
 

@@ -23,7 +23,7 @@ use super::random::Random;
 use super::world::{nets, number};
 
 /// Steps of a sequence.
-const STEPS: usize = 60;
+const STEPS: usize = 150;
 /// For how long the test runs as part of the suite.
 const TIME: Duration = Duration::from_secs(8);
 
