@@ -1,4 +1,4 @@
-//! Frames of 64 bytes, each a datagram of a flow by its number, sent onto a wire past the sender's stack.
+//! Frames of 64 bytes, each a datagram or a SYN of a flow by its number, sent onto a wire past the sender's stack.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -6,8 +6,9 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use nix::ifaddrs::getifaddrs;
 
-use crate::packet::Packet;
+use crate::packet::{Packet, flags};
 
 /// Of a frame of 64 bytes, four are its check sequence, which the device adds.
 const FRAME: usize = 60;
@@ -25,26 +26,42 @@ mod at {
     pub(super) const SRC: usize = 26;
     pub(super) const PORT: usize = 34;
     pub(super) const UDP_SUM: usize = 40;
+    pub(super) const TCP_SUM: usize = 50;
 }
 
 /// The source of a flow.
-fn sender(flow: u32) -> (Ipv4Addr, u16) {
+pub fn sender(flow: u32) -> (Ipv4Addr, u16) {
     let port = u16::try_from(FIRST_PORT + flow % PORTS).unwrap_or(u16::MAX);
     (Ipv4Addr::from(SENDERS + flow / PORTS), port)
 }
 
 /// A frame that becomes that of any flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub struct Frame {
     bytes: [u8; FRAME],
+    /// Where the sum over ports and addresses is.
+    sum: usize,
 }
 
 impl Frame {
     /// The one of flow 0: from link address to link address, and to a destination.
-    pub(super) fn new(from: [u8; 6], via: [u8; 6], to: SocketAddrV4) -> Result<Self> {
+    pub fn new(from: [u8; 6], via: [u8; 6], to: SocketAddrV4) -> Result<Self> {
         let bytes =
             Packet::udp(sender(0).into(), to.into()).macs(from, via).payload(&[0; FRAME - 42]).build();
-        Ok(Self { bytes: bytes.try_into().ok().context("a frame of another length")? })
+        Self::of(bytes, at::UDP_SUM)
+    }
+
+    /// The same that opens a TCP connection.
+    pub fn syn(from: [u8; 6], via: [u8; 6], to: SocketAddrV4) -> Result<Self> {
+        let syn = Packet::tcp(sender(0).into(), to.into(), flags::SYN).tcp_options(&[2, 4, 5, 180]);
+        let mut bytes = syn.macs(from, via).build();
+        // As a device pads what is shorter.
+        bytes.resize(FRAME, 0);
+        Self::of(bytes, at::TCP_SUM)
+    }
+
+    fn of(bytes: Vec<u8>, sum: usize) -> Result<Self> {
+        Ok(Self { bytes: bytes.try_into().ok().context("a frame of another length")?, sum })
     }
 
     /// Makes it that of another flow: source address and port, and the sums over them.
@@ -59,7 +76,7 @@ impl Frame {
             if offset != at::PORT {
                 self.fix_sum(at::IP_SUM, old, new);
             }
-            self.fix_sum(at::UDP_SUM, old, new);
+            self.fix_sum(self.sum, old, new);
         }
     }
 
@@ -80,21 +97,23 @@ impl Frame {
 
 /// What was sent.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sent {
+pub struct Sent {
     /// Frames, with those that the wire did not take.
-    pub(super) frames: u64,
+    pub frames: u64,
+    /// Those that the wire did not take.
+    pub lost: u64,
     /// How long that took.
-    pub(super) time: Duration,
+    pub time: Duration,
 }
 
 /// A socket that puts frames onto an interface, without a queue.
-pub(super) struct Wire {
+pub struct Wire {
     socket: OwnedFd,
 }
 
 impl Wire {
     /// In the network namespace of this thread.
-    pub(super) fn open(interface: u32) -> Result<Self> {
+    pub fn open(interface: u32) -> Result<Self> {
         // SAFETY: no pointers. Protocol 0: nothing is received.
         let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
         if fd < 0 {
@@ -126,7 +145,7 @@ impl Wire {
     }
 
     /// Sends a frame of each of these flows, until there are no more or `until` says so between two batches.
-    pub(super) fn send(
+    pub fn send(
         &self,
         frame: &Frame,
         mut flows: impl Iterator<Item = u32>,
@@ -141,7 +160,7 @@ impl Wire {
                 frame.set_flow(flow);
                 filled += 1;
             }
-            self.send_all(&mut frames[..filled])?;
+            sent.lost += self.send_all(&mut frames[..filled])?;
             sent.frames += filled as u64;
             sent.time = begin.elapsed();
             if filled < BATCH || until(sent.time) {
@@ -150,7 +169,8 @@ impl Wire {
         }
     }
 
-    fn send_all(&self, frames: &mut [Frame]) -> Result<()> {
+    /// Gives how many the wire did not take.
+    fn send_all(&self, frames: &mut [Frame]) -> Result<u64> {
         // SAFETY: both are made of integers and pointers, for which zero is a value.
         let (mut parts, mut messages): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
             unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
@@ -159,7 +179,7 @@ impl Wire {
             message.msg_hdr.msg_iov = part;
             message.msg_hdr.msg_iovlen = 1;
         }
-        let mut next = 0;
+        let (mut next, mut lost) = (0, 0);
         while next < frames.len() {
             let left = &mut messages[next..frames.len()];
             // SAFETY: the kernel reads so many headers, each with one part, which is a frame that lives across the call.
@@ -172,15 +192,22 @@ impl Wire {
                     let error = io::Error::last_os_error();
                     match error.raw_os_error() {
                         // The other end of the wire has no room: this frame is lost there.
-                        Some(libc::ENOBUFS | libc::EAGAIN) => next += 1,
+                        Some(libc::ENOBUFS | libc::EAGAIN) => (next, lost) = (next + 1, lost + 1),
                         Some(libc::EINTR) => {}
                         _ => return Err(error).context("send frames"),
                     }
                 }
             }
         }
-        Ok(())
+        Ok(lost)
     }
+}
+
+/// Of an interface in this thread's namespace.
+pub fn link_address(name: &str) -> Result<[u8; 6]> {
+    let mut all = getifaddrs()?.filter(|found| found.interface_name == name);
+    let address = all.find_map(|found| found.address?.as_link_addr()?.addr());
+    address.with_context(|| format!("{name} has no link address"))
 }
 
 fn check(failed: libc::c_int) -> io::Result<()> {
@@ -202,6 +229,17 @@ mod tests {
             let made = Packet::udp(sender(flow).into(), to.into()).macs(from, via).payload(&[0; 18]).build();
             assert_eq!(frame.bytes[..], made[..], "flow {flow}");
             assert!(Parsed::frame(&frame.bytes).unwrap().checksums_ok());
+        }
+    }
+
+    #[test]
+    fn a_syn_of_any_flow_is_whole() {
+        let mut frame =
+            Frame::syn([2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 8], "10.244.1.2:80".parse().unwrap()).unwrap();
+        for flow in [0, 59_999, 60_000, 5_000_000, u32::MAX, 17] {
+            frame.set_flow(flow);
+            let parsed = Parsed::frame(&frame.bytes).unwrap();
+            assert!(parsed.checksums_ok() && parsed.src == sender(flow).into(), "flow {flow}: {parsed:?}");
         }
     }
 

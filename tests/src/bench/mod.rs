@@ -7,7 +7,7 @@
 //! all of them alike.
 
 mod ends;
-mod generate;
+pub mod generate;
 pub mod load;
 mod nftables;
 pub mod node_port;

@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use nix::ifaddrs::getifaddrs;
 
 use super::services::{SINK_PORT, load_rules, node_port, start_agent};
 use super::{Config, Place};
 use crate::agent::Agent;
 use crate::bench::Metric;
 use crate::bench::ends;
-use crate::bench::generate::{Frame, Sent, Wire};
+use crate::bench::generate::{Frame, Sent, Wire, link_address};
 use crate::bench::load::{self, Cpus, SERVER_PORT, STREAM_PORT};
 use crate::bench::report::Measured;
 use crate::interrupt;
@@ -196,13 +195,6 @@ fn in_delivers(snmp: &str) -> Option<u64> {
     let (names, values) = (lines.next()?, lines.next()?);
     let at = names.split(' ').position(|name| name == "InDelivers")?;
     values.split(' ').nth(at)?.parse().ok()
-}
-
-/// Of an interface in this thread's namespace.
-fn link_address(name: &str) -> Result<[u8; 6]> {
-    let mut all = getifaddrs()?.filter(|found| found.interface_name == name);
-    let address = all.find_map(|found| found.address?.as_link_addr()?.addr());
-    address.with_context(|| format!("{name} has no link address"))
 }
 
 #[cfg(test)]
