@@ -10,9 +10,9 @@
 //! | A1-A7, B1-B17, most of C | `rows::a1` ... and the file `a1-*.yaml` |
 //! | C2, C4, C7, C8, C9 | more of them in [`service`], [`unasked`], [`icmp`] |
 //! | C10 | [`icmp`] |
-//! | C16 | [`spoofed`], [`claims`] |
+//! | C16 | [`spoofed`], [`claims`], [`masqueraded`] |
 //! | C17 | [`fragments`] |
-//! | C18 | [`established`] |
+//! | C18 | [`established`], [`masqueraded`] |
 //! | C19 | [`pending`], without the gate that holds back a pod's start |
 //! | C22 | [`multicast`] |
 //!
@@ -30,6 +30,7 @@ mod established;
 mod fragments;
 mod gateways;
 mod icmp;
+mod masqueraded;
 mod multicast;
 mod packets;
 mod pending;

@@ -17,6 +17,7 @@ mod health_port;
 mod load_balancer;
 mod local;
 mod maglev;
+mod moved;
 mod node_port;
 mod objects;
 mod rolling;
@@ -57,8 +58,8 @@ macro_rules! play {
 }
 
 play! {
-    affinity cluster_ip cycling direct endpoints health_port load_balancer local maglev node_port rolling source_ranges stray
-    terminating topology types
+    affinity cluster_ip cycling direct endpoints health_port load_balancer local maglev moved node_port rolling source_ranges
+    stray terminating topology types
 }
 
 /// The subjects that ask from outside for backends on other nodes, with XDP at the uplinks. See [`world::Xdp`].

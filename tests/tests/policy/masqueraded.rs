@@ -1,0 +1,106 @@
+//! C4 and C16: what the node masquerades into a pod comes from outside, whatever address it has. C18: what a stray segment
+//! leaves behind is no connection.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use lbr_tests::packet::{Packet, flags};
+use lbr_tests::probe::Client;
+use lbr_tests::process;
+use serde_json::{Value, json};
+
+use crate::packets::{FAMILIES, arrives, at, policies};
+use crate::probe::{long, send_raw, short};
+use crate::stage;
+use crate::world::World;
+
+/// Nothing in for x, but what the rules say.
+fn receivers(rules: &Value) -> crate::case::Case {
+    policies(
+        "receivers",
+        &json!([{"in": "x", "podSelector": {}, "policyTypes": ["Ingress"], "ingress": rules}]),
+    )
+}
+
+/// A host outside asks a pod by its node, which puts its own address in the place of the host's.
+#[test]
+fn c16_what_the_node_masquerades_is_judged() {
+    stage::with(|world| {
+        let node = world.actor("node-a")?;
+        let (asks, asked) = (world.actor("ext-100")?, world.actor("x/a")?);
+        let rule = |v6: bool| {
+            let family = if v6 { "ip6" } else { "ip" };
+            let [from, to, by] = [asks, asked, node].map(|actor| actor.address(v6));
+            format!("{family} saddr {from} {family} daddr {to} snat {family} to {by}")
+        };
+        let rules = format!(
+            "table inet as_node {{ chain out {{ type nat hook postrouting priority srcnat; {}\n{}\n}}\n}}",
+            rule(false),
+            rule(true)
+        );
+        process::run(node.ns.command("nft")?.arg(rules))?;
+        let judged = is_judged(world);
+        process::run(node.ns.command("nft")?.arg("delete table inet as_node"))?;
+        judged
+    })
+    .unwrap();
+}
+
+fn is_judged(world: &World) -> Result<()> {
+    let node = world.actor("node-a")?;
+    let (asks, asked) = (world.actor("ext-100")?, world.actor("x/a")?);
+    let blocks = FAMILIES.map(|v6| {
+        let width = if v6 { 128 } else { 32 };
+        json!({"ipBlock": {"cidr": format!("{}/{width}", node.address(v6))}})
+    });
+    for (rules, is_allowed) in [(json!([]), false), (json!([{"from": blocks}]), true)] {
+        world.apply(&receivers(&rules))?;
+        for v6 in FAMILIES {
+            let (denied, spoofed) =
+                (world.counted(0, "ingress_denied")?, world.counted(0, "spoofed_source")?);
+            let client = Client::new(&asks.ns).timeout(if is_allowed { long() } else { short() });
+            for who in [client.tcp(at(asked, v6, 80)), client.udp(at(asked, v6, 80))] {
+                if is_allowed {
+                    let who = who.with_context(|| format!("v6={v6}, allowed"))?;
+                    ensure!(who.peer.ip() == node.address(v6), "not masqueraded: {who}");
+                } else {
+                    ensure!(who.is_err(), "v6={v6}: denied, and answered");
+                }
+            }
+            let is_denied = world.counted(0, "ingress_denied")? > denied;
+            ensure!(is_denied != is_allowed, "v6={v6}, allowed {is_allowed}: counted as denied {is_denied}");
+            ensure!(world.counted(0, "spoofed_source")? == spoofed, "v6={v6}: counted as spoofed");
+        }
+    }
+    Ok(())
+}
+
+/// A segment that opens nothing passes, as it may be of a connection that the pod has opened. The pod answers a reset. The
+/// SYN behind it, from the same port and by an ordinary socket, is judged for itself.
+#[test]
+fn c18_a_syn_behind_a_stray_segment() {
+    stage::with(|world| {
+        world.apply(&receivers(&json!([])))?;
+        let strays = [flags::ACK, flags::RST, flags::SYN | flags::ACK];
+        for (from, to) in [("ext-100", "x/a"), ("y/a", "x/a"), ("y/b", "x/c")] {
+            let (from, to) = (world.actor(from)?, world.actor(to)?);
+            for (v6, bits) in FAMILIES.into_iter().flat_map(|v6| strays.map(|bits| (v6, bits))) {
+                let port = world.next_ident();
+                let what = || format!("{} -> {} v6={v6} flags {bits}", from.name, to.name);
+                let stray =
+                    Packet::tcp(at(from, v6, port), at(to, v6, 80), bits).numbers(7_000, 9_000).build_ip();
+                let segment = &stray[if v6 { 40 } else { 20 }..];
+                let is_it = |packet: &lbr_tests::packet::Parsed| packet.src.port() == port;
+                let came = arrives(to, is_it, || send_raw(&from.ns, to.address(v6), 6, segment))?;
+                ensure!(came, "{}: the segment itself does not arrive", what());
+                let before = world.counted(usize::from(to.name == "x/c"), "ingress_denied")?;
+                let client = Client::new(&from.ns).from_port(port).timeout(short());
+                ensure!(client.tcp(SocketAddr::new(to.address(v6), 80)).is_err(), "{}: connected", what());
+                let after = world.counted(usize::from(to.name == "x/c"), "ingress_denied")?;
+                ensure!(after > before, "{}: the SYN was not denied", what());
+            }
+        }
+        Ok::<_, anyhow::Error>(())
+    })
+    .unwrap();
+}
