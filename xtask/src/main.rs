@@ -1,4 +1,4 @@
-//! What a contributor runs: `cargo xtask setup|build|check|test|demo|bench|image|vm`.
+//! What a contributor runs: `cargo xtask setup|build|check|test|soak|demo|bench|image|vm`.
 //!
 //! It needs nothing but the Rust toolchain of `rust-toolchain.toml`; everything else is installed by `setup`,
 //! which every other command starts with.
@@ -15,6 +15,7 @@ mod play;
 mod run;
 mod say;
 mod setup;
+mod soak;
 mod source_text;
 mod suites;
 mod summary;
@@ -47,6 +48,8 @@ enum Task {
     Check,
     /// Run every test; needs root for those on the real kernel
     Test(test::Args),
+    /// Play random packets and a flood of them for long; needs root
+    Soak(soak::Args),
     /// Show lbr at work: pods as network namespaces, a folder of YAML (or `--kubernetes`), a minute
     Demo(play::Args),
     /// Measure lbr against a direct path and against nftables
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(&args).map(|()| true),
         Task::Check => check::run().map(|()| true),
         Task::Test(args) => test::run(&args),
+        Task::Soak(args) => soak::run(&args).map(|()| true),
         Task::Demo(args) => play::run("demo", &args).map(|()| true),
         Task::Bench(args) => play::run("bench", &args).map(|()| true),
         Task::Image(args) => image::run(&args).map(|()| true),
