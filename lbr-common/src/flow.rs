@@ -36,7 +36,7 @@ pub struct Flow {
     /// Number of the [`State`].
     pub state: u32,
     /// What the client has to show before the flow counts as assured. TCP: the acknowledgment number that only a
-    /// receiver of the server's SYN/ACK knows. Others, and with [`flow_flags::DIRECT`]: [`conntrack::stamp`] of the
+    /// receiver of the server's SYN/ACK knows. Others, and with [`flow_flags::DSR`]: [`conntrack::stamp`] of the
     /// first packet, since nothing but time can be asked for.
     pub proof: u32,
     /// Interface index of the pod link that packets of this direction left by, and may leave by without another look
@@ -65,17 +65,17 @@ pub mod flow_flags {
     /// Client and backend are the same pod: the source is translated too.
     pub const HAIRPIN: u32 = 8;
     /// Mid-stream pickup: begun by a TCP segment that opens nothing, so which end is the client is unknown.
-    pub const MIDFLOW: u32 = 16;
+    pub const PICKED_UP: u32 = 16;
     /// Nothing is translated.
-    pub const PLAIN: u32 = 32;
+    pub const NO_NAT: u32 = 32;
     /// The client is reached by the wire: it came in by an uplink.
-    pub const WIRE: u32 = 128;
+    pub const EXTERNAL: u32 = 128;
     /// The backend's node answers the client itself: packets keep the client's address and carry the frontend's, and
     /// there is no entry for answers, which do not come by here.
-    pub const DIRECT: u32 = 256;
-    /// With [`DIRECT`]: packets stay as they are, and travel in a packet from node to backend (IP in IP: RFC 2003, RFC
+    pub const DSR: u32 = 256;
+    /// With [`DSR`]: packets stay as they are, and travel in a packet from node to backend (IP in IP: RFC 2003, RFC
     /// 2473), which the backend's node takes off. Without: the frontend is an option of the packet itself.
-    pub const TUNNELED: u32 = 512;
+    pub const DSR_IPIP: u32 = 512;
     /// Begun by a datagram of the node itself, or of what its stack masquerades, from a port that is a NodePort: what
     /// answers it is the stack's, not the Service's.
     pub const HOST: u32 = 1024;

@@ -20,7 +20,7 @@ pub mod link_flags {
     /// A veth: `bpf_redirect_peer` reaches what is behind it.
     pub const PEER: u32 = 1;
     /// The node's routes end in this link (no bridge between): answers may go straight into it.
-    pub const DIRECT: u32 = 2;
+    pub const ROUTED: u32 = 2;
 }
 
 /// Value of `uplinks`; the key is the interface index.

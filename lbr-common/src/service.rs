@@ -8,7 +8,7 @@ use crate::tuple::Tuple;
 
 /// Key of `frontends`: where clients send to.
 ///
-/// Written by the agent, read by the programs. Port and protocol 0 with [`frontend_flags::ADDRESS`] stand
+/// Written by the agent, read by the programs. Port and protocol 0 with [`frontend_flags::WILDCARD`] stand
 /// for the address as a whole: a port that has no frontend of its own is refused.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +30,7 @@ impl FrontendKey {
     #[inline(always)]
     #[must_use]
     pub const fn by_wire(self) -> Self {
-        Self { scope: scope::WIRE, ..self }
+        Self { scope: scope::EXTERNAL, ..self }
     }
 }
 
@@ -38,31 +38,31 @@ impl FrontendKey {
 pub mod scope {
     /// For every packet, wherever it comes from.
     pub const ANY: u8 = 0;
-    /// For what comes by the wire, where [`super::frontend_flags::WIRE_DIFFERS`] says that there is such an entry.
-    pub const WIRE: u8 = 1;
+    /// For what comes by the wire, where [`super::frontend_flags::EXTERNAL_DIFFERS`] says that there is such an entry.
+    pub const EXTERNAL: u8 = 1;
     /// For sockets of the node only: loopback addresses, and the unspecified one, which stands for all of them
     /// (`connect`) and which `bind` asks about. No packet may come in for these.
-    pub const NODE: u8 = 2;
+    pub const HOST_LOCAL: u8 = 2;
 }
 
 /// Bits of [`Frontend::flags`].
 pub mod frontend_flags {
     /// Stands for a whole address: what has no frontend of its own there is refused.
-    pub const ADDRESS: u32 = 1;
+    pub const WILDCARD: u32 = 1;
     /// Only backends on this node count (a Local traffic policy): without any, drop instead of refuse.
     pub const LOCAL_ONLY: u32 = 2;
-    /// With [`ADDRESS`]: an address of the node itself. What has no frontend there is none of lbr's business.
-    pub const OPEN: u32 = 4;
-    /// What comes by the wire has an entry of its own, with [`super::scope::WIRE`].
-    pub const WIRE_DIFFERS: u32 = 8;
+    /// With [`WILDCARD`]: an address of the node itself. What has no frontend there is none of lbr's business.
+    pub const PASS_UNMATCHED: u32 = 4;
+    /// What comes by the wire has an entry of its own, with [`super::scope::EXTERNAL`].
+    pub const EXTERNAL_DIFFERS: u32 = 8;
     /// Only for clients whose address is in `source_ranges`.
     pub const RANGES: u32 = 16;
     /// The node itself is among these clients.
-    pub const NODE_IN_RANGES: u32 = 32;
-    /// Backends on other nodes answer clients themselves: see [`super::super::flow::flow_flags::DIRECT`].
-    pub const DIRECT: u32 = 64;
-    /// With [`DIRECT`]: see [`super::super::flow::flow_flags::TUNNELED`].
-    pub const TUNNELED: u32 = 128;
+    pub const HOST_IN_RANGES: u32 = 32;
+    /// Backends on other nodes answer clients themselves: see [`super::super::flow::flow_flags::DSR`].
+    pub const DSR: u32 = 64;
+    /// With [`DSR`]: see [`super::super::flow::flow_flags::DSR_IPIP`].
+    pub const DSR_IPIP: u32 = 128;
 }
 
 /// Values of [`Frontend::set`]: which of a service's backends.
@@ -84,7 +84,7 @@ pub mod set {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Frontend {
     /// Id of the Service port in one family, whatever its address: key of `services`, part of the keys of `slots`,
-    /// `affinity` and `source_ranges`. Never 0, except for [`frontend_flags::ADDRESS`].
+    /// `affinity` and `source_ranges`. Never 0, except for [`frontend_flags::WILDCARD`].
     pub service: u32,
     /// Number of slots, `0..count`. Zero: refuse.
     pub count: u32,

@@ -79,13 +79,13 @@ pub(crate) struct Decision {
     /// From backend to client.
     pub(crate) is_reply: bool,
     /// No translation: the packet stays as it is.
-    pub(crate) is_plain: bool,
-    /// See [`lbr_common::flow::flow_flags::WIRE`].
-    pub(crate) is_wire: bool,
-    /// See [`lbr_common::flow::flow_flags::DIRECT`].
-    pub(crate) is_direct: bool,
-    /// See [`lbr_common::flow::flow_flags::TUNNELED`].
-    pub(crate) is_tunneled: bool,
+    pub(crate) is_no_nat: bool,
+    /// See [`lbr_common::flow::flow_flags::EXTERNAL`].
+    pub(crate) is_external: bool,
+    /// See [`lbr_common::flow::flow_flags::DSR`].
+    pub(crate) is_dsr: bool,
+    /// See [`lbr_common::flow::flow_flags::DSR_IPIP`].
+    pub(crate) is_dsr_ipip: bool,
     /// The flow began with this packet.
     pub(crate) is_new: bool,
 }

@@ -125,7 +125,7 @@ fn service(tables: &mut Desired, id: u32, name: &str, last: u8, backends: &[Addr
         proto,
         ..FrontendKey::default()
     };
-    let whole = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
+    let whole = Frontend { flags: frontend_flags::WILDCARD, ..Frontend::default() };
     tables.frontends.insert(key(0, 0), whole);
     let count = u32::try_from(backends.len()).unwrap();
     tables.frontends.insert(key(80, proto::TCP), Frontend { service: id, count, ..Frontend::default() });

@@ -13,7 +13,8 @@ use crate::desired::Desired;
 /// to the Service.
 pub fn warning(desired: &Desired, ephemeral: &RangeInclusive<u16>) -> Option<String> {
     let is_met = |port: &u16| ephemeral.contains(port);
-    let node_ports = desired.frontends.keys().filter(|key| key.scope == scope::NODE).map(|key| key.port);
+    let node_ports =
+        desired.frontends.keys().filter(|key| key.scope == scope::HOST_LOCAL).map(|key| key.port);
     let met: BTreeSet<u16> = node_ports.filter(is_met).collect();
     let first = met.first()?;
     let (start, end) = (ephemeral.start(), ephemeral.end());
@@ -35,9 +36,12 @@ mod tests {
     #[test]
     fn node_ports_that_meet_sockets_are_named() {
         let mut desired = Desired::default();
-        for (port, scope) in
-            [(0, scope::NODE), (30_080, scope::NODE), (40_000, scope::ANY), (40_001, scope::NODE)]
-        {
+        for (port, scope) in [
+            (0, scope::HOST_LOCAL),
+            (30_080, scope::HOST_LOCAL),
+            (40_000, scope::ANY),
+            (40_001, scope::HOST_LOCAL),
+        ] {
             let key = FrontendKey { port, scope, ..FrontendKey::default() };
             desired.frontends.insert(key, Frontend::default());
         }

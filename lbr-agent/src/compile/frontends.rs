@@ -61,7 +61,7 @@ fn asked_for(
         Role::NodePort => {
             let Some(port) = plan.port.node_port else { return Vec::new() };
             let on_node = nodeports.iter().filter(of_family).map(|ip| key(*ip, port, plan.proto, scope::ANY));
-            let of_sockets = loopback(plan.v4).map(|ip| key(ip, port, plan.proto, scope::NODE));
+            let of_sockets = loopback(plan.v4).map(|ip| key(ip, port, plan.proto, scope::HOST_LOCAL));
             on_node.chain(of_sockets).collect()
         }
     }
@@ -102,8 +102,8 @@ fn not_allowed(plan: &Plan<'_>, index: usize, ip: IpAddr) -> Rejected {
 
 /// Writes the frontends of a Service port. `balanced`: flags of those of its load balancer.
 pub(super) fn write(plan: &Plan<'_>, id: u32, choice: &Choice, balanced: u32, desired: &mut Desired) {
-    let direct = if plan.is_direct() { frontend_flags::DIRECT } else { 0 };
-    let tunneled = if plan.is_tunneled() { frontend_flags::TUNNELED } else { 0 };
+    let direct = if plan.is_direct() { frontend_flags::DSR } else { 0 };
+    let tunneled = if plan.is_tunneled() { frontend_flags::DSR_IPIP } else { 0 };
     let frontend = |set: u32, flags: u32| {
         // Without an endpoint anywhere the client is told so; only what could be served elsewhere is dropped.
         let local_only = if set == set::LOCAL && choice.anywhere { frontend_flags::LOCAL_ONLY } else { 0 };
@@ -121,10 +121,10 @@ pub(super) fn write(plan: &Plan<'_>, id: u32, choice: &Choice, balanced: u32, de
         let flags = if role == Role::LoadBalancer { balanced } else { 0 };
         let differs = plan.differs_by_wire(role, &key);
         if differs {
-            let by_wire = FrontendKey { scope: scope::WIRE, ..key };
+            let by_wire = FrontendKey { scope: scope::EXTERNAL, ..key };
             desired.frontends.insert(by_wire, frontend(set::LOCAL, flags));
         }
-        let differs = if differs { frontend_flags::WIRE_DIFFERS } else { 0 };
+        let differs = if differs { frontend_flags::EXTERNAL_DIFFERS } else { 0 };
         desired.frontends.insert(key, frontend(plan.set_of(role), flags | differs));
     }
 }
@@ -138,8 +138,8 @@ pub(super) fn write_addresses(
     desired: &mut Desired,
 ) {
     let mut add = |addr: IpAddr, scope: u8, is_open: bool| {
-        let open = if is_open { frontend_flags::OPEN } else { 0 };
-        let whole = Frontend { flags: frontend_flags::ADDRESS | open, ..Frontend::default() };
+        let open = if is_open { frontend_flags::PASS_UNMATCHED } else { 0 };
+        let whole = Frontend { flags: frontend_flags::WILDCARD | open, ..Frontend::default() };
         desired.frontends.entry(key(addr, 0, 0, scope)).or_insert(whole);
     };
     // First, so that they are closed even where a former proxy has given them to an interface (IPVS).
@@ -148,7 +148,7 @@ pub(super) fn write_addresses(
     }
     for (_, key) in plans.iter().flat_map(|plan| &plan.won) {
         let ip = IpAddr::from(key.addr);
-        add(ip, key.scope, key.scope == scope::NODE || here.is_own(ip));
+        add(ip, key.scope, key.scope == scope::HOST_LOCAL || here.is_own(ip));
     }
 }
 

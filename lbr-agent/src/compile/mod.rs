@@ -81,7 +81,7 @@ fn unfit_device(device: &UnfitDevice) -> Rejected {
 /// `links`: a part of [`compile`] that needs no object, for links that must not wait for the rest.
 pub fn links(local: &LocalLinks) -> BTreeMap<u32, Link> {
     let flags = |has_peer: bool, has_master: bool| match (has_peer, has_master) {
-        (true, false) => link_flags::PEER | link_flags::DIRECT,
+        (true, false) => link_flags::PEER | link_flags::ROUTED,
         (true, true) => link_flags::PEER,
         (false, _) => 0,
     };

@@ -31,7 +31,7 @@ pub(super) fn write(service: &Service, id: u32, v4: bool, here: &Here<'_>, desir
     // As kube-proxy: what the node sends to the address may carry that very address as its source.
     let own = service.load_balancer_ips.iter().filter(|ip| ip.is_ipv4() == v4);
     add(id, &own.map(|ip| IpNet::from(*ip)).collect::<Vec<_>>(), desired);
-    frontend_flags::RANGES | frontend_flags::NODE_IN_RANGES
+    frontend_flags::RANGES | frontend_flags::HOST_IN_RANGES
 }
 
 /// Writes which clients are inside of the cluster: nodes, the blocks from which their pods have addresses, and pods,

@@ -91,7 +91,7 @@ fn a_service_becomes_frontend_slots_and_backends() {
     let f = frontend(&d, "10.96.0.10", 80, proto::TCP).unwrap();
     assert_eq!((f.service, f.count, f.flags), (1, 2, 0));
     let address = frontend(&d, "10.96.0.10", 0, 0).unwrap();
-    assert_eq!((address.service, address.count, address.flags), (0, 0, frontend_flags::ADDRESS));
+    assert_eq!((address.service, address.count, address.flags), (0, 0, frontend_flags::WILDCARD));
     assert_eq!(backends(&d), ["10.244.0.2:8080 1", "10.244.0.3:8080 1"]);
     assert_eq!(
         d.slots.keys().collect::<Vec<_>>(),
@@ -219,7 +219,7 @@ fn links_say_how_they_are_reached() {
     let endpoints = vec![endpoint("10.244.0.2"), endpoint("10.244.0.3")];
     let d = compile(&state(vec![web()], vec![slice("web", 8080, endpoints)]), &node, &mut Ids::new());
     let flags: Vec<_> = d.links.values().map(|l| l.flags).collect();
-    assert_eq!(flags, [link_flags::PEER | link_flags::DIRECT, link_flags::PEER, 0]);
+    assert_eq!(flags, [link_flags::PEER | link_flags::ROUTED, link_flags::PEER, 0]);
     let links: Vec<_> = d.backends.values().map(|b| b.link).collect();
     assert_eq!(links, [3, 0]);
 }

@@ -71,7 +71,8 @@ pub fn endpoints(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<BTre
 
 /// The frontend that leads somewhere, or why there is none.
 fn find(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<Frontend, Verdict> {
-    let scope = if sender == Sender::Node && is_own_to_node(tuple.dst) { scope::NODE } else { scope::ANY };
+    let scope =
+        if sender == Sender::Node && is_own_to_node(tuple.dst) { scope::HOST_LOCAL } else { scope::ANY };
     let key = FrontendKey {
         addr: tuple.dst,
         port: tuple.dst_port,
@@ -84,14 +85,14 @@ fn find(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<Frontend, Ver
     let nobody = match tables.frontends.get(&whole_address) {
         None if is_service_address(tables, &tuple.dst) => return Err(Verdict::UnallocatedAddress),
         None => return Err(Verdict::NoService),
-        Some(whole) if whole.flags & frontend_flags::OPEN != 0 => Verdict::NoService,
+        Some(whole) if whole.flags & frontend_flags::PASS_UNMATCHED != 0 => Verdict::NoService,
         Some(_) => Verdict::NoSuchPort,
     };
     // Protocol 0, which has no ports, finds the entry of the whole address.
-    let of_port = |key| tables.frontends.get(key).filter(|f| f.flags & frontend_flags::ADDRESS == 0);
+    let of_port = |key| tables.frontends.get(key).filter(|f| f.flags & frontend_flags::WILDCARD == 0);
     let mut frontend = of_port(&key).ok_or(nobody)?;
-    if sender == Sender::Wire && frontend.flags & frontend_flags::WIRE_DIFFERS != 0 {
-        frontend = of_port(&FrontendKey { scope: scope::WIRE, ..key }).ok_or(nobody)?;
+    if sender == Sender::Wire && frontend.flags & frontend_flags::EXTERNAL_DIFFERS != 0 {
+        frontend = of_port(&FrontendKey { scope: scope::EXTERNAL, ..key }).ok_or(nobody)?;
     }
     if frontend.flags & frontend_flags::RANGES != 0 && !serves(tables, frontend, &tuple.src, sender) {
         return Err(Verdict::SourceNotInRanges);
@@ -106,7 +107,7 @@ fn find(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<Frontend, Ver
 /// Whether a frontend with source ranges serves this client.
 fn serves(tables: &Desired, frontend: &Frontend, client: &Addr, sender: Sender) -> bool {
     if sender == Sender::Node {
-        return frontend.flags & frontend_flags::NODE_IN_RANGES != 0;
+        return frontend.flags & frontend_flags::HOST_IN_RANGES != 0;
     }
     let first = |service| Prefix { data: SourceRange { service, client: [0; 16] }, len: 0 };
     let mut ranges =

@@ -29,12 +29,12 @@ impl Reconciler {
 /// Every NodePort has an entry for sockets of the node, whatever its addresses. Ports of a load balancer at an address of
 /// the node have none, but are at such an address.
 fn is_node_port(key: &FrontendKey) -> bool {
-    key.scope == scope::NODE && key.port != 0
+    key.scope == scope::HOST_LOCAL && key.port != 0
 }
 
 fn is_service_only(frontend: &Frontend) -> bool {
-    const KIND: u32 = frontend_flags::ADDRESS | frontend_flags::OPEN;
-    frontend.flags & KIND == frontend_flags::ADDRESS
+    const KIND: u32 = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
+    frontend.flags & KIND == frontend_flags::WILDCARD
 }
 
 /// The bits of all addresses of a block.

@@ -82,7 +82,7 @@ impl<'a> Pass<'a> {
 
     /// As long as a frontend is direct, it asks who is inside.
     pub(super) fn remove_source_ranges(&mut self) {
-        let is_direct = |frontend: &Frontend| frontend.flags & frontend_flags::DIRECT != 0;
+        let is_direct = |frontend: &Frontend| frontend.flags & frontend_flags::DSR != 0;
         let frontends = &self.r.frontends;
         let ends = frontends.actual().values().any(is_direct) && !frontends.desired().values().any(is_direct);
         let free = |range: &Prefix<SourceRange>| range.data.service != SourceRange::INSIDE || !ends;
@@ -189,13 +189,13 @@ impl<'a> Pass<'a> {
 
     /// Those that lead to another entry after that one.
     pub(super) fn write_frontends(&mut self) {
-        const KINDS: u32 = frontend_flags::ADDRESS | frontend_flags::WIRE_DIFFERS;
+        const KINDS: u32 = frontend_flags::WILDCARD | frontend_flags::EXTERNAL_DIFFERS;
         self.write_frontends_if(|frontend| frontend.flags & KINDS == 0);
-        self.write_frontends_if(|frontend| frontend.flags & KINDS == frontend_flags::WIRE_DIFFERS);
+        self.write_frontends_if(|frontend| frontend.flags & KINDS == frontend_flags::EXTERNAL_DIFFERS);
     }
 
     pub(super) fn write_addresses(&mut self) {
-        self.write_frontends_if(|frontend| frontend.flags & frontend_flags::ADDRESS != 0);
+        self.write_frontends_if(|frontend| frontend.flags & frontend_flags::WILDCARD != 0);
     }
 
     fn write_frontends_if(&mut self, wanted: fn(&Frontend) -> bool) {
@@ -204,8 +204,8 @@ impl<'a> Pass<'a> {
             .writes()
             .filter(|(key, frontend)| {
                 let is_held =
-                    frontend.flags & frontend_flags::ADDRESS != 0 && self.full.addresses.contains(&key.addr);
-                let has_wire = frontend.flags & frontend_flags::WIRE_DIFFERS == 0
+                    frontend.flags & frontend_flags::WILDCARD != 0 && self.full.addresses.contains(&key.addr);
+                let has_wire = frontend.flags & frontend_flags::EXTERNAL_DIFFERS == 0
                     || frontends.actual().contains_key(&key.by_wire());
                 wanted(frontend)
                     && !is_held
@@ -255,12 +255,12 @@ impl<'a> Pass<'a> {
     pub(super) fn remove_frontends(&mut self) {
         let before = self.outcome.removals;
         let table = self.dataplane.frontends();
-        let leads = |key: &FrontendKey| key.scope != scope::WIRE;
+        let leads = |key: &FrontendKey| key.scope != scope::EXTERNAL;
         remove(&mut self.r.frontends, table, leads, frontend_text, &mut self.outcome);
         let actual = self.r.frontends.actual();
         let used: BTreeSet<FrontendKey> = actual
             .iter()
-            .filter(|(_, frontend)| frontend.flags & frontend_flags::WIRE_DIFFERS != 0)
+            .filter(|(_, frontend)| frontend.flags & frontend_flags::EXTERNAL_DIFFERS != 0)
             .map(|(key, _)| key.by_wire())
             .collect();
         let free = |key: &FrontendKey| !used.contains(key);

@@ -117,7 +117,7 @@ pub(super) fn full(r: &Reconciler, dataplane: &mut dyn Dataplane, problems: &mut
 
 /// Addresses whose entry as a whole is not in the map.
 fn new_addresses(r: &Reconciler) -> BTreeSet<Addr> {
-    let writes = r.frontends.writes().filter(|(_, f)| f.flags & frontend_flags::ADDRESS != 0);
+    let writes = r.frontends.writes().filter(|(_, f)| f.flags & frontend_flags::WILDCARD != 0);
     writes.filter(|(key, _)| !r.frontends.actual().contains_key(key)).map(|(key, _)| key.addr).collect()
 }
 
@@ -127,7 +127,7 @@ fn addresses_of(r: &Reconciler, addresses: &BTreeSet<Addr>) -> BTreeMap<u32, BTr
     if addresses.is_empty() {
         return of;
     }
-    let ports = r.frontends.desired().iter().filter(|(_, f)| f.flags & frontend_flags::ADDRESS == 0);
+    let ports = r.frontends.desired().iter().filter(|(_, f)| f.flags & frontend_flags::WILDCARD == 0);
     for (key, frontend) in ports.filter(|(key, _)| addresses.contains(&key.addr)) {
         of.entry(frontend.service).or_default().insert(key.addr);
     }

@@ -267,7 +267,7 @@ fn a_service_that_can_not_grow_keeps_what_it_has() {
 fn with_addresses(mut desired: Desired) -> Desired {
     let addresses: Vec<_> =
         desired.frontends.keys().map(|k| FrontendKey { port: 0, proto: 0, ..*k }).collect();
-    let refuse = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
+    let refuse = Frontend { flags: frontend_flags::WILDCARD, ..Frontend::default() };
     desired.frontends.extend(addresses.into_iter().map(|key| (key, refuse)));
     desired
 }

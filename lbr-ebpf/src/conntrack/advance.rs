@@ -33,7 +33,7 @@ pub(super) fn keep_alive(work: &mut Scratch) -> Step {
 
 #[inline(always)]
 fn next(packet: &Packet, flow: &Flow, segment: Segment, now: u64) -> State {
-    let is_one_sided = flow.flags & flow_flags::DIRECT != 0;
+    let is_one_sided = flow.flags & flow_flags::DSR != 0;
     let is_proven = if packet.tuple.proto == proto::TCP && !is_one_sided {
         packet.part != Part::Later && packet.ack == flow.proof
     } else {
@@ -61,7 +61,7 @@ fn write_state(work: &mut Scratch, state: u32) -> Step {
     flow.state = state;
     flow.last_seen = now();
     // Answers that do not come by here have no entry.
-    if flow.flags & flow_flags::DIRECT == 0 {
+    if flow.flags & flow_flags::DSR == 0 {
         tell_twin(work, flow);
     }
     Ok(())

@@ -38,7 +38,7 @@ pub(crate) fn find(work: &mut Scratch, hook: Hook) -> Found {
 /// one after that is another flow's, whose translation made it so.
 #[inline(always)]
 fn is_translated_before(flow: &Flow) -> bool {
-    let kind = flow.flags & (flow_flags::REPLY | flow_flags::PLAIN);
+    let kind = flow.flags & (flow_flags::REPLY | flow_flags::NO_NAT);
     kind == flow_flags::REPLY && flow.from != 0 && LINKS.get_ptr(flow.from).is_some()
 }
 
@@ -141,7 +141,7 @@ fn came_from(work: &mut Scratch, flow: &mut Flow) {
 #[inline(always)]
 pub(crate) fn carry_on(work: &mut Scratch) -> bool {
     /// With any other flag there is more to do than to translate.
-    const ORDINARY: u32 = flow_flags::REPLY | flow_flags::MIDFLOW | flow_flags::WIRE;
+    const ORDINARY: u32 = flow_flags::REPLY | flow_flags::PICKED_UP | flow_flags::EXTERNAL;
     let Some(flow) = entry(&work.packet.tuple) else { return false };
     if flow.link != BY_ROUTE
         || flow.flags & !ORDINARY != 0
@@ -186,7 +186,7 @@ fn peek_living(work: &mut Scratch) -> Found {
 fn translating(packet: &Packet) -> Option<&'static mut Flow> {
     let flow = entry(&packet.tuple.reversed())?;
     let begins_anew = packet.is_syn() && flow.state().is_over();
-    let is_it = flow.flags & flow_flags::PLAIN == 0 && !begins_anew && !is_expired(flow, now());
+    let is_it = flow.flags & flow_flags::NO_NAT == 0 && !begins_anew && !is_expired(flow, now());
     if is_it { Some(flow) } else { None }
 }
 

@@ -56,10 +56,10 @@ pub(crate) fn decide(decision: &mut Decision, flow: &Flow) {
         link: flow.link,
         service: flow.service,
         is_reply: flow.flags & flow_flags::REPLY != 0,
-        is_plain: flow.flags & flow_flags::PLAIN != 0,
-        is_wire: flow.flags & flow_flags::WIRE != 0,
-        is_direct: flow.flags & flow_flags::DIRECT != 0,
-        is_tunneled: flow.flags & flow_flags::TUNNELED != 0,
+        is_no_nat: flow.flags & flow_flags::NO_NAT != 0,
+        is_external: flow.flags & flow_flags::EXTERNAL != 0,
+        is_dsr: flow.flags & flow_flags::DSR != 0,
+        is_dsr_ipip: flow.flags & flow_flags::DSR_IPIP != 0,
         is_new: false,
     };
 }
@@ -67,8 +67,8 @@ pub(crate) fn decide(decision: &mut Decision, flow: &Flow) {
 /// How a client's packets reach a backend: what came by an uplink for a backend elsewhere leaves by a route.
 #[inline(always)]
 pub(crate) fn way_to(backend: &Backend, flow_flags: u32) -> u32 {
-    let is_wire = flow_flags & lbr_common::flow::flow_flags::WIRE != 0;
-    if is_wire && backend.flags & backend_flags::HERE == 0 { BY_ROUTE } else { backend.link }
+    let is_external = flow_flags & lbr_common::flow::flow_flags::EXTERNAL != 0;
+    if is_external && backend.flags & backend_flags::HERE == 0 { BY_ROUTE } else { backend.link }
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds, exact to a timer tick: enough for ages in seconds, at a third of the
@@ -88,9 +88,9 @@ pub(crate) fn now() -> u64 {
 /// port of it, if it has none).
 #[inline(always)]
 pub(crate) fn backend_of(frontend: &Tuple, to: &Tuple) -> Option<u32> {
-    const KIND: u32 = flow_flags::WIRE | flow_flags::REPLY | flow_flags::DIRECT;
+    const KIND: u32 = flow_flags::EXTERNAL | flow_flags::REPLY | flow_flags::DSR;
     let flow = entry(frontend)?;
     let is_same = flow.to.dst == to.dst && (to.dst_port == 0 || flow.to.dst_port == to.dst_port);
-    let is_it = is_same && flow.flags & KIND == flow_flags::WIRE && !is_expired(flow, now());
+    let is_it = is_same && flow.flags & KIND == flow_flags::EXTERNAL && !is_expired(flow, now());
     if is_it && flow.backend != 0 { Some(flow.backend) } else { None }
 }

@@ -9,7 +9,7 @@ use super::{entry, way_to};
 use crate::maps::{self, LINKS};
 use crate::policy;
 use crate::scratch::Scratch;
-use crate::service::{self, From};
+use crate::service::{self, Origin};
 use crate::step::{self, Found, Step};
 
 step::global! {
@@ -34,7 +34,7 @@ fn validate(work: &mut Scratch) -> Found {
         match service::backend(flow.backend).filter(|b| b.leads_to(&flow.to)) {
             // It has come here since, and is reached in another way.
             Some(backend)
-                if flow.flags & flow_flags::DIRECT != 0 && backend.flags & backend_flags::HERE != 0 =>
+                if flow.flags & flow_flags::DSR != 0 && backend.flags & backend_flags::HERE != 0 =>
             {
                 return Ok(false);
             }
@@ -71,7 +71,7 @@ fn leads_elsewhere(work: &Scratch, flow: &Flow) -> bool {
     if flow.flags & flow_flags::REPLY != 0 || work.dsr.is_unwrapped {
         return false;
     }
-    let origin = if work.hook == Hook::FromPod { From::Pod(&to.src) } else { From::Wire(&to.src) };
+    let origin = if work.hook == Hook::FromPod { Origin::Pod(&to.src) } else { Origin::External(&to.src) };
     service::owner(&to.dst, to.dst_port, to.proto, origin) != flow.service
 }
 
@@ -107,7 +107,7 @@ pub(super) fn judge_again(work: &mut Scratch, flow: &Flow) -> Step {
     }
     policy::look_up_sender(work);
     policy::look_up_receiver(work);
-    judge_either(work, flow.flags & flow_flags::MIDFLOW != 0)
+    judge_either(work, flow.flags & flow_flags::PICKED_UP != 0)
 }
 
 /// A connection that is judged again is reported again only if other audited sets would deny it now. The client's

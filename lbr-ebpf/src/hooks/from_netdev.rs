@@ -13,8 +13,8 @@ use crate::packet::skb::Skb;
 use crate::packet::{self, Part, fragments};
 use crate::policy::source;
 use crate::scratch::Scratch;
-use crate::service::{self, From, dsr};
-use crate::step::{self, Step};
+use crate::service::{self, Origin, dsr};
+use crate::step::{self, Found, Step};
 
 /// The pipeline.
 #[inline(always)]
@@ -36,7 +36,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
         fragments::complete(work)?;
     }
     // A packet of direct server return is never sent to a third node, whatever was so before.
-    if conntrack::find(work, Hook::FromNetdev)? && !(work.dsr.is_unwrapped && work.decision.is_direct) {
+    if conntrack::find(work, Hook::FromNetdev)? && !(work.dsr.is_unwrapped && work.decision.is_dsr) {
         follow(skb, work)?;
     } else {
         begin(skb, work)?;
@@ -44,12 +44,12 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     if work.packet.part == Part::First {
         fragments::remember(work)?;
     }
-    if !work.decision.is_tunneled {
+    if !work.decision.is_dsr_ipip {
         nat::rewrite(skb, &work.packet, &work.decision.to)?;
     }
     if work.decision.link == BY_ROUTE {
         route::decrement_ttl(skb, &work.packet).map_err(|_| Verdict::RewriteFailed)?;
-        if work.decision.is_direct {
+        if work.decision.is_dsr {
             dsr::wrap(skb, work)?;
         }
     }
@@ -65,12 +65,12 @@ step::global! {
 fn follow_flow(skb: Skb, work: &mut Scratch) -> Step {
     let decision = &work.decision;
     // Without a redirect target `to_pod` translates it.
-    if decision.is_plain || (!decision.is_wire && decision.is_reply && decision.link == 0) {
+    if decision.is_no_nat || (!decision.is_external && decision.is_reply && decision.link == 0) {
         return Err(Verdict::Allowed);
     }
     if decision.link == BY_ROUTE {
         let to = decision.to.dst;
-        if decision.is_direct && !dsr::makes_room(skb, work, decision.is_tunneled) {
+        if decision.is_dsr && !dsr::makes_room(skb, work, decision.is_dsr_ipip) {
             return Err(Verdict::NoRoomForOption);
         }
         return route::find(skb, work, &to);
@@ -84,34 +84,57 @@ fn begin(skb: Skb, work: &mut Scratch) -> Step {
     if work.dsr.is_unwrapped && work.dsr.backend == 0 {
         return Err(Verdict::FragmentUnknown);
     }
+    let is_for_service = find_frontend(work)?;
     // A TCP segment that opens nothing makes no entry here, and no socket takes it without a connection.
     if work.packet.can_begin() || work.dsr.backend != 0 {
         source::check_external(work)?;
     }
+    if !is_for_service {
+        return if conntrack::meets_translated(&work.packet) {
+            keep_apart(work)
+        } else {
+            Err(Verdict::NoService)
+        };
+    }
+    if !may_begin(skb, work) {
+        return Err(service::no_connection(&work.packet));
+    }
+    if service::is_martian(&work.packet.tuple.src) {
+        return Err(Verdict::Martian);
+    }
+    create::from_wire(skb, work)
+}
+
+step::global! {
+    /// Whether the packet is for a Service, whose frontend is `Draft::frontend` then.
+    fn find_frontend(work: &mut Scratch) -> Found = look_up_frontend as from_netdev_frontend;
+}
+
+#[inline(always)]
+fn look_up_frontend(work: &mut Scratch) -> Found {
+    if work.dsr.backend != 0 {
+        work.draft.frontend = Frontend::default();
+        return Ok(true);
+    }
     let to = &work.packet.tuple;
-    let frontend = match work.dsr.backend {
-        0 => service::frontend(&to.dst, to.dst_port, to.proto, From::Wire(&to.src)),
-        _ => Ok(Frontend::default()),
-    };
-    match frontend {
-        Err(Verdict::NoService) if service::is_unallocated(&to.dst) => Err(Verdict::UnallocatedAddress),
-        Err(Verdict::NoService) if conntrack::meets_translated(&work.packet) => keep_apart(work),
-        Err(Verdict::NoService) => Err(Verdict::NoService),
-        Ok(frontend) if may_begin(skb, work, &frontend) => {
-            if service::is_martian(&work.packet.tuple.src) {
-                return Err(Verdict::Martian);
-            }
+    match service::frontend(&to.dst, to.dst_port, to.proto, Origin::External(&to.src)) {
+        Ok(frontend) => {
             work.draft.frontend = frontend;
-            create::from_wire(skb, work)
+            Ok(true)
         }
-        Err(verdict) if work.packet.can_begin() => Err(verdict),
-        _ => Err(service::no_connection(&work.packet)),
+        Err(Verdict::NoService) if service::is_unallocated(&to.dst) => Err(Verdict::UnallocatedAddress),
+        Err(Verdict::NoService) => Ok(false),
+        Err(verdict) if work.packet.can_begin() => {
+            source::check_external(work)?;
+            Err(verdict)
+        }
+        Err(_) => Err(service::no_connection(&work.packet)),
     }
 }
 
-/// Whether the packet at hand, which has no flow, begins one at this frontend.
+/// Whether the packet at hand, which has no flow, begins one at its frontend.
 #[inline(always)]
-fn may_begin(skb: Skb, work: &mut Scratch, frontend: &Frontend) -> bool {
+fn may_begin(skb: Skb, work: &mut Scratch) -> bool {
     if work.packet.can_begin() {
         return true;
     }
@@ -119,7 +142,7 @@ fn may_begin(skb: Skb, work: &mut Scratch, frontend: &Frontend) -> bool {
         // The node that was asked has the connection.
         return !work.packet.is_reset();
     }
-    service::picks_up(&work.packet, frontend)
+    service::picks_up(&work.packet, &work.draft.frontend)
         && !skb.has_socket(&work.packet)
         && source::check_external(work).is_ok()
 }
@@ -134,5 +157,5 @@ fn keep_apart(work: &mut Scratch) -> Step {
         return Err(Verdict::NoConnection);
     }
     create::beside_service(work)?;
-    if work.decision.is_plain { Err(Verdict::Allowed) } else { Ok(()) }
+    if work.decision.is_no_nat { Err(Verdict::Allowed) } else { Ok(()) }
 }

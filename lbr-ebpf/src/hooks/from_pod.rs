@@ -13,7 +13,7 @@ use crate::packet::skb::Skb;
 use crate::packet::{self, Part, fragments};
 use crate::policy::{self, source};
 use crate::scratch::Scratch;
-use crate::service::{self, From};
+use crate::service::{self, Origin};
 use crate::step::{self, Found};
 
 /// The pipeline.
@@ -48,7 +48,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     if work.packet.part == Part::First {
         fragments::remember(work)?;
     }
-    if work.decision.is_plain {
+    if work.decision.is_no_nat {
         return Ok(Verdict::Allowed);
     }
     if work.decision.link == BY_ROUTE {
@@ -75,7 +75,7 @@ fn find_frontend(work: &mut Scratch) -> Found {
     if matches!(to.proto, proto::IPV4 | proto::IPV6) && service::is_inside(&to.dst) {
         return Err(Verdict::TunnelFromPod);
     }
-    match service::frontend(&to.dst, to.dst_port, to.proto, From::Pod(&to.src)) {
+    match service::frontend(&to.dst, to.dst_port, to.proto, Origin::Pod(&to.src)) {
         Err(Verdict::NoService) if service::is_unallocated(&to.dst) => Err(Verdict::UnallocatedAddress),
         Err(Verdict::NoService) => Ok(false),
         Ok(frontend) if work.packet.can_begin() || service::picks_up(&work.packet, &frontend) => {

@@ -13,7 +13,7 @@ use crate::counters::count;
 use crate::maps::{self, SOCKETS};
 use crate::service::affinity;
 use crate::service::traffic;
-use crate::service::{self, From};
+use crate::service::{self, Origin};
 
 /// The system call goes on.
 const ALLOW: i32 = 1;
@@ -110,7 +110,7 @@ pub(crate) fn show(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
 /// table: a socket has no source port yet to take a hash of. Gives the service too.
 #[inline(always)]
 fn choose(ctx: *mut bpf_sock_addr, to: End) -> Result<(u32, SocketPeer), Verdict> {
-    let frontend = service::frontend(&to.addr, to.port, protocol(ctx), From::Node)?;
+    let frontend = service::frontend(&to.addr, to.port, protocol(ctx), Origin::Host)?;
     // SAFETY: a helper without arguments.
     let random = unsafe { helper::bpf_get_prandom_u32() };
     let slot = service::slot_of(random, &frontend);

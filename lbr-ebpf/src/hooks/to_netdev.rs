@@ -17,7 +17,7 @@ use crate::service;
 #[inline(always)]
 pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     if work.entered_by != 0 {
-        if maps::has_udp_own_ports() {
+        if maps::has_udp_own_ports() && packet::is_udp(skb) {
             packet::parse_at_uplink(skb, &mut work.packet)?;
             note_datagram(work)?;
         }
@@ -42,7 +42,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
         let to = &work.packet.tuple.dst;
         return Err(if service::is_unallocated(to) { Verdict::UnallocatedAddress } else { Verdict::Node });
     }
-    if !work.decision.is_wire || !work.decision.is_reply {
+    if !work.decision.is_external || !work.decision.is_reply {
         return Err(Verdict::Node);
     }
     if work.packet.part == Part::First {

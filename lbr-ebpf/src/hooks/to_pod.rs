@@ -51,7 +51,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
 fn enter(work: &mut Scratch) -> Outcome {
     if conntrack::find(work, Hook::ToPod)? {
         return match work.decision {
-            ref found if found.is_plain => Ok(Verdict::Allowed),
+            ref found if found.is_no_nat => Ok(Verdict::Allowed),
             ref found if found.is_reply => Ok(Verdict::ToClient),
             _ => Err(Verdict::NoService),
         };

@@ -80,10 +80,10 @@ fn translate_related(skb: Skb, work: &mut Scratch) -> Found {
     if !conntrack::peek(work)? {
         return Ok(work.hook == Hook::ToPod && is_translated(work)?);
     }
-    if is_at_uplink(work) && !work.decision.is_wire {
+    if is_at_uplink(work) && !work.decision.is_external {
         return Ok(false);
     }
-    if work.decision.is_plain {
+    if work.decision.is_no_nat {
         return Ok(true);
     }
     if work.decision.link == BY_ROUTE && work.hook != Hook::ToNetdev {
@@ -116,7 +116,7 @@ fn is_at_uplink(work: &Scratch) -> bool {
 fn is_translated(work: &mut Scratch) -> Found {
     work.query.tuple = work.inner.tuple;
     let found = conntrack::peek(work)?;
-    Ok(found && !work.decision.is_plain && (!work.decision.is_reply || work.decision.is_wire))
+    Ok(found && !work.decision.is_no_nat && (!work.decision.is_reply || work.decision.is_external))
 }
 
 /// Reads the headers of the quoted packet. One that can not be read belongs to no flow.

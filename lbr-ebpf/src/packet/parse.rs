@@ -108,6 +108,19 @@ pub(crate) fn parse_ip(skb: impl Bytes, kind: u16, packet: &mut Packet) -> Resul
     }
 }
 
+/// Whether it is UDP, as far as the IP header alone says: of IPv6 without extension headers.
+#[inline(always)]
+pub(crate) fn is_udp(skb: Skb) -> bool {
+    const PROTO_V4: u32 = ETH_LEN + 9;
+    const NEXT_V6: u32 = ETH_LEN + 6;
+    let at = match skb.protocol() {
+        ETH_P_IP => PROTO_V4,
+        ETH_P_IPV6 => NEXT_V6,
+        _ => return false,
+    };
+    skb.load::<u8>(at).is_ok_and(|proto| proto == proto::UDP)
+}
+
 /// The same at an uplink, where malformed packets of others pass. An address that stands for another one does not.
 #[inline(always)]
 pub(crate) fn parse_at_uplink(skb: Skb, packet: &mut Packet) -> Step {

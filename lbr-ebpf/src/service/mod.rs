@@ -17,15 +17,15 @@ use lbr_common::verdict::Verdict;
 use crate::maps::{self, BACKENDS, FRONTENDS, MAGLEV, SERVICE_CIDRS, SLOTS, SOURCE_RANGES};
 use crate::packet::Packet;
 
-/// Who begins a connection.
+/// Where a connection begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum From<'a> {
+pub(crate) enum Origin<'a> {
     /// A pod of this node, with this address.
     Pod(&'a Addr),
-    /// Somebody by the wire, with this address.
-    Wire(&'a Addr),
+    /// A host outside of the node, by an uplink, with this address.
+    External(&'a Addr),
     /// A process of the node.
-    Node,
+    Host,
 }
 
 /// The frontend that `to:port` belongs to, if it has anything to offer to this client.
@@ -33,7 +33,7 @@ pub(crate) enum From<'a> {
 /// The address alone is asked first: most packets that come this far are for no Service, and one look-up says
 /// so.
 #[inline(always)]
-pub(crate) fn frontend(to: &Addr, port: u16, proto: u8, from: From<'_>) -> Result<Frontend, Verdict> {
+pub(crate) fn frontend(to: &Addr, port: u16, proto: u8, from: Origin<'_>) -> Result<Frontend, Verdict> {
     let frontend = look_up(to, port, proto, from)?;
     if frontend.count > 0 {
         Ok(frontend)
@@ -46,28 +46,31 @@ pub(crate) fn frontend(to: &Addr, port: u16, proto: u8, from: From<'_>) -> Resul
 
 /// The Service that `to:port` belongs to for this client, whether it has endpoints or not; 0: none.
 #[inline(always)]
-pub(crate) fn owner(to: &Addr, port: u16, proto: u8, from: From<'_>) -> u32 {
+pub(crate) fn owner(to: &Addr, port: u16, proto: u8, from: Origin<'_>) -> u32 {
     look_up(to, port, proto, from).map_or(0, |frontend| frontend.service)
 }
 
 #[inline(always)]
-fn look_up(to: &Addr, port: u16, proto: u8, from: From<'_>) -> Result<Frontend, Verdict> {
-    let scope = if from == From::Node && is_own_to_node(to) { scope::NODE } else { scope::ANY };
+fn look_up(to: &Addr, port: u16, proto: u8, from: Origin<'_>) -> Result<Frontend, Verdict> {
+    let scope = if from == Origin::Host && is_own_to_node(to) { scope::HOST_LOCAL } else { scope::ANY };
     let mut key = FrontendKey { addr: *to, port: 0, proto: 0, scope, _pad: 0 };
     // SAFETY: the entry is copied at once; the agent replaces entries whole.
     let address = *(unsafe { FRONTENDS.get(&key) }).ok_or(Verdict::NoService)?;
-    let nobody =
-        if address.flags & frontend_flags::OPEN != 0 { Verdict::NoService } else { Verdict::NoSuchPort };
+    let nobody = if address.flags & frontend_flags::PASS_UNMATCHED != 0 {
+        Verdict::NoService
+    } else {
+        Verdict::NoSuchPort
+    };
     key.port = port;
     key.proto = proto;
     // SAFETY: as above.
     let mut frontend = *(unsafe { FRONTENDS.get(&key) }).ok_or(nobody)?;
-    if frontend.flags & frontend_flags::ADDRESS != 0 {
+    if frontend.flags & frontend_flags::WILDCARD != 0 {
         // Protocol 0, which has no ports: what was found is the entry for the whole address.
         return Err(nobody);
     }
-    if frontend.flags & frontend_flags::WIRE_DIFFERS != 0 && matches!(from, From::Wire(_)) {
-        key.scope = scope::WIRE;
+    if frontend.flags & frontend_flags::EXTERNAL_DIFFERS != 0 && matches!(from, Origin::External(_)) {
+        key.scope = scope::EXTERNAL;
         // SAFETY: as above.
         frontend = *(unsafe { FRONTENDS.get(&key) }).ok_or(nobody)?;
     }
@@ -110,9 +113,9 @@ pub(crate) fn is_own_port(addr: &Addr, port: u16, proto: u8) -> bool {
 
 /// Whether a frontend with source ranges serves this client.
 #[inline(always)]
-fn serves(frontend: &Frontend, from: From<'_>) -> bool {
-    let (From::Pod(client) | From::Wire(client)) = from else {
-        return frontend.flags & frontend_flags::NODE_IN_RANGES != 0;
+fn serves(frontend: &Frontend, from: Origin<'_>) -> bool {
+    let (Origin::Pod(client) | Origin::External(client)) = from else {
+        return frontend.flags & frontend_flags::HOST_IN_RANGES != 0;
     };
     is_in_range(frontend.service, client)
 }
@@ -158,7 +161,7 @@ pub(crate) fn is_martian(addr: &Addr) -> bool {
 pub(crate) fn owns_address(addr: &Addr) -> bool {
     let key = FrontendKey { addr: *addr, port: 0, proto: 0, scope: scope::ANY, _pad: 0 };
     // SAFETY: as in `frontend`.
-    unsafe { FRONTENDS.get(&key) }.is_some_and(|address| address.flags & frontend_flags::OPEN == 0)
+    unsafe { FRONTENDS.get(&key) }.is_some_and(|address| address.flags & frontend_flags::PASS_UNMATCHED == 0)
 }
 
 /// Whether a Service has this port of an address, or all of it.
@@ -172,7 +175,7 @@ pub(crate) fn has_place(addr: &Addr, port: u16, proto: u8) -> bool {
 /// IPv6 address is both families': that a socket is for IPv6 only can not be seen here.
 #[inline(always)]
 pub(crate) fn takes_port(addr: &Addr, port: u16, proto: u8) -> bool {
-    let scope = if is_own_to_node(addr) { scope::NODE } else { scope::ANY };
+    let scope = if is_own_to_node(addr) { scope::HOST_LOCAL } else { scope::ANY };
     let is_taken =
         |addr: Addr| FRONTENDS.get_ptr(&FrontendKey { addr, port, proto, scope, _pad: 0 }).is_some();
     is_taken(*addr) || (addr.words() == [0; 4] && is_taken(Addr::v4([0; 4])))

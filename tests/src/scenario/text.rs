@@ -54,7 +54,7 @@ pub fn tables(tables: &Desired) -> BTreeSet<String> {
         .extend(tables.uplinks.iter().map(|(index, link)| format!("uplink {index} {} {}", link.v4, link.v6)));
     for (index, link) in &tables.links {
         let mut line = format!("link {index}");
-        for (flag, word) in [(link_flags::PEER, " peer"), (link_flags::DIRECT, " direct")] {
+        for (flag, word) in [(link_flags::PEER, " peer"), (link_flags::ROUTED, " direct")] {
             if link.flags & flag != 0 {
                 line.push_str(word);
             }
@@ -75,28 +75,28 @@ fn frontend_line(
     draining: &BTreeMap<u32, Vec<&Backend>>,
 ) -> String {
     let scope = match key.scope {
-        scope::WIRE => "by wire ",
-        scope::NODE => "on the node ",
+        scope::EXTERNAL => "by wire ",
+        scope::HOST_LOCAL => "on the node ",
         _ => "",
     };
     let has = |flag| frontend.flags & flag != 0;
-    if has(frontend_flags::ADDRESS) {
-        let open = if has(frontend_flags::OPEN) { " (open)" } else { "" };
+    if has(frontend_flags::WILDCARD) {
+        let open = if has(frontend_flags::PASS_UNMATCHED) { " (open)" } else { "" };
         return format!("{} {scope}*{open}", key.addr);
     }
     let (socket, proto) = (socket_text(key.addr, key.port), proto_name(key.proto));
     let mut line = format!("{socket}/{proto} {scope}{}", service_text(tables, frontend.service));
-    let in_ranges = has(frontend_flags::NODE_IN_RANGES);
+    let in_ranges = has(frontend_flags::HOST_IN_RANGES);
     for (is_so, word) in [
         (has(frontend_flags::LOCAL_ONLY), " (local)"),
-        (has(frontend_flags::WIRE_DIFFERS), " (wire differs)"),
+        (has(frontend_flags::EXTERNAL_DIFFERS), " (wire differs)"),
         (has(frontend_flags::RANGES) && !in_ranges, " (ranges)"),
         (has(frontend_flags::RANGES) && in_ranges, " (ranges and the node)"),
     ] {
         line.push_str(if is_so { word } else { "" });
     }
-    if has(frontend_flags::DIRECT) {
-        line.push_str(if has(frontend_flags::TUNNELED) { " (direct, tunneled)" } else { " (direct)" });
+    if has(frontend_flags::DSR) {
+        line.push_str(if has(frontend_flags::DSR_IPIP) { " (direct, tunneled)" } else { " (direct)" });
     }
     if frontend.maglev != 0 {
         line.push_str(" (maglev)");
@@ -130,9 +130,9 @@ fn range_line(tables: &Desired, range: &Prefix<SourceRange>) -> Option<String> {
     let client = block_text(Addr { bytes: range.data.client }, range.len - SourceRange::FIXED_BITS);
     let uses = |flag: u32| tables.frontends.values().any(|f| f.flags & flag != 0);
     match range.data.service {
-        SourceRange::NODES => return uses(frontend_flags::TUNNELED).then(|| format!("node {client}")),
+        SourceRange::NODES => return uses(frontend_flags::DSR_IPIP).then(|| format!("node {client}")),
         SourceRange::INSIDE => {
-            let orphan = if uses(frontend_flags::DIRECT) { "" } else { "orphan " };
+            let orphan = if uses(frontend_flags::DSR) { "" } else { "orphan " };
             return Some(format!("{orphan}inside {client}"));
         }
         _ => {}

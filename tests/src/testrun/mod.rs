@@ -121,7 +121,7 @@ impl Programs {
 
     /// Writes the entries of the pods' links, which attaches the programs there unless they are.
     fn insert_links(&mut self) -> Result<()> {
-        for (link, flags) in self.links.into_iter().zip([link_flags::DIRECT, link_flags::DIRECT, 0]) {
+        for (link, flags) in self.links.into_iter().zip([link_flags::ROUTED, link_flags::ROUTED, 0]) {
             self.kernel.links().insert(&link, &Link { flags: flags | link_flags::PEER, master: 0 })?;
         }
         Ok(())

@@ -31,7 +31,7 @@ impl Form {
     const ALL: [Self; 2] = [Self::Option, Self::Tunnel];
 
     fn flags(self) -> u32 {
-        frontend_flags::DIRECT | if self == Self::Tunnel { frontend_flags::TUNNELED } else { 0 }
+        frontend_flags::DSR | if self == Self::Tunnel { frontend_flags::DSR_IPIP } else { 0 }
     }
 
     /// Bytes.

@@ -200,7 +200,7 @@ impl World {
     }
 
     pub(crate) fn frontend(&mut self, at: SocketAddr, proto: u8, value: Frontend) {
-        let whole = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
+        let whole = Frontend { flags: frontend_flags::WILDCARD, ..Frontend::default() };
         self.programs.kernel.frontends().insert(&key(at.ip(), 0, 0), &whole).unwrap();
         self.programs.kernel.frontends().insert(&key(at.ip(), at.port(), proto), &value).unwrap();
     }

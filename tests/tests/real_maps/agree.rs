@@ -62,7 +62,7 @@ impl Random {
                 // The agent writes the whole address last: packets come before that.
                 if !self.one_in(8) {
                     let whole = FrontendKey { port: 0, proto: 0, ..key };
-                    let flags = frontend_flags::ADDRESS;
+                    let flags = frontend_flags::WILDCARD;
                     tables.frontends.insert(whole, Frontend { flags, ..Frontend::default() });
                 }
             }

@@ -31,7 +31,7 @@ pub(crate) fn services(services: &[(u32, &[u8])]) -> Desired {
     let mut tables = Desired::default();
     for &(service, pods) in services {
         let count = pods.len() as u32;
-        let whole = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
+        let whole = Frontend { flags: frontend_flags::WILDCARD, ..Frontend::default() };
         tables.frontends.insert(address(service), whole);
         tables.frontends.insert(frontend(service), Frontend { service, count, ..Frontend::default() });
         let name = ServiceName { name: Text::new(&format!("s{service}")), ..ServiceName::default() };
@@ -49,7 +49,7 @@ pub(crate) fn services(services: &[(u32, &[u8])]) -> Desired {
 pub(crate) fn links(indexes: &[u32]) -> std::collections::BTreeMap<u32, Link> {
     indexes
         .iter()
-        .map(|&index| (index, Link { flags: link_flags::PEER | link_flags::DIRECT, master: 0 }))
+        .map(|&index| (index, Link { flags: link_flags::PEER | link_flags::ROUTED, master: 0 }))
         .collect()
 }
 

@@ -100,7 +100,7 @@ pub(super) fn services(tables: &Desired) -> Vec<ServiceRow> {
     let draining = draining(tables);
     // The unspecified address stands for loopback, which has the same.
     let frontends = tables.frontends.iter().filter(|(key, f)| {
-        f.flags & frontend_flags::ADDRESS == 0 && !IpAddr::from(key.addr).is_unspecified()
+        f.flags & frontend_flags::WILDCARD == 0 && !IpAddr::from(key.addr).is_unspecified()
     });
     let mut rows: Vec<_> =
         frontends.map(|(key, frontend)| service_row(tables, &draining, key, frontend)).collect();
@@ -130,8 +130,8 @@ fn service_row(
         draining: draining.get(&service).cloned().unwrap_or_default(),
         local_only: frontend.flags & frontend_flags::LOCAL_ONLY != 0,
         scope: match key.scope {
-            scope::WIRE => "wire",
-            scope::NODE => "node",
+            scope::EXTERNAL => "wire",
+            scope::HOST_LOCAL => "node",
             _ => "",
         },
         affinity: frontend.affinity,
@@ -143,7 +143,7 @@ fn service_row(
 
 /// As in the annotation of its Service.
 fn forwarding(flags: u32) -> &'static str {
-    match (flags & frontend_flags::DIRECT != 0, flags & frontend_flags::TUNNELED != 0) {
+    match (flags & frontend_flags::DSR != 0, flags & frontend_flags::DSR_IPIP != 0) {
         (false, _) => "snat",
         (true, false) => "dsr",
         (true, true) => "dsr-ipip",
@@ -206,7 +206,7 @@ pub(super) fn links(tables: &Desired, link_name: impl Fn(u32) -> String) -> Vec<
     let row = |(&ifindex, link): (&u32, &lbr_common::link::Link)| LinkRow {
         ifindex,
         name: link_name(ifindex),
-        path: if link.flags & link_flags::DIRECT != 0 { "direct" } else { "stack" },
+        path: if link.flags & link_flags::ROUTED != 0 { "direct" } else { "stack" },
         state: policy::link_state(tables, ifindex),
     };
     tables.links.iter().map(row).collect()
@@ -252,7 +252,7 @@ mod tests {
         tables
             .frontends
             .insert(key(80, proto::TCP), Frontend { service: 1, count: 1, ..Frontend::default() });
-        let whole = Frontend { flags: frontend_flags::ADDRESS, ..Frontend::default() };
+        let whole = Frontend { flags: frontend_flags::WILDCARD, ..Frontend::default() };
         tables.frontends.insert(key(0, 0), whole);
         tables.slots.insert(SlotKey { service: 1, ..SlotKey::default() }, Slot { backend: 5 });
         let backend = Backend {
@@ -285,13 +285,13 @@ mod tests {
     fn service_rows_say_for_whom_they_are() {
         let mut tables = tables();
         let key = |addr, scope| FrontendKey { addr, port: 30080, proto: proto::TCP, scope, _pad: 0 };
-        let node = Frontend { service: 1, flags: frontend_flags::WIRE_DIFFERS, ..Frontend::default() };
+        let node = Frontend { service: 1, flags: frontend_flags::EXTERNAL_DIFFERS, ..Frontend::default() };
         let local = Frontend { flags: frontend_flags::LOCAL_ONLY | frontend_flags::RANGES, ..node };
         tables.frontends.extend([
             (key(addr(1), scope::ANY), node),
-            (key(addr(1), scope::WIRE), Frontend { affinity: 10, ..local }),
-            (key(Addr::v4([127, 0, 0, 1]), scope::NODE), node),
-            (key(Addr::v4([0; 4]), scope::NODE), node),
+            (key(addr(1), scope::EXTERNAL), Frontend { affinity: 10, ..local }),
+            (key(Addr::v4([127, 0, 0, 1]), scope::HOST_LOCAL), node),
+            (key(Addr::v4([0; 4]), scope::HOST_LOCAL), node),
         ]);
         let rows = services(&tables);
         let rows: Vec<_> = rows.iter().filter(|r| r.port == 30080).collect();

@@ -112,7 +112,7 @@ fn service_addrs(tables: &Desired, name: &str) -> Vec<Addr> {
     // At the node's own addresses it has other ports: who asks for these names the address.
     let frontends = of_ports(tables).filter(|(key, f)| {
         ids.contains(&f.service)
-            && whole(tables, &key.addr).is_some_and(|f| f.flags & frontend_flags::OPEN == 0)
+            && whole(tables, &key.addr).is_some_and(|f| f.flags & frontend_flags::PASS_UNMATCHED == 0)
     });
     let addrs: BTreeSet<Addr> = frontends.map(|(key, _)| key.addr).collect();
     addrs.into_iter().collect()
@@ -126,12 +126,12 @@ fn whole<'a>(tables: &'a Desired, addr: &Addr) -> Option<&'a Frontend> {
 /// Where clients send to, without what holds for some of them only.
 fn of_ports(tables: &Desired) -> impl Iterator<Item = (&FrontendKey, &Frontend)> {
     let all = tables.frontends.iter();
-    all.filter(|(key, f)| key.scope == scope::ANY && f.flags & frontend_flags::ADDRESS == 0)
+    all.filter(|(key, f)| key.scope == scope::ANY && f.flags & frontend_flags::WILDCARD == 0)
 }
 
 /// Name of the Service that has this address; of one of the node's own, it has only the port that is asked for.
 fn service_at(tables: &Desired, addr: &Addr, port: Option<&str>) -> Option<String> {
-    let is_open = whole(tables, addr)?.flags & frontend_flags::OPEN != 0;
+    let is_open = whole(tables, addr)?.flags & frontend_flags::PASS_UNMATCHED != 0;
     let is_asked = |key: &FrontendKey| !is_open || port.is_some_and(|port| *port == key.port.to_string());
     let found = of_ports(tables).find(|(key, _)| key.addr == *addr && is_asked(key));
     let name = found.and_then(|(_, frontend)| tables.services.get(&frontend.service));

@@ -352,18 +352,18 @@ fn outside() -> (Desired, Addr) {
     let mut tables = example::tables();
     let balancer = Addr::v4([203, 0, 113, 1]);
     let web = |flags| Frontend { service: 1, count: 1, flags, ..Frontend::default() };
-    let whole = |flags| Frontend { flags: flags | frontend_flags::ADDRESS, ..Frontend::default() };
+    let whole = |flags| Frontend { flags: flags | frontend_flags::WILDCARD, ..Frontend::default() };
     let key = |addr, port, scope| {
         let proto = if port == 0 { 0 } else { proto::TCP };
         FrontendKey { addr, port, proto, scope, ..FrontendKey::default() }
     };
     let local = Frontend { set: set::LOCAL, count: 0, ..web(frontend_flags::LOCAL_ONLY) };
     tables.frontends.extend([
-        (key(NODE, 0, scope::ANY), whole(frontend_flags::OPEN)),
-        (key(NODE, 30_080, scope::ANY), web(frontend_flags::WIRE_DIFFERS)),
-        (key(NODE, 30_080, scope::WIRE), local),
-        (key(Addr::v4([127, 0, 0, 1]), 0, scope::NODE), whole(frontend_flags::OPEN)),
-        (key(Addr::v4([127, 0, 0, 1]), 30_080, scope::NODE), web(0)),
+        (key(NODE, 0, scope::ANY), whole(frontend_flags::PASS_UNMATCHED)),
+        (key(NODE, 30_080, scope::ANY), web(frontend_flags::EXTERNAL_DIFFERS)),
+        (key(NODE, 30_080, scope::EXTERNAL), local),
+        (key(Addr::v4([127, 0, 0, 1]), 0, scope::HOST_LOCAL), whole(frontend_flags::PASS_UNMATCHED)),
+        (key(Addr::v4([127, 0, 0, 1]), 30_080, scope::HOST_LOCAL), web(0)),
         (key(balancer, 0, scope::ANY), whole(0)),
         (key(balancer, 80, scope::ANY), web(frontend_flags::RANGES)),
     ]);

@@ -55,7 +55,8 @@ impl Ids {
 
         // All frontends of one service have the same protocol and family: that is what a service is.
         let mut shapes = BTreeMap::new();
-        for (key, frontend) in tables.frontends.iter().filter(|(_, f)| f.flags & frontend_flags::ADDRESS == 0)
+        for (key, frontend) in
+            tables.frontends.iter().filter(|(_, f)| f.flags & frontend_flags::WILDCARD == 0)
         {
             let shape = (key.proto, key.addr.is_v4());
             let known = shapes.entry(frontend.service).or_insert(Some(shape));

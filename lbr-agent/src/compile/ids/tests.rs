@@ -97,8 +97,8 @@ fn restored_numbers_wait_for_their_first_use() {
 #[test]
 fn a_number_is_restored_whatever_the_addresses_are() {
     let node_port = FrontendKey { addr: Addr::v4([192, 0, 2, 1]), ..key(1, 30_080) };
-    let by_wire = FrontendKey { scope: scope::WIRE, ..node_port };
-    let loopback = FrontendKey { addr: Addr::v4([127, 0, 0, 1]), scope: scope::NODE, ..node_port };
+    let by_wire = FrontendKey { scope: scope::EXTERNAL, ..node_port };
+    let loopback = FrontendKey { addr: Addr::v4([127, 0, 0, 1]), scope: scope::HOST_LOCAL, ..node_port };
     let unspecified = FrontendKey { addr: Addr::v4([0; 4]), ..loopback };
     for frontends in [
         vec![key(1, 80), node_port, by_wire, loopback, unspecified],
@@ -110,7 +110,7 @@ fn a_number_is_restored_whatever_the_addresses_are() {
         let mut ids = Ids::restore(&tables(&frontends, &[(7, "http")], &[(9, backend(7, 1))]));
         assert_eq!((service(&mut ids, "http"), ids.backend(7, pod(1), 8080)), (7, 9), "{frontends:?}");
     }
-    let v6 = FrontendKey { addr: Addr::UNSPECIFIED, scope: scope::NODE, ..node_port };
+    let v6 = FrontendKey { addr: Addr::UNSPECIFIED, scope: scope::HOST_LOCAL, ..node_port };
     let mut ids = Ids::restore(&tables(&[(v6, 7)], &[(7, "http")], &[]));
     assert_ne!(service(&mut ids, "http"), 7);
     assert_eq!(ids.service(name("http"), proto::TCP, false), 7);

@@ -74,12 +74,14 @@ fn a_node_port_is_served_on_the_nodes_addresses_and_to_its_sockets() {
     let d = on(&node(), vec![node_port(30080)]);
     assert_eq!(served(&d, 30080), ["0.0.0.0 2", "127.0.0.1 2", "192.0.2.1 0"]);
     let cluster_ip = at(&d, "10.96.0.10", 80, scope::ANY).unwrap();
-    for (addr, scope) in [("192.0.2.1", scope::ANY), ("127.0.0.1", scope::NODE), ("0.0.0.0", scope::NODE)] {
+    for (addr, scope) in
+        [("192.0.2.1", scope::ANY), ("127.0.0.1", scope::HOST_LOCAL), ("0.0.0.0", scope::HOST_LOCAL)]
+    {
         assert_eq!(at(&d, addr, 30080, scope), Some(cluster_ip), "one Service port, whatever its address");
-        let open = frontend_flags::ADDRESS | frontend_flags::OPEN;
+        let open = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
         assert_eq!(at(&d, addr, 0, scope).unwrap().flags, open, "{addr}");
     }
-    assert_eq!(at(&d, "10.96.0.10", 0, scope::ANY).unwrap().flags, frontend_flags::ADDRESS);
+    assert_eq!(at(&d, "10.96.0.10", 0, scope::ANY).unwrap().flags, frontend_flags::WILDCARD);
     assert_eq!(d.services.len(), 1);
 
     let dual = Service { cluster_ips: ips(&["10.96.0.10", "fd00::10"]), ..node_port(30080) };
@@ -88,7 +90,7 @@ fn a_node_port_is_served_on_the_nodes_addresses_and_to_its_sockets() {
         served(&d, 30080),
         [":: 2", "::1 2", "0.0.0.0 2", "127.0.0.1 2", "192.0.2.1 0", "2001:db8::1 0"]
     );
-    assert!(at(&d, "::1", 0, scope::NODE).is_some());
+    assert!(at(&d, "::1", 0, scope::HOST_LOCAL).is_some());
 }
 
 #[test]
@@ -96,17 +98,17 @@ fn an_external_policy_local_tells_the_wire_apart() {
     let local = Service { external_policy: TrafficPolicy::Local, ..node_port(30080) };
     let d = on(&node(), vec![local.clone()]);
     let any = at(&d, "192.0.2.1", 30080, scope::ANY).unwrap();
-    let wire = at(&d, "192.0.2.1", 30080, scope::WIRE).unwrap();
-    assert_eq!((any.count, any.set, any.flags), (2, set::CLUSTER, frontend_flags::WIRE_DIFFERS));
+    let wire = at(&d, "192.0.2.1", 30080, scope::EXTERNAL).unwrap();
+    assert_eq!((any.count, any.set, any.flags), (2, set::CLUSTER, frontend_flags::EXTERNAL_DIFFERS));
     assert_eq!((wire.count, wire.set, wire.flags), (1, set::LOCAL, frontend_flags::LOCAL_ONLY));
-    assert_eq!(at(&d, "127.0.0.1", 30080, scope::NODE).unwrap().flags, 0, "no packet comes in for it");
-    assert_eq!(at(&d, "127.0.0.1", 30080, scope::WIRE), None);
+    assert_eq!(at(&d, "127.0.0.1", 30080, scope::HOST_LOCAL).unwrap().flags, 0, "no packet comes in for it");
+    assert_eq!(at(&d, "127.0.0.1", 30080, scope::EXTERNAL), None);
     assert_eq!(at(&d, "10.96.0.10", 80, scope::ANY).unwrap().flags, 0, "not external");
 
     let with = |endpoints| {
         let state = state(vec![local.clone()], vec![slice("web", 8080, endpoints)]);
         let d = compile(&state, &node(), &mut Ids::new());
-        let wire = at(&d, "192.0.2.1", 30080, scope::WIRE).unwrap();
+        let wire = at(&d, "192.0.2.1", 30080, scope::EXTERNAL).unwrap();
         (wire.count, wire.flags)
     };
     let away = Endpoint { node: "there".to_owned(), ..endpoint("10.244.1.2") };
@@ -157,8 +159,8 @@ fn a_load_balancers_address_is_closed_unless_it_is_the_nodes() {
     let service = Service { load_balancer_ips: ips(&["203.0.113.1", "192.0.2.1"]), ..web() };
     let d = on(&node(), vec![service]);
     assert_eq!(served(&d, 80), ["10.96.0.10 0", "192.0.2.1 0", "203.0.113.1 0"]);
-    assert_eq!(at(&d, "203.0.113.1", 0, scope::ANY).unwrap().flags, frontend_flags::ADDRESS);
-    let open = frontend_flags::ADDRESS | frontend_flags::OPEN;
+    assert_eq!(at(&d, "203.0.113.1", 0, scope::ANY).unwrap().flags, frontend_flags::WILDCARD);
+    let open = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
     assert_eq!(at(&d, "192.0.2.1", 0, scope::ANY).unwrap().flags, open);
 
     let local =
@@ -174,7 +176,7 @@ fn a_cluster_ip_is_closed_even_on_an_interface_of_the_node() {
     let blocks = vec![NodePortAddress::Block(net("10.0.0.0/8"))];
     node.settings.nodeport_addresses = blocks;
     let d = on(&node, vec![node_port(30080)]);
-    assert_eq!(at(&d, "10.96.0.10", 0, scope::ANY).unwrap().flags, frontend_flags::ADDRESS);
+    assert_eq!(at(&d, "10.96.0.10", 0, scope::ANY).unwrap().flags, frontend_flags::WILDCARD);
     assert!(at(&d, "10.96.0.10", 30080, scope::ANY).is_some());
 }
 
@@ -199,9 +201,9 @@ fn source_ranges_are_for_load_balancers_only() {
     };
     let d = on(&node, vec![ranged(&["10.9.0.0/16"])]);
     let flags = |d: &Desired, addr, port, scope| {
-        at(d, addr, port, scope).unwrap().flags & (frontend_flags::RANGES | frontend_flags::NODE_IN_RANGES)
+        at(d, addr, port, scope).unwrap().flags & (frontend_flags::RANGES | frontend_flags::HOST_IN_RANGES)
     };
-    for scope in [scope::ANY, scope::WIRE] {
+    for scope in [scope::ANY, scope::EXTERNAL] {
         assert_eq!(flags(&d, "203.0.113.1", 80, scope), frontend_flags::RANGES);
         assert_eq!(flags(&d, "198.51.100.1", 80, scope), 0);
         assert_eq!(flags(&d, "192.0.2.1", 30080, scope), 0);
@@ -209,7 +211,7 @@ fn source_ranges_are_for_load_balancers_only() {
     assert_eq!(ranges(&d), ["10.9.0.0/16"]);
 
     let d = on(&node, vec![ranged(&["10.9.0.0/16", "192.0.2.0/24"])]);
-    let both = frontend_flags::RANGES | frontend_flags::NODE_IN_RANGES;
+    let both = frontend_flags::RANGES | frontend_flags::HOST_IN_RANGES;
     assert_eq!(flags(&d, "203.0.113.1", 80, scope::ANY), both);
     assert_eq!(ranges(&d), ["10.9.0.0/16", "192.0.2.0/24", "203.0.113.1/32"]);
 
@@ -229,7 +231,7 @@ fn external_ips_have_to_be_allowed() {
     let settings = Settings { external_ips: vec![net("198.51.100.0/24")], ..Settings::default() };
     let d = on(&NodeView { settings, ..node() }, vec![service.clone()]);
     assert_eq!(served(&d, 80), ["10.96.0.10 0", "198.51.100.1 0"]);
-    assert_eq!(at(&d, "198.51.100.1", 0, scope::ANY).unwrap().flags, frontend_flags::ADDRESS);
+    assert_eq!(at(&d, "198.51.100.1", 0, scope::ANY).unwrap().flags, frontend_flags::WILDCARD);
     let said = rejected(&d);
     assert_eq!(said.len(), 1);
     assert!(
@@ -246,7 +248,7 @@ fn external_ips_have_to_be_allowed() {
 fn affinity_holds_at_every_address() {
     let service = Service { affinity: 10_800, external_policy: TrafficPolicy::Local, ..node_port(30080) };
     let d = on(&node(), vec![service]);
-    let ports = d.frontends.values().filter(|f| f.flags & frontend_flags::ADDRESS == 0);
+    let ports = d.frontends.values().filter(|f| f.flags & frontend_flags::WILDCARD == 0);
     assert!(ports.clone().count() == 5 && ports.clone().all(|f| f.affinity == 10_800));
 }
 

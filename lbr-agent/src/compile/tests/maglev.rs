@@ -18,7 +18,7 @@ fn endpoints(last: &[u8]) -> Vec<Endpoint> {
 
 /// The tables' numbers, in order of the Services' numbers.
 fn tables(desired: &Desired) -> Vec<u32> {
-    let ports = desired.frontends.values().filter(|f| f.flags & frontend_flags::ADDRESS == 0);
+    let ports = desired.frontends.values().filter(|f| f.flags & frontend_flags::WILDCARD == 0);
     let mut tables: Vec<_> = ports.map(|f| (f.service, f.maglev)).collect();
     tables.sort_unstable();
     tables.into_iter().map(|(_, table)| table).collect()

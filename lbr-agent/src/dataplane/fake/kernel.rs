@@ -69,7 +69,7 @@ impl Kernel {
         }
         let tables = &self.maps.tables;
         for (key, frontend) in &tables.frontends {
-            let has_wire = frontend.flags & frontend_flags::WIRE_DIFFERS == 0
+            let has_wire = frontend.flags & frontend_flags::EXTERNAL_DIFFERS == 0
                 || tables.frontends.contains_key(&key.by_wire());
             assert!(has_wire, "{key:?} {frontend:?}: its entry for the wire is missing");
             for slot in 0..frontend.count {

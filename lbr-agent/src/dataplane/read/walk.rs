@@ -134,7 +134,7 @@ mod tests {
             flow(1, 0, State::Replied, life + 1),
             flow(2, 0, State::Closed, 0),
             flow(2, 0, State::Reset, 0),
-            flow(0, flow_flags::PLAIN, State::Established, 0),
+            flow(0, flow_flags::NO_NAT, State::Established, 0),
         ];
         let mut services = BTreeMap::new();
         assert_eq!(tally(flows.into_iter(), now, &mut services), 7);

@@ -14,25 +14,25 @@ fn key(addr: [u8; 4], port: u16, scope: u8) -> FrontendKey {
 /// Service 1 with an endpoint in each set; its address closed, the node's open; port 81 has no endpoint in its own set.
 fn tables() -> Desired {
     let mut tables = Desired::default();
-    let whole = |flags| Frontend { flags: flags | frontend_flags::ADDRESS, ..Frontend::default() };
+    let whole = |flags| Frontend { flags: flags | frontend_flags::WILDCARD, ..Frontend::default() };
     let of = |set, count, flags| Frontend { service: 1, set, count, flags, ..Frontend::default() };
-    let (differs, local) = (frontend_flags::WIRE_DIFFERS, frontend_flags::LOCAL_ONLY);
+    let (differs, local) = (frontend_flags::EXTERNAL_DIFFERS, frontend_flags::LOCAL_ONLY);
     tables.frontends.extend([
         (key(VIP, 0, scope::ANY), whole(0)),
         (key(VIP, 80, scope::ANY), of(set::CLUSTER, 1, differs)),
-        (key(VIP, 80, scope::WIRE), of(set::LOCAL, 1, local)),
+        (key(VIP, 80, scope::EXTERNAL), of(set::LOCAL, 1, local)),
         (key(VIP, 81, scope::ANY), of(set::CLUSTER, 1, differs)),
-        (key(VIP, 81, scope::WIRE), of(set::LOCAL, 0, local)),
+        (key(VIP, 81, scope::EXTERNAL), of(set::LOCAL, 0, local)),
         (key(VIP, 82, scope::ANY), of(set::CLUSTER, 1, frontend_flags::RANGES)),
         (
             key(VIP, 83, scope::ANY),
-            of(set::CLUSTER, 0, frontend_flags::RANGES | frontend_flags::NODE_IN_RANGES),
+            of(set::CLUSTER, 0, frontend_flags::RANGES | frontend_flags::HOST_IN_RANGES),
         ),
         (key(VIP, 84, scope::ANY), of(set::CLUSTER, 1, differs)),
-        (key(NODE, 0, scope::ANY), whole(frontend_flags::OPEN)),
+        (key(NODE, 0, scope::ANY), whole(frontend_flags::PASS_UNMATCHED)),
         (key(NODE, 30080, scope::ANY), of(set::CLUSTER, 1, 0)),
-        (key([127, 0, 0, 1], 0, scope::NODE), whole(frontend_flags::OPEN)),
-        (key([127, 0, 0, 1], 30080, scope::NODE), of(set::CLUSTER, 1, 0)),
+        (key([127, 0, 0, 1], 0, scope::HOST_LOCAL), whole(frontend_flags::PASS_UNMATCHED)),
+        (key([127, 0, 0, 1], 30080, scope::HOST_LOCAL), of(set::CLUSTER, 1, 0)),
     ]);
     for (set, backend) in [(set::CLUSTER, 1), (set::LOCAL, 2)] {
         tables.slots.insert(SlotKey { service: 1, set, slot: 0 }, Slot { backend });

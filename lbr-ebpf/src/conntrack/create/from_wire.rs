@@ -46,18 +46,13 @@ fn begin_from_wire(skb: Skb, work: &mut Scratch) -> Step {
         return Err(Verdict::BackendMissing);
     }
     let flags = work.draft.frontend.flags;
-    let is_tunneled = flags & frontend_flags::TUNNELED != 0;
-    let is_direct = flags & frontend_flags::DIRECT != 0
+    let is_dsr_ipip = flags & frontend_flags::DSR_IPIP != 0;
+    let is_dsr = flags & frontend_flags::DSR != 0
         && !service::is_inside(&work.packet.tuple.src)
-        && dsr::makes_room(skb, work, is_tunneled);
+        && dsr::makes_room(skb, work, is_dsr_ipip);
     route::find(skb, work, &backend.addr)?;
-    if is_direct {
-        draft_wire(
-            work,
-            id,
-            backend,
-            flow_flags::DIRECT | if is_tunneled { flow_flags::TUNNELED } else { 0 },
-        );
+    if is_dsr {
+        draft_wire(work, id, backend, flow_flags::DSR | if is_dsr_ipip { flow_flags::DSR_IPIP } else { 0 });
         store_original(work)?;
         return begun(work);
     }
@@ -86,8 +81,8 @@ fn to_backend_here(work: &mut Scratch, id: u32, backend: &Backend, hash: u32) ->
 /// What all these flows have besides their tuples.
 #[inline(always)]
 fn draft_wire(work: &mut Scratch, id: u32, backend: &Backend, flags: u32) {
-    let link = way_to(backend, flow_flags::WIRE);
-    let flags = flags | flow_flags::WIRE;
+    let link = way_to(backend, flow_flags::EXTERNAL);
+    let flags = flags | flow_flags::EXTERNAL;
     draft(work, &Terms { service: backend.service, backend: id, link, twin_link: BY_ROUTE, flags });
 }
 

@@ -27,7 +27,7 @@ fn begin_from_host(work: &mut Scratch) -> Step {
     work.draft.flow.to = work.packet.tuple;
     work.query.forget_audits();
     work.query.receiver_link = 0;
-    draft(work, &Terms::plain(flow_flags::PLAIN | flow_flags::HOST));
+    draft(work, &Terms::plain(flow_flags::NO_NAT | flow_flags::HOST));
     // A living flow that has these answers already is the client's: the datagram is an answer itself.
     store(work, 0, NEVER).map(|_| ())
 }

@@ -56,7 +56,7 @@ impl Terms {
 #[inline(always)]
 fn draft(work: &mut Scratch, terms: &Terms) {
     let now = now();
-    let sees_replies = terms.flags & flow_flags::DIRECT == 0;
+    let sees_replies = terms.flags & flow_flags::DSR == 0;
     let flow = &mut work.draft.flow;
     flow.last_seen = now;
     flow.service = terms.service;

@@ -57,7 +57,7 @@ fn begin_beside_service(work: &mut Scratch) -> Step {
     if work.packet.is_reset() {
         return Err(Verdict::StrayReset);
     }
-    store_plain(work, flags | flow_flags::WIRE)
+    store_plain(work, flags | flow_flags::EXTERNAL)
 }
 
 /// Looks up the receiver, judges, and gives the flow's first flags.
@@ -70,7 +70,7 @@ fn judge_plain(work: &mut Scratch) -> Result<u32, Verdict> {
     }
     let is_midflow = is_midflow(&work.packet);
     validate::judge_either(work, is_midflow)?;
-    Ok(if is_midflow { flow_flags::MIDFLOW } else { 0 })
+    Ok(if is_midflow { flow_flags::PICKED_UP } else { 0 })
 }
 
 #[inline(always)]
@@ -85,7 +85,7 @@ fn store_plain(work: &mut Scratch, flags: u32) -> Step {
     let mut attempt = 0;
     while attempt < PLAIN_ATTEMPTS {
         work.draft.flow.to = work.packet.tuple;
-        let mut plain = flow_flags::PLAIN;
+        let mut plain = flow_flags::NO_NAT;
         if attempt > 0 {
             let hash = select::hash(&work.packet.tuple, maps::hash_seed());
             work.draft.flow.to.src_port = spare_port(hash, attempt);

@@ -87,7 +87,7 @@ fn plan(work: &mut Scratch, id: u32, backend: &Backend, port: u16) {
     let (link, twin_link, flags) = if is_hairpin {
         (own_link, own_link, flow_flags::HAIRPIN)
     } else {
-        (backend.link, if link_flags & link_flags::DIRECT != 0 { ifindex } else { 0 }, 0)
+        (backend.link, if link_flags & link_flags::ROUTED != 0 { ifindex } else { 0 }, 0)
     };
     draft(work, &Terms { service: backend.service, backend: id, link, twin_link, flags });
 }

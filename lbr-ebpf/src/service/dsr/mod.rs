@@ -26,7 +26,7 @@ use crate::packet::fragments;
 use crate::packet::skb::Skb;
 use crate::policy;
 use crate::scratch::Scratch;
-use crate::service::{self, From};
+use crate::service::{self, Origin};
 use crate::step::{self, Found, Step};
 
 /// Where `127.0.0.1` and `::1` serve a port, all addresses of nodes do.
@@ -38,8 +38,8 @@ const MOST_HERE: u32 = 256;
 
 /// Whether the frontend fits into the packet. Notes how much it grows by.
 #[inline(always)]
-pub(crate) fn makes_room(skb: Skb, work: &mut Scratch, is_tunneled: bool) -> bool {
-    if is_tunneled {
+pub(crate) fn makes_room(skb: Skb, work: &mut Scratch, is_dsr_ipip: bool) -> bool {
+    if is_dsr_ipip {
         work.dsr.added = tunnel::len(&work.packet);
         return true;
     }
@@ -49,7 +49,7 @@ pub(crate) fn makes_room(skb: Skb, work: &mut Scratch, is_tunneled: bool) -> boo
 /// Puts the frontend into the packet at hand, as its flow says. With an option it was rewritten before.
 #[inline(always)]
 pub(crate) fn wrap(skb: Skb, work: &mut Scratch) -> Step {
-    if work.decision.is_tunneled { tunnel::wrap(skb, work) } else { option::wrap(skb, work) }
+    if work.decision.is_dsr_ipip { tunnel::wrap(skb, work) } else { option::wrap(skb, work) }
 }
 
 /// Takes what another node has put around a packet, or into it, off again: it is for the frontend then. A packet without
@@ -93,16 +93,16 @@ fn may_have_been_sent(work: &mut Scratch) -> bool {
     if service::is_martian(&frontend.dst) || lives_here(work) {
         return false;
     }
-    let client = From::Wire(&frontend.src);
+    let client = Origin::External(&frontend.src);
     let known = match service::frontend(&frontend.dst, frontend.dst_port, frontend.proto, client) {
         Err(Verdict::NoService) => {
             let loopback = if frontend.dst.is_v4() { &LOOPBACK_V4 } else { &LOOPBACK_V6 };
-            service::frontend(loopback, frontend.dst_port, frontend.proto, From::Node)
+            service::frontend(loopback, frontend.dst_port, frontend.proto, Origin::Host)
         }
         known => known,
     };
     let Ok(known) = known else { return false };
-    if known.flags & frontend_flags::DIRECT == 0 {
+    if known.flags & frontend_flags::DSR == 0 {
         return false;
     }
     choose_here(work, known.service)

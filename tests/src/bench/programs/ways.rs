@@ -83,8 +83,8 @@ pub(super) fn all(node: &mut Node) -> Result<Vec<Way>> {
 }
 
 fn not_ip(hook: Hook, links: Links) -> Way {
-    // An ARP request, as far as anybody looks.
-    let mut packet = vec![0xff; 6];
+    // An ARP answer, as far as anybody looks.
+    let mut packet = vec![2, 0, 0, 0, 0, 2];
     packet.extend([2, 0, 0, 0, 0, 1, 0x08, 0x06]);
     packet.resize(60, 0);
     let link = if matches!(hook, Hook::FromPod | Hook::ToPod) { links.client } else { links.uplink };

@@ -73,7 +73,7 @@ fn reserve_block(world: &mut World, service: IpAddr) {
 
 /// The address is one of the node: what has no frontend there is left to the stack.
 fn open_address(world: &mut World, ip: IpAddr) {
-    let flags = frontend_flags::ADDRESS | frontend_flags::OPEN;
+    let flags = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
     world.frontend(at(ip, 0), 0, Frontend { flags, ..Frontend::default() });
 }
 

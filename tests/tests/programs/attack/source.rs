@@ -73,7 +73,7 @@ fn a_pod_by_another_way() {
         let mut world = World::new("another-way");
         let _policies = Policies::pods(&mut world, &net);
         let [own, local, third] = world.programs.links;
-        let link = Link { flags: link_flags::PEER | link_flags::DIRECT, master: BRIDGE };
+        let link = Link { flags: link_flags::PEER | link_flags::ROUTED, master: BRIDGE };
         world.programs.kernel.links().insert(&local, &link).unwrap();
         let (source, pod) = (at(net.local, PORT), at(net.client, 80));
         let ways = |source: SocketAddr| beginnings(source, pod).into_iter().chain(strays(source, pod));

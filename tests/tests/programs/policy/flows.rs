@@ -31,7 +31,7 @@ fn in_its_middle_either_direction_will_do() {
                 let (sent, got) = (Packet::tcp(from, to, bits).build(), Packet::tcp(to, from, bits).build());
                 expect_untouched(&world.send(&sent), Verdict::Allowed, &sent);
                 let flow = world.flow(tuple(TCP, from, to));
-                assert_eq!(flow.flags & flow_flags::MIDFLOW, flow_flags::MIDFLOW);
+                assert_eq!(flow.flags & flow_flags::PICKED_UP, flow_flags::PICKED_UP);
                 world.reset();
                 expect_untouched(&world.deliver(&got), Verdict::Allowed, &got);
                 // One of its entries is enough for the other direction.

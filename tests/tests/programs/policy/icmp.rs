@@ -59,7 +59,7 @@ fn about_an_answer_to_a_client_of_another_node() {
         world.programs.flows.remove(&plain.twin_key()).unwrap();
         expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IngressDenied);
         let to = tuple(proto, at(net.service, 80), other);
-        let answers = Flow { to, flags: flow_flags::WIRE | flow_flags::REPLY, ..plain };
+        let answers = Flow { to, flags: flow_flags::EXTERNAL | flow_flags::REPLY, ..plain };
         world.programs.flows.insert(&key, &answers).unwrap();
         expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IcmpError);
     }
