@@ -64,6 +64,13 @@ impl Frame {
         Ok(Self { bytes: bytes.try_into().ok().context("a frame of another length")?, sum })
     }
 
+    /// That of another flow.
+    #[must_use]
+    pub fn of_flow(mut self, flow: u32) -> Self {
+        self.set_flow(flow);
+        self
+    }
+
     /// Makes it that of another flow: source address and port, and the sums over them.
     fn set_flow(&mut self, flow: u32) {
         let (address, port) = sender(flow);
@@ -165,6 +172,22 @@ impl Wire {
             sent.time = begin.elapsed();
             if filled < BATCH || until(sent.time) {
                 return Ok(sent);
+            }
+        }
+    }
+
+    /// Sends frames that were made before, again and again, until `until` says so between two batches.
+    pub fn repeat(&self, frames: &mut [Frame], until: impl Fn(Duration) -> bool) -> Result<Sent> {
+        let begin = Instant::now();
+        let mut sent = Sent::default();
+        loop {
+            for batch in frames.chunks_mut(BATCH) {
+                sent.lost += self.send_all(batch)?;
+                sent.frames += batch.len() as u64;
+                sent.time = begin.elapsed();
+                if until(sent.time) {
+                    return Ok(sent);
+                }
             }
         }
     }

@@ -38,7 +38,7 @@ pub(crate) struct Conversations {
 pub(crate) struct Running {
     stop: Arc<AtomicBool>,
     is_over: Arc<AtomicBool>,
-    client: JoinHandle<Result<u64>>,
+    client: JoinHandle<Result<Vec<Conversation>>>,
     server: JoinHandle<Result<()>>,
     /// The flood meets a server that listens.
     _listener: TcpListener,
@@ -90,13 +90,14 @@ impl Running {
         let exchanged = self.client.join().map_err(|_| anyhow::anyhow!("the client panicked"))?;
         self.is_over.store(true, Ordering::Relaxed);
         let served = self.server.join().map_err(|_| anyhow::anyhow!("the server panicked"))?;
-        let exchanged = exchanged?;
+        // Closed when the server does not look any more.
+        let all = exchanged?;
         served.context("server")?;
-        Ok(exchanged)
+        Ok(all.iter().map(|one| one.echoed).sum())
     }
 }
 
-fn ask(mut all: Vec<Conversation>, stop: &AtomicBool) -> Result<u64> {
+fn ask(mut all: Vec<Conversation>, stop: &AtomicBool) -> Result<Vec<Conversation>> {
     let mut next = Instant::now();
     let mut end = None;
     loop {
@@ -123,7 +124,7 @@ fn ask(mut all: Vec<Conversation>, stop: &AtomicBool) -> Result<u64> {
         }
         let missing = all.iter().find(|one| one.echoed < one.sent);
         match (end, missing) {
-            (Some(_), None) => return Ok(all.iter().map(|one| one.echoed).sum()),
+            (Some(_), None) => return Ok(all),
             (Some(end), Some(one)) if Instant::now() > end => {
                 anyhow::bail!("to {}: {} of {} bytes came back", one.to, one.echoed, one.sent)
             }

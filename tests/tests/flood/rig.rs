@@ -14,6 +14,9 @@ pub(crate) const PORT: u16 = 8080;
 const NODE_PORT: u16 = 30_080;
 const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
+/// Addresses and ports of a flood: more than first packets have room, so that none is known when it comes again.
+const SOURCES: u32 = 1 << 19;
+
 /// Nobody may reach a pod of this namespace.
 const POLICY: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: nobody\n  namespace: shut\n\
                       spec:\n  podSelector: {}\n  policyTypes: [Ingress]\n";
@@ -80,8 +83,9 @@ impl Rig {
             let frame = Frame::syn(link_address(&link)?, via, to)?;
             let wire = Wire::open(nix::net::if_::if_nametoindex(link.as_str())?)?;
             // Knuth's multiplier: every number once, in no order.
-            let flows = (0_u32..).map(|n| n.wrapping_mul(2_654_435_769));
-            wire.send(&frame, flows, |spent| spent >= time)
+            let flow = |n: u32| frame.of_flow(n.wrapping_mul(2_654_435_769));
+            let mut frames: Vec<Frame> = (0..SOURCES).map(flow).collect();
+            wire.repeat(&mut frames, |spent| spent >= time)
         })
     }
 

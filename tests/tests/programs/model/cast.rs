@@ -116,7 +116,7 @@ impl Cast {
             self.next_backend += 1;
             let (link, flags) = if is_here { (world.programs.links[1], backend_flags::HERE) } else { (0, 0) };
             let (addr, port) = (to.ip().into(), to.port());
-            let backend = Backend { addr, link, service, port, proto, sets: 1, flags, ..Backend::default() };
+            let backend = Backend { addr, link, service, port, proto, sets: 1, flags };
             world.programs.kernel.backends().insert(&id, &backend).unwrap();
             let key = SlotKey { service, slot, ..SlotKey::default() };
             world.programs.kernel.slots().insert(&key, &Slot { backend: id }).unwrap();
@@ -147,8 +147,10 @@ impl Cast {
 
     /// Whether the rules let a connection begin.
     pub(super) fn allows(&self, from: IpAddr, to: IpAddr) -> bool {
-        !(to == self.net.local && self.rules.b_isolated && from != self.net.client)
-            && !(to == self.net.client && self.rules.a_isolated)
+        let net = &self.net;
+        let is_denied = (to == net.local && self.rules.b_isolated && from != net.client)
+            || (to == net.client && self.rules.a_isolated);
+        !is_denied
     }
 
     /// The link of a pod of this node.
