@@ -167,15 +167,20 @@ impl Cast {
     pub(super) fn travel(&mut self, who: &str, from: Place, frame: &[u8]) -> Option<Parsed> {
         let mut way = Vec::new();
         let got = self.pass(from, frame.to_owned(), &mut way);
-        if self.log.len() >= LOG {
-            self.log.remove(0);
-        }
         let sent = Parsed::frame(frame);
         let got = got.and_then(|frame| Parsed::frame(&frame).ok());
         let ends = got.as_ref().map(|got| (got.src, got.dst));
         let sent = sent.map(|sent| (sent.src, sent.dst, sent.transport, sent.fragment));
-        self.log.push(format!("{who} from {from:?}: {sent:?} {way:?}: {ends:?}"));
+        self.note(format!("{who} from {from:?}: {sent:?} {way:?}: {ends:?}"));
         got
+    }
+
+    /// For whoever looks why a sequence failed.
+    pub(super) fn note(&mut self, line: String) {
+        if self.log.len() >= LOG {
+            self.log.remove(0);
+        }
+        self.log.push(line);
     }
 
     fn pass(&mut self, from: Place, frame: Vec<u8>, way: &mut Vec<Verdict>) -> Option<Vec<u8>> {

@@ -25,10 +25,12 @@ impl Model {
         let all = [at(net.local, 8080), at(net.local, 8081), at(net.remote, 8080)];
         let to = random.pick(&[&all[..1], &all[1..2], &all[..2], &all[..], &all[2..]]);
         let old = self.cast.backends[&proto].clone();
+        self.cast.note(format!("backends of {proto}: {to:?}"));
         self.cast.set_backends(proto, to);
         if random.once_in(3) {
             return;
         }
+        self.cast.note("those of before are gone".to_owned());
         for (id, _) in old {
             self.cast.wire.world.remove_backend(id);
         }
@@ -42,7 +44,9 @@ impl Model {
 
     /// Conversations that are not allowed any more end.
     fn change_rules(&mut self, random: &mut Random) {
-        self.cast.set_rules(Rules { a_isolated: random.once_in(2), b_isolated: random.once_in(2) });
+        let rules = Rules { a_isolated: random.once_in(2), b_isolated: random.once_in(2) };
+        self.cast.set_rules(rules);
+        self.cast.note(format!("{rules:?}"));
         let mut at = 0;
         while let Some(talk) = self.talks.live.get(at) {
             if self.cast.allows(talk.client.ip(), talk.seen.1.ip()) {
@@ -73,6 +77,7 @@ impl Model {
         let of_client = random.once_in(2);
         let gone = if of_client { there } else { back };
         self.cast.wire.world.programs.flows.remove(&gone).unwrap();
+        self.cast.note(format!("evicted: {gone:?}"));
         self.wait(at, 3);
         // A packet of the other side, which still has its entry.
         self.send(at, !of_client, flags::PSH | flags::ACK, b"data")?;

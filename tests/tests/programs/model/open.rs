@@ -80,8 +80,10 @@ impl Model {
         };
         let is_allowed = |to: &SocketAddr| self.cast.allows(talk.client.ip(), to.ip());
         let Some(Parsed { src, dst, .. }) = got else {
-            // Of several backends, the one that was chosen may be another one than a pod that may be asked.
-            if servers.iter().all(is_allowed) {
+            // A flow of before may still lead to a pod that may not be asked, even if that is no backend any more.
+            let is_of_service = talk.dialed == at(net.service, 80);
+            let may_meet_pod = is_of_service && !is_allowed(&at(net.local, 8080));
+            if servers.iter().all(is_allowed) && !may_meet_pod {
                 return Err(format!("{talk:?}: the opening does not arrive"));
             }
             self.cast.count("denied");
