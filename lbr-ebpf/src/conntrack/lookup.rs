@@ -56,13 +56,7 @@ fn follow(work: &mut Scratch) -> Found {
         return Ok(false);
     }
     let is_stale = flow.epoch != work.epoch;
-    // The other one is looked at where the packet is then.
-    match work.hook {
-        _ if !is_stale => {}
-        Hook::ToPod => flow.at = 0,
-        _ => flow.from = 0,
-    }
-    verify(work, flow)?;
+    verify(work, flow, is_stale)?;
     // A SYN is always judged as the beginning of a connection in its own direction (RFC 9293, 3.10.7.4 leaves it to the
     // receiver what becomes of the one that is there).
     if (is_stale || opens) && !validate::is_valid(work)? {
@@ -96,15 +90,16 @@ fn came_by(work: &Scratch, from: u32) -> bool {
     from != 0 && LINKS.get_ptr(from).is_some_and(|link| unsafe { (*link).master } == entered_by)
 }
 
-/// Looks at the ends of the packet, unless that was done before.
+/// Looks at the ends of the packet, unless that was done before and nothing has changed since. Nothing is written for a
+/// packet that does not pass.
 #[inline(always)]
-fn verify(work: &mut Scratch, flow: &mut Flow) -> Step {
+fn verify(work: &mut Scratch, flow: &mut Flow, is_stale: bool) -> Step {
     match work.hook {
-        Hook::FromPod if flow.from != work.ifindex => {
+        Hook::FromPod if is_stale || flow.from != work.ifindex => {
             source::check(work)?;
             came_from(work, flow);
         }
-        Hook::FromNetdev if flow.from != work.ifindex => {
+        Hook::FromNetdev if is_stale || flow.from != work.ifindex => {
             source::check_external(work)?;
             came_from(work, flow);
         }
@@ -115,8 +110,12 @@ fn verify(work: &mut Scratch, flow: &mut Flow) -> Step {
                     flow.from = work.entered_by;
                 }
             }
-            if flow.at != work.ifindex && receiver::check(work)? {
-                flow.at = work.ifindex;
+            if is_stale || flow.at != work.ifindex {
+                if receiver::check(work)? {
+                    flow.at = work.ifindex;
+                } else if flow.at == work.ifindex {
+                    flow.at = 0;
+                }
             }
         }
         _ => {}
