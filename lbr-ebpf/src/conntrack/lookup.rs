@@ -34,12 +34,15 @@ pub(crate) fn find(work: &mut Scratch, hook: Hook) -> Found {
     found
 }
 
-/// Whether answers of this flow are translated where they leave the backend's pod, on this node. So a packet that looks like
-/// one after that is another flow's, whose translation made it so.
+/// Whether packets of this direction are translated where they enter the node: requests always are, answers where the
+/// backend is a pod here. So a packet that looks like one at the link of the pod that it is for is another flow's, whose
+/// translation made it so.
 #[inline(always)]
 fn is_translated_before(flow: &Flow) -> bool {
-    let kind = flow.flags & (flow_flags::REPLY | flow_flags::NO_NAT);
-    kind == flow_flags::REPLY && flow.from != 0 && LINKS.get_ptr(flow.from).is_some()
+    if flow.flags & flow_flags::NO_NAT != 0 {
+        return false;
+    }
+    flow.flags & flow_flags::REPLY == 0 || (flow.from != 0 && LINKS.get_ptr(flow.from).is_some())
 }
 
 step::global! {

@@ -50,11 +50,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
 #[inline(always)]
 fn enter(work: &mut Scratch) -> Outcome {
     if conntrack::find(work, Hook::ToPod)? {
-        return match work.decision {
-            ref found if found.is_no_nat => Ok(Verdict::Allowed),
-            ref found if found.is_reply => Ok(Verdict::ToClient),
-            _ => Err(Verdict::NoService),
-        };
+        return Ok(if work.decision.is_no_nat { Verdict::Allowed } else { Verdict::ToClient });
     }
     if work.entered_by == 0 {
         return Err(Verdict::Node);
