@@ -79,7 +79,7 @@ impl Addr {
     }
 }
 
-// By words: a byte-wise comparison becomes a `memcmp` call, which the kernel object can not link.
+// By words: a byte-wise comparison becomes a `memcmp` call, for which the kernel object has no symbol.
 impl PartialEq for Addr {
     #[inline(always)]
     fn eq(&self, other: &Self) -> bool {

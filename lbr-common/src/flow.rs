@@ -31,7 +31,7 @@ pub struct Flow {
     /// Interface index of the pod link that packets of this direction were seen at, and may come from without
     /// another look at their source address. 0: none so far.
     pub from: u32,
-    /// Audited sets that would not have allowed it, as last told: [`audited_sets`]. 0: none.
+    /// Audited sets that would not have allowed it, as last reported: [`audited_sets`]. 0: none.
     pub audited: u32,
     /// Number of the [`State`].
     pub state: u32,

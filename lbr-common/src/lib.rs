@@ -1,7 +1,7 @@
 //! The one contract between the kernel object (`lbr-ebpf`) and the agent (`lbr-agent`).
 //!
 //! Everything here is a plain `#[repr(C)]` value without implicit padding, or a pure function that both
-//! sides call, so the two can not drift apart. Nothing here knows a Kubernetes word.
+//! sides call, so the two do not drift apart. Nothing here knows a Kubernetes word.
 //!
 //! Byte order: addresses are bytes as on the wire; **ports and every other number are in host byte order**,
 //! so that `bpftool map dump` prints `"port": 80`. Units are in the doc comment of each field.

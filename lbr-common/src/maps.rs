@@ -1,6 +1,6 @@
-//! Every map by name: who writes it and how large it is. Sizes can be set by flags of the agent.
+//! Every map by name: its writer and its size. Flags of the agent set sizes.
 
-/// Who may write a map.
+/// Which side writes a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writer {
     /// The agent; programs only read.
@@ -16,7 +16,7 @@ pub struct MapSpec {
     pub name: &'static str,
     /// Entries, unless a flag says otherwise.
     pub max_entries: usize,
-    /// Who writes it.
+    /// Which side writes it.
     pub writer: Writer,
 }
 
@@ -93,7 +93,7 @@ pub const TRAFFIC: MapSpec = spec("traffic", 8_192, Writer::Kernel);
 pub const DENIALS: MapSpec = spec("denials", 65_536, Writer::Kernel);
 /// Ring buffer of [`crate::policy::Event`]; its size is in bytes, a power of two and of whole pages.
 pub const EVENTS: MapSpec = spec("events", 262_144, Writer::Kernel);
-/// 0 → what a program works on now (`Scratch` of the kernel object), per-CPU array. Nobody else reads it.
+/// 0 → what a program works on now (`Scratch` of the kernel object), per-CPU array. Only the programs use it.
 pub const SCRATCH: MapSpec = spec("scratch", 1, Writer::Kernel);
 
 /// Every map that is pinned: all but the work space, which has nothing to keep.

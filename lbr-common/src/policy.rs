@@ -1,4 +1,4 @@
-//! Policy: who may talk to whom, in a constant number of look-ups for each new flow.
+//! Policy: which connections are allowed, in a constant number of look-ups for each new flow.
 //!
 //! ```text
 //! endpoints:  address        -> policy set of the pod there, and which directions it isolates

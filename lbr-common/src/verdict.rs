@@ -43,7 +43,7 @@ pub enum Effect {
     Pass,
     /// Goes on translated.
     Translate,
-    /// The sender is told: ICMP port unreachable, a TCP reset, or `ECONNREFUSED` from the system call.
+    /// The sender gets an answer: ICMP port unreachable, a TCP reset, or `ECONNREFUSED` from the system call.
     Refuse,
     /// Ends here.
     Drop,
@@ -120,7 +120,7 @@ verdicts! {
     PortsExhausted = 19, Drop, "ports_exhausted";
     /// A helper refused to change the packet.
     RewriteFailed = 20, Drop, "rewrite_failed";
-    /// To a Service, of a kind that can not be answered with a refusal (an ICMP error, multicast source).
+    /// To a Service, of a kind that gets no refusal (an ICMP error, multicast source).
     Unanswerable = 21, Drop, "unanswerable";
     /// A connection without a Service, allowed by the policies of both its ends, or their answer.
     Allowed = 22, Pass, "allowed";
@@ -138,7 +138,7 @@ verdicts! {
     RouterMessage = 28, Drop, "router_message";
     /// The pod is not known yet, and the agent was started with `--pending=deny`.
     PodPending = 29, Drop, "pod_pending";
-    /// The pod is isolated, and the packet is of a kind that can not be judged: a VLAN tag, a routing header,
+    /// The pod is isolated, and policy does not judge packets of this kind: a routing header,
     /// or no address of the pod.
     NotJudged = 30, Drop, "not_judged";
     /// Passed, but would be denied by the sender's audited policies. Counted beside the packet's own
@@ -147,8 +147,7 @@ verdicts! {
     /// Passed, but would be denied by the receiver's audited policies. Counted beside the packet's own
     /// verdict, once for each connection.
     IngressAudited = 32, Pass, "ingress_audited";
-    /// To an address of a ServiceCIDR that no Service has: nobody is there, and by the default route it would travel
-    /// in circles.
+    /// To an address of a ServiceCIDR that no Service has: by the default route it would loop between routers.
     UnallocatedAddress = 33, Drop, "unallocated_address";
     /// The Service serves only the clients of its `loadBalancerSourceRanges`.
     SourceNotInRanges = 34, Drop, "source_not_in_ranges";
@@ -162,7 +161,7 @@ verdicts! {
     SnatExhausted = 38, Refuse, "snat_exhausted";
     /// `bind` to a NodePort of a Service: connections to it would never reach the socket.
     PortTaken = 39, Refuse, "port_taken";
-    /// An address that can not be there: a loopback, unspecified, group or Service address as the source, or an
+    /// An address that is not valid there: a loopback, unspecified, group or Service address as the source, or an
     /// IPv4-mapped one in an IPv6 header.
     Martian = 40, Drop, "martian";
     /// XDP leaves the packet to `from_netdev`.

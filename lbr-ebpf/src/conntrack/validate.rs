@@ -75,8 +75,8 @@ fn leads_elsewhere(work: &Scratch, flow: &Flow) -> bool {
     service::owner(&to.dst, to.dst_port, to.proto, origin) != flow.service
 }
 
-/// Asks the policies about a SYN, as the beginning of a connection in its own direction, whoever began the flow that has
-/// its tuple. The question is in `Query::tuple`.
+/// Asks the policies about a SYN, as the beginning of a connection in its own direction, whichever side began the flow that
+/// has its tuple. The question is in `Query::tuple`.
 #[inline(always)]
 fn judge_opening(work: &mut Scratch, flow: &Flow) -> Step {
     if flow.flags & flow_flags::HAIRPIN != 0 {

@@ -1,4 +1,4 @@
-//! What the kernel is asked about its routes, and told of where a packet goes.
+//! Arguments of `bpf_fib_lookup` and `bpf_redirect_neigh`.
 
 /// `struct bpf_fib_lookup` of linux/bpf.h.
 #[repr(C)]

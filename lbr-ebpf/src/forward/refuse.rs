@@ -39,7 +39,7 @@ struct Icmp {
     rest: [u16; 2],
 }
 
-/// Sends the answer to the packet at hand, and gives the action. None: it must not, or can not, be answered.
+/// Sends the answer to the packet at hand, and returns the action. None: a packet of this kind gets no answer.
 #[inline(always)]
 pub(crate) fn answer(skb: Skb, work: &mut Scratch, verdict: Verdict) -> Option<i32> {
     let kind = match verdict {
@@ -59,7 +59,7 @@ const IS_TOO_BIG: u32 = 1;
 const IS_TOO_FAR: u32 = 2;
 
 step::global! {
-    /// Makes the packet at hand the answer to it. False: it must not, or can not, be answered.
+    /// Makes the packet at hand the answer to it. False: a packet of this kind gets no answer.
     fn make_answer(skb: Skb, work: &mut Scratch, kind: u32) -> Found = turn_into_answer as refuse_answer;
 }
 
@@ -87,7 +87,7 @@ fn turn_into_answer(skb: Skb, work: &mut Scratch, kind: u32) -> Found {
     Ok(built.is_ok())
 }
 
-/// RFC 1122, 3.2.2 and RFC 4443, 2.4 (e): not to a group, and not to nobody.
+/// RFC 1122, 3.2.2 and RFC 4443, 2.4 (e): not to a group, and not to the unspecified address.
 #[inline(always)]
 fn can_be_answered(src: &Addr) -> bool {
     if src.is_v4() {

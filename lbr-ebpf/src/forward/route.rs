@@ -22,7 +22,7 @@ const AF_INET6: u8 = 10;
 mod found {
     /// With the link addresses of both ends. At tc they are not used: the kernel fills them in where it sends.
     pub(super) const SUCCESS: i64 = 0;
-    /// Nobody has asked for the next hop's link address yet.
+    /// The next hop's link address is not known yet.
     pub(super) const NO_NEIGHBOR: i64 = 7;
     /// Too long for the next link.
     pub(super) const TOO_LONG: i64 = 8;

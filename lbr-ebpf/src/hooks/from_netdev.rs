@@ -147,8 +147,8 @@ fn may_begin(skb: Skb, work: &mut Scratch) -> bool {
         && source::check_external(work).is_ok()
 }
 
-/// A client that reaches a backend by a Service of this node, and now by its own address from the same port: the
-/// answers could not be told apart, so another source port stands in.
+/// The client already has a flow to this backend by a Service, and now uses the backend's own address from the same port.
+/// Both flows would have the same reply tuple, so this one gets another source port.
 #[inline(always)]
 fn keep_apart(work: &mut Scratch) -> Step {
     source::check_external(work)?;

@@ -108,8 +108,8 @@ fn is_neighbor_discovery(work: &mut Scratch) -> Found {
     Ok(link != 0 || work.query.receiver.flags & policy_flags::NODE != 0)
 }
 
-/// What lbr can not read passes, but with an address of the pod, and not if the pod is isolated. What has a tag leaves
-/// by a way of its own.
+/// A packet that lbr does not parse passes if its source is the pod's and the pod is not isolated for egress. A VLAN tag is
+/// dropped: the source check does not reach behind it.
 #[inline(always)]
 fn unread(work: &mut Scratch, verdict: Verdict) -> Verdict {
     if verdict == Verdict::VlanTagged {

@@ -45,7 +45,7 @@ pub(crate) fn connect(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
     let to = read(ctx, family);
     finish(choose(ctx, to).map(|(service, peer)| {
         if protocol(ctx) == proto::UDP {
-            // `sendto` may name the same Service again, and the socket hears nobody but this backend.
+            // `sendto` may name the same Service again, and a connected socket receives from this backend only.
             remember(ctx, to, socket_use::SEND, &peer);
         }
         traffic::connected(service);

@@ -64,7 +64,7 @@ fn enter(work: &mut Scratch) -> Outcome {
     Ok(Verdict::Allowed)
 }
 
-/// What passes because lbr can not read it must not reach a pod that may not receive, unless the node sent it.
+/// A packet that lbr does not parse does not reach a pod that is isolated for ingress, unless the node sent it.
 #[inline(always)]
 fn unread(work: &Scratch, verdict: Verdict) -> Verdict {
     let passes = verdict.effect() == Effect::Pass && verdict != Verdict::NotIp;

@@ -22,7 +22,7 @@ pub(crate) fn run(frame: Frame, work: &mut Scratch) -> Outcome {
     if !is_carried_on(frame, work).unwrap_or(false) {
         return Err(Verdict::LeftToTc);
     }
-    // From here on the packet is changed, and can not be left to anybody.
+    // From here on the packet is changed: it can no longer go to tc.
     nat::rewrite(frame, &work.packet, &work.decision.to)?;
     let sent = route::decrement_ttl(frame, &work.packet).and_then(|()| route::address_next_hop(frame, work));
     sent.map_err(|HelperFailed| Verdict::RewriteFailed)?;

@@ -35,7 +35,7 @@ fn translate_error(skb: Skb, work: &mut Scratch) -> Step {
     if translate_related(skb, work)? { Ok(()) } else { Err(untracked(work)) }
 }
 
-/// An error that belongs to no living flow is judged as any packet without ports, except to a Service: nobody is there,
+/// An unrelated error is judged as any packet without ports, except to a Service: no host has that address,
 /// and the answer to an error must not be an error (RFC 1122, 3.2.2).
 #[inline(always)]
 fn untracked(work: &mut Scratch) -> Verdict {
@@ -119,7 +119,7 @@ fn is_translated(work: &mut Scratch) -> Found {
     Ok(found && !work.decision.is_no_nat && (!work.decision.is_reply || work.decision.is_external))
 }
 
-/// Reads the headers of the quoted packet. One that can not be read belongs to no flow.
+/// Reads the headers of the quoted packet. An unreadable one belongs to no flow.
 #[inline(always)]
 fn read_quoted(skb: Skb, work: &mut Scratch) -> bool {
     let outer = &work.packet;
@@ -154,7 +154,7 @@ fn try_rewrite(
     let addrs = nat::write_addresses(skb, quoted, &sent)?;
     let mut covered = if quoted.is_v4 { Diff::NONE } else { addrs };
 
-    // 2. The quoted ports, and UDP's checksum (TCP's is beyond what must be quoted, and nobody reads it).
+    // 2. The quoted ports, and UDP's checksum (TCP's lies beyond the eight bytes that are always quoted, and receivers do not check it).
     skb.store(quoted.l4, &[sent.src_port.to_be(), sent.dst_port.to_be()])?;
     let ports = nat::ports_diff(was, &sent);
     covered = covered.and(ports);

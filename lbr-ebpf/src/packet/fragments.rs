@@ -26,7 +26,7 @@ step::global! {
     /// Gives a later fragment the ports of its datagram.
     ///
     /// A fragment that came before the first one, or whose first one was not tracked, has no entry. For an
-    /// address of a Service that means drop: it can not be translated, and must not leave as it is.
+    /// address of a Service that means drop: without ports it has no translation, and must not leave untranslated.
     pub(crate) fn complete(work: &mut Scratch) -> Step = fill_in as fragments_complete;
 }
 

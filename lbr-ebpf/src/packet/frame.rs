@@ -83,7 +83,7 @@ impl Bytes for Frame {
         self.fix_sum(offset, Diff::NONE.half(old, new).fold32(), Sum::Covered, false)
     }
 
-    /// Nobody has summed it up: what XDP sends is what is in the frame.
+    /// There is no device sum at XDP: the frame is all there is.
     #[inline(always)]
     fn adjust_device_sum(self, _diff: u32) {}
 }

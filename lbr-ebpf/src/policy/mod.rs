@@ -71,7 +71,7 @@ const ALLOWED: u32 = 0;
 const DENIED_OUT: u32 = 1;
 const DENIED_IN: u32 = 2;
 
-/// Whether the pods of this link are isolated in a direction, so that what can not be judged must not pass.
+/// Whether the pod at this link is isolated in a direction: packets that policy does not judge are dropped then.
 #[inline(always)]
 pub(crate) fn isolates(work: &Scratch, flag: u32) -> bool {
     link(work) & flag != 0

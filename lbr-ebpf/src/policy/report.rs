@@ -1,4 +1,4 @@
-//! What is told about packets beside the counter of their verdict: events, and counts for each policy set.
+//! Reports beside the counter of a verdict: events, and counts for each policy set.
 
 use aya_ebpf::bindings::BPF_ANY;
 use lbr_common::policy::{DenialKey, EVENTS_PER_SECOND, Event, direction};
@@ -47,7 +47,7 @@ fn tell_of_denied(work: &mut Scratch, verdict: u32) -> Step {
 }
 
 /// A packet that passes: whether its connection would be denied if the audited policies were enforced. Each
-/// connection is told of once (see `conntrack::audit_once`), what has no flow each time.
+/// connection is reported once (see `validate::audit_once`), a packet without a flow each time.
 #[inline(always)]
 pub(crate) fn passed(work: &mut Scratch) {
     if work.query.audited_out != 0 {
@@ -117,6 +117,6 @@ fn send(work: &mut Scratch, verdict: Verdict) {
     event.verdict = verdict as u8;
     event.hook = work.hook as u8;
     work.limit.suppressed = 0;
-    // Full when nobody reads: `denials` counts nevertheless.
+    // Full without a reader: `denials` counts nevertheless.
     let _ = EVENTS.output(&work.event, 0);
 }

@@ -20,8 +20,8 @@ const OWNED: u32 = policy_flags::POD | policy_flags::PENDING;
 step::global! {
     /// The packet at hand was sent by the pod behind this link.
     ///
-    /// A link without a pod that is known may send from any address that is nobody else's, until its pod is known. What a
-    /// host sends before it has an address, or for its link only, needs none of the pod's.
+    /// Until the agent knows the pod behind a link, that link may use any address that belongs to no other link, node or
+    /// Service. Link-local traffic, DHCP and neighbour discovery need none of the pod's addresses.
     pub(crate) fn check(work: &mut Scratch) -> Step = belongs_to_link as source_check;
 }
 
@@ -40,7 +40,7 @@ fn belongs_to_link(work: &mut Scratch) -> Step {
     }
     let is_known = link & policy_flags::POD != 0;
     if !maps::checks_source() {
-        // Without a verified source, policy for what the pod sends can not be applied: fail closed.
+        // Without a verified source, egress policy does not apply: fail closed.
         return if link & policy_flags::ISOLATED_OUT != 0 { Err(Verdict::NotJudged) } else { Ok(()) };
     }
     // Behind a bridge, and not heard of yet: it may be this link's if that has no pod of its own.

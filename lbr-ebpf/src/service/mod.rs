@@ -80,7 +80,7 @@ fn look_up(to: &Addr, port: u16, proto: u8, from: Origin<'_>) -> Result<Frontend
     Ok(frontend)
 }
 
-/// Whether a packet can not come from this address because only Services have it: one of a ServiceCIDR, or of a frontend
+/// Whether only Services have this address, so that no packet comes from it: one of a ServiceCIDR, or of a frontend
 /// that is not an address of a node.
 #[inline(always)]
 pub(crate) fn is_service_address(addr: &Addr) -> bool {
@@ -120,7 +120,7 @@ fn serves(frontend: &Frontend, from: Origin<'_>) -> bool {
     is_in_range(frontend.service, client)
 }
 
-/// Whether an address is one that the node reaches nobody else by: loopback, or unspecified, which stands for it.
+/// Loopback, or unspecified, which stands for it.
 #[inline(always)]
 pub(crate) fn is_own_to_node(addr: &Addr) -> bool {
     if addr.is_v4() {
@@ -150,7 +150,7 @@ fn is_in_range(service: u32, client: &Addr) -> bool {
     SOURCE_RANGES.get(&Key::new(SourceRange::FULL, key)).is_some()
 }
 
-/// An address that nobody can be reached by: RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7.
+/// An address that no host can be reached by: RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7.
 #[inline(always)]
 pub(crate) fn is_martian(addr: &Addr) -> bool {
     is_own_to_node(addr) || if addr.is_v4() { addr.v4_octets()[0] >= 224 } else { addr.bytes[0] == 0xff }
@@ -172,7 +172,7 @@ pub(crate) fn has_place(addr: &Addr, port: u16, proto: u8) -> bool {
 }
 
 /// Whether `port` of an address of the node leads to a Service, so that no socket would hear of it. The unspecified
-/// IPv6 address is both families': that a socket is for IPv6 only can not be seen here.
+/// IPv6 address is both families': the program does not see whether a socket is for IPv6 only.
 #[inline(always)]
 pub(crate) fn takes_port(addr: &Addr, port: u16, proto: u8) -> bool {
     let scope = if is_own_to_node(addr) { scope::HOST_LOCAL } else { scope::ANY };
@@ -181,7 +181,7 @@ pub(crate) fn takes_port(addr: &Addr, port: u16, proto: u8) -> bool {
     is_taken(*addr) || (addr.words() == [0; 4] && is_taken(Addr::v4([0; 4])))
 }
 
-/// Whether nobody has this address although it may only be a Service's.
+/// Whether an address of a ServiceCIDR is allocated to no Service.
 #[inline(always)]
 pub(crate) fn is_unallocated(addr: &Addr) -> bool {
     SERVICE_CIDRS.get(&Key::new(Block::FULL, Block::of(addr))).is_some() && !owns_address(addr)

@@ -1,4 +1,4 @@
-//! The first packet of a flow: both its entries, and a tuple whose answers can be told from others'.
+//! The first packet of a flow: both its entries, with a reply tuple that no other flow has.
 
 mod from_wire;
 mod host;

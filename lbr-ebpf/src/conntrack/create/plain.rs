@@ -78,8 +78,8 @@ fn is_midflow(packet: &Packet) -> bool {
     packet.tuple.proto == proto::TCP && !packet.is_syn()
 }
 
-/// The tuple stays as it is, unless the answers could not be told from those of a flow to a Service that has
-/// the same backend: then another source port stands in.
+/// The tuple stays as it is, unless a flow to a Service with the same backend has the reply tuple: then another source
+/// port stands in.
 #[inline(always)]
 fn store_plain(work: &mut Scratch, flags: u32) -> Step {
     let mut attempt = 0;

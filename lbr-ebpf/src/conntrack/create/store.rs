@@ -1,4 +1,4 @@
-//! Stores both entries of a flow, unless its answers could not be told from another flow's.
+//! Stores both entries of a flow, unless another flow has its reply tuple.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated as helper;

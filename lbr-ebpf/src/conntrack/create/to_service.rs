@@ -25,7 +25,7 @@ step::global! {
 }
 
 /// Usually the first attempt does. Others are for a client port that already leads to the same backend by
-/// another frontend: the answers could not be told apart, so another backend is tried, then another port.
+/// another frontend, and so has the reply tuple: another backend is tried, then another port.
 #[inline(always)]
 fn begin_to_service(work: &mut Scratch) -> Step {
     let mut attempt = 0;
@@ -39,7 +39,7 @@ fn begin_to_service(work: &mut Scratch) -> Step {
 }
 
 step::global! {
-    /// One attempt. False: the answers could not be told from another flow's.
+    /// One attempt. False: another flow has the reply tuple.
     fn try_backend(work: &mut Scratch, attempt: u32) -> Found = begin_to_backend as conntrack_begin_to_backend;
 }
 

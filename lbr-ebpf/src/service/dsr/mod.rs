@@ -6,9 +6,9 @@
 //! takes both.
 //!
 //! What such a packet says is believed only if its destination is a backend here whose service answers directly, by a
-//! frontend that this node knows; of a port of nodes the address is not compared, since it may be any node's. So who
-//! lies with an option gets answers from an address of its own choice, at its own address: nothing that it could not
-//! have without. With a tunnel the client's address would be of its own choice too: that is for nodes only.
+//! frontend that this node knows; of a port of nodes the address is not compared, since it may be any node's. A
+//! forged option makes answers to the attacker come from an address that the attacker chooses, which gains nothing. A
+//! forged tunnel would choose the client's address too, so tunnels are accepted from nodes only.
 
 mod option;
 mod tunnel;
@@ -52,8 +52,8 @@ pub(crate) fn wrap(skb: Skb, work: &mut Scratch) -> Step {
     if work.decision.is_dsr_ipip { tunnel::wrap(skb, work) } else { option::wrap(skb, work) }
 }
 
-/// Takes what another node has put around a packet, or into it, off again: it is for the frontend then. A packet without
-/// that stays as it is, and one that says what can not be: it gets no further than any other to its destination.
+/// Decapsulates a DSR packet, or removes its option, and addresses it to the frontend again. Other packets, and those
+/// whose claim is not believed, stay as they are.
 #[inline(always)]
 pub(crate) fn unwrap(skb: Skb, work: &mut Scratch) -> Step {
     match work.packet.tuple.proto {

@@ -1,5 +1,5 @@
 //! The frontend as an option of the packet itself: of an IPv4 header; in a destination options header of IPv6. Both are
-//! of the types that RFC 4727 sets aside for experiments, are skipped by whoever does not know them, and are the first
+//! of the types that RFC 4727 sets aside for experiments, are skipped by hosts that do not know them, and are the first
 //! ones of the packet.
 
 use lbr_common::addr::Addr;
@@ -15,7 +15,7 @@ use crate::step::{self, Step};
 
 /// Copied into fragments, class 0, number 30.
 const V4_KIND: u8 = 0x9e;
-/// Skipped by whoever does not know it, not changed on the way.
+/// A host that does not know it skips it; routers do not change it.
 const V6_KIND: u8 = 0x1e;
 /// Fixed part of an IPv4 header, all that there may be, and where its checksum is in it.
 const V4_LEN: u32 = 20;
