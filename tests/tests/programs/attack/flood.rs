@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use lbr_agent::dataplane::Dataplane as _;
 use lbr_common::conntrack::State;
 use lbr_common::flow::Flow;
-use lbr_common::maps::UNCONFIRMED;
+use lbr_common::maps::{FLOWS, UNCONFIRMED};
 use lbr_common::service::backend_flags;
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Hook, Verdict};
@@ -48,10 +48,14 @@ fn converse(world: &mut World, net: &Net) -> BTreeMap<Tuple, Flow> {
     all
 }
 
-/// Datagrams and SYNs that differ in their ports, more than `unconfirmed` has room for (two entries each).
+/// First packets of a flood: with two entries each, more than `flows` has room for.
+fn flood() -> usize {
+    (FLOWS.max_entries / 2 + FLOWS.max_entries / 16) / part()
+}
+
+/// Datagrams and SYNs that differ in their ports.
 fn first_packets(src: IpAddr, dst: IpAddr) -> impl Iterator<Item = Vec<u8>> {
-    let count = (UNCONFIRMED.max_entries / 2 + UNCONFIRMED.max_entries / 16) / part();
-    (0..count).map(move |n| {
+    (0..flood()).map(move |n| {
         let (from, to) = (1_024 + (n % 30_000) as u16, 1_024 + (n / 30_000) as u16);
         opening(if n % 2 == 0 { TCP } else { UDP }, at(src, from), at(dst, to)).build()
     })
@@ -63,6 +67,8 @@ fn expect_all(world: &World, before: &BTreeMap<Tuple, Flow>) {
     let (_, unconfirmed) = world.programs.flows.len();
     let least = if part() == 1 { UNCONFIRMED.max_entries / 2 } else { 1 };
     assert!(unconfirmed >= least, "{unconfirmed} entries were no flood");
+    // Two for each slot of all CPUs.
+    assert!(unconfirmed <= 2 * UNCONFIRMED.max_entries, "{unconfirmed} entries are more than the quota");
 }
 
 /// A pod that opens connections as fast as it can takes the room of its like: no connection that is established loses
@@ -95,8 +101,7 @@ fn a_flood_of_first_packets_by_the_wire() {
             backend.flags |= backend_flags::HERE;
             kernel.backends().insert(&id, &backend).unwrap();
         }
-        let count = (UNCONFIRMED.max_entries / 2 + UNCONFIRMED.max_entries / 16) / part();
-        for n in 0..count {
+        for n in 0..flood() {
             let (proto, host) = (if n % 2 == 0 { TCP } else { UDP }, n / 60_000 + 1);
             let ip = anybody(&net, host as u8);
             let frame = opening(proto, at(ip, 1_024 + (n % 60_000) as u16), service).build();
