@@ -77,7 +77,7 @@ pub trait Table<K, V> {
 /// What spares programs a look-up: fields of [`lbr_common::service::State`] with the same names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
-    /// UDP ports of the node that are Services'.
+    /// How many frontends at the node's own addresses are for UDP.
     pub udp_own_ports: u32,
     /// Bits of the addresses that only Services have.
     pub service_filter: u64,

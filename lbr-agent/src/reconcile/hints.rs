@@ -1,6 +1,8 @@
 //! What spares the programs a look-up: which ports of the node may be Services', whether any is for UDP, and which
 //! addresses may be ones that only Services have.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use lbr_common::addr::Addr;
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::{Frontend, FrontendKey, filter_bit, frontend_flags, port_bit, scope};
@@ -12,24 +14,39 @@ use crate::dataplane::Hints;
 impl Reconciler {
     /// Of what is in the maps, and of what will be.
     pub(super) fn hints(&self) -> Hints {
-        let frontends = || self.frontends.actual().iter().chain(self.frontends.desired());
-        let node_ports = || frontends().map(|(key, _)| key).filter(|key| is_node_port(key));
-        let udp = node_ports().filter(|key| key.proto == proto::UDP).count();
-        let addresses = frontends().filter(|(_, frontend)| is_service_only(frontend));
-        let of_addresses = addresses.fold(0, |filter, (key, _)| filter | filter_bit(&key.addr));
-        let blocks = self.service_cidrs.actual().keys().chain(self.service_cidrs.desired().keys());
-        Hints {
-            udp_own_ports: u32::try_from(udp).unwrap_or(u32::MAX),
-            own_port_filter: node_ports().fold(0, |filter, key| filter | port_bit(key.port)),
-            service_filter: blocks.fold(of_addresses, |filter, block| filter | bits_of(block)),
+        let mut hints = of_frontends(&[self.frontends.actual(), self.frontends.desired()]);
+        for block in self.service_cidrs.actual().keys().chain(self.service_cidrs.desired().keys()) {
+            hints.service_filter |= bits_of(block);
         }
+        hints
     }
 }
 
-/// Every NodePort has an entry for sockets of the node, whatever its addresses. Ports of a load balancer at an address of
-/// the node have none, but are at such an address.
-fn is_node_port(key: &FrontendKey) -> bool {
-    key.scope == scope::HOST_LOCAL && key.port != 0
+fn of_frontends(tables: &[&BTreeMap<FrontendKey, Frontend>]) -> Hints {
+    let mut hints = Hints::default();
+    let mut own = BTreeSet::new();
+    for (key, frontend) in tables.iter().copied().flatten() {
+        if is_service_only(frontend) {
+            hints.service_filter |= filter_bit(&key.addr);
+        } else if is_of_node(key, frontend) {
+            own.insert(key.addr);
+        }
+    }
+    // What a socket of the node asks for at a loopback address is no packet of an uplink.
+    let is_own_port =
+        |key: &&FrontendKey| key.scope == scope::ANY && key.port != 0 && own.contains(&key.addr);
+    let own_ports: BTreeSet<_> = tables.iter().flat_map(|table| table.keys()).filter(is_own_port).collect();
+    for key in own_ports {
+        hints.own_port_filter |= port_bit(key.port);
+        hints.udp_own_ports += u32::from(key.proto == proto::UDP);
+    }
+    hints
+}
+
+/// Whether this is the entry for the whole of an address of the node.
+fn is_of_node(key: &FrontendKey, frontend: &Frontend) -> bool {
+    const KIND: u32 = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
+    key.scope == scope::ANY && frontend.flags & KIND == KIND
 }
 
 fn is_service_only(frontend: &Frontend) -> bool {
@@ -83,6 +100,46 @@ mod tests {
         let bits = bits_of(&block(108, Addr::v6(first)));
         first[15] = 9;
         assert_eq!(bits, filter_bit(&Addr::v6(first)));
+    }
+
+    #[test]
+    fn every_port_at_an_address_of_the_node_counts() {
+        const NODE: [u8; 4] = [192, 0, 2, 1];
+        let entry = |addr, port, proto, scope, flags| {
+            let key = FrontendKey { addr: Addr::v4(addr), port, proto, scope, _pad: 0 };
+            (key, Frontend { flags, ..Frontend::default() })
+        };
+        let open = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
+        let mut table = BTreeMap::from([
+            entry([10, 96, 0, 10], 0, 0, scope::ANY, frontend_flags::WILDCARD),
+            entry([10, 96, 0, 10], 53, proto::UDP, scope::ANY, 0),
+            entry(NODE, 0, 0, scope::ANY, open),
+            entry(NODE, 30_080, proto::TCP, scope::ANY, 0),
+            entry([127, 0, 0, 1], 0, 0, scope::HOST_LOCAL, open),
+            entry([127, 0, 0, 1], 30_080, proto::TCP, scope::HOST_LOCAL, 0),
+        ]);
+        let hints = of_frontends(&[&table]);
+        assert_eq!(hints.service_filter, filter_bit(&Addr::v4([10, 96, 0, 10])));
+        assert_eq!((hints.own_port_filter, hints.udp_own_ports), (port_bit(30_080), 0));
+        // The port of a load balancer whose address is the node's: it has no entry for sockets.
+        let (key, balancer) = entry(NODE, 8_053, proto::UDP, scope::ANY, 0);
+        table.insert(key, balancer);
+        let hints = of_frontends(&[&table]);
+        assert_eq!((hints.own_port_filter, hints.udp_own_ports), (port_bit(30_080) | port_bit(8_053), 1));
+    }
+
+    #[test]
+    fn what_is_still_in_the_map_counts() {
+        let addr = Addr::v4([192, 0, 2, 1]);
+        let open = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
+        let whole = FrontendKey { addr, ..FrontendKey::default() };
+        let port = FrontendKey { port: 30_053, proto: proto::UDP, ..whole };
+        let actual = BTreeMap::from([(port, Frontend::default())]);
+        let desired = BTreeMap::from([(whole, Frontend { flags: open, ..Frontend::default() })]);
+        for tables in [[&actual, &desired], [&desired, &actual]] {
+            let hints = of_frontends(&tables);
+            assert_eq!((hints.own_port_filter, hints.udp_own_ports), (port_bit(30_053), 1));
+        }
     }
 
     #[test]

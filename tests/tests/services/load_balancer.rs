@@ -1,11 +1,14 @@
 //! Addresses that a load balancer or the network before the cluster leads to a node.
 
+use std::net::SocketAddr;
+
 use anyhow::Result;
 use lbr_tests::manifests::Service;
 use lbr_tests::probe::Server;
 
+use crate::datagrams::Datagrams;
 use crate::objects::Web;
-use crate::world::{Check, FAMILIES, From, NODES, World};
+use crate::world::{Check, FAMILIES, From, NODES, PORT, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("LoadBalancers should be able to reach all endpoints through any node", cluster),
@@ -20,6 +23,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("an external address with externalTrafficPolicy=Local", external_ip_local),
     ("an address that the load balancer gives back leads nowhere", given_back),
     ("an address whose load balancer is a proxy is not taken by nodes", proxied),
+    ("a socket of the node hears answers on the port of a load balancer at the node's address", own_address),
 ];
 
 const PODS: [&str; 3] = ["a1", "b1", "c1"];
@@ -188,6 +192,27 @@ fn proxied(world: &World) -> Result<()> {
         drop(balancer);
         world.node("b").ns.ip([format!("addr del {vip} dev lo")])?;
         world.reaches(From::Outside, world.node_port("b", web, v6), &["a1"])?;
+    }
+    Ok(())
+}
+
+/// As with a load balancer that leads to the nodes themselves. Without a NodePort nothing else says that the port is taken.
+fn own_address(world: &World) -> Result<()> {
+    let web = world.web();
+    let service = web.of_type("LoadBalancer").spec("allocateLoadBalancerNodePorts: false");
+    let service = world.node("a").addresses().into_iter().fold(service, Service::ingress);
+    let outside = &world.bed.clients()["outside"];
+    let _server = Server::start(&outside.ns, "outside", &outside.addresses(), PORT)?;
+    for v6 in FAMILIES {
+        world.apply(&[])?;
+        let balancer = SocketAddr::new(world.node("a").address(v6), 80);
+        let server = SocketAddr::new(outside.address(v6), PORT);
+        // Bound before the Service has the port.
+        let socket = Datagrams::from(world, From::Node("a"), balancer.port(), server)?;
+        world.apply(&[service.clone().yaml(), web.on(world, &PODS)])?;
+        world.reaches(From::Outside, balancer, &PODS)?;
+        socket.until(|answer| answer.name == "outside")?;
+        world.reaches(From::Outside, balancer, &PODS)?;
     }
     Ok(())
 }
