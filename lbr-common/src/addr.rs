@@ -50,6 +50,24 @@ impl Addr {
         [b[12], b[13], b[14], b[15]]
     }
 
+    /// Whether this is the address of a group, or that of all hosts of a link (RFC 1112, 4; RFC 4291, 2.7). IPv4's
+    /// reserved addresses above the groups count as such (RFC 1112, 4).
+    #[inline(always)]
+    pub const fn is_group(&self) -> bool {
+        if self.is_v4() { self.v4_octets()[0] >= 224 } else { self.bytes[0] == 0xff }
+    }
+
+    /// Whether this is a unicast address that is valid on its link only (RFC 3927, 2.1; RFC 4291, 2.5.6).
+    #[inline(always)]
+    pub const fn is_link_local(&self) -> bool {
+        if self.is_v4() {
+            let [a, b, ..] = self.v4_octets();
+            a == 169 && b == 254
+        } else {
+            self.bytes[0] == 0xfe && self.bytes[1] & 0xc0 == 0x80
+        }
+    }
+
     /// The address as four words whose memory is the wire order.
     #[inline(always)]
     pub const fn words(&self) -> [u32; 4] {
@@ -102,6 +120,30 @@ mod tests {
         assert_eq!(a.bytes[..12], V4_PREFIX);
         assert_eq!(a.v4_octets(), [10, 0, 0, 1]);
         assert!(a.is_v4());
+    }
+
+    #[test]
+    fn groups_and_link_local_addresses_are_told_by_their_first_bits() {
+        let v6 = |a, b| {
+            let mut bytes = [0; 16];
+            bytes[..2].copy_from_slice(&[a, b]);
+            Addr::v6(bytes)
+        };
+        for (addr, is_group, is_link_local) in [
+            (Addr::v4([223, 255, 255, 255]), false, false),
+            (Addr::v4([224, 0, 0, 1]), true, false),
+            (Addr::v4([255; 4]), true, false),
+            (Addr::v4([169, 254, 0, 1]), false, true),
+            (Addr::v4([169, 253, 0, 1]), false, false),
+            (v6(0xfe, 0xff), false, false),
+            (v6(0xff, 0x02), true, false),
+            (v6(0xfe, 0x80), false, true),
+            (v6(0xfe, 0xbf), false, true),
+            (v6(0xfe, 0xc0), false, false),
+            (v6(0xfe, 0x7f), false, false),
+        ] {
+            assert_eq!((addr.is_group(), addr.is_link_local()), (is_group, is_link_local), "{addr}");
+        }
     }
 
     #[test]

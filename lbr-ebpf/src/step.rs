@@ -10,9 +10,6 @@ pub(crate) type Step = Result<(), Verdict>;
 /// What a step returns that looks for something, and may not find it.
 pub(crate) type Found = Result<bool, Verdict>;
 
-/// What a step returns that ends a pipeline whichever way it goes.
-pub(crate) type Ended = Result<Verdict, Verdict>;
-
 /// The result of a step as a number: BTF, which the kernel wants of every function, has no form for `Result`.
 pub(crate) trait Encoded {
     fn encode(self) -> u32;
@@ -21,8 +18,6 @@ pub(crate) trait Encoded {
 
 /// Numbers below stand for the results that are no verdict.
 const VERDICTS: u32 = 2;
-/// Set for a verdict that is no error.
-const IS_OK: u32 = 0x100;
 
 /// The verdict that a global function gets or returns as a number.
 #[inline(always)]
@@ -58,25 +53,6 @@ impl Encoded for Found {
     #[inline(always)]
     fn decode(number: u32) -> Self {
         if number < VERDICTS { Ok(number == 1) } else { Err(verdict(number.wrapping_sub(VERDICTS))) }
-    }
-}
-
-impl Encoded for Ended {
-    #[inline(always)]
-    fn encode(self) -> u32 {
-        match self {
-            Ok(verdict) => (VERDICTS + verdict as u32) | IS_OK,
-            Err(verdict) => VERDICTS + verdict as u32,
-        }
-    }
-
-    #[inline(always)]
-    fn decode(number: u32) -> Self {
-        if number & IS_OK != 0 {
-            Ok(verdict((number & !IS_OK).wrapping_sub(VERDICTS)))
-        } else {
-            Err(verdict(number.wrapping_sub(VERDICTS)))
-        }
     }
 }
 

@@ -21,8 +21,9 @@ use crate::source::manifest::ManifestSource;
 /// Runs the agent until SIGTERM or SIGINT. What it pinned goes on working afterwards.
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
     let mut config = args.resolve()?;
-    config.dataplane.snat_ports = Some(config.snat_ports.resolve()?);
-    config.services.ephemeral_ports = Some(ephemeral_ports()?);
+    let ephemeral = ephemeral_ports()?;
+    config.dataplane.snat_ports = Some(config.snat_ports.resolve(&ephemeral)?);
+    config.services.ephemeral_ports = Some(ephemeral);
     init_log(config.kube_proxy.verbosity.unwrap_or(0));
     if let Some(score) = config.kube_proxy.oom_score_adj
         && let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string())

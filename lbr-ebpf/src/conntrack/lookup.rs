@@ -4,7 +4,7 @@ use lbr_common::conntrack::State;
 use lbr_common::flow::{BY_ROUTE, Flow, TOUCH_INTERVAL_NS, flow_flags};
 use lbr_common::verdict::Hook;
 
-use super::{advance, decide, entry, is_expired, now, owns, validate};
+use super::{advance, decide, entry, is_expired, now, own_twin, validate};
 use crate::maps::LINKS;
 use crate::packet::Packet;
 use crate::policy::{receiver, source};
@@ -77,20 +77,9 @@ fn follow(work: &mut Scratch) -> Found {
 fn is_verified(work: &Scratch, flow: &Flow, hook: Hook) -> bool {
     match hook {
         Hook::FromPod | Hook::FromNetdev | Hook::Xdp => flow.from == work.ifindex,
-        Hook::ToPod => flow.at == work.ifindex && came_by(work, flow.from),
+        Hook::ToPod => flow.at == work.ifindex && source::came_by(work, flow.from),
         Hook::ToNetdev | Hook::Socket => true,
     }
-}
-
-/// Whether the packet entered the node by this interface or its bridge, or the node sent it.
-#[inline(always)]
-fn came_by(work: &Scratch, from: u32) -> bool {
-    let entered_by = work.entered_by;
-    if entered_by == 0 || entered_by == from {
-        return true;
-    }
-    // SAFETY: valid for the run of the program; the agent replaces entries whole.
-    from != 0 && LINKS.get_ptr(from).is_some_and(|link| unsafe { (*link).master } == entered_by)
 }
 
 /// Looks at the ends of the packet, unless that was done before and nothing has changed since. Nothing is written for a
@@ -107,7 +96,7 @@ fn verify(work: &mut Scratch, flow: &mut Flow, is_stale: bool) -> Step {
             came_from(work, flow);
         }
         Hook::ToPod if work.entered_by != 0 => {
-            if !came_by(work, flow.from) {
+            if !source::came_by(work, flow.from) {
                 source::check_forwarded(work)?;
                 if !source::is_local(work) {
                     flow.from = work.entered_by;
@@ -131,9 +120,7 @@ fn verify(work: &mut Scratch, flow: &mut Flow, is_stale: bool) -> Step {
 fn came_from(work: &mut Scratch, flow: &mut Flow) {
     flow.from = work.ifindex;
     work.draft.reply_key = flow.twin_key();
-    if let Some(twin) = entry(&work.draft.reply_key)
-        && owns(&work.packet.tuple, twin)
-    {
+    if let Some(twin) = own_twin(&work.packet.tuple, &work.draft.reply_key) {
         twin.at = work.ifindex;
     }
 }
@@ -206,5 +193,5 @@ step::global! {
 
 #[inline(always)]
 fn was_translated(work: &mut Scratch) -> Found {
-    Ok(translating(&work.packet).is_some_and(|flow| came_by(work, flow.at)))
+    Ok(translating(&work.packet).is_some_and(|flow| source::came_by(work, flow.at)))
 }

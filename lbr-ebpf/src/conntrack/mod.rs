@@ -49,8 +49,14 @@ fn owns(key: &Tuple, twin: &Flow) -> bool {
     twin.twin_key() == *key
 }
 
+/// The reverse entry of the flow with this key, if it is its own.
 #[inline(always)]
-pub(crate) fn decide(decision: &mut Decision, flow: &Flow) {
+fn own_twin(key: &Tuple, twin_key: &Tuple) -> Option<&'static mut Flow> {
+    entry(twin_key).filter(|twin| owns(key, twin))
+}
+
+#[inline(always)]
+fn decide(decision: &mut Decision, flow: &Flow) {
     *decision = Decision {
         to: flow.to,
         link: flow.link,
@@ -66,7 +72,7 @@ pub(crate) fn decide(decision: &mut Decision, flow: &Flow) {
 
 /// How a client's packets reach a backend: what came by an uplink for a backend elsewhere leaves by a route.
 #[inline(always)]
-pub(crate) fn way_to(backend: &Backend, flow_flags: u32) -> u32 {
+fn way_to(backend: &Backend, flow_flags: u32) -> u32 {
     let is_external = flow_flags & lbr_common::flow::flow_flags::EXTERNAL != 0;
     if is_external && backend.flags & backend_flags::HERE == 0 { BY_ROUTE } else { backend.link }
 }

@@ -2,7 +2,6 @@
 
 use lbr_common::flow::{BY_ROUTE, Flow, flow_flags};
 use lbr_common::service::backend_flags;
-use lbr_common::tuple::proto;
 use lbr_common::verdict::Hook;
 
 use super::{entry, way_to};
@@ -25,7 +24,7 @@ fn validate(work: &mut Scratch) -> Found {
     // Evicted since it was found: the packet begins a flow again.
     let Some(flow) = entry(&work.packet.tuple) else { return Ok(false) };
     let opens = work.packet.is_syn();
-    let follows_service = opens || work.packet.tuple.proto != proto::TCP;
+    let follows_service = work.packet.can_begin();
     if follows_service && leads_elsewhere(work, flow) {
         return Ok(false);
     }
@@ -84,8 +83,7 @@ fn judge_opening(work: &mut Scratch, flow: &Flow) -> Step {
     }
     work.query.tuple.dst = flow.to.dst;
     work.query.tuple.dst_port = flow.to.dst_port;
-    policy::look_up_sender(work);
-    policy::look_up_receiver(work);
+    policy::look_up_ends(work);
     policy::judge(work)
 }
 
@@ -105,8 +103,7 @@ pub(super) fn judge_again(work: &mut Scratch, flow: &Flow) -> Step {
         work.query.tuple.dst = flow.to.dst;
         work.query.tuple.dst_port = flow.to.dst_port;
     }
-    policy::look_up_sender(work);
-    policy::look_up_receiver(work);
+    policy::look_up_ends(work);
     judge_either(work, flow.flags & flow_flags::PICKED_UP != 0)
 }
 

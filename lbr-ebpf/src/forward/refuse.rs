@@ -42,32 +42,22 @@ struct Icmp {
 /// Sends the answer to the packet at hand, and returns the action. None: a packet of this kind gets no answer.
 #[inline(always)]
 pub(crate) fn answer(skb: Skb, work: &mut Scratch, verdict: Verdict) -> Option<i32> {
-    let kind = match verdict {
-        Verdict::TooBig | Verdict::NeedsFragmentation => IS_TOO_BIG,
-        Verdict::HopLimit => IS_TOO_FAR,
-        _ => IS_UNREACHABLE,
-    };
-    match make_answer(skb, work, kind) {
+    match make_answer(skb, work, verdict as u32) {
         Ok(true) => Some(back_into_pod(skb)),
         _ => None,
     }
 }
 
-/// What an answer says, as an argument of a global function.
-const IS_UNREACHABLE: u32 = 0;
-const IS_TOO_BIG: u32 = 1;
-const IS_TOO_FAR: u32 = 2;
-
 step::global! {
-    /// Makes the packet at hand the answer to it. False: a packet of this kind gets no answer.
-    fn make_answer(skb: Skb, work: &mut Scratch, kind: u32) -> Found = turn_into_answer as refuse_answer;
+    /// Makes the packet at hand the answer to it, for the sake of a verdict. False: a packet of this kind gets no answer.
+    fn make_answer(skb: Skb, work: &mut Scratch, verdict: u32) -> Found = turn_into_answer as refuse_answer;
 }
 
 #[inline(always)]
-fn turn_into_answer(skb: Skb, work: &mut Scratch, kind: u32) -> Found {
-    let (kinds, mtu) = match kind {
-        IS_TOO_BIG => (TOO_BIG, route::mtu(work)),
-        IS_TOO_FAR => (TIME_EXCEEDED, 0),
+fn turn_into_answer(skb: Skb, work: &mut Scratch, verdict: u32) -> Found {
+    let (kinds, mtu) = match step::verdict(verdict) {
+        Verdict::TooBig | Verdict::NeedsFragmentation => (TOO_BIG, route::mtu(work)),
+        Verdict::HopLimit => (TIME_EXCEEDED, 0),
         _ => (PORT_UNREACHABLE, 0),
     };
     let packet = &work.packet;

@@ -85,16 +85,16 @@ fn begin(skb: Skb, work: &mut Scratch) -> Step {
         return Err(Verdict::FragmentUnknown);
     }
     let is_for_service = find_frontend(work)?;
-    // A TCP segment that opens nothing makes no entry here, and no socket takes it without a connection.
-    if work.packet.can_begin() || work.dsr.backend != 0 {
+    let meets_translated = !is_for_service && conntrack::meets_translated(&work.packet);
+    // Any other TCP segment that opens nothing makes no entry here, and no socket takes it without a connection.
+    if work.packet.can_begin() || work.dsr.backend != 0 || meets_translated {
         source::check_external(work)?;
     }
+    if meets_translated {
+        return keep_apart(work);
+    }
     if !is_for_service {
-        return if conntrack::meets_translated(&work.packet) {
-            keep_apart(work)
-        } else {
-            Err(Verdict::NoService)
-        };
+        return Err(Verdict::NoService);
     }
     if !may_begin(skb, work) {
         return Err(service::no_connection(&work.packet));
@@ -151,7 +151,6 @@ fn may_begin(skb: Skb, work: &mut Scratch) -> bool {
 /// Both flows would have the same reply tuple, so this one gets another source port.
 #[inline(always)]
 fn keep_apart(work: &mut Scratch) -> Step {
-    source::check_external(work)?;
     if work.packet.is_reset() {
         // It begins nothing, and would look like one of the flow that translates.
         return Err(Verdict::NoConnection);

@@ -100,7 +100,7 @@ fn is_neighbor_discovery(work: &mut Scratch) -> Found {
         Err(verdict) => return Err(verdict),
     }
     let to = work.packet.tuple.dst;
-    if source::is_link_local(&to) || source::is_group(&to) {
+    if to.is_link_local() || to.is_group() {
         return Ok(true);
     }
     // Of other addresses, the node's and its pods' are on the link.

@@ -62,8 +62,7 @@ fn judge_untracked(work: &mut Scratch) -> Step {
         source::check_forwarded(work)?;
     }
     work.query.tuple = work.packet.tuple;
-    policy::look_up_sender(work);
-    policy::look_up_receiver(work);
+    policy::look_up_ends(work);
     policy::judge(work)
 }
 

@@ -18,7 +18,6 @@ use lbr_common::conntrack::{Segment, tcp_flags};
 use lbr_common::tuple::{Tuple, proto};
 
 use crate::packet::skb::Segments;
-use crate::policy::source::is_link_local;
 
 /// Which part of a datagram a packet is.
 #[repr(u8)]
@@ -69,12 +68,12 @@ impl Packet {
     /// What it is to the state machine of its connection.
     #[inline(always)]
     pub(crate) fn segment(&self) -> Segment {
-        if self.tuple.proto == proto::TCP && self.part != Part::Later {
-            Segment::of_tcp(self.flags, self.has_payload)
-        } else if self.tuple.proto == proto::TCP {
+        if self.tuple.proto != proto::TCP {
+            Segment::Datagram
+        } else if self.part == Part::Later {
             Segment::Ack
         } else {
-            Segment::Datagram
+            Segment::of_tcp(self.flags, self.has_payload)
         }
     }
 
@@ -120,7 +119,7 @@ impl Packet {
             133..=137 => self.hop_limit == 255,
             130..=132 | 143 => {
                 let src = &self.tuple.src;
-                self.hop_limit == 1 && (is_link_local(src) || *src == Addr::UNSPECIFIED)
+                self.hop_limit == 1 && (src.is_link_local() || *src == Addr::UNSPECIFIED)
             }
             _ => false,
         }

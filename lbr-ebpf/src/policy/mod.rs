@@ -13,11 +13,11 @@ use lbr_common::verdict::Verdict;
 
 use crate::maps::{self, CIDR_CLASS, ENDPOINTS, IP_CLASS, LINK_POLICY, PORT_CLASS, VERDICTS};
 use crate::scratch::Scratch;
-use crate::step::{self, Step};
+use crate::step::{self, Encoded as _, Step};
 
 /// Looks up the policy at the source of `Query::tuple`.
 #[inline(always)]
-pub(crate) fn look_up_sender(work: &mut Scratch) {
+fn look_up_sender(work: &mut Scratch) {
     endpoint(&work.query.tuple.src, work.generation, &mut work.query.sender);
 }
 
@@ -25,6 +25,13 @@ pub(crate) fn look_up_sender(work: &mut Scratch) {
 #[inline(always)]
 pub(crate) fn look_up_receiver(work: &mut Scratch) {
     work.query.receiver_link = endpoint(&work.query.tuple.dst, work.generation, &mut work.query.receiver);
+}
+
+/// Looks up the policies at both ends of `Query::tuple`.
+#[inline(always)]
+pub(crate) fn look_up_ends(work: &mut Scratch) {
+    look_up_sender(work);
+    look_up_receiver(work);
 }
 
 step::global! {
@@ -48,28 +55,14 @@ fn judge_both(work: &mut Scratch) -> Step {
     }
     const ASKED: u32 = policy_flags::ISOLATED_OUT | policy_flags::AUDIT_OUT;
     if sender & ASKED != 0 {
-        check_end(judge_end(work, direction::EGRESS))?;
+        Step::decode(judge_end(work, direction::EGRESS))?;
     }
     const ASKED_IN: u32 = policy_flags::ISOLATED_IN | policy_flags::AUDIT_IN;
     if receiver & ASKED_IN != 0 {
-        check_end(judge_end(work, direction::INGRESS))?;
+        Step::decode(judge_end(work, direction::INGRESS))?;
     }
     Ok(())
 }
-
-/// What an end said.
-#[inline(always)]
-fn check_end(denied: u32) -> Step {
-    match denied {
-        ALLOWED => Ok(()),
-        DENIED_OUT => Err(Verdict::EgressDenied),
-        _ => Err(Verdict::IngressDenied),
-    }
-}
-
-const ALLOWED: u32 = 0;
-const DENIED_OUT: u32 = 1;
-const DENIED_IN: u32 = 2;
 
 /// Whether the pod at this link is isolated in a direction: packets that policy does not judge are dropped then.
 #[inline(always)]
@@ -91,9 +84,15 @@ pub(crate) fn link_at(ifindex: u32, generation: u32) -> u32 {
     entry.map_or(0, |entry| unsafe { (*entry).at(generation) })
 }
 
-/// One end's policies, the audited ones too: what those would deny is reported when the packet passes.
+/// Asks [`ask_end`] in a stack frame of its own: once for each end would be too much for the caller's.
 #[inline(never)]
 fn judge_end(work: &mut Scratch, way: u32) -> u32 {
+    ask_end(work, way).encode()
+}
+
+/// One end's policies, the audited ones too: what those would deny is reported when the packet passes.
+#[inline(always)]
+fn ask_end(work: &mut Scratch, way: u32) -> Step {
     let is_egress = way == direction::EGRESS;
     let policy = if is_egress { &work.query.sender } else { &work.query.receiver };
     let (isolated, audited) = if is_egress {
@@ -106,13 +105,13 @@ fn judge_end(work: &mut Scratch, way: u32) -> u32 {
     work.query.direction = way;
     if policy.flags & isolated != 0 && !allows(policy.set, way, class, tuple) {
         work.query.set = policy.set;
-        return if is_egress { DENIED_OUT } else { DENIED_IN };
+        return Err(if is_egress { Verdict::EgressDenied } else { Verdict::IngressDenied });
     }
     if policy.flags & audited != 0 && !allows(policy.audit, way, class, tuple) {
         let told = if is_egress { &mut work.query.audited_out } else { &mut work.query.audited_in };
         *told = policy.audit;
     }
-    ALLOWED
+    Ok(())
 }
 
 #[inline(always)]

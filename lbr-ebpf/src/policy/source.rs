@@ -64,7 +64,7 @@ fn is_of_link_only(packet: &Packet) -> bool {
     if tuple.src == Addr::UNSPECIFIED || tuple.src == Addr::v4([0; 4]) {
         return needs_no_address(packet);
     }
-    is_link_local(&tuple.src) && (is_link_local(&tuple.dst) || is_group(&tuple.dst))
+    tuple.src.is_link_local() && (tuple.dst.is_link_local() || tuple.dst.is_group())
 }
 
 /// How a host gets an address, and finds its neighbours.
@@ -77,25 +77,8 @@ fn needs_no_address(packet: &Packet) -> bool {
     if packet.is_v4 {
         is_dhcp(DHCP) && tuple.dst == Addr::v4([255; 4])
     } else {
-        packet.is_of_link_scope() || (is_dhcp(DHCP_V6) && is_group(&tuple.dst))
+        packet.is_of_link_scope() || (is_dhcp(DHCP_V6) && tuple.dst.is_group())
     }
-}
-
-/// RFC 3927; RFC 4291, 2.5.6.
-#[inline(always)]
-pub(crate) fn is_link_local(addr: &Addr) -> bool {
-    if addr.is_v4() {
-        let [a, b, ..] = addr.v4_octets();
-        a == 169 && b == 254
-    } else {
-        addr.bytes[0] == 0xfe && addr.bytes[1] & 0xc0 == 0x80
-    }
-}
-
-/// A group, or all hosts of a link.
-#[inline(always)]
-pub(crate) fn is_group(addr: &Addr) -> bool {
-    if addr.is_v4() { addr.v4_octets()[0] >= 224 } else { addr.bytes[0] == 0xff }
 }
 
 step::global! {
@@ -131,17 +114,24 @@ fn is_forwarded(work: &mut Scratch) -> Step {
     if !maps::checks_source() {
         return Ok(());
     }
-    if work.query.sender.flags & OWNED != 0 && owner != 0 && owner != work.entered_by {
-        // SAFETY: valid for the run of the program; the agent replaces entries whole.
-        let master = LINKS.get_ptr(owner).map_or(0, |link| unsafe { (*link).master });
-        if master != work.entered_by {
-            return Err(Verdict::SpoofedSource);
-        }
+    if is_local(work) && owner != 0 && !came_by(work, owner) {
+        return Err(Verdict::SpoofedSource);
     }
     if service::is_service_address(&work.packet.tuple.src) {
         return Err(Verdict::Martian);
     }
     Ok(())
+}
+
+/// Whether the packet entered the node by this interface or its bridge, or the node sent it.
+#[inline(always)]
+pub(crate) fn came_by(work: &Scratch, link: u32) -> bool {
+    let entered_by = work.entered_by;
+    if entered_by == 0 || entered_by == link {
+        return true;
+    }
+    // SAFETY: valid for the run of the program; the agent replaces entries whole.
+    link != 0 && LINKS.get_ptr(link).is_some_and(|link| unsafe { (*link).master } == entered_by)
 }
 
 /// Whether the source, which was looked up before, is a pod's of this node.

@@ -84,9 +84,7 @@ fn look_up(to: &Addr, port: u16, proto: u8, from: Origin<'_>) -> Result<Frontend
 /// that is not an address of a node.
 #[inline(always)]
 pub(crate) fn is_service_address(addr: &Addr) -> bool {
-    maps::may_be_service(addr)
-        && (SERVICE_CIDRS.get(&Key::new(Block::FULL, Block::of(addr))).is_some()
-            || (owns_address(addr) && !is_node(addr)))
+    maps::may_be_service(addr) && (is_in_cidr(addr) || (owns_address(addr) && !is_node(addr)))
 }
 
 /// Whether a TCP segment of no known connection, which opens none, is led to a backend of this frontend nevertheless: the
@@ -153,7 +151,7 @@ fn is_in_range(service: u32, client: &Addr) -> bool {
 /// An address that no host can be reached by: RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7.
 #[inline(always)]
 pub(crate) fn is_martian(addr: &Addr) -> bool {
-    is_own_to_node(addr) || if addr.is_v4() { addr.v4_octets()[0] >= 224 } else { addr.bytes[0] == 0xff }
+    is_own_to_node(addr) || addr.is_group()
 }
 
 /// Whether the address as a whole is a Service's.
@@ -184,7 +182,13 @@ pub(crate) fn takes_port(addr: &Addr, port: u16, proto: u8) -> bool {
 /// Whether an address of a ServiceCIDR is allocated to no Service.
 #[inline(always)]
 pub(crate) fn is_unallocated(addr: &Addr) -> bool {
-    SERVICE_CIDRS.get(&Key::new(Block::FULL, Block::of(addr))).is_some() && !owns_address(addr)
+    is_in_cidr(addr) && !owns_address(addr)
+}
+
+/// Whether it is an address of a ServiceCIDR.
+#[inline(always)]
+fn is_in_cidr(addr: &Addr) -> bool {
+    SERVICE_CIDRS.get(&Key::new(Block::FULL, Block::of(addr))).is_some()
 }
 
 /// The backend in a slot of a frontend, or of its table if it has one.

@@ -36,11 +36,10 @@ pub enum SnatChoice {
 }
 
 impl SnatChoice {
-    /// The ports. An error if a range was given that meets the ports which the kernel gives to sockets of this network
-    /// namespace.
-    pub fn resolve(self) -> anyhow::Result<SnatPorts> {
+    /// The ports. An error if a range was given that meets the ephemeral ports of this network namespace
+    /// ([`ephemeral_ports`]).
+    pub fn resolve(self, ephemeral: &RangeInclusive<u16>) -> anyhow::Result<SnatPorts> {
         let read = |path: &'static str| std::fs::read_to_string(Path::new(path)).context(path);
-        let ephemeral = ephemeral_ports()?;
         // Absent where a family is switched off.
         let sockets: Vec<String> = SOCKETS.iter().filter_map(|path| read(path).ok()).collect();
         let mut taken = BTreeSet::new();
@@ -48,7 +47,7 @@ impl SnatChoice {
             taken.extend(bound_ports(table));
         }
         taken.extend(parse_reserved(&read(RESERVED).unwrap_or_default()));
-        self.choose(&ephemeral, &taken)
+        self.choose(ephemeral, &taken)
     }
 
     fn choose(self, ephemeral: &RangeInclusive<u16>, taken: &BTreeSet<u16>) -> anyhow::Result<SnatPorts> {

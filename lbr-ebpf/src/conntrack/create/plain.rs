@@ -3,13 +3,11 @@
 use lbr_common::flow::flow_flags;
 use lbr_common::policy::policy_flags;
 use lbr_common::select;
-use lbr_common::tuple::proto;
 use lbr_common::verdict::{Hook, Verdict};
 
 use super::super::{decide, validate};
 use super::store::{NEVER, store};
 use super::{Terms, draft, spare_port};
-use crate::packet::Packet;
 use crate::scratch::Scratch;
 use crate::step::{self, Step};
 use crate::{maps, policy};
@@ -47,16 +45,13 @@ fn begin_plain(work: &mut Scratch) -> Step {
 
 step::global! {
     /// The same for a client from elsewhere that has a flow to the same backend by a Service: whatever the backend is, a
-    /// process of the node too, the answers have to be told apart.
+    /// process of the node too, the answers have to be told apart. The packet is no RST, which begins nothing.
     pub(crate) fn beside_service(work: &mut Scratch) -> Step = begin_beside_service as conntrack_begin_beside;
 }
 
 #[inline(always)]
 fn begin_beside_service(work: &mut Scratch) -> Step {
     let flags = judge_plain(work)?;
-    if work.packet.is_reset() {
-        return Err(Verdict::StrayReset);
-    }
     store_plain(work, flags | flow_flags::EXTERNAL)
 }
 
@@ -68,14 +63,9 @@ fn judge_plain(work: &mut Scratch) -> Result<u32, Verdict> {
     if work.hook != Hook::ToPod {
         policy::look_up_receiver(work);
     }
-    let is_midflow = is_midflow(&work.packet);
+    let is_midflow = !work.packet.can_begin();
     validate::judge_either(work, is_midflow)?;
     Ok(if is_midflow { flow_flags::PICKED_UP } else { 0 })
-}
-
-#[inline(always)]
-fn is_midflow(packet: &Packet) -> bool {
-    packet.tuple.proto == proto::TCP && !packet.is_syn()
 }
 
 /// The tuple stays as it is, unless a flow to a Service with the same backend has the reply tuple: then another source

@@ -3,9 +3,10 @@
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated as helper;
 use lbr_common::flow::Flow;
+use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
 
-use super::super::{entry, is_expired, owns};
+use super::super::{entry, is_expired, own_twin, owns};
 use crate::maps::{self, CLAIMS, FLOWS, UNCONFIRMED};
 use crate::scratch::{Draft, Scratch};
 use crate::step::{self, Found, Step};
@@ -67,8 +68,8 @@ fn remove_old_reply(work: &mut Scratch) -> Step {
     let Some(old) = entry(key) else { return Ok(()) };
     draft.other_key = old.twin_key();
     let is_of_old = old.service == 0 && draft.other_key != draft.reply_key;
-    if is_of_old && entry(&draft.other_key).is_some_and(|twin| owns(key, twin)) {
-        let _ = FLOWS.remove(&draft.other_key);
+    if is_of_old {
+        remove_twin(key, &draft.other_key);
     }
     Ok(())
 }
@@ -99,9 +100,7 @@ fn take_slot(work: &mut Scratch) -> Step {
         return Ok(());
     }
     draft.twin_key = other.twin_key();
-    if entry(&draft.twin_key).is_some_and(|twin| owns(&draft.other_key, twin)) {
-        let _ = FLOWS.remove(&draft.twin_key);
-    }
+    remove_twin(&draft.other_key, &draft.twin_key);
     let _ = FLOWS.remove(&draft.other_key);
     Ok(())
 }
@@ -173,9 +172,17 @@ fn remove_other(work: &mut Scratch) {
     let draft = &mut work.draft;
     let Some(other) = entry(&draft.reply_key) else { return };
     draft.other_key = other.twin_key();
-    let is_own = draft.other_key == work.packet.tuple;
-    if !is_own && entry(&draft.other_key).is_some_and(|original| owns(&draft.reply_key, original)) {
-        let _ = FLOWS.remove(&draft.other_key);
+    // The packet's own entry is written next.
+    if draft.other_key != work.packet.tuple {
+        remove_twin(&draft.reply_key, &draft.other_key);
     }
     let _ = FLOWS.remove(&draft.reply_key);
+}
+
+/// Removes the reverse entry of the flow with this key, if it is its own.
+#[inline(always)]
+fn remove_twin(key: &Tuple, twin_key: &Tuple) {
+    if own_twin(key, twin_key).is_some() {
+        let _ = FLOWS.remove(twin_key);
+    }
 }
