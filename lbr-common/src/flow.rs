@@ -76,7 +76,7 @@ pub mod flow_flags {
     /// With [`DSR`]: packets stay as they are, and travel in a packet from node to backend (IP in IP: RFC 2003, RFC
     /// 2473), which the backend's node takes off. Without: the frontend is an option of the packet itself.
     pub const DSR_IPIP: u32 = 512;
-    /// Begun by a datagram of the node itself, or of what its stack masquerades, from a port that is a NodePort: what
+    /// Begun by a datagram of the node itself, or of what its stack masquerades, from a port that is a Service's: what
     /// answers it is the stack's, not the Service's.
     pub const HOST: u32 = 1024;
     /// What the twin entry must not inherit.

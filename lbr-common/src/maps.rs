@@ -77,7 +77,8 @@ pub const FLOWS: MapSpec = spec("flows", 262_144, Writer::Kernel);
 /// last. One that is still not assured when its slot is needed again gives way, so a flood of first packets evicts only
 /// its like, and most of `flows` is for assured connections. A quarter of `flows`, unless a flag says otherwise.
 pub const UNCONFIRMED: MapSpec = spec("unconfirmed", 65_536, Writer::Kernel);
-/// [`crate::tuple::Tuple`] → CPU, hash: reply entries of ended flows that a CPU is giving to another flow at this moment.
+/// [`crate::tuple::Tuple`] → index of the interface that the packet is at, hash: reply entries of flows that give way, which
+/// a CPU is giving to another flow at this moment.
 pub const CLAIMS: MapSpec = spec("claims", 1_024, Writer::Kernel);
 /// [`crate::flow::FragmentKey`] → [`crate::flow::FragmentPorts`], LRU hash.
 pub const FRAGMENTS: MapSpec = spec("fragments", 16_384, Writer::Kernel);

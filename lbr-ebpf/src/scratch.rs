@@ -112,9 +112,9 @@ pub(crate) struct Draft {
     pub(crate) next_port: u32,
     /// and which slot of `unconfirmed` is next.
     pub(crate) next_slot: u32,
-    /// The SNAT port that was silent for longest among those in use that were met,
+    /// The SNAT port that was silent for longest among those in use that were met (0: none was),
     pub(crate) oldest_port: u16,
-    /// and for how many nanoseconds. 0: none was met.
+    /// and for how many nanoseconds.
     pub(crate) oldest_silence: u64,
 }
 

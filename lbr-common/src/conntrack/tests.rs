@@ -170,7 +170,7 @@ proptest! {
         }
     }
 
-    /// No packet takes a confirmed flow back to an unconfirmed state: it stays in its table.
+    /// No packet takes a confirmed flow back to an unconfirmed state, which would have no slot.
     #[test]
     fn confirmed_stays_confirmed(packets in prop::collection::vec(segments(), 0..60), start in 0..State::ALL.len()) {
         let mut state = State::ALL[start];

@@ -118,12 +118,32 @@ fn a_port_that_was_given_away_is_not_taken_back() {
     }
 }
 
-/// Rather than to turn a client away, a port goes from hand to hand.
+/// A node with no port that has rested gives one that has not, rather than turn a client away.
 #[test]
 fn without_another_port_it_does_not_rest() {
     for mut case in cases("norest") {
         let client = at(case.net.other, 20_000);
         case.ended(client, 0);
+        case.fill(client);
+        case.begin(at(case.net.other, 20_001));
+    }
+}
+
+/// The clock goes in ticks of some milliseconds, so a busy node meets ports that were silent for none.
+#[test]
+fn without_another_port_none_rests_for_a_tick() {
+    for mut case in cases("tick") {
+        let client = at(case.net.other, 20_000);
+        case.ended(client, 0);
+        let flow = case.wire.world.flow(tuple(TCP, client, case.service));
+        // Later than the SYN: no time has passed between them.
+        for (key, mut flow) in [
+            (flow.twin_key(), flow.twin(&tuple(TCP, client, case.service))),
+            (tuple(TCP, client, case.service), flow),
+        ] {
+            flow.last_seen += 60_000_000_000;
+            case.wire.world.programs.flows.insert(&key, &flow).unwrap();
+        }
         case.fill(client);
         case.begin(at(case.net.other, 20_001));
     }

@@ -1,6 +1,7 @@
-//! Datagrams of the node itself, and of what its stack masquerades, from a port that is a NodePort of a Service.
+//! Datagrams of the node itself, and of what its stack masquerades, from a port of the node that is a Service's: a NodePort,
+//! or the port of a load balancer whose address is the node's.
 //!
-//! The answer looks like a client's request to that NodePort. TCP says which it is by its flags, UDP does not, so such a
+//! The answer looks like a client's request to that port. TCP says which it is by its flags, UDP does not, so such a
 //! datagram makes a flow, and the answer finds it.
 
 use lbr_common::flow::flow_flags;

@@ -32,7 +32,7 @@ const PATIENCE_NS: u64 = 1_000_000_000;
 /// they go round: the next one was not in use for the longest time.
 #[inline(always)]
 pub(super) fn find_port(work: &mut Scratch, hash: u32) -> Step {
-    work.draft.oldest_silence = 0;
+    (work.draft.oldest_port, work.draft.oldest_silence) = (0, 0);
     let mut attempt = 0;
     while attempt < ATTEMPTS {
         match try_port(work, hash, attempt) {
@@ -52,7 +52,7 @@ step::global! {
 fn try_candidate(work: &mut Scratch, hash: u32, attempt: u32) -> Step {
     let (port, rest, patience) = if attempt == 0 {
         (maps::snat_port(hash >> 4), LONG_REST_NS, NEVER)
-    } else if attempt >= OLDEST_FROM && work.draft.oldest_silence != 0 {
+    } else if attempt >= OLDEST_FROM && work.draft.oldest_port != 0 {
         (work.draft.oldest_port, 0, 0)
     } else {
         work.draft.next_port = work.draft.next_port.wrapping_add(1);

@@ -152,7 +152,8 @@ fn gives_way(draft: &mut Draft, rest: u64, patience: u64) -> bool {
     if silence >= limit {
         return true;
     }
-    if silence > draft.oldest_silence {
+    // The clock goes in ticks, so all of them may have been silent for none.
+    if draft.oldest_port == 0 || silence > draft.oldest_silence {
         draft.oldest_silence = silence;
         draft.oldest_port = draft.flow.to.src_port;
     }
