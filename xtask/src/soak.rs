@@ -1,17 +1,22 @@
 //! `cargo xtask soak`: what tests play for seconds, played until it says more.
 
-use anyhow::{Result, ensure};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{build, run, say, setup};
 
 /// What the user asked for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Random sequences of packets against the model (`programs model`); a million takes hours
+    /// Random sequences of packets against the model (`programs model`); a million takes about an hour on two CPUs
     #[arg(long, default_value_t = 1_000_000)]
     sequences: u64,
+    /// How many processes play them: more than CPUs, since changes of policies wait for the kernel
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=64))]
+    jobs: u64,
     /// For how long the flood lasts that established connections outlast
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..))]
     seconds: u64,
 }
 
@@ -21,16 +26,31 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(run::is_root(), "both load programs and make namespaces: run it as root");
     say::line("build: test binaries");
     build::tests()?;
-    play("flood", "", ("LBR_FLOOD_SECONDS", args.seconds))?;
-    play("programs", "model::", ("LBR_SEQUENCES", args.sequences))
+    run::shown(suite("flood").env("LBR_FLOOD_SECONDS", args.seconds.to_string()))?;
+    play_model(args)
 }
 
-/// The tests with this in their names, of one file in `tests/tests`.
-fn play(suite: &str, filter: &str, (variable, value): (&str, u64)) -> Result<()> {
-    let mut command = build::test_command();
-    command.args(["--test", suite, "--", "--test-threads=1", "--include-ignored"]);
-    if !filter.is_empty() {
-        command.arg(filter);
+/// Each job plays its share of the seeds.
+fn play_model(args: &Args) -> Result<()> {
+    let share = args.sequences.div_ceil(args.jobs);
+    let mut running = Vec::new();
+    for job in 0..args.jobs {
+        let mut command = suite("programs");
+        command.args(["--nocapture", "model::"]);
+        command.env("LBR_SEED", (1 + job * share).to_string()).env("LBR_SEQUENCES", share.to_string());
+        running.push(command.spawn().with_context(|| run::text(&command))?);
     }
-    run::shown(command.env(variable, value.to_string()))
+    // All of them, so that none goes on when this has ended.
+    let ends: Vec<_> = running.iter_mut().map(std::process::Child::wait).collect::<Result<_, _>>()?;
+    if let Some(failed) = ends.iter().find(|status| !status.success()) {
+        bail!("the model found what the programs do wrong ({failed}): its output above has the seed");
+    }
+    Ok(())
+}
+
+/// One file in `tests/tests`.
+fn suite(name: &str) -> Command {
+    let mut command = build::test_command();
+    command.args(["--test", name, "--", "--test-threads=1", "--include-ignored"]);
+    command
 }
