@@ -81,7 +81,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let reconciler = Reconciler::load(dataplane).context("read the maps of the last run")?;
     // As the map was made, which may have been by a former agent.
-    let maglev_tables = Some(maglev::table_count(dataplane.maglev().max_entries() as usize));
+    let maglev_tables = Some(maglev::table_count(dataplane.tables().maglev.max_entries() as usize));
     let settings = Settings { maglev_tables, ..settings };
     let ids = Ids::restore(&reconciler.actual());
     let links = inputs.links.borrow_and_update().clone();
@@ -150,7 +150,7 @@ impl Former {
     /// Reads the maps.
     pub fn read(dataplane: &mut dyn Dataplane) -> Result<Self, WriteError> {
         let generation = dataplane.generation()?;
-        let tables = dataplane.policy();
+        let tables = dataplane.tables();
         let names: BTreeMap<_, _> = tables.pod_names.entries()?.into_iter().collect();
         let is_pod = |endpoint: &Endpoint| endpoint.policy.at(generation).flags & policy_flags::POD != 0;
         let mut former = Self::default();

@@ -3,64 +3,40 @@
 use std::collections::BTreeMap;
 
 use lbr_common::addr::Addr;
-use lbr_common::link::{Link, Uplink};
-use lbr_common::maglev::{MaglevKey, MaglevPart};
-use lbr_common::policy::{Allow, Block, Policy, Ports, Prefix, VerdictKey};
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
-use lbr_common::text::{
-    ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
-};
+use lbr_common::policy::{Block, Endpoint, Policy, Prefix, Versioned, class};
 
 use crate::model::ObjectName;
 
-/// Desired (or actual) content of the agent's maps, and what it listens on. Ordered, so that equal states are equal bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Desired {
-    /// `frontends`.
-    pub frontends: BTreeMap<FrontendKey, Frontend>,
-    /// `slots`.
-    pub slots: BTreeMap<SlotKey, Slot>,
-    /// `backends`, by backend id.
-    pub backends: BTreeMap<u32, Backend>,
-    /// `maglev`.
-    pub maglev: BTreeMap<MaglevKey, MaglevPart>,
-    /// `services`, by service id.
-    pub services: BTreeMap<u32, ServiceName>,
-    /// `rejected`, by number.
-    pub rejected: BTreeMap<u32, RejectedRecord>,
-    /// `links`, by interface index; the programs are attached to each of these interfaces.
-    pub links: BTreeMap<u32, Link>,
-    /// `uplinks`, by interface index; the programs are attached to each of these interfaces.
-    pub uplinks: BTreeMap<u32, Uplink>,
-    /// `source_ranges`.
-    pub source_ranges: BTreeMap<Prefix<SourceRange>, u32>,
-    /// `service_cidrs`.
-    pub service_cidrs: BTreeMap<Prefix<Block>, u32>,
-    /// `endpoints`, without the versions of the map.
-    pub endpoints: BTreeMap<Addr, EndpointPolicy>,
-    /// `link_policy`, by interface index: bits of `policy_flags`, without the versions of the map.
-    pub link_policy: BTreeMap<u32, u32>,
-    /// `ip_class`, without the versions of the map.
-    pub ip_class: BTreeMap<Addr, u32>,
-    /// `cidr_class`, without the versions of the map.
-    pub cidr_class: BTreeMap<Prefix<Block>, u32>,
-    /// `port_class`.
-    pub port_class: BTreeMap<Prefix<Ports>, u32>,
-    /// `verdicts`.
-    pub verdicts: BTreeMap<VerdictKey, Allow>,
-    /// `policies`, by policy id.
-    pub policies: BTreeMap<u32, PolicyRecord>,
-    /// `rules`.
-    pub rules: BTreeMap<RuleKey, RuleText>,
-    /// `set_members`.
-    pub set_members: BTreeMap<MemberKey, Member>,
-    /// `classes`, by class id.
-    pub classes: BTreeMap<u32, ClassRecord>,
-    /// `pod_names`.
-    pub pod_names: BTreeMap<Addr, PodName>,
-    /// In no map: the health check ports that the agent listens on, by number.
-    pub health_ports: BTreeMap<u16, HealthPort>,
+/// The type of a row's keys: `Prefix` in a map that is searched for the longest one.
+macro_rules! key {
+    (hash $key:ty) => { $key };
+    (lpm $key:ty) => { Prefix<$key> };
 }
+pub(crate) use key;
+
+/// The value in a map with this role: what is desired has no versions.
+macro_rules! wanted {
+    (staged $key:ty, $value:ty) => {
+        <$value as Stored<$key>>::Value
+    };
+    ($role:ident $key:ty, $value:ty) => {
+        $value
+    };
+}
+
+macro_rules! desired {
+    ($($(#[$doc:meta])* $spec:ident $field:ident $name:literal: $shape:ident $role:ident [$key:ty, $value:ty] $size:expr;)*) => {
+        /// Desired (or actual) content of the agent's maps, and what it listens on. Ordered, so that equal states are equal
+        /// bytes.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Desired {
+            $($(#[$doc])* pub $field: BTreeMap<key!($shape $key), wanted!($role key!($shape $key), $value)>,)*
+            /// In no map: the health check ports that the agent listens on, by number.
+            pub health_ports: BTreeMap<u16, HealthPort>,
+        }
+    };
+}
+lbr_common::agent_maps!(desired);
 
 /// A health check port (`healthCheckNodePort`), by which load balancers find the nodes with endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,4 +54,72 @@ pub struct EndpointPolicy {
     pub link: u32,
     /// Its policy.
     pub policy: Policy,
+}
+
+/// The value of a map whose changes come into force together with those of other maps, at a generation.
+pub trait Stored<K>: Copy {
+    /// What is desired of it.
+    type Value: Copy + PartialEq;
+    /// Both values, and from which generation on the new one counts.
+    fn versions(&self) -> Versioned<Self::Value>;
+    /// The value in the map that has these versions.
+    fn of(versions: Versioned<Self::Value>) -> Self;
+    /// Whether this differs from an absent entry.
+    fn says_something(value: &Self::Value) -> bool;
+
+    /// The value in the map that is in force at every generation.
+    fn settled(value: Self::Value) -> Self {
+        Self::of(Versioned { old: value, new: value, since: 0 })
+    }
+}
+
+impl Stored<Addr> for Endpoint {
+    type Value = EndpointPolicy;
+
+    fn versions(&self) -> Versioned<EndpointPolicy> {
+        let with_link = |policy: Policy| EndpointPolicy { link: self.link, policy };
+        let Versioned { old, new, since } = self.policy;
+        Versioned { old: with_link(old), new: with_link(new), since }
+    }
+
+    /// The link has no versions: it is where the address is now.
+    fn of(versions: Versioned<EndpointPolicy>) -> Self {
+        let Versioned { old, new, since } = versions;
+        let link = if new.policy.flags == 0 { old.link } else { new.link };
+        Self { link, policy: Versioned { old: old.policy, new: new.policy, since } }
+    }
+
+    fn says_something(value: &EndpointPolicy) -> bool {
+        value.policy.flags != 0
+    }
+}
+
+/// By a key of this type: values that are stored as they are, and the one that stands for an absent entry.
+macro_rules! stored_as_is {
+    ($($(#[$doc:meta])* $key:ty, $absent:expr;)*) => {
+        $($(#[$doc])* impl Stored<$key> for Versioned<u32> {
+            type Value = u32;
+
+            fn versions(&self) -> Self {
+                *self
+            }
+
+            fn of(versions: Self) -> Self {
+                versions
+            }
+
+            fn says_something(value: &u32) -> bool {
+                *value != $absent
+            }
+        })*
+    };
+}
+
+stored_as_is! {
+    /// `ip_class`.
+    Addr, class::ABSENT;
+    /// `link_policy`: flags.
+    u32, 0;
+    /// `cidr_class`. An absent entry has the class of a larger block, so no class stands for it.
+    Prefix<Block>, class::ABSENT;
 }

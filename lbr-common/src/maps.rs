@@ -1,12 +1,131 @@
-//! Every map by name: its writer and its size. Flags of the agent set sizes.
+//! Every map, a row for each: name, shape, key, value, size and what it holds. Flags of the agent change sizes.
+//!
+//! From a row of [`agent_maps`](crate::agent_maps) follow the map in the kernel object, its pin, the agent's table and
+//! its content as plain data, and the fake that tests run on. A row of [`kernel_maps`](crate::kernel_maps) gives the map
+//! and its pin.
 
-/// Which side writes a map.
+pub mod config;
+
+/// Passes a row for each map that the agent writes, and programs only read, to the macro `$then`.
+///
+/// A row is: documentation, constant, field, name (15 bytes at most: `BPF_OBJ_NAME_LEN`), shape, role, key, value, size.
+/// - Shape: `hash`, or `lpm`, a trie that is searched for the longest prefix.
+/// - Role: `plain`. `staged`: the value is `Versioned`, and changes with those of other maps at once. `attached`: the key is
+///   an interface, and with its entry the programs are attached to it.
+#[macro_export]
+macro_rules! agent_maps {
+    ($then:ident) => {
+        $then! {
+            /// Where packets to an address and port go.
+            FRONTENDS frontends "frontends": hash plain
+                [$crate::service::FrontendKey, $crate::service::Frontend] 131_072;
+            /// A Service's backends by number: what a new flow chooses from.
+            SLOTS slots "slots": hash plain [$crate::service::SlotKey, $crate::service::Slot] 524_288;
+            /// Backends by their id.
+            BACKENDS backends "backends": hash plain [u32, $crate::service::Backend] 524_288;
+            /// Maglev tables in parts. Room for 64 tables, and for as many that replace them: memory (about 290 KiB a table)
+            /// is used by those that are there only.
+            MAGLEV maglev "maglev": hash plain
+                [$crate::maglev::MaglevKey, $crate::maglev::MaglevPart] $crate::maglev::PARTS as usize * 2 * 64;
+            /// Names of Service ports by their id. For people; no program reads it.
+            SERVICES services "services": hash plain [u32, $crate::text::ServiceName] 131_072;
+            /// Objects that are not in force, by a running number. For people; no program reads it.
+            REJECTED rejected "rejected": hash plain [u32, $crate::text::RejectedRecord] 1_024;
+            /// The node's addresses and those of its pods: policy set, isolation, interface.
+            ENDPOINTS endpoints "endpoints": hash staged [$crate::addr::Addr, $crate::policy::Endpoint] 16_384;
+            /// By interface index: bits of `policy_flags`.
+            LINK_POLICY link_policy "link_policy": hash staged [u32, $crate::policy::Versioned<u32>] 4_096;
+            /// Class of a peer's address.
+            IP_CLASS ip_class "ip_class": hash staged
+                [$crate::addr::Addr, $crate::policy::Versioned<u32>] 262_144;
+            /// Class of the addresses of a block that `ip_class` does not have.
+            CIDR_CLASS cidr_class "cidr_class": lpm staged
+                [$crate::policy::Block, $crate::policy::Versioned<u32>] 65_536;
+            /// Port class of the ports of a policy set.
+            PORT_CLASS port_class "port_class": lpm plain [$crate::policy::Ports, u32] 262_144;
+            /// What a policy set allows, and by which rule.
+            VERDICTS verdicts "verdicts": hash plain [$crate::policy::VerdictKey, $crate::policy::Allow] 1_048_576;
+            /// NetworkPolicies by policy id. For people; no program reads it.
+            POLICIES policies "policies": hash plain [u32, $crate::text::PolicyRecord] 65_536;
+            /// Rules of policies as YAML. For people; no program reads it.
+            RULES rules "rules": hash plain [$crate::text::RuleKey, $crate::text::RuleText] 131_072;
+            /// The policies of a set. For people; no program reads it.
+            SET_MEMBERS set_members "set_members": hash plain
+                [$crate::text::MemberKey, $crate::text::Member] 262_144;
+            /// What a class stands for, by class id. For people; no program reads it.
+            CLASSES classes "classes": hash plain [u32, $crate::text::ClassRecord] 65_536;
+            /// Names of pods by address. For people; no program reads it.
+            POD_NAMES pod_names "pod_names": hash plain [$crate::addr::Addr, $crate::text::PodName] 262_144;
+            /// Pods' links by interface index.
+            LINKS links "links": hash attached [u32, $crate::link::Link] 4_096;
+            /// Uplinks by interface index.
+            UPLINKS uplinks "uplinks": hash attached [u32, $crate::link::Uplink] 64;
+            /// Clients of a Service port that serves some only; the value has no meaning.
+            SOURCE_RANGES source_ranges "source_ranges": lpm plain [$crate::service::SourceRange, u32] 65_536;
+            /// Other nodes, and all that lives in the cluster where a Service has direct server return: bits of `peer_flags`.
+            PEERS peers "peers": lpm plain [$crate::policy::Block, u32] 65_536;
+            /// Blocks that ClusterIPs come from; the value has no meaning. What is sent to an address there that no Service
+            /// has ends here.
+            SERVICE_CIDRS service_cidrs "service_cidrs": lpm plain [$crate::policy::Block, u32] 64;
+        }
+    };
+}
+
+/// Passes a row for each map that the programs write, and the agent only reads, to the macro `$then`.
+///
+/// A row is: documentation, constant, name, shape, key, value, size. `state` is the one that the agent writes, field by
+/// field.
+#[macro_export]
+macro_rules! kernel_maps {
+    ($then:ident) => {
+        $then! {
+            /// The only entry is what changes at run time and concerns all packets. The agent writes it.
+            STATE "state": array [u32, $crate::service::State] 1;
+            /// Connections, two entries for each.
+            FLOWS "flows": lru_hash [$crate::tuple::Tuple, $crate::flow::Flow] 262_144;
+            /// A ring for each CPU of the flows that began there last, by their original direction. One that is still not
+            /// assured when its slot is needed again gives way, so a flood of first packets evicts only its like, and most
+            /// of `flows` is for assured connections. A quarter of `flows`, unless a flag says otherwise.
+            UNCONFIRMED "unconfirmed": array [u32, $crate::tuple::Tuple] 65_536;
+            /// Reply entries of flows that give way, which a CPU is giving to another flow at this moment. The value is the
+            /// index of the interface that the packet is at.
+            CLAIMS "claims": hash [$crate::tuple::Tuple, u32] 1_024;
+            /// Ports of datagrams whose later fragments lack them.
+            FRAGMENTS "fragments": lru_hash [$crate::flow::FragmentKey, $crate::flow::FragmentPorts] 16_384;
+            /// Sockets of the node that are connected to a backend.
+            SOCKETS "sockets": lru_hash [$crate::flow::SocketKey, $crate::flow::SocketPeer] 65_536;
+            /// Backends that clients come back to.
+            AFFINITY "affinity": lru_hash [$crate::service::AffinityKey, $crate::service::Affinity] 65_536;
+            /// Packets and bytes by `counter_index` of hook and verdict.
+            COUNTERS "counters": per_cpu_array
+                [u32, $crate::verdict::Counter] $crate::verdict::COUNTERS as usize;
+            /// What went through the Service ports that are used, by their id.
+            TRAFFIC "traffic": lru_per_cpu_hash [u32, $crate::service::Traffic] 8_192;
+            /// What policies denied, or would have denied.
+            DENIALS "denials": lru_per_cpu_hash [$crate::policy::DenialKey, $crate::verdict::Counter] 65_536;
+            /// Denials as they happen. Its size is in bytes, a power of two and of whole pages.
+            EVENTS "events": ring [(), $crate::policy::Event] 262_144;
+        }
+    };
+}
+
+/// What kind of map it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writer {
-    /// The agent; programs only read.
-    Agent,
-    /// The programs; the agent only reads.
-    Kernel,
+pub enum Shape {
+    /// Hash map.
+    Hash,
+    /// Trie that is searched for the longest prefix.
+    Lpm,
+    /// Array, always full.
+    Array,
+    /// Hash map that evicts what was not used for longest.
+    LruHash,
+    /// Array with a value for each CPU.
+    PerCpuArray,
+    /// [`Self::LruHash`] with a value for each CPU.
+    LruPerCpuHash,
+    /// Ring buffer; its size is in bytes.
+    Ring,
 }
 
 /// One map: its name in the kernel, under the pin folder and on the command line.
@@ -14,159 +133,68 @@ pub enum Writer {
 pub struct MapSpec {
     /// At most 15 bytes (`BPF_OBJ_NAME_LEN`).
     pub name: &'static str,
+    /// Its kind.
+    pub shape: Shape,
     /// Entries, unless a flag says otherwise.
     pub max_entries: usize,
-    /// Which side writes it.
-    pub writer: Writer,
 }
 
-const fn spec(name: &'static str, max_entries: usize, writer: Writer) -> MapSpec {
+const fn spec(name: &'static str, shape: Shape, max_entries: usize) -> MapSpec {
     assert!(name.len() <= 15);
-    MapSpec { name, max_entries, writer }
+    MapSpec { name, shape, max_entries }
 }
 
-/// [`crate::service::FrontendKey`] → [`crate::service::Frontend`], hash.
-pub const FRONTENDS: MapSpec = spec("frontends", 131_072, Writer::Agent);
-/// [`crate::service::SlotKey`] → [`crate::service::Slot`], hash.
-pub const SLOTS: MapSpec = spec("slots", 524_288, Writer::Agent);
-/// Backend id → [`crate::service::Backend`], hash.
-pub const BACKENDS: MapSpec = spec("backends", 524_288, Writer::Agent);
-/// [`crate::maglev::MaglevKey`] → [`crate::maglev::MaglevPart`], hash. Room for 64 tables, and for as many that take
-/// their places: memory (about 290 KiB for each) is used by those that are there only.
-pub const MAGLEV: MapSpec = spec("maglev", crate::maglev::PARTS as usize * 2 * 64, Writer::Agent);
-/// Service id → [`crate::text::ServiceName`], hash. For people; no program reads it.
-pub const SERVICES: MapSpec = spec("services", 131_072, Writer::Agent);
-/// Number → [`crate::text::RejectedRecord`], hash. For people; no program reads it.
-pub const REJECTED: MapSpec = spec("rejected", 1_024, Writer::Agent);
-/// [`crate::addr::Addr`] → [`crate::policy::Endpoint`], hash.
-pub const ENDPOINTS: MapSpec = spec("endpoints", 16_384, Writer::Agent);
-/// Interface index → [`crate::policy::Versioned`] of [`crate::policy::policy_flags`], hash.
-pub const LINK_POLICY: MapSpec = spec("link_policy", 4_096, Writer::Agent);
-/// [`crate::addr::Addr`] → [`crate::policy::Versioned`] class, hash.
-pub const IP_CLASS: MapSpec = spec("ip_class", 262_144, Writer::Agent);
-/// [`crate::policy::Block`] → [`crate::policy::Versioned`] class, LPM trie.
-pub const CIDR_CLASS: MapSpec = spec("cidr_class", 65_536, Writer::Agent);
-/// [`crate::policy::Ports`] → port class, LPM trie.
-pub const PORT_CLASS: MapSpec = spec("port_class", 262_144, Writer::Agent);
-/// [`crate::policy::VerdictKey`] → [`crate::policy::Allow`], hash.
-pub const VERDICTS: MapSpec = spec("verdicts", 1_048_576, Writer::Agent);
-/// Policy id → [`crate::text::PolicyRecord`], hash. For people; no program reads it.
-pub const POLICIES: MapSpec = spec("policies", 65_536, Writer::Agent);
-/// [`crate::text::RuleKey`] → [`crate::text::RuleText`], hash. For people; no program reads it.
-pub const RULES: MapSpec = spec("rules", 131_072, Writer::Agent);
-/// [`crate::text::MemberKey`] → [`crate::text::Member`], hash. For people; no program reads it.
-pub const SET_MEMBERS: MapSpec = spec("set_members", 262_144, Writer::Agent);
-/// Class id → [`crate::text::ClassRecord`], hash. For people; no program reads it.
-pub const CLASSES: MapSpec = spec("classes", 65_536, Writer::Agent);
-/// [`crate::addr::Addr`] → [`crate::text::PodName`], hash. For people; no program reads it.
-pub const POD_NAMES: MapSpec = spec("pod_names", 262_144, Writer::Agent);
-/// Interface index → [`crate::link::Link`], hash.
-pub const LINKS: MapSpec = spec("links", 4_096, Writer::Agent);
-/// Interface index → [`crate::link::Uplink`], hash.
-pub const UPLINKS: MapSpec = spec("uplinks", 64, Writer::Agent);
-/// [`crate::service::SourceRange`] → `u32` without meaning, LPM trie.
-pub const SOURCE_RANGES: MapSpec = spec("source_ranges", 65_536, Writer::Agent);
-/// [`crate::policy::Block`] → `u32` without meaning, LPM trie: the blocks that ClusterIPs come from. What is sent to
-/// an address there that no Service has ends here.
-pub const SERVICE_CIDRS: MapSpec = spec("service_cidrs", 64, Writer::Agent);
-/// 0 → [`crate::service::State`], array.
-pub const STATE: MapSpec = spec("state", 1, Writer::Agent);
-/// [`crate::tuple::Tuple`] → [`crate::flow::Flow`], LRU hash; two entries for each connection.
-pub const FLOWS: MapSpec = spec("flows", 262_144, Writer::Kernel);
-/// Slot → [`crate::tuple::Tuple`] of a flow's original direction, array: a ring for each CPU of the flows that began there
-/// last. One that is still not assured when its slot is needed again gives way, so a flood of first packets evicts only
-/// its like, and most of `flows` is for assured connections. A quarter of `flows`, unless a flag says otherwise.
-pub const UNCONFIRMED: MapSpec = spec("unconfirmed", 65_536, Writer::Kernel);
-/// [`crate::tuple::Tuple`] → index of the interface that the packet is at, hash: reply entries of flows that give way, which
-/// a CPU is giving to another flow at this moment.
-pub const CLAIMS: MapSpec = spec("claims", 1_024, Writer::Kernel);
-/// [`crate::flow::FragmentKey`] → [`crate::flow::FragmentPorts`], LRU hash.
-pub const FRAGMENTS: MapSpec = spec("fragments", 16_384, Writer::Kernel);
-/// [`crate::flow::SocketKey`] → [`crate::flow::SocketPeer`], LRU hash.
-pub const SOCKETS: MapSpec = spec("sockets", 65_536, Writer::Kernel);
-/// [`crate::service::AffinityKey`] → [`crate::service::Affinity`], LRU hash.
-pub const AFFINITY: MapSpec = spec("affinity", 65_536, Writer::Kernel);
-/// [`crate::verdict::counter_index`] → [`crate::verdict::Counter`], per-CPU array.
-pub const COUNTERS: MapSpec = spec("counters", crate::verdict::COUNTERS as usize, Writer::Kernel);
-/// Service id → [`crate::service::Traffic`], per-CPU LRU hash: the Services that are used.
-pub const TRAFFIC: MapSpec = spec("traffic", 8_192, Writer::Kernel);
-/// [`crate::policy::DenialKey`] → [`crate::verdict::Counter`], per-CPU LRU hash.
-pub const DENIALS: MapSpec = spec("denials", 65_536, Writer::Kernel);
-/// Ring buffer of [`crate::policy::Event`]; its size is in bytes, a power of two and of whole pages.
-pub const EVENTS: MapSpec = spec("events", 262_144, Writer::Kernel);
-/// 0 → what a program works on now (`Scratch` of the kernel object), per-CPU array. Only the programs use it.
-pub const SCRATCH: MapSpec = spec("scratch", 1, Writer::Kernel);
+/// The [`Shape`] of a row.
+macro_rules! shape {
+    (hash) => {
+        Shape::Hash
+    };
+    (lpm) => {
+        Shape::Lpm
+    };
+    (array) => {
+        Shape::Array
+    };
+    (lru_hash) => {
+        Shape::LruHash
+    };
+    (per_cpu_array) => {
+        Shape::PerCpuArray
+    };
+    (lru_per_cpu_hash) => {
+        Shape::LruPerCpuHash
+    };
+    (ring) => {
+        Shape::Ring
+    };
+}
+
+macro_rules! agent_specs {
+    ($($(#[$doc:meta])* $spec:ident $field:ident $name:literal: $shape:ident $role:ident [$key:ty, $value:ty] $size:expr;)*) => {
+        $($(#[$doc])* pub const $spec: MapSpec = spec($name, shape!($shape), $size);)*
+        const AGENT: &[MapSpec] = &[$($spec,)*];
+    };
+}
+agent_maps!(agent_specs);
+
+macro_rules! kernel_specs {
+    ($($(#[$doc:meta])* $spec:ident $name:literal: $shape:ident [$key:ty, $value:ty] $size:expr;)*) => {
+        $($(#[$doc])* pub const $spec: MapSpec = spec($name, shape!($shape), $size);)*
+        const KERNEL: &[MapSpec] = &[$($spec,)*];
+    };
+}
+kernel_maps!(kernel_specs);
+
+/// What a program works on now (`Scratch` of the kernel object), per-CPU array. Only the programs use it.
+pub const SCRATCH: MapSpec = spec("scratch", Shape::PerCpuArray, 1);
 
 /// Every map that is pinned: all but the work space, which has nothing to keep.
-pub const PINNED: [MapSpec; 32] = [
-    FRONTENDS,
-    SLOTS,
-    BACKENDS,
-    MAGLEV,
-    SERVICES,
-    REJECTED,
-    ENDPOINTS,
-    LINK_POLICY,
-    IP_CLASS,
-    CIDR_CLASS,
-    PORT_CLASS,
-    VERDICTS,
-    POLICIES,
-    RULES,
-    SET_MEMBERS,
-    CLASSES,
-    POD_NAMES,
-    LINKS,
-    UPLINKS,
-    SOURCE_RANGES,
-    SERVICE_CIDRS,
-    STATE,
-    FLOWS,
-    UNCONFIRMED,
-    CLAIMS,
-    FRAGMENTS,
-    SOCKETS,
-    AFFINITY,
-    COUNTERS,
-    TRAFFIC,
-    DENIALS,
-    EVENTS,
-];
-
-/// Names of the read-only variables that the agent sets when it loads the object.
-pub mod config {
-    /// `u64`: cookie of the network namespace whose sockets are translated (`SO_NETNS_COOKIE`).
-    pub const NODE_NETNS: &str = "NODE_NETNS";
-    /// `u64`: secret of [`crate::select::hash`].
-    pub const HASH_SEED: &str = "HASH_SEED";
-    /// `[[u16; 2]; 4]`: ranges of source ports for clients whose backend is on another node: first port, and how many.
-    pub const SNAT_RANGES: &str = "SNAT_RANGES";
-    /// `[u64; 1024]`: a bit for each port, set for those among them that a socket of the node uses.
-    pub const SNAT_TAKEN: &str = "SNAT_TAKEN";
-    /// `u32`: how many slots of `unconfirmed` each CPU has; never 0.
-    pub const RING_SLOTS: &str = "RING_SLOTS";
-    /// [`crate::conntrack::Timeouts`].
-    pub const TIMEOUTS: &str = "TIMEOUTS";
-    /// `u32`: bits of [`options`].
-    pub const OPTIONS: &str = "OPTIONS";
-    /// `u32`: bits of [`abilities`].
-    pub const ABILITIES: &str = "ABILITIES";
-
-    /// What the kernel has of what not every kernel has. The verifier leaves out what depends on a bit that is not set.
-    pub mod abilities {
-        /// `bpf_ktime_get_coarse_ns` (Linux 5.11).
-        pub const COARSE_CLOCK: u32 = 1;
-        /// `bpf_set_retval` (Linux 5.18).
-        pub const RETURN_VALUE: u32 = 2;
+pub const PINNED: [MapSpec; AGENT.len() + KERNEL.len()] = {
+    let mut all = [SCRATCH; AGENT.len() + KERNEL.len()];
+    let mut at = 0;
+    while at < all.len() {
+        all[at] = if at < AGENT.len() { AGENT[at] } else { KERNEL[at - AGENT.len()] };
+        at += 1;
     }
-
-    /// How policy is enforced.
-    pub mod options {
-        /// What comes from or goes to a pod that the agent does not know yet is dropped.
-        pub const DENY_PENDING: u32 = 1;
-        /// Source addresses are not checked against the link.
-        pub const ANY_SOURCE: u32 = 2;
-        /// Established connections are not judged again after a policy change.
-        pub const KEEP_ESTABLISHED: u32 = 4;
-    }
-}
+    all
+};

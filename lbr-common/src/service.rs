@@ -217,16 +217,19 @@ pub struct SourceRange {
 }
 
 impl SourceRange {
-    /// In place of a service: the nodes and what lives on them. Their answers would not leave the node of a backend
-    /// by the wire, so no backend answers them directly.
-    pub const INSIDE: u32 = 0;
-    /// In place of a service: the addresses of other nodes, from which alone tunneled packets are taken. No service has
-    /// this number: there is not room for as many.
-    pub const NODES: u32 = u32::MAX;
     /// Bits that come before the address.
     pub const FIXED_BITS: u32 = 32;
     /// The whole key: one client.
     pub const FULL: u32 = Self::FIXED_BITS + 128;
+}
+
+/// Bits of the values of `peers`, whose keys are blocks ([`crate::policy::Block`]).
+pub mod peer_flags {
+    /// A node, or what lives on one. Its answers would not leave the node of a backend by the wire, so no backend answers
+    /// it directly. Known only while a Service has direct server return.
+    pub const IN_CLUSTER: u32 = 1;
+    /// Another node: encapsulated packets are taken from such an address only.
+    pub const NODE: u32 = 2;
 }
 
 /// The bit of an address in [`State::service_filter`]. All addresses of an IPv4 /16 or an IPv6 /48 share it.

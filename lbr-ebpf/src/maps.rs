@@ -1,143 +1,51 @@
-//! Every pinned map of the object, in the order of `lbr_common::maps`, and the variables that the agent sets.
+//! Every pinned map of the object, from the rows of `lbr_common::maps`, and the variables that the agent sets.
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use lbr_common::addr::Addr;
 use lbr_common::conntrack::Timeouts;
-use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
-use lbr_common::link::{Link, Uplink};
-use lbr_common::maglev::{MaglevKey, MaglevPart};
 use lbr_common::maps as spec;
 use lbr_common::maps::config::options;
-use lbr_common::policy::{Allow, Block, DenialKey, Endpoint, Event, Ports, VerdictKey, Versioned};
-use lbr_common::service::{
-    Affinity, AffinityKey, Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, State, Traffic,
-    filter_bit, port_bit,
-};
-use lbr_common::text::{
-    ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
-};
-use lbr_common::tuple::Tuple;
-use lbr_common::verdict::Counter;
+use lbr_common::service::{filter_bit, port_bit};
 
 /// Large maps that are mostly empty: memory as they fill, not when they are made.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
 
-#[btf_map(name = "frontends")]
-pub(crate) static FRONTENDS: HashMap<FrontendKey, Frontend, { spec::FRONTENDS.max_entries }, ON_DEMAND> =
-    HashMap::new();
+/// The type of a map.
+macro_rules! map {
+    (hash $key:ty, $value:ty, $size:expr, $flags:expr) => { HashMap<$key, $value, $size, $flags> };
+    (lpm $key:ty, $value:ty, $size:expr, $flags:expr) => { LpmTrie<$key, $value, $size> };
+    (array $key:ty, $value:ty, $size:expr, $flags:expr) => { Array<$value, $size> };
+    (lru_hash $key:ty, $value:ty, $size:expr, $flags:expr) => { LruHashMap<$key, $value, $size> };
+    (per_cpu_array $key:ty, $value:ty, $size:expr, $flags:expr) => { PerCpuArray<$value, $size> };
+    (lru_per_cpu_hash $key:ty, $value:ty, $size:expr, $flags:expr) => { LruPerCpuHashMap<$key, $value, $size> };
+    (ring $key:ty, $value:ty, $size:expr, $flags:expr) => { RingBuf<$value, $size> };
+}
 
-#[btf_map(name = "slots")]
-pub(crate) static SLOTS: HashMap<SlotKey, Slot, { spec::SLOTS.max_entries }, ON_DEMAND> = HashMap::new();
+macro_rules! agent_statics {
+    ($($(#[$doc:meta])* $spec:ident $field:ident $name:tt: $shape:ident $role:ident [$key:ty, $value:ty] $size:expr;)*) => {
+        $(
+            $(#[$doc])*
+            #[btf_map(name = $name)]
+            pub(crate) static $spec: map!($shape $key, $value, { spec::$spec.max_entries }, ON_DEMAND) =
+                <map!($shape $key, $value, { spec::$spec.max_entries }, ON_DEMAND)>::new();
+        )*
+    };
+}
+lbr_common::agent_maps!(agent_statics);
 
-#[btf_map(name = "backends")]
-pub(crate) static BACKENDS: HashMap<u32, Backend, { spec::BACKENDS.max_entries }, ON_DEMAND> = HashMap::new();
-
-#[btf_map(name = "maglev")]
-pub(crate) static MAGLEV: HashMap<MaglevKey, MaglevPart, { spec::MAGLEV.max_entries }, ON_DEMAND> =
-    HashMap::new();
-
-#[btf_map(name = "services")]
-pub(crate) static SERVICES: HashMap<u32, ServiceName, { spec::SERVICES.max_entries }, ON_DEMAND> =
-    HashMap::new();
-
-#[btf_map(name = "rejected")]
-pub(crate) static REJECTED: HashMap<u32, RejectedRecord, { spec::REJECTED.max_entries }, ON_DEMAND> =
-    HashMap::new();
-
-#[btf_map(name = "endpoints")]
-pub(crate) static ENDPOINTS: HashMap<Addr, Endpoint, { spec::ENDPOINTS.max_entries }, ON_DEMAND> =
-    HashMap::new();
-
-#[btf_map(name = "link_policy")]
-pub(crate) static LINK_POLICY: HashMap<u32, Versioned<u32>, { spec::LINK_POLICY.max_entries }, ON_DEMAND> =
-    HashMap::new();
-
-#[btf_map(name = "ip_class")]
-pub(crate) static IP_CLASS: HashMap<Addr, Versioned<u32>, { spec::IP_CLASS.max_entries }, ON_DEMAND> =
-    HashMap::new();
-
-#[btf_map(name = "cidr_class")]
-pub(crate) static CIDR_CLASS: LpmTrie<Block, Versioned<u32>, { spec::CIDR_CLASS.max_entries }> =
-    LpmTrie::new();
-
-#[btf_map(name = "port_class")]
-pub(crate) static PORT_CLASS: LpmTrie<Ports, u32, { spec::PORT_CLASS.max_entries }> = LpmTrie::new();
-
-#[btf_map(name = "verdicts")]
-pub(crate) static VERDICTS: HashMap<VerdictKey, Allow, { spec::VERDICTS.max_entries }, ON_DEMAND> =
-    HashMap::new();
-
-#[btf_map(name = "policies")]
-pub(crate) static POLICIES: HashMap<u32, PolicyRecord, { spec::POLICIES.max_entries }, ON_DEMAND> =
-    HashMap::new();
-
-#[btf_map(name = "rules")]
-pub(crate) static RULES: HashMap<RuleKey, RuleText, { spec::RULES.max_entries }, ON_DEMAND> = HashMap::new();
-
-#[btf_map(name = "set_members")]
-pub(crate) static SET_MEMBERS: HashMap<MemberKey, Member, { spec::SET_MEMBERS.max_entries }, ON_DEMAND> =
-    HashMap::new();
-
-#[btf_map(name = "classes")]
-pub(crate) static CLASSES: HashMap<u32, ClassRecord, { spec::CLASSES.max_entries }, ON_DEMAND> =
-    HashMap::new();
-
-#[btf_map(name = "pod_names")]
-pub(crate) static POD_NAMES: HashMap<Addr, PodName, { spec::POD_NAMES.max_entries }, ON_DEMAND> =
-    HashMap::new();
-
-#[btf_map(name = "links")]
-pub(crate) static LINKS: HashMap<u32, Link, { spec::LINKS.max_entries }, ON_DEMAND> = HashMap::new();
-
-#[btf_map(name = "uplinks")]
-pub(crate) static UPLINKS: HashMap<u32, Uplink, { spec::UPLINKS.max_entries }, ON_DEMAND> = HashMap::new();
-
-#[btf_map(name = "source_ranges")]
-pub(crate) static SOURCE_RANGES: LpmTrie<SourceRange, u32, { spec::SOURCE_RANGES.max_entries }> =
-    LpmTrie::new();
-
-#[btf_map(name = "service_cidrs")]
-pub(crate) static SERVICE_CIDRS: LpmTrie<Block, u32, { spec::SERVICE_CIDRS.max_entries }> = LpmTrie::new();
-
-#[btf_map(name = "state")]
-pub(crate) static STATE: Array<State, { spec::STATE.max_entries }> = Array::new();
-
-#[btf_map(name = "flows")]
-pub(crate) static FLOWS: LruHashMap<Tuple, Flow, { spec::FLOWS.max_entries }> = LruHashMap::new();
-
-#[btf_map(name = "unconfirmed")]
-pub(crate) static UNCONFIRMED: Array<Tuple, { spec::UNCONFIRMED.max_entries }> = Array::new();
-
-#[btf_map(name = "claims")]
-pub(crate) static CLAIMS: HashMap<Tuple, u32, { spec::CLAIMS.max_entries }> = HashMap::new();
-
-#[btf_map(name = "fragments")]
-pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, { spec::FRAGMENTS.max_entries }> =
-    LruHashMap::new();
-
-#[btf_map(name = "sockets")]
-pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketPeer, { spec::SOCKETS.max_entries }> =
-    LruHashMap::new();
-
-#[btf_map(name = "affinity")]
-pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity, { spec::AFFINITY.max_entries }> =
-    LruHashMap::new();
-
-#[btf_map(name = "counters")]
-pub(crate) static COUNTERS: PerCpuArray<Counter, { spec::COUNTERS.max_entries }> = PerCpuArray::new();
-
-#[btf_map(name = "traffic")]
-pub(crate) static TRAFFIC: LruPerCpuHashMap<u32, Traffic, { spec::TRAFFIC.max_entries }> =
-    LruPerCpuHashMap::new();
-
-#[btf_map(name = "denials")]
-pub(crate) static DENIALS: LruPerCpuHashMap<DenialKey, Counter, { spec::DENIALS.max_entries }> =
-    LruPerCpuHashMap::new();
-
-#[btf_map(name = "events")]
-pub(crate) static EVENTS: RingBuf<Event, { spec::EVENTS.max_entries }> = RingBuf::new();
+macro_rules! kernel_statics {
+    ($($(#[$doc:meta])* $spec:ident $name:tt: $shape:ident [$key:ty, $value:ty] $size:expr;)*) => {
+        $(
+            $(#[$doc])*
+            #[btf_map(name = $name)]
+            pub(crate) static $spec: map!($shape $key, $value, { spec::$spec.max_entries }, 0) =
+                <map!($shape $key, $value, { spec::$spec.max_entries }, 0)>::new();
+        )*
+    };
+}
+lbr_common::kernel_maps!(kernel_statics);
 
 /// See `lbr_common::maps::config`. Zero: no socket is translated.
 #[unsafe(no_mangle)]

@@ -185,10 +185,10 @@ impl Agent {
 
     fn attempt(&mut self) -> (Desired, bool) {
         let desired = compile(self.store.state(), &self.node, &mut self.ids);
-        let before = self.fake.tables();
+        let before = self.fake.in_force();
         let outcome = self.reconciler.apply(desired.clone(), self.store.is_synced(), &mut self.fake);
         if !self.store.is_synced() {
-            let after = self.fake.tables();
+            let after = self.fake.in_force();
             let kept = before.frontends.keys().all(|k| after.frontends.contains_key(k))
                 && before.slots.keys().all(|k| after.slots.contains_key(k))
                 && before.backends.keys().all(|k| after.backends.contains_key(k))
@@ -201,7 +201,7 @@ impl Agent {
     fn converge(&mut self) -> Desired {
         for _ in 0..200 {
             if let (desired, true) = self.attempt() {
-                assert_eq!(self.fake.tables(), desired);
+                assert_eq!(self.fake.in_force(), desired);
                 assert_eq!(self.fake.attached(), desired.links.keys().copied().collect());
                 return desired;
             }

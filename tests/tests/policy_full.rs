@@ -97,7 +97,7 @@ fn what_has_no_room_opens_nothing() {
                 let (outcome, without_room) = agent.write(moment, &mut reconciler);
                 short += usize::from(!outcome.problems.is_empty());
                 held += without_room;
-                let tables = agent.fake.tables();
+                let tables = agent.fake.in_force();
                 for tuple in moment.case.tuples(seed + step as u64, TUPLES) {
                     let judged = judge(&tables, &tuple);
                     let got = [passes(judged.egress), passes(judged.ingress)];
@@ -121,7 +121,7 @@ fn what_has_no_room_opens_nothing() {
         let moment = history.moments.last().unwrap();
         let (outcome, without_room) = agent.write(moment, &mut reconciler);
         assert!(outcome.is_converged() && without_room == 0, "seed {seed}: {outcome:?}");
-        check(&moment.case, &agent.fake.tables(), &moment.case.tuples(seed, TUPLES)).unwrap();
+        check(&moment.case, &agent.fake.in_force(), &moment.case.tuples(seed, TUPLES)).unwrap();
     }
     // Otherwise nothing was shown.
     assert!(

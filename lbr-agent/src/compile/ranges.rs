@@ -1,4 +1,4 @@
-//! Blocks of addresses as keys of maps: source ranges, and where ClusterIPs come from.
+//! Blocks of addresses as keys of maps: source ranges, peers, and where ClusterIPs come from.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use lbr_common::addr::Addr;
 use lbr_common::policy::{Block, Prefix};
-use lbr_common::service::{SourceRange, frontend_flags};
+use lbr_common::service::{SourceRange, frontend_flags, peer_flags};
 
 use super::node::Here;
 use crate::desired::Desired;
@@ -16,9 +16,7 @@ use crate::store::ClusterState;
 /// `service_cidrs`.
 pub(super) fn service_cidrs(state: &ClusterState) -> BTreeMap<Prefix<Block>, u32> {
     let nets = state.service_cidrs.values().flat_map(|object| &object.cidrs);
-    let key =
-        |net: &IpNet| Prefix { data: Block::of(&net.network().into()), len: Block::FAMILY_BITS + bits(net) };
-    nets.map(|net| (key(net), 0)).collect()
+    nets.map(|net| (block(net), 0)).collect()
 }
 
 /// Writes the ranges of a Service in one family, and returns the flags of its load balancer's frontends.
@@ -34,23 +32,27 @@ pub(super) fn write(service: &Service, id: u32, v4: bool, here: &Here<'_>, desir
     frontend_flags::RANGES | frontend_flags::HOST_IN_RANGES
 }
 
-/// Writes which clients are inside of the cluster: nodes, the blocks from which their pods have addresses, and pods,
-/// whose network may not use those blocks.
-pub(super) fn write_inside(state: &ClusterState, desired: &mut Desired) {
-    let of_nodes = state.nodes.values().flat_map(|node| &node.addresses);
-    let of_pods = state.pods.values().flat_map(|pod| &pod.ips);
-    let blocks = state.nodes.values().flat_map(|node| node.pod_cidrs.iter().copied());
-    let all: Vec<IpNet> = of_nodes.chain(of_pods).map(|ip| IpNet::from(*ip)).chain(blocks).collect();
-    // Pods have addresses side by side: together they take less room.
-    add(SourceRange::INSIDE, &IpNet::aggregate(&all), desired);
-}
-
-/// Writes the addresses of the other nodes. Also while no Service has a use for them: connections that began when one
-/// had go on.
-pub(super) fn write_nodes(state: &ClusterState, here: &Here<'_>, desired: &mut Desired) {
-    let addresses = state.nodes.values().flat_map(|node| &node.addresses).filter(|ip| !here.is_own(**ip));
-    let nets: Vec<IpNet> = addresses.map(|ip| IpNet::from(*ip)).collect();
-    add(SourceRange::NODES, &nets, desired);
+/// `peers`. `with_cluster`: what lives in the cluster is of interest too. The other nodes always are: connections that began
+/// when a Service had a use for them go on.
+pub(super) fn peers(
+    state: &ClusterState,
+    here: &Here<'_>,
+    with_cluster: bool,
+) -> BTreeMap<Prefix<Block>, u32> {
+    let of_nodes = || state.nodes.values().flat_map(|node| node.addresses.iter().copied());
+    let mut peers = BTreeMap::new();
+    if with_cluster {
+        // Pods' networks may not use the blocks of their nodes.
+        let of_pods = state.pods.values().flat_map(|pod| pod.ips.iter().copied());
+        let blocks = state.nodes.values().flat_map(|node| node.pod_cidrs.iter().copied());
+        let all: Vec<IpNet> = of_nodes().chain(of_pods).map(IpNet::from).chain(blocks).collect();
+        // Pods have addresses side by side: together they take less room.
+        peers.extend(IpNet::aggregate(&all).iter().map(|net| (block(net), peer_flags::IN_CLUSTER)));
+    }
+    let others = of_nodes().filter(|ip| !here.is_own(*ip));
+    let flags = if with_cluster { peer_flags::NODE | peer_flags::IN_CLUSTER } else { peer_flags::NODE };
+    peers.extend(others.map(|ip| (block(&ip.into()), flags)));
+    peers
 }
 
 fn add(service: u32, nets: &[IpNet], desired: &mut Desired) {
@@ -58,6 +60,10 @@ fn add(service: u32, nets: &[IpNet], desired: &mut Desired) {
         let data = SourceRange { service, client: Addr::from(net.network()).bytes };
         desired.source_ranges.insert(Prefix { data, len: SourceRange::FIXED_BITS + bits(net) }, 0);
     }
+}
+
+fn block(net: &IpNet) -> Prefix<Block> {
+    Prefix { data: Block::of(&net.network().into()), len: Block::FAMILY_BITS + bits(net) }
 }
 
 /// Bits of the 16 bytes of an address that count.

@@ -40,10 +40,7 @@ pub(super) fn compile(
             }
         }
     }
-    if plans.iter().any(Plan::is_direct) {
-        ranges::write_inside(state, desired);
-    }
-    ranges::write_nodes(state, here, desired);
+    desired.peers = ranges::peers(state, here, plans.iter().any(Plan::is_direct));
     maglev::write(wishes, here.settings.maglev_tables, ids, desired, rejected);
     frontends::write_addresses(state, &plans, here, desired);
     health::compile(state, &slices, here, desired, rejected);

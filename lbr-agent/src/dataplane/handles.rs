@@ -1,5 +1,7 @@
 //! Maps as typed tables.
 
+use std::cell::RefCell;
+
 use anyhow::Context as _;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError};
@@ -126,19 +128,37 @@ pub(super) fn take(ebpf: &mut Ebpf, spec: &MapSpec) -> anyhow::Result<Map> {
     ebpf.take_map(spec.name).with_context(|| format!("the kernel object has no map {}", spec.name))
 }
 
-/// `links`, together with the programs at these interfaces.
-pub(super) struct LinkTable {
-    pub(super) table: MapTable<u32, Link>,
-    pub(super) attacher: Attacher,
+/// The value of a map whose entries are interfaces that the programs are attached to.
+pub(super) trait Attached: Pod {
+    /// Which programs.
+    const SIDE: Side;
 }
 
-impl LinkTable {
-    fn error(source: std::io::Error) -> WriteError {
-        WriteError::Io { map: "links", source }
+impl Attached for Link {
+    const SIDE: Side = Side::Pod;
+}
+
+impl Attached for Uplink {
+    const SIDE: Side = Side::Uplink;
+}
+
+/// Such a map, together with the programs at the interfaces.
+pub(super) struct AttachedTable<'a, V: Attached> {
+    table: &'a mut MapTable<u32, V>,
+    attacher: &'a RefCell<Attacher>,
+}
+
+impl<'a, V: Attached> AttachedTable<'a, V> {
+    pub(super) fn new(table: &'a mut MapTable<u32, V>, attacher: &'a RefCell<Attacher>) -> Self {
+        Self { table, attacher }
+    }
+
+    fn error(&self, source: std::io::Error) -> WriteError {
+        WriteError::Io { map: self.table.name, source }
     }
 }
 
-impl Table<u32, Link> for LinkTable {
+impl<V: Attached> Table<u32, V> for AttachedTable<'_, V> {
     fn name(&self) -> &'static str {
         self.table.name()
     }
@@ -147,57 +167,24 @@ impl Table<u32, Link> for LinkTable {
         self.table.max_entries()
     }
 
-    /// Also of interfaces that are not attached (any more): programs believe what the map says, so the entry of
-    /// an interface that went away while no agent ran must be removed by someone.
-    fn entries(&self) -> Result<Vec<(u32, Link)>, WriteError> {
+    /// Also of interfaces that are not attached (any more): programs believe the map, so the agent must remove the entry of
+    /// an interface that went away while no agent ran.
+    fn entries(&self) -> Result<Vec<(u32, V)>, WriteError> {
         self.table.entries()
     }
 
-    fn insert(&mut self, key: &u32, value: &Link) -> Result<(), WriteError> {
+    fn insert(&mut self, key: &u32, value: &V) -> Result<(), WriteError> {
         self.table.insert(key, value)?;
-        self.attacher.attach(Side::Pod, *key).map_err(Self::error)
-    }
-
-    fn remove(&mut self, key: &u32) -> Result<(), WriteError> {
-        self.attacher.detach(Side::Pod, *key).map_err(Self::error)?;
-        self.table.remove(key)
-    }
-}
-
-/// `uplinks`, together with the programs at these interfaces.
-pub(super) struct UplinkTable<'a> {
-    pub(super) table: &'a mut MapTable<u32, Uplink>,
-    pub(super) attacher: &'a mut Attacher,
-}
-
-impl UplinkTable<'_> {
-    fn error(source: std::io::Error) -> WriteError {
-        WriteError::Io { map: "uplinks", source }
-    }
-}
-
-impl Table<u32, Uplink> for UplinkTable<'_> {
-    fn name(&self) -> &'static str {
-        self.table.name()
-    }
-
-    fn max_entries(&self) -> u32 {
-        self.table.max_entries()
-    }
-
-    fn entries(&self) -> Result<Vec<(u32, Uplink)>, WriteError> {
-        self.table.entries()
-    }
-
-    fn insert(&mut self, key: &u32, value: &Uplink) -> Result<(), WriteError> {
-        self.table.insert(key, value)?;
-        self.attacher.attach(Side::Uplink, *key).map_err(Self::error)?;
-        self.attacher.attach_xdp(*key);
+        let mut attacher = self.attacher.borrow_mut();
+        attacher.attach(V::SIDE, *key).map_err(|error| self.error(error))?;
+        if V::SIDE == Side::Uplink {
+            attacher.attach_xdp(*key);
+        }
         Ok(())
     }
 
     fn remove(&mut self, key: &u32) -> Result<(), WriteError> {
-        self.attacher.detach(Side::Uplink, *key).map_err(Self::error)?;
+        self.attacher.borrow_mut().detach(V::SIDE, *key).map_err(|error| self.error(error))?;
         self.table.remove(key)
     }
 }

@@ -1,5 +1,6 @@
 //! Loads the kernel object, with its maps pinned: maps of an earlier run are taken over, not emptied.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -12,18 +13,17 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lbr_common::ABI_VERSION;
 use lbr_common::conntrack::Timeouts;
 use lbr_common::maps::{self, MapSpec};
-use lbr_common::policy::Prefix;
 use lbr_common::service::State;
 use lbr_common::verdict::Hook;
 
 use super::attach::{AttachMode, Attacher};
-use super::handles::{LinkTable, LpmTable, MapTable, UplinkTable, take};
+use super::handles::take;
 use super::pins::Pins;
-use super::policy_maps::PolicyMaps;
 use super::requirements::{self, Abilities};
 use super::snat::SnatPorts;
+use super::tables::KernelTables;
 use super::xdp::XdpChoice;
-use super::{Dataplane, Hints, PolicyTables, Table, WriteError, programs, rights, sockets};
+use super::{Dataplane, Hints, Tables, WriteError, programs, rights, sockets};
 
 /// The kernel object that this binary carries.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbr-ebpf"));
@@ -53,17 +53,9 @@ pub struct Options {
 
 /// The real dataplane.
 pub struct Kernel {
-    frontends: MapTable<lbr_common::service::FrontendKey, lbr_common::service::Frontend>,
-    slots: MapTable<lbr_common::service::SlotKey, lbr_common::service::Slot>,
-    backends: MapTable<u32, lbr_common::service::Backend>,
-    maglev: MapTable<lbr_common::maglev::MaglevKey, lbr_common::maglev::MaglevPart>,
-    services: MapTable<u32, lbr_common::text::ServiceName>,
-    rejected: MapTable<u32, lbr_common::text::RejectedRecord>,
-    policy: PolicyMaps,
-    links: LinkTable,
-    uplinks: MapTable<u32, lbr_common::link::Uplink>,
-    source_ranges: LpmTable<lbr_common::service::SourceRange, u32>,
-    service_cidrs: LpmTable<lbr_common::policy::Block, u32>,
+    tables: KernelTables,
+    /// Its owner for the time of a write is the table of the interface.
+    attacher: RefCell<Attacher>,
     state: Array<MapData, State>,
 }
 
@@ -115,76 +107,20 @@ impl Kernel {
         if let Some(cgroup) = cgroup {
             sockets::attach(&mut ebpf, &pins, cgroup)?;
         }
-        Ok(Self {
-            frontends: MapTable::take(&mut ebpf, &maps::FRONTENDS)?,
-            slots: MapTable::take(&mut ebpf, &maps::SLOTS)?,
-            backends: MapTable::take(&mut ebpf, &maps::BACKENDS)?,
-            maglev: MapTable::take(&mut ebpf, &maps::MAGLEV)?,
-            services: MapTable::take(&mut ebpf, &maps::SERVICES)?,
-            rejected: MapTable::take(&mut ebpf, &maps::REJECTED)?,
-            policy: PolicyMaps::take(&mut ebpf)?,
-            uplinks: MapTable::take(&mut ebpf, &maps::UPLINKS)?,
-            source_ranges: LpmTable::take(&mut ebpf, &maps::SOURCE_RANGES)?,
-            service_cidrs: LpmTable::take(&mut ebpf, &maps::SERVICE_CIDRS)?,
-            links: LinkTable {
-                table: MapTable::take(&mut ebpf, &maps::LINKS)?,
-                attacher: Attacher::new(ebpf, pins, options.attach, xdp)?,
-            },
-            state,
-        })
+        let tables = KernelTables::take(&mut ebpf)?;
+        let attacher = RefCell::new(Attacher::new(ebpf, pins, options.attach, xdp)?);
+        Ok(Self { tables, attacher, state })
     }
 
     /// The loaded programs, for tests that run them on packets.
     pub fn programs(&mut self) -> &mut Ebpf {
-        self.links.attacher.programs()
+        self.attacher.get_mut().programs()
     }
 }
 
 impl Dataplane for Kernel {
-    fn frontends(
-        &mut self,
-    ) -> &mut dyn Table<lbr_common::service::FrontendKey, lbr_common::service::Frontend> {
-        &mut self.frontends
-    }
-
-    fn slots(&mut self) -> &mut dyn Table<lbr_common::service::SlotKey, lbr_common::service::Slot> {
-        &mut self.slots
-    }
-
-    fn backends(&mut self) -> &mut dyn Table<u32, lbr_common::service::Backend> {
-        &mut self.backends
-    }
-
-    fn maglev(&mut self) -> &mut dyn Table<lbr_common::maglev::MaglevKey, lbr_common::maglev::MaglevPart> {
-        &mut self.maglev
-    }
-
-    fn services(&mut self) -> &mut dyn Table<u32, lbr_common::text::ServiceName> {
-        &mut self.services
-    }
-
-    fn rejected(&mut self) -> &mut dyn Table<u32, lbr_common::text::RejectedRecord> {
-        &mut self.rejected
-    }
-
-    fn links(&mut self) -> &mut dyn Table<u32, lbr_common::link::Link> {
-        &mut self.links
-    }
-
-    fn uplinks(&mut self) -> Box<dyn Table<u32, lbr_common::link::Uplink> + '_> {
-        Box::new(UplinkTable { table: &mut self.uplinks, attacher: &mut self.links.attacher })
-    }
-
-    fn source_ranges(&mut self) -> &mut dyn Table<Prefix<lbr_common::service::SourceRange>, u32> {
-        &mut self.source_ranges
-    }
-
-    fn service_cidrs(&mut self) -> &mut dyn Table<Prefix<lbr_common::policy::Block>, u32> {
-        &mut self.service_cidrs
-    }
-
-    fn policy(&mut self) -> PolicyTables<'_> {
-        self.policy.tables()
+    fn tables(&mut self) -> Tables<'_> {
+        self.tables.borrow(&self.attacher)
     }
 
     fn generation(&mut self) -> Result<u32, WriteError> {

@@ -4,6 +4,7 @@
 //! one in memory; the same reconciler and the same scenarios run on both.
 
 mod attach;
+mod content;
 pub mod fake;
 mod filters;
 mod handles;
@@ -11,8 +12,6 @@ pub mod judge;
 mod load;
 mod owner;
 mod pins;
-mod policy;
-mod policy_maps;
 mod programs;
 mod read;
 mod remove;
@@ -21,22 +20,18 @@ pub mod resolve;
 mod rights;
 mod snat;
 mod sockets;
+mod tables;
 mod xdp;
 
-use lbr_common::link::{Link, Uplink};
-use lbr_common::maglev::{MaglevKey, MaglevPart};
-use lbr_common::policy::{Block, Prefix};
-use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange};
-use lbr_common::text::{RejectedRecord, ServiceName};
-
 pub use attach::AttachMode;
+pub use content::Content;
 pub use load::{Kernel, OBJECT, Options};
 pub use pins::DEFAULT as DEFAULT_BPFFS;
-pub use policy::{PolicyTables, Versions};
 pub use read::{Count, Events, Pinned, Walk};
 pub use remove::remove;
 pub use snat::SnatPorts;
 pub use sockets::find_cgroup2;
+pub use tables::Tables;
 pub use xdp::{XdpChoice, XdpMode};
 
 /// Why a write was not done.
@@ -87,29 +82,9 @@ pub struct Hints {
 
 /// The maps that the agent owns, and the interfaces that its programs are attached to.
 pub trait Dataplane {
-    /// `frontends`.
-    fn frontends(&mut self) -> &mut dyn Table<FrontendKey, Frontend>;
-    /// `slots`.
-    fn slots(&mut self) -> &mut dyn Table<SlotKey, Slot>;
-    /// `backends`.
-    fn backends(&mut self) -> &mut dyn Table<u32, Backend>;
-    /// `maglev`.
-    fn maglev(&mut self) -> &mut dyn Table<MaglevKey, MaglevPart>;
-    /// `services`.
-    fn services(&mut self) -> &mut dyn Table<u32, ServiceName>;
-    /// `rejected`.
-    fn rejected(&mut self) -> &mut dyn Table<u32, RejectedRecord>;
-    /// `links`. Inserting an entry also attaches the programs to that interface, unless they are (entry
-    /// first), removing one detaches them. After a start every entry is inserted once more.
-    fn links(&mut self) -> &mut dyn Table<u32, Link>;
-    /// `uplinks`. Inserting and removing is as with `links`.
-    fn uplinks(&mut self) -> Box<dyn Table<u32, Uplink> + '_>;
-    /// `source_ranges`.
-    fn source_ranges(&mut self) -> &mut dyn Table<Prefix<SourceRange>, u32>;
-    /// `service_cidrs`.
-    fn service_cidrs(&mut self) -> &mut dyn Table<Prefix<Block>, u32>;
-    /// The tables of policy.
-    fn policy(&mut self) -> PolicyTables<'_>;
+    /// Their tables. Inserting an entry of `links` or `uplinks` also attaches the programs to that interface, unless they
+    /// are (entry first), removing one detaches them. After a start every such entry is inserted once more.
+    fn tables(&mut self) -> Tables<'_>;
     /// `state.generation`.
     fn generation(&mut self) -> Result<u32, WriteError>;
     /// Sets `state.generation`, and waits until no program runs any more that has read the one before.

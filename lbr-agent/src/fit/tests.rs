@@ -75,7 +75,7 @@ impl World {
     }
 
     fn rejected(&self) -> Vec<String> {
-        let tables = self.fake.tables();
+        let tables = self.fake.in_force();
         let text =
             |r: &lbr_common::text::RejectedRecord| format!("{}: {}", r.object.as_str(), r.reason.as_str());
         tables.rejected.values().map(text).collect()
@@ -86,7 +86,7 @@ impl World {
         let addr = |text: &str| text.parse::<IpAddr>().unwrap().into();
         let tuple =
             Tuple { src: addr(from), dst: addr(WEB), dst_port: port, proto: proto::TCP, ..Tuple::default() };
-        judge(&self.fake.tables(), &tuple).passes()
+        judge(&self.fake.in_force(), &tuple).passes()
     }
 }
 
@@ -114,7 +114,7 @@ fn a_new_policy_without_room_isolates_and_the_others_stay() {
     world.policy("small", "enforce", ports(&[80]));
     assert!(world.write().is_converged());
     let set =
-        |world: &World| world.fake.tables().endpoints[&WEB.parse::<IpAddr>().unwrap().into()].policy.set;
+        |world: &World| world.fake.in_force().endpoints[&WEB.parse::<IpAddr>().unwrap().into()].policy.set;
     let before = set(&world);
     world.fake.set_max_entries("port_class", 20);
     world.policy("many", "enforce", many());
@@ -179,7 +179,7 @@ fn an_update_without_room_isolates_whom_it_selects_now() {
     world.write();
     assert!(world.is_without_room("p"));
     assert!(!world.passes(CLIENT, 80) && !world.passes(CLIENT, 1000));
-    let flags = world.fake.tables().endpoints[&WEB.parse::<IpAddr>().unwrap().into()].policy.flags;
+    let flags = world.fake.in_force().endpoints[&WEB.parse::<IpAddr>().unwrap().into()].policy.flags;
     assert_eq!(flags, policy_flags::POD | policy_flags::ISOLATED_IN | policy_flags::ISOLATED_OUT);
 }
 
@@ -214,7 +214,7 @@ fn an_audited_policy_without_room_audits_what_it_did_or_nothing() {
     world.policy("p", "audit", ports(&[80]));
     assert!(world.write().is_converged());
     let flags = |world: &World| {
-        let endpoint = world.fake.tables().endpoints[&WEB.parse::<IpAddr>().unwrap().into()];
+        let endpoint = world.fake.in_force().endpoints[&WEB.parse::<IpAddr>().unwrap().into()];
         (endpoint.policy.flags, endpoint.policy.audit)
     };
     let before = flags(&world);
@@ -237,7 +237,7 @@ fn where_no_policy_is_to_blame_the_pod_closes() {
     let p = json!({"ingress": [{"ports": [{"port": "http"}, {"port": 80}]}]});
     world.policy("named", "enforce", p);
     assert!(world.write().is_converged());
-    let tables = world.fake.tables();
+    let tables = world.fake.in_force();
     let (map, used) = ("verdicts", u32::try_from(tables.verdicts.len()).unwrap());
     world.fake.set_max_entries(map, used);
     world.pod("other", "10.1.0.3");
@@ -252,6 +252,6 @@ fn where_no_policy_is_to_blame_the_pod_closes() {
     );
     assert!(world.store.state().without_room.is_empty());
     assert!(world.passes(CLIENT, 80));
-    let other = world.fake.tables().endpoints[&"10.1.0.3".parse::<IpAddr>().unwrap().into()].policy;
+    let other = world.fake.in_force().endpoints[&"10.1.0.3".parse::<IpAddr>().unwrap().into()].policy;
     assert_eq!((other.set, other.flags), (0, policy_flags::POD | policy_flags::ISOLATED_IN));
 }

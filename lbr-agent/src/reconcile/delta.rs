@@ -70,6 +70,11 @@ impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
         &self.actual
     }
 
+    /// How many entries the map has, as far as known.
+    pub(super) fn len(&self) -> usize {
+        self.actual.len()
+    }
+
     /// What the map should hold.
     pub fn desired(&self) -> &BTreeMap<K, V> {
         &self.desired

@@ -14,8 +14,8 @@ use crate::dataplane::Hints;
 impl Reconciler {
     /// Of what is in the maps, and of what will be.
     pub(super) fn hints(&self) -> Hints {
-        let mut hints = of_frontends(&[self.frontends.actual(), self.frontends.desired()]);
-        for block in self.service_cidrs.actual().keys().chain(self.service_cidrs.desired().keys()) {
+        let mut hints = of_frontends(&[self.maps.frontends.actual(), self.maps.frontends.desired()]);
+        for block in self.maps.service_cidrs.actual().keys().chain(self.maps.service_cidrs.desired().keys()) {
             hints.service_filter |= bits_of(block);
         }
         hints

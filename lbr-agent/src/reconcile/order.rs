@@ -28,10 +28,12 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
     pass.write_slots();
     // No frontend leads to a new table yet: it comes into force as a whole, with the frontend.
     pass.write_maglev();
-    // A frontend that asks for them serves nobody without.
+    // A frontend with source ranges serves no client without them, and one with direct server return must know which
+    // clients may not be answered directly.
     pass.write_source_ranges();
+    pass.write_peers();
     if allow_removals {
-        // At once: the client is not welcome any more.
+        // Revoke first.
         pass.remove_source_ranges();
         // Before an address of theirs is given up.
         pass.remove_service_cidrs();
@@ -48,8 +50,8 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
         pass.write_service_cidrs();
         // Nothing leads to the slots of a removed frontend any more.
         pass.remove_frontends();
-        // Nor asks who is inside.
-        pass.remove_source_ranges();
+        // No frontend with direct server return asks for them any more.
+        pass.reduce_peers();
         // No count reaches them.
         pass.remove_slots();
         // Nor to tables.

@@ -31,18 +31,18 @@ pub(super) fn full(r: &Reconciler, dataplane: &mut dyn Dataplane, problems: &mut
     let mut addresses = new_addresses(r);
     let addresses_of = addresses_of(r, &addresses);
     let mut needs: BTreeMap<u32, Need> = BTreeMap::new();
-    for (key, frontend) in r.frontends.writes() {
-        if !r.frontends.actual().contains_key(&key) {
+    for (key, frontend) in r.maps.frontends.writes() {
+        if !r.maps.frontends.actual().contains_key(&key) {
             needs.entry(frontend.service).or_default().frontends += 1;
         }
     }
-    for (key, _) in r.slots.writes() {
-        if !r.slots.actual().contains_key(&key) {
+    for (key, _) in r.maps.slots.writes() {
+        if !r.maps.slots.actual().contains_key(&key) {
             needs.entry(key.service).or_default().slots += 1;
         }
     }
-    for (id, backend) in r.backends.writes() {
-        if !r.backends.actual().contains_key(&id) {
+    for (id, backend) in r.maps.backends.writes() {
+        if !r.maps.backends.actual().contains_key(&id) {
             needs.entry(backend.service).or_default().backends += 1;
         }
     }
@@ -53,17 +53,14 @@ pub(super) fn full(r: &Reconciler, dataplane: &mut dyn Dataplane, problems: &mut
     }
 
     let room = |max_entries: u32, used: usize| (max_entries as usize).saturating_sub(used);
-    let max = (
-        dataplane.frontends().max_entries(),
-        dataplane.slots().max_entries(),
-        dataplane.backends().max_entries(),
-    );
+    let tables = dataplane.tables();
+    let max = (tables.frontends.max_entries(), tables.slots.max_entries(), tables.backends.max_entries());
+    let names = (tables.frontends.name(), tables.slots.name(), tables.backends.name());
     let mut left = Need {
-        frontends: room(max.0, r.frontends.actual().len()),
-        slots: room(max.1, r.slots.actual().len()),
-        backends: room(max.2, r.backends.actual().len()),
+        frontends: room(max.0, r.maps.frontends.len()),
+        slots: room(max.1, r.maps.slots.len()),
+        backends: room(max.2, r.maps.backends.len()),
     };
-    let names = (dataplane.frontends().name(), dataplane.slots().name(), dataplane.backends().name());
 
     let mut held = BTreeSet::new();
     for (service, mut need) in needs {
@@ -117,8 +114,8 @@ pub(super) fn full(r: &Reconciler, dataplane: &mut dyn Dataplane, problems: &mut
 
 /// Addresses whose entry as a whole is not in the map.
 fn new_addresses(r: &Reconciler) -> BTreeSet<Addr> {
-    let writes = r.frontends.writes().filter(|(_, f)| f.flags & frontend_flags::WILDCARD != 0);
-    writes.filter(|(key, _)| !r.frontends.actual().contains_key(key)).map(|(key, _)| key.addr).collect()
+    let writes = r.maps.frontends.writes().filter(|(_, f)| f.flags & frontend_flags::WILDCARD != 0);
+    writes.filter(|(key, _)| !r.maps.frontends.actual().contains_key(key)).map(|(key, _)| key.addr).collect()
 }
 
 /// Which of these addresses each service has.
@@ -127,7 +124,7 @@ fn addresses_of(r: &Reconciler, addresses: &BTreeSet<Addr>) -> BTreeMap<u32, BTr
     if addresses.is_empty() {
         return of;
     }
-    let ports = r.frontends.desired().iter().filter(|(_, f)| f.flags & frontend_flags::WILDCARD == 0);
+    let ports = r.maps.frontends.desired().iter().filter(|(_, f)| f.flags & frontend_flags::WILDCARD == 0);
     for (key, frontend) in ports.filter(|(key, _)| addresses.contains(&key.addr)) {
         of.entry(frontend.service).or_default().insert(key.addr);
     }
@@ -135,7 +132,7 @@ fn addresses_of(r: &Reconciler, addresses: &BTreeSet<Addr>) -> BTreeMap<u32, BTr
 }
 
 fn service_text(r: &Reconciler, service: u32) -> String {
-    let Some(name) = r.services.desired().get(&service) else {
+    let Some(name) = r.maps.services.desired().get(&service) else {
         return format!("service {service}");
     };
     let (namespace, service, port) = (name.namespace.as_str(), name.name.as_str(), name.port.as_str());

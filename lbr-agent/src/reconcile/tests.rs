@@ -1,16 +1,16 @@
 use std::sync::{Arc, Mutex};
 
 use lbr_common::addr::Addr;
-use lbr_common::link::link_flags;
-use lbr_common::maglev;
+use lbr_common::link::{Uplink, link_flags};
+use lbr_common::maglev::{self, MaglevKey, MaglevPart};
 use lbr_common::policy::Policy;
-use lbr_common::service::frontend_flags;
-use lbr_common::text::Text;
+use lbr_common::service::{Backend, Frontend, Slot, SlotKey, frontend_flags};
+use lbr_common::text::{ServiceName, Text};
 use lbr_common::tuple::proto;
 
 use super::*;
-use crate::dataplane::PolicyTables;
 use crate::dataplane::fake::Fake;
+use crate::dataplane::{Table, Tables};
 use crate::desired::EndpointPolicy;
 
 fn key(service: u8) -> FrontendKey {
@@ -52,7 +52,7 @@ fn converge(r: &mut Reconciler, fake: &mut Fake, desired: &Desired) {
         outcome = r.retry(true, fake);
     }
     assert!(outcome.is_converged(), "{outcome:?}");
-    assert_eq!(fake.tables(), *desired);
+    assert_eq!(fake.in_force(), *desired);
     assert_eq!(r.actual(), *desired);
 }
 
@@ -95,15 +95,15 @@ fn tables_change_as_a_whole_under_faults() {
 #[test]
 fn a_table_without_room_holds_up_nobody_else() {
     let mut fake = Fake::new(3).with_faults(0);
-    fake.set_max_entries(maps::MAGLEV.name, maglev::PARTS);
+    fake.set_max_entries(lbr_common::maps::MAGLEV.name, maglev::PARTS);
     let mut r = Reconciler::load(&mut fake).unwrap();
     let before = with_tables(services(&[(1, &[1, 2]), (2, &[1])]), &[(1, 5)]);
     converge(&mut r, &mut fake, &before);
     let wanted = with_tables(services(&[(1, &[2, 3]), (2, &[1, 4])]), &[(1, 6)]);
     let outcome = r.apply(wanted.clone(), true, &mut fake);
     assert!(!outcome.is_converged());
-    assert!(outcome.problems.iter().all(|p| p.map == maps::MAGLEV.name), "{outcome:?}");
-    let tables = fake.tables();
+    assert!(outcome.problems.iter().all(|p| p.map == lbr_common::maps::MAGLEV.name), "{outcome:?}");
+    let tables = fake.in_force();
     assert_eq!(tables.frontends[&key(1)], before.frontends[&key(1)]);
     assert_eq!(tables.frontends[&key(2)], wanted.frontends[&key(2)]);
     assert!(tables.backends.contains_key(&101), "the table in force leads there");
@@ -160,7 +160,7 @@ fn the_epoch_is_raised_before_services_are_written_and_again_if_they_need_it() {
     ] {
         let before = fake.epoch();
         let seen = Arc::new(Mutex::new(None));
-        let (into, watched, backends) = (seen.clone(), fake.clone(), fake.tables().backends);
+        let (into, watched, backends) = (seen.clone(), fake.clone(), fake.in_force().backends);
         fake.observe_epoch(move |tables, epoch| {
             if tables.backends != backends {
                 into.lock().unwrap().get_or_insert(epoch);
@@ -225,11 +225,11 @@ fn before_everything_is_listed_only_what_is_new_is_written() {
     let outcome = r.apply(partial, false, &mut fake);
     assert_eq!(outcome.removals, 0);
     assert!(!outcome.is_converged());
-    assert_eq!(fake.tables(), services(&[(1, &[1, 2]), (2, &[1]), (3, &[5])]));
+    assert_eq!(fake.in_force(), services(&[(1, &[1, 2]), (2, &[1]), (3, &[5])]));
 
     let grown = services(&[(1, &[2]), (3, &[5, 6])]);
     r.apply(grown.clone(), false, &mut fake);
-    assert_eq!(fake.tables(), services(&[(1, &[1, 2]), (2, &[1]), (3, &[5, 6])]));
+    assert_eq!(fake.in_force(), services(&[(1, &[1, 2]), (2, &[1]), (3, &[5, 6])]));
     converge(&mut r, &mut fake, &grown);
 }
 
@@ -245,7 +245,7 @@ fn a_service_that_does_not_fit_is_not_added_and_the_others_are() {
     assert!(matches!(problem.error, WriteError::Full { max_entries: 4, .. }));
     let mut without = services(&[(1, &[1, 2]), (3, &[1])]);
     without.services = wanted.services.clone();
-    assert_eq!(fake.tables(), without);
+    assert_eq!(fake.in_force(), without);
 
     fake.set_max_entries("backends", 6);
     converge(&mut r, &mut fake, &wanted);
@@ -259,7 +259,7 @@ fn a_service_that_can_not_grow_keeps_what_it_has() {
     fake.set_max_entries("slots", 3);
     let outcome = r.apply(services(&[(1, &[1, 2, 3, 4]), (2, &[1])]), true, &mut fake);
     assert_eq!(outcome.problems.len(), 1);
-    let tables = fake.tables();
+    let tables = fake.in_force();
     assert_eq!((tables.frontends[&key(1)].count, tables.frontends[&key(2)].count), (2, 1));
 }
 
@@ -293,62 +293,22 @@ impl Table<FrontendKey, Frontend> for NotingTable {
     }
 
     fn entries(&self) -> Result<Vec<(FrontendKey, Frontend)>, WriteError> {
-        Ok(self.fake.tables().frontends.into_iter().collect())
+        Ok(self.fake.in_force().frontends.into_iter().collect())
     }
 
     fn insert(&mut self, key: &FrontendKey, value: &Frontend) -> Result<(), WriteError> {
         self.written.push(*key);
-        self.fake.frontends().insert(key, value)
+        self.fake.tables().frontends.insert(key, value)
     }
 
     fn remove(&mut self, key: &FrontendKey) -> Result<(), WriteError> {
-        self.fake.frontends().remove(key)
+        self.fake.tables().frontends.remove(key)
     }
 }
 
 impl Dataplane for Noting {
-    fn frontends(&mut self) -> &mut dyn Table<FrontendKey, Frontend> {
-        &mut self.frontends
-    }
-
-    fn slots(&mut self) -> &mut dyn Table<SlotKey, Slot> {
-        self.fake.slots()
-    }
-
-    fn backends(&mut self) -> &mut dyn Table<u32, Backend> {
-        self.fake.backends()
-    }
-
-    fn maglev(&mut self) -> &mut dyn Table<MaglevKey, MaglevPart> {
-        self.fake.maglev()
-    }
-
-    fn services(&mut self) -> &mut dyn Table<u32, ServiceName> {
-        self.fake.services()
-    }
-
-    fn rejected(&mut self) -> &mut dyn Table<u32, RejectedRecord> {
-        self.fake.rejected()
-    }
-
-    fn links(&mut self) -> &mut dyn Table<u32, Link> {
-        self.fake.links()
-    }
-
-    fn uplinks(&mut self) -> Box<dyn Table<u32, Uplink> + '_> {
-        self.fake.uplinks()
-    }
-
-    fn source_ranges(&mut self) -> &mut dyn Table<Prefix<SourceRange>, u32> {
-        self.fake.source_ranges()
-    }
-
-    fn service_cidrs(&mut self) -> &mut dyn Table<Prefix<Block>, u32> {
-        self.fake.service_cidrs()
-    }
-
-    fn policy(&mut self) -> PolicyTables<'_> {
-        self.fake.policy()
+    fn tables(&mut self) -> Tables<'_> {
+        Tables { frontends: &mut self.frontends, ..self.fake.tables() }
     }
 
     fn generation(&mut self) -> Result<u32, WriteError> {
@@ -390,7 +350,7 @@ fn a_port_without_room_for_its_address_is_not_added() {
     let problems: Vec<_> = outcome.problems.iter().map(|p| (p.map, p.key.as_str())).collect();
     assert_eq!(problems, [("frontends", "Service /s3 port (unnamed)"), ("frontends", "10.96.0.3")]);
     let fitting = with_addresses(services(&[(1, &[1]), (2, &[1])]));
-    assert_eq!(fake.tables().frontends, fitting.frontends);
+    assert_eq!(fake.in_force().frontends, fitting.frontends);
 
     fake.set_max_entries("frontends", 6);
     converge(&mut r, &mut fake, &desired);
@@ -404,7 +364,7 @@ fn a_link_that_could_not_be_attached_is_tried_again_or_removed() {
     let mut r = Reconciler::load(&mut fake).unwrap();
     r.apply(with_link.clone(), false, &mut fake);
     assert!(fake.attached().is_empty());
-    assert_eq!(fake.tables().links.len(), 1, "the entry comes first");
+    assert_eq!(fake.in_force().links.len(), 1, "the entry comes first");
 
     fake.set_faults(0);
     assert!(r.retry(false, &mut fake).is_converged());
@@ -425,7 +385,7 @@ fn a_link_that_could_not_be_attached_is_tried_again_or_removed() {
     assert_eq!(fake.attached(), [5].into(), "an agent that ended in between");
 
     assert!(r.apply(Desired::default(), false, &mut fake).is_converged());
-    assert!(fake.attached().is_empty() && fake.tables().links.is_empty());
+    assert!(fake.attached().is_empty() && fake.in_force().links.is_empty());
 }
 
 #[test]

@@ -10,11 +10,11 @@ use lbr_common::user::{proto_name, socket_text};
 
 pub(super) fn range_text(range: &Prefix<SourceRange>) -> String {
     let clients = cidr_text(range.data.client, range.len.saturating_sub(SourceRange::FIXED_BITS));
-    match range.data.service {
-        SourceRange::INSIDE => format!("clients inside {clients}"),
-        SourceRange::NODES => format!("nodes {clients}"),
-        service => format!("service {service} clients {clients}"),
-    }
+    format!("service {} clients {clients}", range.data.service)
+}
+
+pub(super) fn peer_text(block: &Prefix<Block>) -> String {
+    format!("peers {}", block_text(block))
 }
 
 pub(super) fn block_text(block: &Prefix<Block>) -> String {

@@ -72,7 +72,7 @@ step::global! {
 fn find_frontend(work: &mut Scratch) -> Found {
     source::check(work)?;
     let to = &work.packet.tuple;
-    if matches!(to.proto, proto::IPV4 | proto::IPV6) && service::is_inside(&to.dst) {
+    if matches!(to.proto, proto::IPV4 | proto::IPV6) && service::is_in_cluster(&to.dst) {
         return Err(Verdict::TunnelFromPod);
     }
     match service::frontend(&to.dst, to.dst_port, to.proto, Origin::Pod(&to.src)) {

@@ -10,11 +10,11 @@ use lbr_common::conntrack::Segment;
 use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::policy::Block;
 use lbr_common::select;
-use lbr_common::service::{Backend, Frontend, FrontendKey, SourceRange, frontend_flags, scope};
+use lbr_common::service::{Backend, Frontend, FrontendKey, SourceRange, frontend_flags, peer_flags, scope};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
 
-use crate::maps::{self, BACKENDS, FRONTENDS, MAGLEV, SERVICE_CIDRS, SLOTS, SOURCE_RANGES};
+use crate::maps::{self, BACKENDS, FRONTENDS, MAGLEV, PEERS, SERVICE_CIDRS, SLOTS, SOURCE_RANGES};
 use crate::packet::Packet;
 
 /// Where a connection begins.
@@ -115,7 +115,8 @@ fn serves(frontend: &Frontend, from: Origin<'_>) -> bool {
     let (Origin::Pod(client) | Origin::External(client)) = from else {
         return frontend.flags & frontend_flags::HOST_IN_RANGES != 0;
     };
-    is_in_range(frontend.service, client)
+    let key = SourceRange { service: frontend.service, client: client.bytes };
+    SOURCE_RANGES.get(&Key::new(SourceRange::FULL, key)).is_some()
 }
 
 /// Loopback, or unspecified, which stands for it.
@@ -130,22 +131,21 @@ pub(crate) fn is_own_to_node(addr: &Addr) -> bool {
     }
 }
 
-/// Whether a client is a node or lives on one.
+/// Whether this is the address of a node or of what lives on one. False while no Service has direct server return.
 #[inline(always)]
-pub(crate) fn is_inside(client: &Addr) -> bool {
-    is_in_range(SourceRange::INSIDE, client)
+pub(crate) fn is_in_cluster(addr: &Addr) -> bool {
+    peer(addr) & peer_flags::IN_CLUSTER != 0
 }
 
 /// Whether another node has this address.
 #[inline(always)]
 pub(crate) fn is_node(addr: &Addr) -> bool {
-    is_in_range(SourceRange::NODES, addr)
+    peer(addr) & peer_flags::NODE != 0
 }
 
 #[inline(always)]
-fn is_in_range(service: u32, client: &Addr) -> bool {
-    let key = SourceRange { service, client: client.bytes };
-    SOURCE_RANGES.get(&Key::new(SourceRange::FULL, key)).is_some()
+fn peer(addr: &Addr) -> u32 {
+    PEERS.get(&Key::new(Block::FULL, Block::of(addr))).copied().unwrap_or(0)
 }
 
 /// An address that no host can be reached by: RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7.

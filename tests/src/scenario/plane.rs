@@ -36,7 +36,7 @@ impl Plane for Fake {
     }
 
     fn verdict(&mut self, tuple: &Tuple, sender: Sender) -> Result<Option<String>> {
-        let resolved = resolve(&self.tables(), tuple, sender, Seeds::default());
+        let resolved = resolve(&self.in_force(), tuple, sender, Seeds::default());
         Ok(Some(text::verdict(resolved.verdict, resolved.backend)))
     }
 }

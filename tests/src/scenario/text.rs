@@ -7,7 +7,7 @@ use lbr_agent::desired::Desired;
 use lbr_common::addr::Addr;
 use lbr_common::link::link_flags;
 use lbr_common::policy::{Block, Prefix};
-use lbr_common::service::{Backend, Frontend, FrontendKey, SourceRange, frontend_flags, scope};
+use lbr_common::service::{Backend, Frontend, FrontendKey, SourceRange, frontend_flags, peer_flags, scope};
 use lbr_common::user::{proto_name, socket_text};
 use lbr_common::verdict::{Effect, Verdict};
 
@@ -45,7 +45,8 @@ pub fn tables(tables: &Desired) -> BTreeSet<String> {
     for (key, frontend) in &tables.frontends {
         lines.insert(frontend_line(tables, key, frontend, &draining));
     }
-    lines.extend(tables.source_ranges.keys().filter_map(|range| range_line(tables, range)));
+    lines.extend(tables.source_ranges.keys().map(|range| range_line(tables, range)));
+    lines.extend(tables.peers.iter().flat_map(|(block, flags)| peer_lines(tables, block, *flags)));
     lines.extend(tables.service_cidrs.keys().map(|block| {
         let bits = block.len - Block::FAMILY_BITS;
         format!("service cidr {}", block_text(Addr { bytes: block.data.addr }, bits))
@@ -125,24 +126,26 @@ fn service_text(tables: &Desired, id: u32) -> String {
     if name.port.as_str().is_empty() { text } else { format!("{text}:{}", name.port.as_str()) }
 }
 
-/// Other nodes are always there: they are told of where they matter.
-fn range_line(tables: &Desired, range: &Prefix<SourceRange>) -> Option<String> {
+fn range_line(tables: &Desired, range: &Prefix<SourceRange>) -> String {
     let client = block_text(Addr { bytes: range.data.client }, range.len - SourceRange::FIXED_BITS);
-    let uses = |flag: u32| tables.frontends.values().any(|f| f.flags & flag != 0);
-    match range.data.service {
-        SourceRange::NODES => return uses(frontend_flags::DSR_IPIP).then(|| format!("node {client}")),
-        SourceRange::INSIDE => {
-            let orphan = if uses(frontend_flags::DSR) { "" } else { "orphan " };
-            return Some(format!("{orphan}inside {client}"));
-        }
-        _ => {}
-    }
     let used = tables
         .frontends
         .values()
         .any(|f| f.service == range.data.service && f.flags & frontend_flags::RANGES != 0);
     let orphan = if used { "" } else { "orphan " };
-    Some(format!("{orphan}range {} {client}", service_text(tables, range.data.service)))
+    format!("{orphan}range {} {client}", service_text(tables, range.data.service))
+}
+
+/// Other nodes are always in the map: they have a line where they matter.
+fn peer_lines(tables: &Desired, block: &Prefix<Block>, flags: u32) -> impl Iterator<Item = String> {
+    let peer = block_text(Addr { bytes: block.data.addr }, block.len - Block::FAMILY_BITS);
+    let uses = |flag: u32| tables.frontends.values().any(|f| f.flags & flag != 0);
+    let orphan = if uses(frontend_flags::DSR) { "" } else { "orphan " };
+    let node = flags & peer_flags::NODE != 0 && uses(frontend_flags::DSR_IPIP);
+    let in_cluster = flags & peer_flags::IN_CLUSTER != 0;
+    let lines =
+        [node.then(|| format!("node {peer}")), in_cluster.then(|| format!("{orphan}in-cluster {peer}"))];
+    lines.into_iter().flatten()
 }
 
 /// An IPv4 address has 96 bits before it.

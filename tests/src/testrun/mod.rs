@@ -122,7 +122,7 @@ impl Programs {
     /// Writes the entries of the pods' links, which attaches the programs there unless they are.
     fn insert_links(&mut self) -> Result<()> {
         for (link, flags) in self.links.into_iter().zip([link_flags::ROUTED, link_flags::ROUTED, 0]) {
-            self.kernel.links().insert(&link, &Link { flags: flags | link_flags::PEER, master: 0 })?;
+            self.kernel.tables().links.insert(&link, &Link { flags: flags | link_flags::PEER, master: 0 })?;
         }
         Ok(())
     }
@@ -154,7 +154,7 @@ impl Programs {
         ])?;
         let (v4, v6) = (IpAddr::from(v4).into(), IpAddr::from(v6).into());
         let value = Uplink { v4, v6, node_v4: v4, node_v6: v6 };
-        self.kernel.uplinks().insert(&index, &value)?;
+        self.kernel.tables().uplinks.insert(&index, &value)?;
         Ok(index)
     }
 

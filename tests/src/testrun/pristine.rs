@@ -67,13 +67,13 @@ impl Pristine {
         }
         // Also what has an entry only.
         let mut indexes: BTreeSet<u32> = found.keys().copied().collect();
-        indexes.extend(programs.kernel.links().entries()?.into_iter().map(|(index, _)| index));
+        indexes.extend(programs.kernel.tables().links.entries()?.into_iter().map(|(index, _)| index));
         for index in indexes.iter().filter(|index| !self.interfaces.contains_key(index)) {
-            programs.kernel.links().remove(index)?;
+            programs.kernel.tables().links.remove(index)?;
         }
-        indexes.extend(programs.kernel.uplinks().entries()?.into_iter().map(|(index, _)| index));
+        indexes.extend(programs.kernel.tables().uplinks.entries()?.into_iter().map(|(index, _)| index));
         for index in &indexes {
-            programs.kernel.uplinks().remove(index)?;
+            programs.kernel.tables().uplinks.remove(index)?;
         }
         let added = found.iter().filter(|(index, _)| !self.interfaces.contains_key(index));
         let lines: Vec<_> = added.map(|(_, name)| format!("link del {name}")).collect();

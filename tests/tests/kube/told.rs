@@ -76,7 +76,7 @@ impl Agent {
     #[track_caller]
     fn serves(&self, address: &str) {
         let address = address.parse::<std::net::IpAddr>().unwrap().into();
-        wait("it is served", || self.fake.tables().frontends.keys().any(|key| key.addr == address));
+        wait("it is served", || self.fake.in_force().frontends.keys().any(|key| key.addr == address));
     }
 }
 

@@ -93,10 +93,10 @@ fn a_backend_whose_port_changed() {
         let ids = world.service(service, UDP, &[old]);
         let frame = packet(UDP, client, service).build();
         expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
-        let entries = world.programs.kernel.backends().entries().unwrap();
+        let entries = world.programs.kernel.tables().backends.entries().unwrap();
         let (id, mut backend) = entries.into_iter().find(|(id, _)| *id == ids[0]).unwrap();
         backend.port = new.port();
-        world.programs.kernel.backends().insert(&id, &backend).unwrap();
+        world.programs.kernel.tables().backends.insert(&id, &backend).unwrap();
         world.programs.kernel.raise_epoch().unwrap();
         let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
         expect_ends(&frame, &out, client, new);
@@ -138,7 +138,7 @@ fn a_syn_to_a_backend_that_is_gone_at_this_moment() {
             let frame = syn(client, service).build();
             let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
             expect_ends(&frame, &out, client, old);
-            world.programs.kernel.backends().remove(&ids[0]).unwrap();
+            world.programs.kernel.tables().backends.remove(&ids[0]).unwrap();
             let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
             expect_ends(&frame, &out, client, new);
             assert_eq!(world.state(tuple(TCP, client, service)), State::New);

@@ -3,10 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lbr_agent::dataplane::Dataplane as _;
-use lbr_common::addr::Addr;
 use lbr_common::conntrack::State;
-use lbr_common::policy::Prefix;
-use lbr_common::service::{Frontend, Slot, SlotKey, SourceRange, backend_flags, frontend_flags, set};
+use lbr_common::policy::{Block, Prefix};
+use lbr_common::service::{Frontend, Slot, SlotKey, backend_flags, frontend_flags, peer_flags, set};
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::{Packet, Parsed, Transport, flags};
 use lbr_tests::testrun::Action;
@@ -73,18 +72,17 @@ fn set_flags(wire: &mut Wire, service: SocketAddr, proto: u8, flags: u32) {
 fn here(wire: &mut Wire, id: u32, there: IpAddr) {
     let kernel = &mut wire.world.programs.kernel;
     let (_, mut backend) =
-        kernel.backends().entries().unwrap().into_iter().find(|(at, _)| *at == id).unwrap();
+        kernel.tables().backends.entries().unwrap().into_iter().find(|(at, _)| *at == id).unwrap();
     backend.flags |= backend_flags::HERE;
-    kernel.backends().insert(&id, &backend).unwrap();
+    kernel.tables().backends.insert(&id, &backend).unwrap();
     let slot = SlotKey { service: backend.service, set: set::LOCAL, slot: 0 };
-    kernel.slots().insert(&slot, &Slot { backend: id }).unwrap();
-    kernel.source_ranges().insert(&a_node(there), &0).unwrap();
+    kernel.tables().slots.insert(&slot, &Slot { backend: id }).unwrap();
+    kernel.tables().peers.insert(&a_node(there), &peer_flags::NODE).unwrap();
     wire.world.reset_flows();
 }
 
-fn a_node(ip: IpAddr) -> Prefix<SourceRange> {
-    let data = SourceRange { service: SourceRange::NODES, client: Addr::from(ip).bytes };
-    Prefix { data, len: SourceRange::FULL }
+fn a_node(ip: IpAddr) -> Prefix<Block> {
+    Prefix { data: Block::of(&ip.into()), len: Block::FULL }
 }
 
 /// With and without a sum of the device, which has to stay right when bytes are put in and taken out.
@@ -212,7 +210,7 @@ fn tunnels_are_for_nodes() {
         let ran = wire.run(Hook::FromNetdev, &carried);
         assert_eq!(expect(&ran, Verdict::ToBackend, Action::Pass).dst, backend);
         // Also of a conversation that goes on.
-        wire.world.programs.kernel.source_ranges().remove(&a_node(node(&net))).unwrap();
+        wire.world.programs.kernel.tables().peers.remove(&a_node(node(&net))).unwrap();
         expect_untouched(&wire.run(Hook::FromNetdev, &carried), Verdict::NoService, &carried);
         wire.world.reset_flows();
         expect_untouched(&wire.run(Hook::FromNetdev, &carried), Verdict::NoService, &carried);

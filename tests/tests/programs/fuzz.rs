@@ -96,10 +96,11 @@ fn change(world: &mut World, random: &mut Random) {
     }
     // Backends of before are gone for datagrams.
     let used: Vec<u32> =
-        world.programs.kernel.slots().entries().unwrap().iter().map(|(_, s)| s.backend).collect();
-    for (id, _) in world.programs.kernel.backends().entries().unwrap() {
+        world.programs.kernel.tables().slots.entries().unwrap().iter().map(|(_, s)| s.backend).collect();
+    let backends = world.programs.kernel.tables().backends.entries().unwrap();
+    for (id, _) in backends {
         if !used.contains(&id) {
-            world.programs.kernel.backends().remove(&id).unwrap();
+            world.programs.kernel.tables().backends.remove(&id).unwrap();
         }
     }
     world.programs.kernel.raise_epoch().unwrap();

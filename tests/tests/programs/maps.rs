@@ -8,22 +8,19 @@ use aya::maps::{MapData, MapInfo};
 use lbr_agent::dataplane::{Dataplane as _, OBJECT};
 use lbr_common::addr::Addr;
 use lbr_common::conntrack;
-use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
-use lbr_common::link::{Link, Uplink};
+use lbr_common::flow::{SocketKey, SocketPeer};
+use lbr_common::link::Uplink;
 use lbr_common::maglev::{MaglevKey, MaglevPart};
-use lbr_common::maps::{self, Writer};
+use lbr_common::maps::{self, Shape};
 use lbr_common::policy::{
-    Allow, Block, DenialKey, Endpoint, Policy, Ports, Prefix, VerdictKey, Versioned, policy_flags,
+    Allow, Block, Endpoint, Policy, Ports, Prefix, VerdictKey, Versioned, policy_flags,
 };
-use lbr_common::service::{
-    Affinity, AffinityKey, Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, State, Traffic,
-};
+use lbr_common::service::{Affinity, AffinityKey, SourceRange, peer_flags};
 use lbr_common::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
     Text,
 };
 use lbr_common::tuple::Tuple;
-use lbr_common::verdict::Counter;
 use lbr_tests::packet::Packet;
 use serde_json::Value;
 
@@ -32,42 +29,36 @@ use super::world::{LOCAL, PORT, UDP, World, at, nets, packet, tuple};
 /// What a longest-prefix map has before its key.
 const PREFIX_LEN: usize = size_of::<u32>();
 
-/// Sizes of key and value of each map, by the Rust types that its comment names.
+/// Size of a row's key in the kernel.
+macro_rules! key_size {
+    (lpm $key:ty) => {
+        PREFIX_LEN + size_of::<$key>()
+    };
+    // An array has indices, a ring has none.
+    ($shape:ident $key:ty) => {
+        size_of::<$key>()
+    };
+}
+
+macro_rules! agent_sizes {
+    ($($(#[$doc:meta])* $spec:ident $field:ident $name:literal: $shape:ident $role:ident [$key:ty, $value:ty] $size:expr;)*) => {
+        [$(($name, (key_size!($shape $key), size_of::<$value>())),)*]
+    };
+}
+
+macro_rules! kernel_sizes {
+    ($($(#[$doc:meta])* $spec:ident $name:literal: $shape:ident [$key:ty, $value:ty] $size:expr;)*) => {
+        [$(($name, (key_size!($shape $key), size_of::<$value>())),)*]
+    };
+}
+
+/// Sizes of key and value of each map, by the types of its row.
 fn sizes() -> BTreeMap<&'static str, (usize, usize)> {
-    BTreeMap::from([
-        ("frontends", (size_of::<FrontendKey>(), size_of::<Frontend>())),
-        ("slots", (size_of::<SlotKey>(), size_of::<Slot>())),
-        ("backends", (size_of::<u32>(), size_of::<Backend>())),
-        ("services", (size_of::<u32>(), size_of::<ServiceName>())),
-        ("rejected", (size_of::<u32>(), size_of::<RejectedRecord>())),
-        ("links", (size_of::<u32>(), size_of::<Link>())),
-        ("state", (size_of::<u32>(), size_of::<State>())),
-        ("flows", (size_of::<Tuple>(), size_of::<Flow>())),
-        ("unconfirmed", (size_of::<u32>(), size_of::<Tuple>())),
-        ("claims", (size_of::<Tuple>(), size_of::<u32>())),
-        ("fragments", (size_of::<FragmentKey>(), size_of::<FragmentPorts>())),
-        ("sockets", (size_of::<SocketKey>(), size_of::<SocketPeer>())),
-        ("counters", (size_of::<u32>(), size_of::<Counter>())),
-        ("endpoints", (size_of::<Addr>(), size_of::<Endpoint>())),
-        ("link_policy", (size_of::<u32>(), size_of::<Versioned<u32>>())),
-        ("ip_class", (size_of::<Addr>(), size_of::<Versioned<u32>>())),
-        ("cidr_class", (PREFIX_LEN + size_of::<Block>(), size_of::<Versioned<u32>>())),
-        ("port_class", (PREFIX_LEN + size_of::<Ports>(), size_of::<u32>())),
-        ("verdicts", (size_of::<VerdictKey>(), size_of::<Allow>())),
-        ("policies", (size_of::<u32>(), size_of::<PolicyRecord>())),
-        ("rules", (size_of::<RuleKey>(), size_of::<RuleText>())),
-        ("set_members", (size_of::<MemberKey>(), size_of::<Member>())),
-        ("classes", (size_of::<u32>(), size_of::<ClassRecord>())),
-        ("pod_names", (size_of::<Addr>(), size_of::<PodName>())),
-        ("traffic", (size_of::<u32>(), size_of::<Traffic>())),
-        ("denials", (size_of::<DenialKey>(), size_of::<Counter>())),
-        ("maglev", (size_of::<MaglevKey>(), size_of::<MaglevPart>())),
-        ("uplinks", (size_of::<u32>(), size_of::<Uplink>())),
-        ("source_ranges", (PREFIX_LEN + size_of::<SourceRange>(), size_of::<u32>())),
-        ("service_cidrs", (PREFIX_LEN + size_of::<Block>(), size_of::<u32>())),
-        ("affinity", (size_of::<AffinityKey>(), size_of::<Affinity>())),
-        ("events", (0, 0)),
-    ])
+    let mut sizes = BTreeMap::from(lbr_common::agent_maps!(agent_sizes));
+    sizes.extend(lbr_common::kernel_maps!(kernel_sizes));
+    // The kernel knows no type for what is in a ring.
+    sizes.insert(maps::EVENTS.name, (0, 0));
+    sizes
 }
 
 #[test]
@@ -85,15 +76,14 @@ fn are_what_the_contract_says() {
         assert_eq!(size, sizes[spec.name], "{}", spec.name);
         assert_eq!(info.max_entries() as usize, spec.max_entries, "{}", spec.name);
         let kind = format!("{:?}", info.map_type().unwrap());
-        let wanted = match (spec.name, spec.writer) {
-            ("state" | "unconfirmed", _) => "Array",
-            ("counters", _) => "PerCpuArray",
-            ("cidr_class" | "port_class" | "source_ranges" | "service_cidrs", _) => "LpmTrie",
-            ("denials" | "traffic", _) => "LruPerCpuHash",
-            ("events", _) => "RingBuf",
-            ("claims", _) => "Hash",
-            (_, Writer::Agent) => "Hash",
-            (_, Writer::Kernel) => "LruHash",
+        let wanted = match spec.shape {
+            Shape::Hash => "Hash",
+            Shape::Lpm => "LpmTrie",
+            Shape::Array => "Array",
+            Shape::LruHash => "LruHash",
+            Shape::PerCpuArray => "PerCpuArray",
+            Shape::LruPerCpuHash => "LruPerCpuHash",
+            Shape::Ring => "RingBuf",
         };
         assert_eq!(kind, wanted, "{}", spec.name);
     }
@@ -126,17 +116,17 @@ pub(crate) fn fill(world: &mut World) {
     world.send(&fragments[0]);
     let kernel = &mut world.programs.kernel;
     let name = ServiceName { namespace: Text::new("shop"), name: Text::new("cart"), port: Text::new("http") };
-    kernel.services().insert(&1, &name).unwrap();
+    kernel.tables().services.insert(&1, &name).unwrap();
     let rejected = RejectedRecord {
         object: Text::new("Service shop/cart"),
         origin: Text::new("cart.yaml #2"),
         field: Text::new("spec.ports[0].port"),
         reason: Text::new("must be at most 65535"),
     };
-    kernel.rejected().insert(&1, &rejected).unwrap();
+    kernel.tables().rejected.insert(&1, &rejected).unwrap();
     let slots = MaglevPart { backends: [100; lbr_common::maglev::PART as usize] };
-    kernel.maglev().insert(&MaglevKey { table: 1, part: 0 }, &slots).unwrap();
-    let tables = kernel.policy();
+    kernel.tables().maglev.insert(&MaglevKey { table: 1, part: 0 }, &slots).unwrap();
+    let tables = kernel.tables();
     let number = Versioned { old: 2, new: 3, since: 1 };
     let policy = Policy { set: 7, audit: 0, flags: policy_flags::POD | policy_flags::ISOLATED_IN };
     let policy = Versioned { old: policy, new: policy, since: 1 };
@@ -161,11 +151,13 @@ pub(crate) fn fill(world: &mut World) {
     tables.classes.insert(&2, &ClassRecord { pods: 1, ..Default::default() }).unwrap();
     let pod = PodName { namespace: Text::new("shop"), name: Text::new("cart-0") };
     tables.pod_names.insert(&net.local.into(), &pod).unwrap();
+    drop(tables);
     let kernel = &mut world.programs.kernel;
     let range = SourceRange { service: 1, client: Addr::from(net.local).bytes };
-    kernel.source_ranges().insert(&Prefix { data: range, len: SourceRange::FULL }, &1).unwrap();
+    kernel.tables().source_ranges.insert(&Prefix { data: range, len: SourceRange::FULL }, &1).unwrap();
     let block = Block::of(&net.service.into());
-    kernel.service_cidrs().insert(&Prefix { data: block, len: Block::FULL }, &1).unwrap();
+    kernel.tables().service_cidrs.insert(&Prefix { data: block, len: Block::FULL }, &1).unwrap();
+    kernel.tables().peers.insert(&Prefix { data: block, len: Block::FULL }, &peer_flags::NODE).unwrap();
     // Nobody may talk to it: one denial.
     world.deliver(&packet(UDP, at(net.remote2, PORT), at(net.remote2, 9)).build());
     world.deliver(&packet(UDP, client, at(net.remote2, 9)).build());
@@ -250,6 +242,7 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&first("uplinks")["value"]), ["node_v4", "node_v6", "v4", "v6"]);
     assert_eq!(fields(&first("source_ranges")["key"]["data"]), ["client", "service"]);
     assert_eq!(fields(&first("service_cidrs")["key"]["data"]), ["addr", "family"]);
+    assert_eq!(fields(&first("peers")["key"]["data"]), ["addr", "family"]);
     assert_eq!(fields(&first("affinity")["key"]), ["_pad", "client", "service"]);
     assert_eq!(fields(&first("affinity")["value"]), ["_pad", "backend", "last_used"]);
     let tuple = ["_pad", "dst", "dst_port", "proto", "src", "src_port"];

@@ -61,7 +61,7 @@ fn dirty(world: &mut World) {
     world.programs.veth(99).unwrap();
     let flags = link_flags::PEER;
     let [first, second, _] = world.programs.links;
-    let links = world.programs.kernel.links();
+    let mut links = world.programs.kernel.tables().links;
     links.insert(&99, &Link { flags, master: 0 }).unwrap();
     links.insert(&1234, &Link { flags, master: 0 }).unwrap_err();
     links.insert(&first, &Link { flags, master: 0 }).unwrap();

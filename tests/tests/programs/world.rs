@@ -162,9 +162,9 @@ impl World {
                 table.remove(&key).unwrap();
             }
         }
-        clear(self.programs.kernel.frontends());
-        clear(self.programs.kernel.slots());
-        clear(self.programs.kernel.backends());
+        clear(self.programs.kernel.tables().frontends);
+        clear(self.programs.kernel.tables().slots);
+        clear(self.programs.kernel.tables().backends);
         self.next_backend = FIRST_BACKEND;
         self.reset_flows();
         for key in self.programs.fragments.keys().collect::<Vec<_>>() {
@@ -190,7 +190,8 @@ impl World {
         for (slot, backend) in (0..).zip(ids.iter().copied()) {
             self.programs
                 .kernel
-                .slots()
+                .tables()
+                .slots
                 .insert(&SlotKey { service, slot, ..SlotKey::default() }, &Slot { backend })
                 .unwrap();
         }
@@ -201,8 +202,8 @@ impl World {
 
     pub(crate) fn frontend(&mut self, at: SocketAddr, proto: u8, value: Frontend) {
         let whole = Frontend { flags: frontend_flags::WILDCARD, ..Frontend::default() };
-        self.programs.kernel.frontends().insert(&key(at.ip(), 0, 0), &whole).unwrap();
-        self.programs.kernel.frontends().insert(&key(at.ip(), at.port(), proto), &value).unwrap();
+        self.programs.kernel.tables().frontends.insert(&key(at.ip(), 0, 0), &whole).unwrap();
+        self.programs.kernel.tables().frontends.insert(&key(at.ip(), at.port(), proto), &value).unwrap();
     }
 
     fn backend(&mut self, service: u32, to: SocketAddr, proto: u8) -> u32 {
@@ -219,16 +220,16 @@ impl World {
         };
         let id = self.next_backend;
         self.next_backend += 1;
-        self.programs.kernel.backends().insert(&id, &backend).unwrap();
+        self.programs.kernel.tables().backends.insert(&id, &backend).unwrap();
         id
     }
 
     pub(crate) fn frontends(&mut self) -> Vec<(FrontendKey, Frontend)> {
-        self.programs.kernel.frontends().entries().unwrap()
+        self.programs.kernel.tables().frontends.entries().unwrap()
     }
 
     pub(crate) fn remove_frontend(&mut self, key: &FrontendKey) {
-        self.programs.kernel.frontends().remove(key).unwrap();
+        self.programs.kernel.tables().frontends.remove(key).unwrap();
     }
 
     /// Whether the kernel makes a packet of this length for a test run.
@@ -239,7 +240,7 @@ impl World {
 
     /// As the agent does: the backend first, the epoch after.
     pub(crate) fn remove_backend(&mut self, id: u32) {
-        self.programs.kernel.backends().remove(&id).unwrap();
+        self.programs.kernel.tables().backends.remove(&id).unwrap();
         self.raise_epoch();
     }
 

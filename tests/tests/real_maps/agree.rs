@@ -127,9 +127,9 @@ fn user_space_and_the_program_choose_the_same() {
     for _ in 0..TABLES {
         let tables = random.tables();
         let kernel = real.kernel().unwrap();
-        set(kernel.frontends(), &tables.frontends);
-        set(kernel.slots(), &tables.slots);
-        set(kernel.backends(), &tables.backends);
+        set(kernel.tables().frontends, &tables.frontends);
+        set(kernel.tables().slots, &tables.slots);
+        set(kernel.tables().backends, &tables.backends);
         for _ in 0..TUPLES {
             let tuple = random.tuple(&tables);
             let by_kernel = real.ask(&tuple).unwrap_or_else(|e| panic!("{e:#}: {tuple:?}, {tables:#?}"));
@@ -174,10 +174,10 @@ fn user_space_and_the_program_choose_the_same_by_table() {
         }
     }
     let kernel = real.kernel().unwrap();
-    set(kernel.frontends(), &tables.frontends);
-    set(kernel.slots(), &tables.slots);
-    set(kernel.backends(), &tables.backends);
-    set(kernel.maglev(), &tables.maglev);
+    set(kernel.tables().frontends, &tables.frontends);
+    set(kernel.tables().slots, &tables.slots);
+    set(kernel.tables().backends, &tables.backends);
+    set(kernel.tables().maglev, &tables.maglev);
     let mut reached = 0;
     for _ in 0..2_000 {
         let tuple = random.tuple(&tables);

@@ -47,14 +47,18 @@ fn for_all_tables(fact: &impl Fact) {
     both(|dataplane| {
         let value = |service| Frontend { service, ..Frontend::default() };
         let entry = |n| (frontend(n), value(n)) as (FrontendKey, Frontend);
-        fact.holds(dataplane.frontends(), entry, value(99));
+        fact.holds(dataplane.tables().frontends, entry, value(99));
         let entry = |n| (SlotKey { service: n, ..SlotKey::default() }, Slot { backend: n });
-        fact.holds(dataplane.slots(), entry, Slot { backend: 99 });
+        fact.holds(dataplane.tables().slots, entry, Slot { backend: 99 });
         let entry = |n| (n, backend(n, 1)) as (u32, Backend);
-        fact.holds(dataplane.backends(), entry, backend(99, 2));
-        fact.holds(dataplane.services(), |n| (n, name(n)), name(99));
-        fact.holds(dataplane.rejected(), |n| (n, rejected(n)), rejected(99));
-        fact.holds(dataplane.links(), |n| (n, Link { flags: 0, master: 0 }), Link { flags: 3, master: 9 });
+        fact.holds(dataplane.tables().backends, entry, backend(99, 2));
+        fact.holds(dataplane.tables().services, |n| (n, name(n)), name(99));
+        fact.holds(dataplane.tables().rejected, |n| (n, rejected(n)), rejected(99));
+        fact.holds(
+            &mut *dataplane.tables().links,
+            |n| (n, Link { flags: 0, master: 0 }),
+            Link { flags: 3, master: 9 },
+        );
     });
 }
 
@@ -126,9 +130,9 @@ fn an_inserted_link_is_attached_once_and_a_removed_one_detached() {
     let mut real = Real::load("links").unwrap();
     real.set_links([5, 6]).unwrap();
     let mut both = |write: &dyn Fn(&mut dyn Table<u32, Link>), expected: &[u32]| {
-        write(fake.links());
+        write(&mut *fake.tables().links);
         assert_eq!(fake.attached(), expected.iter().copied().collect());
-        write(real.kernel().unwrap().links());
+        write(&mut *real.kernel().unwrap().tables().links);
         real.expect_attached(expected).unwrap();
     };
     let insert = |index: u32, flags: u32| {
@@ -150,17 +154,17 @@ fn an_inserted_link_is_attached_once_and_a_removed_one_detached() {
 fn a_link_that_can_not_be_attached_is_entered_all_the_same() {
     let mut real = Real::load("no-link").unwrap();
     let link = Link { flags: 1, master: 0 };
-    let entries = |real: &mut Real| real.kernel().unwrap().links().entries().unwrap();
-    let error = real.kernel().unwrap().links().insert(&5, &link).unwrap_err();
+    let entries = |real: &mut Real| real.kernel().unwrap().tables().links.entries().unwrap();
+    let error = real.kernel().unwrap().tables().links.insert(&5, &link).unwrap_err();
     assert!(matches!(error, WriteError::Io { map: "links", .. }), "{error}");
     assert_eq!(entries(&mut real), [(5, link)]);
 
     real.set_links([5]).unwrap();
-    real.kernel().unwrap().links().insert(&5, &link).unwrap();
+    real.kernel().unwrap().tables().links.insert(&5, &link).unwrap();
     real.expect_attached(&[5]).unwrap();
 
     real.set_links([]).unwrap();
-    real.kernel().unwrap().links().remove(&5).unwrap();
+    real.kernel().unwrap().tables().links.remove(&5).unwrap();
     assert_eq!(entries(&mut real), [], "an interface that is gone");
 }
 

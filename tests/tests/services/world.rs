@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lbr_agent::dataplane::Pinned;
-use lbr_common::service::SourceRange;
 use lbr_common::tuple::proto;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::agent::{Agent, AgentOptions};
@@ -229,10 +228,7 @@ impl World {
         for (name, agent) in agents.iter() {
             until(patience(), || {
                 let tables = Pinned::open(agent.bpffs())?.tables()?;
-                let mut ranges = tables.source_ranges;
-                // The other nodes are still there.
-                ranges.retain(|range, _| range.data.service != SourceRange::NODES);
-                let left = (tables.frontends, tables.slots, tables.backends, ranges);
+                let left = (tables.frontends, tables.slots, tables.backends, tables.source_ranges);
                 match left {
                     (f, s, b, r) if f.is_empty() && s.is_empty() && b.is_empty() && r.is_empty() => Ok(()),
                     left => bail!("left: {left:?}"),

@@ -2,7 +2,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use lbr_common::addr::Addr;
-use lbr_common::service::{SourceRange, scope, set};
+use lbr_common::policy::Block;
+use lbr_common::service::{peer_flags, scope, set};
 
 use super::*;
 use crate::desired::HealthPort;
@@ -329,12 +330,11 @@ fn the_addresses_of_other_nodes_are_known() {
         [named("here", &["192.0.2.1", "198.51.100.7"]), named("there", &["192.0.2.2", "2001:db8::2"])];
     let d =
         compile(&ClusterState { nodes: nodes.into(), ..ClusterState::default() }, &node(), &mut Ids::new());
-    let known = d.source_ranges.keys().filter(|range| range.data.service == SourceRange::NODES);
-    let known: Vec<_> =
-        known.map(|range| (Addr { bytes: range.data.client }.to_string(), range.len)).collect();
-    let there = ["192.0.2.2", "2001:db8::2"].map(|ip| (ip.to_owned(), SourceRange::FULL));
-    assert_eq!(known.len(), 2, "{known:?}");
-    assert!(there.iter().all(|ip| known.contains(ip)), "{known:?}");
+    let known =
+        d.peers.iter().map(|(block, flags)| (Addr { bytes: block.data.addr }.to_string(), block.len, *flags));
+    let known: Vec<_> = known.collect();
+    let there = ["192.0.2.2", "2001:db8::2"].map(|ip| (ip.to_owned(), Block::FULL, peer_flags::NODE));
+    assert_eq!(known, there);
 }
 
 #[test]

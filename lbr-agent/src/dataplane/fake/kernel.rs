@@ -8,31 +8,15 @@ use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::maps;
 use lbr_common::service::{Frontend, frontend_flags};
 
-use crate::dataplane::{Versions, WriteError};
+use crate::dataplane::{Content, WriteError};
 use crate::desired::Desired;
-
-/// Everything in the maps. Of `tables`, what has versions in the kernel is empty and stands in `versions`.
-#[derive(Debug, Default)]
-pub(super) struct Maps {
-    pub(super) tables: Desired,
-    pub(super) versions: Versions,
-}
-
-impl Maps {
-    /// What programs see at a generation.
-    pub(super) fn at(&self, generation: u32) -> Desired {
-        let mut tables = self.tables.clone();
-        self.versions.write_to(&mut tables, generation);
-        tables
-    }
-}
 
 /// Is shown the tables as programs see them after each write.
 pub(super) type Observer = Box<dyn FnMut(&Desired, u32) + Send>;
 
 /// What outlives the agent.
 pub(super) struct Kernel {
-    pub(super) maps: Maps,
+    pub(super) content: Content,
     pub(super) observer: Option<Observer>,
     pub(super) attached: BTreeSet<u32>,
     pub(super) epoch: u32,
@@ -65,9 +49,9 @@ impl Kernel {
             return;
         }
         if let Some(observer) = &mut self.observer {
-            observer(&self.maps.at(self.generation), self.epoch);
+            observer(&self.content.clone().in_force(self.generation), self.epoch);
         }
-        let tables = &self.maps.tables;
+        let tables = &self.content;
         for (key, frontend) in &tables.frontends {
             let has_wire = frontend.flags & frontend_flags::EXTERNAL_DIFFERS == 0
                 || tables.frontends.contains_key(&key.by_wire());
@@ -91,7 +75,7 @@ impl Kernel {
 }
 
 /// Each slot of the table leads to a backend of the service.
-fn check_table(tables: &Desired, frontend: &Frontend) {
+fn check_table(tables: &Content, frontend: &Frontend) {
     let mut known = BTreeSet::new();
     for part in 0..maglev::PARTS {
         let key = MaglevKey { table: frontend.maglev, part };
@@ -112,7 +96,10 @@ fn check_table(tables: &Desired, frontend: &Frontend) {
 // Derived, it would ask for an observer that can be printed.
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").field("maps", &self.maps).field("generation", &self.generation).finish()
+        f.debug_struct("Kernel")
+            .field("content", &self.content)
+            .field("generation", &self.generation)
+            .finish()
     }
 }
 

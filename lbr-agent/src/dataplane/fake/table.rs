@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use lbr_common::maps;
 
-use super::kernel::{Kernel, Maps, lock};
-use crate::dataplane::{Table, WriteError};
+use super::kernel::{Kernel, lock};
+use crate::dataplane::{Content, Table, WriteError};
 
 #[derive(Debug)]
 pub(super) struct FakeTable<K, V> {
     kernel: Arc<Mutex<Kernel>>,
     name: &'static str,
-    of: fn(&mut Maps) -> &mut BTreeMap<K, V>,
+    of: fn(&mut Content) -> &mut BTreeMap<K, V>,
 }
 
 // Derived, it would ask for keys and values that can be cloned; and a clone of a `Fake` shares its content.
@@ -26,7 +26,7 @@ impl<K, V> FakeTable<K, V> {
     pub(super) fn new(
         kernel: &Arc<Mutex<Kernel>>,
         spec: &maps::MapSpec,
-        of: fn(&mut Maps) -> &mut BTreeMap<K, V>,
+        of: fn(&mut Content) -> &mut BTreeMap<K, V>,
     ) -> Self {
         Self { kernel: Arc::clone(kernel), name: spec.name, of }
     }
@@ -43,7 +43,7 @@ impl<K: Copy + Ord, V: Copy> Table<K, V> for FakeTable<K, V> {
 
     fn entries(&self) -> Result<Vec<(K, V)>, WriteError> {
         let mut kernel = lock(&self.kernel);
-        Ok((self.of)(&mut kernel.maps).iter().map(|(k, v)| (*k, *v)).collect())
+        Ok((self.of)(&mut kernel.content).iter().map(|(k, v)| (*k, *v)).collect())
     }
 
     fn insert(&mut self, key: &K, value: &V) -> Result<(), WriteError> {
@@ -53,7 +53,7 @@ impl<K: Copy + Ord, V: Copy> Table<K, V> for FakeTable<K, V> {
         if !attaches {
             kernel.may_fail(self.name)?;
         }
-        let table = (self.of)(&mut kernel.maps);
+        let table = (self.of)(&mut kernel.content);
         if !table.contains_key(key) && table.len() >= max_entries as usize {
             return Err(WriteError::Full { map: self.name, max_entries });
         }
@@ -61,7 +61,7 @@ impl<K: Copy + Ord, V: Copy> Table<K, V> for FakeTable<K, V> {
         if attaches {
             // The entry first: a failure to attach leaves it there.
             kernel.may_fail(self.name)?;
-            kernel.attached = kernel.maps.tables.links.keys().copied().collect();
+            kernel.attached = kernel.content.links.keys().copied().collect();
         }
         kernel.check(self.name);
         Ok(())
@@ -70,10 +70,10 @@ impl<K: Copy + Ord, V: Copy> Table<K, V> for FakeTable<K, V> {
     fn remove(&mut self, key: &K) -> Result<(), WriteError> {
         let mut kernel = lock(&self.kernel);
         kernel.may_fail(self.name)?;
-        (self.of)(&mut kernel.maps).remove(key);
+        (self.of)(&mut kernel.content).remove(key);
         if self.name == maps::LINKS.name {
-            let Kernel { attached, maps, .. } = &mut *kernel;
-            attached.retain(|index| maps.tables.links.contains_key(index));
+            let Kernel { attached, content, .. } = &mut *kernel;
+            attached.retain(|index| content.links.contains_key(index));
         }
         kernel.check(self.name);
         Ok(())

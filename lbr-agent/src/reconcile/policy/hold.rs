@@ -6,8 +6,9 @@ use lbr_common::addr::Addr;
 use lbr_common::policy::{Policy, policy_flags};
 
 use super::shortage::Shortage;
-use super::{PolicyState, Problem, text};
+use super::{Problem, text};
 use crate::desired::EndpointPolicy;
+use crate::reconcile::maps::Maps;
 
 const ISOLATED: u32 = policy_flags::ISOLATED_IN | policy_flags::ISOLATED_OUT;
 const AUDIT: u32 = policy_flags::AUDIT_IN | policy_flags::AUDIT_OUT;
@@ -22,7 +23,7 @@ pub(super) struct Held {
 }
 
 /// Puts what is to be in force instead over what is desired, and says what is left out.
-pub(super) fn hold(state: &mut PolicyState, shortage: &Shortage, problems: &mut Vec<Problem>) -> Held {
+pub(super) fn hold(state: &mut Maps, shortage: &Shortage, problems: &mut Vec<Problem>) -> Held {
     tell(state, shortage, problems);
     let mut held = Held { sets: shortage.sets.keys().copied().collect(), ..Held::default() };
     let mut endpoints = pods(state, &mut held);
@@ -47,7 +48,7 @@ pub(super) fn hold(state: &mut PolicyState, shortage: &Shortage, problems: &mut 
 
 /// Pods whose set lacks room keep the one that they have. One that was not isolated so far gets set 0, which
 /// allows nothing; so does one whose address was another pod's.
-fn pods(state: &PolicyState, held: &mut Held) -> BTreeMap<Addr, Option<EndpointPolicy>> {
+fn pods(state: &Maps, held: &mut Held) -> BTreeMap<Addr, Option<EndpointPolicy>> {
     let mut instead = BTreeMap::new();
     if held.sets.is_empty() {
         return instead;
@@ -77,7 +78,7 @@ fn pods(state: &PolicyState, held: &mut Held) -> BTreeMap<Addr, Option<EndpointP
     instead
 }
 
-fn tell(state: &PolicyState, shortage: &Shortage, problems: &mut Vec<Problem>) {
+fn tell(state: &Maps, shortage: &Shortage, problems: &mut Vec<Problem>) {
     let members = (state.set_members.desired(), state.policies.desired());
     problems.extend(shortage.sets.iter().map(|(&set, full)| Problem {
         map: full.map,

@@ -10,132 +10,23 @@
 
 mod hold;
 mod shortage;
-mod staged;
 #[cfg(test)]
 mod tests;
 mod text;
 
 use lbr_common::addr::Addr;
-use lbr_common::maps;
-use lbr_common::policy::{Allow, Block, Ports, Prefix, VerdictKey, Versioned, policy_flags};
-use lbr_common::text::{ClassRecord, Member, MemberKey, PodName, PolicyRecord, RuleKey, RuleText};
+use lbr_common::policy::policy_flags;
 
 use self::hold::Held;
 pub use self::shortage::{Full, Shortage};
-use self::staged::{Absent, Staged};
+use super::maps::Maps;
 use super::pass::{number, remove, write};
-use super::{Delta, Outcome, Problem, read};
-use crate::dataplane::{Dataplane, PolicyTables, Table, WriteError};
-use crate::desired::{Desired, EndpointPolicy};
+use super::staged::{Absent, Staged};
+use super::{Outcome, Problem};
+use crate::dataplane::{Dataplane, Table, Tables, WriteError};
+use crate::desired::{Desired, EndpointPolicy, Stored};
 
-/// Desired and actual content of the maps of policy.
-#[derive(Debug)]
-pub(super) struct PolicyState {
-    endpoints: Staged<Addr, EndpointPolicy>,
-    link_policy: Staged<u32, u32>,
-    ip_class: Staged<Addr, u32>,
-    cidr_class: Staged<Prefix<Block>, u32>,
-    port_class: Delta<Prefix<Ports>, u32>,
-    verdicts: Delta<VerdictKey, Allow>,
-    policies: Delta<u32, PolicyRecord>,
-    rules: Delta<RuleKey, RuleText>,
-    set_members: Delta<MemberKey, Member>,
-    classes: Delta<u32, ClassRecord>,
-    pod_names: Delta<Addr, PodName>,
-    generation: u32,
-}
-
-impl PolicyState {
-    /// Reads what the maps hold. Nothing is desired yet.
-    pub(super) fn load(dataplane: &mut dyn Dataplane) -> Result<Self, WriteError> {
-        let generation = dataplane.generation()?;
-        let tables = dataplane.policy();
-        let endpoints = read(tables.endpoints)?;
-        Ok(Self {
-            endpoints: Staged::new(
-                endpoints.into_iter().map(|(addr, raw)| (addr, text::from_raw(&raw))).collect(),
-            ),
-            link_policy: Staged::new(read(tables.link_policy)?),
-            ip_class: Staged::new(read(tables.ip_class)?),
-            cidr_class: Staged::new(read(tables.cidr_class)?),
-            port_class: Delta::new(read(tables.port_class)?),
-            verdicts: Delta::new(read(tables.verdicts)?),
-            policies: Delta::new(read(tables.policies)?),
-            rules: Delta::new(read(tables.rules)?),
-            set_members: Delta::new(read(tables.set_members)?),
-            classes: Delta::new(read(tables.classes)?),
-            pod_names: Delta::new(read(tables.pod_names)?),
-            generation,
-        })
-    }
-
-    /// Takes its part of what is desired.
-    pub(super) fn set_desired(&mut self, desired: Desired) {
-        self.endpoints.set_desired(desired.endpoints);
-        self.link_policy.set_desired(desired.link_policy);
-        self.ip_class.set_desired(desired.ip_class);
-        self.cidr_class.set_desired(desired.cidr_class);
-        self.port_class.set_desired(desired.port_class);
-        self.verdicts.set_desired(desired.verdicts);
-        self.policies.set_desired(desired.policies);
-        self.rules.set_desired(desired.rules);
-        self.set_members.set_desired(desired.set_members);
-        self.classes.set_desired(desired.classes);
-        self.pod_names.set_desired(desired.pod_names);
-    }
-
-    /// Fills in what the maps hold.
-    pub(super) fn write_actual(&self, desired: &mut Desired) {
-        let g = self.generation;
-        desired.endpoints = self.endpoints.actual(g);
-        desired.endpoints.retain(|_, endpoint| endpoint.policy.flags != 0);
-        desired.link_policy = self.link_policy.actual(g);
-        desired.link_policy.retain(|_, flags| *flags != 0);
-        desired.ip_class = self.ip_class.actual(g);
-        desired.ip_class.retain(|_, class| *class != lbr_common::policy::class::ABSENT);
-        desired.cidr_class = self.cidr_class.actual(g);
-        desired.port_class = self.port_class.actual().clone();
-        desired.verdicts = self.verdicts.actual().clone();
-        desired.policies = self.policies.actual().clone();
-        desired.rules = self.rules.actual().clone();
-        desired.set_members = self.set_members.actual().clone();
-        desired.classes = self.classes.actual().clone();
-        desired.pod_names = self.pod_names.actual().clone();
-    }
-
-    /// How many entries each map has, as far as known.
-    pub(super) fn count_entries(&self, entries: &mut Vec<(&'static str, usize)>) {
-        entries.extend([
-            (maps::ENDPOINTS.name, self.endpoints.len()),
-            (maps::LINK_POLICY.name, self.link_policy.len()),
-            (maps::IP_CLASS.name, self.ip_class.len()),
-            (maps::CIDR_CLASS.name, self.cidr_class.len()),
-            (maps::PORT_CLASS.name, self.port_class.actual().len()),
-            (maps::VERDICTS.name, self.verdicts.actual().len()),
-            (maps::POLICIES.name, self.policies.actual().len()),
-            (maps::RULES.name, self.rules.actual().len()),
-            (maps::SET_MEMBERS.name, self.set_members.actual().len()),
-            (maps::CLASSES.name, self.classes.actual().len()),
-            (maps::POD_NAMES.name, self.pod_names.actual().len()),
-        ]);
-    }
-
-    /// How many entries differ.
-    pub(super) fn pending(&self) -> usize {
-        let g = self.generation;
-        self.endpoints.pending(g)
-            + self.link_policy.pending(g)
-            + self.ip_class.pending(g)
-            + self.cidr_class.pending(g)
-            + self.port_class.pending()
-            + self.verdicts.pending()
-            + self.policies.pending()
-            + self.rules.pending()
-            + self.set_members.pending()
-            + self.classes.pending()
-            + self.pod_names.pending()
-    }
-
+impl Maps {
     /// Steps 1 to 3; [`Self::clean`] is to follow. `None`: a write failed, and the present generation stays in force.
     pub(super) fn enforce(
         &mut self,
@@ -150,7 +41,7 @@ impl PolicyState {
             port_class: self.port_class.desired(),
             verdicts: self.verdicts.desired(),
         };
-        let shortage = shortage::find(self, &wanted, &dataplane.policy());
+        let shortage = shortage::find(self, &wanted, &dataplane.tables());
         let held = hold::hold(self, &shortage, &mut outcome.problems);
         let changed = self.switch(dataplane, &held, outcome).ok()?;
         Some(Enforced { changed, held })
@@ -164,7 +55,7 @@ impl PolicyState {
     }
 
     /// What of this there is no room for.
-    pub(super) fn shortage(&self, desired: &Desired, tables: &PolicyTables<'_>) -> Shortage {
+    pub(super) fn shortage(&self, desired: &Desired, tables: &Tables<'_>) -> Shortage {
         shortage::find(self, &desired.into(), tables)
     }
 
@@ -177,7 +68,7 @@ impl PolicyState {
     ) -> Result<bool, Interrupted> {
         let generation = dataplane.generation().map_err(|error| interrupted(error, outcome))?;
         self.generation = generation;
-        let tables = dataplane.policy();
+        let tables = dataplane.tables();
         let before = outcome.problems.len();
         let fits = |set: u32| !held.sets.contains(&set);
         write(&mut self.port_class, tables.port_class, |k, _| fits(k.data.set), text::ports, outcome);
@@ -192,13 +83,11 @@ impl PolicyState {
         write(&mut self.classes, tables.classes, |_, _| true, number, outcome);
 
         let mut changes = false;
-        changes |=
-            stage(&mut self.cidr_class, tables.cidr_class, |raw| raw, text::block, generation, outcome)?;
-        changes |=
-            stage(&mut self.ip_class, tables.ip_class, |raw| raw, Addr::to_string, generation, outcome)?;
-        changes |=
-            stage(&mut self.endpoints, tables.endpoints, text::to_raw, Addr::to_string, generation, outcome)?;
-        changes |= stage(&mut self.link_policy, tables.link_policy, |raw| raw, number, generation, outcome)?;
+        changes |= stage(&mut self.cidr_class, tables.cidr_class, text::block, generation, outcome)?;
+        changes |= stage(&mut self.ip_class, tables.ip_class, Addr::to_string, generation, outcome)?;
+        changes |= stage(&mut self.endpoints, tables.endpoints, Addr::to_string, generation, outcome)?;
+        changes |= stage(&mut self.link_policy, tables.link_policy, number, generation, outcome)?;
+        drop(tables);
         if changes {
             let next = generation.wrapping_add(1);
             dataplane.set_generation(next).map_err(|error| interrupted(error, outcome))?;
@@ -208,7 +97,7 @@ impl PolicyState {
     }
 
     /// Step 4.
-    pub(super) fn clean(&mut self, tables: PolicyTables<'_>, enforced: &Enforced, outcome: &mut Outcome) {
+    pub(super) fn clean(&mut self, tables: Tables<'_>, enforced: &Enforced, outcome: &mut Outcome) {
         let held = &enforced.held;
         sweep(&mut self.endpoints, tables.endpoints, Addr::to_string, outcome);
         sweep(&mut self.link_policy, tables.link_policy, number, outcome);
@@ -246,18 +135,20 @@ fn interrupted(error: WriteError, outcome: &mut Outcome) -> Interrupted {
 }
 
 /// Writes what is to change as values of the next generation. True if that differs from the present one.
-fn stage<K: Copy + Ord, T: Absent<K>, R>(
-    staged: &mut Staged<K, T>,
+fn stage<K: Copy + Ord, R: Stored<K>>(
+    staged: &mut Staged<K, R::Value>,
     table: &mut dyn Table<K, R>,
-    to_raw: impl Fn(Versioned<T>) -> R,
     text: impl Fn(&K) -> String,
     generation: u32,
     outcome: &mut Outcome,
-) -> Result<bool, Interrupted> {
+) -> Result<bool, Interrupted>
+where
+    R::Value: Absent<K>,
+{
     let plan = staged.plan(generation);
     let mut changes = plan.changes;
     for (key, raw) in plan.writes {
-        match table.insert(&key, &to_raw(raw)) {
+        match table.insert(&key, &R::of(raw)) {
             Ok(()) => {
                 changes |= raw.old != raw.new;
                 staged.wrote(key, raw);

@@ -14,10 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use lbr_common::addr::Addr;
 use lbr_common::policy::{Allow, Block, Ports, Prefix, VerdictKey, policy_flags};
 
-use super::PolicyState;
-use super::staged::{Absent, Staged};
-use crate::dataplane::{PolicyTables, Table, WriteError};
+use crate::dataplane::{Table, Tables, WriteError};
 use crate::desired::{Desired, EndpointPolicy};
+use crate::reconcile::maps::Maps;
+use crate::reconcile::staged::{Absent, Staged};
 
 /// A map that is too small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl<'a> From<&'a Desired> for Wanted<'a> {
 }
 
 /// Looks for room: what is there now stays there until what is wanted is in force.
-pub(super) fn find(state: &PolicyState, wanted: &Wanted<'_>, tables: &PolicyTables<'_>) -> Shortage {
+pub(super) fn find(state: &Maps, wanted: &Wanted<'_>, tables: &Tables<'_>) -> Shortage {
     let mut shortage = Shortage::default();
     let verdicts = state.verdicts.actual();
     lacking(wanted.verdicts, verdicts, &*tables.verdicts, |key| key.set, &mut shortage.sets);

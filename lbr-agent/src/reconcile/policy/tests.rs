@@ -61,7 +61,7 @@ fn a_set_without_room_keeps_the_last_one_or_closes() {
         let outcome = reconciler.apply(after.clone(), true, &mut fake);
         assert_eq!(problems(&outcome), [(map, "NetworkPolicy ns/p11"), (map, "NetworkPolicy ns/p13")]);
         assert!(outcome.pending > 0, "{map}");
-        let seen = fake.tables();
+        let seen = fake.in_force();
         let sets: Vec<_> = seen.endpoints.values().map(|e| (e.policy.set, e.policy.flags)).collect();
         assert_eq!(sets, [(1, ISOLATED), (2, ISOLATED), (0, ISOLATED), (14, ISOLATED)], "{map}");
         let entries = |set: u32| seen.verdicts.keys().filter(|key| key.set == set).count();
@@ -72,7 +72,7 @@ fn a_set_without_room_keeps_the_last_one_or_closes() {
 
         fake.set_max_entries(map, 100);
         assert!(reconciler.apply(after.clone(), true, &mut fake).is_converged(), "{map}");
-        assert_eq!(fake.tables(), after, "{map}");
+        assert_eq!(fake.in_force(), after, "{map}");
     }
 }
 
@@ -87,7 +87,7 @@ fn an_address_without_room_has_no_class_and_holds_nothing_up() {
     after.ip_class = [(pod(8), 3), (pod(9), 3)].into();
     let outcome = reconciler.apply(after.clone(), true, &mut fake);
     assert_eq!(problems(&outcome), [("ip_class", "10.244.0.9")]);
-    let seen = fake.tables();
+    let seen = fake.in_force();
     assert_eq!(seen.ip_class, [(pod(8), 3)].into());
     assert_eq!(seen.endpoints, after.endpoints);
     let generation = fake.generation();
@@ -95,7 +95,7 @@ fn an_address_without_room_has_no_class_and_holds_nothing_up() {
     assert_eq!(fake.generation(), generation, "trying again changes nothing");
     fake.set_max_entries("ip_class", 2);
     assert!(reconciler.apply(after.clone(), true, &mut fake).is_converged());
-    assert_eq!(fake.tables(), after);
+    assert_eq!(fake.in_force(), after);
 }
 
 #[test]
@@ -110,10 +110,10 @@ fn blocks_change_all_together_or_not_at_all() {
     let outcome = reconciler.apply(wanted.clone(), true, &mut fake);
     assert_eq!(problems(&outcome), [("cidr_class", "ipBlock ::/16 and 1 more")]);
     assert!(!outcome.is_converged());
-    assert_eq!(fake.tables().cidr_class, before.cidr_class);
+    assert_eq!(fake.in_force().cidr_class, before.cidr_class);
     fake.set_max_entries("cidr_class", 4);
     assert!(reconciler.retry(true, &mut fake).is_converged());
-    assert_eq!(fake.tables(), wanted);
+    assert_eq!(fake.in_force(), wanted);
 }
 
 #[test]
@@ -129,14 +129,14 @@ fn isolated_pods_come_first_where_addresses_lack_room() {
     wanted.endpoints.insert(pod(1), with_flags(policy_flags::POD));
     let outcome = reconciler.apply(wanted.clone(), true, &mut fake);
     assert_eq!(problems(&outcome), [("endpoints", "10.244.0.1")]);
-    assert_eq!(fake.tables().endpoints.keys().copied().collect::<Vec<_>>(), [pod(7), pod(9)]);
+    assert_eq!(fake.in_force().endpoints.keys().copied().collect::<Vec<_>>(), [pod(7), pod(9)]);
     // What was not known has made room.
     let outcome = reconciler.retry(true, &mut fake);
     assert_eq!(problems(&outcome), [("endpoints", "10.244.0.8")]);
-    assert_eq!(fake.tables().endpoints.keys().copied().collect::<Vec<_>>(), [pod(1), pod(7), pod(9)]);
+    assert_eq!(fake.in_force().endpoints.keys().copied().collect::<Vec<_>>(), [pod(1), pod(7), pod(9)]);
     fake.set_max_entries("endpoints", 4);
     assert!(reconciler.retry(true, &mut fake).is_converged());
-    assert_eq!(fake.tables(), wanted);
+    assert_eq!(fake.in_force(), wanted);
 }
 
 #[test]
@@ -151,12 +151,12 @@ fn a_pod_that_got_the_address_of_another_does_not_get_its_set() {
     after.pod_names.insert(pod(1), name("new"));
     for _ in 0..3 {
         reconciler.apply(after.clone(), true, &mut fake);
-        assert_eq!(fake.tables().endpoints[&pod(1)], with_set(0));
+        assert_eq!(fake.in_force().endpoints[&pod(1)], with_set(0));
         fake.set_max_entries("verdicts", 2);
     }
     fake.set_max_entries("verdicts", 3);
     assert!(reconciler.retry(true, &mut fake).is_converged());
-    assert_eq!(fake.tables(), after);
+    assert_eq!(fake.in_force(), after);
 }
 
 #[test]
@@ -168,10 +168,10 @@ fn before_everything_is_listed_policy_stays_as_it_is() {
     // The agent starts again, and has seen one pod so far.
     let mut reconciler = Reconciler::load(&mut fake).unwrap();
     reconciler.apply(tables(&[(2, 9, 1)]), false, &mut fake);
-    assert_eq!((fake.tables(), fake.generation()), (before, generation));
+    assert_eq!((fake.in_force(), fake.generation()), (before, generation));
     let after = tables(&[(2, 9, 1)]);
     assert!(reconciler.apply(after.clone(), true, &mut fake).is_converged());
-    assert_eq!(fake.tables(), after);
+    assert_eq!(fake.in_force(), after);
 }
 
 /// Wherever an agent ends, the next one brings what it wants into force and nothing else.
@@ -187,11 +187,11 @@ fn what_a_dead_agent_had_prepared_comes_into_force_only_if_it_is_wanted() {
         reconciler.apply(half.clone(), true, &mut fake);
         fake.set_faults(0);
         let mut another = Reconciler::load(&mut fake).unwrap();
-        let seen = fake.tables().endpoints;
+        let seen = fake.in_force().endpoints;
         assert!(seen == before.endpoints || seen == half.endpoints, "seed {seed}");
         let wanted = tables(&[(1, 1, 1), (2, 4, 1)]);
         assert!(another.apply(wanted.clone(), true, &mut fake).is_converged(), "seed {seed}");
-        assert_eq!(fake.tables(), wanted, "seed {seed}");
+        assert_eq!(fake.in_force(), wanted, "seed {seed}");
     }
 }
 
@@ -201,6 +201,6 @@ fn nothing_is_left_when_nothing_is_wanted() {
     let mut reconciler = Reconciler::load(&mut fake).unwrap();
     for wanted in [tables(&[(1, 1, 3), (2, 2, 2)]), Desired::default()] {
         while !reconciler.apply(wanted.clone(), true, &mut fake).is_converged() {}
-        assert_eq!(fake.tables(), wanted);
+        assert_eq!(fake.in_force(), wanted);
     }
 }

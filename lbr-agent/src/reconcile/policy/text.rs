@@ -1,12 +1,10 @@
-//! Names of entries for a person, and the kernel's shape of an endpoint.
+//! Names of entries for a person.
 
 use std::collections::BTreeMap;
 
 use lbr_common::addr::Addr;
-use lbr_common::policy::{Block, Endpoint, Policy, Ports, Prefix, VerdictKey, Versioned};
+use lbr_common::policy::{Block, Ports, Prefix, VerdictKey};
 use lbr_common::text::{Member, MemberKey, PolicyRecord, RuleKey};
-
-use crate::desired::EndpointPolicy;
 
 /// The policies that make up a set.
 pub(super) fn set(
@@ -57,17 +55,4 @@ pub(super) fn block(key: &Prefix<Block>) -> String {
     let addr = Addr::v6(key.data.addr);
     let before = Block::FAMILY_BITS + if addr.is_v4() { 96 } else { 0 };
     format!("{addr}/{}", key.len.saturating_sub(before))
-}
-
-pub(super) fn from_raw(raw: &Endpoint) -> Versioned<EndpointPolicy> {
-    let with_link = |policy: Policy| EndpointPolicy { link: raw.link, policy };
-    let Versioned { old, new, since } = raw.policy;
-    Versioned { old: with_link(old), new: with_link(new), since }
-}
-
-/// The link has no versions: it is where the address is now.
-pub(super) fn to_raw(value: Versioned<EndpointPolicy>) -> Endpoint {
-    let Versioned { old, new, since } = value;
-    let link = if new.policy.flags == 0 { old.link } else { new.link };
-    Endpoint { link, policy: Versioned { old: old.policy, new: new.policy, since } }
 }

@@ -48,7 +48,7 @@ fn begin_from_wire(skb: Skb, work: &mut Scratch) -> Step {
     let flags = work.draft.frontend.flags;
     let is_dsr_ipip = flags & frontend_flags::DSR_IPIP != 0;
     let is_dsr = flags & frontend_flags::DSR != 0
-        && !service::is_inside(&work.packet.tuple.src)
+        && !service::is_in_cluster(&work.packet.tuple.src)
         && dsr::makes_room(skb, work, is_dsr_ipip);
     route::find(skb, work, &backend.addr)?;
     if is_dsr {

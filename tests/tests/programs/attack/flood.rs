@@ -96,10 +96,10 @@ fn a_flood_of_first_packets_by_the_wire() {
         for proto in PROTOS {
             let id = wire.world.service(service, proto, &[at(net.local, 8443)])[0];
             let kernel = &mut wire.world.programs.kernel;
-            let found = kernel.backends().entries().unwrap().into_iter().find(|(at, _)| *at == id);
+            let found = kernel.tables().backends.entries().unwrap().into_iter().find(|(at, _)| *at == id);
             let mut backend = found.unwrap().1;
             backend.flags |= backend_flags::HERE;
-            kernel.backends().insert(&id, &backend).unwrap();
+            kernel.tables().backends.insert(&id, &backend).unwrap();
         }
         for n in 0..flood() {
             let (proto, host) = (if n % 2 == 0 { TCP } else { UDP }, n / 60_000 + 1);

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use lbr_common::addr::Addr;
 use lbr_common::policy::{Block, Policy, Prefix, policy_flags};
-use lbr_common::service::{Frontend, SourceRange, frontend_flags};
+use lbr_common::service::{Frontend, frontend_flags, peer_flags};
 
 use super::policy::Policies;
 use super::wire::{Wire, node};
@@ -68,7 +68,7 @@ fn reserve_block(world: &mut World, service: IpAddr) {
     let mut block = Block::of(&addr);
     block.addr[bits / 8..].fill(0);
     let key = Prefix { data: block, len: Block::FAMILY_BITS + bits as u32 };
-    world.programs.kernel.service_cidrs().insert(&key, &0).unwrap();
+    world.programs.kernel.tables().service_cidrs.insert(&key, &0).unwrap();
 }
 
 /// The address is one of the node: what has no frontend there is left to the stack.
@@ -79,7 +79,6 @@ fn open_address(world: &mut World, ip: IpAddr) {
 
 /// The address is another node's.
 fn a_node(world: &mut World, ip: IpAddr) {
-    let data = SourceRange { service: SourceRange::NODES, client: Addr::from(ip).bytes };
-    let key = Prefix { data, len: SourceRange::FULL };
-    world.programs.kernel.source_ranges().insert(&key, &0).unwrap();
+    let key = Prefix { data: Block::of(&ip.into()), len: Block::FULL };
+    world.programs.kernel.tables().peers.insert(&key, &peer_flags::NODE).unwrap();
 }

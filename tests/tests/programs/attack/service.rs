@@ -77,14 +77,15 @@ fn an_answer_turned_into_a_service_with_a_table() {
         open_address(&mut wire.world, open.ip());
         for part in 0..PARTS {
             let value = MaglevPart { backends: [id; PART as usize] };
-            wire.world.programs.kernel.maglev().insert(&MaglevKey { table: 1, part }, &value).unwrap();
+            wire.world.programs.kernel.tables().maglev.insert(&MaglevKey { table: 1, part }, &value).unwrap();
         }
         for (key, value) in wire.world.frontends() {
             if value.count > 0 {
                 wire.world
                     .programs
                     .kernel
-                    .frontends()
+                    .tables()
+                    .frontends
                     .insert(&key, &Frontend { maglev: 1, ..value })
                     .unwrap();
             }

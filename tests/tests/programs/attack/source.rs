@@ -3,11 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lbr_agent::dataplane::Dataplane as _;
-use lbr_common::addr::Addr;
 use lbr_common::link::{Link, link_flags};
-use lbr_common::policy::Prefix;
-use lbr_common::policy::policy_flags;
-use lbr_common::service::SourceRange;
+use lbr_common::policy::{Block, Prefix, policy_flags};
+use lbr_common::service::peer_flags;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::{Ext, Packet};
 use lbr_tests::testrun::Programs;
@@ -74,7 +72,7 @@ fn a_pod_by_another_way() {
         let _policies = Policies::pods(&mut world, &net);
         let [own, local, third] = world.programs.links;
         let link = Link { flags: link_flags::PEER | link_flags::ROUTED, master: BRIDGE };
-        world.programs.kernel.links().insert(&local, &link).unwrap();
+        world.programs.kernel.tables().links.insert(&local, &link).unwrap();
         let (source, pod) = (at(net.local, PORT), at(net.client, 80));
         let ways = |source: SocketAddr| beginnings(source, pod).into_iter().chain(strays(source, pod));
         for by in [Programs::WIRE, own, third, BRIDGE + 1] {
@@ -184,9 +182,8 @@ fn a_tunnel_into_the_cluster() {
         let mut world = World::new("pod-tunnel");
         let _policies = Policies::pods(&mut world, &net);
         for inside in [net.remote, net.router] {
-            let data = SourceRange { service: SourceRange::INSIDE, client: Addr::from(inside).bytes };
-            let key = Prefix { data, len: SourceRange::FULL };
-            world.programs.kernel.source_ranges().insert(&key, &0).unwrap();
+            let key = Prefix { data: Block::of(&inside.into()), len: Block::FULL };
+            world.programs.kernel.tables().peers.insert(&key, &peer_flags::IN_CLUSTER).unwrap();
         }
         let inner = packet(UDP, at(net.other, PORT), at(net.remote, 8080)).build_ip();
         for protocol in [4, 41] {

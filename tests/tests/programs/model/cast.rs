@@ -98,7 +98,7 @@ impl Cast {
             let _ = fragments.remove(&key.unwrap());
         }
         for id in FIRST_BACKEND..std::mem::replace(&mut self.next_backend, FIRST_BACKEND) {
-            let _ = self.wire.world.programs.kernel.backends().remove(&id);
+            let _ = self.wire.world.programs.kernel.tables().backends.remove(&id);
         }
         self.set_rules(Rules::default());
         for proto in PROTOS {
@@ -117,9 +117,9 @@ impl Cast {
             let (link, flags) = if is_here { (world.programs.links[1], backend_flags::HERE) } else { (0, 0) };
             let (addr, port) = (to.ip().into(), to.port());
             let backend = Backend { addr, link, service, port, proto, sets: 1, flags };
-            world.programs.kernel.backends().insert(&id, &backend).unwrap();
+            world.programs.kernel.tables().backends.insert(&id, &backend).unwrap();
             let key = SlotKey { service, slot, ..SlotKey::default() };
-            world.programs.kernel.slots().insert(&key, &Slot { backend: id }).unwrap();
+            world.programs.kernel.tables().slots.insert(&key, &Slot { backend: id }).unwrap();
             list.push((id, *to));
         }
         let count = list.len() as u32;

@@ -73,7 +73,7 @@ fn decide_as_the_specification_does() {
     for index in LINKS {
         world.programs.veth(index).unwrap();
         let link = Link { flags: link_flags::PEER, master: 0 };
-        world.programs.kernel.links().insert(&index, &link).unwrap();
+        world.programs.kernel.tables().links.insert(&index, &link).unwrap();
     }
     // A bridge port, of which nobody knows what is behind it.
     let unknown = world.programs.links[2];
