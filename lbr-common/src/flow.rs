@@ -42,8 +42,9 @@ pub struct Flow {
     /// Interface index of the pod link that packets of this direction left by, and may leave by without another look
     /// at their destination address. 0: none so far.
     pub at: u32,
-    /// Reserved, zero.
-    pub _pad: u32,
+    /// Index in `unconfirmed` of the slot that the flow was given when it began. A slot that comes round again may name the
+    /// tuple of a former flow, which this one has now: only in this slot it is this flow's.
+    pub slot: u32,
 }
 
 /// Value of [`Flow::link`]: out by the node's routes, past its stack, which would not take a packet that has the
@@ -116,7 +117,7 @@ impl Flow {
         twin.audited = self.audited;
         twin.state = self.state;
         twin.proof = self.proof;
-        twin._pad = 0;
+        twin.slot = self.slot;
     }
 
     /// Its state.
@@ -246,7 +247,7 @@ mod tests {
             state: State::Established as u32,
             proof: 13,
             at: 12,
-            _pad: 0,
+            slot: 0,
         };
         let reply_key = forward.twin_key();
         assert_eq!(reply_key, tuple(2, 8080, 1, 4000));

@@ -110,8 +110,8 @@ pub(crate) struct Draft {
     pub(crate) twin_key: Tuple,
     /// Kept from packet to packet: which SNAT port,
     pub(crate) next_port: u32,
-    /// and which slot of `unconfirmed` is next.
-    pub(crate) next_slot: u32,
+    /// and how many slots of `unconfirmed` were given.
+    pub(crate) slots_taken: u32,
     /// The SNAT port that was silent for longest among those in use that were met (0: none was),
     pub(crate) oldest_port: u16,
     /// and for how many nanoseconds.

@@ -247,7 +247,6 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&first("affinity")["value"]), ["_pad", "backend", "last_used"]);
     let tuple = ["_pad", "dst", "dst_port", "proto", "src", "src_port"];
     let flow = [
-        "_pad",
         "at",
         "audited",
         "backend",
@@ -258,6 +257,7 @@ fn bpftool_prints_fields_by_name() {
         "link",
         "proof",
         "service",
+        "slot",
         "state",
         "to",
         "twin_link",

@@ -12,6 +12,7 @@ pub(crate) use self::host::from_host;
 pub(crate) use self::plain::{beside_service, plain};
 pub(crate) use self::to_service::to_service;
 
+use aya_ebpf::helpers::generated as helper;
 use lbr_common::conntrack::{State, stamp};
 use lbr_common::flow::flow_flags;
 use lbr_common::policy::policy_flags;
@@ -19,9 +20,9 @@ use lbr_common::service::Backend;
 use lbr_common::verdict::{Hook, Verdict};
 
 use super::now;
-use crate::policy;
 use crate::scratch::Scratch;
 use crate::step::Step;
+use crate::{maps, policy};
 
 /// First source port that stands in for one that is taken. Above Linux' default ephemeral range
 /// (`ip_local_port_range`: 32768 to 60999), so that it does not meet a port that the client chose itself.
@@ -52,11 +53,21 @@ impl Terms {
     }
 }
 
+/// Index of the slot that is next in this CPU's ring, when it has given so many.
+#[inline(always)]
+fn next_slot(taken: u32) -> u32 {
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { helper::bpf_get_smp_processor_id() };
+    let slots = maps::ring_slots().max(1);
+    cpu.wrapping_mul(slots).wrapping_add(taken % slots)
+}
+
 /// Makes `Draft::flow`, whose tuple is there already, the entry of the client's packets: the one constructor of a flow.
 #[inline(always)]
 fn draft(work: &mut Scratch, terms: &Terms) {
     let now = now();
     let sees_replies = terms.flags & flow_flags::DSR == 0;
+    let slot = next_slot(work.draft.slots_taken);
     let flow = &mut work.draft.flow;
     flow.last_seen = now;
     flow.service = terms.service;
@@ -68,7 +79,7 @@ fn draft(work: &mut Scratch, terms: &Terms) {
     flow.audited = work.query.audited();
     flow.state = State::first(work.packet.segment(), sees_replies) as u32;
     flow.proof = stamp(now);
-    flow._pad = 0;
+    flow.slot = slot;
     // Its source was looked at where the packet is, and its destination is what policies were asked about.
     flow.from = match work.hook {
         Hook::ToPod => work.entered_by,

@@ -1,13 +1,12 @@
 //! Stores both entries of a flow, unless another flow has its reply tuple.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use aya_ebpf::helpers::generated as helper;
 use lbr_common::flow::Flow;
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
 
 use super::super::{entry, is_expired, own_twin, owns};
-use crate::maps::{self, CLAIMS, FLOWS, UNCONFIRMED};
+use crate::maps::{CLAIMS, FLOWS, UNCONFIRMED};
 use crate::scratch::{Draft, Scratch};
 use crate::step::{self, Found, Step};
 
@@ -75,18 +74,15 @@ fn remove_old_reply(work: &mut Scratch) -> Step {
 }
 
 step::global! {
-    /// Gives the flow of the packet at hand the next slot of this CPU in `unconfirmed`. The flow that had it gives way if
-    /// it is not confirmed yet: it is the oldest one.
+    /// Gives the draft, which is stored, its slot in `unconfirmed`. The flow that had the slot gives way if it is not
+    /// confirmed yet: it is the oldest one of this CPU.
     pub(super) fn enroll(work: &mut Scratch) -> Step = take_slot as conntrack_enroll;
 }
 
 #[inline(always)]
 fn take_slot(work: &mut Scratch) -> Step {
-    work.draft.next_slot = work.draft.next_slot.wrapping_add(1);
-    // SAFETY: a helper without arguments.
-    let cpu = unsafe { helper::bpf_get_smp_processor_id() };
-    let slots = maps::ring_slots().max(1);
-    let index = cpu.wrapping_mul(slots).wrapping_add(work.draft.next_slot % slots);
+    work.draft.slots_taken = work.draft.slots_taken.wrapping_add(1);
+    let index = work.draft.flow.slot;
     let Some(slot) = UNCONFIRMED.get_ptr_mut(index) else { return Ok(()) };
     // SAFETY: the slot is this CPU's, on which programs run one at a time.
     let slot = unsafe { &mut *slot };
@@ -96,7 +92,7 @@ fn take_slot(work: &mut Scratch) -> Step {
         return Ok(());
     }
     let Some(other) = entry(&draft.other_key) else { return Ok(()) };
-    if other.state().is_confirmed() {
+    if other.slot != index || other.state().is_confirmed() {
         return Ok(());
     }
     draft.twin_key = other.twin_key();

@@ -12,6 +12,8 @@ use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::Parsed;
 use lbr_tests::testrun::Action;
+use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
 
 use super::wire_with_pods;
 use crate::wire::{Wire, node};
@@ -20,6 +22,8 @@ use crate::world::{
     segment, syn, tuple,
 };
 
+/// The thread that asks.
+const THIS: Pid = Pid::from_raw(0);
 /// Conversations that are established, each with two entries.
 const CONVERSATIONS: u16 = 100;
 
@@ -109,6 +113,58 @@ fn a_flood_of_first_packets_by_the_wire() {
         }
         expect_all(&wire.world, &before);
         goes_on(&mut wire.world, &net);
+    }
+}
+
+/// The ring of unconfirmed flows has slots that name the tuple of a flow that is over. When the slot comes round again, a
+/// new flow with that tuple is not the oldest one, and stays.
+#[test]
+fn a_flood_against_a_client_that_comes_back() {
+    // Each CPU has a ring of its own.
+    let _pinned = Pinned::here();
+    for net in nets().into_iter().take(if part() == 1 { 2 } else { 1 }) {
+        let (mut wire, _policies) = wire_with_pods("flood-back", &net);
+        let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
+        wire.world.service(service, UDP, &[backend]);
+        let slots = UNCONFIRMED.max_entries / aya::util::nr_cpus().unwrap();
+        let mut others = (0..).map(|n: usize| {
+            let (from, to) = (1_024 + (n % 30_000) as u16, 1_024 + (n / 30_000) as u16);
+            opening(UDP, at(net.local, from), at(net.other, to)).build()
+        });
+        let ask = opening(UDP, client, service).build();
+        expect(&wire.world.send(&ask), Verdict::ToBackend, Action::Redirect);
+        for frame in others.by_ref().take(slots - 50) {
+            wire.world.answer(&frame);
+        }
+        // It got no answer, and asks again later, from the same port.
+        wire.world.age(tuple(UDP, client, service), 60);
+        expect(&wire.world.send(&ask), Verdict::ToBackend, Action::Redirect);
+        for frame in others.take(100) {
+            wire.world.answer(&frame);
+        }
+        let answered = wire.world.answer(&packet(UDP, backend, client).build());
+        assert_eq!(expect(&answered, Verdict::ToClient, Action::Redirect).src, service);
+    }
+}
+
+/// Keeps this thread on the CPU that it is on, until it is dropped.
+struct Pinned {
+    before: CpuSet,
+}
+
+impl Pinned {
+    fn here() -> Self {
+        let before = sched_getaffinity(THIS).unwrap();
+        let mut cpus = CpuSet::new();
+        cpus.set(sched_getcpu().unwrap()).unwrap();
+        sched_setaffinity(THIS, &cpus).unwrap();
+        Self { before }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(THIS, &self.before);
     }
 }
 
