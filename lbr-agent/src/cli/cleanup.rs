@@ -1,4 +1,4 @@
-//! `lbr cleanup`: a line for each thing that is removed.
+//! `lbr cleanup`: prints a line for each thing that it removes.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::{print, print_error};
 use crate::done::Done;
 use crate::{dataplane, kube_proxy};
 
-/// Removes, and prints what.
+/// Cleans up and prints the result.
 pub fn cleanup(args: &CleanupArgs) -> anyhow::Result<()> {
     let (what, done) = match args.kube_proxy {
         true => ("kube-proxy", kube_proxy::clean(args.dry_run)),

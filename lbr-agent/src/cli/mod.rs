@@ -17,7 +17,7 @@ use std::io::Write as _;
 
 pub use args::{Cli, Command};
 
-/// Writes to standard output, where nobody may be listening any more: `lbr show flows | head` is no error.
+/// Writes to standard output. A reader that has gone is no error (`lbr show flows | head`).
 fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -25,7 +25,7 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// One line for a person: what happened, and why, outermost first.
+/// One line for a person: what failed, and why, outermost first.
 #[expect(clippy::print_stderr, reason = "the error output of a command-line tool")]
 pub fn print_error(error: &anyhow::Error) {
     eprintln!("lbr: {error:#}");

@@ -7,7 +7,7 @@ use lbr_common::text::{MemberKey, policy_kind};
 use crate::desired::Desired;
 use crate::interface;
 
-/// `namespace/name` of the pod that has this address, on whatever node.
+/// `namespace/name` of the pod that has this address, on any node.
 pub(super) fn pod(tables: &Desired, addr: &Addr) -> Option<String> {
     let name = tables.pod_names.get(addr)?;
     Some(format!("{}/{}", name.namespace.as_str(), name.name.as_str()))
@@ -27,7 +27,7 @@ pub(super) fn members(tables: &Desired, set: u32) -> impl Iterator<Item = u32> {
     tables.set_members.range(all).map(|(_, member)| member.policy)
 }
 
-/// Names of those policies of a set that isolate in a direction, and so could have allowed something.
+/// Names of the policies of a set that isolate in a direction, and so could have allowed something.
 pub(super) fn isolating(tables: &Desired, set: u32, direction: u32) -> Vec<String> {
     let isolates = |id: &u32| tables.policies.get(id).is_none_or(|p| p.kind & kind(direction) != 0);
     members(tables, set).filter(isolates).map(|id| policy(tables, id)).collect()

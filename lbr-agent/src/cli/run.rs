@@ -1,4 +1,4 @@
-//! `lbr run`: the sources, the kernel and the loop, wired together.
+//! `lbr run`: connects the sources, the kernel and the agent's loop.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ use crate::source::apiserver::{ApiSource, Pace};
 use crate::source::links::watch_links;
 use crate::source::manifest::ManifestSource;
 
-/// Runs the agent until SIGTERM or SIGINT. What it pinned goes on working afterwards.
+/// Runs the agent until SIGTERM or SIGINT. The pinned programs and maps go on working afterwards.
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
     let mut config = args.resolve()?;
     let ephemeral = ephemeral_ports()?;
@@ -40,7 +40,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
 async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // The sources first: what is wrong with the flags should be said before the kernel is touched.
+    // The sources first: wrong flags should be reported before the kernel is touched.
     let (sender, changes) = mpsc::channel(1024);
     let mut events = Events::nowhere();
     let origin = match &config.source {
@@ -73,13 +73,13 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
         }
         tracing::info!("stopping; Services go on working with the last state");
     };
-    // Nobody asks yet: the place of a CNI plugin.
+    // The gate is for a CNI plugin. No plugin uses it yet.
     let (_, gate) = crate::gate::gate();
     let inputs = Inputs { changes, links, pods, gate, observer, events };
     agent::run(config.node_name, config.services, inputs, &mut kernel, shutdown).await
 }
 
-/// Says which servers do not listen yet.
+/// Reports servers that do not listen yet.
 fn tell_of_servers(config: &RunConfig, listening: Listening, events: &Events) {
     for (flag, wanted, bound) in [
         ("--healthz-bind-address", config.addresses.healthz, listening.healthz),
@@ -91,7 +91,7 @@ fn tell_of_servers(config: &RunConfig, listening: Listening, events: &Events) {
     }
 }
 
-/// For `/configz`: what kube-proxy's configuration has names for.
+/// For `/configz`: the settings that have a name in kube-proxy's configuration.
 fn in_effect(config: &RunConfig) -> Value {
     let text = |address: Option<SocketAddr>| address.map(|a| a.to_string()).unwrap_or_default();
     json!({
@@ -103,14 +103,14 @@ fn in_effect(config: &RunConfig) -> Value {
     })
 }
 
-/// To standard error; `RUST_LOG=debug` for more, or klog's `-v` in its place.
+/// Logs to standard error; `RUST_LOG=debug` for more, or klog's `-v` in its place.
 fn init_log(verbosity: u32) {
     let level = match verbosity {
         0..4 => "info",
         4..6 => "info,lbr=debug,lbr_agent=debug",
         6.. => "info,lbr=trace,lbr_agent=trace",
     };
-    // The client's own word on each failed attempt: lbr says once that a kind can not be read.
+    // The client logs each failed attempt; lbr logs once that a kind cannot be read.
     let level = format!("{level},kube_client::client::builder=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();

@@ -17,7 +17,7 @@ pub struct CleanupArgs {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Also while an agent runs. It goes on with maps that no program reads; end it soon.
+    /// Clean up even while an agent runs. That agent goes on with maps that no program reads: stop it soon.
     #[arg(long, conflicts_with = "kube_proxy")]
     pub force: bool,
 

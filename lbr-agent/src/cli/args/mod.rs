@@ -25,8 +25,8 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line; ends the process if it is wrong. Under the name `kube-proxy`, as DaemonSets call
-    /// it, it is `lbr run`.
+    /// Reads the command line; ends the process if it is wrong. Called as `kube-proxy`, as DaemonSets do, it is `lbr
+    /// run`.
     pub fn of_command_line() -> Self {
         Self::parse_from(with_command(std::env::args_os().collect()))
     }
@@ -49,18 +49,19 @@ pub enum Command {
     Show(ShowArgs),
     /// Say whether a new connection would pass, and which policy decides; no packet is sent.
     ///
-    /// Answers for what this node decides: the Service's endpoints, the sender's policies if it is a pod of
-    /// this node, and the receiver's likewise. Ends on other nodes are judged there.
+    /// Answers for what this node decides: the Service's endpoints, the sender's policies if it is a pod of this node,
+    /// and the receiver's likewise. Other nodes judge for their own pods.
     ///
     /// Exit code: 0 allowed, 1 denied (also if only some endpoints of the Service are), 2 error.
     Why(WhyArgs),
-    /// Print packets that are denied, as it happens, until Ctrl-C.
+    /// Print denied packets as they happen, until Ctrl-C.
     ///
-    /// By policies, for a source address that is not the pod's, as a router's message, or because what is isolated or
-    /// not known yet can not be judged.
+    /// Shows packets that policies deny, spoofed and invalid addresses, what a pod may not send (router messages, VLAN
+    /// tags, tunnels into the cluster), packets of isolated pods that policies cannot judge, and packets of pods that
+    /// are not known yet (`--pending=deny`).
     ///
-    /// At most 100 a second on each CPU; how many more there were is printed with the next one, and `lbr show
-    /// counters` counts all. Only one monitor should run: each event goes to one reader.
+    /// At most 100 a second on each CPU; the next line says how many more there were, and `lbr show counters` counts
+    /// all. Run only one monitor: each event goes to one reader.
     Monitor(MonitorArgs),
     /// Remove what lbr made on this node, or what kube-proxy left there.
     ///
@@ -101,14 +102,14 @@ pub enum What {
     /// Pods' interfaces that the programs are attached to. `pending`: the pod behind it is not known yet, so no
     /// policy holds for it and `--pending` of `lbr run` decides. The start of pods is not held back.
     Links,
-    /// The node's interfaces to the outside, by which others reach its NodePorts, and the addresses that stand in for
-    /// clients whose connection goes on to another node; and whether XDP takes packets there.
+    /// The node's interfaces to the outside, by which clients reach its NodePorts; the node's addresses there, which
+    /// replace the source address of clients whose endpoint is on another node; and whether XDP is in use.
     Uplinks,
-    /// NetworkPolicies, whom they select on this node, and what they denied.
+    /// NetworkPolicies, the pods that they select on this node, and what they denied.
     Policies,
     /// Addresses of this node and its pods, and whether policies isolate them.
     Endpoints,
-    /// Kinds of peers that policies tell apart.
+    /// Classes of peers, as the policies distinguish them.
     Classes,
     /// Objects that are not in force, and why.
     Rejected,
@@ -130,14 +131,14 @@ pub enum Output {
 /// `lbr why`.
 #[derive(Debug, Args)]
 pub struct WhyArgs {
-    /// Who connects: namespace/pod, or an IP address.
+    /// The client: namespace/pod, or an IP address.
     pub from: String,
 
-    /// To whom: namespace/pod, namespace/service, or an IP address (a Service's as well).
+    /// The destination: namespace/pod, namespace/service, or an IP address (a Service's as well).
     pub to: String,
 
-    /// Port that is connected to, as the client names it: a Service's port by number or name, else the pod's by
-    /// number. Default: the only port of the Service.
+    /// Destination port, as the client names it: a Service's port by number or name, else the pod's by number. Default:
+    /// the only port of the Service.
     #[arg(long, value_name = "PORT")]
     pub port: Option<String>,
 
@@ -191,7 +192,7 @@ pub enum WhyOutput {
 /// `lbr monitor`.
 #[derive(Debug, Args)]
 pub struct MonitorArgs {
-    /// Only what audited policies would deny. Default: only what is dropped.
+    /// Print only packets that audited policies would deny. Default: only dropped packets.
     #[arg(long)]
     pub audit: bool,
 

@@ -1,8 +1,8 @@
 //! `--snat-ports`: source ports of the node for clients from outside whose backend is on another node.
 //!
-//! Such a port is taken for each (backend, protocol) apart, so a few are enough for many connections; the more there are,
-//! the more connections one backend can have. They must not meet the ports that sockets of the node send from: the
-//! backend could not tell both connections apart.
+//! A port is in use for one (backend, protocol) only, so a few ports carry many connections; more ports allow more
+//! connections to one backend. They must not overlap with the ports that sockets of the node send from: the backend
+//! could not distinguish the two connections.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,33 +14,33 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::dataplane::SnatPorts;
 
-/// Where the kernel says which ports it gives to sockets that ask for none,
+/// The ephemeral ports, which the kernel gives to sockets that ask for none.
 const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
-/// and which of them it does not, since an administrator keeps them for something.
+/// Ports that an administrator reserves: the kernel does not give them out.
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 /// Sockets of this network namespace.
 const SOCKETS: [&str; 4] =
     ["/proc/self/net/tcp", "/proc/self/net/tcp6", "/proc/self/net/udp", "/proc/self/net/udp6"];
-/// Ports below are for services with a name.
+/// Ports below are for well-known services.
 const FIRST: u16 = 1_024;
 /// The API server's default `--service-node-port-range`.
 const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 
-/// Which ports stand in for clients' own.
+/// Which ports replace clients' own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnatChoice {
-    /// All that nothing else of the node uses.
+    /// All ports that nothing else on the node uses.
     Auto,
     /// First and last port.
     Range(u16, u16),
 }
 
 impl SnatChoice {
-    /// The ports. An error if a range was given that meets the ephemeral ports of this network namespace
+    /// The ports. Fails if a given range overlaps with the ephemeral ports of this network namespace
     /// ([`ephemeral_ports`]).
     pub fn resolve(self, ephemeral: &RangeInclusive<u16>) -> anyhow::Result<SnatPorts> {
         let read = |path: &'static str| std::fs::read_to_string(Path::new(path)).context(path);
-        // Absent where a family is switched off.
+        // Absent where a family is disabled.
         let sockets: Vec<String> = SOCKETS.iter().filter_map(|path| read(path).ok()).collect();
         let mut taken = BTreeSet::new();
         for table in &sockets {
@@ -66,14 +66,14 @@ impl SnatChoice {
         };
         SnatPorts::new(&ranges, taken.clone()).with_context(|| {
             format!(
-                "--snat-ports={self}: no port is left that no socket of the node uses; shrink \
+                "--snat-ports={self}: no port is left that the node does not use itself; shrink \
                  net.ipv4.ip_local_port_range, or give another range"
             )
         })
     }
 }
 
-/// The ports that the kernel gives to sockets of this network namespace that ask for none.
+/// The ephemeral ports of this network namespace, which the kernel gives to sockets that ask for none.
 pub fn ephemeral_ports() -> anyhow::Result<RangeInclusive<u16>> {
     parse_ephemeral(&std::fs::read_to_string(EPHEMERAL).context(EPHEMERAL)?)
 }
@@ -96,7 +96,7 @@ fn parse_ephemeral(text: &str) -> anyhow::Result<RangeInclusive<u16>> {
     Ok(first..=last)
 }
 
-/// `8080,9000-9010`. What can not be read counts for nothing.
+/// `8080,9000-9010`. Skips parts that it cannot read.
 fn parse_reserved(text: &str) -> Vec<u16> {
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -105,7 +105,8 @@ fn parse_reserved(text: &str) -> Vec<u16> {
     text.split(',').filter_map(range).flatten().collect()
 }
 
-/// Local ports of a table of sockets (`proc_net_tcp.rst` of the kernel): of TCP those that listen, of UDP all.
+/// Local ports of a table of sockets (`proc_net_tcp.rst` of the kernel): listening TCP sockets, unconnected UDP
+/// sockets.
 fn bound_ports(table: &str) -> Vec<u16> {
     const LISTEN: &str = "0A";
     const UDP_BOUND: &str = "07";

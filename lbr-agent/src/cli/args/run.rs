@@ -26,8 +26,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// URL of the API server, in place of the kubeconfig's or the pod's environment: before lbr runs, nobody may
-    /// lead the address of the Service `kubernetes` to it.
+    /// URL of the API server, in place of the kubeconfig's or the pod's environment. Needed where only lbr would serve
+    /// the address of the Service `kubernetes`.
     #[arg(long, value_name = "URL", visible_alias = "master")]
     pub server: Option<String>,
 
@@ -36,7 +36,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
 
-    /// Name of this node, as in EndpointSlices' nodeName. Default: --hostname-override or what --config says, else
+    /// Name of this node, as in EndpointSlices' nodeName. Default: --hostname-override, or the name in --config, else
     /// the host name.
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub node_name: Option<String>,
@@ -45,16 +45,16 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
     pub bpffs: PathBuf,
 
-    /// Folder of a cgroup2 mount. Default: found by itself.
+    /// Folder of a cgroup2 mount. Default: lbr finds it.
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
 
-    /// Whose sockets are connected to backends directly.
-    #[arg(long, value_name = "WHOSE", default_value = "node")]
+    /// Which sockets connect to backends directly.
+    #[arg(long, value_name = "SOCKETS", default_value = "node")]
     pub socket_lb: SocketLb,
 
-    /// Only veths with such a name are pods' links (`*` and `?` match). May be repeated. Default: every veth
-    /// that leads to another network namespace, without an address of the node's subnet and a gateway behind it.
+    /// Only veths with such a name are pods' links (`*` and `?` match). May be repeated. Default: every veth that leads
+    /// to another network namespace, unless it has an address of the node's subnet and a gateway behind it.
     #[arg(long, value_name = "PATTERN")]
     pub link_include: Vec<Pattern>,
 
@@ -62,14 +62,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATTERN")]
     pub link_exclude: Vec<Pattern>,
 
-    /// Interfaces with such a name are the node's uplinks, by which others reach its NodePorts (`*` and `?` match). May
-    /// be repeated. Default: those with a gateway behind them, and those with an address of the node, but no pods'
-    /// links and no bridges of pods.
+    /// Interfaces with such a name are the node's uplinks, by which clients outside reach its NodePorts (`*` and `?`
+    /// match). May be repeated. Default: those with a gateway behind them, and those with an address of the node,
+    /// except pods' links and bridges of pods.
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     pub devices: Vec<Pattern>,
 
-    /// Entries of a map, as NAME=N (frontends, flows, verdicts, ...; a wrong name lists all). May be repeated.
-    /// For `events`: its size in bytes. Holds when the map is made; pinned maps keep their size.
+    /// Entries of a map, as NAME=N (frontends, flows, verdicts, ...; a wrong name lists all). May be repeated. For
+    /// `events`: its size in bytes. Takes effect when a map is created; pinned maps keep their size.
     #[arg(long, value_name = "NAME=N")]
     pub map_max: Vec<String>,
 
@@ -77,12 +77,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub attach: Attach,
 
-    /// Where packets from outside whose backend is on another node are sent on by XDP, before the kernel makes packet
-    /// buffers of them. `lbr show uplinks` says where it is in use.
+    /// Where XDP forwards packets from outside whose backend is on another node, before the kernel makes packet buffers
+    /// of them. `lbr show uplinks` shows where it is in use.
     #[arg(long, value_name = "WHERE", default_value = "off")]
     pub xdp: XdpWhere,
 
-    /// Traffic of a pod whose interface is there, but whose Pod object has not been read yet.
+    /// What happens to traffic of a pod whose interface exists, but whose Pod object has not been read yet.
     #[arg(long, value_name = "WHAT", default_value = "allow")]
     pub pending: Pending,
 
@@ -90,27 +90,27 @@ pub struct RunArgs {
     #[arg(long, value_name = "WHETHER", default_value = "on")]
     pub source_check: OnOff,
 
-    /// Connections that are open when a policy no longer allows them.
+    /// What happens to open connections that a policy no longer allows.
     #[arg(long, value_name = "WHAT", default_value = "revoke")]
     pub established: Established,
 
-    /// Blocks in which Services may have `externalIPs`, with commas between. Default: none, since whoever may write
+    /// Blocks in which Services may have `externalIPs`, separated by commas. Default: none, since any author of
     /// Services could take any address from its owner (CVE-2020-8554).
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
     pub external_ips: Vec<IpNet>,
 
     /// Source ports of the node for clients from outside whose backend is on another node, as FIRST-LAST. `auto`: all
-    /// from 1024 on that are neither in the kernel's `ip_local_port_range`, nor NodePorts (30000-32767), nor in use by a
-    /// socket at start. Ports that a Service has are left out anyway.
+    /// from 1024 on that are neither in the kernel's `ip_local_port_range`, nor NodePorts (30000-32767), nor in use by
+    /// a socket at start. Ports of Services are left out anyway.
     #[arg(long, value_name = "RANGE", default_value = "auto")]
     pub snat_ports: SnatChoice,
 
-    /// Secret of the choice by `lbr.dev/algorithm: maglev`, as 16 hexadecimal digits, the same on all nodes: with the
-    /// default, which everybody knows, clients can choose the endpoint that they reach.
+    /// Secret seed of `lbr.dev/algorithm: maglev`, as 16 hexadecimal digits, the same on all nodes. The default is
+    /// public: with it, clients can choose the endpoint that they reach.
     #[arg(long, value_name = "HEX", env = "LBR_MAGLEV_SEED", hide_env_values = true)]
     pub maglev_seed: Option<MaglevSeed>,
 
-    // Last: flags that are defined above keep their meaning.
+    // Last, so that flags defined above keep their meaning.
     #[command(flatten)]
     #[expect(missing_docs, reason = "a text here would become the description of the command")]
     pub kube_proxy: KubeProxyArgs,
@@ -158,9 +158,9 @@ pub enum OnOff {
 /// `--established`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Established {
-    /// End: the next packet is judged by the new policies.
+    /// They end: the next packet is judged by the new policies.
     Revoke,
-    /// Live on until they end by themselves.
+    /// They go on until they end by themselves.
     Keep,
 }
 
@@ -169,7 +169,7 @@ pub enum Established {
 pub enum SocketLb {
     /// Sockets of the node's own network namespace.
     Node,
-    /// Nobody's: processes of the node do not reach Services.
+    /// None: processes of the node do not reach Services.
     Off,
 }
 
@@ -187,13 +187,13 @@ pub enum Attach {
 /// `--xdp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum XdpWhere {
-    /// In the drivers of devices that can; not at virtual interfaces. Elsewhere tc does the work.
+    /// In drivers that support it; not at virtual interfaces. Elsewhere tc does the work.
     Auto,
-    /// In the driver of every uplink. One that can not is logged as an error, and tc does its work.
+    /// In the driver of every uplink. If a driver cannot, lbr logs an error, and tc does the work there.
     Native,
     /// Behind the driver, at every uplink: works everywhere, and saves less.
     Generic,
-    /// Nowhere. Drivers that attach a program reset their device, so it is for the operator to choose.
+    /// Nowhere. A driver that attaches a program resets its device, so the operator has to ask for XDP.
     Off,
 }
 
@@ -219,18 +219,18 @@ pub struct RunConfig {
     pub dataplane: Options,
     /// Where health and metrics are served.
     pub addresses: Addresses,
-    /// What Services are compiled by.
+    /// How Services are compiled.
     pub services: Settings,
     /// Source ports for clients whose backend is on another node.
     pub snat_ports: SnatChoice,
-    /// What kube-proxy's configuration file and flags say.
+    /// The settings of kube-proxy's configuration file and flags.
     pub kube_proxy: KubeProxySettings,
-    /// Something that the operator should know, once logging works.
+    /// Warnings for the operator, logged once logging works.
     pub warnings: Vec<String>,
 }
 
 impl RunArgs {
-    /// Checks the flags and fills in what was not given.
+    /// Checks the flags and fills in defaults.
     pub fn resolve(self) -> anyhow::Result<RunConfig> {
         let KubeProxy { settings: kube_proxy, ignored } = self.kube_proxy.resolve()?;
         let mut warnings: Vec<String> = ignored.into_iter().collect();
@@ -370,7 +370,7 @@ fn parse_sizes(flags: &[String]) -> anyhow::Result<BTreeMap<String, u32>> {
         endpoints >= MIN_ENDPOINTS,
         "--map-max endpoints={endpoints}: a pod of this node without an entry is cut off; give {MIN_ENDPOINTS} or more"
     );
-    // A pod link of which the policy is not known would let pass what can not be judged.
+    // Without its entry in link_policy, a pod link would let packets pass that cannot be judged.
     let (links, known) = (size(&maps::LINKS), size(&maps::LINK_POLICY));
     anyhow::ensure!(
         known >= links,
@@ -379,7 +379,7 @@ fn parse_sizes(flags: &[String]) -> anyhow::Result<BTreeMap<String, u32>> {
     Ok(sizes)
 }
 
-/// The kernel makes ring buffers of such sizes only.
+/// The kernel accepts no other sizes of ring buffers.
 fn check_ring(bytes: u32) -> anyhow::Result<()> {
     // SAFETY: asks for a number, and touches no memory of ours.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };

@@ -1,4 +1,4 @@
-//! From the kernel's time stamps to the time on the wall.
+//! Converts the kernel's time stamps to wall-clock time.
 
 use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
@@ -8,7 +8,7 @@ const SECOND: i64 = 1_000_000_000;
 /// Both clocks at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
-    /// `CLOCK_MONOTONIC_COARSE`, which the programs use: another one would be some milliseconds ahead.
+    /// `CLOCK_MONOTONIC_COARSE`, which the programs use: the fine clock is some milliseconds ahead.
     monotonic: i64,
     /// Nanoseconds since 1970.
     real: i64,
@@ -29,7 +29,7 @@ impl Clock {
 
     /// Local time of an event: `2026-01-31 08:15:30.250`.
     pub(super) fn local(&self, event: u64) -> anyhow::Result<String> {
-        // Both clocks anew: a monitor may run for days, and the wall's clock may be set meanwhile.
+        // Reads both clocks anew: a monitor may run for days, and the wall clock may be set meanwhile.
         let now = Self::start()?;
         let real = now.real - (now.monotonic - i64::try_from(event)?);
         let seconds = libc::time_t::from(real.div_euclid(SECOND));

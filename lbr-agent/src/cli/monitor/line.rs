@@ -1,4 +1,4 @@
-//! One event for a person, and which of them are shown.
+//! Events as text, and which of them are shown.
 
 use std::fmt;
 
@@ -14,16 +14,16 @@ use crate::desired::Desired;
 /// Which events are shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Filter {
-    /// Older ones were left by programs while nobody read.
+    /// Older events are skipped: programs left them while no monitor ran.
     pub(super) since: u64,
-    /// Only those that audited policies would deny; else only those that are dropped.
+    /// Show only packets that audited policies would deny; else only dropped ones.
     pub(super) audit: bool,
-    /// What events that are not shown say of others that were not even reported.
+    /// Number of unreported packets, from events that are not shown.
     pub(super) missed: u32,
 }
 
 impl Filter {
-    /// The event if it is to be shown, with all that is missing since the last one that was.
+    /// The event if it is shown, with the number of packets missing since the last one shown.
     pub(super) fn pass(&mut self, mut event: Event) -> Option<Event> {
         if event.time < self.since {
             return None;
@@ -41,7 +41,7 @@ fn verdict(event: &Event) -> Option<Verdict> {
     Verdict::ALL.get(usize::from(event.verdict)).copied()
 }
 
-/// Whether the policies of one end decided. Other events have no direction, whatever stands in theirs.
+/// Whether the policies of one end decided. In other events the direction means nothing.
 fn is_of_policies(event: &Event) -> bool {
     use Verdict::{EgressAudited, EgressDenied, IngressAudited, IngressDenied};
     matches!(verdict(event), Some(EgressDenied | IngressDenied | EgressAudited | IngressAudited))
@@ -52,26 +52,26 @@ fn is_of_policies(event: &Event) -> bool {
 pub(super) struct Line {
     time: String,
     verdict: String,
-    /// Whose end's policies decided; none if no policy did.
+    /// The end whose policies decided; `None` if no policy did.
     direction: Option<&'static str>,
     hook: &'static str,
     link: u32,
     protocol: String,
-    /// `namespace/name`, if it is a pod that is known.
+    /// `namespace/name`, if it is a known pod.
     source_pod: Option<String>,
     source: String,
     destination_pod: Option<String>,
     destination: String,
-    /// Whose policies these are: the pod, or its address if it is not known. Empty if none was asked.
+    /// The pod whose policies these are, or its address if it is not known. Empty without a set of policies.
     judged_pod: String,
-    /// The policies that isolate it, none of which allows this.
+    /// The policies that isolate this pod, none of which allows the packet.
     policies: Vec<String>,
     /// Packets like this one, or of other kinds, that were not reported because there were too many.
     suppressed: u32,
 }
 
 impl Line {
-    /// `time`: as it is to be shown.
+    /// `time`: the text to show.
     pub(super) fn new(tables: &Desired, event: &Event, time: String) -> Self {
         let tuple = &event.tuple;
         let direction = u32::from(event.direction);
@@ -192,7 +192,7 @@ mod tests {
         }
         let direction_of = |event| Line::new(&example::tables(), event, "t".to_owned()).direction;
         assert_eq!(direction_of(&spoofed), None);
-        // A pod that is closed has no set, and is denied all the same.
+        // A closed pod has no set, and is denied all the same.
         assert_eq!(direction_of(&event(Verdict::EgressDenied, direction::EGRESS, 0)), Some("egress"));
         let newer = Event { verdict: 200, ..event(Verdict::NotIp, direction::EGRESS, 0) };
         assert!(text(&newer).contains(" verdict 200: "), "{}", text(&newer));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told_with_the_next_event_that_is_shown() {
+    fn missing_packets_are_reported_with_the_next_event_that_is_shown() {
         let mut filter = Filter { since: 0, audit: false, missed: 0 };
         let audited = Event { suppressed: 5, ..event(Verdict::IngressAudited, direction::INGRESS, SET) };
         let denied = Event { suppressed: 2, ..event(Verdict::IngressDenied, direction::INGRESS, SET) };

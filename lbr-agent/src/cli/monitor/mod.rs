@@ -17,13 +17,13 @@ use super::args::MonitorArgs;
 use crate::dataplane::{Events, Pinned};
 use crate::desired::Desired;
 
-/// What names are made of.
+/// The maps that hold names.
 const NAMES: &[MapSpec] = &[maps::POD_NAMES, maps::SET_MEMBERS, maps::POLICIES];
 
-/// How long names may be old: a storm of denials should not read all pods' names again and again.
+/// Maximum age of names: a storm of denials should not read all pods' names again and again.
 const NAMES_AGE: Duration = Duration::from_secs(1);
 
-/// Prints events until SIGINT or SIGTERM, or until nobody listens any more.
+/// Prints events until SIGINT or SIGTERM, or until the output has no reader any more.
 pub fn monitor(args: &MonitorArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(args))
@@ -62,7 +62,7 @@ async fn next(events: &mut Events) -> anyhow::Result<Vec<Event>> {
     events.take().await.context("wait for events")
 }
 
-/// Whether somebody still listens.
+/// Whether the output still has a reader.
 fn write(line: &str) -> anyhow::Result<bool> {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),

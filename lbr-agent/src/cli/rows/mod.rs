@@ -1,5 +1,4 @@
-//! The maps' content, put together into what people ask for. One type for each subject of `lbr show`; tables
-//! and JSON are both made of these.
+//! The maps' content as rows of `lbr show`, one type for each subject. Tables and JSON are both made of these.
 
 pub(super) mod policy;
 pub(super) mod uplinks;
@@ -32,16 +31,16 @@ pub(super) struct ServiceRow {
     /// Endpoints that keep their connections and take no new ones.
     pub(super) draining: Vec<String>,
     pub(super) local_only: bool,
-    /// For whom: empty is for everybody, `wire` what comes by the wire, `node` processes of the node, which reach it
-    /// at a loopback address.
+    /// Which clients it serves: all if empty, `wire` for packets that come in by the wire, `node` for processes of the
+    /// node, which reach it at a loopback address.
     pub(super) scope: &'static str,
-    /// Seconds for which a client comes back to the same endpoint; 0: it need not.
+    /// Seconds for which session affinity keeps a client at its endpoint; 0: no affinity.
     pub(super) affinity: u32,
     /// How clients outside reach endpoints on other nodes: `snat`, `dsr` or `dsr-ipip`.
     pub(super) forwarding: &'static str,
     /// How endpoints are chosen: `random`, or `maglev`.
     pub(super) algorithm: &'static str,
-    /// Only for clients in its source ranges.
+    /// Serves only clients in its source ranges.
     pub(super) source_ranges: bool,
 }
 
@@ -56,7 +55,7 @@ pub(super) struct BackendRow {
     pub(super) port: u16,
     pub(super) protocol: String,
     pub(super) state: &'static str,
-    /// Interface that packets are put straight into; empty: by the stack.
+    /// Interface that packets are redirected into; empty: the stack routes them.
     pub(super) link: String,
 }
 
@@ -68,7 +67,7 @@ pub(super) struct FlowRow {
     pub(super) frontend: String,
     pub(super) backend: String,
     pub(super) service: String,
-    /// Seconds since a packet of the client was seen, exact to a second.
+    /// Seconds since the client's last packet, exact to a second.
     pub(super) idle_seconds: u64,
     pub(super) state: &'static str,
     pub(super) hairpin: bool,
@@ -98,7 +97,7 @@ pub(super) struct RejectedRow {
 /// Frontends in order of Service, then address.
 pub(super) fn services(tables: &Desired) -> Vec<ServiceRow> {
     let draining = draining(tables);
-    // The unspecified address stands for loopback, which has the same.
+    // The unspecified address leads to the same as loopback, which has a row.
     let frontends = tables.frontends.iter().filter(|(key, f)| {
         f.flags & frontend_flags::WILDCARD == 0 && !IpAddr::from(key.addr).is_unspecified()
     });
@@ -141,7 +140,7 @@ fn service_row(
     }
 }
 
-/// As in the annotation of its Service.
+/// As in the annotation of the Service.
 fn forwarding(flags: u32) -> &'static str {
     match (flags & frontend_flags::DSR != 0, flags & frontend_flags::DSR_IPIP != 0) {
         (false, _) => "snat",

@@ -1,4 +1,4 @@
-//! Rows about policies: who is isolated, by what, and what was denied.
+//! Rows about policies: which pods are isolated, by which policies, and what was denied.
 
 use std::collections::BTreeMap;
 
@@ -25,8 +25,8 @@ pub(in crate::cli) struct PolicyRow {
     pub(in crate::cli) egress_rules: u32,
     /// Pods of this node that it selects.
     pub(in crate::cli) pods: u32,
-    /// Packets that were dropped because this policy isolates a pod and neither it nor another one that selects
-    /// the pod allows them: counted once for each of these policies.
+    /// Packets dropped because this policy isolates a pod and no policy that selects the pod allows them: counted once
+    /// for each of these policies.
     pub(in crate::cli) denied_packets: u64,
     /// The same for an audited policy, which drops nothing.
     pub(in crate::cli) would_be_denied_packets: u64,
@@ -36,7 +36,7 @@ pub(in crate::cli) struct PolicyRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(in crate::cli) struct EndpointRow {
     pub(in crate::cli) address: String,
-    /// `namespace/name`; empty for the node itself, and as long as the pod is not known.
+    /// `namespace/name`; empty for the node itself, and until the pod is known.
     pub(in crate::cli) pod: String,
     /// The pod's interface; empty if it is not known.
     pub(in crate::cli) link: String,
@@ -52,7 +52,7 @@ pub(in crate::cli) struct EndpointRow {
     pub(in crate::cli) audited_egress: bool,
 }
 
-/// A kind of peers that policies tell apart.
+/// A class of peers, as the policies distinguish them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(in crate::cli) struct ClassRow {
     pub(in crate::cli) id: u32,
@@ -92,7 +92,7 @@ pub(in crate::cli) fn policies(tables: &Desired, denials: &[(DenialKey, Counter)
     rows
 }
 
-/// Packets by policy: dropped ones of enforced policies, and for audited ones what only they would drop.
+/// Packets by policy: for enforced ones what was dropped, for audited ones what only they would drop.
 fn denied(tables: &Desired, denials: &[(DenialKey, Counter)]) -> BTreeMap<u32, u64> {
     let mut denied = BTreeMap::new();
     for (key, counter) in denials {
@@ -153,13 +153,13 @@ pub(in crate::cli) fn classes(tables: &Desired) -> Vec<ClassRow> {
     tables.classes.iter().map(row).collect()
 }
 
-/// `ready`, or `pending` as long as the pod behind an interface is not known.
+/// `ready`, or `pending` until the pod behind an interface is known.
 pub(super) fn link_state(tables: &Desired, ifindex: u32) -> &'static str {
     let flags = tables.link_policy.get(&ifindex).copied().unwrap_or(0);
     if flags & policy_flags::POD != 0 { "ready" } else { "pending" }
 }
 
-/// What is isolated, in words; empty if nothing is.
+/// The isolated directions in words; empty if there is none.
 pub(in crate::cli) fn directions(ingress: bool, egress: bool) -> String {
     let word = |direction, there: bool| there.then(|| names::direction_name(direction));
     let words = [word(direction::INGRESS, ingress), word(direction::EGRESS, egress)];

@@ -14,7 +14,8 @@ use crate::desired::Desired;
 pub(in crate::cli) struct UplinkRow {
     pub(in crate::cli) ifindex: u32,
     pub(in crate::cli) name: String,
-    /// As whom the node sends on by it what others began; empty: it sends nothing of this family on.
+    /// The node's address as the source of connections that it sends on by this uplink for others (SNAT); empty: it
+    /// sends on nothing of this family.
     pub(in crate::cli) ipv4: String,
     pub(in crate::cli) ipv6: String,
     /// `native`, `generic`, or `off`.

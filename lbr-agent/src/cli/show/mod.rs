@@ -1,4 +1,4 @@
-//! `lbr show`: the maps for people. Reads the pins; an agent need not run.
+//! `lbr show`: prints the maps for people. Reads the pins; no agent needs to run.
 
 mod policy;
 
@@ -19,7 +19,7 @@ pub fn show(args: &ShowArgs) -> anyhow::Result<()> {
 fn text(args: &ShowArgs) -> anyhow::Result<String> {
     let pinned = Pinned::open(&args.bpffs)?;
     let output = args.output;
-    // Only the maps that are needed: on a large node the others take longer to read than the table to print.
+    // Read only the maps that are needed: on a large node the others take longer to read than the table to print.
     let tables = || pinned.tables_of(maps_of(args.what));
     match args.what {
         What::Services => render(output, &rows::services(&tables()?)),
@@ -40,7 +40,7 @@ fn text(args: &ShowArgs) -> anyhow::Result<String> {
     }
 }
 
-/// The maps of the agent that a subject is made of.
+/// The maps of the agent that a subject needs.
 fn maps_of(what: What) -> &'static [MapSpec] {
     match what {
         What::Services => &[maps::FRONTENDS, maps::SLOTS, maps::BACKENDS, maps::SERVICES],
@@ -118,7 +118,7 @@ impl Row for ServiceRow {
 }
 
 impl ServiceRow {
-    /// Whom it is for, and what holds for them.
+    /// Which clients it serves, and how.
     fn clients(&self) -> String {
         let mut text = if self.scope.is_empty() { "all" } else { self.scope }.to_owned();
         if self.source_ranges {

@@ -28,7 +28,7 @@ impl Row for PolicyRow {
     }
 }
 
-/// `-`: does not isolate in this direction, whatever rules there are.
+/// `-`: does not isolate in this direction, whatever rules it has.
 fn rules(isolates: bool, count: u32) -> String {
     match (isolates, count) {
         (false, _) => "-".to_owned(),

@@ -16,7 +16,7 @@ use crate::dataplane::judge::{Judged, Side, judge};
 use crate::dataplane::resolve::{self, Sender};
 use crate::desired::Desired;
 
-/// What was asked for.
+/// A question.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Query<'a> {
     pub(super) from: &'a str,
@@ -47,7 +47,7 @@ fn straight(tables: &Desired, source: &Place, to: &Place, port: &Port) -> anyhow
         let apart = |t: &&Tuple| tells_ports_apart(tables, t);
         if let Some(tuple) = tuples.iter().find(apart) {
             bail!(
-                "the policies between {} and {} speak of {} ports: give --port",
+                "the policies between {} and {} depend on {} ports: give --port",
                 source.name,
                 to.name,
                 proto_name(tuple.proto)
@@ -129,7 +129,7 @@ fn tuple(src: Addr, dst: Addr, port: &Port) -> Tuple {
     Tuple { src, dst, dst_port: port.number, proto, ..Tuple::default() }
 }
 
-/// Whether an answer without a port would be a guess.
+/// Whether the answer depends on the port.
 fn tells_ports_apart(tables: &Desired, tuple: &Tuple) -> bool {
     if is_node(tables, &tuple.src) || is_node(tables, &tuple.dst) || tuple.src == tuple.dst {
         return false;
@@ -147,7 +147,7 @@ fn tells_ports_apart(tables: &Desired, tuple: &Tuple) -> bool {
 
 fn connection(tables: &Desired, tuple: &Tuple) -> Connection {
     let judged = match is_node(tables, &tuple.src) {
-        // The programs never see what the node itself sends as a pod's.
+        // Programs never judge what the node itself sends.
         true => Judged {
             egress: Side::Exempt,
             ingress: Side::Exempt,
@@ -210,9 +210,9 @@ fn allowed(tables: &Desired, allow: Allow, direction: u32) -> Opinion {
     }
 }
 
-/// The text of a rule; one that may have been cut says so.
+/// The text of a rule, with a note if it may have been cut.
 fn whole(yaml: &str) -> String {
-    // Cut at a character, which may be four bytes long.
+    // The text is cut at a character, which takes up to four bytes.
     let cut = yaml.len() + 4 > size_of::<RuleText>();
     if cut { format!("{}\n... (too long for the map rules)", yaml.trim_end()) } else { yaml.to_owned() }
 }
@@ -221,7 +221,7 @@ fn is_node(tables: &Desired, addr: &Addr) -> bool {
     tables.endpoints.get(addr).is_some_and(|endpoint| endpoint.policy.flags & policy_flags::NODE != 0)
 }
 
-/// How a connection from this address comes to the node's Services.
+/// How a connection from this address reaches the node's Services.
 fn sender(tables: &Desired, addr: &Addr) -> Sender {
     match tables.endpoints.get(addr) {
         Some(endpoint) if endpoint.policy.flags & policy_flags::NODE != 0 => Sender::Node,
@@ -230,7 +230,7 @@ fn sender(tables: &Desired, addr: &Addr) -> Sender {
     }
 }
 
-/// An error if this node has no say in any of the connections: `allowed` would mean nothing.
+/// Fails if this node judges none of the connections: `allowed` would mean nothing.
 fn check_that_it_is_ours(connections: &[Connection]) -> anyhow::Result<()> {
     let elsewhere = |c: &Connection| c.egress.is_elsewhere() && c.ingress.is_elsewhere();
     let Some(first) = connections.first().filter(|_| connections.iter().all(elsewhere)) else {
@@ -238,7 +238,7 @@ fn check_that_it_is_ours(connections: &[Connection]) -> anyhow::Result<()> {
     };
     let (source, destination) = (first.source.name(), first.destination.name());
     if first.egress == Opinion::NoPod && first.ingress == Opinion::NoPod {
-        bail!("neither {source} nor {destination} is a pod that is known, so no policy judges this");
+        bail!("neither {source} nor {destination} is a known pod, so no policy judges this");
     }
     bail!(
         "neither {source} nor {destination} is a pod of this node, and each node judges its own: run `lbr why` \

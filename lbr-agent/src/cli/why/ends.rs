@@ -1,4 +1,4 @@
-//! Who is meant: names and addresses as typed, found in the maps.
+//! Names and addresses as typed, found in the maps.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,16 +18,16 @@ use crate::desired::Desired;
 /// A pod or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// As it was asked for.
+    /// As typed.
     pub(super) name: String,
     /// All of its addresses.
     pub(super) addrs: Vec<Addr>,
 }
 
-/// Whom a connection goes to.
+/// The destination of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// Straight to it; port 0: none was given.
+    /// A pod or an address; port 0: none was given.
     Place(Place, Port),
     /// A Service: its name, its addresses and one of its ports (or one that it does not have).
     Service(Place, Port),
@@ -49,7 +49,7 @@ impl fmt::Display for Port {
     }
 }
 
-/// Who connects.
+/// The client.
 pub(super) fn source(tables: &Desired, text: &str) -> anyhow::Result<Place> {
     if let Some(addr) = address(text) {
         return Ok(Place { name: text.to_owned(), addrs: vec![addr] });
@@ -59,12 +59,12 @@ pub(super) fn source(tables: &Desired, text: &str) -> anyhow::Result<Place> {
         return Ok(Place { name: text.to_owned(), addrs: pods });
     }
     if !service_addrs(tables, text).is_empty() {
-        bail!("{text} is a Service, and Services do not connect to anybody: name a pod or an IP address");
+        bail!("{text} is a Service, and Services open no connections: name a pod or an IP address");
     }
     bail!(unknown(tables, text, false))
 }
 
-/// Whom it connects to, and at which port.
+/// The destination and its port.
 pub(super) fn target(
     tables: &Desired,
     text: &str,
@@ -91,7 +91,7 @@ pub(super) fn target(
 }
 
 fn address(text: &str) -> Option<Addr> {
-    // Brackets are what people copy from elsewhere.
+    // People copy addresses in brackets from URLs.
     text.trim_matches(['[', ']']).parse::<IpAddr>().ok().map(Addr::from)
 }
 
@@ -109,7 +109,7 @@ fn service_addrs(tables: &Desired, name: &str) -> Vec<Addr> {
     let named =
         |service: &ServiceName| service.namespace.as_str() == namespace && service.name.as_str() == name;
     let ids: BTreeSet<u32> = tables.services.iter().filter(|(_, s)| named(s)).map(|(id, _)| *id).collect();
-    // At the node's own addresses it has other ports: who asks for these names the address.
+    // At the node's own addresses the Service has NodePorts: these are asked for by address.
     let frontends = of_ports(tables).filter(|(key, f)| {
         ids.contains(&f.service)
             && whole(tables, &key.addr).is_some_and(|f| f.flags & frontend_flags::PASS_UNMATCHED == 0)
@@ -118,18 +118,18 @@ fn service_addrs(tables: &Desired, name: &str) -> Vec<Addr> {
     addrs.into_iter().collect()
 }
 
-/// The entry for an address as a whole.
+/// The entry for a whole address, without a port.
 fn whole<'a>(tables: &'a Desired, addr: &Addr) -> Option<&'a Frontend> {
     tables.frontends.get(&FrontendKey { addr: *addr, ..FrontendKey::default() })
 }
 
-/// Where clients send to, without what holds for some of them only.
+/// Frontends for every client, without those for some clients only.
 fn of_ports(tables: &Desired) -> impl Iterator<Item = (&FrontendKey, &Frontend)> {
     let all = tables.frontends.iter();
     all.filter(|(key, f)| key.scope == scope::ANY && f.flags & frontend_flags::WILDCARD == 0)
 }
 
-/// Name of the Service that has this address; of one of the node's own, it has only the port that is asked for.
+/// Name of the Service that has this address. At one of the node's own addresses, the one that has the port.
 fn service_at(tables: &Desired, addr: &Addr, port: Option<&str>) -> Option<String> {
     let is_open = whole(tables, addr)?.flags & frontend_flags::PASS_UNMATCHED != 0;
     let is_asked = |key: &FrontendKey| !is_open || port.is_some_and(|port| *port == key.port.to_string());
@@ -194,14 +194,14 @@ fn service(
     };
     let port = match (fitting.as_slice(), unnamed) {
         (&[port], _) => port.clone(),
-        // What the Service does not have is an answer, not a mistake in the question.
+        // A number that the Service does not have gets an answer (refused), not an error.
         (_, Some(number)) => Port { number, proto: wanted.unwrap_or(proto::TCP), name: String::new() },
         _ => bail!("Service {}: give --port with one of its ports: {}", place.name, port_list(&all)),
     };
     Ok(Target::Service(place, port))
 }
 
-/// A number from 1; nothing if it is a name.
+/// A number from 1; `None` if the text is a name.
 fn number(text: &str) -> anyhow::Result<Option<u16>> {
     if !text.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(None);
@@ -212,7 +212,7 @@ fn number(text: &str) -> anyhow::Result<Option<u16>> {
 
 fn unknown(tables: &Desired, text: &str, or_service: bool) -> String {
     let what = if or_service { "pod or Service with a ClusterIP" } else { "pod" };
-    // A name without its namespace, or with the wrong one, is what happens most.
+    // The most frequent mistake is a name without its namespace, or with the wrong one.
     let name = text.rsplit('/').next().unwrap_or(text);
     let pods = tables.pod_names.iter().filter(|(_, pod)| pod.name.as_str() == name);
     let pods = pods.filter_map(|(addr, _)| names::pod(tables, addr));

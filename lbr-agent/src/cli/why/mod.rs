@@ -1,4 +1,4 @@
-//! `lbr why`: whether a connection would pass, and who says so. Reads the pins; an agent need not run.
+//! `lbr why`: whether a connection would pass, and which policies decide. Reads the pins; no agent needs to run.
 
 mod answer;
 mod ends;
@@ -14,7 +14,7 @@ use super::args::{WhyArgs, WhyOutput};
 use super::print;
 use crate::dataplane::Pinned;
 
-/// What an answer is made of.
+/// The maps that an answer needs.
 const MAPS: &[MapSpec] = &[
     maps::FRONTENDS,
     maps::SLOTS,

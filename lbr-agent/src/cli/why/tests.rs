@@ -233,7 +233,7 @@ fn a_pod_that_is_not_known_yet_is_said_to_be_so() {
 }
 
 #[test]
-fn audited_policies_are_told_where_they_would_change_the_answer() {
+fn audited_policies_are_named_where_they_would_change_the_answer() {
     let why = ask("default/web-0", "default/stranger", "80");
     let connection = &why.connections[0];
     assert!(why.allowed);
@@ -316,10 +316,10 @@ fn one_of_several_ports_has_to_be_chosen() {
 #[test]
 fn names_that_are_not_known_or_not_clear_say_what_to_do() {
     for (from, to, expected) in [
-        ("default/nobody", "default/web-0", "write namespace/name"),
+        ("default/unknown", "default/web-0", "write namespace/name"),
         ("client", "default/web-0", "did you mean default/client?"),
         ("default/far", "default/web-0", "did you mean other/far?"),
-        ("default/web", "default/web-0", "Services do not connect"),
+        ("default/web", "default/web-0", "Services open no connections"),
         ("default/client", "web", "did you mean default/web?"),
         ("default/client", "default/nothing", "pod or Service"),
     ] {
@@ -347,7 +347,7 @@ fn json_names_the_rule() {
     assert_eq!(json["connections"][0]["source"]["pod"], "default/client");
 }
 
-/// `default/web` at port 30080 of the node, and at an address of a load balancer that serves 10.0.0.0/31 only.
+/// `default/web` at port 30080 of the node, and at an address of a load balancer for clients in 10.0.0.0/31 only.
 fn outside() -> (Desired, Addr) {
     let mut tables = example::tables();
     let balancer = Addr::v4([203, 0, 113, 1]);
@@ -381,7 +381,7 @@ fn a_node_port_is_its_service_and_other_ports_of_the_node_are_the_nodes() {
     assert_eq!((why.services[0].service.as_str(), why.services[0].endpoints), ("default/web", 1));
     let ssh = ask_in(&tables, "default/client", &node, Some("22"), None).unwrap();
     assert!(ssh.allowed && ssh.services.is_empty());
-    // By the wire it has other endpoints.
+    // Clients outside reach other endpoints.
     let why = ask_in(&tables, "198.51.100.9", &node, Some("30080"), None).unwrap();
     assert!(why.services[0].refused.contains("Local traffic policy"), "{}", why.summary);
 }

@@ -1,10 +1,10 @@
-//! The answer for a person in a hurry.
+//! The answer as text, the summary first.
 
 use std::fmt::Write as _;
 
 use super::types::{Connection, Frontend, Opinion, Why};
 
-/// Connections that are listed one by one; a Service may have thousands of endpoints.
+/// How many connections are listed; a Service may have thousands of endpoints.
 const LISTED: usize = 10;
 
 /// One line: allowed or denied, and why.
@@ -43,7 +43,7 @@ fn denial(connection: &Connection) -> String {
 fn denied(policies: &[String], direction: &str, who: &str) -> String {
     match policies {
         [] => format!(
-            "{who} is isolated for {direction}, and no policy that is in force allows this: see `lbr show rejected`"
+            "{who} is isolated for {direction}, and no policy in force allows this: see `lbr show rejected`"
         ),
         [policy] => format!("{policy} isolates {who} for {direction} and does not allow this"),
         all => format!("{} isolate {who} for {direction}, and none of them allows this", all.join(", ")),
@@ -60,7 +60,7 @@ fn caveat(connection: &Connection) -> Option<String> {
             end.name()
         )),
         Opinion::Pending => {
-            let pending = "is not known yet (with `lbr run --pending=deny` it is denied so long)";
+            let pending = "is not known yet (with `lbr run --pending=deny` it is denied until then)";
             Some(format!("as long as the pod at {} {pending}", end.name()))
         }
         _ => None,
@@ -96,7 +96,7 @@ pub(super) fn render(why: &Why) -> String {
     out
 }
 
-/// Connections of which both ends say the same, in the order of the first of each.
+/// Connections with the same opinions at both ends, in the order of the first of each.
 fn groups(connections: &[Connection]) -> Vec<Vec<&Connection>> {
     let mut groups: Vec<Vec<&Connection>> = Vec::new();
     let same = |a: &Connection, b: &Connection| {
@@ -131,7 +131,7 @@ fn opinions(out: &mut String, group: &[&Connection]) {
     }
 }
 
-/// The name, if it is the same one for all.
+/// The name, if all have the same.
 fn one<'a>(mut names: impl Iterator<Item = &'a str>, otherwise: &'a str) -> &'a str {
     let first = names.next().unwrap_or(otherwise);
     if names.all(|name| name == first) { first } else { otherwise }
@@ -143,11 +143,11 @@ fn sentence(opinion: &Opinion, direction: &str, who: &str) -> String {
         Opinion::Denied { policies } => format!("denied: {}", denied(policies, direction, who)),
         Opinion::NotIsolated => format!("allowed: no policy isolates {who} for {direction}"),
         Opinion::Itself => "allowed: a pod always reaches itself".to_owned(),
-        Opinion::Node => "allowed: to and from this node itself nothing is judged".to_owned(),
+        Opinion::Node => "allowed: policies do not judge traffic from or to this node itself".to_owned(),
         Opinion::OtherNode => {
             format!("not judged here: {who} is not a pod of this node; run `lbr why` on its node")
         }
-        Opinion::NoPod => format!("not judged: {who} is not the address of a pod that is known"),
+        Opinion::NoPod => format!("not judged: {who} is not the address of a known pod"),
         Opinion::Pending => {
             format!("not judged yet: the pod at {who} is not known yet; `lbr run --pending` decides")
         }

@@ -7,9 +7,9 @@ use serde::Serialize;
 pub(super) struct Why {
     /// Whether all of them pass.
     pub(super) allowed: bool,
-    /// The same and the reason, in one line.
+    /// The result and its reason, in one line.
     pub(super) summary: String,
-    /// Frontends of the Service that is asked for; empty without one.
+    /// Frontends of the Service in question; empty without one.
     pub(super) services: Vec<Frontend>,
     pub(super) connections: Vec<Connection>,
 }
@@ -26,7 +26,7 @@ pub(super) struct Frontend {
     pub(super) refused: String,
 }
 
-/// A connection that may come of it.
+/// One possible connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Connection {
     pub(super) allowed: bool,
@@ -34,7 +34,7 @@ pub(super) struct Connection {
     pub(super) destination: End,
     pub(super) egress: Opinion,
     pub(super) ingress: Opinion,
-    /// What the sender would say if its audited policies were enforced, where that makes a difference.
+    /// The sender's opinion if its audited policies were enforced, where that differs.
     pub(super) audited_egress: Option<Opinion>,
     /// The same for the receiver.
     pub(super) audited_ingress: Option<Opinion>,
@@ -43,20 +43,20 @@ pub(super) struct Connection {
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct End {
-    /// `namespace/name`, if it is a pod that is known.
+    /// `namespace/name`, if it is a known pod.
     pub(super) pod: Option<String>,
     /// With port and protocol, for a destination.
     pub(super) address: String,
 }
 
 impl End {
-    /// What a person calls it.
+    /// Name for people.
     pub(super) fn name(&self) -> &str {
         self.pod.as_deref().unwrap_or(&self.address)
     }
 }
 
-/// What one end says to a connection.
+/// How the policies of one end judge a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub(super) enum Opinion {
@@ -75,16 +75,16 @@ pub(super) enum Opinion {
     Itself,
     /// One end is the node itself.
     Node,
-    /// A pod of another node, and judged there.
+    /// A pod of another node, which judges it there.
     OtherNode,
-    /// No pod that is known, so nobody judges at this end.
+    /// No known pod, so no policy judges this end.
     NoPod,
     /// Behind an interface of this node, but the pod is not known yet.
     Pending,
 }
 
 impl Opinion {
-    /// Whether the policies of this node have nothing to do with it.
+    /// Whether no policy of this node judges this end.
     pub(super) fn is_elsewhere(&self) -> bool {
         matches!(self, Self::OtherNode | Self::NoPod)
     }

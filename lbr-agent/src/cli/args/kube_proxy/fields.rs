@@ -1,10 +1,9 @@
 //! Every field of `KubeProxyConfiguration` (kubeproxy.config.k8s.io/v1alpha1, Kubernetes 1.36) and every flag of
-//! kube-proxy, and what becomes of it: the one table that the file, the flags and the documentation come from.
+//! kube-proxy, and what lbr does with it: the one table that the file, the flags and the documentation come from.
 //!
-//! What would silently be lost and do harm is refused; that is only what makes kube-proxy do one thing and end
-//! (`--cleanup`, `--init-only`, `--write-config-to`): an init container with such a flag would never end, and the
-//! node would get a second agent. Everything else that is not honoured is something that lbr does in another way,
-//! or not at all without anybody losing a connection by it.
+//! lbr refuses only the flags that make kube-proxy do one thing and exit (`--cleanup`, `--init-only`,
+//! `--write-config-to`): an init container with such a flag would never end, and the node would get a second agent. For
+//! every other setting without effect, lbr does the job in another way, or no connection needs it.
 
 use std::path::PathBuf;
 
@@ -12,25 +11,25 @@ use super::settings::{BindAddress, HEALTHZ_PORT, KubeProxySettings, LocalMode, M
 use super::value::{Kind, Value};
 use crate::compile::NodePortAddress;
 
-/// When a value says no more than saying nothing.
+/// Which value means the same as no value.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Usual {
     /// Go's zero value: the empty text, `false`, 0.
     Zero,
     /// The zero value, which stands for this one.
     ZeroOr(&'static str),
-    /// This one; zero says something else.
+    /// This one; zero means something else.
     Is(&'static str),
 }
 
-/// What becomes of it.
+/// What lbr does with a setting.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fate {
-    /// It has an effect, which is told here.
+    /// It has an effect, described here.
     Honoured(&'static str),
-    /// It has none, for this reason.
+    /// It has no effect, for this reason.
     Ignored(&'static str),
-    /// It is an error; this is what to do.
+    /// It is an error; the text says what to do instead.
     Refused(&'static str),
 }
 
@@ -48,7 +47,7 @@ pub(super) struct Row {
     pub(super) set: fn(&mut KubeProxySettings, &Value),
 }
 
-/// A lifetime of flows in seconds, at least one. Zero leaves it as it is.
+/// Sets a lifetime of flows in seconds, at least one. Zero leaves it unchanged.
 fn seconds(value: &Value, timeout: &mut u32) {
     if let Value::Duration(time) = value
         && !time.is_zero()
@@ -67,7 +66,7 @@ impl Row {
         self
     }
 
-    /// Whether the value says no more than saying nothing.
+    /// Whether the value means the same as no value.
     pub(super) fn is_default(&self, value: &Value) -> bool {
         let is = |text: &str| self.kind.of_flag(text).is_ok_and(|default| default == *value);
         match self.default {
@@ -89,11 +88,11 @@ const MASQUERADE: Fate =
 const SYSCTL: Fate =
     Ignored("lbr keeps its own flows (--map-max flows=N) and leaves nf_conntrack's settings alone");
 const WINDOWS: Fate = Ignored("only for Windows");
-const BY_LINK: Fate = Ignored("lbr tells this node's pods by their interfaces");
+const BY_LINK: Fate = Ignored("lbr recognises this node's pods by their interfaces");
 const KLOG: Fate = Ignored("lbr logs text to standard error; RUST_LOG chooses what");
 const GONE: Fate = Ignored("no version of kube-proxy has used it for years");
 const NO_PROFILER: Fate = Ignored("lbr has no profiler of its own");
-const ENDS: &str = "`lbr run` does not end by itself: take the flag away";
+const ENDS: &str = "`lbr run` does not end by itself: remove the flag";
 
 /// A port number, as the fields want it.
 const PORTS: Kind = Kind::Port;
@@ -133,7 +132,7 @@ pub(super) const ROWS: &[Row] = &[
         .sets(|s, v| if let Value::Bind(at) = v { s.healthz_bind_address = Some(*at) }),
     row("metricsBindAddress", "metrics-bind-address", Kind::Bind(METRICS_PORT), Is("127.0.0.1:10249"), Honoured("where /metrics and /proxyMode are served"))
         .sets(|s, v| if let Value::Bind(at) = v { s.metrics_bind_address = Some(*at) }),
-    row("bindAddressHardFail", "bind-address-hard-fail", Kind::Bool, Zero, Honoured("an address that can not be listened on ends the agent"))
+    row("bindAddressHardFail", "bind-address-hard-fail", Kind::Bool, Zero, Honoured("the agent ends if it cannot listen on an address"))
         .sets(|s, v| s.bind_address_hard_fail = *v == Value::Bool(true)),
     row("enableProfiling", "profiling", Kind::Bool, Zero, NO_PROFILER),
     row("showHiddenMetricsForVersion", "show-hidden-metrics-for-version", Kind::Text, Zero, Ignored("lbr hides no metrics")),
@@ -141,7 +140,7 @@ pub(super) const ROWS: &[Row] = &[
     row("iptables.masqueradeBit", "iptables-masquerade-bit", MASK_BIT, Is("14"), NO_MARKS),
     row("iptables.masqueradeAll", "masquerade-all", Kind::Bool, Zero, MASQUERADE)
         .sets(|s, v| s.masquerade_all |= *v == Value::Bool(true)),
-    row("iptables.localhostNodePorts", "iptables-localhost-nodeports", Kind::Bool, Is("true"), Ignored("processes of the node always reach NodePorts on loopback addresses, and nobody else does")),
+    row("iptables.localhostNodePorts", "iptables-localhost-nodeports", Kind::Bool, Is("true"), Ignored("processes of the node always reach NodePorts on loopback addresses, other clients never do")),
     row("iptables.syncPeriod", "iptables-sync-period", Kind::Duration, ZeroOr("30s"), AT_ONCE),
     row("iptables.minSyncPeriod", "iptables-min-sync-period", Kind::Duration, ZeroOr("1s"), AT_ONCE),
     row("ipvs.syncPeriod", "ipvs-sync-period", Kind::Duration, ZeroOr("30s"), AT_ONCE),
@@ -170,7 +169,7 @@ pub(super) const ROWS: &[Row] = &[
     row("clusterCIDR", "cluster-cidr", Kind::Blocks(&[]), Zero, BY_LINK).sets(set_cluster_cidr),
     row("nodePortAddresses", "nodeport-addresses", Kind::Blocks(&["primary"]), Zero, Honoured("on which of the node's addresses NodePorts are served; default: primary"))
         .sets(|s, v| if let Value::Blocks(blocks) = v { s.nodeport_addresses.clone_from(blocks) }),
-    row("oomScoreAdj", "oom-score-adj", Kind::Int(-1000, 1000), Is("-999"), Honoured("written to /proc/self/oom_score_adj if it is said"))
+    row("oomScoreAdj", "oom-score-adj", Kind::Int(-1000, 1000), Is("-999"), Honoured("written to /proc/self/oom_score_adj if it is set"))
         .sets(|s, v| if let Value::Int(n) = v { s.oom_score_adj = i32::try_from(*n).ok() }),
     row("conntrack.maxPerCore", "conntrack-max-per-core", COUNT, Is("32768"), SYSCTL),
     row("conntrack.min", "conntrack-min", COUNT, Is("131072"), SYSCTL),
@@ -201,7 +200,7 @@ pub(super) const ROWS: &[Row] = &[
         .sets(|s, v| if let Value::Port(port) = v { s.metrics_bind_address = Some(with_port(s.metrics_bind_address, *port, METRICS_DEFAULT)) }),
     row("", "cleanup", Kind::Bool, Zero, Refused("run `lbr cleanup --kube-proxy` for kube-proxy's rules, `lbr cleanup` for lbr's own")),
     row("", "cleanup-ipvs", Kind::Bool, Is("true"), Ignored("it belongs to --cleanup")),
-    row("", "init-only", Kind::Bool, Zero, Refused("lbr has no step of its own for that, and `lbr run` would not end: take the container with this flag away")),
+    row("", "init-only", Kind::Bool, Zero, Refused("lbr has no step of its own for that, and `lbr run` would not end: remove the container with this flag")),
     row("", "write-config-to", Kind::Text, Zero, Refused(ENDS)),
     row("", "logtostderr", Kind::Bool, Is("true"), KLOG),
     row("", "alsologtostderr", Kind::Bool, Zero, KLOG),

@@ -12,10 +12,10 @@ use crate::source::manifest::documents;
 const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
 const KIND: &str = "KubeProxyConfiguration";
 
-/// What the file says, in the order of the table.
+/// The fields that the file sets.
 pub(super) fn read(path: &Path) -> anyhow::Result<Vec<(&'static Row, Value)>> {
     let text = std::fs::read_to_string(path);
-    let text = text.with_context(|| format!("--config {}: can not be read", path.display()))?;
+    let text = text.with_context(|| format!("--config {}: cannot be read", path.display()))?;
     parse(&text).with_context(|| format!("--config {}", path.display()))
 }
 
@@ -55,7 +55,7 @@ fn walk(
         let inner = format!("{path}.");
         ensure!(
             ROWS.iter().any(|row| row.field.starts_with(&inner)),
-            "{path}: no version of {KIND} up to Kubernetes 1.36 has this field: correct its name, or take it away"
+            "{path}: no version of {KIND} up to Kubernetes 1.36 has this field: correct its name, or remove it"
         );
         match json {
             Json::Object(fields) => walk(&path, fields, said)?,

@@ -1,8 +1,7 @@
-//! kube-proxy's own configuration, so that what a cluster has for it works as it is: the file of `--config`, and
-//! its flags. `fields.rs` is the table of both.
+//! kube-proxy's own configuration, so that a cluster's existing one works unchanged: the file of `--config`, and its
+//! flags. `fields.rs` is the table of both.
 //!
-//! kube-proxy ignores most flags beside `--config`. Here a flag that is given always wins: whoever writes one
-//! down means it.
+//! kube-proxy ignores most flags beside `--config`. In lbr a flag always wins over the file.
 
 #[cfg(test)]
 mod document;
@@ -24,7 +23,7 @@ use value::Value;
 
 use crate::compile::NodePortAddress;
 
-/// Under which its flags are listed in the long help.
+/// Heading of these flags in the long help.
 const HEADING: &str = "Flags of kube-proxy";
 
 /// `--config`, and kube-proxy's flags as they were typed.
@@ -38,9 +37,9 @@ pub struct KubeProxyArgs {
 /// [`KubeProxyArgs`], resolved.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KubeProxy {
-    /// What was said.
+    /// The settings of the file and the flags.
     pub settings: KubeProxySettings,
-    /// What was said and has no effect, in one line.
+    /// Settings without effect, in one line.
     pub ignored: Option<String>,
 }
 
@@ -54,7 +53,7 @@ impl KubeProxyArgs {
         }
         for row in ROWS {
             let Some((_, values)) = self.flags.iter().find(|(flag, _)| *flag == row.flag) else { continue };
-            // Of a flag that is repeated, the last value counts; those of lists add up.
+            // A repeated flag has its last value; lists add up.
             let text = if row.kind.is_list() {
                 values.join(",")
             } else {
@@ -87,7 +86,7 @@ fn refuse(said: &[(String, &Row, Value)]) -> anyhow::Result<()> {
 }
 
 fn ignored(said: &[(String, &Row, Value)]) -> Option<String> {
-    // What has one reason is named together.
+    // Settings with the same reason are named together.
     let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
     for (name, row, value) in said {
         let Fate::Ignored(why) = row.fate else { continue };
@@ -140,7 +139,7 @@ impl FromArgMatches for KubeProxyArgs {
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        // A flag that somebody else defines is not asked for here.
+        // Flags that the command itself defines are not read here.
         let values = |flag: &str| matches.try_get_many::<String>(flag).ok().flatten();
         if let Some(config) = values("config").and_then(|mut values| values.next_back()) {
             self.config = Some(PathBuf::from(config));
@@ -152,7 +151,7 @@ impl FromArgMatches for KubeProxyArgs {
 }
 
 impl Args for KubeProxyArgs {
-    /// Adds the flags of the table. Those that the command has already keep their meaning.
+    /// Adds the flags of the table. Flags that the command already has keep their meaning.
     fn augment_args(command: Command) -> Command {
         let config = Arg::new("config")
             .long("config")
@@ -161,9 +160,9 @@ impl Args for KubeProxyArgs {
             .help("kube-proxy's own configuration file (KubeProxyConfiguration v1alpha1); flags win over it")
             .long_help(
                 "kube-proxy's own configuration file (KubeProxyConfiguration of kubeproxy.config.k8s.io/v1alpha1, \
-                 YAML or JSON). What has no effect is named in one line of the log, what can not be is an error. \
-                 Flags that are given win over the file, other than with kube-proxy, which ignores most of them \
-                 then",
+                 YAML or JSON). Values without effect are named in one line of the log, an invalid value is an error. \
+                 Flags win over the file, unlike in kube-proxy, which ignores most of them beside \
+                 `--config`",
             );
         let mut command = command.arg(config);
         for row in ROWS.iter().filter(|row| !row.flag.is_empty()) {
@@ -201,7 +200,7 @@ fn arg(row: &Row) -> Arg {
         flag => arg.long(flag),
     };
     match row.kind.is_bool() {
-        // As with Go's flags: `--x` is yes, and a value needs the sign.
+        // As with Go's flags: `--x` means true, and a value needs the equals sign.
         true => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
         false => arg,
     }

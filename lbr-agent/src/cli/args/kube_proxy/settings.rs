@@ -1,4 +1,4 @@
-//! What kube-proxy's configuration says, as plain values. What is `None` was not said.
+//! kube-proxy's configuration as plain values. `None`: not set.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,9 +9,9 @@ use lbr_common::conntrack::Timeouts;
 
 use crate::compile::NodePortAddress;
 
-/// Where kube-proxy says that it is healthy.
+/// Default port of kube-proxy's `/healthz`.
 pub(super) const HEALTHZ_PORT: u16 = 10256;
-/// Where it serves its metrics.
+/// Default port of its `/metrics`.
 pub(super) const METRICS_PORT: u16 = 10249;
 
 /// Where a server listens.
@@ -23,7 +23,7 @@ pub enum BindAddress {
     At(SocketAddr),
 }
 
-/// How kube-proxy tells traffic of this node's pods.
+/// How kube-proxy recognises traffic of this node's pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalMode {
     /// By the addresses of all pods of the cluster.
@@ -49,17 +49,17 @@ pub struct KubeProxySettings {
     pub healthz_bind_address: Option<BindAddress>,
     /// Where `/metrics` and `/proxyMode` are served.
     pub metrics_bind_address: Option<BindAddress>,
-    /// An address that can not be listened on ends the process.
+    /// The process ends if it cannot listen on an address.
     pub bind_address_hard_fail: bool,
-    /// Empty: not said.
+    /// Empty: not set.
     pub nodeport_addresses: Vec<NodePortAddress>,
-    /// How often the API server is asked for everything again.
+    /// How often kube-proxy lists everything again.
     pub config_sync_period: Option<Duration>,
     /// Requests to the API server a second.
     pub qps: Option<f64>,
     /// Requests to the API server at once.
     pub burst: Option<u32>,
-    /// Addresses of all pods; empty: not said.
+    /// Addresses of all pods; empty: not set.
     pub cluster_cidr: Vec<IpNet>,
     /// See [`LocalMode`].
     pub detect_local_mode: Option<LocalMode>,
@@ -67,7 +67,7 @@ pub struct KubeProxySettings {
     pub bridge_interface: Option<String>,
     /// For [`LocalMode::InterfaceNamePrefix`].
     pub interface_name_prefix: Option<String>,
-    /// Clients of ClusterIPs are seen with the node's address.
+    /// kube-proxy masquerades all traffic to ClusterIPs.
     pub masquerade_all: bool,
     /// How long connections live without packets.
     pub timeouts: Timeouts,
@@ -78,7 +78,7 @@ pub struct KubeProxySettings {
 }
 
 impl KubeProxySettings {
-    /// A node with an IPv6 address first listens on IPv6, where nothing else is said.
+    /// A node whose first address is IPv6 listens on IPv6 by default.
     pub(super) fn fill_in(&mut self) {
         if self.node_ip.is_some_and(|ip| ip.is_ipv6()) {
             let at = |ip: Ipv6Addr, port| Some(BindAddress::At(SocketAddr::new(ip.into(), port)));

@@ -13,7 +13,7 @@ use crate::cli::{Cli, Command as Subcommand};
 
 const HEAD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
 
-/// What kubeadm 1.36 writes into its ConfigMap, with the values that it fills in.
+/// The ConfigMap that kubeadm 1.36 writes, with the values that it fills in.
 const KUBEADM: &str = r#"
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 bindAddress: 0.0.0.0
@@ -133,7 +133,7 @@ fn kubeadms_configmap_works_as_it_is_and_says_what_has_no_effect() {
     assert_eq!(settings.cluster_cidr, ["10.244.0.0/16", "fd00:10:244::/56"].map(|c| c.parse().unwrap()));
     assert_eq!((settings.healthz_bind_address, settings.qps, settings.burst), (None, None, None));
     let ignored = kube_proxy.ignored.unwrap();
-    assert!(ignored.ends_with("effect: clusterCIDR=10.244.0.0/16,fd00:10:244::/56 (lbr tells this node's pods by their interfaces)"), "{ignored}");
+    assert!(ignored.ends_with("effect: clusterCIDR=10.244.0.0/16,fd00:10:244::/56 (lbr recognises this node's pods by their interfaces)"), "{ignored}");
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn mistakes_are_named_with_field_value_and_what_is_allowed() {
         let error = error(text, &[]);
         assert!(error.contains(wanted), "{text}: {error}");
     }
-    assert!(error("", &["--config=/nowhere"]).contains("--config /nowhere: can not be read"));
+    assert!(error("", &["--config=/nowhere"]).contains("--config /nowhere: cannot be read"));
     assert!(
         error("", &["--iptables-masquerade-bit=40"])
             .contains("--iptables-masquerade-bit=40: a whole number, 0 to 31")
@@ -345,7 +345,7 @@ fn the_long_help_says_of_each_flag_what_becomes_of_it_and_the_short_one_nothing(
     let plain = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (long, short) = (plain(run.render_long_help().to_string()), plain(run.render_help().to_string()));
     assert!(long.contains("Flags that are given win over the file"));
-    // Those are described as lbr's own.
+    // These are documented as lbr's own.
     let is_own = |row: &&Row| ["kubeconfig", "master"].contains(&row.flag);
     for row in ROWS.iter().filter(|row| !row.flag.is_empty() && !is_own(row)) {
         let flag = format!("--{}", row.flag);

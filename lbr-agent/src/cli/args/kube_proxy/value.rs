@@ -25,17 +25,17 @@ pub(super) enum Kind {
     Duration,
     /// An IP address.
     Address,
-    /// Where to listen: an IP address, and a port unless this is meant.
+    /// Where to listen: an IP address, with this port unless it names another one.
     Bind(u16),
-    /// A port to listen on at the address that is the default; 0 switches off.
+    /// A port at the default address; 0 disables the server.
     Port,
-    /// Blocks, or words that stand for some.
+    /// Address blocks, or one of these words in place of a block.
     Blocks(&'static [&'static str]),
     /// A list of texts.
     List,
     /// `name=true`.
     Gates,
-    /// Whatever it is.
+    /// Anything.
     Any,
 }
 
@@ -56,12 +56,12 @@ pub(super) enum Value {
 }
 
 impl Kind {
-    /// Whether the flag may stand without a value, and then means "yes".
+    /// Whether the flag may stand without a value, which means true.
     pub(super) fn is_bool(self) -> bool {
         matches!(self, Self::Bool)
     }
 
-    /// Whether a flag that is repeated adds to its value; of the others the last one counts.
+    /// Whether a repeated flag adds to its value; of other kinds the last value counts.
     pub(super) fn is_list(self) -> bool {
         matches!(self, Self::Blocks(_) | Self::List | Self::Gates)
     }
@@ -101,7 +101,7 @@ impl Kind {
         }
     }
 
-    /// Reads a field. `None`: nothing is said (null).
+    /// Reads a field. `None`: it is not set.
     pub(super) fn of_json(self, json: &Json) -> Result<Option<Value>, String> {
         let value = match (self, json) {
             (_, Json::Null) => return Ok(None),
@@ -128,7 +128,7 @@ impl Kind {
                 Value::List(gates.iter().map(gate).collect::<Result<_, _>>()?)
             }
             (Self::Gates, _) => return Err("names with true or false are allowed".to_owned()),
-            // An empty text is Go's way to say nothing.
+            // Go writes an empty text for an unset field.
             (Self::Address | Self::Bind(_) | Self::OneOf(_), Json::String(text)) if text.is_empty() => {
                 return Ok(None);
             }
@@ -155,7 +155,7 @@ impl Value {
         }
     }
 
-    /// The text, where one was asked for and is not empty.
+    /// The text, if it is one and not empty.
     pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Text(text) if !text.is_empty() => Some(text.clone()),
@@ -164,7 +164,7 @@ impl Value {
     }
 }
 
-/// Whether nothing in it says anything: empty texts, "0" as Kubernetes writes quantities, and holders of those.
+/// Whether it holds only zero values: empty texts, "0" as Kubernetes writes quantities, and lists or objects of those.
 fn is_empty(json: &Json) -> bool {
     match json {
         Json::Null | Json::Bool(false) => true,
@@ -204,7 +204,7 @@ fn address(text: &str) -> Result<IpAddr, String> {
     text.trim().parse().map_err(|_| "an IP address is allowed".to_owned())
 }
 
-/// An address with or without a port. Empty switches the server off; only flags get here with that.
+/// An address with or without a port. An empty text disables the server; only flags can be empty here.
 fn bind(text: &str, port: u16) -> Result<BindAddress, String> {
     if text.is_empty() {
         return Ok(BindAddress::Off);

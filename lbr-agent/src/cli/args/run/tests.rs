@@ -38,7 +38,7 @@ fn contradicting_flags_are_named() {
 }
 
 #[test]
-fn xdp_is_for_who_asks() {
+fn xdp_is_off_unless_asked_for() {
     for (flags, expected) in [
         (&[][..], XdpChoice::Off),
         (&["--xdp=off"], XdpChoice::Off),
