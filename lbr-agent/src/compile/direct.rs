@@ -1,4 +1,4 @@
-//! Which addresses are reached by a pod link of this node directly, asked once for each endpoint.
+//! Addresses that a pod link of this node reaches directly, computed once for all endpoints.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

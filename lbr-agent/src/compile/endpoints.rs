@@ -34,13 +34,13 @@ fn owner(slice: &EndpointSlice) -> (&str, &str) {
 /// Address and port.
 pub(super) type Target = (Addr, u16);
 
-/// What a Service port leads to in one family.
+/// The endpoints of a Service port in one family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Choice {
-    /// By set: what takes new connections. Empty for sets that were not asked for.
+    /// Endpoints that take new connections, by set. Empty for sets that are not wanted.
     pub(super) sets: [Vec<Target>; SETS],
-    /// All that is in one of these sets, and what is terminating but still serving while others are ready, which
-    /// keeps the connections that it has.
+    /// Endpoints of these sets, and terminating ones that still serve while others are ready: these keep the
+    /// connections that they have.
     pub(super) backends: BTreeMap<Target, Chosen>,
     /// Whether there is a usable endpoint anywhere, on this node or not.
     pub(super) anywhere: bool,
@@ -111,7 +111,7 @@ pub(super) fn choose(
         for candidate in &leaving {
             add(candidate, 0);
         }
-        // Better than none.
+        // Without a ready endpoint, terminating ones that still serve take new connections.
         let active = if ready.is_empty() { leaving } else { ready };
         choice.sets[number] = active.iter().map(|candidate| add(candidate, set::bit(set))).collect();
     }
@@ -129,8 +129,8 @@ pub(super) fn ready_here(
     all.iter().filter(|c| c.endpoint.ready && here.is(&c.endpoint.node)).map(|c| c.addr).collect()
 }
 
-/// What all slices together say. The port number comes from each slice: a named target port may be another
-/// number in other pods.
+/// The endpoints of all slices. The port number comes from each slice: a named target port may be another number in
+/// other pods.
 fn merge<'a>(slices: &[&'a EndpointSlice], port: &ServicePort, v4: bool) -> Vec<Candidate<'a>> {
     let mut all: Vec<Candidate<'a>> = Vec::new();
     for slice in slices {
@@ -141,8 +141,8 @@ fn merge<'a>(slices: &[&'a EndpointSlice], port: &ServicePort, v4: bool) -> Vec<
             all.extend(candidates.filter(|c| c.addr.is_v4() == v4));
         }
     }
-    // An address can be in two slices: while an endpoint moves between them, or because a pod got the address
-    // of one that still terminates. The living one counts.
+    // An address can be in two slices: while an endpoint moves between them, or because a pod got the address of one
+    // that still terminates. The one that does not terminate counts.
     let rank = |e: &Endpoint| (e.terminating, !e.ready, !e.serving);
     all.sort_by_key(|c| (c.addr, c.port, rank(c.endpoint)));
     all.dedup_by_key(|c| (c.addr, c.port));

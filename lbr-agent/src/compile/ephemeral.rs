@@ -7,10 +7,10 @@ use lbr_common::service::scope;
 
 use crate::desired::Desired;
 
-/// What an operator should know of them; `None`: there are none.
+/// A warning for the operator; `None`: no NodePort is among them.
 ///
-/// A socket of the node, or of what its stack masquerades, may send from such a port. What answers it looks like a request
-/// to the Service.
+/// A socket of the node, or a client that the node masquerades, may send from such a port. Answers to it look like
+/// requests to the Service.
 pub fn warning(desired: &Desired, ephemeral: &RangeInclusive<u16>) -> Option<String> {
     let is_met = |port: &u16| ephemeral.contains(port);
     let node_ports =
@@ -20,8 +20,8 @@ pub fn warning(desired: &Desired, ephemeral: &RangeInclusive<u16>) -> Option<Str
     let (start, end) = (ephemeral.start(), ephemeral.end());
     Some(format!(
         "{} NodePorts, the first of them {first}, are among the ports that the kernel gives to sockets \
-         (net.ipv4.ip_local_port_range: {start}-{end}). lbr tells answers from requests, but a UDP socket of the node \
-         that was there before the Service loses datagrams to it: keep both ranges apart, or add the NodePorts to \
+         (net.ipv4.ip_local_port_range: {start}-{end}). lbr distinguishes answers from requests, but a UDP socket of the \
+         node that is older than the Service loses datagrams to it: keep both ranges apart, or add the NodePorts to \
          net.ipv4.ip_local_reserved_ports",
         met.len()
     ))

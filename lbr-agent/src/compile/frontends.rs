@@ -1,4 +1,4 @@
-//! Where Services are served: addresses and ports, and who gets one that several ask for.
+//! Where Services are served: addresses and ports, and which Service gets one that several ask for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,7 +13,7 @@ use crate::desired::Desired;
 use crate::model::Rejected;
 use crate::store::ClusterState;
 
-/// Gives each plan the frontends that no other one has already.
+/// Gives each plan the frontends that no earlier plan has.
 pub(super) fn claim(plans: &mut [Plan<'_>], here: &Here<'_>, rejected: &mut Vec<Rejected>) {
     let nodeports = here.nodeport_addresses();
     let mut owners: BTreeMap<FrontendKey, usize> = BTreeMap::new();
@@ -67,8 +67,8 @@ fn asked_for(
     }
 }
 
-/// Where processes of the node reach NodePorts without naming an address of the node. To the unspecified address
-/// `connect` goes as to loopback, and `bind` asks for all addresses.
+/// Addresses at which processes of the node reach NodePorts besides the node's own. `connect` to the unspecified
+/// address goes to loopback, and `bind` to it asks for all addresses.
 fn loopback(v4: bool) -> [IpAddr; 2] {
     match v4 {
         true => [Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into()],
@@ -83,7 +83,7 @@ fn reject(plan: &Plan<'_>, field: String, reason: String) -> Rejected {
 fn taken(plan: &Plan<'_>, role: Role, key: &FrontendKey, owner: &Plan<'_>) -> Rejected {
     let (index, proto) = (plan.index, proto_name(plan.proto));
     let belongs = format!("already belongs to Service {}", owner.service.name);
-    // The same on all addresses of the node: said once.
+    // The conflict is the same at all addresses of the node: reported once.
     if role == Role::NodePort {
         let reason = format!("{}/{proto} {belongs}", key.port);
         return reject(plan, format!("spec.ports[{index}].nodePort"), reason);
@@ -94,18 +94,18 @@ fn taken(plan: &Plan<'_>, role: Role, key: &FrontendKey, owner: &Plan<'_>) -> Re
 
 fn not_allowed(plan: &Plan<'_>, index: usize, ip: IpAddr) -> Rejected {
     let reason = format!(
-        "{ip} is in no block of `lbr run --external-ips=CIDR,...`: whoever may write Services could take any address \
-         from its owner (CVE-2020-8554)"
+        "{ip} is in no block of `lbr run --external-ips=CIDR,...`: any author of Services could take any \
+         address from its owner (CVE-2020-8554)"
     );
     reject(plan, format!("spec.externalIPs[{index}]"), reason)
 }
 
-/// Writes the frontends of a Service port. `balanced`: flags of those of its load balancer.
+/// Writes the frontends of a Service port. `balanced`: flags for those of its load balancer.
 pub(super) fn write(plan: &Plan<'_>, id: u32, choice: &Choice, balanced: u32, desired: &mut Desired) {
     let direct = if plan.is_direct() { frontend_flags::DSR } else { 0 };
     let tunneled = if plan.is_tunneled() { frontend_flags::DSR_IPIP } else { 0 };
     let frontend = |set: u32, flags: u32| {
-        // Without an endpoint anywhere the client is told so; only what could be served elsewhere is dropped.
+        // Without an endpoint anywhere the client is refused. LOCAL_ONLY drops what only another node could serve.
         let local_only = if set == set::LOCAL && choice.anywhere { frontend_flags::LOCAL_ONLY } else { 0 };
         let affinity = plan.service.affinity;
         Frontend {
@@ -129,8 +129,8 @@ pub(super) fn write(plan: &Plan<'_>, id: u32, choice: &Choice, balanced: u32, de
     }
 }
 
-/// Writes what becomes of the ports that no Service has: at an address that is only a Service's they are refused,
-/// whatever the protocol; at one of the node's own the node answers.
+/// Writes the entries for ports that no Service has: at an address that is only a Service's they are refused, whatever
+/// the protocol; at one of the node's own the node answers.
 pub(super) fn write_addresses(
     state: &ClusterState,
     plans: &[Plan<'_>],
@@ -142,7 +142,8 @@ pub(super) fn write_addresses(
         let whole = Frontend { flags: frontend_flags::WILDCARD | open, ..Frontend::default() };
         desired.frontends.entry(key(addr, 0, 0, scope)).or_insert(whole);
     };
-    // First, so that they are closed even where a former proxy has given them to an interface (IPVS).
+    // ClusterIPs first: their other ports are refused even where a former proxy gave the address to an interface
+    // (IPVS).
     for ip in state.services.values().flat_map(|service| &service.cluster_ips) {
         add(*ip, scope::ANY, false);
     }

@@ -10,7 +10,7 @@ use crate::desired::{Desired, HealthPort};
 use crate::model::Rejected;
 use crate::store::ClusterState;
 
-/// Terminating endpoints do not count, although they serve what still comes: the load balancer shall go elsewhere.
+/// Terminating endpoints do not count, although they still serve: load balancers should go elsewhere.
 pub(super) fn compile(
     state: &ClusterState,
     slices: &SlicesByService<'_>,

@@ -1,7 +1,7 @@
 //! Tables of Services that ask for consistent hashing by their annotation, filled as in the Maglev paper (NSDI 2016,
 //! section 3.4).
 //!
-//! What is in a slot follows from the names and addresses that all nodes see, and from nothing that a node made up.
+//! The content of a slot depends only on names and addresses that all nodes see, not on numbers that a node assigns.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,16 +14,16 @@ use super::plan::Plan;
 use crate::desired::Desired;
 use crate::model::{ALGORITHM, Rejected};
 
-/// Tables that there is room for, unless the map was made with another size: with as many that take their places.
+/// How many tables there is room for, unless the map has another size: each with one that takes its place.
 const DEFAULT_TABLES: usize = maglev::table_count(lbr_common::maps::MAGLEV.max_entries);
 
 /// A set of a Service port that asks for a table.
 pub(super) struct Wish {
     /// Service id and set.
     key: (u32, u32),
-    /// The Service, for a person.
+    /// The Service, for messages.
     object: String,
-    /// A hash of what the Service port is called on every node.
+    /// A hash of the Service port's name, the same on every node.
     salt: u64,
     /// The backends and their ids, in order of the addresses.
     targets: Vec<(Target, u32)>,
@@ -43,8 +43,9 @@ impl Wish {
     }
 }
 
-/// Gives tables to those who asked, the oldest Services first, and leads their frontends to them. `room`: how many
-/// tables there may be. Who gets none is named, and its connections are spread as those of other Services.
+/// Gives tables to Service ports that ask for one, the oldest Services first, and leads their frontends to them.
+/// `room`: how many tables there may be. A Service without a table is reported, and its endpoints are chosen as for
+/// other Services.
 pub(super) fn write(
     mut wishes: Vec<Wish>,
     room: Option<usize>,
@@ -56,7 +57,7 @@ pub(super) fn write(
     wishes.sort_by_key(|wish| wish.key);
     let (mut given, mut tables) = (BTreeMap::new(), BTreeSet::new());
     for wish in wishes {
-        // Two sets of a Service often have the same backends, and then one table.
+        // Two sets of a Service often have the same backends: they share one table.
         let content: BTreeSet<u32> = wish.targets.iter().map(|(_, id)| *id).collect();
         if tables.len() >= room && !tables.contains(&content) {
             rejected.push(no_room(wish.object, room));
@@ -96,13 +97,13 @@ fn fill(wish: &Wish) -> Vec<MaglevPart> {
     slots.chunks(maglev::PART as usize).map(part).collect()
 }
 
-/// A backend's way through the table: all slots, each once, since the number of slots is prime.
+/// The order in which a backend visits the table: every slot once, since the number of slots is prime.
 struct Permutation {
     next: u32,
     skip: u32,
 }
 
-/// The table: in turns, each backend takes the first slot of its permutation that is free.
+/// The table: in turns, each backend takes the first free slot of its permutation.
 fn slots(salt: u64, targets: &[(Target, u32)]) -> Vec<u32> {
     let permutation = |((addr, port), _): &(Target, u32)| {
         let h = maglev::mix(hash(salt, &addr.bytes), u64::from(*port));

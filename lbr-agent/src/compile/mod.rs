@@ -1,9 +1,8 @@
 //! From the state of the cluster to the content of the maps.
 //!
-//! A pure function: no I/O, no clock, no logger. The same state gives the same bytes, in whatever order the
-//! objects arrived. Everything is computed anew each time; what has to be written is `reconcile`'s business.
-//! This is the only place that knows both the Kubernetes words (Service, EndpointSlice) and those of the data
-//! path (frontend, slot, backend).
+//! A pure function: no I/O, no clock, no logger. The same state gives the same bytes, in whatever order the objects
+//! arrived. Everything is computed anew each time; `reconcile` finds out what has to be written. Only this module knows
+//! both the Kubernetes words (Service, EndpointSlice) and those of the data path (frontend, slot, backend).
 
 mod direct;
 mod endpoints;
@@ -39,7 +38,7 @@ use crate::store::ClusterState;
 pub struct NodeView {
     /// Its name, which endpoints carry as `nodeName`.
     pub name: String,
-    /// What the command line says about Services.
+    /// Settings for Services from the command line.
     pub settings: Settings,
     /// Its pod links, routes and addresses.
     pub links: LocalLinks,
@@ -47,15 +46,15 @@ pub struct NodeView {
 
 /// The content of every map that the agent owns.
 ///
-/// `ids` is what one call leaves to the next: the numbers that services and backends have. Numbers that this
-/// state does not need are given up.
+/// `ids` carries the numbers of services and backends from one call to the next. Numbers that this state does not need
+/// are given up.
 pub fn compile(state: &ClusterState, node: &NodeView, ids: &mut Ids) -> Desired {
     let desired = draft(state, node, ids);
     ids.forget_unused();
     desired
 }
 
-/// The same, if what comes out may yet be thrown away: no number is given up.
+/// The same for a result that may be discarded: no number is given up.
 pub fn draft(state: &ClusterState, node: &NodeView, ids: &mut Ids) -> Desired {
     let mut desired = Desired { links: links(&node.links), ..Desired::default() };
     let mut rejected = state.rejected.clone();
@@ -78,7 +77,7 @@ fn unfit_device(device: &UnfitDevice) -> Rejected {
     }
 }
 
-/// `links`: a part of [`compile`] that needs no object, for links that must not wait for the rest.
+/// `links`: the part of [`compile`] that needs no object, for links that must not wait for the rest.
 pub fn links(local: &LocalLinks) -> BTreeMap<u32, Link> {
     let flags = |has_peer: bool, has_master: bool| match (has_peer, has_master) {
         (true, false) => link_flags::PEER | link_flags::ROUTED,
@@ -96,7 +95,7 @@ pub fn links(local: &LocalLinks) -> BTreeMap<u32, Link> {
 fn records(mut rejected: Vec<Rejected>) -> BTreeMap<u32, RejectedRecord> {
     rejected.sort();
     rejected.dedup();
-    // What does not fit is counted in the last record: a list that ends silently would look complete.
+    // The last record counts the rest: a list that ends silently would look complete.
     let room = maps::REJECTED.max_entries;
     if rejected.len() > room {
         let rest = rejected.len() - (room - 1);

@@ -1,4 +1,4 @@
-//! What Services need to know of the node: its name, zone and addresses.
+//! The node, as Services see it: name, zone and addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,22 +15,22 @@ use crate::model::{Node, ObjectName};
 use crate::source::links::{LocalLinks, LocalUplink};
 use crate::store::ClusterState;
 
-/// Names the zone in which a node is.
+/// Label with the zone of a node.
 const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 
 /// This node.
 pub(super) struct Here<'a> {
     /// Its name.
     pub(super) name: &'a str,
-    /// Its zone, if that is known.
+    /// Its zone, if known.
     pub(super) zone: Option<&'a str>,
     /// See [`Settings`].
     pub(super) settings: &'a Settings,
-    /// Which addresses are behind its pod links.
+    /// The addresses behind its pod links.
     pub(super) direct: DirectLinks<'a>,
     links: &'a LocalLinks,
     object: Option<&'a Node>,
-    /// Every address of the node itself: those of its interfaces, what its Node object says, and the command line.
+    /// Every address of the node itself: from its interfaces, its Node object and the command line.
     own: BTreeSet<IpAddr>,
 }
 
@@ -93,12 +93,12 @@ impl<'a> Here<'a> {
         for block in blocks {
             addresses.extend(self.links.node_addresses.iter().filter(|ip| block.contains(*ip)));
         }
-        // Such an address is not this node's alone, or no packet carries it.
+        // Skip loopback, multicast, link-local and unspecified addresses.
         addresses.retain(|ip| unsafe_address(*ip).is_none());
         addresses
     }
 
-    /// The first address of each family; those of the uplinks where nobody says which these are.
+    /// The first address of each family. Without a Node object: the one of the command line, else those of the uplinks.
     fn primary_addresses(&self) -> Vec<IpAddr> {
         if self.object.is_some() {
             return [true, false].into_iter().filter_map(|v4| self.primary(v4)).collect();
@@ -108,7 +108,7 @@ impl<'a> Here<'a> {
         named.chain(of_uplinks.filter(|ip| self.named(ip.is_ipv4()).is_none())).collect()
     }
 
-    /// The uplinks. Where one has no address of a family, the node's primary one stands in.
+    /// The uplinks. One without an address of a family has the node's primary address.
     pub(super) fn uplinks(&self) -> BTreeMap<u32, Uplink> {
         let node = |v4| self.primary(v4).or_else(|| self.of_uplink(v4)).map_or(Addr::UNSPECIFIED, Addr::from);
         let (node_v4, node_v6) = (node(true), node(false));
@@ -125,7 +125,7 @@ impl<'a> Here<'a> {
         self.links.uplinks.values().flat_map(addresses).find(|ip| ip.is_ipv4() == v4)
     }
 
-    /// What the command line or the Node object calls the node's first address.
+    /// The node's first address, by the command line or the Node object.
     fn primary(&self, v4: bool) -> Option<IpAddr> {
         let reported = self.object.into_iter().flat_map(|object| &object.addresses);
         self.named(v4).or_else(|| reported.copied().find(|ip| ip.is_ipv4() == v4))

@@ -1,10 +1,10 @@
-//! What is asked of the node for one port of a Service.
+//! How this node serves one port of a Service.
 
 use lbr_common::service::{FrontendKey, scope, set};
 
 use crate::model::{Forwarding, Service, ServicePort, TrafficPolicy};
 
-/// A Service port in one family: what has one number, whatever the addresses.
+/// A Service port in one family: it has one number, whatever its addresses.
 pub(super) struct Plan<'a> {
     pub(super) service: &'a Service,
     pub(super) port: &'a ServicePort,
@@ -23,38 +23,38 @@ impl Plan<'_> {
             let local = if self.differs_by_wire(role, &key) { set::bit(set::LOCAL) } else { 0 };
             set::bit(self.set_of(role)) | local
         };
-        // Packets that another node has sent on are for endpoints of this one.
+        // With direct server return, packets from another node are for endpoints of this one.
         let direct = if self.is_direct() { set::bit(set::LOCAL) } else { 0 };
         self.won.iter().map(of).fold(direct, |all, bits| all | bits)
     }
 
-    /// Whether endpoints on other nodes answer clients outside themselves.
+    /// Whether endpoints on other nodes answer clients outside directly (DSR).
     pub(super) fn is_direct(&self) -> bool {
         self.service.forwarding != Forwarding::Snat
     }
 
-    /// Whether they get clients' packets in packets from node to node.
+    /// Whether other nodes send clients' packets to them in a tunnel (IP in IP).
     pub(super) fn is_tunneled(&self) -> bool {
         self.service.forwarding == Forwarding::DsrIpip
     }
 
-    /// The set that a frontend chooses from for clients that are not told apart.
+    /// The set that a frontend chooses from, unless external clients have another one.
     pub(super) fn set_of(&self, role: Role) -> u32 {
         match (role, self.service.internal_policy) {
             (Role::ClusterIp, TrafficPolicy::Local) => set::LOCAL,
-            // What comes from the node and its pods is not external, whatever address it is sent to.
+            // Traffic of the node and its pods is not external, whatever address it is sent to.
             _ => set::CLUSTER,
         }
     }
 
-    /// Whether what comes by the wire gets to endpoints on this node only.
+    /// Whether packets that come by the wire only reach endpoints on this node.
     pub(super) fn differs_by_wire(&self, role: Role, key: &FrontendKey) -> bool {
         let is_external = role != Role::ClusterIp && key.scope == scope::ANY;
         is_external && self.service.external_policy == TrafficPolicy::Local
     }
 }
 
-/// What a frontend is to its Service.
+/// What an address is to its Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// A cluster IP.
@@ -68,7 +68,7 @@ pub(super) enum Role {
 }
 
 impl Role {
-    /// Who chooses last loses: what the cluster allocated goes before what somebody wrote into a Service
+    /// In the order of claims: addresses that the cluster allocated go before those that a user wrote into a Service
     /// (CVE-2020-8554).
     pub(super) const ALL: [Self; 4] = [Self::ClusterIp, Self::NodePort, Self::LoadBalancer, Self::ExternalIp];
 }

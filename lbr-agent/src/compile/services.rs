@@ -100,7 +100,7 @@ fn write_backends(
     }
 }
 
-/// The data path translates neither SCTP nor anything else that it does not name: `None`.
+/// `None` for SCTP, which the data path does not translate.
 fn proto_number(protocol: Protocol) -> Option<u8> {
     match protocol {
         Protocol::Tcp => Some(proto::TCP),

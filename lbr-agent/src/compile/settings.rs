@@ -1,20 +1,20 @@
-//! What the command line says about Services.
+//! Settings for Services from the command line.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
-/// Settings that Services are compiled by. The default is that of the command line.
+/// How Services are compiled. The defaults are those of the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Addresses of the node that serve NodePorts; empty: its primary ones.
     pub nodeport_addresses: Vec<NodePortAddress>,
-    /// The node's primary address in one family, whatever its Node object says.
+    /// The node's primary address in one family, in place of the one in its Node object.
     pub node_ip: Option<IpAddr>,
-    /// Where `externalIPs` are honoured.
+    /// Blocks in which `externalIPs` are honoured.
     pub external_ips: Vec<IpNet>,
-    /// Ports that the kernel gives to sockets of the node; `None`: not known.
+    /// The ephemeral ports of the node; `None`: not known.
     pub ephemeral_ports: Option<RangeInclusive<u16>>,
     /// How many Maglev tables there may be; `None`: as many as maps of the default size have room for.
     pub maglev_tables: Option<usize>,

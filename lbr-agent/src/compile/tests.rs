@@ -143,7 +143,7 @@ fn the_living_one_of_two_endpoints_with_one_address_counts() {
             .into_iter()
             .enumerate()
             .map(|(n, e)| EndpointSlice { name: name(&format!("web-{n}")), ..slice("web", 8080, vec![e]) });
-        // Without a third one, a terminating endpoint would be used all the same.
+        // Without a third endpoint, a terminating one would be used all the same.
         let other = slice("web", 8080, vec![endpoint("10.244.0.3")]);
         let d = compiled(&state(vec![web()], slices.chain([other]).collect()));
         assert_eq!(backends(&d), ["10.244.0.2:8080 1", "10.244.0.3:8080 1"]);
@@ -165,7 +165,7 @@ fn local_policy_drops_only_what_others_could_serve() {
     assert_eq!(with(vec![away.clone(), endpoint("10.244.0.2")]), (1, flag, here.clone()));
     assert_eq!(with(vec![away.clone(), leaving("10.244.0.2")]), (1, flag, here));
     assert_eq!(with(vec![away]), (0, flag, vec![]));
-    assert_eq!(with(vec![]), (0, 0, vec![]), "nobody serves it: refused, not dropped");
+    assert_eq!(with(vec![]), (0, 0, vec![]), "no node serves it: refused, not dropped");
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn one_id_for_all_addresses_of_a_family() {
 }
 
 #[test]
-fn the_first_of_two_claims_wins_and_the_other_is_told() {
+fn the_first_of_two_claims_wins_and_the_other_is_reported() {
     let other = service("zoo", &["10.96.0.10", "10.96.0.11"], &[("http", Protocol::Tcp, 80)]);
     let d = compiled(&state(vec![other, web()], vec![slice("zoo", 9000, vec![endpoint("10.244.0.9")])]));
     assert_eq!(frontend(&d, "10.96.0.10", 80, proto::TCP).unwrap().count, 0);
@@ -224,10 +224,10 @@ fn links_say_how_they_are_reached() {
     assert_eq!(links, [3, 0]);
 }
 
-/// What a NodePort, a load balancer or an external IP adds.
+/// Addresses of NodePorts, load balancers and external IPs.
 mod external;
 mod maglev;
-/// What is chosen from.
+/// The sets of endpoints.
 mod sets;
 
 #[test]

@@ -1,12 +1,12 @@
-//! Which of the ready endpoints are near enough, by the hints of their slices.
+//! Which ready endpoints are near enough, by the hints of their slices.
 //!
-//! As kube-proxy: hints count only if every ready endpoint has them, so that a part of the endpoints that knows
-//! nothing of topology yet does not take all traffic, or none.
+//! As in kube-proxy, hints count only if every ready endpoint has them, so that endpoints without hints get neither all
+//! traffic nor none.
 
 use super::node::Here;
 use crate::model::Endpoint;
 
-/// How far a connection goes.
+/// Which endpoints a connection may go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach<'a> {
     /// To endpoints for this node.
@@ -18,7 +18,7 @@ pub(super) enum Reach<'a> {
 }
 
 impl<'a> Reach<'a> {
-    /// What the hints of the ready endpoints say.
+    /// The reach that the hints of the ready endpoints allow.
     pub(super) fn new<'e>(ready: impl Iterator<Item = &'e Endpoint> + Clone, here: &Here<'a>) -> Self {
         let agree = |hints: fn(&Endpoint) -> &[String], name: &str| {
             ready.clone().all(|e| !hints(e).is_empty())

@@ -1,9 +1,9 @@
-//! The numbers of services, backends and what policy is made of: stable as long as those exist, not soon used
-//! for anything else.
+//! The numbers of services, backends and parts of policies: stable as long as these exist, and not soon used for
+//! anything else.
 //!
-//! Flows carry the numbers of services and backends, and a number that is still in a map means "still an
-//! endpoint of that service". A number that changed hands would tell a flow that its backend lives when it
-//! does not. For those of policy see [`policy`].
+//! Flows carry the numbers of services and backends, and a number that is still in a map means "still an endpoint of
+//! that service". A number that changed hands would keep a flow at a backend that is gone. For the numbers of policies
+//! see [`policy`].
 
 mod policy;
 mod pool;
@@ -45,15 +45,15 @@ impl Ids {
         Self::default()
     }
 
-    /// The numbers that a former agent left in the maps. What contradicts itself there is not adopted: it
-    /// gets a new number, and the old one is not used again.
+    /// The numbers that a former agent left in the maps. Entries that contradict each other are not adopted: they get a
+    /// new number, and the old one is not used again.
     ///
-    /// A number that was adopted waits for its first use however long that takes, so that a first compile
-    /// of a state that is not complete yet does not give it up.
+    /// An adopted number waits for its first use without a limit, so that compiling a state that is not complete yet
+    /// does not give it up.
     pub fn restore(tables: &Desired) -> Self {
         let mut ids = Self::default();
 
-        // All frontends of one service have the same protocol and family: that is what a service is.
+        // All frontends of a service have the same protocol and family, by the definition of a service.
         let mut shapes = BTreeMap::new();
         for (key, frontend) in
             tables.frontends.iter().filter(|(_, f)| f.flags & frontend_flags::WILDCARD == 0)
@@ -103,7 +103,7 @@ impl Ids {
         self.backends.get((service, addr, port))
     }
 
-    /// The number of the Maglev table of these backends, and what is in it; `fill` makes it if it is not known.
+    /// The number of the Maglev table of these backends, and its content; `fill` makes that if it is not known.
     pub(super) fn maglev(
         &mut self,
         backends: Vec<u32>,
@@ -117,7 +117,7 @@ impl Ids {
         &mut self.policy
     }
 
-    /// Gives up what was not asked for since the last call.
+    /// Gives up the numbers that were not asked for since the last call.
     pub fn forget_unused(&mut self) {
         self.services.forget_unused();
         self.backends.forget_unused();

@@ -1,7 +1,7 @@
 //! The numbers of policies, sets and classes.
 //!
-//! The number of a set or a class belongs to its content: what changes gets another number, so that nothing
-//! that packets can reach changes its meaning in place.
+//! The number of a set or a class belongs to its content: changed content gets another number, so that no entry that
+//! packets can reach changes its meaning in place.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::model::ObjectName;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::compile) struct PolicyIds {
     policies: Pool<ObjectName>,
-    /// Stand for the content of a policy, or of a term, inside the keys below; no map shows them.
+    /// Numbers for the content of a policy, or of a term, inside the keys below; no map shows them.
     parts: Pool<Vec<u8>>,
     sets: HashedPool<Vec<u32>>,
     classes: HashedPool<Vec<u32>>,
@@ -43,7 +43,7 @@ impl PolicyIds {
         for (&id, record) in &tables.classes {
             ids.classes.adopt(record.hash, id);
         }
-        // Members that do not agree are what is left of two sets.
+        // Members that do not agree belonged to two sets.
         let mut hashes = BTreeMap::new();
         for (key, member) in &tables.set_members {
             let known = hashes.entry(key.set).or_insert(Some(member.hash));
@@ -83,12 +83,12 @@ impl PolicyIds {
         self.policies.get(name.clone())
     }
 
-    /// A number that stands for this content as long as it is asked for in each compile.
+    /// A number for this content, stable as long as each compile asks for it.
     pub(in crate::compile) fn part(&mut self, content: Vec<u8>) -> u32 {
         self.parts.get(content)
     }
 
-    /// The number of a set. Its hash is of the same content, but does not depend on numbers that no map shows.
+    /// The number of a set. `hash` is of the same content, but does not depend on numbers that no map shows.
     pub(in crate::compile) fn set(&mut self, content: Vec<u32>, hash: u64) -> u32 {
         self.sets.get(content, hash)
     }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// After a restart, counting goes on this far above the highest number found: the flows of what was removed
-/// just before may still carry numbers that no map shows any more.
+/// After a restart, counting goes on this far above the highest number found: flows of services and backends that were
+/// removed just before may still carry numbers that no map shows.
 pub(super) const RESTART_GAP: u32 = 1 << 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ enum Use {
     Waiting,
     /// Asked for since the last [`Pool::forget_unused`].
     Now,
-    /// Asked for before it.
+    /// Asked for before the last [`Pool::forget_unused`].
     Before,
 }
 
@@ -26,11 +26,11 @@ pub(super) struct Pool<K> {
     asked: BTreeSet<u32>,
     /// The number given out last.
     pub(super) last: u32,
-    /// What is below means something else.
+    /// The first number of this pool; those below have another meaning.
     first: u32,
 }
 
-// Derived, it would ask for a default key.
+// The derived one would ask for a default key.
 impl<K> Default for Pool<K> {
     fn default() -> Self {
         Self::starting_at(1)
@@ -110,9 +110,9 @@ impl<K: Ord> Pool<K> {
     }
 }
 
-/// A [`Pool`] whose keys are too large for a map: there is a hash of each instead, by which a new agent finds
-/// the number again. While it runs it compares the keys themselves: somebody who can make two hashes equal
-/// must not make one thing of two.
+/// A [`Pool`] whose keys are too large for a map: the map has a hash of each instead, by which a new agent finds the
+/// number again. A running agent compares the keys themselves, so that an attacker who makes two hashes equal cannot
+/// merge two keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HashedPool<K> {
     pub(super) pool: Pool<K>,
@@ -136,7 +136,7 @@ impl<K: Ord> HashedPool<K> {
         self.pool.get(key)
     }
 
-    /// Restores one number. The first one wins where several have this hash.
+    /// Restores one number. The first one wins if several have this hash.
     pub(super) fn adopt(&mut self, hash: u64, id: u32) {
         if self.pool.is_number(id) {
             self.waiting.entry(hash).or_insert(id);

@@ -8,13 +8,12 @@ use lbr_common::maglev::MaglevPart;
 use super::pool::Pool;
 use crate::desired::Desired;
 
-/// A table is numbered by the backends that are in it: other backends make another table, which is written where
-/// nothing leads yet.
+/// A table is numbered by its backends: other backends make another table, which is written where nothing leads yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tables {
     numbers: Pool<Vec<u32>>,
-    /// What was filled, by number, and whether it was asked for since the last `forget_unused`. To fill a table takes
-    /// a hundred times as long as all else that a Service needs.
+    /// Tables by number, and whether each was asked for since the last `forget_unused`. Filling a table takes a hundred
+    /// times as long as all else that a Service needs.
     filled: BTreeMap<u32, (Arc<[MaglevPart]>, bool)>,
 }
 

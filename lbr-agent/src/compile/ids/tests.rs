@@ -187,7 +187,7 @@ fn equal_hashes_are_not_equal_content() {
     assert!(ids.set(vec![1], 6) > 4 + RESTART_GAP, "made of what two sets left");
 }
 
-/// A number that only one of the maps still shows.
+/// A number that only one of the maps still has.
 const LEFT: u32 = 9;
 
 #[test]

@@ -1,4 +1,4 @@
-//! The policies that select pods of this node. No other policy makes anything.
+//! The policies that select pods of this node. Other policies have no effect here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,21 +22,21 @@ pub(super) struct Subject<'a> {
 /// A policy, and whether its rules are in force.
 type InForce<'a> = (&'a NetworkPolicy, bool);
 
-/// A policy of which the last version has room and the present one has not is there twice. The one with rules comes
-/// last, and is what people are shown.
+/// A policy occurs twice if its last version fits and its present one does not. The version with rules comes last, and
+/// is the one shown.
 type Key<'a> = (&'a ObjectName, bool);
 
 fn key<'a>((policy, has_rules): &InForce<'a>) -> Key<'a> {
     (&policy.name, *has_rules)
 }
 
-/// A policy that selects at least one of them.
+/// A policy that selects at least one pod of this node.
 #[derive(Debug)]
 pub(super) struct ActivePolicy<'a> {
     pub(super) policy: &'a NetworkPolicy,
-    /// How many it selects.
+    /// How many pods it selects.
     pub(super) pods: u32,
-    /// Whether its rules are in force; else there is no room for them, and it only isolates.
+    /// Whether its rules are in force. If not, there is no room for them, and the policy only isolates.
     pub(super) has_rules: bool,
     /// Rules for what comes in.
     pub(super) ingress: Vec<Rule<'a>>,
@@ -53,7 +53,7 @@ pub(super) struct Rule<'a> {
     pub(super) ports: &'a [PolicyPort],
 }
 
-/// Everything that matters on this node.
+/// The pods of this node, and the policies that select them.
 #[derive(Debug, Default)]
 pub(super) struct Active<'a> {
     pub(super) subjects: Vec<Subject<'a>>,

@@ -9,7 +9,7 @@ use lbr_common::policy::{Block, Prefix};
 
 use super::terms::{Term, Terms};
 
-/// Every `cidr` and `except` that occurs, and the ipBlock terms that hold where it is the longest match.
+/// Every `cidr` and `except` in use, and the ipBlock terms that hold where it is the longest match.
 #[derive(Debug, Default)]
 pub(super) struct Regions {
     holding: BTreeMap<IpNet, Vec<usize>>,
@@ -17,7 +17,7 @@ pub(super) struct Regions {
     lengths: [BTreeSet<u8>; 2],
 }
 
-/// What begins or ends at one block.
+/// The terms that begin or end at one block.
 #[derive(Default)]
 struct Edge {
     begins: Vec<usize>,
@@ -25,13 +25,13 @@ struct Edge {
 }
 
 impl Regions {
-    /// A block's terms are those of the block around it, and those whose `cidr` it is, without those whose
-    /// `except` it is. (B8: an exception takes away from its own rule only.)
+    /// A block has the terms of the block around it, and those whose `cidr` it is, without those whose `except` it is.
+    /// (B8: an exception narrows its own rule only.)
     pub(super) fn new(terms: &Terms<'_>) -> Self {
         let mut edges: BTreeMap<IpNet, Edge> = BTreeMap::new();
         for (number, (term, _)) in terms.iter().enumerate() {
             let Term::Block(cidr, except) = *term else { continue };
-            // Nothing is left of such a block.
+            // An exception covers the whole block.
             if !except.iter().any(|net| net.contains(&cidr)) {
                 edges.entry(cidr).or_default().begins.push(number);
             }
@@ -40,7 +40,7 @@ impl Regions {
             }
         }
         let mut regions = Self::default();
-        // In this order a block comes right behind those that contain it.
+        // In this order a block comes right after those that contain it.
         let mut around: Vec<(IpNet, Vec<usize>)> = Vec::new();
         for (net, edge) in edges {
             while around.last().is_some_and(|(outer, _)| !outer.contains(&net)) {
@@ -76,7 +76,7 @@ impl Regions {
     }
 }
 
-/// The key of a block that is masked already.
+/// The key of a masked block.
 fn key(net: IpNet) -> Prefix<Block> {
     let (family, mapped) = match net {
         IpNet::V4(_) => (4, 96),

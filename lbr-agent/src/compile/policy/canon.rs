@@ -1,12 +1,12 @@
-//! One form of bytes for each content, and a hash of it that is the same in every run.
+//! One byte sequence for each content, and a hash of it that is the same in every run.
 
 use crate::model::{PolicyPort, PortSet, Protocol, Requirement, Selector};
 
-/// Raised when the same content would be compiled to other numbers of ports: a new agent must not take a set
-/// over from an old one then.
+/// To be raised when the same content is compiled to other port numbers: a new agent must not take over a set of an old
+/// one then.
 const LAYOUT: u64 = 1;
 
-/// Bytes that no other content has: texts carry their length, lists their number of entries.
+/// Bytes unique to a content: texts carry their length, lists their number of entries.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Canon(Vec<u8>);
 
@@ -30,7 +30,7 @@ impl Canon {
         self
     }
 
-    /// The order of requirements means nothing.
+    /// The order of requirements has no meaning.
     pub(super) fn selector(&mut self, selector: &Selector) -> &mut Self {
         let mut requirements: Vec<_> = selector.requirements.iter().collect();
         requirements.sort();
@@ -64,13 +64,13 @@ impl Canon {
         self.0
     }
 
-    /// A hash that does not change from run to run.
+    /// A hash that is the same in every run.
     pub(super) fn hash(&self) -> u64 {
         hash(&self.0)
     }
 }
 
-/// FNV-1a, behind [`LAYOUT`].
+/// FNV-1a, seeded with [`LAYOUT`].
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     let step = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     let start = LAYOUT.to_be_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step);

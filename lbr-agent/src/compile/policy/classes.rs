@@ -1,4 +1,4 @@
-//! From terms to classes: which addresses the policies in use can not tell apart.
+//! From terms to classes: groups of addresses that the policies in use cannot distinguish.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use super::terms::{Namespaces, Term, Terms};
 use crate::model::{ObjectName, Pod, Protocol, Selector};
 use crate::store::ClusterState;
 
-/// The label that each namespace has, even one of which only its pods are known.
+/// The label that each namespace has, even if only its pods are known.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// Named ports that rules for what goes out ask for.
+/// Named ports in egress rules.
 pub(super) type NamedPorts<'a> = BTreeSet<(&'a str, Protocol)>;
 
 /// Classes by number within this compile. Each has at least one term.
@@ -30,7 +30,7 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    /// The class of what these terms hold for: ascending and not empty.
+    /// The class of addresses for which these terms hold: ascending and not empty.
     fn add(&mut self, terms: Vec<usize>) -> usize {
         if let Some(&number) = self.numbers.get(&terms) {
             return number;
@@ -44,7 +44,7 @@ impl Classes {
         number
     }
 
-    /// The class of what these terms hold for, if an address has it.
+    /// The class of addresses for which these terms hold, if an address has it.
     pub(super) fn of(&self, terms: &[usize]) -> Option<usize> {
         self.numbers.get(terms).copied()
     }
@@ -108,21 +108,21 @@ pub(super) fn find<'a>(
     classes
 }
 
-/// The selectors of all terms: namespaces are asked once each, pods by their labels.
+/// The selectors of all terms. Each namespace is matched once, pods by their labels.
 struct Questions<'a> {
     named: BTreeMap<&'a str, usize>,
     matching: SelectorIndex<'a, usize>,
-    /// For each different question about namespaces: selectors of pods and the terms that they stand for.
+    /// For each namespace selector: the pod selectors that come with it, and their terms.
     groups: Vec<SelectorIndex<'a, usize>>,
-    /// Labels of pods that any selector mentions. All others say nothing.
+    /// Pod labels that any selector mentions. Other labels make no difference.
     keys: BTreeSet<&'a str>,
 }
 
-/// The namespace whose pods are looked at.
+/// The namespace of the pods being matched.
 struct Here<'a> {
     name: &'a str,
     groups: Vec<usize>,
-    /// What was found for the pods before: replicas differ in nothing that is asked for.
+    /// Results for earlier pods: replicas differ in no label that counts.
     known: BTreeMap<View<'a>, Vec<usize>>,
 }
 
@@ -160,7 +160,7 @@ impl<'a> Questions<'a> {
         self.groups.is_empty()
     }
 
-    /// The groups that speak of a namespace.
+    /// The groups whose selector matches a namespace.
     fn groups(&self, state: &ClusterState, name: &str) -> Vec<usize> {
         let mut groups: Vec<usize> = self.named.get(name).copied().into_iter().collect();
         let known = state.namespaces.get(&ObjectName::cluster(name));

@@ -7,8 +7,8 @@
 //!                       └──────────────────────────┴──> Sets ──> port_class, verdicts
 //! ```
 //!
-//! Only policies that select a pod of this node make anything. A *term* is one question that they ask of a
-//! peer's address; a class is the combination of terms that hold for an address.
+//! Only policies that select a pod of this node have an effect. A *term* is one question that they ask about a peer's
+//! address; a class is the combination of terms that hold for an address.
 
 mod active;
 mod blocks;
@@ -67,7 +67,7 @@ pub(super) fn compile(
     }));
 }
 
-/// What people want to know of a policy.
+/// Writes the records that `lbr show` and `lbr why` read about a policy.
 fn describe(active: &ActivePolicy<'_>, id: u32, desired: &mut Desired) {
     let policy = active.policy;
     let count = |rules: &Option<Vec<PolicyRule>>| {

@@ -1,4 +1,4 @@
-//! What terms and selectors are called in tables for people.
+//! Names of terms and selectors in tables for people.
 
 use super::terms::{Namespaces, Term};
 use crate::compile::policy::canon::protocol_number;

@@ -1,4 +1,4 @@
-//! Who has which address.
+//! Which pod has which address.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,14 @@ use lbr_common::text::{PodName, Text};
 
 use crate::model::{ObjectName, Pod, Rejected};
 
-/// The pods of the cluster by address. Pods in a node's network are not among them: their addresses are the
-/// node's, and what they send is the node's (C6).
+/// The pods of the cluster by address, without pods in a node's network: their addresses are the node's, and their
+/// packets are the node's (C6).
 #[derive(Debug)]
 pub(super) struct Owners<'a>(BTreeMap<Addr, &'a Pod>);
 
 impl<'a> Owners<'a> {
-    /// A pod that still terminates loses an address to its successor (C20). Two that live and claim the same
-    /// one is a mistake somewhere else: a pod of this node has it, so that its policies are in force whoever
-    /// else claims it; then the first by name.
+    /// A terminating pod loses an address to its successor (C20). If two live pods claim one address, something else is
+    /// wrong: a pod of this node gets it, so that its policies stay in force; otherwise the first pod by name.
     pub(super) fn new(pods: &'a BTreeMap<ObjectName, Pod>, node: &str, rejected: &mut Vec<Rejected>) -> Self {
         let pods = || pods.values().filter(|pod| !pod.host_network);
         let rank = |pod: &Pod| (pod.terminating, pod.node != node);
@@ -39,7 +38,7 @@ impl<'a> Owners<'a> {
         Self(owners)
     }
 
-    /// The addresses that this pod has, each once.
+    /// The addresses of this pod, each once.
     pub(super) fn addresses(&self, pod: &Pod) -> Vec<Addr> {
         let mut addresses = Vec::new();
         for &ip in &pod.ips {
@@ -72,7 +71,7 @@ fn shared_address(pod: &Pod, owner: &Pod, addr: Addr) -> Rejected {
         origin: String::new(),
         field: "status.podIPs".to_owned(),
         reason: format!(
-            "{addr} is also an address of Pod {}, which is on this node or comes first by name: policies take \
+            "{addr} is also an address of Pod {}, which is on this node or comes first by name: policies use \
              {addr} for that pod only",
             owner.name
         ),

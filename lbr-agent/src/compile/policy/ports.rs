@@ -15,23 +15,23 @@ pub(super) struct Allowed {
     pub(super) first: u16,
     /// Last port.
     pub(super) last: u16,
-    /// Only for peers for which this term holds.
+    /// Only for peers with this term.
     pub(super) only: Option<usize>,
 }
 
-/// Rules, and the term that a rule's peers must have besides if there is one.
+/// Rules, each with the term that its peers need besides, if any.
 pub(super) type Covering = BTreeSet<(usize, Option<usize>)>;
 
-/// Ports by what allows them.
+/// Ports by the rules that allow them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PortClasses {
-    /// Protocol, port, bits of it that count → class, counted from 1.
+    /// Protocol, port, number of its significant bits → class, counted from 1.
     pub(super) prefixes: BTreeMap<(u8, u16, u32), u32>,
-    /// What allows the ports of each class.
+    /// The rules that allow the ports of each class.
     pub(super) classes: BTreeMap<u32, Covering>,
 }
 
-/// Finds the ports that all rules treat alike. Ports that no rule names have no prefix.
+/// Groups the ports that all rules treat alike. Ports in no rule have no prefix.
 pub(super) fn classify(allowed: &[Allowed]) -> PortClasses {
     let mut by_proto: BTreeMap<u8, Vec<&Allowed>> = BTreeMap::new();
     for one in allowed {
@@ -49,7 +49,7 @@ pub(super) fn classify(allowed: &[Allowed]) -> PortClasses {
         for (first, last, covering) in intervals(&allowed) {
             let class = number(&covering);
             if covering == whole {
-                // The shortest prefix: the others, being longer, are found before it.
+                // The shortest prefix. Longer ones match before it.
                 ports.prefixes.insert((proto, 0, 0), class);
             } else {
                 let prefixes = prefixes(first, last).into_iter();
@@ -61,8 +61,7 @@ pub(super) fn classify(allowed: &[Allowed]) -> PortClasses {
     ports
 }
 
-/// The intervals between all first and last ports, with what covers each; those that nothing covers are left
-/// out.
+/// The intervals between all first and last ports, each with the rules that cover it. Leaves out uncovered intervals.
 fn intervals(allowed: &[&Allowed]) -> Vec<(u16, u16, Covering)> {
     // Two entries of one rule can cover a port.
     let mut edges: BTreeMap<u32, Vec<(usize, Option<usize>, i32)>> = BTreeMap::new();
@@ -89,7 +88,7 @@ fn intervals(allowed: &[&Allowed]) -> Vec<(u16, u16, Covering)> {
     intervals
 }
 
-/// The fewest prefixes that make up an interval: at most 30.
+/// The fewest prefixes that cover an interval: at most 30.
 fn prefixes(first: u16, last: u16) -> Vec<(u16, u32)> {
     let mut prefixes = Vec::new();
     let (mut next, end) = (u32::from(first), u32::from(last) + 1);

@@ -1,4 +1,4 @@
-//! Classes as the maps have them: `ip_class`, `cidr_class`, and what `classes` says about them.
+//! Classes for the maps: `ip_class`, `cidr_class`, and their descriptions in `classes`.
 
 use lbr_common::policy::class;
 use lbr_common::text::{ClassRecord, Text};
@@ -11,7 +11,7 @@ use super::terms::Terms;
 use crate::compile::ids::PolicyIds;
 use crate::desired::Desired;
 
-/// Writes them and returns their numbers in the maps.
+/// Writes the classes and returns their numbers in the maps.
 pub(super) fn publish(
     classes: &Classes,
     regions: &Regions,
@@ -27,7 +27,7 @@ pub(super) fn publish(
         let of_class = || of_class.iter().filter_map(|&term| parts.get(term).zip(texts.get(term)));
         let mut content: Vec<u32> = of_class().map(|((part, _), _)| *part).collect();
         content.sort_unstable();
-        // The order in which terms were heard of is not the same in another run.
+        // The order of terms differs between runs.
         let mut hashes: Vec<u64> = of_class().map(|((_, hash), _)| *hash).collect();
         hashes.sort_unstable();
         let mut canon = Canon::default();
@@ -50,7 +50,7 @@ pub(super) fn publish(
         }
     }
     for (prefix, holding) in regions.iter() {
-        // What no block is left of must hide the block around it.
+        // A block that its exceptions cover completely must hide the block around it.
         let known = classes.of(holding).and_then(|number: usize| ids.get(number));
         let id: u32 = known.copied().unwrap_or(class::NONE);
         desired.cidr_class.insert(prefix, id);

@@ -59,7 +59,7 @@ fn selector(lines: &mut Vec<String>, field: &str, selector: &Selector) {
     let mut expressions = Vec::new();
     for requirement in &selector.requirements {
         match requirement {
-            // A map has each key once.
+            // A YAML map has each key once.
             Requirement::In(key, values) if values.len() == 1 && labels.iter().all(|(k, _)| k != key) => {
                 labels.extend(values.iter().map(|value| (key.as_str(), value.as_str())));
             }
@@ -107,7 +107,7 @@ fn port_lines(port: &PolicyPort) -> Vec<String> {
     lines
 }
 
-/// Text as a YAML scalar that is read back as this text: plain where it can not be anything else.
+/// Text as a YAML scalar that reads back as this text: plain if that is unambiguous, else quoted.
 fn scalar(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'));
@@ -118,7 +118,7 @@ fn scalar(text: &str) -> String {
     if plain && !word { text.to_owned() } else { quoted(text) }
 }
 
-/// An address block. Colons mean something to YAML at the end of a word only, or at its start.
+/// An address block. In YAML a colon has a meaning only at the start or end of a word.
 fn address(text: &str) -> String {
     if text.starts_with(':') { quoted(text) } else { text.to_owned() }
 }

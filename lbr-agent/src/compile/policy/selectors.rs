@@ -1,10 +1,10 @@
-//! Label selectors: whether one matches, and which ones of many.
+//! Label selectors: whether one matches, and which ones of many match.
 
 use std::collections::BTreeMap;
 
 use crate::model::{Labels, Requirement, Selector};
 
-/// Labels, borrowed; often only those that any selector asks for.
+/// Borrowed labels; often only those that a selector mentions.
 pub(super) type View<'a> = BTreeMap<&'a str, &'a str>;
 
 pub(super) fn view(labels: &Labels) -> View<'_> {
@@ -21,7 +21,7 @@ pub(super) fn matches(selector: &Selector, labels: &View<'_>) -> bool {
     })
 }
 
-/// The label that a requirement asks about.
+/// The label that a requirement is about.
 pub(super) fn key(requirement: &Requirement) -> &str {
     match requirement {
         Requirement::In(key, _)
@@ -31,7 +31,8 @@ pub(super) fn key(requirement: &Requirement) -> &str {
     }
 }
 
-/// Many selectors, found by one label that they need. Only what needs no particular label is tried each time.
+/// Many selectors, indexed by one label that they need. Only selectors that need no particular label are tried each
+/// time.
 #[derive(Debug)]
 pub(super) struct SelectorIndex<'a, T> {
     by_value: BTreeMap<(&'a str, &'a str), Vec<(&'a Selector, T)>>,

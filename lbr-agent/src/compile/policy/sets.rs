@@ -21,23 +21,23 @@ pub(super) struct Sets<'a> {
     classes: &'a Classes,
     /// Numbers of the classes in the maps.
     class_ids: &'a [u32],
-    /// Of each policy.
+    /// The content of each policy.
     bodies: Vec<Body<'a>>,
-    /// By policies and the numbers of their named ports on the pod.
+    /// Sets by their policies and the numbers of the policies' named ports on the pod.
     known: BTreeMap<(Vec<usize>, Vec<u32>), u32>,
 }
 
-/// What a policy allows, as far as it does not depend on the pod that it selects.
+/// The part of a policy that does not depend on the pod that it selects.
 struct Body<'a> {
     /// Number in the maps.
     id: u32,
-    /// Stands for the content as long as the agent runs.
+    /// Identifies the content as long as the agent runs.
     part: u32,
-    /// Says the same to the next agent.
+    /// Identifies the content for the next agent.
     hash: u64,
-    /// Named ports of rules for what comes in.
+    /// Named ports of ingress rules.
     named: NamedPorts<'a>,
-    /// For each rule for what goes out: numbers of its named ports, and the terms of the peers that have them.
+    /// For each egress rule: numbers of its named ports, and the terms of the peers that have them.
     numbers: Vec<Numbers<'a>>,
 }
 
@@ -86,7 +86,7 @@ impl<'a> Sets<'a> {
         }
         let bodies = || policies.iter().filter_map(|&number| self.bodies.get(number));
         let named = bodies().flat_map(|body| &body.named);
-        // 0 is no port: the pod has none of that name.
+        // 0 stands for a name that the pod has no port for.
         let resolved = named.map(|&(name, protocol)| number_on(pod, name, protocol).unwrap_or(0).into());
         let resolved: Vec<u32> = resolved.collect();
         let key = (policies, resolved);
@@ -118,7 +118,7 @@ impl<'a> Sets<'a> {
         set
     }
 
-    /// Its rules in one direction, in order: the first that allows something is the one that is named.
+    /// Writes the rules of a set in one direction, in order: the first rule that allows a packet is the one reported.
     fn write(&self, set: u32, way: u32, policies: &[usize], pod: &Pod, desired: &mut Desired) {
         let mut rules = SetRules::default();
         for &number in policies {
@@ -154,8 +154,8 @@ fn number_on(pod: &Pod, name: &str, protocol: Protocol) -> Option<u16> {
     pod.named_ports.iter().find(same).map(|(_, &number)| number)
 }
 
-/// The numbers that named ports of a rule for what goes out have on the peers that the rule speaks of. A
-/// number that only other pods have must not change the set.
+/// The numbers of an egress rule's named ports on the peers that the rule selects. A number that only other pods have
+/// must not change the set.
 fn numbers<'a>(on_peers: &OnPeers<'a>, classes: &Classes, rule: &'a Rule<'a>) -> Numbers<'a> {
     let wanted: NamedPorts<'_> = rule.ports.iter().filter_map(named_port).collect();
     let mut numbers = Numbers::new();
@@ -174,7 +174,7 @@ fn numbers<'a>(on_peers: &OnPeers<'a>, classes: &Classes, rule: &'a Rule<'a>) ->
     numbers
 }
 
-/// All that the tables of a set take from a policy.
+/// Everything that the tables of a set take from a policy.
 fn canon(active: &Active<'_>, policy: &ActivePolicy<'_>, numbers: &[Numbers<'_>]) -> Canon {
     let mut canon = Canon::default();
     for rules in [&policy.ingress, &policy.egress] {
@@ -209,7 +209,7 @@ fn canon(active: &Active<'_>, policy: &ActivePolicy<'_>, numbers: &[Numbers<'_>]
     canon
 }
 
-/// What a port of a rule allows. `numbers`: of its named ports on peers, for what goes out.
+/// The ports that a port entry of a rule allows. `numbers`: of its named ports on peers, for egress.
 fn resolve(
     rule: usize,
     port: &PolicyPort,
@@ -222,7 +222,7 @@ fn resolve(
     match (&port.ports, numbers) {
         (PortSet::All, _) => allow(0, u16::MAX, None),
         (&PortSet::Range(first, last), _) if first <= last => allow(first, last, None),
-        // The model lets no such range through; it would hold for nothing.
+        // The model rejects such a range; it would allow nothing.
         (PortSet::Range(..), _) => {}
         (PortSet::Named(name), None) => {
             if let Some(number) = number_on(pod, name, port.protocol) {

@@ -1,4 +1,4 @@
-//! What is known of the addresses of this node and of its pods: `endpoints` and `link_policy`.
+//! The addresses of this node and of its pods: `endpoints` and `link_policy`.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use crate::desired::{Desired, EndpointPolicy};
 use crate::model::ObjectName;
 use crate::store::ClusterState;
 
-/// The node itself, and what is behind its pods' links before its pod is known. Pods are written over these.
+/// The node itself, and addresses behind pods' links whose pod is not known yet. Pods overwrite these.
 pub(super) fn write_node(state: &ClusterState, node: &NodeView, owners: &Owners<'_>, desired: &mut Desired) {
     let flags = |flags| Policy { flags, ..Policy::default() };
     for (&ip, &link) in &node.links.addresses {
@@ -47,7 +47,7 @@ pub(super) fn write_pods(
     for subject in &active.subjects {
         let policy = policy(active, subject, sets, pool, desired);
         let links: Vec<u32> = subject.addresses.iter().map(link_of).collect();
-        // All addresses of a pod are behind its one link; not each of them has a route or was heard of.
+        // All addresses of a pod are behind its one link, even those without a route or a neighbour entry.
         let other = links.iter().copied().find(|&link| link != 0).unwrap_or(0);
         for (&addr, &own) in subject.addresses.iter().zip(&links) {
             let link = if own != 0 { own } else { other };
@@ -81,7 +81,7 @@ fn policy(
         if policy.egress.is_some() {
             flags |= egress;
         }
-        // What has no rules in force adds nothing to a set, and the sets of others stay what they are.
+        // A policy without rules in force adds nothing to a set, so that other sets stay as they are.
         if !active.has_rules {
             continue;
         }
@@ -90,7 +90,7 @@ fn policy(
             enforced.push(number);
         }
     }
-    // What is only audited is judged as if it were enforced, together with what is.
+    // Audited policies are judged as if they were enforced, together with those that are.
     let audited = flags & (policy_flags::AUDIT_IN | policy_flags::AUDIT_OUT) != 0;
     let all = if audited { all } else { Vec::new() };
     let set = sets.of(enforced, subject.pod, pool, desired);

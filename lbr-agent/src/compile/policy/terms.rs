@@ -1,4 +1,4 @@
-//! What the policies in use ask of a peer's address, each question once.
+//! The questions that the policies in use ask about a peer's address, each once.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,23 @@ use ipnet::IpNet;
 use super::canon::{Canon, protocol_number};
 use crate::model::{Peer, Protocol, Selector};
 
-/// A question that has a yes or no for each address.
+/// A question with a yes or no for each address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Term<'a> {
     /// An address of a pod that matches, in a namespace that matches.
     Pods(Namespaces<'a>, &'a Selector),
-    /// An address in the block and in no exception, whoever has it (B9).
+    /// An address in the block and in no exception, whether or not a pod has it (B9).
     Block(IpNet, &'a [IpNet]),
     /// An address of a pod whose port of this name and protocol is this number.
     Port(&'a str, Protocol, u16),
 }
 
-/// Which namespaces a [`Term::Pods`] speaks of.
+/// The namespaces of a [`Term::Pods`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Namespaces<'a> {
     /// One by name: the policy's own.
     Named(&'a str),
-    /// Those that match.
+    /// All that match.
     Matching(&'a Selector),
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    /// The number of a term, a new one if it was not heard of yet.
+    /// The number of a term, a new one for a new term.
     pub(super) fn add(&mut self, term: Term<'a>) -> usize {
         let canon = term.canon();
         if let Some(&number) = self.numbers.get(&canon) {

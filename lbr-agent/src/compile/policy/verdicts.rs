@@ -9,11 +9,11 @@ use crate::desired::Desired;
 /// Rules in the order in which they are asked.
 #[derive(Debug, Default)]
 pub(super) struct SetRules {
-    /// What names a rule, and the classes of its peers; `None`: every peer.
+    /// A rule's name, and the classes of its peers; `None`: every peer.
     rules: Vec<(Allow, Option<Vec<usize>>)>,
-    /// Those without ports: they hold for every port class.
+    /// Rules without ports: they hold for every port class.
     everywhere: Covering,
-    /// Ports of the others.
+    /// Ports of the other rules.
     pub(super) allowed: Vec<Allowed>,
 }
 
@@ -28,7 +28,7 @@ impl SetRules {
         number
     }
 
-    /// Writes both tables. What is not allowed is not there.
+    /// Writes both tables. They have no entry for what is not allowed.
     pub(super) fn write(
         &self,
         set: u32,
@@ -49,7 +49,7 @@ impl SetRules {
             let covering: Covering = covering.union(&self.everywhere).copied().collect();
             let rule = |(number, only): &(usize, _)| Some((self.rules.get(*number)?, *only));
             let found: Vec<_> = covering.iter().filter_map(rule).collect();
-            // What every peer may needs no other entry.
+            // A rule for every peer needs no other entry.
             if let Some(((allow, _), _)) =
                 found.iter().find(|((_, peers), only)| peers.is_none() && only.is_none())
             {

@@ -24,7 +24,7 @@ fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-/// A node that is 192.0.2.1 and 2001:db8::1 outside, and 10.0.0.1 on another interface.
+/// A node with the addresses 192.0.2.1 and 2001:db8::1 outside, and 10.0.0.1 on another interface.
 fn node() -> NodeView {
     let uplink = LocalUplink {
         name: "eth0".to_owned(),
@@ -114,7 +114,7 @@ fn an_external_policy_local_tells_the_wire_apart() {
     };
     let away = Endpoint { node: "there".to_owned(), ..endpoint("10.244.1.2") };
     assert_eq!(with(vec![away]), (0, frontend_flags::LOCAL_ONLY), "dropped: the other node serves it");
-    assert_eq!(with(vec![]), (0, 0), "refused: nobody serves it");
+    assert_eq!(with(vec![]), (0, 0), "refused: no node serves it");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn node_ports_are_on_the_addresses_that_are_asked_for() {
     assert_eq!(addresses(Settings::default(), Some(reported.clone())), ["198.51.100.7", "2001:db8::7"]);
     assert_eq!(addresses(Settings::default(), Some(object(&["127.0.0.1"]))), [""; 0]);
     let node_ip = Settings { node_ip: Some(ip("10.0.0.1")), ..Settings::default() };
-    // What kubeadm writes for `--bind-address` says nothing.
+    // kubeadm writes this for `--bind-address`; it names no address.
     let any = Settings { node_ip: Some(ip("0.0.0.0")), ..Settings::default() };
     assert_eq!(addresses(any, None), ["192.0.2.1", "2001:db8::1"]);
     assert_eq!(addresses(node_ip.clone(), Some(reported.clone())), ["10.0.0.1", "2001:db8::7"]);
@@ -222,8 +222,8 @@ fn source_ranges_are_for_load_balancers_only() {
         (frontend_flags::RANGES, vec![]),
         "closed"
     );
-    let nobody = Service { load_balancer_ips: vec![], ..ranged(&["10.9.0.0/16"]) };
-    assert_eq!(ranges(&on(&node, vec![nobody])), [""; 0]);
+    let unaddressed = Service { load_balancer_ips: vec![], ..ranged(&["10.9.0.0/16"]) };
+    assert_eq!(ranges(&on(&node, vec![unaddressed])), [""; 0]);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn affinity_holds_at_every_address() {
 }
 
 #[test]
-fn what_the_cluster_allocated_goes_before_what_somebody_wrote() {
+fn allocated_addresses_go_before_those_written_by_users() {
     let settings = Settings { external_ips: vec![net("0.0.0.0/0")], ..Settings::default() };
     let mut thief =
         Service { external_ips: vec![(0, ip("10.96.0.10"))], cluster_ips: ips(&["10.96.0.66"]), ..web() };
@@ -319,7 +319,7 @@ fn health_check_ports_count_ready_endpoints_of_this_node() {
     );
 }
 
-/// Also while no Service asks: connections outlive annotations.
+/// Written even while no Service asks for it: connections outlive annotations.
 #[test]
 fn the_addresses_of_other_nodes_are_known() {
     let named = |name: &str, addresses: &[&str]| {

@@ -60,7 +60,7 @@ fn hints_decide_if_every_ready_endpoint_has_them() {
         let d = compiled(&in_zone("z1", state(vec![web()], vec![slice("web", 8080, endpoints)])));
         assert_eq!(targets(&d, set::CLUSTER), expected, "{what}");
     }
-    // A node whose zone is not known.
+    // A node without a known zone.
     let endpoints = vec![hints(a, &[], &["z1"]), hints(b, &[], &["z2"])];
     let d = compiled(&state(vec![web()], vec![slice("web", 8080, endpoints)]));
     assert_eq!(targets(&d, set::CLUSTER), [a, b]);
@@ -92,7 +92,7 @@ fn only_sets_that_a_frontend_uses_are_written() {
         (node_port(cluster, cluster), 2, 0, vec![1, 1]),
         (node_port(cluster, local), 2, 1, vec![3, 1]),
         (node_port(local, cluster), 2, 1, vec![3, 1]),
-        // Nothing of it is external.
+        // The Service has no external address.
         (Service { external_policy: local, ..web() }, 2, 0, vec![1, 1]),
     ] {
         let state = state(vec![service.clone()], vec![slice("web", 8080, endpoints())]);

@@ -1,10 +1,10 @@
-//! What stays, what changes, and that nothing changes in place.
+//! Which numbers stay, which change, and that nothing changes in place.
 
 use std::collections::BTreeSet;
 
 use super::*;
 
-/// A change may remove or add what no packet reaches, and must not alter anything in place.
+/// A change may remove or add entries that no packet reaches, and must not alter one in place.
 pub(super) fn assert_make_before_break(old: &Desired, new: &Desired) {
     for (key, allow) in &old.verdicts {
         assert!(new.verdicts.get(key).is_none_or(|now| now == allow), "{key:?}");
@@ -18,7 +18,7 @@ pub(super) fn assert_make_before_break(old: &Desired, new: &Desired) {
     for (id, policy) in &old.policies {
         assert!(new.policies.get(id).is_none_or(|now| now.name == policy.name), "policy {id}");
     }
-    // A set that both have differs by classes that only one of them has.
+    // A set that both states share may differ by classes that only one of them has.
     let sets = |d: &Desired| d.set_members.keys().map(|key| key.set).collect::<BTreeSet<_>>();
     let shared: BTreeSet<u32> = sets(old).intersection(&sets(new)).copied().collect();
     for (a, b) in [(old, new), (new, old)] {
@@ -60,7 +60,7 @@ fn the_same_state_gives_the_same_tables_also_after_a_restart() {
     world.policy("a/audited", json!({"podSelector": {}})).audit = true;
     let first = world.compile();
     assert_eq!(world.compile(), first);
-    // Numbers that are not the ones that a new agent would count to.
+    // Other numbers than those that a new agent would count to.
     world.policy("a/db", json!({"podSelector": {}}));
     world.compile();
     world.policy("a/zz", json!({"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}]}));
@@ -68,7 +68,7 @@ fn the_same_state_gives_the_same_tables_also_after_a_restart() {
     assert_ne!(before.set_members, World { ids: Ids::new(), ..world.clone() }.compile().set_members);
     world.ids = Ids::restore(&before);
     assert_eq!(world.compile(), before);
-    // And what is new after the restart has numbers far from those of before.
+    // Content that is new after the restart has numbers far from those of before.
     world.policy("a/zzz", json!({"podSelector": {}, "ingress": [{"from": [{"namespaceSelector": {}}]}]}));
     let after = world.compile();
     assert_make_before_break(&before, &after);
@@ -104,7 +104,7 @@ fn replicas_share_a_set_unless_a_named_port_differs() {
     assert_eq!(set("10.244.0.6"), 0);
     world.ids = Ids::restore(&d);
     assert_eq!(world.compile(), d, "a new agent can tell them apart");
-    // No port of that name is not any port.
+    // A missing port is not any port.
     named(world.state.pods.get_mut(&object_name("a/db4")).unwrap(), "http", Protocol::Tcp, 1);
     world.state.pods.get_mut(&object_name("a/db5")).unwrap().named_ports.clear();
     let d = world.compile();
@@ -114,14 +114,14 @@ fn replicas_share_a_set_unless_a_named_port_differs() {
 #[test]
 fn a_relabelled_pod_moves_alone() {
     let mut world = world();
-    // One that stays as it is, so that the class does, too.
+    // Another pod stays as it is, so that the class stays, too.
     named(world.pod("a/job7", &["10.244.0.7"], &[("app", "job")]), "http", Protocol::Tcp, 8080);
     let before = world.compile();
     let job = world.state.pods.get_mut(&object_name("a/job6")).unwrap();
     job.labels.insert("app".into(), "other".into());
     assert_eq!(world.compile(), before, "it is no peer of any rule with either label");
     let job = world.state.pods.get_mut(&object_name("a/job6")).unwrap();
-    // As a peer it becomes one of `web`; it is no pod of this node.
+    // As a peer it gets the class of `web`; it is no pod of this node.
     job.node = "there".into();
     let before = world.compile();
     let job = world.state.pods.get_mut(&object_name("a/job6")).unwrap();
@@ -147,12 +147,12 @@ fn without_policies_nothing_but_names_is_left() {
     assert_eq!(world.compile(), Desired::default());
 }
 
-/// A policy of every pod that says this of what comes in and goes out.
+/// A policy for every pod with these ingress and egress rules.
 fn both_ways(ingress: Value, egress: Value) -> Value {
     json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": ingress, "egress": egress})
 }
 
-/// What a policy may say, each a little different from another.
+/// Contents of a policy, each a little different from another.
 fn contents() -> Vec<Value> {
     let select = |key: &str, operator: &str, values: &[&str]| match values {
         [] => json!({"matchExpressions": [{"key": key, "operator": operator}]}),
@@ -206,7 +206,7 @@ fn contents() -> Vec<Value> {
     contents
 }
 
-/// What packets can reach keeps its meaning: also in the eyes of an agent that has only the hashes.
+/// An entry that packets can reach keeps its meaning, even for an agent that has only the hashes.
 #[test]
 fn another_content_is_another_set() {
     let contents = contents();
@@ -263,7 +263,7 @@ fn order_and_repetition_say_nothing() {
     let after = world.compile();
     assert_eq!((&after.endpoints, &after.ip_class), (&before.endpoints, &before.ip_class));
     assert_eq!((&after.cidr_class, &after.verdicts), (&before.cidr_class, &before.verdicts));
-    // What another policy asks first has the same number as before, and so has what is made of it.
+    // Terms that another policy uses first keep their number, and so do sets made of them.
     world.policy(
         "a/aa",
         json!({"podSelector": {"matchLabels": {"app": "job"}}, "ingress": [{"from": [second]}]}),

@@ -1,4 +1,4 @@
-//! What the tables hold: endpoints, links, names, texts.
+//! The content of the tables: endpoints, links, names, texts.
 
 use lbr_common::policy::{class, direction, policy_flags};
 use lbr_common::text::policy_kind;
@@ -22,7 +22,7 @@ fn endpoints_are_pods_the_node_and_what_is_not_known_yet() {
     let at = |ip: &str, link: u32| (ip.parse().unwrap(), link);
     links.addresses =
         [at("10.244.0.2", 5), at("10.244.0.9", 7), at("10.244.0.8", 99), at("10.244.1.4", 6)].into();
-    // The bridge's link, which a pod without policies shares, and of which one address was heard.
+    // The bridge's link, shared with a pod without policies; one address behind it was learned.
     links.addresses.insert("fd00::5".parse().unwrap(), 5);
     links.node_addresses = ["192.0.2.1".parse().unwrap()].into();
     let node = Node { name: "here".into(), addresses: vec!["192.0.2.2".parse().unwrap()], ..Node::default() };
@@ -92,7 +92,7 @@ fn labels_and_ports_that_no_policy_mentions_make_no_class() {
     let from = json!([{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}]}]);
     let to = json!([{"ports": [{"port": "http"}]}]);
     world.policy("a/p", json!({"podSelector": {}, "ingress": from, "egress": to}));
-    // It selects no pod here.
+    // The policy selects no pod here.
     let by_hash = json!([{"from": [{"podSelector": {"matchLabels": {"hash": "u1"}}}]}]);
     world.policy("a/q", json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": by_hash}));
     let d = world.compile();
@@ -115,7 +115,7 @@ fn what_every_peer_may_is_stored_once() {
     let d = world.compile();
     let classes: Vec<u32> = d.verdicts.keys().map(|key| key.class).collect();
     assert_eq!(classes, [class::ANY, class::FIRST]);
-    // Of two that everybody may use the first is named.
+    // Of two rules for every peer, the first is reported.
     let rules = json!([{"ports": [{"port": 80}]}, {"ports": [{"port": 80}]}]);
     world.policy("a/p", json!({"podSelector": {}, "ingress": rules}));
     let rules: Vec<u32> = world.compile().verdicts.values().map(|allow| allow.rule).collect();
@@ -190,7 +190,7 @@ ports:
     );
 }
 
-/// The model lets none of this through; it must not stop the agent.
+/// The model rejects all of these objects; they must not stop the agent.
 #[test]
 fn odd_objects_are_survived() {
     use crate::model::{PolicyPort, PortSet, Requirement, Selector};
@@ -251,7 +251,7 @@ fn both_directions_have_their_rules_in_order() {
     assert_eq!(rules, expected);
 }
 
-/// Whatever names and values are allowed, or got here nevertheless.
+/// All names and values that are allowed, and some that are not.
 #[test]
 fn a_rule_reads_back_as_it_was() {
     let mut world = World::new();
@@ -281,7 +281,7 @@ fn a_rule_reads_back_as_it_was() {
     }
 }
 
-/// Without the order of requirements, which says nothing.
+/// Without the order of requirements, which has no meaning.
 fn sorted(mut rules: Vec<PolicyRule>) -> Vec<PolicyRule> {
     for peer in rules.iter_mut().flat_map(|rule| &mut rule.peers) {
         if let Peer::Pods(selector) | Peer::Namespaces(selector) = peer {

@@ -154,7 +154,7 @@ fn b2_to_b4_namespaces_and_pods_combine() {
     world.namespace("b", &[("team", "x")]);
     world.pod("b/web", &["10.244.0.12"], &[("app", "web")]);
     world.pod("b/cron", &["10.244.0.13"], &[]);
-    // Nobody told of its namespace yet: it has a name all the same.
+    // The namespace object is not known yet: the namespace has a name all the same.
     world.pod("c/web", &["10.244.0.14"], &[("app", "web")]);
     let team = json!({"matchLabels": {"team": "x"}});
     let by_name = json!({"matchLabels": {"kubernetes.io/metadata.name": "c"}});
@@ -299,7 +299,7 @@ fn the_first_rule_by_policy_and_index_is_named() {
     assert_eq!((by(80), by(81)), (("1".to_owned(), 1), ("2".to_owned(), 0)));
 }
 
-/// The order does not come from how policies are found by the labels they need.
+/// The order does not depend on how policies are found by the labels they need.
 #[test]
 fn the_first_policy_by_name_is_named_whatever_it_selects_by() {
     let mut world = pair();
@@ -310,7 +310,7 @@ fn the_first_policy_by_name_is_named_whatever_it_selects_by() {
     assert_eq!(d.policies[&allow.policy].name.as_str(), "1");
 }
 
-/// The same place in both lists of rules: what is asked of the peers is no answer for the pod itself.
+/// The same place in both lists of rules: a port number of the peers is not one of the pod itself.
 #[test]
 fn a_named_port_of_both_directions_is_found_in_each() {
     let mut world = pair();
