@@ -26,24 +26,24 @@ pub struct ClusterState {
     pub policies: BTreeMap<ObjectName, NetworkPolicy>,
     /// ServiceCIDRs.
     pub service_cidrs: BTreeMap<ObjectName, ServiceCidr>,
-    /// What the source rejects now.
+    /// The source's present rejections.
     pub rejected: Vec<Rejected>,
     /// Policies that the maps have no room for.
     pub without_room: BTreeMap<ObjectName, StandIn>,
 }
 
-/// What is in force in place of a policy that the maps have no room for.
+/// What is in force in place of a policy that does not fit into the maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandIn {
-    /// The last version that there was room for. In addition, whom the version without room selects is isolated.
+    /// The last version that fitted. In addition, the pods that the new version selects are isolated.
     pub version: Option<NetworkPolicy>,
     /// Why, and what to do.
     pub reason: String,
 }
 
 impl ClusterState {
-    /// What is in force of each policy, and whether its rules are. A version without room isolates whom it selects
-    /// all the same; one that only audits audits nothing.
+    /// The versions in force of each policy, and whether their rules are. A version without room still isolates the
+    /// pods that it selects; if it is audited, it audits nothing.
     pub fn policies_in_force(&self) -> impl Iterator<Item = (&NetworkPolicy, bool)> {
         self.policies.iter().flat_map(|(name, policy)| {
             let stand_in = self.without_room.get(name);
@@ -54,12 +54,12 @@ impl ClusterState {
     }
 }
 
-/// Applies changes and says whether anything is different.
+/// Applies changes, and finds out whether anything is different.
 #[derive(Debug, Default)]
 pub struct Store {
     state: ClusterState,
     synced: BTreeSet<Kind>,
-    /// Addresses of pods of which the API does not say any yet.
+    /// Addresses of pods without an address in the API.
     addresses: BTreeMap<ObjectName, Vec<IpAddr>>,
 }
 
@@ -69,7 +69,7 @@ impl Store {
         Self::default()
     }
 
-    /// Applies one change. True if the state, or whether it is complete, is different afterwards.
+    /// Applies one change. True if it changes the state, or lists a kind for the first time.
     pub fn apply(&mut self, change: Change) -> bool {
         let s = &mut self.state;
         match change {
@@ -110,7 +110,7 @@ impl Store {
         }
     }
 
-    /// A pod has these addresses, until the API says which.
+    /// Sets the addresses of a pod until the API has any.
     pub fn set_addresses(&mut self, pod: &ObjectName, addresses: &[IpAddr]) {
         let known = self.state.pods.get_mut(pod);
         if known.as_ref().is_some_and(|pod| !pod.ips.is_empty()) {
@@ -122,12 +122,12 @@ impl Store {
         self.addresses.insert(pod.clone(), addresses.to_vec());
     }
 
-    /// From now on there is no room for these policies, and for no others.
+    /// Sets the policies without room.
     pub fn set_without_room(&mut self, policies: BTreeMap<ObjectName, StandIn>) {
         self.state.without_room = policies;
     }
 
-    /// What is known now.
+    /// The present state.
     pub fn state(&self) -> &ClusterState {
         &self.state
     }

@@ -1,9 +1,9 @@
-//! What the converters share: how they report, and the checks that occur in more than one kind.
+//! Shared parts of the converters: how they report, and the checks that more than one kind needs.
 //!
-//! What the API server would have refused refuses the object as a whole, as `kubectl apply` would, so that its
-//! last accepted version stays in force. What is legal, but unsafe or not translated by lbr, costs only the
-//! part that it is in. EndpointSlices are the exception: one bad endpoint never holds back the others, because
-//! a slice that is not read any more keeps dead endpoints alive.
+//! An object that the API server would refuse is rejected as a whole, as by `kubectl apply`, so that its last accepted
+//! version stays in force. A part that is legal, but unsafe or not translated by lbr, costs only that part.
+//! EndpointSlices are the exception: one bad endpoint never holds back the others, because a slice that is not read any
+//! more keeps dead endpoints alive.
 
 use std::net::IpAddr;
 
@@ -11,15 +11,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Kind, Object, ObjectName, ObjectRef, Protocol};
 
-/// What became of an API object.
+/// The result for an API object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Converted<T> {
     /// The accepted parts; `None` if the object is rejected as a whole.
     pub object: Option<T>,
-    /// What to put in force if the object is rejected and no accepted version is known. Only
-    /// NetworkPolicies have it: one that can not be honoured must not leave its pods open.
+    /// What to put in force if the object is rejected and no accepted version is known. Only for NetworkPolicies: an
+    /// invalid one must not leave its pods open.
     pub fallback: Option<T>,
-    /// What is wrong.
+    /// Everything that is wrong with it.
     pub problems: Vec<Problem>,
 }
 
@@ -35,11 +35,11 @@ impl<T> Converted<T> {
 pub struct Problem {
     /// Path of the field as kubectl writes it; empty for the object as a whole.
     pub field: String,
-    /// What is wrong and what to do.
+    /// What is wrong, and what to do.
     pub reason: String,
 }
 
-/// Collects what is wrong while an object is converted.
+/// Collects problems while an object is converted.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     list: Vec<Problem>,
@@ -47,12 +47,12 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// Only this part is left out.
+    /// Leaves out only this part.
     pub(super) fn part(&mut self, field: impl Into<String>, reason: impl Into<String>) {
         self.list.push(Problem { field: field.into(), reason: reason.into() });
     }
 
-    /// The whole object is refused.
+    /// Rejects the whole object.
     pub(super) fn refuse(&mut self, field: impl Into<String>, reason: impl Into<String>) {
         self.refused = true;
         self.part(field, reason);
@@ -70,7 +70,7 @@ impl Problems {
 }
 
 impl Kind {
-    /// The word that `kind:` has in YAML.
+    /// The word after `kind:` in YAML.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Service => "Service",
@@ -131,7 +131,7 @@ fn check_name(field: &str, name: &str, problems: &mut Problems) {
     }
 }
 
-/// The API's rule for names (DNS-1123 subdomain), without which `lbr show` could print anything.
+/// The API's rule for names (DNS-1123 subdomain). Without it `lbr show` could print anything.
 pub(crate) fn valid_name(name: &str) -> Result<(), String> {
     let label = |l: &str| {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -146,7 +146,7 @@ pub(crate) fn valid_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// The API's rule for shorter names (DNS-1123 label), which the maps have room for.
+/// The API's rule for shorter names (DNS-1123 label), which fit into the maps.
 pub(super) fn valid_label(name: &str) -> Result<(), String> {
     match valid_name(name) {
         Ok(()) if name.len() > 63 || name.contains('.') => {
@@ -156,7 +156,7 @@ pub(super) fn valid_label(name: &str) -> Result<(), String> {
     }
 }
 
-/// `protocol`, which the API sets to TCP where it is absent.
+/// `protocol`: absent means TCP, as in the API.
 pub(super) fn protocol(text: Option<&str>) -> Result<Protocol, String> {
     match text {
         None | Some("" | "TCP") => Ok(Protocol::Tcp),
@@ -166,7 +166,7 @@ pub(super) fn protocol(text: Option<&str>) -> Result<Protocol, String> {
     }
 }
 
-/// A port number of the API, which transports 32 bits.
+/// A port number of the API, which has 32 bits there.
 pub(super) fn port_number(number: i32) -> Result<u16, String> {
     match u16::try_from(number) {
         Ok(port) if port != 0 => Ok(port),
@@ -180,16 +180,16 @@ pub(super) fn address(text: &str) -> Result<IpAddr, String> {
         format!("{text:?} is not an IP address: write it like 10.0.0.1 (no leading zeros) or fd00::1")
     })?;
     match addr {
-        // The maps hold IPv4 addresses in this form: it would be another frontend of the same address.
+        // The maps hold IPv4 addresses in this form, so this would be the IPv4 address's frontend.
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
-            Err(format!("{text:?} is an IPv4 address in IPv6 clothes: write the IPv4 address"))
+            Err(format!("{text:?} is an IPv4-mapped IPv6 address: write the IPv4 address"))
         }
         _ => Ok(addr),
     }
 }
 
-/// Why no packet may be sent to this address on behalf of a client, if so: traffic to it would reach the node
-/// itself or its neighbours (CVE-2021-25737).
+/// The reason if no packet may be sent to this address on behalf of a client: it would reach the node itself or its
+/// neighbours (CVE-2021-25737).
 pub(crate) fn unsafe_address(addr: IpAddr) -> Option<String> {
     let kind = match addr {
         a if a.is_loopback() => "a loopback",

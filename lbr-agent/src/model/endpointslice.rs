@@ -9,13 +9,13 @@ use k8s_openapi::api::discovery::v1 as api;
 use super::convert::{Converted, Problems, address, namespaced, port_number, protocol, unsafe_address};
 use super::{Endpoint, EndpointPort, EndpointSlice};
 
-/// Names the Service that a slice belongs to.
+/// Label with the Service that a slice belongs to.
 pub const LABEL_SERVICE: &str = "kubernetes.io/service-name";
 
 /// Set on slices of headless Services, which no proxy programs.
 const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
 
-/// When the change happened that this version of the slice follows.
+/// Time of the change that this version of the slice follows.
 const ANNOTATION_TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// Reduces an EndpointSlice to what matters here. A slice of a headless Service is accepted and has no
@@ -26,7 +26,7 @@ pub fn from_api(api: api::EndpointSlice) -> Converted<EndpointSlice> {
     let labels = api.metadata.labels.unwrap_or_default();
     let service = labels.get(LABEL_SERVICE).cloned().unwrap_or_default();
     let annotations = api.metadata.annotations.unwrap_or_default();
-    // Only measured by: what can not be read is as good as absent.
+    // Only metrics use it: an unreadable time counts as absent.
     let triggered = annotations.get(ANNOTATION_TRIGGERED).and_then(|time| time.parse::<Timestamp>().ok());
     let triggered = triggered.map(SystemTime::from);
     if labels.contains_key(LABEL_HEADLESS) {
@@ -55,7 +55,7 @@ pub fn from_api(api: api::EndpointSlice) -> Converted<EndpointSlice> {
     problems.finish(EndpointSlice { name, service, triggered, endpoints, ports })
 }
 
-/// Only the first address counts: nobody has ever agreed on what the others mean.
+/// Only the first address counts: the API does not define what the others mean.
 fn endpoint_addr(endpoint: &api::Endpoint, want_v4: bool) -> Result<IpAddr, (&'static str, String)> {
     let Some(text) = endpoint.addresses.first() else {
         return Err(("addresses", "is empty: an endpoint needs an address".to_owned()));
@@ -89,13 +89,13 @@ fn convert_endpoint(addr: IpAddr, endpoint: api::Endpoint) -> Endpoint {
 fn ports(api_ports: Vec<api::EndpointPort>, problems: &mut Problems) -> Vec<EndpointPort> {
     let mut ports = Vec::new();
     for (i, p) in api_ports.into_iter().enumerate() {
-        // As kube-proxy: a port without a name or number means "any", which nothing can be translated to.
+        // As in kube-proxy: a port without a name or number means "any", which is no target for a translation.
         let (Some(name), Some(number @ (..=-1 | 1..))) = (p.name, p.port) else { continue };
         let protocol = protocol(p.protocol.as_deref())
             .map_err(|reason| problems.part(format!("ports[{i}].protocol"), reason));
         let port = port_number(number).map_err(|reason| problems.part(format!("ports[{i}].port"), reason));
         let (Ok(protocol), Ok(port)) = (protocol, port) else { continue };
-        // SCTP is kept: no Service port will ask for it, and it is said there.
+        // SCTP is kept: no Service port will use it, and the Service reports it.
         ports.push(EndpointPort { name, protocol, port });
     }
     ports

@@ -1,7 +1,7 @@
 //! Kubernetes objects, reduced at the edge to the parts that matter to this node.
 //!
-//! `source/` hands over raw API objects, the converters here make one of these types of each or say what is
-//! wrong with it ([`Rejected`]). All types compare with `==`, so that "did anything change" has an answer.
+//! `source/` passes raw API objects to the converters here. They turn each into one of these types, or say what is
+//! wrong with it ([`Rejected`]). All types compare with `==`, which tells whether anything changed.
 
 pub mod convert;
 pub mod endpointslice;
@@ -87,12 +87,12 @@ impl Kind {
     }
 }
 
-/// Kind and name: how everything outside names an object.
+/// Kind and name: how other modules name an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectRef {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Which one.
+    /// Its name.
     pub name: ObjectName,
 }
 
@@ -115,8 +115,8 @@ pub enum Object {
     ServiceCidr(ServiceCidr),
 }
 
-/// An object, or a part of one, that can not be honoured. A value, not an error: it is kept, counted and
-/// shown, and costs nothing else.
+/// An object, or a part of one, that lbr rejects. A value, not an error: it is kept, counted and shown, and affects
+/// nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rejected {
     /// `Service default/web`; as much of it as could be read.
@@ -125,7 +125,7 @@ pub struct Rejected {
     pub origin: String,
     /// Path of the field as kubectl writes it (`spec.ports[0].port`); empty for the object as a whole.
     pub field: String,
-    /// What is wrong and what to do, for a person.
+    /// What is wrong and what to do, for people.
     pub reason: String,
 }
 
@@ -139,7 +139,7 @@ impl fmt::Display for Rejected {
     }
 }
 
-/// Transport protocols of a Service port. A closed set: nothing degrades to TCP.
+/// Transport protocols of a Service port. A closed set: no other protocol turns into TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
     /// TCP, the default of the API.
@@ -160,14 +160,14 @@ pub enum TrafficPolicy {
     Local,
 }
 
-/// What can change in an EndpointSlice and matters here.
+/// The parts of an EndpointSlice that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointSlice {
     /// Namespace and name of the slice.
     pub name: ObjectName,
     /// Name of the Service in the same namespace (label `kubernetes.io/service-name`).
     pub service: String,
-    /// When the cluster changed so that this slice had to follow
+    /// Time of the change in the cluster that this version follows
     /// (`endpoints.kubernetes.io/last-change-trigger-time`).
     pub triggered: Option<SystemTime>,
     /// Endpoints; each with one address (the API's `addresses[0]`, as kube-proxy).
@@ -211,7 +211,7 @@ pub struct EndpointPort {
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
-/// What matters of a Namespace.
+/// The parts of a Namespace that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
     /// Its name.
@@ -220,28 +220,28 @@ pub struct Namespace {
     pub labels: Labels,
 }
 
-/// What matters of a Pod.
+/// The parts of a Pod that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// Namespace and name.
     pub name: ObjectName,
-    /// `metadata.uid`; tells a pod from its successor of the same name.
+    /// `metadata.uid`; distinguishes a pod from its successor of the same name.
     pub uid: String,
     /// Labels.
     pub labels: Labels,
-    /// `status.podIPs`; empty until it has one, and once it has ended.
+    /// `status.podIPs`; empty before the pod has one, and after it has ended.
     pub ips: Vec<IpAddr>,
     /// `spec.nodeName`.
     pub node: String,
     /// `spec.hostNetwork`.
     pub host_network: bool,
-    /// It has a `metadata.deletionTimestamp`: where two pods claim one address, the other one has it.
+    /// It has a `metadata.deletionTimestamp`: if another pod claims its address, the other pod gets it.
     pub terminating: bool,
     /// Container ports with a name, restartable init containers included: (name, protocol) → number.
     pub named_ports: BTreeMap<(String, Protocol), u16>,
 }
 
-/// What matters of a Node.
+/// The parts of a Node that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     /// Its name.
@@ -251,7 +251,7 @@ pub struct Node {
     /// `status.addresses`: those of type InternalIP, then those of type ExternalIP. The first of a family is its
     /// primary one.
     pub addresses: Vec<IpAddr>,
-    /// Blocks from which its pods have addresses (`spec.podCIDRs`).
+    /// Blocks of its pods' addresses (`spec.podCIDRs`).
     pub pod_cidrs: Vec<ipnet::IpNet>,
     /// It has a `metadata.deletionTimestamp`.
     pub is_deleting: bool,
@@ -279,7 +279,7 @@ pub enum Requirement {
     DoesNotExist(String),
 }
 
-/// What matters of a NetworkPolicy.
+/// The parts of a NetworkPolicy that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkPolicy {
     /// Namespace and name.
@@ -288,13 +288,13 @@ pub struct NetworkPolicy {
     pub audit: bool,
     /// `spec.podSelector`.
     pub pods: Selector,
-    /// Rules for what comes in; `None`: does not isolate in this direction (table A).
+    /// Ingress rules; `None`: does not isolate in this direction (table A).
     pub ingress: Option<Vec<PolicyRule>>,
-    /// Rules for what goes out; `None`: does not isolate in this direction (table A).
+    /// Egress rules; `None`: does not isolate in this direction (table A).
     pub egress: Option<Vec<PolicyRule>>,
 }
 
-/// Addresses that ClusterIPs are taken from.
+/// Blocks that ClusterIPs are allocated from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceCidr {
     /// `metadata.name`.
@@ -312,7 +312,7 @@ pub struct PolicyRule {
     pub ports: Vec<PolicyPort>,
 }
 
-/// One peer. A closed set, so that no combination of fields can come to mean "everyone".
+/// One peer. A closed set, so that no combination of fields can mean "everyone" by accident.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// Pods of the policy's namespace (B2).

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1 as api;
 use super::Namespace;
 use super::convert::{Converted, Problems, cluster_scoped};
 
-/// The label by which policies select a namespace by name. The API server sets it and lets nobody change it.
+/// The label by which policies select a namespace by name. The API server sets it and allows no change.
 const LABEL_NAME: &str = "kubernetes.io/metadata.name";
 
 /// Reduces a Namespace to what matters here.

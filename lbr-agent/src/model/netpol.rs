@@ -1,8 +1,8 @@
 //! `networking.k8s.io/v1` NetworkPolicy.
 //!
-//! Anything invalid refuses the whole policy. If no accepted version of it is known, the policy that takes its
-//! place isolates the same pods in the same directions and allows what its valid rules allow: a mistake in a
-//! policy closes more than was meant, never less.
+//! Anything invalid rejects the whole policy. If no accepted version of it is known, a fallback isolates the same pods
+//! in the same directions and allows what the valid rules allow: a mistake in a policy closes more than was meant,
+//! never less.
 
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1 as api;
@@ -12,12 +12,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::convert::{Converted, Problems, namespaced, port_number, protocol};
 use super::{NetworkPolicy, Peer, PolicyPort, PolicyRule, PortSet, selector};
 
-/// Annotation that says whether a policy is enforced (`enforce`, the default) or audited (`audit`).
+/// Annotation for whether a policy is enforced (`enforce`, the default) or audited (`audit`).
 pub const MODE: &str = "lbr.dev/mode";
 
-/// Said of a policy that isolates in place of one that was never accepted.
-pub const FALLBACK: &str = "until it is corrected, the pods that it selects are isolated, and only those of its rules \
-                            that are valid allow anything";
+/// Reported with a fallback for a policy that was never accepted.
+pub const FALLBACK: &str = "until it is corrected, the pods that it selects are isolated, and only its valid rules \
+                            allow anything";
 
 /// Reduces a NetworkPolicy to what matters here.
 pub fn from_api(api: api::NetworkPolicy) -> Converted<NetworkPolicy> {
@@ -35,15 +35,15 @@ pub fn from_api(api: api::NetworkPolicy) -> Converted<NetworkPolicy> {
     }
     let ingress = spec.ingress.unwrap_or_default().into_iter().map(|r| ("from", r.from, r.ports)).collect();
     let egress = spec.egress.unwrap_or_default().into_iter().map(|r| ("to", r.to, r.ports)).collect();
-    // Table A. An absent policyTypes isolates ingress even when the policy speaks of egress alone.
+    // Table A. Without policyTypes a policy isolates ingress, even if it only has egress rules.
     let has = |wanted: &str| types.iter().any(|t| t == wanted);
     let isolates_ingress = types.is_empty() || has("Ingress");
     let isolates_egress = if types.is_empty() { !Vec::is_empty(&egress) } else { has("Egress") };
-    // The rules of a direction that the policy does not isolate mean nothing, but must be valid.
+    // The rules of a direction that the policy does not isolate have no effect, but must be valid.
     let ingress = rules(ingress, "spec.ingress", &mut problems);
     let egress = rules(egress, "spec.egress", &mut problems);
     let Some(pods) = pods else {
-        // Whom to isolate is just what can not be read: the API server would refuse it, and nothing else is safe.
+        // Which pods to isolate is not known. The API server would refuse the policy, and no other fallback is safe.
         return problems.finish(NetworkPolicy::default());
     };
     let policy = NetworkPolicy {
@@ -56,7 +56,7 @@ pub fn from_api(api: api::NetworkPolicy) -> Converted<NetworkPolicy> {
     problems.finish_or(policy.clone(), Some(policy))
 }
 
-/// A mode that is not known refuses the policy: it is enforced until somebody says what was meant.
+/// An unknown mode rejects the policy: the fallback is enforced until the mode is corrected.
 fn is_audited(meta: &ObjectMeta, problems: &mut Problems) -> bool {
     match meta.annotations.as_ref().and_then(|all| all.get(MODE)).map(String::as_str) {
         None | Some("enforce") => false,
@@ -71,7 +71,7 @@ fn is_audited(meta: &ObjectMeta, problems: &mut Problems) -> bool {
 
 type ApiRule = (&'static str, Option<Vec<api::NetworkPolicyPeer>>, Option<Vec<api::NetworkPolicyPort>>);
 
-/// The valid rules. A rule is valid or not as a whole: without its bad peer it could mean every peer.
+/// The valid rules. A bad peer or port makes the whole rule invalid: without it the rule could mean every peer.
 fn rules(api: Vec<ApiRule>, path: &str, problems: &mut Problems) -> Vec<PolicyRule> {
     let mut rules = Vec::new();
     for (i, (field, api_peers, api_ports)) in api.into_iter().enumerate() {
@@ -149,7 +149,7 @@ fn exception(text: &str, outer: IpNet) -> Result<IpNet, String> {
     }
 }
 
-/// A masked block: older API servers accepted host bits, and grandfather them (B10).
+/// A masked block: older API servers accepted host bits, and newer ones keep such objects (B10).
 fn cidr(text: &str) -> Result<IpNet, String> {
     let wrong = || format!("{text:?} is not an address block: write it like 10.0.0.0/8 or fd00::/8");
     let net = text.parse::<IpNet>().map_err(|_| wrong())?.trunc();
@@ -301,7 +301,7 @@ mod tests {
         }
     }
 
-    /// The bad rule stands between two good ones: they are what the fallback allows.
+    /// The bad rule is between two good ones, which the fallback allows.
     #[test]
     fn invalid_rules_refuse_the_policy_and_isolate() {
         let block = |b: Value| json!({"from": [{"podSelector": {}}, {"ipBlock": b}]});

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1 as api;
 use super::Node;
 use super::convert::{Converted, Problems, address, cluster_scoped};
 
-/// The cluster autoscaler is about to remove the node; load balancers should send nothing new to it.
+/// Set when the cluster autoscaler is about to remove the node; load balancers should send nothing new to it.
 const TAINT_TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// Reduces a Node to what matters here.

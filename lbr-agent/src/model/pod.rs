@@ -50,7 +50,7 @@ fn ips(status: api::PodStatus, problems: &mut Problems) -> Vec<IpAddr> {
 }
 
 fn named_ports(spec: &api::PodSpec, problems: &mut Problems) -> BTreeMap<(String, Protocol), u16> {
-    // An init container that restarts runs as long as the pod does, so that its ports are the pod's.
+    // An init container that restarts runs as long as the pod, so its ports are the pod's.
     let sidecars = spec.init_containers.iter().flatten().enumerate();
     let sidecars = sidecars.filter(|(_, c)| c.restart_policy.as_deref() == Some("Always"));
     let containers = spec.containers.iter().enumerate();

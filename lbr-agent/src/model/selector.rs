@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1 as api;
 use super::convert::Problems;
 use super::{Requirement, Selector};
 
-/// Converts a selector at `path`; `None` if it is invalid, which refuses the object. An invalid requirement is
-/// never left out: the rest would select more than was meant.
+/// Converts a selector at `path`; `None` if it is invalid, which rejects the object. An invalid requirement is never
+/// left out: the rest would select more than was meant.
 pub(super) fn from_api(api: &api::LabelSelector, path: &str, problems: &mut Problems) -> Option<Selector> {
     let mut requirements = Vec::new();
     let mut valid = true;

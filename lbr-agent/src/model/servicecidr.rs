@@ -12,12 +12,17 @@ pub fn from_api(api: api::ServiceCIDR) -> Converted<ServiceCidr> {
     let mut cidrs = Vec::new();
     for (i, cidr) in api.spec.and_then(|spec| spec.cidrs).unwrap_or_default().iter().enumerate() {
         match cidr.parse::<ipnet::IpNet>() {
-            // What is sent to an address of these that no Service has ends on the node.
+            // Packets to a free address in these blocks end on the node.
             Ok(net) if net.prefix_len() == 0 => {
-                problems.part(format!("spec.cidrs[{i}]"), format!("{cidr:?} is every address there is"));
+                problems.part(
+                    format!("spec.cidrs[{i}]"),
+                    format!("{cidr:?} covers every address: write a smaller block"),
+                );
             }
             Ok(net) => cidrs.push(net.trunc()),
-            Err(_) => problems.part(format!("spec.cidrs[{i}]"), format!("{cidr:?} is no block of addresses")),
+            Err(_) => {
+                problems.part(format!("spec.cidrs[{i}]"), format!("{cidr:?} is not a block of addresses"))
+            }
         }
     }
     problems.finish(ServiceCidr { name, cidrs })

@@ -7,30 +7,28 @@ use super::fields::{keep_known_parts, plain_words, unknown_fields};
 use crate::model::convert::{Converted, Problem};
 use crate::model::{Kind, Object, endpointslice, namespace, netpol, node, pod, service, servicecidr};
 
-/// Who wrote an object.
+/// Where an object comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Author {
-    /// Somebody who may mistype: fields that the API does not have are said.
+    /// A file: fields that the API does not have may be typos, and are reported.
     Person,
     /// The API server, which has checked the object and may be newer than lbr.
     ApiServer,
 }
 
 impl Author {
-    /// Said of a field that is not known.
+    /// The reason reported for an unknown field.
     fn unknown(self) -> &'static str {
         match self {
             Self::Person => "is not a field of this kind and does nothing: look at how it is spelt",
-            Self::ApiServer => {
-                "is not known to this version of lbr, which can not tell what it asks for: upgrade lbr"
-            }
+            Self::ApiServer => "is not known to this version of lbr, which cannot honour it: upgrade lbr",
         }
     }
 }
 
 /// Reads one object.
 pub(super) fn decode(kind: Kind, mut value: Value, author: Author) -> Converted<Object> {
-    // What the API server sent was pruned while it was read.
+    // Objects of the API server were pruned while they were read.
     if author == Author::Person {
         keep_known_parts(kind, &mut value);
     }
@@ -63,7 +61,7 @@ where
     }
 }
 
-/// Fields that are not known are said.
+/// As [`typed`], and reports unknown fields.
 fn strict<A, M>(value: Value, author: Author, from_api: impl Fn(A) -> Converted<M>) -> Converted<M>
 where
     A: serde::de::DeserializeOwned + serde::Serialize,
@@ -85,14 +83,14 @@ fn read<A: serde::de::DeserializeOwned, M>(value: &Value) -> Result<A, Converted
         .map_err(|error| refused(&error.path().to_string(), plain_words(&error.inner().to_string())))
 }
 
-/// An object that can not be read.
+/// An object that cannot be read.
 pub(super) fn refused<M>(field: &str, reason: String) -> Converted<M> {
     // The path of the object itself is a dot.
     let field = if field == "." { "" } else { field }.to_owned();
     Converted { object: None, fallback: None, problems: vec![Problem { field, reason }] }
 }
 
-/// With what the API server would have filled in.
+/// Fills in the defaults of the API server.
 fn endpoint_slice(mut value: Value, author: Author) -> Converted<crate::model::EndpointSlice> {
     if let Some(ports) = value.get_mut("ports").and_then(Value::as_array_mut) {
         for port in ports.iter_mut().filter_map(Value::as_object_mut) {
@@ -113,14 +111,14 @@ fn endpoint_slice(mut value: Value, author: Author) -> Converted<crate::model::E
     converted
 }
 
-/// A NetworkPolicy with a field that does not exist means something else than its author thinks, so that here
-/// it refuses the policy. One that can not be converted still isolates, if it is known whom.
+/// A NetworkPolicy with an unknown field does not mean what its author thinks, so the field rejects it. A policy that
+/// cannot be converted still isolates its pods, if these are known.
 fn network_policy(value: Value, author: Author) -> Converted<crate::model::NetworkPolicy> {
     let isolation = isolation_only(&value);
     let from_api = netpol::from_api;
     let mut converted = strict::<networking::NetworkPolicy, _>(value, author, from_api);
     if converted.problems.iter().any(|p| p.reason == author.unknown()) {
-        // Without the field that was meant, a rule may allow everything: none of them counts.
+        // Without the field that was meant, a rule may allow everything: no rule counts.
         (converted.object, converted.fallback) = (None, None);
     }
     if converted.object.is_none() && converted.fallback.is_none() {
@@ -131,8 +129,8 @@ fn network_policy(value: Value, author: Author) -> Converted<crate::model::Netwo
     converted
 }
 
-/// The same policy without its rules: it isolates the same pods in the same directions. `None` where it does
-/// not say which pods, because a misspelt `podSelector` must not isolate the whole namespace.
+/// The same policy without its rules: it isolates the same pods in the same directions. `None` if it does not select
+/// pods, because a misspelt `podSelector` must not isolate the whole namespace.
 fn isolation_only(value: &Value) -> Option<Value> {
     let spec = value.get("spec")?;
     let pods = spec.get("podSelector")?;

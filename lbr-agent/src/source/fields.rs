@@ -1,11 +1,11 @@
-//! Fields of raw objects: which are read, which are unknown, and what is said of a wrong one.
+//! Fields of raw objects: which are read, which are unknown, and how errors are worded.
 
 use serde_json::Value;
 
 use crate::model::Kind;
 
-/// The parts of Pods and Nodes that are read. The rest is never looked at: it is large, newer than lbr, or
-/// holds quantities, which YAML writes as numbers and the API types want as text.
+/// The parts of Pods and Nodes that are read. The rest is ignored: it is large, newer than lbr, or holds quantities,
+/// which YAML writes as numbers and the API types want as text.
 const POD: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 const POD_SPEC: [&str; 4] = ["nodeName", "hostNetwork", "containers", "initContainers"];
 const CONTAINER: [&str; 3] = ["name", "ports", "restartPolicy"];
@@ -13,10 +13,10 @@ const POD_STATUS: [&str; 3] = ["phase", "podIP", "podIPs"];
 const NODE: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 const NODE_SPEC: [&str; 2] = ["podCIDRs", "taints"];
 const NODE_STATUS: [&str; 1] = ["addresses"];
-/// Where a load balancer's addresses are said: the one part of a Service's status that asks for something.
+/// The part of a Service's status that is read: a load balancer's addresses.
 const SERVICE_STATUS: [&str; 1] = ["loadBalancer"];
 
-/// Removes what is not read of an object in a file.
+/// Removes the parts of an object in a file that lbr does not read.
 pub(super) fn keep_known_parts(kind: Kind, value: &mut Value) {
     match kind {
         Kind::Pod => {
@@ -39,7 +39,7 @@ pub(super) fn keep_known_parts(kind: Kind, value: &mut Value) {
         Kind::Service => {
             value.get_mut("status").into_iter().for_each(|status| keep(status, &SERVICE_STATUS));
         }
-        // What the cluster says about an object is not what its author wrote.
+        // The cluster writes the status, not the author.
         Kind::EndpointSlice | Kind::Namespace | Kind::NetworkPolicy | Kind::ServiceCidr => {
             value.as_object_mut().into_iter().for_each(|fields| drop(fields.remove("status")));
         }
@@ -52,8 +52,7 @@ fn keep(value: &mut Value, keys: &[&str]) {
     }
 }
 
-/// Paths of the fields that were written and that the API type does not have: those that are gone when it is
-/// written out again.
+/// Paths of written fields that the API type does not have: they are missing when the object is serialized again.
 pub(super) fn unknown_fields(written: &Value, api: &impl serde::Serialize) -> Vec<String> {
     let mut unknown = Vec::new();
     if let Ok(read) = serde_json::to_value(api) {
@@ -82,7 +81,7 @@ fn compare(written: &Value, read: &Value, path: &str, unknown: &mut Vec<String>)
     }
 }
 
-/// What serde says, for people who do not write Rust.
+/// serde's message, for people who do not write Rust.
 pub(super) fn plain_words(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("invalid value: integer ") {
         return format!("is {}, which is out of range", rest.split(',').next().unwrap_or(rest));

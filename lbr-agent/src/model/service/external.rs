@@ -1,4 +1,4 @@
-//! The addresses of a Service that are not the cluster's own.
+//! The external addresses of a Service.
 
 use std::net::IpAddr;
 
@@ -29,7 +29,7 @@ pub(super) fn external_ips(
     addrs
 }
 
-/// Adds what only load balancers have.
+/// Adds the fields that only load balancers have.
 pub(super) fn load_balancer(
     service: Service,
     spec: &api::ServiceSpec,
@@ -47,8 +47,8 @@ pub(super) fn load_balancer(
     }
 }
 
-/// Host names, and addresses that the load balancer does not leave in the packets (`ipMode` Proxy), are none of the
-/// node's business.
+/// Skips host names, and addresses that the load balancer translates itself (`ipMode` Proxy): packets to the node do
+/// not carry them.
 fn load_balancer_ips(
     status: Option<api::ServiceStatus>,
     cluster_ips: &[IpAddr],
@@ -68,14 +68,14 @@ fn load_balancer_ips(
         });
         match checked {
             Ok(addr) => addrs.push(addr),
-            // Whoever wrote the status may repair it; the Service itself is as its author wants it.
+            // Costs only the address: the status is not the Service author's mistake.
             Err(reason) => problems.part(format!("status.loadBalancer.ingress[{i}].ip"), reason),
         }
     }
     addrs
 }
 
-/// As kube-proxy, a Service is served in the families of its cluster IPs.
+/// As in kube-proxy, a Service is served in the families of its cluster IPs.
 fn unusable(addr: IpAddr, cluster_ips: &[IpAddr]) -> Option<String> {
     unsafe_address(addr).or_else(|| {
         let has_family = cluster_ips.iter().any(|ip| ip.is_ipv4() == addr.is_ipv4());
@@ -83,7 +83,7 @@ fn unusable(addr: IpAddr, cluster_ips: &[IpAddr]) -> Option<String> {
     })
 }
 
-/// A range that can not be read closes the families in which there is no other, rather than opening them.
+/// An unreadable range closes the families without another range, rather than opening them.
 fn source_ranges(spec: &api::ServiceSpec, problems: &mut Problems) -> SourceRanges {
     let mut ranges = SourceRanges::default();
     let mut is_open = [false; 2];

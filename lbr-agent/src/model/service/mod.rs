@@ -17,20 +17,20 @@ use super::convert::{
 };
 use super::{Labels, Protocol, TrafficPolicy};
 
-/// Set on Services that another proxy serves.
+/// Label of Services that another proxy serves.
 const LABEL_OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 
-/// How endpoints are chosen: `random` (the default) or `maglev`.
+/// Annotation for the choice of endpoints: `random` (the default) or `maglev`.
 pub const ALGORITHM: &str = "lbr.dev/algorithm";
 
-/// How clients outside reach endpoints on other nodes: `snat` (the default) or `dsr`.
+/// Annotation for how clients outside reach endpoints on other nodes: `snat` (the default), `dsr` or `dsr-ipip`.
 pub const FORWARDING: &str = "lbr.dev/forwarding";
 
-/// `sessionAffinityConfig.clientIP.timeoutSeconds`: its default, and how long it may be.
+/// `sessionAffinityConfig.clientIP.timeoutSeconds`: its default and its maximum.
 const AFFINITY_DEFAULT: u32 = 10_800;
 const AFFINITY_MAX: u32 = 86_400;
 
-/// `spec.type`, of the Services that have a proxy.
+/// `spec.type` of Services that need a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Type {
     ClusterIp,
@@ -44,12 +44,12 @@ pub fn from_api(api: api::Service) -> Converted<Service> {
     let name = namespaced(&api.metadata, &mut problems);
     let spec = api.spec.unwrap_or_default();
     let other_proxy = api.metadata.labels.is_some_and(|l| l.contains_key(LABEL_OTHER_PROXY));
-    // Not a rejection: these Services are complete without a proxy, or with another one.
+    // Not a rejection: these Services need no proxy, or have another one.
     if other_proxy || is_headless(&spec) || spec.type_.as_deref() == Some("ExternalName") {
         return problems.finish(Service { name, ..Service::default() });
     }
     for (field, name) in [("metadata.namespace", &name.namespace), ("metadata.name", &name.name)] {
-        // What is no name at all is said already.
+        // Invalid names are reported already.
         if let (Ok(()), Err(reason)) = (valid_name(name), valid_label(name)) {
             problems.refuse(field, reason);
         }

@@ -27,7 +27,7 @@ fn a_service_keeps_what_matters() {
 }
 
 #[test]
-fn services_of_nobody_or_of_another_proxy_are_accepted_and_empty() {
+fn services_without_a_proxy_or_with_another_one_are_accepted_and_empty() {
     for spec in [
         json!({"clusterIP": "None"}),
         json!({"clusterIPs": ["None"]}),
@@ -188,7 +188,7 @@ fn a_load_balancer_keeps_the_addresses_that_packets_carry() {
     assert_eq!(service.ports[0].node_port, Some(30080));
     assert_eq!(service.health_check_port, Some(32000));
 
-    // The status of what was a load balancer once may linger.
+    // The status of a former load balancer may linger.
     let (service, problems) = accepted(spec("NodePort"), status);
     assert_eq!((service.load_balancer_ips, problems), (vec![], vec![]));
     assert_eq!(service.health_check_port, None);

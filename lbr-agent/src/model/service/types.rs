@@ -1,4 +1,4 @@
-//! A Service, as far as it matters here.
+//! The parts of a Service that matter here.
 
 use std::net::IpAddr;
 
@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::super::{ObjectName, Protocol, TrafficPolicy};
 
-/// What can change in a Service and matters here. Services that this proxy does not serve (headless,
-/// ExternalName, another proxy's by `service.kubernetes.io/service-proxy-name`) have no `cluster_ips`.
+/// The parts of a Service that matter here. Services that this proxy does not serve (headless, ExternalName, another
+/// proxy's by `service.kubernetes.io/service-proxy-name`) have no `cluster_ips`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     /// Namespace and name.
@@ -22,14 +22,14 @@ pub struct Service {
     pub external_policy: TrafficPolicy,
     /// `spec.externalIPs`, of families in which there is a cluster IP; each with its index.
     pub external_ips: Vec<(usize, IpAddr)>,
-    /// `status.loadBalancer.ingress`: the addresses at which packets reach the node as they were sent (`ipMode` VIP),
+    /// `status.loadBalancer.ingress`: the addresses that packets still carry when they reach the node (`ipMode` VIP),
     /// of families in which there is a cluster IP. Empty unless the Service is of type LoadBalancer.
     pub load_balancer_ips: Vec<IpAddr>,
     /// `spec.loadBalancerSourceRanges`.
     pub source_ranges: SourceRanges,
     /// `spec.healthCheckNodePort`, of a load balancer with `externalTrafficPolicy: Local`.
     pub health_check_port: Option<u16>,
-    /// Seconds for which a client comes back to the same endpoint (`sessionAffinity: ClientIP`); 0: it need not.
+    /// Seconds for which a client keeps its endpoint (`sessionAffinity: ClientIP`); 0: no affinity.
     pub affinity: u32,
     /// Annotation [`super::ALGORITHM`].
     pub algorithm: Algorithm,
@@ -37,19 +37,19 @@ pub struct Service {
     pub forwarding: Forwarding,
 }
 
-/// The clients that a load balancer's addresses are for, in each family; `None`: everybody.
+/// The clients that a load balancer's addresses serve, in each family; `None`: all.
 ///
-/// As kube-proxy has it, a family that no range is of is not restricted.
+/// As in kube-proxy, a family without ranges is not restricted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceRanges {
-    /// Ranges of IPv4 clients. Empty: nobody.
+    /// Ranges of IPv4 clients. Empty: no client.
     pub v4: Option<Vec<IpNet>>,
-    /// Ranges of IPv6 clients. Empty: nobody.
+    /// Ranges of IPv6 clients. Empty: no client.
     pub v6: Option<Vec<IpNet>>,
 }
 
 impl SourceRanges {
-    /// Those of a family.
+    /// The ranges of a family.
     pub fn of(&self, v4: bool) -> Option<&[IpNet]> {
         if v4 { self.v4.as_deref() } else { self.v6.as_deref() }
     }
@@ -61,33 +61,32 @@ pub enum Algorithm {
     /// Evenly, by a keyed hash of the connection.
     #[default]
     Random,
-    /// By consistent hashing: each node chooses the same, and most connections stay where they are when endpoints
-    /// come and go.
+    /// By consistent hashing: all nodes choose the same endpoint, and most connections keep theirs when endpoints come
+    /// and go.
     Maglev,
 }
 
-/// How what comes from outside reaches an endpoint on another node.
+/// How packets from outside reach an endpoint on another node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Forwarding {
-    /// In the name of the node that was asked, through which the answers go back.
+    /// With the address of the node that was asked as source, so that answers go back through it.
     #[default]
     Snat,
-    /// With the client's address, and where the client sent to as an option; the endpoint's node answers the client
-    /// itself.
+    /// With the client's address, and the frontend in an option; the endpoint's node answers the client directly.
     Dsr,
-    /// The same without an option: as it came, in a packet from node to node.
+    /// With the client's address, unchanged inside of a packet from node to endpoint.
     DsrIpip,
 }
 
 /// One of `spec.ports` of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
-    /// Name, empty if it has none. EndpointSlice ports are matched by it.
+    /// Name, empty if it has none. Selects the ports of EndpointSlices.
     pub name: String,
     /// Protocol.
     pub protocol: Protocol,
     /// Port of the Service, 1 to 65535.
     pub port: u16,
-    /// Where it is served on the nodes' own addresses.
+    /// Port on the nodes' own addresses.
     pub node_port: Option<u16>,
 }

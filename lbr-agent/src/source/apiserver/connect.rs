@@ -1,4 +1,4 @@
-//! How the API server is reached.
+//! Access to the API server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,26 +6,26 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 
-/// Where the API server is, and who asks.
+/// Where the API server is, and with which credentials lbr asks it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiServer {
     /// A kubeconfig file. `None`: the service account of the pod that lbr runs in.
     pub kubeconfig: Option<PathBuf>,
-    /// Its URL, in place of what the kubeconfig or the pod's environment says: before the first Service is in force
+    /// Its URL, in place of the one in the kubeconfig or the pod's environment: before the first Service is in force,
     /// the address of the Service `kubernetes` leads nowhere.
     pub server: Option<String>,
-    /// For how long an answer may be silent. `None`: 90 seconds, as servers send a bookmark each minute.
+    /// How long an answer may be silent. `None`: 90 seconds, as servers send a bookmark each minute.
     pub silence: Option<Duration>,
 }
 
-/// Time for a connection to come about.
+/// Timeout for a connection attempt.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// See [`ApiServer::silence`].
 const SILENCE: Duration = Duration::from_secs(90);
 
 impl ApiServer {
-    /// How a client gets there. Nothing is sent yet.
+    /// The configuration of a client. Sends nothing.
     pub(super) async fn config(&self) -> anyhow::Result<Config> {
         let mut config = match &self.kubeconfig {
             Some(path) => {
@@ -46,9 +46,9 @@ impl ApiServer {
         }
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(self.silence.unwrap_or(SILENCE));
-        // Else the time for which a connection was idle before it is used again counts too.
+        // Otherwise the time for which a connection was idle before it is used again counts too.
         config.reset_reader_on_write = true;
-        // What is wrong with certificates is seen here.
+        // Errors of certificates are found here.
         kube::Client::try_from(config.clone()).context("make a client for the API server")?;
         Ok(config)
     }

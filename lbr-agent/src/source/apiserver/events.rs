@@ -1,7 +1,7 @@
-//! Writes Events to the API server, at a pace that no trouble of a cluster can raise.
+//! Writes Events to the API server, at a rate that no trouble in a cluster can raise.
 //!
-//! An occurrence makes one Event; the same again within minutes is counted, and the count written now and then
-//! (`series`). Whatever the server answers costs events, and nothing else.
+//! An occurrence makes one Event. The same occurrence within minutes is counted, and the count is written now and then
+//! (`series`). An error of the server costs events, and nothing else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,29 +20,29 @@ use tokio::sync::mpsc;
 use crate::events::{Counters, Occurrence};
 use crate::model::Kind;
 
-/// Who says it.
+/// Controller that reports the events.
 const CONTROLLER: &str = "lbr";
-/// Characters of the names of instances that the API takes.
+/// Maximum length of an instance's name in the API.
 const INSTANCE: usize = 128;
-/// Characters of an object's name at the head of an event's: 253 in all, and a time behind it.
+/// How much of the object's name begins the event's name, which also has a time and at most 253 characters.
 const NAME: usize = 230;
-/// Time for one request.
+/// Timeout of one request.
 const REQUEST: Duration = Duration::from_secs(10);
-/// Tries for a server that is not there or is too busy.
+/// Tries for a server that is unreachable or too busy.
 const TRIES: u32 = 12;
-/// The same after this long is another event.
+/// The same occurrence after this long is another event.
 const FORGET: Duration = Duration::from_secs(360);
 
-/// How often something is written.
+/// How often events are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// So many requests may come at once.
+    /// How many requests may come at once.
     pub burst: u32,
-    /// After them, the time between two. All nodes of a cluster see the same wrong Service.
+    /// After them, the time between two. All nodes of a cluster see the same invalid Service.
     pub every: Duration,
-    /// How often it is written that something happened again.
+    /// How often a raised count is written.
     pub refresh: Duration,
-    /// Until the next try for a server that does not answer.
+    /// Delay before the next try for a server that does not answer.
     pub again: Duration,
 }
 
@@ -53,7 +53,7 @@ impl Default for Pace {
     }
 }
 
-/// The one who writes.
+/// Writes the events.
 pub(super) struct Writer {
     pub(super) node: String,
     pub(super) pace: Pace,
@@ -61,10 +61,10 @@ pub(super) struct Writer {
     pub(super) counters: Arc<Counters>,
 }
 
-/// What became of a request.
+/// The result of a request.
 enum Answer {
     Done,
-    /// There is no such object, or no such event any more.
+    /// The object or the event does not exist any more.
     Gone,
     Refused,
 }
@@ -79,7 +79,7 @@ struct Series {
 }
 
 impl Writer {
-    /// Writes until nobody says anything any more.
+    /// Writes until all [`Events`](crate::events::Events) are gone.
     pub(super) async fn run(mut self, client: Client) {
         let mut known: BTreeMap<Occurrence, Series> = BTreeMap::new();
         let mut bucket = Bucket { left: self.pace.burst, since: Instant::now(), pace: self.pace };
@@ -106,7 +106,7 @@ impl Writer {
                     let Some((occurrence, series)) = late else { continue };
                     bucket.take().await;
                     series.written = series.count;
-                    // The next one need not wait for as long again.
+                    // The next one need not wait for another interval.
                     refresh.reset_immediately();
                     let answer = self.again(&client, series).await;
                     if matches!(answer, Answer::Gone) {
@@ -124,7 +124,7 @@ impl Writer {
             counter.fetch_add(1, Ordering::Relaxed);
             let was_refused = std::mem::replace(&mut is_refused, matches!(answer, Answer::Refused));
             if is_refused && !was_refused {
-                tracing::warn!("the API server does not take events; nothing else depends on them");
+                tracing::warn!("the API server refuses Events: lbr goes on without them");
             }
         }
     }
@@ -134,7 +134,7 @@ impl Writer {
             Ok(reference) => reference,
             Err(answer) => return (answer, None),
         };
-        // Events of what has no namespace are there, as everybody's.
+        // Events of objects without a namespace are in `default`.
         let namespace = regarding.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let now = Timestamp::now();
         let head: String = occurrence.object.name.name.chars().take(NAME).collect();
@@ -176,11 +176,11 @@ impl Writer {
         }
     }
 
-    /// `kubectl describe` finds events by the object's uid, which nothing else here has use for: it is asked for.
+    /// `kubectl describe` finds events by the object's uid. lbr needs it only here, so it asks for it.
     async fn reference(&self, client: &Client, occurrence: &Occurrence) -> Result<ObjectReference, Answer> {
         let name = &occurrence.object.name;
         let mut reference = match occurrence.object.kind {
-            // kubelet, kube-proxy and kubectl take a Node's name for its uid.
+            // kubelet, kube-proxy and kubectl use a Node's name as its uid.
             Kind::Node => ObjectReference { uid: Some(name.name.clone()), ..Node::default().object_ref(&()) },
             Kind::NetworkPolicy => NetworkPolicy::default().object_ref(&()),
             _ => Service::default().object_ref(&()),
@@ -190,7 +190,7 @@ impl Writer {
             return Ok(reference);
         }
         reference.namespace = Some(name.namespace.clone());
-        // As plain JSON: what is wrong with it is why there is an event.
+        // As plain JSON: an invalid object may be the reason for the event.
         let resource = match occurrence.object.kind {
             Kind::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
             _ => ApiResource::erase::<Service>(&()),
@@ -200,7 +200,7 @@ impl Writer {
         Ok(reference)
     }
 
-    /// Asks until the server has an answer, but not for ever: events grow old.
+    /// Asks until the server has an answer, but not forever: events get outdated.
     async fn ask<T, F: Future<Output = kube::Result<T>>>(
         &self,
         request: impl Fn() -> F,
@@ -222,7 +222,7 @@ impl Writer {
     }
 }
 
-/// Requests that may be made.
+/// Limits the rate of requests.
 struct Bucket {
     left: u32,
     since: Instant,
@@ -230,7 +230,7 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// Waits for one.
+    /// Waits until a request is allowed.
     async fn take(&mut self) {
         loop {
             while self.left < self.pace.burst && self.since.elapsed() >= self.pace.every {

@@ -1,4 +1,4 @@
-//! The parts of objects that are kept when they are read: the rest is skipped over and takes no memory.
+//! The parts of objects that are kept while they are read: the rest is skipped and takes no memory.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 
 use crate::model::Kind;
 
-/// A part of an object. Lists are looked through: what is said holds for each of their items.
+/// A part of an object. In a list it applies to each item.
 #[derive(Debug)]
 pub(super) enum Keep {
     /// All of it.
     All,
-    /// These fields of it. A name that ends in `*` stands for all that begin so.
+    /// These fields of it. A name that ends in `*` matches every name with that beginning.
     Fields(&'static [(&'static str, Keep)]),
 }
 
@@ -29,7 +29,7 @@ const META: Keep = Fields(&[
 ]);
 const CONTAINERS: Keep = Fields(&[("name", All), ("ports", All), ("restartPolicy", All)]);
 
-/// What is kept of a kind. NetworkPolicies are kept whole: a field that is not known must be noticed.
+/// The parts that are kept of a kind. NetworkPolicies are kept whole: lbr must notice unknown fields.
 pub(super) fn of(kind: Kind) -> &'static Keep {
     match kind {
         Kind::Pod => &Fields(&[
@@ -110,7 +110,7 @@ impl<'de> Visitor<'de> for Parts<'_> {
         Ok(Value::Array(items))
     }
 
-    // Whatever else stands there is the business of those who read it.
+    // Other values are kept for the converters to check.
     fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
         Ok(value.into())
     }

@@ -1,4 +1,4 @@
-//! What the API server's events mean for the store: pure, nothing is asked here.
+//! Turns the API server's events into changes of the store. Pure: it asks the server nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,49 +6,49 @@ use crate::model::convert::Converted;
 use crate::model::{Kind, Object, ObjectName, ObjectRef, Rejected, netpol};
 use crate::source::Change;
 
-/// Where all these objects come from, for a person.
+/// Origin of all these objects, for people.
 const ORIGIN: &str = "API server";
 
-/// One thing that a watch saw.
+/// One observation of a watch.
 #[derive(Debug)]
 pub(super) enum Seen {
     /// A list of all objects of a kind begins.
     Listing(Kind),
     /// An object, in a list or by itself.
     Item(ObjectRef, Box<Converted<Object>>),
-    /// The list is complete: what it did not name is gone.
+    /// The list is complete: objects that it did not name are gone.
     Listed(Kind),
     /// The object is gone.
     Gone(ObjectRef),
 }
 
-/// What is in force of an object.
+/// The version of an object that is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InForce {
     Accepted,
-    /// It stands in for one that was rejected.
+    /// A fallback for a rejected object.
     Fallback,
-    /// Rejected, and nothing is known to put in its place.
+    /// None: the object is rejected, without a former version or fallback.
     Nothing,
 }
 
-/// The objects that were seen, without their content: that is the store's.
+/// The objects that were seen, without their content, which the store has.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     known: BTreeMap<ObjectRef, InForce>,
     rejected: BTreeMap<ObjectRef, Vec<Rejected>>,
     rejected_changed: bool,
-    /// What is rejected and was not before. An object that is listed again says nothing new.
+    /// New rejections. An object that is listed again with the same problems is not new.
     new: Vec<Rejected>,
-    /// Names that a list which is not complete yet has named.
+    /// Names in a list that is not complete yet.
     listing: BTreeMap<Kind, BTreeSet<ObjectName>>,
 }
 
 impl Ledger {
-    /// What follows from one event.
+    /// The changes that follow from one event.
     pub(super) fn apply(&mut self, seen: Seen) -> Vec<Change> {
         match seen {
-            // One that was cut off counts for nothing.
+            // A list that was cut off counts for nothing.
             Seen::Listing(kind) => {
                 self.listing.insert(kind, BTreeSet::new());
                 Vec::new()
@@ -67,13 +67,13 @@ impl Ledger {
         }
     }
 
-    /// Everything that is rejected, if that is not what was told last.
+    /// All rejections, if they changed since the last call.
     pub(super) fn rejected(&mut self) -> Option<Change> {
         let changed = std::mem::take(&mut self.rejected_changed);
         changed.then(|| Change::Rejected(self.rejected.values().flatten().cloned().collect()))
     }
 
-    /// What has come to be rejected since this was asked last, for the log.
+    /// The new rejections since the last call, for the log.
     pub(super) fn take_new(&mut self) -> Vec<Rejected> {
         std::mem::take(&mut self.new)
     }

@@ -1,11 +1,11 @@
-//! Objects from an API server: each kind is listed and watched, and what comes of it is one stream of changes.
+//! Objects from an API server: each kind is listed and watched, and the result is one stream of changes.
 //!
 //! ```text
 //! watch.rs, one task for each kind ──> Seen ──> ledger.rs (pure) ──> Change
 //! ```
 //!
-//! All of it runs on a thread of its own, so that reading a large list holds nobody up. An API server that can not be
-//! reached is asked again and again, and takes nothing away: the last state stays.
+//! All of it runs on its own thread, so that reading a large list delays nothing else. lbr keeps asking an unreachable
+//! API server, and keeps the last state.
 
 mod connect;
 mod events;
@@ -46,17 +46,17 @@ impl std::fmt::Debug for ApiSource {
 }
 
 impl ApiSource {
-    /// Watches this API server. Nothing is asked yet.
+    /// A source for this API server. Sends nothing yet.
     pub async fn open(server: &ApiServer) -> anyhow::Result<Self> {
         Ok(Self { config: server.config().await?, contact: Arc::new(Contact::default()), events: None })
     }
 
-    /// How long the API server has not been heard.
+    /// How long the API server has not answered.
     pub fn contact(&self) -> Arc<Contact> {
         Arc::clone(&self.contact)
     }
 
-    /// Where to say what is to be written as Events of objects, in the name of this node.
+    /// The queue of Events that this node writes.
     pub fn events(&mut self, node: &str, pace: Pace) -> Events {
         let (events, queue, counters) = Events::queue();
         self.events = Some(events::Writer { node: node.to_owned(), pace, queue, counters });
@@ -101,7 +101,7 @@ async fn read(client: kube::Client, contact: Arc<Contact>, changes: mpsc::Sender
         for rejected in ledger.take_new() {
             tracing::warn!("rejected: {rejected}");
         }
-        // Many at once are told once.
+        // Many rejections at once are sent together.
         if seen.is_empty() {
             list.extend(ledger.rejected());
         }

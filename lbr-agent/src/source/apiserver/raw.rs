@@ -1,5 +1,5 @@
-//! An object as a watch hands it over: the kept parts of its JSON, not looked at yet. Whatever they hold, reading
-//! them does not fail, so that one bad object does not cost the list that it is in.
+//! An object from a watch: the kept parts of its JSON, not checked yet. Reading them never fails, so that one bad
+//! object does not cost its whole list.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -15,9 +15,9 @@ use crate::model::{Kind, ObjectName, ObjectRef};
 
 /// A kind with its type in the API.
 pub(super) trait Watched: Clone + std::fmt::Debug + Send + Sync + 'static {
-    /// Names its path.
+    /// Its path in the API.
     type Api: Resource<DynamicType = ()>;
-    /// What lbr calls it.
+    /// Its kind in lbr.
     const KIND: Kind;
 }
 
@@ -43,7 +43,7 @@ watched! {
     ServiceCidrs: networking::ServiceCIDR, ServiceCidr;
 }
 
-/// See the module.
+/// An object from a watch, see the module.
 #[derive(Clone, Debug)]
 pub(super) struct Raw<W> {
     metadata: ObjectMeta,
@@ -52,7 +52,7 @@ pub(super) struct Raw<W> {
 }
 
 impl<W: Watched> Raw<W> {
-    /// Its kind and name; one without a name has an empty one.
+    /// Kind and name. A missing name is empty.
     pub(super) fn reference(&self) -> ObjectRef {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let namespace = if W::KIND.is_namespaced() { text(&self.metadata.namespace) } else { String::new() };
@@ -75,7 +75,7 @@ impl<'de, W: Watched> Deserialize<'de> for Raw<W> {
             resource_version: text("resourceVersion"),
             ..ObjectMeta::default()
         };
-        // Items of lists do not say what they are.
+        // Items of a list have no kind.
         if let Value::Object(fields) = &mut value {
             fields.insert("apiVersion".to_owned(), W::KIND.api_version().into());
             fields.insert("kind".to_owned(), W::KIND.as_str().into());

@@ -1,4 +1,4 @@
-//! One kind: listed, watched, and listed again whenever the watch can not go on.
+//! Lists and watches one kind, and lists it again whenever the watch cannot go on.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,30 +23,30 @@ use crate::source::decode::{Author, decode};
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
 
-/// After an error, how long until the next try; doubles up to the maximum, and is drawn from the upper half at random.
+/// Delay after an error; doubles up to the maximum, and is chosen at random from its upper half.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// Errors in a row after which a watch is given up and all is listed again.
+/// Errors in a row after which a watch is given up and everything is listed again.
 const PATIENCE: u32 = 5;
 
-/// How often a kind that the server does not have is looked for.
+/// How often lbr looks for a kind that the server does not have.
 const ABSENT: Duration = Duration::from_secs(300);
 
-/// What every watch needs.
+/// The parts that every watch needs.
 pub(super) struct Watch {
     pub(super) client: kube::Client,
     pub(super) contact: Arc<Contact>,
     pub(super) sender: mpsc::Sender<Seen>,
 }
 
-/// Nobody reads any more.
+/// The receiver is gone.
 struct Closed;
 
-/// Watches one kind until nobody reads any more.
+/// Watches one kind until the receiver is gone.
 pub(super) async fn run(kind: Kind, watch: Watch) {
     let Err(Closed) = match kind {
-        // kube-contract: other proxies' Services and headless ones are nobody's business here.
+        // kube-contract: other proxies' Services and headless ones are not served by this proxy.
         Kind::Service => {
             let config = watcher::Config::default()
                 .labels("!service.kubernetes.io/service-proxy-name")
@@ -97,21 +97,21 @@ impl Watch {
                     break;
                 }
                 if W::KIND == Kind::ServiceCidr && status.is_some_and(|s| s.code == 404) {
-                    // An older cluster: there are none.
+                    // An older cluster without ServiceCIDRs.
                     self.contact.heard(W::KIND);
                     self.send(Seen::Listing(W::KIND)).await?;
                     self.send(Seen::Listed(W::KIND)).await?;
                     tokio::time::sleep(ABSENT).await;
                     break;
                 }
-                // A connection that broke means nothing if the next one works: `goes_back` finds out.
+                // A broken connection means nothing if the next one works, which `goes_back` finds out.
                 if status.is_some() {
                     self.contact.failed(W::KIND, &error);
                 }
                 errors += 1;
                 tokio::time::sleep(backoff.next(status, asked.elapsed())).await;
                 let goes_back = self.goes_back(&api, newest, &mut backoff).await;
-                // The server does not know the version from which the watch would go on, or says the same again.
+                // The server does not have the version from which the watch would go on, or the errors repeat.
                 if goes_back || errors >= PATIENCE || status.is_some_and(|s| s.code == 410) {
                     tracing::info!("listing {} again", W::KIND.as_str());
                     break;
@@ -120,7 +120,7 @@ impl Watch {
         }
     }
 
-    /// Whether the server's state is older than what was seen of it, as after a restored backup: a watch would wait
+    /// Whether the server's state is older than the state seen before, as after a restored backup: a watch would wait
     /// for versions that are long gone. Returns when the server answers.
     async fn goes_back<W: Watched>(
         &self,
@@ -133,7 +133,7 @@ impl Watch {
             let asked = Instant::now();
             let error = match api.list(&ListParams::default().limit(1)).await {
                 Ok(list) => {
-                    // A watch that goes on need not say anything for long.
+                    // A watch that goes on may be silent for long.
                     self.contact.heard(W::KIND);
                     if was_away {
                         backoff.reset();
@@ -171,7 +171,7 @@ impl Watch {
     }
 }
 
-/// What the server said, if it said anything.
+/// The server's answer, if there is one.
 fn status_of(error: &watcher::Error) -> Option<&Status> {
     use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
     match error {
@@ -192,7 +192,7 @@ fn version_of<W: Watched>(event: &Event<Raw<W>>) -> Option<u64> {
     }
 }
 
-/// Waiting times after errors.
+/// Delays after errors.
 #[derive(Debug, Default)]
 struct Backoff {
     failures: u32,
@@ -203,8 +203,8 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// Not shorter than the server asks for. What took longer to fail (`took`) than one would have waited does not come
-    /// so often that waiting longer would help.
+    /// The delay before the next try, at least what the server asks for. An error that took longer (`took`) than the
+    /// delay restarts the backoff: such errors are rare anyway.
     fn next(&mut self, status: Option<&Status>, took: Duration) -> Duration {
         let doubled = |failures: u32| BACKOFF_MIN.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
         if took > doubled(self.failures) {
@@ -217,7 +217,7 @@ impl Backoff {
     }
 }
 
-/// From 0 to 1: agents that lost the same server must not come back all at once.
+/// From 0 to 1, so that agents that lost the same server do not come back all at once.
 fn random() -> f64 {
     use std::hash::{BuildHasher as _, Hasher as _, RandomState};
     // A new state has new random keys.
@@ -225,7 +225,7 @@ fn random() -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// Which kinds can not be read at present, and since when.
+/// Which kinds cannot be read at present, and since when.
 #[derive(Debug, Default)]
 pub struct Contact(Mutex<Silence>);
 
@@ -236,7 +236,7 @@ struct Silence {
 }
 
 impl Contact {
-    /// For how long something has not been readable: the state may be that old. Zero if all is well.
+    /// How long some kind has not been readable: the state may be that old. Zero if all is well.
     pub fn silent_for(&self) -> Duration {
         let silence = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         silence.since.map_or(Duration::ZERO, |since| since.elapsed())
@@ -256,9 +256,9 @@ impl Contact {
         let mut silence = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         silence.since.get_or_insert_with(Instant::now);
         if silence.kinds.insert(kind) {
-            tracing::warn!("{} can not be read, the last state stays in force: {error:#}", kind.as_str());
+            tracing::warn!("{} cannot be read, the last state stays in force: {error:#}", kind.as_str());
         } else {
-            tracing::debug!("{} can not be read: {error:#}", kind.as_str());
+            tracing::debug!("{} cannot be read: {error:#}", kind.as_str());
         }
     }
 }

@@ -1,22 +1,22 @@
-//! Behind which pod link an address is: pure, no socket is opened here.
+//! Behind which pod link an address is. Pure: opens no socket.
 //!
-//! What a pod says of itself (ARP, neighbour discovery, the link address it sends from) is believed only as
-//! far as it takes nothing from others:
+//! A pod's claims about itself (ARP, neighbour discovery, the link address of its packets) are believed only as far as
+//! they take nothing from others:
 //!
-//! - A host route that ends in a pod link counts more than anything said on the wire.
-//! - An address is behind a pod link only if the node's own route for it leads to that link or to its master.
-//!   So no pod becomes another node's pod, or a gateway.
-//! - The node's own addresses are behind none.
-//! - A link has one pod, and a pod one link. Behind the link of a known pod are that pod's addresses: what else is
-//!   claimed there belongs to nobody, so that what the pod sends from it is spoofed, and whoever the API gives the
-//!   address to is looked for anew.
-//! - Behind a link whose pod is not known yet are the first few addresses that are claimed there ([`CLAIMS`] of each
-//!   family). When the API names several pods among them, the first one claimed is the link's.
-//! - What was known stays as long as its link exists and nothing above speaks against it: for a pod's address
-//!   even when the neighbour tables forget it, for any other as long as some neighbour is said to have it. So
-//!   a pod that answers for its neighbour does not take the address away, and what pods invent does not pile
-//!   up. The price: a pod that is not known yet keeps an address that it was the first to claim, also when the API
-//!   gives it to another one, until the pod itself is found behind its link.
+//! - A host route that ends in a pod link counts more than any claim on the wire.
+//! - An address is behind a pod link only if the node's own route for it leads to that link or to its master. So no pod
+//!   becomes another node's pod, or a gateway.
+//! - The node's own addresses are behind no pod link.
+//! - A link has one pod, and a pod one link. Behind the link of a known pod are that pod's addresses only. Any other
+//!   address that the pod claims is ignored: packets from it are spoofed, and lbr looks for the pod to which the API
+//!   gives the address.
+//! - A link whose pod is not known yet has the first few addresses that are claimed there ([`CLAIMS`] of each family).
+//!   When the API names several pods among them, the first one claimed is the link's.
+//! - An address stays where it was as long as its link exists and no rule above contradicts it: a pod's address even when
+//!   the neighbour tables forget it, any other as long as it is claimed. So a pod that answers for its neighbour does
+//!   not take the address away, and invented addresses do not pile up. The price: a pod that is not known yet keeps an
+//!   address that it was the first to claim, even if the API gives it to another pod, until the pod itself is found
+//!   behind its link.
 //!
 //! [`CLAIMS`]: super::known::CLAIMS
 
@@ -32,7 +32,7 @@ use super::{LocalLinks, PodAddresses};
 /// A link-layer address.
 pub(super) type Mac = [u8; 6];
 
-/// A neighbour that answers, or did when it was last asked.
+/// A neighbour that answers, or did when last probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NeighbourFact {
     /// The address has this link-layer address on this interface.
@@ -62,7 +62,7 @@ impl Neighbours {
         }
     }
 
-    /// Forgets a fact; one that another one has replaced stays that other one.
+    /// Forgets a fact, unless another one has replaced it.
     pub(super) fn remove(&mut self, fact: NeighbourFact) {
         if self.contains(fact) {
             match fact {
@@ -72,7 +72,7 @@ impl Neighbours {
         }
     }
 
-    /// Forgets an address, whatever was said of it.
+    /// Forgets an address with any link-layer address.
     pub(super) fn remove_address(&mut self, device: u32, addr: IpAddr) {
         self.addresses.remove(&(device, addr));
     }
@@ -81,7 +81,7 @@ impl Neighbours {
         self.addresses.get(&(device, addr)).copied()
     }
 
-    /// The addresses that are said to have a link-layer address on an interface.
+    /// The addresses with this link-layer address on an interface.
     pub(super) fn of_mac(&self, device: u32, mac: Mac) -> impl Iterator<Item = IpAddr> {
         let (first, last) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)));
         let all = self.addresses.range((device, first)..=(device, last));
@@ -97,7 +97,7 @@ impl Neighbours {
         }
     }
 
-    /// The port through which the bridge reaches a link-layer address; none if VLANs disagree.
+    /// The port through which the bridge reaches a link-layer address; `None` if VLANs disagree.
     pub(super) fn port(&self, bridge: u32, mac: Mac) -> Option<u32> {
         let mut ports = self.ports.range((bridge, mac, 0)..=(bridge, mac, u16::MAX)).map(|(_, port)| *port);
         let first = ports.next()?;
@@ -105,12 +105,12 @@ impl Neighbours {
     }
 }
 
-/// Where addresses can be.
+/// The places where addresses can be.
 pub(super) struct Places<'a> {
     local: &'a LocalLinks,
     /// Pod link → its master.
     masters: BTreeMap<u32, u32>,
-    /// Lengths of the routes' prefixes, the longest first: family and length.
+    /// Families and lengths of the routes' prefixes, the longest first.
     lengths: Vec<(bool, u8)>,
 }
 
@@ -127,8 +127,8 @@ impl<'a> Places<'a> {
         Self { local, masters, lengths: lengths.into_iter().rev().collect() }
     }
 
-    /// [`LocalLinks::addresses`], given the picture before and the addresses of this node's pods. What is learned by
-    /// it goes to `known`, of which [`Known::begin`] was called.
+    /// [`LocalLinks::addresses`], from the picture before and the addresses of this node's pods. Results go into
+    /// `known`, after a call of [`Known::begin`].
     pub(super) fn addresses(
         &self,
         neighbours: &Neighbours,
@@ -141,7 +141,7 @@ impl<'a> Places<'a> {
         addresses.retain(|addr, _| !self.local.node_addresses.contains(addr));
         let stays = |addr: IpAddr, link: u32| self.is_same_link(link, before) && self.leads_to(addr, link);
         let remembered = before.addresses.iter().filter(|(addr, link)| stays(**addr, **link));
-        // The oldest first. What is remembered without having been claimed was a pod's.
+        // The oldest first. Addresses that are remembered without a claim were a pod's.
         let mut claimed = known.take_claims();
         claimed.retain(|(link, addr)| stays(*addr, *link));
         let were_claimed: BTreeSet<IpAddr> = claimed.iter().map(|(_, addr)| *addr).collect();
@@ -168,13 +168,13 @@ impl<'a> Places<'a> {
         addresses
     }
 
-    /// Whether anybody claims the address.
+    /// Whether any pod link claims the address.
     pub(super) fn is_claimed(&self, neighbours: &Neighbours, device: u32, addr: IpAddr) -> bool {
         let mac = neighbours.mac(device, addr);
         mac.is_some_and(|mac| self.link(neighbours, device, mac).is_some())
     }
 
-    /// The pod link that somebody with this link-layer address is behind.
+    /// The pod link with this link-layer address behind it.
     fn link(&self, neighbours: &Neighbours, device: u32, mac: Mac) -> Option<u32> {
         if self.local.links.contains_key(&device) {
             return Some(device);
@@ -182,7 +182,7 @@ impl<'a> Places<'a> {
         neighbours.port(device, mac).filter(|port| self.masters.get(port) == Some(&device))
     }
 
-    /// Pods' addresses that are behind no known link, and the interface on which they would answer.
+    /// Pods' addresses that are behind no known link, and the interface on which they should answer.
     pub(super) fn unknown<'p>(
         &self,
         addresses: &BTreeMap<IpAddr, u32>,
@@ -205,7 +205,7 @@ impl<'a> Places<'a> {
         routes.map(|(net, link)| (net.addr(), *link)).collect()
     }
 
-    /// What the tables say now.
+    /// The present claims in the tables.
     fn claims(&self, neighbours: &Neighbours) -> BTreeMap<IpAddr, u32> {
         let mut claims = BTreeMap::new();
         for ((device, addr), mac) in &neighbours.addresses {
@@ -219,7 +219,7 @@ impl<'a> Places<'a> {
         claims
     }
 
-    /// Whether the index still means the same interface.
+    /// Whether the index still belongs to the same interface.
     fn is_same_link(&self, link: u32, before: &LocalLinks) -> bool {
         match (self.local.links.get(&link), before.links.get(&link)) {
             (Some(now), Some(then)) => now.name == then.name,

@@ -1,4 +1,4 @@
-//! Which interfaces are pod links, in the words of the command line.
+//! Which interfaces are pod links, as the command line says.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,21 +6,21 @@ use std::str::FromStr;
 /// `--link-include`, `--link-exclude` and `--devices`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkFilter {
-    /// If there are any, exactly the veths that match one of them are pod links.
+    /// If there are any, exactly the matching veths are pod links.
     pub include: Vec<Pattern>,
-    /// What matches one of these is never a pod link.
+    /// Matching interfaces are never pod links.
     pub exclude: Vec<Pattern>,
-    /// `--devices`: if there are any, exactly the interfaces that match one of them are uplinks.
+    /// `--devices`: if there are any, exactly the matching interfaces are uplinks.
     pub devices: Vec<Pattern>,
 }
 
 impl LinkFilter {
-    /// Whether the interface is an uplink, given what one would guess without a filter.
+    /// Whether the interface is an uplink. `guess`: the answer without a filter.
     pub fn is_uplink(&self, name: &str, guess: bool) -> bool {
         if self.devices.is_empty() { guess } else { self.devices.iter().any(|p| p.matches(name)) }
     }
 
-    /// Whether the interface is a pod link, given what one would guess without a filter.
+    /// Whether the interface is a pod link. `guess`: the answer without a filter.
     pub fn accepts(&self, name: &str, guess: bool) -> bool {
         let any = |patterns: &[Pattern]| patterns.iter().any(|p| p.matches(name));
         let included = if self.include.is_empty() { guess } else { any(&self.include) };
@@ -28,7 +28,7 @@ impl LinkFilter {
     }
 }
 
-/// A name of an interface in which `*` stands for any characters and `?` for one.
+/// A name of an interface in which `*` matches any characters and `?` one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(String);
 
@@ -37,7 +37,7 @@ impl Pattern {
     pub fn matches(&self, name: &str) -> bool {
         let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
         let (mut p, mut n) = (0, 0);
-        // The last star, and the part of the name that it does not cover yet.
+        // The last star, and where the part of the name begins that it does not cover.
         let mut star: Option<(usize, usize)> = None;
         while let Some(&byte) = name.get(n) {
             match pattern.get(p) {
@@ -50,7 +50,7 @@ impl Pattern {
                     n += 1;
                 }
                 _ => {
-                    // Let the star cover one byte more, and try again from there.
+                    // The star covers one byte more, and matching continues from there.
                     let Some((at, from)) = star else { return false };
                     star = Some((at, from + 1));
                     p = at + 1;

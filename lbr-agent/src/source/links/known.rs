@@ -1,4 +1,5 @@
-//! Which pod is behind which link, and what links without a known pod claim: pure, remembered from picture to picture.
+//! Which pod is behind which link, and the claims of links without a known pod, remembered from picture to picture.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,19 +10,19 @@ use super::select::{LinkFact, RouteFact, Way};
 /// Addresses of each family that a link may claim before its pod is known.
 pub(super) const CLAIMS: usize = 8;
 
-/// What is known of veths.
+/// Known pods and claims of veths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Known(BTreeMap<u32, KnownLink>);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct KnownLink {
-    /// Name of the interface: an index may come to mean another one.
+    /// Name of the interface: another interface may get the index.
     name: String,
-    /// A pod is, or was, known behind it.
+    /// A pod is or was known behind it.
     is_pods: bool,
-    /// The pod behind it, as long as the API names it.
+    /// The pod behind it, as long as the API has it.
     pod: Option<String>,
-    /// Addresses that no pod has, in the order in which they were claimed.
+    /// Claimed addresses that no pod has, the oldest claim first.
     claims: Vec<IpAddr>,
 }
 
@@ -31,7 +32,7 @@ impl Known {
         self.0.get(&index).is_some_and(|link| link.is_pods && link.name == name)
     }
 
-    /// Whether what is claimed at the link may be this pod's address. A pod has one link, a link has one pod.
+    /// Whether a claim at the link may be this pod's address. A pod has one link, a link has one pod.
     pub(super) fn may_be(&self, index: u32, pod: &str) -> bool {
         match self.0.get(&index).and_then(|link| link.pod.as_deref()) {
             Some(known) => known == pod,
@@ -47,8 +48,8 @@ impl Known {
         })
     }
 
-    /// Takes the links that there are, and the pods that are named. Then looks for host routes: they are the node's own
-    /// word, so that what an interface was before does not matter.
+    /// Takes the present links and pods, then looks for host routes: these are the node's own configuration, so an
+    /// interface's past does not matter.
     pub(super) fn begin(&mut self, links: &[LinkFact], routes: &[RouteFact], pods: &PodAddresses) {
         let mut old = std::mem::take(&mut self.0);
         for link in links.iter().filter(|link| link.is_pair) {
@@ -70,7 +71,7 @@ impl Known {
         }
     }
 
-    /// A pod's address is behind the link. The first pod stays as long as it is named.
+    /// Records that a pod's address is behind the link. The first pod stays as long as the API has it.
     pub(super) fn found(&mut self, index: u32, pod: &str) {
         if let Some(link) = self.0.get_mut(&index) {
             link.is_pods = true;
@@ -78,14 +79,14 @@ impl Known {
         }
     }
 
-    /// Takes out what was claimed of late: links and addresses, each link's in their order.
+    /// Takes out all claims: links and addresses, each link's in their order.
     pub(super) fn take_claims(&mut self) -> Vec<(u32, IpAddr)> {
         let links = self.0.iter_mut();
         let claims = links.map(|(index, link)| (*index, std::mem::take(&mut link.claims)));
         claims.flat_map(|(index, claims)| claims.into_iter().map(move |addr| (index, addr))).collect()
     }
 
-    /// An address that no pod has is claimed at the link. False if the link may claim no more.
+    /// Records a claim at the link of an address that no pod has. False if the link may claim no more.
     pub(super) fn claim(&mut self, index: u32, addr: IpAddr) -> bool {
         let may = self.may_claim(index, addr);
         if may && let Some(link) = self.0.get_mut(&index) {

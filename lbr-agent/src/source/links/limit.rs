@@ -1,29 +1,29 @@
-//! How soon an event is followed by a look: pure, the clock is handed in.
+//! How soon an event is followed by a look. Pure: the caller passes the time.
 //!
-//! Pods cause events at will. Each link has a few looks at once, and then one in each [`PERIOD`]; what one link uses up
-//! delays no other.
+//! Pods cause events at will. Each link has a few looks at once, and then one in each [`PERIOD`]. A link that uses up
+//! its looks delays no other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Between two looks that the events of one link cause, in the long run.
+/// The time between two looks for the events of one link, in the long run.
 pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
-/// Looks by link.
+/// Looks of each link.
 #[derive(Debug)]
 pub(super) struct Limit {
-    /// How many looks a link has at once.
+    /// How many looks a link may have at once.
     burst: u32,
     links: BTreeMap<u32, Looks>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Looks {
-    /// When the last one would be due, had none been before its time.
+    /// When the last look would be due without a burst.
     last: Instant,
-    /// One is due, and has not been taken.
+    /// A look is due.
     waits: bool,
 }
 
@@ -32,7 +32,7 @@ impl Limit {
         Self { burst, links: BTreeMap::new() }
     }
 
-    /// When to look because of an event of a link, not before `soonest`. `None`: a look is due that serves this one, too.
+    /// When to look because of an event of a link, not before `soonest`. `None`: a look is due already.
     pub(super) fn event(&mut self, link: u32, soonest: Instant) -> Option<Instant> {
         let looks = self.links.entry(link).or_insert(Looks { last: soonest, waits: false });
         if std::mem::replace(&mut looks.waits, true) {
@@ -44,7 +44,7 @@ impl Limit {
         Some(due)
     }
 
-    /// All that was due has been looked at. Links whose looks are all there again are forgotten.
+    /// Records that everything due has been looked at. Forgets links that have all their looks again.
     pub(super) fn looked(&mut self, now: Instant) {
         self.links.retain(|_, looks| looks.last > now);
         self.links.values_mut().for_each(|looks| looks.waits = false);
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(limit.event(6, now), None, "it waits for that one");
         limit.looked(now);
         assert_eq!(limit.event(6, now + SOON), Some(now + SOON));
-        // Who is silent for a while has all of it again.
+        // A link that is silent for a while has its whole burst again.
         limit.looked(now + PERIOD * 20);
         assert_eq!(limit.links.len(), 0);
     }

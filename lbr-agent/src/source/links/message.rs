@@ -1,4 +1,4 @@
-//! From netlink messages to facts.
+//! Converts netlink messages to facts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -96,18 +96,18 @@ fn unspecified(family: AddressFamily) -> Option<IpAddr> {
     }
 }
 
-/// Every interface has `fe80::/64`, and it says nothing about any.
+/// Every interface has `fe80::/64`, which distinguishes none.
 fn is_of_the_link(destination: IpNet) -> bool {
     matches!(destination.network(), IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
-/// An address of the node. Loopback addresses are in every network namespace, so they name nobody.
+/// An address of the node. Loopback addresses are in every network namespace, so they do not count.
 pub(super) fn node_address(message: &AddressMessage) -> Option<IpAddr> {
     let mut found = None;
     for attribute in &message.attributes {
         match attribute {
             AddressAttribute::Local(addr) => found = Some(*addr),
-            // On a point-to-point link this is the other end, unless nothing is said of this one.
+            // On a point-to-point link this is the other end's, unless the message has no local address.
             AddressAttribute::Address(addr) => found = found.or(Some(*addr)),
             _ => {}
         }
@@ -115,8 +115,8 @@ pub(super) fn node_address(message: &AddressMessage) -> Option<IpAddr> {
     found.filter(|addr| !addr.is_loopback())
 }
 
-/// The fact, if others can reach the node by this address, and it is sure to be its own: a tentative one may turn out
-/// to be somebody else's.
+/// The fact, if other hosts can reach the node by this address and it is certainly its own: a tentative one may turn
+/// out to be another host's.
 pub(super) fn address_fact(message: &AddressMessage) -> Option<AddressFact> {
     const UNSURE: AddressHeaderFlags = AddressHeaderFlags::Tentative
         .union(AddressHeaderFlags::Deprecated)
@@ -130,7 +130,7 @@ pub(super) fn address_fact(message: &AddressMessage) -> Option<AddressFact> {
     Some(AddressFact { index: message.header.index, addr, is_of_subnet })
 }
 
-/// The fact, if the neighbour can be one that matters and has a link-layer address that can be relied on.
+/// The fact, if the neighbour's address may count and its link-layer address is usable.
 pub(super) fn neighbour_fact(message: &NeighbourMessage) -> Option<NeighbourFact> {
     let header = &message.header;
     let (mut addr, mut mac, mut bridge, mut vlan) = (None, None, None, 0);
@@ -145,7 +145,7 @@ pub(super) fn neighbour_fact(message: &NeighbourMessage) -> Option<NeighbourFact
         }
     }
     if header.family == AddressFamily::Bridge {
-        // Permanent entries are the ports' own addresses. Without a bridge it is an interface's own filter.
+        // Permanent entries are the ports' own addresses. Entries without a bridge are an interface's own filter.
         let is_own = header.state == NeighbourState::Permanent;
         return if is_own { None } else { Some(NeighbourFact::Port(bridge?, vlan, mac?, header.ifindex)) };
     }
@@ -161,7 +161,7 @@ pub(super) fn neighbour_fact(message: &NeighbourMessage) -> Option<NeighbourFact
     Some(NeighbourFact::Address(header.ifindex, addr, mac?))
 }
 
-/// Interface and address of an entry in a neighbour table, in whatever state it is.
+/// Interface and address of an entry in a neighbour table, in any state.
 pub(super) fn neighbour_key(message: &NeighbourMessage) -> Option<(u32, IpAddr)> {
     message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {

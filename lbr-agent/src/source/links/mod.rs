@@ -1,4 +1,4 @@
-//! The node's interfaces, routes and neighbours, as far as pods are concerned.
+//! The node's interfaces, routes and neighbours, as far as they concern pods.
 
 mod addresses;
 mod filter;
@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// Addresses of this node's pods, as the API names them, and each one's pod (`namespace/name`).
+/// Addresses of this node's pods in the API, and the pod of each (`namespace/name`).
 pub type PodAddresses = BTreeMap<IpAddr, String>;
 
 /// The host side of a pod's veth.
@@ -27,12 +27,12 @@ pub struct LocalLink {
     pub name: String,
     /// Interface index of the bridge (or other master) that it is a port of: the stack must forward.
     pub master: Option<u32>,
-    /// Its other end is in another network namespace: `bpf_redirect_peer` reaches it. (It drops what would
-    /// stay in this one.)
+    /// Its other end is in another network namespace, so `bpf_redirect_peer` reaches it. (The helper drops packets that
+    /// would stay in this namespace.)
     pub has_peer: bool,
 }
 
-/// An interface by which the node reaches what is not on it.
+/// An interface to hosts outside of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalUplink {
     /// Interface name.
@@ -43,12 +43,12 @@ pub struct LocalUplink {
     pub v6: Option<Ipv6Addr>,
 }
 
-/// A `--devices` that names no interface which can be an uplink.
+/// A `--devices` pattern for which no interface can be an uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnfitDevice {
-    /// As it was given.
+    /// As given.
     pub pattern: String,
-    /// Why not, for a person.
+    /// Why not, for people.
     pub reason: String,
 }
 
@@ -57,23 +57,23 @@ pub struct UnfitDevice {
 pub struct LocalLinks {
     /// Pod links by interface index.
     pub links: BTreeMap<u32, LocalLink>,
-    /// Routes of the main table, to any interface: destination → interface index, or 0 where the route leads
-    /// through a gateway or nowhere. Those count too: the longest match decides.
+    /// Routes of the main table, to any interface: destination → interface index, or 0 if the route leads through a
+    /// gateway or nowhere. Those count too: the longest match decides.
     pub routes: BTreeMap<IpNet, u32>,
-    /// Addresses of pods and the pod link that each is behind: host routes that end in a pod link, and what
-    /// the neighbour tables and the bridges' forwarding tables say together. A host route counts more.
+    /// Addresses of pods, and the pod link that each is behind: from host routes that end in a pod link, and from the
+    /// neighbour and forwarding tables together. A host route counts more.
     pub addresses: BTreeMap<IpAddr, u32>,
-    /// The node's own addresses, on any interface, link-local ones included; loopback excepted.
+    /// The node's own addresses, on any interface, link-local ones included, loopback excluded.
     pub node_addresses: BTreeSet<IpAddr>,
     /// Uplinks by interface index.
     pub uplinks: BTreeMap<u32, LocalUplink>,
-    /// What `--devices` asks for and does not get.
+    /// The `--devices` patterns that cannot be honoured.
     pub unfit: Vec<UnfitDevice>,
 }
 
 impl LocalLinks {
-    /// The pod link in which the node's route for this address ends, if it does and nothing is between
-    /// (no master): such an address is reached by `bpf_redirect_peer`.
+    /// The pod link in which the node's route for this address ends, if there is no master in between:
+    /// `bpf_redirect_peer` reaches such an address.
     pub fn direct_link(&self, addr: IpAddr) -> Option<u32> {
         let longest = self.route(addr)?;
         let link = self.links.get(&longest)?;

@@ -1,9 +1,9 @@
 //! Follows the interfaces, routes and neighbours of a network namespace over netlink.
 //!
-//! An event of an interface, a route or an address is only a reason to look: each look reads everything, so that a
-//! lost event or a wrong order can not leave a wrong picture for longer than until the next one. Events of neighbours
-//! say all ([`super::news`]); what they change is drawn, and nothing is read. Pods cause events at will, so each link
-//! has its share of looks ([`super::limit`]).
+//! An event of an interface, a route or an address is only a reason to look: each look reads everything, so that a lost
+//! event or a wrong order leaves a wrong picture only until the next look. Events of neighbours are complete
+//! ([`super::news`]): lbr draws a new picture from them without reading. Pods cause events at will, so each link has a
+//! limited number of looks ([`super::limit`]).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -34,7 +34,7 @@ use super::news::{Facts, News, Picture};
 use super::select::{View, select, turned};
 use super::{LinkFilter, LocalLinks, PodAddresses};
 
-/// What can make a pod link, a route or an address come, change or go.
+/// Events that can add, change or remove a pod link, a route or an address.
 const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Route,
@@ -44,28 +44,28 @@ const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Neigh,
 ];
 
-/// A pod that starts makes a dozen events within this time.
+/// A pod that starts causes a dozen events within this time.
 const COALESCE: Duration = Duration::from_millis(15);
-/// Pictures that the claims of one link cause at once; as many as it may claim addresses, nearly.
+/// How many pictures the claims of one link cause at once: nearly as many as addresses that it may claim.
 const DRAWN_AT_ONCE: u32 = 10;
-/// The same for looks at everything, which a pod causes that sets its interface up and down.
+/// The same for looks at everything, which a pod causes by setting its interface up and down.
 const READ_AT_ONCE: u32 = 20;
-/// Between questions for the same address. The kernel itself asks three times, a second apart.
+/// Time between two probes for the same address. The kernel itself sends three, a second apart.
 const ASK: Duration = Duration::from_secs(4);
-/// In case an event never came.
+/// Time until a look without an event, in case one was lost.
 const BACKSTOP: Duration = Duration::from_secs(30);
-/// After the kernel refused something.
+/// Delay after an error of the kernel.
 const RETRY: Duration = Duration::from_secs(1);
 
 type Events = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
 
-/// Follows the network namespace of the calling thread, in a thread of its own that stays in it. Returns when
-/// the first picture is complete, and works for as long as anybody holds the receiver.
+/// Follows the network namespace of the calling thread, on a new thread that stays in it. Returns when the first
+/// picture is complete, and works as long as the receiver exists.
 ///
-/// `pods` are the addresses of this node's pods. Where one is behind no known link, the kernel is made to ask
-/// for it, again and again, on the bridge that the node's route for it leads to.
+/// `pods` are the addresses of this node's pods. If one is behind no known link, lbr makes the kernel probe for it,
+/// again and again, on the bridge that the node's route for it leads to.
 ///
-/// `former`: which link the addresses among them were behind when a former agent ended.
+/// `former`: the link that each of these addresses was behind when a former agent ended.
 pub fn watch_links(
     filter: LinkFilter,
     pods: watch::Receiver<PodAddresses>,
@@ -88,7 +88,7 @@ pub fn watch_links(
                             watcher.run(&sender).await;
                         }
                     }
-                    // A caller that has gone does not want to know.
+                    // The caller may have gone.
                     Err(e) => drop(first_sender.send(Err(e))),
                 }
             });
@@ -104,26 +104,26 @@ struct Watcher {
     events: Events,
     facts: Facts,
     past: Past,
-    /// When to read everything, and when to draw what is known, if there is a reason to.
+    /// When to read everything, and when to draw a new picture, if there is a reason to.
     everything_due: Instant,
     draw_due: Option<Instant>,
     draws: Limit,
     reads: Limit,
     asked_at: Instant,
-    /// There are addresses to ask for.
+    /// Some addresses need a probe.
     has_questions: bool,
 }
 
-/// What one picture leaves to the next.
+/// State that one picture passes to the next.
 #[derive(Clone, Default)]
 struct Past {
     picture: LocalLinks,
     known: Known,
-    /// Which link each pod's address was behind, as a former agent knew it. Taken over by the first picture.
+    /// The link of each pod's address, from a former agent. The first picture takes it over.
     former: BTreeMap<IpAddr, u32>,
 }
 
-/// What to do next.
+/// The next step.
 enum Wake {
     Everything,
     Draw,
@@ -132,7 +132,7 @@ enum Wake {
 }
 
 impl Watcher {
-    /// Subscribes first and reads then, so that nothing happens unseen in between.
+    /// Subscribes before it reads, so that no change in between is missed.
     async fn connect(
         filter: LinkFilter,
         pods: watch::Receiver<PodAddresses>,
@@ -141,7 +141,7 @@ impl Watcher {
         let (connection, _, events) =
             new_multicast_connection(&GROUPS).context("subscribe to netlink events")?;
         tokio::spawn(connection);
-        // Answers come over a socket of their own, which a flood of events can not fill.
+        // Answers come over a separate socket, which a flood of events cannot fill.
         let (connection, handle, _) = new_connection().context("open a netlink socket")?;
         tokio::spawn(connection);
         let now = Instant::now();
@@ -171,9 +171,9 @@ impl Watcher {
                 wake = self.wait() => wake,
             };
             if let Err(e) = self.act(wake).await {
-                warn!("the interfaces of this node can not be read ({e:#}): trying again");
+                warn!("the interfaces of this node cannot be read ({e:#}): trying again");
                 sleep(RETRY).await;
-                // Whatever broke, a new socket is not older than it.
+                // Whatever broke, begin with a new socket.
                 self.events.close();
             }
             sender.send_if_modified(|known| {
@@ -200,7 +200,7 @@ impl Watcher {
                 Ok(())
             }
             Wake::Ask => {
-                // Which addresses are pods' decides what is remembered, too.
+                // The pods' addresses also decide what is remembered.
                 self.draw();
                 self.ask().await;
                 Ok(())
@@ -219,19 +219,19 @@ impl Watcher {
         }
     }
 
-    /// Waits for events that matter and lets them come together.
+    /// Waits for events that count, and collects them for a moment.
     async fn wait(&mut self) -> Wake {
         let mut pods_can_change = true;
         loop {
             tokio::select! {
                 event = self.events.next() => match event {
                     None => return Wake::Reconnect,
-                    // A fixed time after the first one: events that never end must not hold back the picture.
+                    // Waits a fixed time after the first one: endless events must not hold back the picture.
                     Some((message, _)) => self.take(&message.payload),
                 },
                 changed = self.pods.changed(), if pods_can_change => match changed {
                     Ok(()) => return Wake::Ask,
-                    // Nobody will name pods any more.
+                    // The sender of pods is gone.
                     Err(_) => pods_can_change = false,
                 },
                 () = sleep_until(self.everything_due) => return Wake::Everything,
@@ -250,7 +250,7 @@ impl Watcher {
         let draw = match news {
             News::None => None,
             News::Claims(link) => self.draws.event(link, now + COALESCE),
-            // Its programs must not wait for what else is to be read.
+            // Its programs must not wait until everything is read.
             News::Link(_) => Some(now),
             News::Everything(_) => None,
         };
@@ -333,7 +333,7 @@ impl Watcher {
         self.draws.looked(Instant::now());
     }
 
-    /// Makes the kernel ask for the pods that are behind no known link: their answers fill its tables.
+    /// Makes the kernel probe for pods that are behind no known link: their answers fill its tables.
     async fn ask(&mut self) {
         self.asked_at = Instant::now();
         let questions: Vec<(IpAddr, u32, bool)> = {
@@ -346,11 +346,11 @@ impl Watcher {
         };
         self.has_questions = !questions.is_empty();
         for (addr, device, is_claimed) in questions {
-            // Another pod claims it, and is not believed. Only without that entry everybody is asked.
+            // The entry is another pod's claim, which is ignored. Without it the kernel probes all pods.
             if is_claimed && let Err(e) = self.handle.neighbours().del(entry(device, addr)).execute().await {
                 debug!("the kernel does not forget {addr}: {e}");
             }
-            // As if a packet were to be sent there; an entry that is there already is used, not replaced.
+            // As if a packet were to be sent there. An existing entry is used, not replaced.
             let request = self.handle.neighbours().add(device, addr).replace();
             let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use);
             if let Err(e) = request.execute().await {
@@ -360,7 +360,7 @@ impl Watcher {
     }
 }
 
-/// A neighbour, as the kernel is asked to forget it.
+/// A neighbour entry, for the kernel to forget.
 fn entry(device: u32, addr: IpAddr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.ifindex = device;

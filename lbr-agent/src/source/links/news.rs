@@ -1,7 +1,7 @@
-//! What an event means: the facts that it changes, and whether these can change the picture. Pure.
+//! The meaning of an event: which facts it changes, and whether these can change the picture. Pure.
 //!
-//! Most events change nothing: a neighbour that is confirmed, and whatever a known pod claims. An event of a neighbour
-//! says all that there is to know, so nothing is read because of it.
+//! Most events change nothing: confirmed neighbours, and claims of a known pod. An event of a neighbour is complete, so
+//! it causes no reading.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use super::message::{link_fact, neighbour_fact, neighbour_key};
 use super::select::{AddressFact, LinkFact, RouteFact};
 use super::{LocalLinks, PodAddresses};
 
-/// What the kernel says.
+/// Facts from the kernel.
 #[derive(Default)]
 pub(super) struct Facts {
     pub(super) links: Vec<LinkFact>,
@@ -28,7 +28,7 @@ pub(super) struct Facts {
     pub(super) neighbours: Neighbours,
 }
 
-/// What is known when an event comes.
+/// The state when an event arrives.
 #[derive(Clone, Copy)]
 pub(super) struct Picture<'a> {
     pub(super) local: &'a LocalLinks,
@@ -36,21 +36,21 @@ pub(super) struct Picture<'a> {
     pub(super) pods: &'a PodAddresses,
 }
 
-/// What to do because of an event.
+/// What an event requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum News {
     /// Nothing.
     None,
-    /// The picture may be another one, by what is claimed at this link.
+    /// The claims at this link may change the picture.
     Claims(u32),
-    /// There is another interface, or it is something else now. More is to be read.
+    /// An interface is new, or has changed. More must be read.
     Link(u32),
-    /// Everything is to be read, because of this interface; 0: of none in particular.
+    /// Everything must be read, because of this interface; 0: of none in particular.
     Everything(u32),
 }
 
 impl Facts {
-    /// Takes the event in.
+    /// Takes in an event.
     pub(super) fn take(
         &mut self,
         payload: &NetlinkPayload<RouteNetlinkMessage>,
@@ -77,13 +77,13 @@ impl Facts {
 
     fn link(&mut self, message: &LinkMessage) -> News {
         let index = message.header.index;
-        // A bridge speaks of its port, and does not say all.
+        // A bridge's message about its port is incomplete.
         if message.header.interface_family == AddressFamily::Bridge {
             return News::Everything(index);
         }
         let fact = link_fact(message);
         match self.links.iter_mut().find(|known| known.index == index) {
-            // Down, or up again. The kernel does not tell of all routes that go by that.
+            // The interface went down or up. The kernel does not report all routes that this removes.
             Some(known) if *known == fact => return News::Everything(index),
             Some(known) => *known = fact,
             None => self.links.push(fact),
@@ -102,7 +102,7 @@ impl Facts {
             Some(fact) => self.neighbours.remove(fact),
             None => {}
         }
-        // It does not answer any more, or is gone in a state that says nothing of where it was.
+        // The neighbour does not answer any more, or is gone in a state without a link-layer address.
         let is_fact_of_address = matches!(fact, Some(NeighbourFact::Address(..)));
         if (fact.is_none() || !is_there && is_fact_of_address)
             && let Some((device, addr)) = neighbour_key(entry)
@@ -113,7 +113,7 @@ impl Facts {
         link.map_or(News::None, News::Claims)
     }
 
-    /// The link, if what the neighbour tables say of an entry now can make a difference to the picture.
+    /// The link, if the present entries of the neighbour tables can change the picture.
     fn concern(
         &self,
         fact: Option<NeighbourFact>,
@@ -138,7 +138,7 @@ impl Facts {
 }
 
 impl Facts {
-    /// As [`super::addresses::Places::link`], for one question.
+    /// As [`super::addresses::Places::link`], for a single address.
     fn pod_link(&self, local: &LocalLinks, device: u32, mac: Mac) -> Option<u32> {
         if local.links.contains_key(&device) {
             return Some(device);
@@ -149,10 +149,10 @@ impl Facts {
 }
 
 impl Picture<'_> {
-    /// The link, if it makes a difference that this one claims the address, or that none does.
+    /// The link, if this claim, or the lack of one, changes the picture.
     fn concern(&self, addr: IpAddr, claims: Option<u32>) -> Option<u32> {
         match (self.local.addresses.get(&addr), self.pods.get(&addr)) {
-            // A pod's address stays where it is. Any other goes when nobody claims it any more.
+            // A pod's address stays where it is. Any other goes when it is not claimed any more.
             (Some(_), Some(_)) => None,
             (Some(link), None) => claims.is_none().then_some(*link),
             (None, Some(pod)) => claims.filter(|link| self.known.may_be(*link, pod)),

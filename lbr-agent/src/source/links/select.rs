@@ -1,10 +1,11 @@
-//! From the facts of the kernel to [`LocalLinks`]: pure, no socket is opened here.
+//! From the facts of the kernel to [`LocalLinks`]. Pure: opens no socket.
 //!
-//! # What an interface is
+//! # Kinds of interfaces
 //!
-//! Who is behind it decides, and what the node's administrator or its network plugin set on it. A pod is root in its
-//! own network namespace: it may speak BGP, answer DHCP and send router advertisements, so a route with a gateway
-//! behind an interface makes no pod link an uplink. The first row that fits counts:
+//! The kind depends on what is behind the interface, and on what the node's administrator or its network plugin
+//! configured there. A pod is root in its own network namespace: it may speak BGP, answer DHCP and send router
+//! advertisements, so a route with a gateway behind an interface makes no pod link an uplink. The first row that fits
+//! counts:
 //!
 //! | row | interface | is |
 //! |---|---|---|
@@ -12,7 +13,7 @@
 //! | 2 | a veth that `--link-exclude` names, or `--link-include` does not | no pod link: rows 7 and 11 without a gateway |
 //! | 3 | a veth that `--link-include` names | a pod link |
 //! | 4 | a veth with both ends in this namespace | no pod link: row 11 |
-//! | 5 | a veth with a master | a pod link: what it would be the uplink of belongs to the master |
+//! | 5 | a veth with a master | a pod link: its master would be the uplink |
 //! | 6 | a veth behind which a pod of this node is or was known | a pod link, for as long as it exists |
 //! | 7 | a veth with a subnet address of the node, and a gateway behind it now or when it became an uplink | an uplink |
 //! | 8 | any other veth | a pod link |
@@ -20,13 +21,13 @@
 //! | 10 | a bridge of pod links and of other interfaces, with an address of the node and the gateway of a default route | an uplink, else neither |
 //! | 11 | anything else with a gateway behind it, or with a global address of the node | an uplink |
 //!
-//! "Veth" is also netkit. A pod is known behind a link by a host route to an address that the API names as a pod's of
+//! "Veth" includes netkit. A pod is known behind a link by a host route to an address that the API has for a pod of
 //! this node, or by what [`super::addresses`] learned ([`super::known`]).
 //!
 //! A *subnet address* (row 7) has global scope and a prefix that is shorter than the address. The address that plugins
 //! put on the host's end of a pod's veth is a link-local one (Calico, Cilium), none (cloud plugins), or the gateway's
-//! as `/32` (ptp, kindnet, GKE). In IPv6 it must be permanent: by a router advertisement a pod can give its node one.
-//! With `--devices`, whatever rows 7, 10 and 11 call an uplink and is not named is neither.
+//! as `/32` (ptp, kindnet, GKE). In IPv6 it must be permanent: a pod can give its node other ones by router
+//! advertisements. With `--devices`, an interface that rows 7, 10 and 11 call an uplink is neither, unless it is named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -36,19 +37,19 @@ use ipnet::IpNet;
 use super::known::Known;
 use super::{LinkFilter, LocalLink, LocalLinks, LocalUplink, Pattern, UnfitDevice};
 
-/// What matters of an interface.
+/// The properties of an interface that count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LinkFact {
     pub(super) index: u32,
     pub(super) name: String,
-    /// A veth or a netkit: what is sent here comes out at the other end.
+    /// A veth or a netkit: packets sent here come out at the other end.
     pub(super) is_pair: bool,
     pub(super) is_bridge: bool,
     /// The other end is in another network namespace.
     pub(super) peer_is_elsewhere: bool,
     /// The bridge (or other master) that it is enslaved to.
     pub(super) master: Option<u32>,
-    /// What it carries are Ethernet frames.
+    /// Its packets are Ethernet frames.
     pub(super) is_ethernet: bool,
 }
 
@@ -69,10 +70,10 @@ pub(super) struct RouteFact {
     pub(super) way: Way,
 }
 
-/// Where a route leads.
+/// The next hop of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// To this interface, on which the destination itself answers.
+    /// The destination itself answers on this interface.
     Direct(u32),
     /// To gateways on these interfaces.
     Gateways(Vec<u32>),
@@ -80,7 +81,7 @@ pub(super) enum Way {
     Other,
 }
 
-/// What the kernel says, and what was so before.
+/// The kernel's facts, and the state before.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) links: &'a [LinkFact],
@@ -116,7 +117,7 @@ impl View<'_> {
         self.before.uplinks.get(&link.index).is_some_and(|uplink| uplink.name == link.name)
     }
 
-    /// Rows 7 to 11, of what is no pod link.
+    /// Rows 7 to 11, for an interface that is no pod link.
     fn looks_like_uplink(&self, link: &LinkFact, pods: &BTreeMap<u32, LocalLink>, behind: &Gateways) -> bool {
         if link.is_pair && link.peer_is_elsewhere {
             return self.of(link).any(|address| address.is_of_subnet);
@@ -150,7 +151,7 @@ impl View<'_> {
 /// The interfaces with a gateway behind them.
 struct Gateways {
     any: BTreeSet<u32>,
-    /// With that of a default route.
+    /// Those of default routes.
     default: BTreeSet<u32>,
 }
 
@@ -164,7 +165,7 @@ impl Gateways {
     }
 }
 
-/// An interface that is named and can not be used is told of: nobody would find out why it is not served.
+/// Reports patterns whose interface cannot be used, since nothing else would show why it is not served.
 fn unfit_of(links: &[LinkFact], filter: &LinkFilter) -> Vec<UnfitDevice> {
     let reason = |pattern: &Pattern| {
         let mut named = links.iter().filter(|link| pattern.matches(&link.name)).peekable();
@@ -200,7 +201,7 @@ pub(super) fn select(view: &View<'_>) -> LocalLinks {
     local
 }
 
-/// The interfaces that were a pod link and are an uplink now, or the other way round, as a warning has it.
+/// Warnings for interfaces that changed from a pod link to an uplink, or the other way round.
 pub(super) fn turned(before: &LocalLinks, now: &LocalLinks) -> Vec<String> {
     let (pod, uplink) = ("a pod's link", "an uplink");
     let text = |name: &str, old: &str, new: &str| {

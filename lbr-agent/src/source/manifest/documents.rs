@@ -1,4 +1,4 @@
-//! From the text of a file to its documents: each is read for itself, so that a mistake in one costs no other.
+//! Splits the text of a file into documents: each is read by itself, so that a mistake in one costs no other.
 
 use serde_json::Value;
 use serde_saphyr::options::AliasLimits;
@@ -13,8 +13,8 @@ pub(crate) struct Document<'a> {
     pub(crate) text: &'a str,
 }
 
-/// Cuts a file at its document markers. YAML lets `---` and `...` in the first column mean nothing else, not
-/// even inside a block scalar or a quoted string, so that this needs no knowledge of what is around them.
+/// Splits a file at its document markers. In YAML, `---` and `...` in the first column mean nothing else, not even
+/// inside a block scalar or a quoted string, so their context does not matter.
 pub(crate) fn split(text: &str) -> Vec<Document<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut documents = Vec::new();
@@ -24,7 +24,7 @@ pub(crate) fn split(text: &str) -> Vec<Document<'_>> {
     for (i, line) in text.split_inclusive('\n').enumerate() {
         if is_marker(line) {
             push(&mut documents, &text[start..offset], start_line);
-            // What follows the marker on its line belongs to the document already.
+            // The text behind the marker on its line belongs to the document already.
             start = offset + 3;
             start_line = i;
         }
@@ -46,7 +46,7 @@ fn push<'a>(documents: &mut Vec<Document<'a>>, text: &'a str, line: usize) {
     }
 }
 
-/// Reads one document. The error is for a person and names the line of the file.
+/// Reads one document. The error is for people, and names the line of the file.
 pub(crate) fn read(document: &Document<'_>) -> Result<Value, String> {
     let error = match serde_saphyr::from_str_with_options(document.text, options()) {
         Ok(value) => return Ok(value),
@@ -62,15 +62,15 @@ pub(crate) fn read(document: &Document<'_>) -> Result<Value, String> {
     let line = error.location().map_or(0, |l| usize::try_from(l.line()).unwrap_or(0));
     let mut message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
     if let Some(location) = error.location() {
-        // The library counts lines in the document; we say them as the editor shows the file.
+        // The library counts lines in the document, but an editor counts those of the file.
         let suffix = format!(" at line {}, column {}", location.line(), location.column());
         message = message.replace(&suffix, "");
     }
-    Err(format!("can not be read as YAML, near line {}: {}", document.line + line.max(1), message.trim()))
+    Err(format!("cannot be read as YAML, near line {}: {}", document.line + line.max(1), message.trim()))
 }
 
-/// Room for a dump of a large cluster, and none for what only grows when it is read: deep nesting, and aliases
-/// of aliases.
+/// Room for a dump of a large cluster, but not for text that expands when it is read: deep nesting, and aliases of
+/// aliases.
 fn options() -> serde_saphyr::Options {
     let mut aliases = AliasLimits::default();
     aliases.max_total_replayed_events = 100_000;

@@ -1,18 +1,18 @@
-//! When a file may be read: pure, fed with what the folder looks like from time to time.
+//! When a file may be read. Pure: the caller passes what it sees in the folder from time to time.
 //!
-//! Editors write a file in several steps: truncate and write, or rename away and create. A change counts when
-//! two looks in a row agree on it, so that none of these steps is ever taken for the wish of its author.
+//! Editors write a file in several steps: truncate and write, or rename away and create. A change counts when two looks
+//! in a row agree on it, so that no intermediate step is taken for the author's intention.
 
 use std::collections::BTreeMap;
 
-/// What can be seen of a file without reading it.
+/// The properties of a file that are visible without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Signature {
     pub(super) inode: u64,
     pub(super) len: u64,
     /// Seconds and nanoseconds of the last change of content.
     pub(super) modified: (i64, i64),
-    /// The same of content or permissions.
+    /// The same for the last change of content or permissions.
     pub(super) changed: (i64, i64),
 }
 
@@ -26,19 +26,19 @@ pub(super) struct Looker {
     last: Listing,
 }
 
-/// What follows from a look.
+/// The result of a look.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// To be read now.
+    /// Files to read now.
     pub(super) changed: Vec<String>,
-    /// To be forgotten now.
+    /// Files to forget now.
     pub(super) gone: Vec<String>,
-    /// Something is going on: look again soon.
+    /// The folder is changing: look again soon.
     pub(super) unsettled: bool,
 }
 
 impl Looker {
-    /// The first look, which has nothing to agree with: everything is to be read.
+    /// The first look, without one before to agree with: everything is to be read.
     pub(super) fn first(&mut self, now: Listing) -> Vec<String> {
         self.read = now.clone();
         self.last = now;
@@ -73,10 +73,10 @@ impl Looker {
         seen
     }
 
-    /// The file could not be read: try again at the next look.
+    /// The file could not be read: the next look tries again.
     pub(super) fn retry(&mut self, name: &str) {
         if let Some(signature) = self.read.get_mut(name) {
-            // No file of this inode exists, and so nothing equals it.
+            // No file has inode 0, so no signature equals this one.
             signature.inode = 0;
         }
     }

@@ -32,8 +32,8 @@ use crate::model::{Kind, Rejected};
 /// Larger files are not manifests.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The folder whose `*.yaml`, `*.yml` and `*.json` files are the cluster. Not recursive; files whose names
-/// begin with a dot are not read.
+/// A folder whose `*.yaml`, `*.yml` and `*.json` files describe the cluster. Not recursive; files whose names begin
+/// with a dot are not read.
 #[derive(Debug)]
 pub struct ManifestSource {
     dir: PathBuf,
@@ -44,11 +44,11 @@ pub struct ManifestSource {
     dir_is_lost: bool,
 }
 
-/// The receiver of the changes is gone: there is nobody to work for.
+/// The receiver of the changes is gone.
 struct Closed;
 
 impl ManifestSource {
-    /// Makes sure that the folder is there and can be listed.
+    /// Makes sure that the folder exists and can be listed.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         let shown = dir.display();
         match fs::metadata(dir) {
@@ -69,8 +69,8 @@ impl ManifestSource {
         })
     }
 
-    /// Sends everything in the folder, then [`Change::Synced`] for every kind, then whatever changes, for as
-    /// long as anybody receives. It works in a thread of its own, because all it does is to wait for the disk.
+    /// Sends everything in the folder, then [`Change::Synced`] for every kind, then all changes, as long as there is a
+    /// receiver. Works on its own thread, since it mostly waits for the disk.
     pub fn spawn(self, changes: mpsc::Sender<Change>) -> io::Result<()> {
         let thread = std::thread::Builder::new().name("manifests".to_owned());
         thread.spawn(move || self.run(&changes))?;
@@ -78,7 +78,7 @@ impl ManifestSource {
     }
 
     fn run(mut self, changes: &mpsc::Sender<Change>) {
-        // Watch before the first look: what happens in between is seen twice rather than never.
+        // Watch before the first look: a change in between is seen twice rather than never.
         let mut watch = Watch::new(&self.dir);
         if self.start(changes).is_err() {
             return;
@@ -145,7 +145,7 @@ impl ManifestSource {
     fn lose_dir(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.dir_is_lost, true) {
             warn!(
-                "the folder {} can not be listed ({error}): everything stays in force as it is until it is back",
+                "the folder {} cannot be listed ({error}): the last state stays in force until the folder is back",
                 self.dir.display()
             );
         }
@@ -154,11 +154,11 @@ impl ManifestSource {
     fn read(&mut self, name: &str) {
         let parsed = match read_text(&self.dir.join(name)) {
             Ok(text) => parse(name, &text),
-            // The next look will miss it.
+            // The next look will notice that it is gone.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return,
             Err(e) => {
                 self.failed.insert(name.to_owned());
-                Parsed::unreadable(name, format!("can not be read: {e}"))
+                Parsed::unreadable(name, format!("cannot be read: {e}"))
             }
         };
         if !parsed.skipped.is_empty() {
@@ -201,7 +201,7 @@ fn list(dir: &Path) -> io::Result<Listing> {
         if !is_manifest(&name) {
             continue;
         }
-        // Followed, because a mounted ConfigMap is made of symbolic links. One that leads nowhere is no file.
+        // Follows symbolic links, since a mounted ConfigMap consists of them. A broken link is no file.
         let Ok(meta) = fs::metadata(entry.path()) else { continue };
         if meta.is_file() {
             let signature = Signature {

@@ -1,4 +1,4 @@
-//! From the text of a file to objects and rejections: pure, no file is opened here.
+//! From the text of a file to objects and rejections. Pure: opens no file.
 
 use std::collections::BTreeSet;
 
@@ -9,21 +9,21 @@ use crate::model::convert::{Converted, Problem, valid_name};
 use crate::model::{Kind, Object, ObjectName, ObjectRef, Rejected};
 use crate::source::decode::{Author, decode, refused};
 
-/// A list in a list in a list: nobody writes that, and it ends here.
+/// Maximum nesting of lists. Real manifests do not nest them.
 const MAX_LIST_DEPTH: usize = 4;
 
-/// What is in a file.
+/// The content of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
     /// The accepted objects, in the order of the file.
     pub objects: Vec<ParsedObject>,
-    /// Objects that were recognised and rejected as a whole: their last accepted version stays in force.
+    /// Recognised objects that were rejected as a whole: their last accepted version stays in force.
     pub held: Vec<Held>,
-    /// What is wrong.
+    /// All rejections.
     pub rejected: Vec<Rejected>,
     /// Kinds that lbr does not use.
     pub skipped: BTreeSet<String>,
-    /// Some document could not even be named. It may be any of the objects that the file had before.
+    /// Some document could not be identified. It may be any object that the file had before.
     pub unreadable: bool,
 }
 
@@ -32,7 +32,7 @@ pub struct Parsed {
 pub struct ParsedObject {
     /// Number of its document in the file, from 1.
     pub document: usize,
-    /// Where it is: `web.yaml, document 2`.
+    /// Its place: `web.yaml, document 2`.
     pub origin: String,
     /// The object.
     pub object: Object,
@@ -41,21 +41,21 @@ pub struct ParsedObject {
 /// An object that was rejected as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Where it is: `web.yaml, document 2`.
+    /// Its place: `web.yaml, document 2`.
     pub origin: String,
-    /// Which object.
+    /// Its kind and name.
     pub reference: ObjectRef,
     /// What to put in force if no accepted version is known.
     pub fallback: Option<Object>,
 }
 
-/// Reads the text of a manifest. `origin` is the name by which people know it.
+/// Reads the text of a manifest. `origin` is its name for people.
 pub fn parse(origin: &str, text: &str) -> Parsed {
     let mut parsed = Parsed::default();
     for document in documents::split(text) {
         let at = At { origin: format!("{origin}, document {}", document.number), document: document.number };
         match documents::read(&document) {
-            // Only comments and nulls.
+            // The document has only comments and nulls.
             Ok(Value::Null) => {}
             Ok(value) => parsed.add(&at, value, 0),
             Err(reason) => parsed.unidentified(&at, String::new(), "", reason),
@@ -70,7 +70,7 @@ struct At {
 }
 
 impl Parsed {
-    /// A file that can not be read at all.
+    /// A file that cannot be read at all.
     pub(super) fn unreadable(origin: &str, reason: String) -> Self {
         let mut parsed = Self::default();
         let at = At { origin: origin.to_owned(), document: 0 };
@@ -141,7 +141,7 @@ impl Parsed {
             }
         };
         for (i, mut item) in items.into_iter().enumerate() {
-            // Items of a ServiceList need not say what they are.
+            // Items of a ServiceList need no kind and apiVersion.
             if let (false, Value::Object(fields)) = (item_kind.is_empty(), &mut item) {
                 fields.entry("kind").or_insert_with(|| item_kind.into());
                 fields.entry("apiVersion").or_insert_with(|| version.into());
@@ -169,14 +169,14 @@ fn known(kind: &str) -> Option<(Kind, &'static str)> {
     Some((kind, kind.api_version()))
 }
 
-/// Whether an `apiVersion` is of another project, which has its own Services and NetworkPolicies. An older
-/// version of ours is not: to skip such a policy without a word would leave its pods open.
+/// Whether an `apiVersion` belongs to another project, with its own Services and NetworkPolicies. An older version of
+/// Kubernetes' own does not: to skip such a policy silently would leave its pods open.
 fn is_foreign(version: &str) -> bool {
     let group = version.split_once('/').map_or("", |(group, _)| group);
     !matches!(group, "" | "extensions" | "discovery.k8s.io" | "networking.k8s.io")
 }
 
-/// Finds out which object it is, and fills in the namespace as kubectl does.
+/// Identifies the object, and fills in the namespace as kubectl does.
 fn identify(kind: Kind, value: &mut Value) -> Result<ObjectRef, (&'static str, String)> {
     let Some(Value::Object(meta)) = value.get_mut("metadata") else {
         return Err(("metadata", "is missing: every object needs metadata.name".to_owned()));

@@ -1,4 +1,4 @@
-//! Which objects the files of the folder make in force together: pure, no file is opened here.
+//! The objects that the files of the folder put in force together. Pure: opens no file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::parse::Parsed;
 use crate::model::{Object, ObjectRef, Rejected, netpol};
 use crate::source::Change;
 
-/// All files of the folder and what came of them.
+/// All files of the folder, and the result.
 #[derive(Debug, Default)]
 pub struct ManifestSet {
     files: BTreeMap<String, Parsed>,
@@ -14,17 +14,17 @@ pub struct ManifestSet {
     rejected: Vec<Rejected>,
 }
 
-/// An object that was handed over, and whose it is.
+/// An object that was sent, and its file.
 #[derive(Clone, Debug, PartialEq)]
 struct InForce {
     object: Object,
     /// The file that provides it.
     file: String,
-    /// It stands in for a rejected one, and so gives way to anything better.
+    /// A fallback for a rejected object, which gives way to any accepted version.
     is_fallback: bool,
 }
 
-/// What a file says about an object.
+/// The claim of a file about an object.
 struct Candidate<'a> {
     file: &'a str,
     origin: &'a str,
@@ -44,12 +44,12 @@ impl ManifestSet {
         Self::default()
     }
 
-    /// The file has this content now.
+    /// Sets the content of a file.
     pub fn set_file(&mut self, name: &str, parsed: Parsed) {
         self.files.insert(name.to_owned(), parsed);
     }
 
-    /// The file is gone.
+    /// Removes a file.
     pub fn remove_file(&mut self, name: &str) {
         self.files.remove(name);
     }
@@ -64,13 +64,13 @@ impl ManifestSet {
         self.in_force.is_empty()
     }
 
-    /// What is rejected now.
+    /// All rejections.
     pub fn rejected(&self) -> &[Rejected] {
         &self.rejected
     }
 
-    /// The difference to what was handed over before; the caller hands over this. New versions come before
-    /// deletions, so that what moves from one object to another is never without either.
+    /// The changes since the last call, which the caller sends. New versions come before deletions, so that something
+    /// that moves from one object to another is always in one of them.
     pub fn changes(&mut self) -> Vec<Change> {
         let (wanted, rejected) = self.merge();
         let mut changes = Vec::new();
@@ -116,7 +116,7 @@ impl ManifestSet {
         (wanted, rejected)
     }
 
-    /// Per object what the files say about it, in the order of their names.
+    /// The claims of the files about each object, in the order of the files' names.
     fn candidates(&self) -> BTreeMap<ObjectRef, Vec<Candidate<'_>>> {
         let mut all: BTreeMap<ObjectRef, Vec<Candidate<'_>>> = BTreeMap::new();
         for (file, parsed) in &self.files {
@@ -147,9 +147,9 @@ impl ManifestSet {
         all
     }
 
-    /// The candidate that counts and what it puts in force: the first one that is valid, or that is not but
-    /// whose file provided the version in force. If there is neither, the version in force stays, or a
-    /// fallback takes its place.
+    /// The candidate that counts, and the object that it puts in force: the first that is valid, or whose file provided
+    /// the accepted version in force. Without such a candidate the version in force stays, or a fallback takes its
+    /// place.
     fn choose(&self, reference: &ObjectRef, candidates: &[Candidate<'_>]) -> Option<(usize, InForce)> {
         let old = self.in_force.get(reference);
         let accepted = old.filter(|old| !old.is_fallback);
@@ -194,7 +194,7 @@ mod tests {
         )
     }
 
-    /// One line per change: `+web 10.0.0.1`, `-web`, `!file` for what is rejected.
+    /// One line for each change: `+web 10.0.0.1`, `-web`, `!file` for a rejection.
     fn step(set: &mut ManifestSet, files: &[(&str, Option<&str>)]) -> Vec<String> {
         for (name, text) in files {
             match text {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_file_keeps_what_it_had_and_hurts_nobody_else() {
+    fn an_unreadable_file_keeps_what_it_had_and_affects_no_other() {
         let mut set = ManifestSet::new();
         let (a, b, c) = (service("a", "10.0.0.1"), service("b", "10.0.0.2"), service("c", "10.0.0.3"));
         let half = format!("{a}apiVersion: v1\nkind: Serv: [");
@@ -279,11 +279,11 @@ mod tests {
         assert_eq!(step(&mut set, &[("1.yaml", Some(&one))]), ["+a 10.0.0.1", "!2.yaml, document 1"]);
         let reason = &set.rejected()[0].reason;
         assert!(reason.contains("1.yaml, document 1"), "{reason}");
-        // Broken, the first file still holds its version.
+        // The first file is invalid, but still has its version in force.
         let bad = one.replace("port: 80", "port: x");
         assert_eq!(step(&mut set, &[("1.yaml", Some(&bad))]), ["!1.yaml, document 1", "!2.yaml, document 1"]);
         assert_eq!(step(&mut set, &[("1.yaml", None)]), ["+a 10.0.0.2", "!none"]);
-        // A new file that is broken takes nothing from the one that works.
+        // A new invalid file takes nothing from the valid one.
         assert_eq!(step(&mut set, &[("0.yaml", Some(&bad))]), ["!0.yaml, document 1"]);
         assert_eq!(
             step(&mut set, &[("0.yaml", None), ("2.yaml", Some(&format!("{two}{one}")))]),

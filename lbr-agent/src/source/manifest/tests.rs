@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::model::Object;
 
-/// A folder that goes with the test.
+/// A folder that is removed after the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -33,7 +33,7 @@ fn namespace(name: &str, label: &str) -> String {
     format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{x: \"{label}\"}}}}\n---\n")
 }
 
-/// Receives with a deadline, and writes changes down: `+a 1`, `-a`, `!1` for the number rejected, `synced`.
+/// Receives with a deadline, and writes changes down: `+a 1`, `-a`, `!1` for the number of rejections, `synced`.
 struct Changes(mpsc::Receiver<Change>);
 
 impl Changes {
@@ -61,7 +61,7 @@ impl Changes {
         }
     }
 
-    /// Generous, because the machine that tests is busy.
+    /// Generous, because the test machine is busy.
     fn expect(&mut self, expected: &[&str]) {
         for line in expected {
             assert_eq!(self.next_within(Duration::from_secs(10)).as_deref(), Some(*line));
@@ -97,11 +97,11 @@ fn files_are_followed() {
         r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a","labels":{"x":"1"}}}"#,
     );
     changes.expect(&["+a 1"]);
-    // As editors do: beside it, then over it.
+    // As editors do: written beside it, then renamed over it.
     folder.write("b.yaml.tmp", &namespace("b", "2"));
     fs::rename(folder.0.join("b.yaml.tmp"), folder.0.join("b.yaml")).unwrap();
     changes.expect(&["+b 2"]);
-    // Or away, and written anew.
+    // Or renamed away, and written anew.
     fs::rename(folder.0.join("b.yaml"), folder.0.join("b.yaml~")).unwrap();
     folder.write("b.yaml", &namespace("b", "3"));
     changes.expect(&["+b 3"]);
@@ -142,7 +142,7 @@ fn the_folder_itself_may_go_and_come_back() {
     folder.write("a.yaml", &namespace("a", "2"));
     fs::remove_dir_all(&elsewhere).unwrap();
     changes.expect(&["+a 2"]);
-    // And the new folder is watched like the first.
+    // The new folder is watched, too.
     folder.write("a.yaml", &namespace("a", "3"));
     changes.expect(&["+a 3"]);
 }

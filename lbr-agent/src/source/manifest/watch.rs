@@ -1,4 +1,4 @@
-//! Waits until the folder is worth a look.
+//! Waits until a look at the folder is worthwhile.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -9,13 +9,13 @@ use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tracing::warn;
 
-/// After an event, to let the steps of one save come together.
+/// Delay after an event, to collect the steps of one save.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// Until the look that must agree with the last one.
+/// Delay before the look that must agree with the last one.
 const SETTLE: Duration = Duration::from_millis(100);
-/// Where events can not be had.
+/// Interval of looks without events.
 const POLL: Duration = Duration::from_millis(500);
-/// In case an event is lost, as it is on network file systems.
+/// Interval of looks with events, which may get lost, as on network file systems.
 const BACKSTOP: Duration = Duration::from_secs(5);
 
 /// Events of one folder.
@@ -27,11 +27,11 @@ pub(super) struct Watch {
     has_warned: bool,
 }
 
-/// Device and inode: a folder that was removed and made again has the same name and is not watched.
+/// Device and inode: a folder that was removed and created again has the same name, but is not watched.
 type FolderId = (u64, u64);
 
 impl Watch {
-    /// Begins to watch. Where that fails, [`Watch::wait`] returns often.
+    /// Starts to watch. If that fails, [`Watch::wait`] returns often.
     pub(super) fn new(dir: &Path) -> Self {
         let (sender, events) = channel();
         let mut watch = Self { events, sender, watcher: None, has_warned: false };
@@ -66,7 +66,7 @@ impl Watch {
         }
         self.watcher = match watch_folder(dir, self.sender.clone()) {
             Ok(watcher) => {
-                // Something may have happened before the watch was there.
+                // The folder may have changed before the watch began.
                 let _ = self.sender.send(());
                 Some((watcher, id))
             }
@@ -82,13 +82,13 @@ impl Watch {
 
 fn watch_folder(dir: &Path, sender: Sender<()>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // To read a file is an event too; ours would wake us for ever.
+        // Reading a file is an event too; lbr's own reads would cause looks forever.
         let is_read = event.is_ok_and(|e| match e.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
             kind => kind.is_access(),
         });
         if !is_read {
-            // Nobody receives when the source is at its end.
+            // The source may have ended.
             let _ = sender.send(());
         }
     })?;

@@ -33,7 +33,7 @@ fn policies_keep_what_lbr_does_not_know() {
     assert_eq!(read(Kind::NetworkPolicy, text), json!({"spec": {"podSelector": {}, "brandNew": 1}}));
 }
 
-/// What gets lost of an object on its way into the API's type: from a file, and from the API server.
+/// The fields of an object that get lost on the way into the API's type: from a file, and from the API server.
 fn lost<A: serde::de::DeserializeOwned + serde::Serialize>(kind: Kind, object: &Value) -> [Vec<String>; 2] {
     let mut from_person = object.clone();
     keep_known_parts(kind, &mut from_person);

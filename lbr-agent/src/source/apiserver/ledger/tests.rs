@@ -26,7 +26,7 @@ fn policy(spec: Value) -> Seen {
     )
 }
 
-/// One word for each change: `+web 10.0.0.1`, `-web`, `=Service` for a kind that is listed.
+/// One word for each change: `+web 10.0.0.1`, `-web`, `=Service` for a listed kind.
 fn text(changes: Vec<Change>) -> String {
     let word = |change: Change| match change {
         Change::Apply(Object::Service(service)) => {
@@ -55,7 +55,7 @@ fn a_second_list_removes_what_it_does_not_name_and_only_at_its_end() {
     ];
     assert_eq!(play(&mut ledger, first), "+a 10.0.0.1 +b 10.0.0.2 =Service");
     assert_eq!(play(&mut ledger, vec![service("c", "10.0.0.3")]), "+c 10.0.0.3");
-    // Cut off: nothing is gone by that.
+    // A list that is cut off removes nothing.
     let cut = vec![Seen::Listing(Kind::Service), service("a", "10.0.0.1")];
     assert_eq!(play(&mut ledger, cut), "+a 10.0.0.1");
     let again = vec![Seen::Listing(Kind::Service), service("b", "10.0.0.9"), Seen::Listed(Kind::Service)];
@@ -89,10 +89,10 @@ fn a_rejected_version_leaves_the_last_one_in_force() {
     play(&mut ledger, vec![service("a", "10.0.0.1")]);
     assert_eq!(play(&mut ledger, vec![service("a", "nonsense")]), "");
     assert_eq!(text(ledger.rejected().into_iter().collect()), "!1");
-    assert!(ledger.rejected().is_none(), "told");
+    assert!(ledger.rejected().is_none(), "reported already");
     assert_eq!(play(&mut ledger, vec![service("a", "10.0.0.2")]), "+a 10.0.0.2");
     assert_eq!(text(ledger.rejected().into_iter().collect()), "!0");
-    // One that was never accepted leaves nothing to delete.
+    // An object that was never accepted leaves nothing to delete.
     assert_eq!(
         play(&mut ledger, vec![service("b", "nonsense"), Seen::Gone(reference(Kind::Service, "b"))]),
         ""
@@ -121,11 +121,11 @@ fn a_problem_is_new_once_as_long_as_it_stays() {
         play(ledger, vec![Seen::Listing(Kind::Service), service("a", ip), Seen::Listed(Kind::Service)]);
         ledger.take_new().into_iter().map(|rejected| rejected.to_string()).collect::<Vec<_>>()
     };
-    let told = list(&mut ledger, "nonsense");
-    assert_eq!(told.len(), 1);
-    assert!(told[0].starts_with("API server: Service ns/a: spec.clusterIP: "), "{told:?}");
+    let new = list(&mut ledger, "nonsense");
+    assert_eq!(new.len(), 1);
+    assert!(new[0].starts_with("API server: Service ns/a: spec.clusterIP: "), "{new:?}");
     assert_eq!(list(&mut ledger, "nonsense"), [""; 0]);
-    assert_ne!(list(&mut ledger, "other nonsense"), told);
+    assert_ne!(list(&mut ledger, "other nonsense"), new);
     assert_eq!(list(&mut ledger, "10.0.0.1"), [""; 0]);
-    assert_eq!(list(&mut ledger, "nonsense"), told);
+    assert_eq!(list(&mut ledger, "nonsense"), new);
 }

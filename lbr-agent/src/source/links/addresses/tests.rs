@@ -11,7 +11,7 @@ const A: u32 = 11;
 const B: u32 = 12;
 const ROUTED: u32 = 13;
 
-/// A node with a bridge for pods, and what its kernel says.
+/// A node with a bridge for pods, and its kernel's tables.
 struct World {
     links: Vec<LinkFact>,
     routes: Vec<RouteFact>,
@@ -56,7 +56,7 @@ impl World {
         self.routes.push(RouteFact { destination: destination.parse().unwrap(), metric: 0, way });
     }
 
-    /// The node hears of an address: on the bridge from a pod, or on the link.
+    /// The node learns an address: on the bridge from a pod, or on the link.
     fn hears(&mut self, device: u32, text: &str, from: Mac) {
         self.neighbours.insert(NeighbourFact::Address(device, addr(text), from));
     }
@@ -96,7 +96,7 @@ impl World {
     }
 }
 
-/// Each address is that of a pod of its own.
+/// Each address belongs to a pod of its own.
 fn pods(addresses: &[&str]) -> PodAddresses {
     addresses.iter().map(|text| (addr(text), format!("ns/{text}"))).collect()
 }
@@ -172,7 +172,7 @@ fn a_host_route_counts_more_than_a_neighbour_and_than_the_past() {
     assert_eq!(found(&before), list(&[("10.1.0.5", A)]));
     world.route("10.1.0.5/32", Way::Direct(ROUTED));
     assert_eq!(found(&world.picture(&before)), list(&[("10.1.0.5", ROUTED)]));
-    // To another machine: then it is behind no link here, whatever is said on the bridge.
+    // The route leads to another machine: the address is behind no link here, whatever is claimed on the bridge.
     world.routes.pop();
     world.route("10.1.0.5/32", Way::Gateways(vec![UPLINK]));
     assert_eq!(found(&world.picture(&before)), list(&[]));
@@ -207,7 +207,7 @@ fn the_answer_of_one_pod_does_not_take_anothers_address() {
         let after = world.picture(&before);
         assert_eq!(found(&after), list(&[("10.1.0.5", A)]));
         assert_eq!(found(&world.picture(&after)), list(&[("10.1.0.5", A)]), "and again");
-        // With the other's link address, which moves in the forwarding table.
+        // A pod uses the other's link address, which moves in the forwarding table.
         world.hears(BRIDGE, "10.1.0.5", mac(1));
         world.port(mac(1), B);
         assert_eq!(found(&world.picture(&after)), list(&[("10.1.0.5", A)]));
@@ -279,9 +279,9 @@ fn questions_are_for_pods_without_a_link_and_go_where_pods_are() {
     assert_eq!(world.unknown(), expected.map(|(text, device)| (addr(text), device)));
 }
 
-/// One ARP request gives no second identity.
+/// An ARP request gives a pod no second identity.
 #[test]
-fn what_a_known_pod_claims_belongs_to_nobody() {
+fn claims_of_a_known_pod_count_for_nothing() {
     let mut world = World::new();
     let known = &mut Known::default();
     for (text, device) in [("10.1.0.5", BRIDGE), ("10.1.0.66", BRIDGE), ("fd00:1::66", BRIDGE)] {
@@ -291,13 +291,13 @@ fn what_a_known_pod_claims_belongs_to_nobody() {
     world.route("10.9.0.5/32", Way::Direct(ROUTED));
     world.route("10.9.1.0/24", Way::Direct(ROUTED));
     world.hears(ROUTED, "10.9.1.66", mac(9));
-    // As long as nobody is known, what they claim is theirs.
+    // Until a pod is known, its link has the addresses that it claims.
     let before = world.remembering(&LocalLinks::default(), known);
     assert_eq!(before.addresses.len(), 5);
     world.pods = pods(&["10.1.0.5", "10.9.0.5"]);
     let after = world.remembering(&before, known);
     assert_eq!(found(&after), list(&[("10.1.0.5", A), ("10.9.0.5", ROUTED)]));
-    // Not for the future either: the one that gets an address is looked for.
+    // Nor later: lbr looks for the pod that gets such an address.
     world.pods.extend(pods(&["10.1.0.66"]));
     let later = world.remembering(&after, known);
     assert_eq!(found(&later), found(&after));
@@ -358,7 +358,7 @@ fn a_link_without_a_known_pod_claims_a_few_addresses() {
         assert_eq!((of(A, true), of(A, false), of(B, true)), (CLAIMS, CLAIMS, 1));
         assert_eq!(picture.addresses.get(&addr("10.1.0.200")), Some(&A), "the first one stays");
     }
-    // The pod's own address is found however much it has claimed.
+    // The pod's own address is found however many it has claimed.
     world.pods = pods(&["10.1.0.90"]);
     assert_eq!(found(&world.remembering(&picture, known)), list(&[("10.1.0.90", A), ("10.1.0.250", B)]));
 }

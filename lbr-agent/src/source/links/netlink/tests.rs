@@ -1,10 +1,10 @@
-//! The kernel itself.
+//! Against the real kernel.
 
 use std::process::Command;
 
 use super::*;
 
-/// Two network namespaces that go with the test.
+/// Two network namespaces, removed after the test.
 struct Namespaces {
     host: String,
     pod: String,
@@ -41,7 +41,7 @@ fn ip(command: &str) {
     assert!(status.success(), "ip {command}");
 }
 
-/// Waits for a picture that satisfies; returns how long it took.
+/// Waits for a matching picture; returns how long it took.
 fn wait_for(
     links: &mut watch::Receiver<LocalLinks>,
     what: &str,
@@ -60,7 +60,7 @@ fn wait_for(
 fn a_pod_that_is_plugged_in_is_seen() {
     let namespaces = Namespaces::new();
     let file = std::fs::File::open(format!("/run/netns/{}", namespaces.host)).unwrap();
-    // Only this thread changes over, and the one that it starts.
+    // Only this thread and the one that it starts change their namespace.
     nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
     let mut links = watch_links(LinkFilter::default(), no_pods(), BTreeMap::new()).unwrap();
     assert_eq!(*links.borrow(), LocalLinks::default());

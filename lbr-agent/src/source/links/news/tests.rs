@@ -8,7 +8,7 @@ use crate::source::links::known::CLAIMS;
 use crate::source::links::{LocalLink, PodAddresses};
 
 const BRIDGE: u32 = 3;
-/// Ports of the bridge: of a pod that is known, and of one that is not.
+/// Ports of the bridge: one with a known pod, one without.
 const KNOWN: u32 = 5;
 const PENDING: u32 = 6;
 
@@ -61,7 +61,7 @@ fn pod(of: u32, last: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, of as u8, last).into()
 }
 
-/// An event of a neighbour on the bridge, which has the link address of a port's pod.
+/// An event of a neighbour on the bridge with the link address of a port's pod.
 fn claim(port: u32, last: u8, state: NeighbourState) -> NeighbourMessage {
     let IpAddr::V4(addr) = pod(port, last) else { unreachable!() };
     let mut message = NeighbourMessage::default();
@@ -108,18 +108,18 @@ fn only_what_can_change_the_picture_is_news() {
     ] {
         assert_eq!(world.take(message), expected, "{what}");
     }
-    // What is in the picture is news when it goes, and not before.
+    // An address in the picture is news when it goes, not before.
     assert_eq!(world.take(NewNeighbour(claim(PENDING, 3, Reachable))), News::Claims(PENDING));
     world.local.addresses.insert(pod(PENDING, 3), PENDING);
     let mut moved = claim(PENDING, 3, Reachable);
     moved.attributes[0] = NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, KNOWN as u8]);
-    assert_eq!(world.take(NewNeighbour(moved)), News::None, "another one claims it");
+    assert_eq!(world.take(NewNeighbour(moved)), News::None, "another pod claims it");
     assert_eq!(world.take(NewNeighbour(claim(PENDING, 3, Failed))), News::Claims(PENDING));
-    // More than a link may claim is none.
+    // A claim beyond the limit is no news.
     let claims = (20..).take(CLAIMS);
     claims.for_each(|last| assert!(world.known.claim(PENDING, pod(PENDING, last))));
     assert_eq!(world.take(NewNeighbour(claim(PENDING, 4, Reachable))), News::None);
-    // What it claims in the name of a known pod is none either.
+    // Nor is a claim of a known pod's address.
     assert_eq!(world.take(DelNeighbour(at_port(KNOWN))), News::None);
 }
 

@@ -17,7 +17,7 @@ fn route(destination: &str, metric: u32, way: Way) -> RouteFact {
     RouteFact { destination: destination.parse().unwrap(), metric, way }
 }
 
-/// What is not given is empty.
+/// Tables that are not given are empty.
 fn picture(
     links: &[LinkFact],
     routes: &[RouteFact],
@@ -28,7 +28,7 @@ fn picture(
     select(&View { links, routes, addresses, filter, before: &before, known: &known })
 }
 
-/// What an interface may be.
+/// The kinds of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Pod,
@@ -45,7 +45,7 @@ fn kind(local: &LocalLinks, index: u32) -> Kind {
     }
 }
 
-/// The interface in question is 5; 6 is an interface of the machine, 7 is a pod link in any case.
+/// The interface in question is 5; 6 is an interface of the machine; 7 is always a pod link.
 struct Row {
     links: Vec<LinkFact>,
     routes: Vec<RouteFact>,
@@ -65,13 +65,13 @@ impl Row {
         }
     }
 
-    /// A route by a gateway behind it.
+    /// Adds a route with a gateway behind it.
     fn via(mut self, destination: &str) -> Self {
         self.routes.push(route(destination, 0, Way::Gateways(vec![5])));
         self
     }
 
-    /// As the kernel has the address; of one that came by a router advertisement it says that it is not permanent.
+    /// Adds an address. One from a router advertisement is not permanent.
     fn has(mut self, address: &str) -> Self {
         let net: IpNet = address.parse().unwrap();
         let is_of_subnet = net.prefix_len() < net.max_prefix_len();
@@ -79,7 +79,7 @@ impl Row {
         self
     }
 
-    /// A host route leads to a pod that the API names.
+    /// Adds a host route to a pod of the API.
     fn pod(mut self, address: &str) -> Self {
         self.pods.insert(address.parse().unwrap(), "ns/web".to_owned());
         self.routes.push(route(&format!("{address}/32"), 0, Way::Direct(5)));
@@ -192,7 +192,7 @@ fn a_link_stays_what_it_was_when_routes_come_and_go() {
     let mut pod = Row::new(pair(5, "veth5")).pod("10.1.0.5");
     let first = pod.after(&LocalLinks::default(), &mut known);
     pod = pod.has("10.1.0.1/24").via("0.0.0.0/0");
-    // Neither its route nor its pod is there any more.
+    // Both its route and its pod are gone.
     pod.routes.remove(0);
     pod.pods.clear();
     let second = pod.after(&first, &mut known);
@@ -205,19 +205,19 @@ fn a_link_that_changes_its_kind_is_named() {
     let known = &mut Known::default();
     let pod = Row::new(pair(5, "eth1")).after(&LocalLinks::default(), known);
     let uplink = Row::new(pair(5, "eth1")).has("192.0.2.1/24").via("0.0.0.0/0").after(&pod, known);
-    let [told] = turned(&pod, &uplink).try_into().unwrap();
+    let [warning] = turned(&pod, &uplink).try_into().unwrap();
     assert!(
-        told.starts_with("eth1 was a pod's link and is an uplink now") && told.contains("--devices"),
-        "{told}"
+        warning.starts_with("eth1 was a pod's link and is an uplink now") && warning.contains("--devices"),
+        "{warning}"
     );
-    let [told] = turned(&uplink, &pod).try_into().unwrap();
-    assert!(told.starts_with("eth1 was an uplink and is a pod's link now"), "{told}");
+    let [warning] = turned(&uplink, &pod).try_into().unwrap();
+    assert!(warning.starts_with("eth1 was an uplink and is a pod's link now"), "{warning}");
     let renamed = Row::new(pair(5, "eth2")).after(&LocalLinks::default(), &mut Known::default());
     assert_eq!(turned(&uplink, &renamed), Vec::<String>::new());
 }
 
 #[test]
-fn a_direct_route_to_a_pod_link_is_told_from_one_to_its_bridge() {
+fn a_direct_route_to_a_pod_link_differs_from_one_to_its_bridge() {
     let links = [pair(5, "veth5"), LinkFact { master: Some(9), ..pair(6, "veth6") }];
     let routes = [route("10.0.0.5/32", 0, Way::Direct(5)), route("10.0.0.6/32", 0, Way::Direct(6))];
     let local = picture(&links, &routes, &[], &LinkFilter::default());
@@ -266,10 +266,11 @@ fn uplinks_have_a_gateway_or_an_address_of_the_node() {
     assert_eq!(unfit_of(&links, &named), []);
     let wrong = ["eth*", "wg*", "eno1"].map(|pattern| pattern.parse().unwrap()).to_vec();
     let unfit = unfit_of(&links, &LinkFilter { devices: wrong, ..LinkFilter::default() });
-    let told: Vec<_> = unfit.iter().map(|device| (device.pattern.as_str(), device.reason.as_str())).collect();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].0 == "wg*" && told[0].1.contains("wg0 carries no Ethernet frames"), "{told:?}");
-    assert!(told[1].0 == "eno1" && told[1].1.contains("no interface"), "{told:?}");
+    let reasons: Vec<_> =
+        unfit.iter().map(|device| (device.pattern.as_str(), device.reason.as_str())).collect();
+    assert_eq!(reasons.len(), 2, "{reasons:?}");
+    assert!(reasons[0].0 == "wg*" && reasons[0].1.contains("wg0 carries no Ethernet frames"), "{reasons:?}");
+    assert!(reasons[1].0 == "eno1" && reasons[1].1.contains("no interface"), "{reasons:?}");
     assert_eq!(found(&named), [(8, some("198.51.100.1"), None)]);
 }
 
@@ -287,7 +288,7 @@ fn the_lowest_metric_and_the_longest_match_decide() {
     let local = picture(&links, &routes, &[], &LinkFilter::default());
     for (addr, expected) in [
         ("10.0.0.1", Some(6)),
-        // More specific, and not to the pod: the shorter route must not be believed.
+        // A more specific route that does not lead to the pod: the shorter one must not count.
         ("10.0.0.9", None),
         ("10.0.0.8", None),
         ("10.0.1.1", None),

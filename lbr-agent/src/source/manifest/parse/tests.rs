@@ -217,20 +217,20 @@ kind: NetworkPolicy
     );
 }
 
-/// What takes the place of a rejected policy that was never accepted: number of ingress and egress rules.
+/// The fallback for a rejected policy that was never accepted: number of ingress and egress rules.
 #[test]
-fn a_rejected_policy_isolates_whom_it_names() {
+fn a_rejected_policy_isolates_the_pods_that_it_selects() {
     let policy = |from: &str, to: &str| POLICY.replace(from, to);
     let isolated = |i, e| Some((i, e));
     for (text, expected) in [
         (policy("- podSelector: {}", "- {}"), isolated(Some(0), None)),
         (policy("- podSelector: {}", "- podSelector: 1"), isolated(Some(0), None)),
-        // An unknown field leaves a rule that means everyone: it must not be in force.
+        // Without the unknown field the rule means everyone: it must not be in force.
         (policy("  - from:", "  - frm:"), isolated(Some(0), None)),
         (policy("  ingress:", "  policyTypes: [Egress]\n  igress:"), isolated(None, Some(0))),
         (policy("  ingress:", "  egress: [{}]\n  ingres:"), isolated(Some(0), Some(0))),
         (policy("networking.k8s.io/v1", "extensions/v1beta1"), None),
-        // Whom it selects is not known: nobody, rather than the whole namespace.
+        // The pods are not known: the policy isolates none, rather than the whole namespace.
         (policy("podSelector: {matchLabels", "podSelecter: {matchLabels"), None),
         (policy("{matchLabels: {app", "{matchLabel: {app"), None),
         (policy("{matchLabels: {app: db}}", "7"), None),
@@ -271,8 +271,7 @@ proptest! {
         parse("f.yaml", &lines.join("\n"));
     }
 
-    /// Every byte range of a good manifest replaced by something else: no panic, and the first document, if it
-    /// is whole, is always read.
+    /// Replaces every byte range of a good manifest: no panic, and the first document, if it is whole, is always read.
     #[test]
     fn a_mutated_manifest_is_survived(
         from in 0..1000usize, len in 0..40usize, with in "[-a-z0-9:{}\\[\\]\"'&*\n ]{0,8}",
@@ -286,7 +285,7 @@ proptest! {
     }
 }
 
-/// The files that the README shows.
+/// The files that the README lists.
 #[test]
 fn the_examples_are_read() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
