@@ -1,4 +1,4 @@
-//! The loop: a change comes in, the maps follow.
+//! The agent's loop: it applies changes and brings the maps up to date.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -25,32 +25,32 @@ use crate::source::Change;
 use crate::source::links::{LocalLinks, PodAddresses};
 use crate::store::Store;
 
-/// After a change, how long others may join it before the maps are written. Short against the second that a
-/// saved file may take, long against the moment that one object's events take to arrive.
+/// How long the agent collects further changes before it writes the maps. Short against the second that a saved file
+/// may take to be in force, long against the time in which the events of one object arrive.
 const BATCH: Duration = Duration::from_millis(10);
 
-/// The same before every kind has been listed: in a large cluster that takes seconds, and each round of half a state
-/// holds up the next one.
+/// The same before every kind has been listed: listing takes seconds in a large cluster, and each round over half a
+/// state delays the next one.
 const LISTING: Duration = Duration::from_millis(500);
 
-/// How long until a failed write is tried again; doubles up to the maximum.
+/// Delay before a failed write is retried; doubles up to the maximum.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// Where changes come from, and who is told what they came to.
+/// What the agent reads, and where it reports.
 #[derive(Debug)]
 pub struct Inputs {
     /// Objects.
     pub changes: mpsc::Receiver<Change>,
     /// Pod links and routes.
     pub links: watch::Receiver<LocalLinks>,
-    /// The way back: addresses of this node's pods, for [`crate::source::links::watch_links`] to look for.
+    /// Output: addresses of this node's pods, which [`crate::source::links::watch_links`] looks for.
     pub pods: watch::Sender<PodAddresses>,
-    /// Pods that somebody waits for.
+    /// Requests to wait for a pod's policies.
     pub gate: mpsc::Receiver<gate::Request>,
-    /// Who is told what happens.
+    /// Gets what happened, for health and metrics.
     pub observer: Observer,
-    /// Where troubles of objects are told.
+    /// Gets the problems of objects, for Kubernetes Events.
     pub events: Events,
 }
 
@@ -80,7 +80,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let reconciler = Reconciler::load(dataplane).context("read the maps of the last run")?;
-    // As the map was made, which may have been by a former agent.
+    // The size of the existing map counts: a former agent may have made it.
     let maglev_tables = Some(maglev::table_count(dataplane.tables().maglev.max_entries() as usize));
     let settings = Settings { maglev_tables, ..settings };
     let ids = Ids::restore(&reconciler.actual());
@@ -137,12 +137,12 @@ fn pods(desired: &Desired) -> PodAddresses {
     pods.map(|(addr, _)| (IpAddr::from(*addr), pod_name(desired.pod_names.get(addr)))).collect()
 }
 
-/// The pods that a former agent left in the maps: until the source has listed its own, they are this node's.
+/// The pods that a former agent left in the maps. They count as this node's until the source has listed its own.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Former {
     /// Their addresses.
     pub pods: PodAddresses,
-    /// The links that these were behind, where known.
+    /// The links of these pods, where known.
     pub links: BTreeMap<IpAddr, u32>,
 }
 
@@ -169,7 +169,7 @@ fn pod_name(name: Option<&PodName>) -> String {
 }
 
 impl Agent<'_> {
-    /// Whether anything is different with this change.
+    /// Applies a change. Returns whether anything is different.
     fn take(&mut self, change: Change) -> bool {
         let (note, now) = (Note::of(&change), Moment::now());
         let changed = self.store.apply(change);
@@ -199,9 +199,9 @@ impl Agent<'_> {
         }
     }
 
-    /// The same, if there is a newer one.
+    /// Calls [`Self::plug`] if there is a newer picture.
     fn plug_if_new(&mut self, links: &mut watch::Receiver<LocalLinks>) -> bool {
-        // That nobody draws any more is told by the loop.
+        // The loop reports it when the sender is gone.
         let is_new = links.has_changed().unwrap_or(false);
         if is_new {
             self.plug(links);
@@ -218,7 +218,7 @@ impl Agent<'_> {
         let compiled = begin.elapsed();
         let is_old = self.plug_if_new(links);
         if is_old {
-            // What was attached meanwhile stays attached.
+            // Keep the links that got their programs meanwhile.
             let links = compile::links(&self.node.links).into_iter();
             for (index, link) in links.filter(|(index, _)| !desired.uplinks.contains_key(index)) {
                 desired.links.entry(index).or_insert(link);
@@ -228,7 +228,7 @@ impl Agent<'_> {
         self.pods.send_if_modified(|known| {
             let mut pods = pods(&desired);
             if !synced {
-                // Those of a former agent are not known to be gone.
+                // The source may still list the pods of the former agent.
                 for (addr, pod) in &*known {
                     pods.entry(*addr).or_insert_with(|| pod.clone());
                 }
@@ -272,7 +272,7 @@ impl Agent<'_> {
         if synced {
             self.troubles.now(self.reconciler.rejected(), &outcome.problems, self.store.state());
         }
-        self.observer.told(self.troubles.counts());
+        self.observer.set_events(self.troubles.counts());
         if synced && !self.ready {
             self.ready = true;
             tracing::info!(
@@ -285,7 +285,7 @@ impl Agent<'_> {
     }
 
     fn next_try(&mut self, outcome: &Outcome) -> Option<Instant> {
-        // Before everything is listed some entries wait on purpose.
+        // Until every kind is listed, some entries wait on purpose.
         let is_done = outcome.pending == 0 && self.store.state().without_room.is_empty();
         if is_done || !self.store.is_synced() {
             self.retry_after = RETRY_MIN;
@@ -296,7 +296,7 @@ impl Agent<'_> {
         Some(then)
     }
 
-    /// Says each problem once, and once more when it is over.
+    /// Logs each problem once, and once more when it is over.
     fn report(&mut self, problems: &[Problem]) {
         let without_room = self.store.state().without_room.iter();
         let without_room = without_room.map(|(name, why)| format!("NetworkPolicy {name}: {}", why.reason));

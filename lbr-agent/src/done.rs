@@ -1,20 +1,20 @@
-//! What a cleaning up did, for the command line to print.
+//! The result of a cleanup, for the command line to print.
 
-/// What was done, one text for each thing.
+/// The result, one text for each thing.
 #[derive(Debug, Default)]
 pub struct Done {
-    /// Is gone.
+    /// Removed.
     pub removed: Vec<String>,
-    /// Stays although somebody may want it gone; the text says why, and what to do.
+    /// Left in place although the operator may want it gone; the text says why, and what to do.
     pub left: Vec<String>,
-    /// Good to know.
+    /// Notes for the operator.
     pub notes: Vec<String>,
-    /// What failed. The rest was done all the same.
+    /// Failures. The rest was done all the same.
     pub errors: Vec<anyhow::Error>,
 }
 
 impl Done {
-    /// Adds what another part did, or why it failed.
+    /// Adds the result of another part, or its error.
     pub(crate) fn add(&mut self, part: anyhow::Result<Self>) {
         match part {
             Ok(part) => {

@@ -1,8 +1,7 @@
-//! What people find on the objects themselves (`kubectl describe`): Events, as kube-proxy writes them.
+//! Kubernetes Events, as `kubectl describe` shows them at an object and as kube-proxy writes them.
 //!
-//! The agent never waits for them. What it has to say goes into a queue, and what finds no place there is offered
-//! again in the next round, if it is still so. Who writes them is the source's business: without an API server nobody
-//! does.
+//! The agent never waits for them. It queues events, and one that finds no place is offered again in the next round, if
+//! it is still true. A source writes them: without an API server there is no writer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,45 +14,45 @@ use crate::model::{Kind, ObjectName, ObjectRef};
 use crate::reconcile::Problem;
 use crate::store::ClusterState;
 
-/// What waits to be written. A cluster in which everything is wrong fills it; the rest waits for its turn.
+/// How many events wait to be written. In a cluster with errors everywhere the rest waits for its turn.
 const QUEUE: usize = 256;
 
-/// Bytes of a note that the API takes.
+/// Size of a note in the API, in bytes.
 const NOTE: usize = 1_024;
 
 /// Something that happened to an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Occurrence {
-    /// Whose event it is.
+    /// The object that the event is about.
     pub object: ObjectRef,
     /// `Warning`, else `Normal`.
     pub is_warning: bool,
     /// One word, for programs.
     pub reason: &'static str,
-    /// What was done, one word.
+    /// What lbr was doing, in one word.
     pub action: &'static str,
     /// For people; at most 1 KB.
     pub note: String,
 }
 
 impl Occurrence {
-    /// The agent begins. The name is kube-proxy's, so that whoever looks for it finds it.
+    /// The agent starts. The name is kube-proxy's, so that existing searches find it.
     pub fn starting(node: &str) -> Self {
         Self::of_node(node, false, "Starting", String::new())
     }
 
-    /// The server of this flag can not listen. Names and meanings are kube-proxy's.
+    /// The server of this flag cannot listen. Names and meanings are kube-proxy's.
     pub fn can_not_listen(node: &str, flag: &str, address: std::net::SocketAddr) -> Self {
         let reason = match flag {
             "--metrics-bind-address" => "FailedToStartMetricServer",
             _ => "FailedToStartProxierHealthcheck",
         };
-        Self::of_node(node, true, reason, format!("{flag}: can not listen on {address}; it is tried again"))
+        Self::of_node(node, true, reason, format!("{flag}: cannot listen on {address}; lbr keeps trying"))
     }
 
-    /// The health check port of this Service can not be listened on. Names and meanings are kube-proxy's.
+    /// The agent cannot listen on the health check port of this Service. Names and meanings are kube-proxy's.
     pub fn health_port(node: &str, service: &ObjectName, error: &anyhow::Error) -> Self {
-        let mut note = format!("node {node}: {error:#}; it is tried again");
+        let mut note = format!("node {node}: {error:#}; lbr keeps trying");
         note.truncate(note.floor_char_boundary(NOTE));
         Self {
             object: ObjectRef { kind: Kind::Service, name: service.clone() },
@@ -70,10 +69,10 @@ impl Occurrence {
     }
 }
 
-/// What became of occurrences.
+/// How many occurrences were written or dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests that wrote an event, or how often it happened again.
+    /// Requests that wrote an event or raised its count.
     pub written: u64,
     /// Given up: the queue was full, or the API server refuses events.
     pub dropped: u64,
@@ -86,24 +85,24 @@ pub(crate) struct Counters {
     pub(crate) dropped: AtomicU64,
 }
 
-/// Where the agent says what happened. Clones are the same.
+/// Takes occurrences from the agent. Clones share one queue.
 #[derive(Clone, Debug, Default)]
 pub struct Events(Option<(mpsc::Sender<Occurrence>, Arc<Counters>)>);
 
 impl Events {
-    /// Nobody writes them.
+    /// Drops all occurrences: there is no writer.
     pub fn nowhere() -> Self {
         Self::default()
     }
 
-    /// For the one who writes them.
+    /// A queue with its writer's end.
     pub(crate) fn queue() -> (Self, mpsc::Receiver<Occurrence>, Arc<Counters>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let counters = Arc::new(Counters::default());
         (Self(Some((sender, Arc::clone(&counters)))), receiver, counters)
     }
 
-    /// Never waits. False if there is no place in the queue.
+    /// Queues an occurrence without waiting. False if there is no place in the queue.
     pub fn tell(&self, occurrence: Occurrence) -> bool {
         let Some((sender, counters)) = &self.0 else { return true };
         let is_taken = sender.try_send(occurrence).is_ok();
@@ -111,7 +110,7 @@ impl Events {
         is_taken
     }
 
-    /// What became of them so far.
+    /// The counts so far.
     pub fn counts(&self) -> Counts {
         let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let counters = self.0.as_ref().map(|(_, counters)| counters);
@@ -120,23 +119,23 @@ impl Events {
     }
 }
 
-/// What of Services and NetworkPolicies is not in force: each is told when it begins, not in every round.
+/// Services and NetworkPolicies that are not in force: each trouble is reported when it begins, not in every round.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {
     events: Events,
-    told: BTreeSet<Occurrence>,
+    reported: BTreeSet<Occurrence>,
 }
 
 impl Troubles {
     pub(crate) fn new(events: Events) -> Self {
-        Self { events, told: BTreeSet::new() }
+        Self { events, reported: BTreeSet::new() }
     }
 
     pub(crate) fn counts(&self) -> Counts {
         self.events.counts()
     }
 
-    /// What it comes to now.
+    /// Takes the present troubles, and reports the new ones.
     pub(crate) fn now(
         &mut self,
         rejected: &BTreeMap<u32, RejectedRecord>,
@@ -147,20 +146,20 @@ impl Troubles {
             return;
         }
         let now = all(rejected, problems, state);
-        self.told.retain(|told| now.contains(told));
+        self.reported.retain(|old| now.contains(old));
         for occurrence in now {
-            if self.told.contains(&occurrence) {
+            if self.reported.contains(&occurrence) {
                 continue;
             }
             if !self.events.tell(occurrence.clone()) {
                 return;
             }
-            self.told.insert(occurrence);
+            self.reported.insert(occurrence);
         }
     }
 }
 
-/// One occurrence for each object and reason, however many of its fields are concerned.
+/// One occurrence for each object and reason, for all of its fields together.
 fn all(
     rejected: &BTreeMap<u32, RejectedRecord>,
     problems: &[Problem],
@@ -172,7 +171,7 @@ fn all(
     };
     for record in rejected.values() {
         if let Some((object, _)) = named(record.object.as_str()) {
-            // Those without room are in this list too, for people.
+            // The list contains policies without room, too.
             let is_policy = object.kind == Kind::NetworkPolicy && record.field.as_str().is_empty();
             if is_policy && state.without_room.contains_key(&object.name) {
                 continue;
@@ -200,7 +199,7 @@ fn all(
     notes.into_iter().map(occurrence).collect()
 }
 
-/// The object that such a text begins with (`Service default/web port http`), and the rest.
+/// The object that a text begins with (`Service default/web port http`), and the rest of the text.
 fn named(text: &str) -> Option<(ObjectRef, &str)> {
     let (kind, rest) = text.split_once(' ')?;
     let kind = [Kind::Service, Kind::NetworkPolicy].into_iter().find(|known| known.as_str() == kind)?;

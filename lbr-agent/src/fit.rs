@@ -1,11 +1,11 @@
-//! Policies that fit into the maps, and those that do not.
+//! Finds the policies that fit into the maps.
 //!
-//! What does not fit is treated as what can not be honoured: the last version that did stays in force, and the
-//! pods that the present one selects are isolated and get nothing by it. It is found by compiling, before anything
-//! is written, and tried again each time.
+//! A policy that does not fit is treated like an invalid one: its last version that fitted stays in force, and the pods
+//! that the present version selects are isolated and get nothing by it. The agent finds such policies by compiling,
+//! before it writes anything, and tries them again each time.
 //!
-//! Where no policy can be blamed (other pods made other sets of the same policies), `reconcile` leaves out the
-//! sets that lack room.
+//! Where no policy is to blame (other pods made other sets of the same policies), `reconcile` leaves out the sets that
+//! lack room.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use crate::model::{NetworkPolicy, ObjectName, Peer};
 use crate::reconcile::{Full, Shortage};
 use crate::store::{ClusterState, StandIn, Store};
 
-/// How often one round compiles to find out which of several policies fit; what was not tried by then waits.
+/// How often one round compiles to find out which of several policies fit; policies not tried by then wait.
 const ATTEMPTS: usize = 8;
 
-/// The last versions that there was room for. An agent that starts knows of none.
+/// The last versions that fitted. An agent that starts has none.
 #[derive(Debug, Default)]
 pub struct Fit {
     fitted: BTreeMap<ObjectName, NetworkPolicy>,
@@ -27,7 +27,7 @@ pub struct Fit {
 type StandIns = BTreeMap<ObjectName, StandIn>;
 
 impl Fit {
-    /// Compiles what fits. `shortage` says what does not.
+    /// Compiles the policies that fit. `shortage` finds what does not fit.
     pub fn compile(
         &mut self,
         store: &mut Store,
@@ -49,8 +49,8 @@ impl Fit {
         desired
     }
 
-    /// Leaves policies out until the rest fits: first those that are in what lacks room, then all that are not
-    /// what they were.
+    /// Leaves out policies that changed since they fitted, until the rest fits: first those of sets and blocks without
+    /// room, then all of them.
     fn hold<F: FnMut(&Desired) -> Shortage>(&self, drafts: &mut Drafts<'_, F>, all: Draft) -> Draft {
         let mut draft = all;
         for blame in [in_shortage, any] {
@@ -79,7 +79,7 @@ impl Fit {
     }
 }
 
-/// Tables that are not in force.
+/// Tables that may not fit.
 struct Draft {
     without_room: StandIns,
     desired: Desired,
@@ -102,7 +102,8 @@ impl<F: FnMut(&Desired) -> Shortage> Drafts<'_, F> {
     }
 }
 
-/// Takes back in what was only in bad company. What did not fit the last time (`last`) is tried last.
+/// Re-admits policies that were excluded only because of others. Those that did not fit the last time (`last`) are
+/// tried last.
 fn release<F: FnMut(&Desired) -> Shortage>(
     drafts: &mut Drafts<'_, F>,
     held: Draft,
@@ -149,7 +150,7 @@ fn stand_in(last: Option<&NetworkPolicy>, full: Full) -> StandIn {
 
 type Blamed = BTreeMap<ObjectName, Full>;
 
-/// Policies of sets without room, and those with blocks if these have none.
+/// Policies of sets without room, and policies with blocks if blocks lack room.
 fn in_shortage(state: &ClusterState, desired: &Desired, lack: &Shortage) -> Blamed {
     let mut blamed = Blamed::new();
     for (key, member) in &desired.set_members {

@@ -1,7 +1,7 @@
-//! The place of a CNI plugin: a container that starts only when its policies are in force.
+//! Lets a CNI plugin hold back a pod's start until its policies are in force.
 //!
-//! A plugin knows a pod's addresses before the API does (the kubelet reports them when the plugin has ended), so it
-//! hands them in. No plugin calls this yet: until then `--pending` decides what passes before a pod is known.
+//! A plugin knows a pod's addresses before the API does (the kubelet reports them after the plugin has ended), so it
+//! passes them here. No plugin uses this yet: `--pending` decides what passes before a pod is known.
 
 use std::net::IpAddr;
 
@@ -12,19 +12,19 @@ use crate::model::ObjectName;
 use crate::reconcile::Reconciler;
 use crate::store::Store;
 
-/// Requests that wait for the agent's loop, at most.
+/// How many requests may wait for the agent's loop.
 const QUEUE: usize = 256;
 
 /// The caller's end.
 #[derive(Clone, Debug)]
 pub struct Gate(mpsc::Sender<Request>);
 
-/// The agent has ended: nobody knows what is in force.
+/// The agent has ended.
 #[derive(Debug, thiserror::Error)]
 #[error("the agent has ended")]
 pub struct Ended;
 
-/// A pod that somebody waits for.
+/// A pod, its addresses, and where to send the answer.
 #[derive(Debug)]
 pub struct Request {
     pod: ObjectName,
@@ -40,7 +40,7 @@ pub fn gate() -> (Gate, mpsc::Receiver<Request>) {
 
 impl Gate {
     /// Makes the endpoint of a pod of this node ready: returns when the pod is known, its interface has its programs,
-    /// and its policies are in force for all of these addresses. Whoever waits no longer drops the future.
+    /// and its policies are in force for all of these addresses. A caller that gives up drops the future.
     pub async fn ready(&self, pod: ObjectName, addresses: Vec<IpAddr>) -> Result<(), Ended> {
         let (done, answer) = oneshot::channel();
         self.0.send(Request { pod, addresses, done }).await.map_err(|_| Ended)?;
@@ -48,7 +48,7 @@ impl Gate {
     }
 }
 
-/// Those who wait.
+/// Requests without an answer.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting(Vec<Request>);
 
@@ -58,7 +58,7 @@ impl Waiting {
         self.0.push(request);
     }
 
-    /// Answers those whose pod is ready, and forgets those who wait no longer.
+    /// Answers requests whose pod is ready, and forgets those whose caller has gone.
     pub(crate) fn answer(&mut self, reconciler: &Reconciler) {
         let is_ready = |request: &Request| {
             let mut addresses = request.addresses.iter().map(|&ip| Addr::from(ip));
@@ -66,7 +66,7 @@ impl Waiting {
         };
         let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0).into_iter().partition(is_ready);
         for request in ready {
-            // Nobody waits any more.
+            // The caller may have gone.
             let _ = request.done.send(());
         }
         self.0 = waiting;

@@ -1,13 +1,13 @@
 //! Names of interfaces.
 
-/// Name of an interface of this thread's network namespace; `None` if it is gone. nix takes the null pointer that the
-/// C library returns then for a success, and gives an empty name.
+/// Name of an interface of this thread's network namespace; `None` if it is gone. The C library then returns a null
+/// pointer, which nix takes for a success with an empty name.
 pub(crate) fn name(ifindex: u32) -> Option<String> {
     let name = nix::net::if_::if_indextoname(ifindex).ok()?;
     Some(name.to_string_lossy().into_owned()).filter(|name| !name.is_empty())
 }
 
-/// The same for people: in place of a name that is gone, the number.
+/// The same for people: a gone interface has its number as its name.
 pub(crate) fn name_or_number(ifindex: u32) -> String {
     name(ifindex).unwrap_or_else(|| format!("interface {ifindex}"))
 }

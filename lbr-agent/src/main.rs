@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Its exit code is part of the answer.
+/// The exit code is part of the answer.
 fn why(args: &lbr_agent::cli::args::WhyArgs) -> ExitCode {
     match lbr_agent::cli::why::why(args) {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,5 +1,5 @@
-//! A few requests over netlink, one after the other: what is asked once, and what the commands that clean up need. The
-//! agent's own watch of interfaces is in [`crate::source::links`].
+//! Single requests over netlink, one after the other, for look-ups and for the cleanup commands. The agent's watch of
+//! interfaces is in [`crate::source::links`].
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -14,7 +14,7 @@ use nix::sys::time::TimeVal;
 const HEADER: usize = 16;
 /// Larger than any part of a dump.
 const PART: usize = 1 << 18;
-/// A dump that something changed meanwhile is made again so often.
+/// How often a dump is repeated because something changed meanwhile.
 const ATTEMPTS: usize = 10;
 
 /// A netlink family.
@@ -26,7 +26,7 @@ pub(crate) enum Family {
     Netfilter,
 }
 
-/// What the kernel answers: type and body.
+/// An answer of the kernel: type and body.
 pub(crate) type Message = (u16, Vec<u8>);
 
 /// A socket in the network namespace of the thread that opened it.
@@ -36,7 +36,7 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Opens it.
+    /// Opens a socket.
     pub(crate) fn open(family: Family) -> io::Result<Self> {
         let protocol = match family {
             Family::Route => SockProtocol::NetlinkRoute,
@@ -44,12 +44,12 @@ impl Socket {
         };
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        // Answers come at once or never.
+        // The kernel answers at once or never.
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(30, 0))?;
         Ok(Self { fd, sequence: 0 })
     }
 
-    /// One request and its answers.
+    /// Sends a request and returns its answers.
     pub(crate) fn ask(&mut self, kind: u16, flags: i32, body: &[u8]) -> io::Result<Vec<Message>> {
         for _ in 0..ATTEMPTS {
             self.sequence += 1;
@@ -61,15 +61,15 @@ impl Socket {
                 return Ok(answers);
             }
         }
-        Err(io::Error::other("what was read changes all the time"))
+        Err(io::Error::other("the kernel's tables keep changing while they are read"))
     }
 
-    /// Everything of a kind.
+    /// All objects of a kind.
     pub(crate) fn dump(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<Message>> {
         self.ask(kind, libc::NLM_F_DUMP, body)
     }
 
-    /// Messages that the kernel takes together, or none of them.
+    /// Sends messages that the kernel applies together, or not at all.
     pub(crate) fn batch(&mut self, messages: &[Message], begin: &[u8], end: &[u8]) -> io::Result<()> {
         let Some(last) = messages.len().checked_sub(1) else { return Ok(()) };
         let mut buffer = Vec::new();
@@ -79,11 +79,11 @@ impl Socket {
         };
         put(libc::NFNL_MSG_BATCH_BEGIN as u16, 0, begin);
         for (i, (kind, body)) in messages.iter().enumerate() {
-            // An answer for one of them says that all are in force; errors come anyway.
+            // An acknowledgment of the last one covers all of them; errors come anyway.
             put(*kind, if i == last { libc::NLM_F_ACK } else { 0 }, body);
         }
         put(libc::NFNL_MSG_BATCH_END as u16, 0, end);
-        // The kernel wants all of it in one piece.
+        // The kernel takes the batch in one piece only.
         setsockopt(&self.fd, sockopt::SndBufForce, &(2 * buffer.len() + PART))?;
         self.send(&buffer)?;
         self.answers().map(drop)
@@ -96,7 +96,7 @@ impl Socket {
         }
     }
 
-    /// Until the kernel says that this was all. `None`: something changed while it was read.
+    /// Reads until the kernel's last answer. `None`: something changed meanwhile.
     fn answers(&self) -> io::Result<Option<Vec<Message>>> {
         let mut answers = Vec::new();
         let mut interrupted = false;
@@ -149,7 +149,7 @@ fn split_message(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
     Some((Header { kind, flags }, body, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
-/// Everything starts at a multiple of four.
+/// Attributes and messages start at a multiple of four.
 fn pad(buffer: &mut Vec<u8>) {
     buffer.resize(buffer.len().next_multiple_of(4), 0);
 }
@@ -163,12 +163,12 @@ pub(crate) fn put_attribute(buffer: &mut Vec<u8>, kind: u16, value: &[u8]) {
     pad(buffer);
 }
 
-/// Adds a text with the zero byte that the kernel wants.
+/// Adds a text, terminated by a zero byte.
 pub(crate) fn put_text(buffer: &mut Vec<u8>, kind: u16, text: &str) {
     put_attribute(buffer, kind, &[text.as_bytes(), &[0]].concat());
 }
 
-/// The attributes in a body, up to the first that is broken.
+/// The attributes in a body, up to the first malformed one.
 pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     /// Flags for "nested" and "network byte order".
     const FLAGS: u16 = 0xc000;

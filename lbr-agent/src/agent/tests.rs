@@ -10,7 +10,7 @@ use crate::serve::Origin;
 use crate::source::links::LocalLink;
 
 #[test]
-fn pods_are_named_with_and_without_a_link_and_nobody_else_is() {
+fn pods_are_named_with_and_without_a_link_and_nothing_else_is() {
     let mut desired = Desired::default();
     for (addr, flags, link) in [
         ("10.1.0.5", policy_flags::POD, 0),
@@ -40,8 +40,8 @@ fn node_pod() -> Change {
     Change::Apply(Object::Pod(Pod { name, ips, node: "here".to_owned(), ..Pod::default() }))
 }
 
-/// A pod's object and a pod's link come together. What the agent has compiled is told by the names of pods that it hands
-/// out: when the link gets its programs, it has handed out none.
+/// A pod's object and its link arrive together. The agent publishes the pods' names after it has compiled: when the
+/// link gets its programs, no name is published.
 #[test]
 fn a_new_pods_link_has_its_programs_before_anything_is_compiled() {
     for synced in [false, true] {
@@ -65,7 +65,7 @@ fn a_new_pods_link_has_its_programs_before_anything_is_compiled() {
             }
         });
         let script = async {
-            // The first round, of which nothing is awaited.
+            // The first round, which nothing waits for.
             tokio::time::sleep(Duration::from_millis(50)).await;
             if synced {
                 for kind in Kind::ALL {

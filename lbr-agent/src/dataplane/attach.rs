@@ -1,5 +1,6 @@
-//! The tc programs at the pods' links and at the uplinks: by tcx and pinned links (kernel 6.6 and later), else by clsact with a
-//! fixed priority and handle. Either way they stay when the agent goes, and are replaced in place.
+//! The tc programs at the pods' links and at the uplinks: attached by tcx and pinned links (kernel 6.6 and later), else
+//! by clsact with a fixed priority and handle. Either way they stay when the agent ends, and the next agent replaces
+//! them in place.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -21,7 +22,7 @@ use crate::interface;
 pub(super) enum Side {
     /// A pod.
     Pod,
-    /// Everything that is not on this node.
+    /// Everything outside of this node.
     Uplink,
 }
 
@@ -29,7 +30,7 @@ impl Side {
     /// Both.
     pub(super) const ALL: [Self; 2] = [Self::Pod, Self::Uplink];
 
-    /// Its hooks: of packets that come in by the interface, and of those that go out.
+    /// Its hooks: for packets that come in by the interface, and for those that go out.
     pub(super) const fn hooks(self) -> [(Hook, TcAttachType); 2] {
         match self {
             Self::Pod => [(Hook::FromPod, TcAttachType::Ingress), (Hook::ToPod, TcAttachType::Egress)],
@@ -45,7 +46,7 @@ impl Side {
     }
 }
 
-/// Priority of the clsact filters. Others may have theirs before or behind.
+/// Priority of the clsact filters. Other programs' filters may run before or after them.
 pub(super) const PRIORITY: u16 = 50;
 
 /// How tc programs are attached.
@@ -70,7 +71,7 @@ pub(super) struct Attacher {
 }
 
 impl Attacher {
-    /// Puts the programs, which were loaded before, in the place of an earlier run's wherever those are still attached.
+    /// Replaces the programs of an earlier run wherever they are still attached. The new ones are loaded already.
     pub(super) fn new(mut ebpf: Ebpf, pins: Pins, mode: AttachMode, xdp: XdpChoice) -> anyhow::Result<Self> {
         let use_tcx = match mode {
             AttachMode::Auto => has_tcx(),
@@ -95,7 +96,7 @@ impl Attacher {
         &mut self.ebpf
     }
 
-    /// Attaches both programs; nothing to do where they are attached.
+    /// Attaches both programs, unless they are attached.
     pub(super) fn attach(&mut self, side: Side, ifindex: u32) -> io::Result<()> {
         if self.attached.contains(&(side, ifindex)) {
             return Ok(());
@@ -113,10 +114,10 @@ impl Attacher {
         self.xdp.attach(&mut self.ebpf, &self.pins, ifindex);
     }
 
-    /// Detaches both programs, and the one of XDP. An interface that is gone took them along; what is left of it is its pin.
+    /// Detaches both programs, and XDP's. An interface that is gone took them along, and only its pin is left.
     pub(super) fn detach(&mut self, side: Side, ifindex: u32) -> io::Result<()> {
         if side == Side::Uplink {
-            // First: it leaves packets to the others.
+            // First, since XDP leaves packets to the tc programs.
             self.xdp.detach(&self.pins, ifindex)?;
         }
         for (hook, direction) in side.hooks() {
@@ -151,7 +152,7 @@ impl Attacher {
         direction: TcAttachType,
     ) -> io::Result<()> {
         let pin = self.pins.link(&pin_name(ifindex, hook));
-        // A pin without a place in `attached` is of an interface that had this index before.
+        // A pin that is not in `attached` belongs to a former interface with this index.
         self.pins.remove_link(&pin_name(ifindex, hook))?;
         let program = program(&mut self.ebpf, hook).map_err(io::Error::other)?;
         let options = TcAttachOptions::TcxOrder(LinkOrder::first());
@@ -164,7 +165,7 @@ impl Attacher {
 
     fn attach_clsact(&mut self, name: &str, hook: Hook, direction: TcAttachType) -> io::Result<()> {
         match tc::qdisc_add_clsact(name) {
-            // It is there already. (The text of the error is the kernel's, and changes.)
+            // clsact exists already. (The error's text is the kernel's, and changes.)
             Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
             other => other.map_err(io::Error::other)?,
         }
@@ -172,7 +173,7 @@ impl Attacher {
         let place = SchedClassifierLink::attached(name, direction, PRIORITY, handle(hook), None)?;
         let id = match program.attach_to_link(place) {
             Ok(id) => id,
-            // Nothing to replace there.
+            // There is no filter to replace.
             Err(_) => {
                 let options = NlOptions { priority: PRIORITY, handle: handle(hook), classid: None };
                 program
@@ -185,7 +186,7 @@ impl Attacher {
         Ok(())
     }
 
-    /// Puts the new programs in the place of those that an earlier run left.
+    /// Replaces the programs that an earlier run left.
     fn take_over(&mut self, side: Side) -> anyhow::Result<()> {
         let mut complete: Option<BTreeSet<u32>> = None;
         for (hook, _) in side.hooks() {
@@ -196,7 +197,7 @@ impl Attacher {
                     Ok(()) => {
                         updated.insert(ifindex);
                     }
-                    // The interface is gone (ENOLINK from the kernel), or the pin is none of ours.
+                    // The interface is gone (ENOLINK from the kernel), or the pin is not lbr's.
                     Err(error) => {
                         tracing::debug!("pinned link {pin} is stale and is removed: {error:#}");
                         self.pins.remove_link(&pin)?;
@@ -210,9 +211,9 @@ impl Attacher {
     }
 }
 
-/// Whether the kernel has tcx. Asks for what is attached by it to the loopback interface, which every network namespace
-/// has: EINVAL says that the kernel does not know the attach type. Any other answer knows it, also the refusal to name
-/// somebody's programs there, which takes `CAP_SYS_ADMIN`.
+/// Whether the kernel has tcx. Queries the programs at the loopback interface, which every network namespace has: the
+/// kernel answers EINVAL only if it does not know the attach type. To name attached programs takes `CAP_SYS_ADMIN`, so
+/// a refusal means that it has tcx.
 fn has_tcx() -> bool {
     let asked = SchedClassifier::query_tcx("lo", TcAttachType::Ingress);
     asked.map_err(io_error).err().and_then(|error| error.raw_os_error()) != Some(libc::EINVAL)
@@ -242,7 +243,7 @@ fn handle(hook: Hook) -> TcHandle {
     TcHandle::new(0, minor(hook))
 }
 
-/// What tells the filter of a hook from others of its priority.
+/// Distinguishes the filters of the hooks, which have one priority.
 pub(super) fn minor(hook: Hook) -> u16 {
     hook as u16 + 1
 }

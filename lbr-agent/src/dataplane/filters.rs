@@ -1,4 +1,4 @@
-//! The clsact filters of lbr, found over netlink by what [`super::attach`] gives them: priority, handle and name.
+//! Finds lbr's clsact filters over netlink by their priority, handle and name, as [`super::attach`] sets them.
 
 use std::io;
 
@@ -23,7 +23,7 @@ struct Place {
     ifindex: u32,
     handle: u32,
     parent: u32,
-    /// Priority above, protocol below.
+    /// Priority in the upper half, protocol in the lower.
     info: u32,
 }
 
@@ -42,8 +42,8 @@ impl Place {
     }
 }
 
-/// Removes lbr's filters in this network namespace, and the clsact where no other filter is: it does nothing
-/// then, whoever made it, and those who want one make it again.
+/// Removes lbr's filters in this network namespace, and each clsact without other filters: an empty clsact has no
+/// effect, and programs that need one create it again.
 pub(super) fn remove(dry_run: bool) -> io::Result<Done> {
     let mut done = Done::default();
     let mut socket = Socket::open(Family::Route)?;
@@ -71,7 +71,7 @@ fn clean(socket: &mut Socket, clsact: Place, dry_run: bool, done: &mut Done) -> 
             let Some(place) = Place::decode(&body) else { continue };
             match hook_of(place, &body) {
                 Some(hook) => ours.push((place, hook)),
-                // A line for each priority, beside its filters.
+                // The kernel also lists each priority as a whole, beside its filters.
                 None if place.info >> 16 == u32::from(PRIORITY) && place.handle == 0 => {}
                 None => others += 1,
             }

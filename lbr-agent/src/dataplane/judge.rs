@@ -1,7 +1,7 @@
-//! What the programs do to find out whether policies allow a connection, step by step in user space.
+//! Finds out whether policies allow a connection, by the steps of the programs in user space.
 //!
-//! The same look-ups in the same order as the kernel object, on tables that are plain data: for tests of what
-//! was compiled, and to answer "who would allow this" without sending a packet.
+//! Does the same look-ups in the same order as the kernel object, on tables that are plain data: for tests of compiled
+//! tables, and for `lbr why`, which sends no packet.
 
 use lbr_common::addr::Addr;
 use lbr_common::policy::{
@@ -11,10 +11,10 @@ use lbr_common::tuple::Tuple;
 
 use crate::desired::Desired;
 
-/// What one end's policies say.
+/// The result of one end's policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The address is no pod's of this node.
+    /// The address is not of a pod of this node.
     NoPod,
     /// To or from the node itself, or a pod to itself: never judged.
     Exempt,
@@ -30,22 +30,22 @@ pub enum Side {
 }
 
 impl Side {
-    /// Whether a connection passes as far as this end is concerned.
+    /// Whether this end lets a connection pass.
     pub fn passes(self) -> bool {
         !matches!(self, Self::Denied { .. })
     }
 }
 
-/// What both ends' policies say, and what the audited ones would.
+/// The result of both ends' policies, and of their audited ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// The sender's.
+    /// The sender's policies.
     pub egress: Side,
-    /// The receiver's.
+    /// The receiver's policies.
     pub ingress: Side,
-    /// The sender's with its audited policies; as `egress` without any.
+    /// The sender's policies with the audited ones; as `egress` without any.
     pub audited_egress: Side,
-    /// The receiver's with its audited policies; as `ingress` without any.
+    /// The receiver's policies with the audited ones; as `ingress` without any.
     pub audited_ingress: Side,
 }
 
@@ -56,8 +56,8 @@ impl Judged {
     }
 }
 
-/// Judges a new connection between two ends of which none is the node itself, unless `tuple.dst` says so:
-/// source as sent, destination as translated.
+/// Judges a new connection, with its source as sent and its destination as translated. The source must not be the node
+/// itself.
 pub fn judge(tables: &Desired, tuple: &Tuple) -> Judged {
     let sender = policy(tables, &tuple.src);
     let receiver = policy(tables, &tuple.dst);
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(
             sides(&tables, NODE, POD),
             (Side::NoPod, denied),
-            "who comes from the node is asked elsewhere"
+            "the caller exempts packets of the node"
         );
         for src in [POD, OTHER] {
             assert_eq!(sides(&tables, src, NODE), (Side::Exempt, Side::Exempt));

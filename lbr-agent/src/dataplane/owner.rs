@@ -1,9 +1,9 @@
 //! One agent for each pin folder.
 //!
-//! The lock is flock(2) on the folder itself: the kernel frees it when the agent dies, however it dies, and only
-//! who may enter the folder (0700) can take it. A socket would need a name that others could take first, and a lock
-//! file a folder that outlives the container. Who holds it is told by a symbolic link beside the pins: bpffs has
-//! no ordinary files, and a process id means nothing in another container.
+//! The lock is flock(2) on the folder itself: the kernel frees it when the agent dies, and only processes with access
+//! to the folder (0700) can take it. A socket would need a name that others could take first, and a lock file would
+//! need a folder that outlives the container. A symbolic link beside the pins names the holder: bpffs has no ordinary
+//! files, and a process id means nothing in another container.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Takes the folder, or says whose it is.
+    /// Takes the folder, or fails with the name of its owner.
     pub(super) fn take(dir: &Path) -> anyhow::Result<Self> {
         let link = dir.join(NAME);
         let Some(lock) = lock(dir)? else {
@@ -44,7 +44,7 @@ impl Owner {
                 dir.display()
             );
         };
-        // One that was killed has left its text.
+        // A killed agent has left its text.
         let _ = fs::remove_file(&link);
         if let Err(error) = std::os::unix::fs::symlink(own_text(), &link) {
             tracing::debug!("{}: {error}", link.display());
@@ -55,7 +55,7 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        // Before the lock goes; if it stays, nobody reads it as long as nobody holds the lock.
+        // Before the lock is freed. If the link stays, nothing reads it while the folder is not locked.
         let _ = fs::remove_file(&self.link);
     }
 }
@@ -73,14 +73,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_is_told_who_the_first_is() {
+    fn the_second_is_refused_with_the_name_of_the_first() {
         let dir = std::env::temp_dir().join(format!("lbr-owner-{}", std::process::id()));
         fs::create_dir(&dir).unwrap();
         let first = Owner::take(&dir).unwrap();
         let error = Owner::take(&dir).unwrap_err().to_string();
         drop(first);
-        // What a killed one left does not matter.
-        std::os::unix::fs::symlink("somebody", dir.join(NAME)).unwrap();
+        // The text of a killed agent does not matter.
+        std::os::unix::fs::symlink("killed agent", dir.join(NAME)).unwrap();
         let again = Owner::take(&dir).map(drop);
         let left = fs::read_dir(&dir).unwrap().count();
         fs::remove_dir_all(&dir).unwrap();

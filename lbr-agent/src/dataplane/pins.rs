@@ -1,4 +1,4 @@
-//! The folder on bpffs under which maps and links are pinned, so that they outlive the agent.
+//! The folder on bpffs where maps and links are pinned, so that they outlive the agent.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -21,7 +21,7 @@ pub(super) const ATTACHED: &str = "attached";
 #[derive(Debug)]
 pub(super) struct Pins {
     dir: PathBuf,
-    /// What was in the folder before, until [`Self::keep`]: all else goes again if this start fails.
+    /// Content of the folder at start, until [`Self::keep`]: all else is removed again if the start fails.
     before: Option<BTreeSet<OsString>>,
     owner: Option<Owner>,
 }
@@ -42,7 +42,7 @@ impl Pins {
         Ok(Self { dir: dir.to_owned(), before: Some(before), owner })
     }
 
-    /// The start went well: what was pinned stays.
+    /// The start succeeded: the pins stay.
     pub(super) fn keep(&mut self) {
         self.before = None;
     }
@@ -64,7 +64,7 @@ impl Pins {
         entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     }
 
-    /// Removes the pin of a link; one that is not there is no error.
+    /// Removes the pin of a link, if there is one.
     pub(super) fn remove_link(&self, name: &str) -> std::io::Result<()> {
         match fs::remove_file(self.link(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
@@ -79,7 +79,7 @@ impl Pins {
 }
 
 impl Drop for Pins {
-    /// A start that failed leaves the folder as it found it.
+    /// A failed start leaves the folder as it found it.
     fn drop(&mut self) {
         let Some(before) = self.before.take() else { return };
         let now = names(&self.dir).unwrap_or_default();
@@ -87,7 +87,7 @@ impl Drop for Pins {
             let path = self.dir.join(name);
             let _ = if path.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };
         }
-        // Removes its own file, and gives the lock back.
+        // The owner removes its own file and frees the lock.
         self.owner = None;
         if before.is_empty() {
             let _ = fs::remove_dir(&self.dir);
@@ -95,7 +95,7 @@ impl Drop for Pins {
     }
 }
 
-/// Names of what is in a folder.
+/// Names of a folder's entries.
 fn names(dir: &Path) -> anyhow::Result<BTreeSet<OsString>> {
     let entries = fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))?;
     entries.map(|entry| Ok(entry?.file_name())).collect()
@@ -119,7 +119,7 @@ pub(super) fn is_bpffs(dir: &Path) -> bool {
     statfs::statfs(dir).is_ok_and(|stat| stat.filesystem_type() == statfs::BPF_FS_MAGIC)
 }
 
-/// Mounts bpffs at its usual place. Anywhere else a missing mount is more likely a typing error.
+/// Mounts bpffs at its usual place. Anywhere else a missing mount is more likely a typo.
 fn mount_if_default(parent: &Path) -> anyhow::Result<()> {
     if parent != Path::new("/sys/fs/bpf") || !parent.exists() {
         bail!(
@@ -136,7 +136,7 @@ fn mount_if_default(parent: &Path) -> anyhow::Result<()> {
     )
     .with_context(|| {
         format!(
-            "{0} is not a BPF filesystem, and can not be made one from here: on the node, `mount -t bpf bpf {0}`",
+            "{0} is not a BPF filesystem, and mounting one failed: on the node, run `mount -t bpf bpf {0}`",
             parent.display()
         )
     })

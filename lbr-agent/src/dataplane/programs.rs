@@ -1,4 +1,4 @@
-//! Loads the programs of the object into the kernel: all of them before the first one is attached, so that a kernel that
+//! Loads the programs of the object into the kernel: all of them before the first is attached, so that a kernel that
 //! refuses one leaves everything as it was.
 
 use std::sync::Mutex;
@@ -19,7 +19,7 @@ pub(super) fn load(ebpf: &mut Ebpf, wanted: impl Fn(&Program) -> bool) -> Vec<Re
     let mut programs: Vec<(&str, &mut Program)> =
         ebpf.programs_mut().filter(|(_, program)| wanted(program)).collect();
     let count = programs.len();
-    // Those that take longest are taken first, from the end.
+    // The last are taken first, so those that take longest go to the end.
     programs.sort_by_key(|(name, _)| (effort(name), *name));
     let (left, failed) = (Mutex::new(programs), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count);
@@ -34,13 +34,13 @@ pub(super) fn load(ebpf: &mut Ebpf, wanted: impl Fn(&Program) -> bool) -> Vec<Re
     failed
 }
 
-/// What is left, and who has failed.
+/// The programs that are left, and those that failed.
 type Left<'a, 'b> = Mutex<Vec<(&'a str, &'b mut Program)>>;
 type Failed = Mutex<Vec<Refused>>;
 
 fn load_some(left: &Left<'_, '_>, failed: &Failed) {
-    // The verifier stops for any signal to the thread (EAGAIN), and all of its work would be done again. The main thread
-    // takes them.
+    // Any signal to this thread would stop the verifier (EAGAIN) and cost all of its work. The main thread takes the
+    // signals.
     if let Err(error) = SigSet::all().thread_block() {
         tracing::debug!("block signals: {error}");
     }
@@ -71,16 +71,16 @@ fn load_one(program: &mut Program) -> anyhow::Result<()> {
     })
 }
 
-/// What the verifier says against a program, without its statistics.
+/// The verifier's reason, without its statistics.
 fn reason(log: &str) -> String {
     const STATISTICS: [&str; 4] = ["verification time", "stack depth", "processed ", "insns processed"];
     let lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
     let lines: Vec<&str> = lines.filter(|line| !STATISTICS.iter().any(|s| line.starts_with(s))).collect();
-    // Its last words are the reason; before them it may list what it went through.
+    // The reason is at the end; before it the verifier may list the instructions that it checked.
     lines[lines.len().saturating_sub(3)..].join("; ")
 }
 
-/// Which programs take the verifier long.
+/// How long the verifier takes for a program, as a rank.
 fn effort(name: &str) -> u8 {
     match name {
         "from_netdev" => 4,

@@ -1,5 +1,5 @@
-//! Removes everything that lbr made on this node. Looks at names and places only, never into maps, so it works
-//! on what any version left, whole or not.
+//! Removes everything that lbr made on this node. Goes by names and places only, never by the content of maps, so it
+//! works on what any version left, complete or not.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -15,14 +15,14 @@ use super::{filters, owner, pins, xdp};
 use crate::done::Done;
 use crate::interface;
 
-/// Removes the pins in `dir`, which detaches what they hold, and the filters in the network namespace of this
+/// Removes the pins in `dir`, which detaches the pinned programs, and the filters in the network namespace of this
 /// thread.
 ///
 /// # Errors
 /// If nothing was done: an agent runs, or the folder is not lbr's.
 pub fn remove(dir: &Path, dry_run: bool, force: bool) -> anyhow::Result<Done> {
     let exists = check(dir)?;
-    // Held to the end, so that no agent starts meanwhile.
+    // Held until the end, so that no agent starts meanwhile.
     let lock = if exists { owner::lock(dir)? } else { None };
     ensure!(
         !exists || lock.is_some() || force || dry_run,
@@ -30,13 +30,13 @@ pub fn remove(dir: &Path, dry_run: bool, force: bool) -> anyhow::Result<Done> {
         dir.display()
     );
     let mut done = Done::default();
-    // The programs first: while they run, the maps are worth something.
+    // The programs first, since they need the maps while they run.
     let known = exists || force;
     let mut filters = filters::remove(dry_run || !known).context("remove tc filters");
     if let Ok(filters) = filters.as_mut()
         && !known
     {
-        // Without its folder, a running agent can not be told from one that is gone.
+        // Without its folder, nothing shows whether an agent still runs.
         let why = format!("{} is not there; give the --bpffs of its agent, or --force", dir.display());
         filters.left.extend(filters.removed.drain(..).map(|what| format!("{what}: {why}")));
     }
@@ -48,7 +48,7 @@ pub fn remove(dir: &Path, dry_run: bool, force: bool) -> anyhow::Result<Done> {
     Ok(done)
 }
 
-/// Whether there is such a folder. A wrong --bpffs must not cost anybody else's pins.
+/// Whether the folder exists. A wrong --bpffs must not cost other programs' pins.
 fn check(dir: &Path) -> anyhow::Result<bool> {
     let meta = match fs::symlink_metadata(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
@@ -92,7 +92,7 @@ fn remove_pins(dir: &Path, dry_run: bool, done: &mut Done) -> anyhow::Result<()>
     Ok(())
 }
 
-/// What a pinned link holds, by its name.
+/// Description of a pinned link, by its name.
 fn link_text(name: &str) -> String {
     let tcx = Side::all_hooks().find_map(|hook| parse_pin_name(name, hook)).map(|ifindex| ("tcx", ifindex));
     let found = tcx.or_else(|| xdp::parse_pin_name(name).map(|(ifindex, _)| ("XDP", ifindex)));
@@ -103,7 +103,7 @@ fn link_text(name: &str) -> String {
     }
 }
 
-/// Removes a pin, or the link beside them. Folders are nobody's: lbr makes one only.
+/// Removes a pin, or the owner's link beside the pins. Leaves a folder: lbr makes only one.
 fn remove_file(path: &Path, what: &str, dry_run: bool, done: &mut Done) {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => {
@@ -117,7 +117,7 @@ fn remove_file(path: &Path, what: &str, dry_run: bool, done: &mut Done) {
 }
 
 fn folder(path: &Path, dry_run: bool, done: &mut Done) {
-    // What is left in it was named.
+    // A folder left inside keeps this one, and is reported already.
     let inside = done.left.iter().any(|line| line.starts_with(&format!("folder {}/", path.display())));
     if !inside {
         let removed = if dry_run { Ok(()) } else { fs::remove_dir(path) };
@@ -128,7 +128,7 @@ fn folder(path: &Path, dry_run: bool, done: &mut Done) {
 fn report(removed: io::Result<()>, what: String, done: &mut Done) {
     match removed {
         Ok(()) => done.removed.push(what),
-        // Somebody else was faster.
+        // Another process was faster.
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => done.errors.push(anyhow::Error::new(error).context(what)),
     }

@@ -1,7 +1,7 @@
-//! What lbr asks of a kernel: the one list from which the check at start, the words of a refused start, and the table in
-//! ARCHITECTURE.md are made. A test compares it with the kernel object (`tests/tests/requirements.rs`).
+//! What lbr needs of a kernel: the one list for the check at start, the message of a refused start, and the table in
+//! ARCHITECTURE.md. A test compares it with the kernel object (`tests/tests/requirements.rs`).
 //!
-//! Features are probed, not concluded from the kernel's version: vendors port them back. Versions are for people.
+//! Features are probed, not derived from the kernel's version: vendors port them back. Versions are for people.
 
 use std::fmt;
 
@@ -27,11 +27,11 @@ impl fmt::Display for Version {
 /// A feature of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Feature {
-    /// What it is.
+    /// The feature itself.
     pub what: What,
     /// The first Linux that has it.
     pub since: Version,
-    /// What lbr does where the kernel lacks it; `None`: lbr does not start.
+    /// What lbr does without it; `None`: lbr does not start.
     pub without: Option<&'static str>,
 }
 
@@ -44,7 +44,7 @@ pub enum What {
     Map(MapType),
     /// This helper, for programs of these types.
     Helper(BpfHelper, &'static [Kind]),
-    /// Anything else. Whether the kernel has it shows where it is used.
+    /// Anything else. It is not probed: whether the kernel has it shows where lbr uses it.
     Other(&'static str),
 }
 
@@ -68,7 +68,7 @@ impl Kind {
         }
     }
 
-    /// As linux/bpf.h calls it.
+    /// Name in linux/bpf.h.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Classifier => "sched_cls",
@@ -87,7 +87,7 @@ impl Abilities {
 }
 
 impl Feature {
-    /// As linux/bpf.h calls it.
+    /// Name, for programs, maps and helpers that of linux/bpf.h.
     pub fn name(&self) -> String {
         match self.what {
             What::Program(kind) => format!("programs of type {}", kind.name()),
@@ -97,7 +97,7 @@ impl Feature {
         }
     }
 
-    /// Whether this kernel has it. What can not be probed counts as there: the load itself tells then.
+    /// Whether this kernel has it. If that cannot be probed, it counts as there: loading will fail if it is not.
     fn is_there(&self) -> bool {
         match self.what {
             What::Program(kind) => is_program_supported(kind.aya()).unwrap_or(true),
@@ -146,7 +146,7 @@ const fn wanted(what: What, major: u8, minor: u8, without: Option<&'static str>)
     Feature { what, since: Version(major, minor), without }
 }
 
-/// Everything that lbr asks for.
+/// Everything that lbr needs or uses.
 pub const FEATURES: &[Feature] = {
     use BpfHelper as Id;
     use What::{Helper, Map, Other, Program};
@@ -221,7 +221,7 @@ pub const FEATURES: &[Feature] = {
     ]
 };
 
-/// What this kernel has of what lbr can do without.
+/// Which of the optional features this kernel has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abilities {
     /// `bpf_ktime_get_coarse_ns`.
@@ -263,7 +263,7 @@ fn conclude(missing: &[&Feature], release: &str) -> anyhow::Result<Abilities> {
     })
 }
 
-/// The kernel's release, as `uname -r` says it.
+/// The kernel's release, as in `uname -r`.
 pub(super) fn release() -> String {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     release.trim().to_owned()

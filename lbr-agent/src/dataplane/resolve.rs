@@ -1,7 +1,7 @@
-//! What the programs do with a packet that begins a connection to a Service, step by step in user space.
+//! Follows a packet that begins a connection to a Service, by the steps of the programs in user space.
 //!
-//! The same lookups in the same order as the kernel object, on tables that are plain data: for tests of what
-//! was compiled, and to answer "where would this connection go" without sending a packet.
+//! Does the same look-ups in the same order as the kernel object, on tables that are plain data: for tests of compiled
+//! tables, and for `lbr why`, which sends no packet.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,12 +18,12 @@ use crate::desired::Desired;
 
 use super::judge::starts_with;
 
-/// Who begins a connection.
+/// Where a connection begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
     /// A pod of this node.
     Pod,
-    /// Somebody by the wire.
+    /// A client outside of this node.
     Wire,
     /// A process of the node.
     Node,
@@ -32,14 +32,13 @@ pub enum Sender {
 /// Where a new connection goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// What happens to it.
+    /// The verdict on its first packet.
     pub verdict: Verdict,
     /// Address and port of the backend, if the verdict is [`Verdict::ToBackend`].
     pub backend: Option<(Addr, u16)>,
 }
 
-/// Looks up a new connection. Whether the client has to come back to the backend
-/// of its last connection is not asked: only the kernel remembers that one.
+/// Looks up a new connection, without session affinity: only the kernel remembers a client's last backend.
 pub fn resolve(tables: &Desired, tuple: &Tuple, sender: Sender, seeds: Seeds) -> Resolved {
     let frontend = match find(tables, tuple, sender) {
         Ok(frontend) => frontend,
@@ -52,7 +51,7 @@ pub fn resolve(tables: &Desired, tuple: &Tuple, sender: Sender, seeds: Seeds) ->
         let slot = select::slot(maglev::hash(tuple, seeds.maglev), maglev::SLOTS);
         tables.maglev.get(&MaglevKey::of(&frontend, slot)).and_then(|part| part.backend(slot))
     };
-    // A count that is just being lowered may reach a slot that is gone: the first one stands in.
+    // A count that is just being lowered may reach a slot that is gone: the first slot takes its place.
     let chosen = chosen.or_else(|| in_slot(0));
     match chosen.and_then(|id| tables.backends.get(&id)) {
         Some(b) => Resolved { verdict: Verdict::ToBackend, backend: Some((b.addr, b.port)) },
@@ -60,7 +59,7 @@ pub fn resolve(tables: &Desired, tuple: &Tuple, sender: Sender, seeds: Seeds) ->
     }
 }
 
-/// Every place that a new connection may go to, each once, in order; or why it goes nowhere.
+/// Every endpoint that a new connection may go to, each once, in order; or why it goes nowhere.
 pub fn endpoints(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<BTreeSet<(Addr, u16)>, Verdict> {
     let frontend = find(tables, tuple, sender)?;
     let slots = (0..frontend.count).filter_map(|slot| tables.slots.get(&frontend.slot(slot)));
@@ -69,7 +68,7 @@ pub fn endpoints(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<BTre
     if endpoints.is_empty() { Err(Verdict::BackendMissing) } else { Ok(endpoints) }
 }
 
-/// The frontend that leads somewhere, or why there is none.
+/// The frontend with endpoints, or why there is none.
 fn find(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<Frontend, Verdict> {
     let scope =
         if sender == Sender::Node && is_own_to_node(tuple.dst) { scope::HOST_LOCAL } else { scope::ANY };
@@ -80,19 +79,19 @@ fn find(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<Frontend, Ver
         scope,
         ..FrontendKey::default()
     };
-    // An address comes into force with this entry, which is written last.
+    // The agent writes this entry of an address last.
     let whole_address = FrontendKey { port: 0, proto: 0, ..key };
-    let nobody = match tables.frontends.get(&whole_address) {
+    let unmatched = match tables.frontends.get(&whole_address) {
         None if is_service_address(tables, &tuple.dst) => return Err(Verdict::UnallocatedAddress),
         None => return Err(Verdict::NoService),
         Some(whole) if whole.flags & frontend_flags::PASS_UNMATCHED != 0 => Verdict::NoService,
         Some(_) => Verdict::NoSuchPort,
     };
-    // Protocol 0, which has no ports, finds the entry of the whole address.
+    // Protocol 0 without a port would find the entry of the whole address.
     let of_port = |key| tables.frontends.get(key).filter(|f| f.flags & frontend_flags::WILDCARD == 0);
-    let mut frontend = of_port(&key).ok_or(nobody)?;
+    let mut frontend = of_port(&key).ok_or(unmatched)?;
     if sender == Sender::Wire && frontend.flags & frontend_flags::EXTERNAL_DIFFERS != 0 {
-        frontend = of_port(&FrontendKey { scope: scope::EXTERNAL, ..key }).ok_or(nobody)?;
+        frontend = of_port(&FrontendKey { scope: scope::EXTERNAL, ..key }).ok_or(unmatched)?;
     }
     if frontend.flags & frontend_flags::RANGES != 0 && !serves(tables, frontend, &tuple.src, sender) {
         return Err(Verdict::SourceNotInRanges);
@@ -125,7 +124,7 @@ fn is_service_address(tables: &Desired, addr: &Addr) -> bool {
     })
 }
 
-/// Whether the node reaches nobody else by this address: loopback, or unspecified, which stands for it.
+/// Whether only the node itself has this address: loopback, or unspecified, which stands for it.
 fn is_own_to_node(addr: Addr) -> bool {
     let ip = IpAddr::from(addr);
     ip.is_loopback() || ip.is_unspecified()

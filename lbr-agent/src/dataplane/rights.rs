@@ -1,11 +1,11 @@
-//! What the kernel asks of who loads programs (capabilities(7)), checked before anything is touched: the kernel
-//! itself only says "operation not permitted".
+//! The capabilities that loading programs needs (capabilities(7)), checked before anything is touched: the kernel
+//! itself only reports "operation not permitted".
 
 use std::io;
 
 use anyhow::bail;
 
-/// A capability that is needed, and its number.
+/// A needed capability, and its number.
 struct Right {
     name: &'static str,
     bit: u32,
@@ -18,8 +18,8 @@ const SYS_ADMIN: u32 = 21;
 
 const NEEDED: [Right; 3] = [
     Right { name: "CAP_NET_ADMIN", bit: 12, in_sys_admin: false, why: "programs of networking" },
-    // Without it the verifier refuses a pointer to one of two fields that a branch has chosen, and makes each
-    // program slower by what it does against speculation.
+    // Without it the verifier refuses a pointer to one of two fields that a branch chose, and slows each program down
+    // by measures against speculation.
     Right {
         name: "CAP_PERFMON",
         bit: 38,
@@ -29,10 +29,10 @@ const NEEDED: [Right; 3] = [
     Right { name: "CAP_BPF", bit: 39, in_sys_admin: true, why: "maps and programs" },
 ];
 
-/// Fails if a capability is missing, with what to do.
+/// Fails if a capability is missing, and says what to do.
 pub(super) fn check() -> anyhow::Result<()> {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    // What can not be read is left to the kernel.
+    // An unreadable status leaves the check to the kernel.
     let Some(held) = effective(&status) else { return Ok(()) };
     let missing = missing(held);
     if missing.is_empty() {
@@ -50,7 +50,7 @@ pub(super) fn check() -> anyhow::Result<()> {
     )
 }
 
-/// What else may be wrong if the kernel refuses although the capabilities are there.
+/// Names another possible reason if the kernel refuses although the capabilities are there.
 pub(super) fn hint(error: anyhow::Error) -> anyhow::Error {
     let refused = error.chain().any(|cause| {
         let io = cause.downcast_ref::<io::Error>();
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(names("CapEff:\t0000004000001000\n"), ["CAP_BPF"]);
         assert_eq!(names("CapEff:\t0000008000001000\n"), ["CAP_PERFMON"]);
         assert_eq!(names("CapEff:\t0000000000000000\n"), ["CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"]);
-        // Before Linux 5.8 it was all CAP_SYS_ADMIN, and that still does.
+        // Before Linux 5.8, CAP_SYS_ADMIN included them all; it still does.
         assert_eq!(names("CapEff:\t0000000000201000\n"), [""; 0]);
         assert_eq!(effective("Name:\tlbr\n"), None);
     }

@@ -1,4 +1,5 @@
-//! Source ports of the node for clients from outside whose backend is on another node, as the programs get them.
+//! Source ports of the node for clients from outside whose backend is on another node, in the form that the programs
+//! read.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -11,18 +12,18 @@ pub struct SnatPorts {
 }
 
 impl SnatPorts {
-    /// At most four ranges count, none of which has port 0; `None` if no port is left.
+    /// Takes the first four ranges; none of them may have port 0. `None` if no port is left.
     pub fn new(ranges: &[RangeInclusive<u16>], taken: BTreeSet<u16>) -> Option<Self> {
         let left = ranges.iter().flat_map(|range| range.clone()).any(|port| !taken.contains(&port));
         let mut all = [[0; 2]; 4];
         for (room, range) in all.iter_mut().zip(ranges.iter().filter(|range| !range.is_empty())) {
-            // Port 0 is in no range, so this fits.
+            // Without port 0 the count fits.
             *room = [*range.start(), range.end() - range.start() + 1];
         }
         left.then_some(Self { ranges: all, taken })
     }
 
-    /// How many ports there are.
+    /// How many ports are usable.
     pub fn count(&self) -> usize {
         let all: usize = self.ranges.iter().map(|[_, count]| usize::from(*count)).sum();
         let is_inside = |port: &&u16| {

@@ -1,5 +1,5 @@
-//! The socket programs, attached to a cgroup2 hierarchy. They look at each socket's network namespace
-//! themselves, so they go to the root of the hierarchy.
+//! The socket programs, attached to a cgroup2 hierarchy. They check each socket's network namespace themselves, so they
+//! are attached to the root of the hierarchy.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -29,8 +29,8 @@ const PROGRAMS: [&str; 10] = [
 /// Inode of the root of the hierarchy, in every mount of it (the kernel's `cgroup_setup_root` asserts it).
 const ROOT_INODE: u64 = 1;
 
-/// Where the whole cgroup2 hierarchy is mounted: only there are all processes of the node. A container sees its
-/// own cgroup as a root, and paths relative to it, so the inode tells, not the path.
+/// Where the whole cgroup2 hierarchy is mounted, with all processes of the node. A container sees its own cgroup as a
+/// root, and paths relative to it, so the inode decides, not the path.
 pub fn find_cgroup2() -> Option<PathBuf> {
     let mountinfo = fs::read_to_string("/proc/thread-self/mountinfo").ok()?;
     let is_root = |folder: &PathBuf| fs::metadata(folder).is_ok_and(|folder| folder.ino() == ROOT_INODE);
@@ -47,20 +47,20 @@ fn cgroup2_mounts(mountinfo: &str) -> Vec<PathBuf> {
     mountinfo.lines().filter_map(point).collect()
 }
 
-/// mountinfo writes spaces and the like as octal.
+/// mountinfo writes spaces and the like in octal.
 fn unescape(field: &str) -> String {
     field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
-/// Attaches the programs, which were loaded before. Those of an earlier run go only after their successors are in place: in between
-/// both run, and the second finds nothing left to translate.
+/// Attaches the loaded programs. An earlier run's go only after their successors are in place: in between both run, and
+/// the second finds nothing left to translate.
 pub(super) fn attach(ebpf: &mut Ebpf, pins: &Pins, cgroup: &Path) -> anyhow::Result<()> {
     let folder = File::open(cgroup).with_context(|| format!("open the cgroup {}", cgroup.display()))?;
     for name in PROGRAMS {
         let program =
             ebpf.program_mut(name).with_context(|| format!("the kernel object has no program {name}"))?;
         let program: &mut CgroupSockAddr = program.try_into()?;
-        // A link takes no flags, and is always one of several.
+        // A link takes no flags, and always allows others beside it.
         let id = program.attach(&folder, CgroupAttachMode::Single).with_context(|| {
             format!("attach {name} to {}: is it the folder of a cgroup2 mount?", cgroup.display())
         })?;

@@ -1,5 +1,5 @@
-//! The XDP program at the uplinks: by pinned links, so that it stays when the agent goes, and is replaced in place.
-//! It only takes work off the tc programs, so an uplink without it is no error.
+//! The XDP program at the uplinks: attached by pinned links, so that it stays when the agent ends and is replaced in
+//! place. It only takes work off the tc programs, so an uplink without it is no error.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -21,11 +21,11 @@ pub enum XdpChoice {
     /// Nowhere.
     #[default]
     Off,
-    /// At devices of their own, where the driver runs it.
+    /// At interfaces with a device of their own (not veth, bond, vlan, ...), in the driver.
     Auto,
     /// In the driver of every uplink.
     Native,
-    /// Behind the driver of every uplink, when there is a packet buffer already.
+    /// Behind the driver of every uplink, on packet buffers.
     Generic,
 }
 
@@ -34,7 +34,7 @@ pub enum XdpChoice {
 pub enum XdpMode {
     /// The driver runs it.
     Native,
-    /// The kernel does, behind the driver.
+    /// The kernel runs it, behind the driver.
     Generic,
 }
 
@@ -47,7 +47,7 @@ impl XdpMode {
         }
     }
 
-    /// Ends the name of its pins, which tell the modes apart: the kernel's link does not.
+    /// End of the names of its pins. They record the mode, since the kernel's link does not.
     const fn suffix(self) -> &'static str {
         match self {
             Self::Native => "-xdp",
@@ -63,7 +63,7 @@ impl XdpMode {
     }
 }
 
-/// Interface and mode that a pin is of.
+/// Interface and mode of a pin.
 pub(super) fn parse_pin_name(pin: &str) -> Option<(u32, XdpMode)> {
     let of = |mode: XdpMode| Some((pin.strip_suffix(mode.suffix())?.parse().ok()?, mode));
     [XdpMode::Native, XdpMode::Generic].into_iter().find_map(of)
@@ -72,13 +72,13 @@ pub(super) fn parse_pin_name(pin: &str) -> Option<(u32, XdpMode)> {
 /// Attaches the program to uplinks.
 pub(super) struct XdpAttacher {
     choice: XdpChoice,
-    /// Uplinks that were looked at, with or without success: what a driver refuses once it refuses again.
+    /// Uplinks that were tried, with or without success: a driver that refused once would refuse again.
     seen: BTreeSet<u32>,
 }
 
 impl XdpAttacher {
-    /// Puts the program, which was loaded before, in the place of an earlier run's wherever that is still wanted.
-    /// Elsewhere the old one goes.
+    /// Replaces the program of an earlier run with the loaded one wherever it is still wanted, and detaches it
+    /// elsewhere.
     pub(super) fn new(ebpf: &mut Ebpf, pins: &Pins, choice: XdpChoice) -> anyhow::Result<Self> {
         let mut attacher = Self { choice, seen: BTreeSet::new() };
         for pin in pins.links()? {
@@ -97,7 +97,7 @@ impl XdpAttacher {
         Ok(attacher)
     }
 
-    /// Attaches the program to an uplink, once. Whether it can be is said in the log.
+    /// Attaches the program to an uplink, once, and logs the result.
     pub(super) fn attach(&mut self, ebpf: &mut Ebpf, pins: &Pins, ifindex: u32) {
         if self.choice == XdpChoice::Off || !self.seen.insert(ifindex) {
             return;
@@ -132,7 +132,7 @@ impl XdpAttacher {
         }
     }
 
-    /// Takes the program away from an interface.
+    /// Detaches the program from an interface.
     pub(super) fn detach(&mut self, pins: &Pins, ifindex: u32) -> io::Result<()> {
         self.seen.remove(&ifindex);
         for mode in [XdpMode::Native, XdpMode::Generic] {
@@ -159,7 +159,7 @@ fn program(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
 
 fn attach(ebpf: &mut Ebpf, pins: &Pins, ifindex: u32, mode: XdpMode) -> io::Result<()> {
     let name = pin_name(ifindex, mode);
-    // A pin that was not taken over is of an interface that had this index before.
+    // A pin that was not taken over belongs to a former interface with this index.
     pins.remove_link(&name)?;
     let program = program(ebpf).map_err(io::Error::other)?;
     let id = program.attach_to_if_index(ifindex, mode.flag()).map_err(io_error)?;
@@ -180,14 +180,14 @@ fn pin_name(ifindex: u32, mode: XdpMode) -> String {
     format!("{ifindex}{}", mode.suffix())
 }
 
-/// Whether an interface is a device of its own.
+/// Whether an interface is a device of its own, not a virtual one.
 fn is_device(ifindex: u32) -> io::Result<bool> {
     Ok(kind(ifindex)?.is_none())
 }
 
-/// The kind of an interface that is no device of its own, as the kernel names it: veth, bond, vlan, ... A veth takes the
-/// program, but drops what it sends unless the other end polls (`veth_xdp_xmit` in the kernel): that has an XDP program of
-/// its own, or GRO. No error tells.
+/// The kind of a virtual interface, as the kernel names it: veth, bond, vlan, ...; `None` for a device of its own. A
+/// veth takes the program, but drops what XDP sends unless the other end polls (`veth_xdp_xmit` in the kernel), for an
+/// XDP program of its own or for GRO. The kernel reports no error.
 fn kind(ifindex: u32) -> io::Result<Option<String>> {
     const IFLA_LINKINFO: u16 = 18;
     const IFLA_INFO_KIND: u16 = 1;
@@ -203,7 +203,7 @@ fn kind(ifindex: u32) -> io::Result<Option<String>> {
     Ok(attribute(attributes, IFLA_LINKINFO).and_then(|info| attribute(info, IFLA_INFO_KIND)).map(text))
 }
 
-/// What the operator can do about it.
+/// The reason, as something that the operator can act on.
 fn reason(error: &io::Error, mode: XdpMode) -> String {
     match error.raw_os_error() {
         Some(libc::EBUSY | libc::EEXIST) => {
@@ -211,7 +211,7 @@ fn reason(error: &io::Error, mode: XdpMode) -> String {
         }
         Some(libc::EOPNOTSUPP) if mode == XdpMode::Native => "its driver has no native XDP".to_owned(),
         Some(libc::EINVAL | libc::ERANGE | libc::ENOSPC) => {
-            format!("its driver refuses, for its MTU, its number of queues or LRO: {error}")
+            format!("its driver refuses, because of its MTU, its number of queues or LRO: {error}")
         }
         _ => error.to_string(),
     }

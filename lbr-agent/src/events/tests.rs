@@ -19,14 +19,14 @@ fn drain(queue: &mut mpsc::Receiver<Occurrence>) -> Vec<String> {
 }
 
 #[test]
-fn each_trouble_is_told_when_it_begins() {
+fn each_trouble_is_reported_when_it_begins() {
     let (events, mut queue, _) = Events::queue();
     let mut troubles = Troubles::new(events);
     let mut state = ClusterState::default();
     let rejected = records(&[
         record("Service a/web", "spec.ports[0].protocol", "SCTP"),
         record("Service a/web", "spec.ports[1].protocol", "SCTP"),
-        record("EndpointSlice a/web-1", "endpoints", "not told: kube-proxy's users do not look there"),
+        record("EndpointSlice a/web-1", "endpoints", "not reported: kube-proxy's users do not look there"),
         record("NetworkPolicy a/closed", "", "full, as the list for people has it"),
         record("a file that is no object", "", "x"),
     ]);
@@ -40,16 +40,16 @@ fn each_trouble_is_told_when_it_begins() {
     for _ in 0..3 {
         troubles.now(&rejected, &full, &state);
     }
-    let told = drain(&mut queue);
+    let reported = drain(&mut queue);
     let error = WriteError::Full { map: "frontends", max_entries: 5 };
     let expected = [
         format!("Service a/other NotInForce: port http: {error}"),
         "Service a/web Rejected: spec.ports[0].protocol: SCTP; spec.ports[1].protocol: SCTP".to_owned(),
         "NetworkPolicy a/closed NotInForce: full".to_owned(),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 
-    // One that is over and begins again is another occurrence.
+    // A trouble that is over and begins again is another occurrence.
     troubles.now(&records(&[]), &[], &ClusterState::default());
     assert!(drain(&mut queue).is_empty());
     let rejected = records(&[record("Service a/web", "spec.ports[0].protocol", "SCTP")]);

@@ -1,4 +1,4 @@
-//! Policies and maps that are too small for them: what passes, and what is said about it.
+//! Policies and maps that are too small for them: which packets pass, and what lbr reports.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::model::{Object, Pod, netpol};
 use crate::reconcile::{Outcome, Reconciler};
 use crate::source::Change;
 
-/// An agent whose maps can be made small.
+/// An agent on maps that can be made small.
 struct World {
     store: Store,
     node: NodeView,
@@ -63,7 +63,7 @@ impl World {
         self.store.apply(Change::Apply(Object::NetworkPolicy(policy)));
     }
 
-    /// What the agent does after a change.
+    /// One round of the agent, as after a change.
     fn write(&mut self) -> Outcome {
         let Self { store, node, ids, fit, reconciler, fake } = self;
         let desired = fit.compile(store, node, ids, |draft| reconciler.shortage(draft, fake));
@@ -94,7 +94,7 @@ fn object_name(name: &str) -> ObjectName {
     ObjectName { namespace: "ns".to_owned(), name: name.to_owned() }
 }
 
-/// Allows these ports from everywhere, each by a rule: an entry of both maps for each.
+/// Allows each of these ports from everywhere by a rule of its own: an entry of both maps for each.
 fn ports(ports: &[u16]) -> Value {
     let rules: Vec<Value> = ports.iter().map(|port| json!({"ports": [{"port": port}]})).collect();
     json!({"ingress": rules})
@@ -155,7 +155,7 @@ fn an_update_without_room_leaves_the_last_version_in_force_until_it_fits() {
     assert_eq!(passes(&world), [true, true, false, true, false], "p is what it was, q is new");
     assert!(world.is_without_room("p") && !world.is_without_room("q"));
     assert!(world.rejected()[0].contains("its last version that fitted stays in force"));
-    // As often as one likes.
+    // However often it is tried.
     let generation = world.fake.generation();
     for _ in 0..3 {
         world.write();
@@ -169,7 +169,7 @@ fn an_update_without_room_leaves_the_last_version_in_force_until_it_fits() {
 }
 
 #[test]
-fn an_update_without_room_isolates_whom_it_selects_now() {
+fn an_update_without_room_isolates_the_pods_that_it_selects_now() {
     let mut world = World::new();
     world.policy("p", "enforce", json!({"policyTypes": ["Egress"]}));
     assert!(world.write().is_converged());
@@ -228,7 +228,7 @@ fn an_audited_policy_without_room_audits_what_it_did_or_nothing() {
     assert!(world.passes(CLIENT, 1));
 }
 
-/// Nobody changed a policy, but a pod came that needs a set of its own.
+/// No policy changed, but a new pod needs a set of its own.
 #[test]
 fn where_no_policy_is_to_blame_the_pod_closes() {
     let mut world = World::new();

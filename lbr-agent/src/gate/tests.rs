@@ -24,7 +24,7 @@ fn ip() -> IpAddr {
     IpAddr::from([10, 1, 0, 1])
 }
 
-/// As the API knows it before the plugin has ended.
+/// The pod as in the API before the plugin has ended.
 fn pod() -> Change {
     let labels = [("app".to_owned(), "web".to_owned())].into();
     Change::Apply(Object::Pod(Pod { name: name(), labels, node: "here".to_owned(), ..Pod::default() }))
@@ -45,7 +45,7 @@ fn links() -> LocalLinks {
     LocalLinks { links, addresses, ..LocalLinks::default() }
 }
 
-/// Runs an agent in whose way everything comes one after the other, and asks in between whether the gate is open.
+/// Runs an agent that gets one thing after the other, and checks in between whether the gate is open.
 #[test]
 fn the_gate_opens_when_the_policies_of_the_pod_are_in_force() {
     let (gate, requests) = gate();
@@ -67,7 +67,7 @@ fn the_gate_opens_when_the_policies_of_the_pod_are_in_force() {
         for kind in Kind::ALL {
             changes.send(Change::Synced(kind)).await.unwrap();
         }
-        assert!(tokio::time::timeout(moment, &mut ready).await.is_err(), "nobody knows the pod");
+        assert!(tokio::time::timeout(moment, &mut ready).await.is_err(), "the pod is not known");
         changes.send(pod()).await.unwrap();
         assert!(tokio::time::timeout(moment, &mut ready).await.is_err(), "its interface is not there");
         link_sender.send(links()).unwrap();

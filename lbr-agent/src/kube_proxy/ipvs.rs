@@ -1,8 +1,8 @@
 //! ipvs mode: its interface, which holds the Services' addresses, and its virtual servers.
 //!
-//! The interface is removed: without the addresses no packet from outside reaches a ClusterIP's virtual server.
-//! The virtual servers are named with the command that removes each: which of them are kube-proxy's only an
-//! operator can tell, since those of NodePorts have the node's own addresses as any other would.
+//! The interface is removed: without its addresses no packet from outside reaches a ClusterIP's virtual server. Each
+//! virtual server is listed with the command that removes it: only the operator knows which of them are kube-proxy's,
+//! since those of NodePorts have the node's own addresses like any other.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -18,7 +18,7 @@ const LINK_INFO: u16 = 18;
 const LINK_INFO_KIND: u16 = 1;
 const LINK_NAME: u16 = 3;
 
-/// Removes the interface, and names the rest.
+/// Removes the interface, and lists the virtual servers.
 pub(super) fn clean(dry_run: bool) -> io::Result<Done> {
     let mut done = Done::default();
     interface(dry_run, &mut done)?;
@@ -79,7 +79,7 @@ fn servers(text: &str) -> Vec<String> {
             None => Ipv4Addr::from(u32::from_str_radix(address, 16).ok()?).to_string(),
         };
         Some(format!(
-            "IPVS virtual server {address}:{port}: if it is of a Service, `ipvsadm -D {flag} {address}:{port}` removes it"
+            "IPVS virtual server {address}:{port}: if it belongs to a Service, `ipvsadm -D {flag} {address}:{port}` removes it"
         ))
     };
     text.lines().filter_map(server).collect()

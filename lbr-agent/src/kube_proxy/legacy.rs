@@ -1,5 +1,5 @@
-//! The older iptables, which has an interface of its own in the kernel. `iptables-legacy-save` and
-//! `iptables-legacy-restore` speak it; where they are not installed, the operator is told what to run.
+//! The older iptables has its own interface in the kernel. `iptables-legacy-save` and `iptables-legacy-restore` use it;
+//! where they are not installed, the output says what the operator should run.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -10,17 +10,17 @@ use super::names::TABLES;
 use super::plan::{Chain, Plan, Rule, Table, plan};
 use crate::done::Done;
 
-/// The commands' names, and where the kernel says which tables it has in this network namespace.
+/// The commands' names, and the file that lists the tables in this network namespace.
 const FAMILIES: [(&str, &str); 2] = [
     ("iptables", "/proc/thread-self/net/ip_tables_names"),
     ("ip6tables", "/proc/thread-self/net/ip6_tables_names"),
 ];
 
-/// Removes what is kube-proxy's. One line for each thing.
+/// Removes kube-proxy's chains and rules. One line for each thing.
 pub(super) fn clean(dry_run: bool) -> anyhow::Result<Done> {
     let mut done = Done::default();
     for (command, names) in FAMILIES {
-        // No file: this kernel has no such interface.
+        // Without the file, this kernel has no such interface.
         let present = std::fs::read_to_string(names).unwrap_or_default();
         for table in TABLES.iter().filter(|table| present.lines().any(|line| line == **table)) {
             clean_table(command, table, dry_run, &mut done)
@@ -71,7 +71,7 @@ fn clean_table(command: &str, table: &str, dry_run: bool, done: &mut Done) -> an
     written.unwrap_or(Ok(())).context("write the rules")
 }
 
-/// What `iptables-save` prints. A rule's id is its line.
+/// Parses the output of `iptables-save`. A rule's id is its line.
 fn parse(name: &str, text: &str) -> Table {
     let mut table = Table { name: name.to_owned(), chains: Vec::new() };
     for (id, line) in text.lines().enumerate() {
@@ -91,7 +91,7 @@ fn parse(name: &str, text: &str) -> Table {
     table
 }
 
-/// For `iptables-restore --noflush`, where naming a chain empties it.
+/// Input for `iptables-restore --noflush`, where naming a chain empties it.
 fn script(table: &str, saved: &str, plan: &Plan) -> String {
     let lines: Vec<&str> = saved.lines().collect();
     let mut script = vec![format!("*{table}")];
@@ -103,8 +103,8 @@ fn script(table: &str, saved: &str, plan: &Plan) -> String {
     script.join("\n")
 }
 
-/// Words of a line; a quoted one may hold spaces and, behind a backslash, quotes. Its quotes are left out, so a
-/// comment `-j` is told by its mark.
+/// Words of a line. A quoted word may hold spaces and, behind a backslash, quotes. [`QUOTE`] replaces its quotes, so
+/// that a comment `-j` differs from the option.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;
@@ -125,7 +125,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// In the place of quotes, so that what was quoted equals no option.
+/// Replaces quotes, so that a quoted word equals no option.
 const QUOTE: char = '\u{0}';
 
 #[cfg(test)]

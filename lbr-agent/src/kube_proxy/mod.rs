@@ -1,5 +1,5 @@
-//! What kube-proxy leaves in the kernel when it goes, in each of its modes, and its removal. Only what is
-//! kube-proxy's: chains of others, and rules of others in the same tables, stay.
+//! What kube-proxy leaves in the kernel in each of its modes, and its removal. Only kube-proxy's own: other chains, and
+//! other rules in the same tables, stay.
 //!
 //! | mode | what |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | nftables | the tables `ip kube-proxy` and `ip6 kube-proxy` |
 //! | ipvs | the interface `kube-ipvs0`; virtual servers are only named |
 //!
-//! The IP sets of ipvs mode stay: no rule asks them any more, and they hold no packet up.
+//! The IP sets of ipvs mode stay: no rule uses them any more, and they affect no packet.
 
 mod ipvs;
 mod legacy;
@@ -29,7 +29,7 @@ fn tell(done: &mut Done, table: &str, plan: &plan::Plan) {
     }
 }
 
-/// Removes all of it in the network namespace of this thread; with `dry_run` only says what there is.
+/// Removes all of it in the network namespace of this thread; with `dry_run` only lists it.
 pub fn clean(dry_run: bool) -> Done {
     let mut done = Done::default();
     done.add(nft::clean(dry_run).context("remove rules over nf_tables"));

@@ -2,8 +2,8 @@
 //!
 //! Not every `KUBE-` chain is: kubelet has some in 1.36 (`KUBE-FIREWALL`, `KUBE-KUBELET-CANARY` and
 //! `KUBE-IPTABLES-HINT`, before 1.28 also `KUBE-MARK-DROP`), and other projects borrow the prefix (kube-router's
-//! `KUBE-ROUTER-*`, `KUBE-NWPLCY-*` and `KUBE-POD-FW-*`). So whole names are asked, as all modes of kube-proxy
-//! have used them, and the form of the hashed ones.
+//! `KUBE-ROUTER-*`, `KUBE-NWPLCY-*` and `KUBE-POD-FW-*`). So lbr compares whole names, as all modes of kube-proxy have
+//! used them, and the form of hashed ones.
 
 /// Table of nftables mode, in `ip` and in `ip6`.
 pub(super) const NFT_TABLE: &str = "kube-proxy";
@@ -41,7 +41,7 @@ const MANGLE: [&str; 1] = ["KUBE-PROXY-CANARY"];
 
 /// One chain for each Service port, endpoint and so on.
 const HASHED: [&str; 6] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-SEP-", "KUBE-FW-", "KUBE-XLB-"];
-/// Letters of the hash: base32.
+/// Length of the hash in base32.
 const HASH: usize = 16;
 
 /// Whether kube-proxy makes this chain in this table.
@@ -54,7 +54,7 @@ pub(super) fn is_chain(table: &str, chain: &str) -> bool {
     }
 }
 
-/// Whether others jump to it as well: `KUBE-MARK-MASQ` was long taken for an interface.
+/// Whether chains of others jump to it as well: others have long used `KUBE-MARK-MASQ` as an interface.
 pub(super) fn is_borrowed(chain: &str) -> bool {
     chain == "KUBE-MARK-MASQ"
 }

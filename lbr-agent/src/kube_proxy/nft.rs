@@ -1,7 +1,7 @@
 //! nf_tables: the tables of iptables-nft, and those of kube-proxy's nftables mode, over netlink.
 //!
-//! All that is removed goes in one transaction, bound to the generation of the rules that was read: if somebody
-//! else writes meanwhile, the kernel takes nothing, and it is read again.
+//! Everything is removed in one transaction, bound to the generation of the rules that lbr read: if another process
+//! changes them meanwhile, the kernel rejects the transaction, and lbr reads the rules again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,23 +30,23 @@ mod attr {
     pub(super) const BATCH_GENID: u16 = 1;
 }
 
-/// How often it is read again because somebody else wrote.
+/// How often lbr reads the rules again because another process changed them.
 const ATTEMPTS: usize = 20;
 
 /// An address family, as nf_tables numbers and names it.
 const FAMILIES: [(u8, &str); 2] = [(libc::NFPROTO_IPV4 as u8, "ip"), (libc::NFPROTO_IPV6 as u8, "ip6")];
 
-/// What is there, of one family.
+/// What lbr found of one family.
 #[derive(Debug)]
 struct Found {
     family: (u8, &'static str),
     /// kube-proxy's own table.
     own_table: bool,
-    /// What of iptables' tables goes.
+    /// What to remove from iptables' tables.
     plans: Vec<(&'static str, Plan)>,
 }
 
-/// Removes both. One line for each thing.
+/// Removes kube-proxy's chains and tables. One line for each thing.
 pub(super) fn clean(dry_run: bool) -> io::Result<Done> {
     for _ in 0..ATTEMPTS {
         let mut socket = match Socket::open(Family::Netfilter) {
@@ -54,7 +54,7 @@ pub(super) fn clean(dry_run: bool) -> io::Result<Done> {
             other => other?,
         };
         let generation = match generation(&mut socket) {
-            // No such subsystem.
+            // This kernel has no nf_tables.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
                 return Ok(none());
             }
@@ -71,12 +71,12 @@ pub(super) fn clean(dry_run: bool) -> io::Result<Done> {
         put_attribute(&mut begin, attr::BATCH_GENID, &generation);
         match socket.batch(&messages, &begin, &header(0, 10)) {
             Ok(()) => return Ok(done),
-            // Somebody else wrote after we read.
+            // Another process changed the rules after lbr read them.
             Err(error) if error.raw_os_error() == Some(libc::ERESTART) => {}
             Err(error) => return Err(error),
         }
     }
-    Err(io::Error::other("somebody else changes the rules all the time: is kube-proxy still running?"))
+    Err(io::Error::other("another process keeps changing the rules: is kube-proxy still running?"))
 }
 
 fn none() -> Done {
@@ -200,7 +200,7 @@ fn messages(found: &[Found]) -> Vec<Message> {
                 let place = [(attr::RULE_TABLE, *table), (attr::RULE_CHAIN, &jump.chain)];
                 push(libc::NFT_MSG_DELRULE, &place, Some(jump.rule));
             }
-            // All rules first: a chain goes only when no rule leads to it.
+            // All rules first: the kernel removes a chain only when no rule leads to it.
             for chain in &plan.chains {
                 push(libc::NFT_MSG_DELRULE, &[(attr::RULE_TABLE, *table), (attr::RULE_CHAIN, chain)], None);
             }

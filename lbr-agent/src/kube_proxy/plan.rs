@@ -1,29 +1,29 @@
-//! What of a table is removed: a pure function, the same for both kinds of iptables.
+//! Which chains and rules of a table are removed: a pure function, the same for both kinds of iptables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::names;
 
-/// A table as it is.
+/// A table as found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
     pub(super) name: String,
     pub(super) chains: Vec<Chain>,
 }
 
-/// A chain as it is.
+/// A chain as found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chain {
     pub(super) name: String,
-    /// It is one of the kernel's, such as PREROUTING.
+    /// One of the kernel's, such as PREROUTING.
     pub(super) base: bool,
     pub(super) rules: Vec<Rule>,
 }
 
-/// A rule as it is.
+/// A rule as found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rule {
-    /// What its owner knows it by.
+    /// Handle or line, for its removal.
     pub(super) id: u64,
     /// The chain that it jumps or goes to.
     pub(super) target: Option<String>,
@@ -37,14 +37,14 @@ pub(super) struct Jump {
     pub(super) target: String,
 }
 
-/// What to remove.
+/// What to remove, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// First these rules,
+    /// These rules,
     pub(super) jumps: Vec<Jump>,
-    /// then all rules of these chains, then the chains.
+    /// all rules of these chains, then the chains.
     pub(super) chains: Vec<String>,
-    /// What stays although it is kube-proxy's, and the chain that needs it.
+    /// kube-proxy's chains that stay, each with the chain that needs it.
     pub(super) kept: Vec<(String, String)>,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn plan(table: &Table) -> Plan {
     let is_ours = |chain: &&Chain| !chain.base && names::is_chain(&table.name, &chain.name);
     let mut doomed: BTreeSet<&str> =
         table.chains.iter().filter(is_ours).map(|chain| chain.name.as_str()).collect();
-    // What somebody else's rule jumps to stays, and what it jumps to as well, and so on.
+    // A chain that another owner's rule jumps to stays, and so do all chains that it leads to.
     let mut kept = Vec::new();
     let mut staying: Vec<&Chain> =
         table.chains.iter().filter(|chain| !doomed.contains(chain.name.as_str())).collect();

@@ -1,26 +1,26 @@
-//! What one map should hold, what it holds, and the difference. Pure: the writing is done by others, who
-//! report what succeeded.
+//! The desired content of one map, its actual content, and the difference. Pure: the caller writes, and reports the
+//! result.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Desired and actual content of a map.
 ///
-/// "Actual" moves only after a write succeeded, so trying again is nothing but applying the difference again.
+/// "Actual" changes only after a successful write, so a retry applies the difference again.
 #[derive(Clone, Debug)]
 pub struct Delta<K, V> {
     desired: BTreeMap<K, V>,
     actual: BTreeMap<K, V>,
-    /// Keys that are desired and whose actual value is another one, absent or doubtful.
+    /// Desired keys whose actual value differs, is absent or doubtful.
     writes: BTreeSet<K>,
-    /// Keys that are not desired but (perhaps) there.
+    /// Keys that are not desired but (perhaps) present.
     removals: BTreeSet<K>,
-    /// Keys whose last write or removal failed. Part of it may have been done (a link that was entered but
-    /// not attached), so they are written or removed once more, whatever is desired by then.
+    /// Keys whose last write or removal failed. Part of it may have been done (a link that was entered but not
+    /// attached), so they are written or removed once more, whatever is desired by then.
     doubtful: BTreeSet<K>,
 }
 
 impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
-    /// A map with this content, all of which is to be removed until something is desired.
+    /// A map with this content. All of it is to be removed until something is desired.
     pub fn new(actual: BTreeMap<K, V>) -> Self {
         let mut delta = Self {
             desired: BTreeMap::new(),
@@ -33,14 +33,13 @@ impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
         delta
     }
 
-    /// As [`Self::new`], but nobody knows whether the last writes were done completely: everything that is
-    /// desired is written once more.
+    /// As [`Self::new`], for a map whose last writes may be incomplete: every desired entry is written once more.
     pub fn doubtful(actual: BTreeMap<K, V>) -> Self {
         let doubtful = actual.keys().copied().collect();
         Self { doubtful, ..Self::new(actual) }
     }
 
-    /// From now on the map should hold this.
+    /// Sets what the map should hold from now on.
     pub fn set_desired(&mut self, desired: BTreeMap<K, V>) {
         self.desired = desired;
         self.compare();
@@ -50,7 +49,7 @@ impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
         let Self { desired, actual, writes, removals, doubtful } = self;
         writes.clear();
         removals.clear();
-        // Both are sorted: side by side, they are compared without a look-up for each entry.
+        // Compares two sorted sequences side by side, without a look-up for each entry.
         let mut there = actual.iter().peekable();
         for (key, value) in &*desired {
             while let Some((old, _)) = there.next_if(|(old, _)| *old < key) {
@@ -65,7 +64,7 @@ impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
         removals.extend(doubtful.iter().filter(|key| !desired.contains_key(key)));
     }
 
-    /// What the map holds, as far as known.
+    /// The map's content, as far as known.
     pub fn actual(&self) -> &BTreeMap<K, V> {
         &self.actual
     }
@@ -75,7 +74,7 @@ impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
         self.actual.len()
     }
 
-    /// What the map should hold.
+    /// The map's desired content.
     pub fn desired(&self) -> &BTreeMap<K, V> {
         &self.desired
     }
@@ -95,7 +94,7 @@ impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
         self.removals.iter().copied()
     }
 
-    /// The desired value of this entry was written.
+    /// Records that the desired value of this entry was written.
     pub fn wrote(&mut self, key: &K) {
         if let Some(value) = self.desired.get(key) {
             self.actual.insert(*key, *value);
@@ -104,12 +103,12 @@ impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
         self.doubtful.remove(key);
     }
 
-    /// This entry could not be written or removed.
+    /// Records that this entry could not be written or removed.
     pub fn failed(&mut self, key: &K) {
         self.doubtful.insert(*key);
     }
 
-    /// This entry was removed.
+    /// Records that this entry was removed.
     pub fn removed(&mut self, key: &K) {
         self.actual.remove(key);
         self.removals.remove(key);

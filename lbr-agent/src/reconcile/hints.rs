@@ -1,5 +1,5 @@
-//! What spares the programs a look-up: which ports of the node may be Services', whether any is for UDP, and which
-//! addresses may be ones that only Services have.
+//! Hints that spare the programs a look-up: which ports of the node may be Services', whether any is for UDP, and which
+//! addresses only Services may have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use super::Reconciler;
 use crate::dataplane::Hints;
 
 impl Reconciler {
-    /// Of what is in the maps, and of what will be.
+    /// Hints for the present and the desired content of the maps.
     pub(super) fn hints(&self) -> Hints {
         let mut hints = of_frontends(&[self.maps.frontends.actual(), self.maps.frontends.desired()]);
         for block in self.maps.service_cidrs.actual().keys().chain(self.maps.service_cidrs.desired().keys()) {
@@ -32,7 +32,7 @@ fn of_frontends(tables: &[&BTreeMap<FrontendKey, Frontend>]) -> Hints {
             own.insert(key.addr);
         }
     }
-    // What a socket of the node asks for at a loopback address is no packet of an uplink.
+    // Sockets of the node use loopback addresses without a packet at an uplink.
     let is_own_port =
         |key: &&FrontendKey| key.scope == scope::ANY && key.port != 0 && own.contains(&key.addr);
     let own_ports: BTreeSet<_> = tables.iter().flat_map(|table| table.keys()).filter(is_own_port).collect();
@@ -43,7 +43,7 @@ fn of_frontends(tables: &[&BTreeMap<FrontendKey, Frontend>]) -> Hints {
     hints
 }
 
-/// Whether this is the entry for the whole of an address of the node.
+/// Whether this is the entry for a whole address of the node.
 fn is_of_node(key: &FrontendKey, frontend: &Frontend) -> bool {
     const KIND: u32 = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
     key.scope == scope::ANY && frontend.flags & KIND == KIND
@@ -56,14 +56,14 @@ fn is_service_only(frontend: &Frontend) -> bool {
 
 /// The bits of all addresses of a block.
 fn bits_of(block: &Prefix<Block>) -> u64 {
-    /// What shares a bit: an IPv4 /16, in mapped form, and an IPv6 /48.
+    /// Addresses that share a bit: an IPv4 /16, in mapped form, and an IPv6 /48.
     const V4: u32 = Block::FAMILY_BITS + 96 + 16;
     const V6: u32 = Block::FAMILY_BITS + 48;
     let first = Addr { bytes: block.data.addr };
     let alike = if first.is_v4() { V4 } else { V6 };
     match alike.saturating_sub(block.len) {
         0 => filter_bit(&first),
-        // A few: such is the range that the API server gives out by default, a /12.
+        // A few /16s, as in the API server's default range, a /12.
         free @ 1..=6 if first.is_v4() => (0..1u16 << free).fold(0, |filter, n| {
             let [a, b, c, d] = first.v4_octets();
             let [a, b] = (u16::from_be_bytes([a, b]) | n).to_be_bytes();
@@ -121,7 +121,7 @@ mod tests {
         let hints = of_frontends(&[&table]);
         assert_eq!(hints.service_filter, filter_bit(&Addr::v4([10, 96, 0, 10])));
         assert_eq!((hints.own_port_filter, hints.udp_own_ports), (port_bit(30_080), 0));
-        // The port of a load balancer whose address is the node's: it has no entry for sockets.
+        // The port of a load balancer at the node's address: it has no entry for sockets.
         let (key, balancer) = entry(NODE, 8_053, proto::UDP, scope::ANY, 0);
         table.insert(key, balancer);
         let hints = of_frontends(&[&table]);

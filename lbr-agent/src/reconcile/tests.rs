@@ -18,8 +18,7 @@ fn key(service: u8) -> FrontendKey {
     FrontendKey { addr, port: 80, proto: proto::TCP, ..FrontendKey::default() }
 }
 
-/// Service `n` with id `n` and these endpoints (the last byte of their address); backend ids are
-/// `100 * n + endpoint`.
+/// Service `n` with id `n` and these endpoints (the last byte of their address). Backend ids are `100 * n + endpoint`.
 fn add(desired: &mut Desired, n: u8, endpoints: &[u8]) {
     let service = u32::from(n);
     let count = u32::try_from(endpoints.len()).unwrap();
@@ -56,7 +55,7 @@ fn converge(r: &mut Reconciler, fake: &mut Fake, desired: &Desired) {
     assert_eq!(r.actual(), *desired);
 }
 
-/// Leads these services to tables of their backends, round and round.
+/// Leads these services to tables that their backends fill in turn.
 fn with_tables(mut desired: Desired, tables: &[(u8, u32)]) -> Desired {
     for &(n, table) in tables {
         let backends: Vec<u32> =
@@ -75,7 +74,7 @@ fn with_tables(mut desired: Desired, tables: &[(u8, u32)]) -> Desired {
     desired
 }
 
-/// After every write the fake looks whether all of each table that a frontend leads to is there.
+/// After every write, the fake checks that each table of a frontend is complete.
 #[test]
 fn tables_change_as_a_whole_under_faults() {
     let mut fake = Fake::new(3).with_faults(10);
@@ -91,9 +90,9 @@ fn tables_change_as_a_whole_under_faults() {
     }
 }
 
-/// A table that does not fit holds up its own service only, which goes on as before.
+/// A table that does not fit holds up only its own service, which goes on as before.
 #[test]
-fn a_table_without_room_holds_up_nobody_else() {
+fn a_table_without_room_holds_up_no_other_service() {
     let mut fake = Fake::new(3).with_faults(0);
     fake.set_max_entries(lbr_common::maps::MAGLEV.name, maglev::PARTS);
     let mut r = Reconciler::load(&mut fake).unwrap();
@@ -141,7 +140,7 @@ fn counts_what_was_done() {
     assert_eq!(fake.epoch(), epoch + 1, "no backend was removed");
 }
 
-/// When a packet finds the first new Service, its flows ask the new policies already.
+/// When a packet finds the first new Service, its flows are judged by the new policies already.
 #[test]
 fn the_epoch_is_raised_before_services_are_written_and_again_if_they_need_it() {
     let mut fake = Fake::new(0).with_faults(0);
@@ -174,7 +173,7 @@ fn the_epoch_is_raised_before_services_are_written_and_again_if_they_need_it() {
     }
 }
 
-/// A new pod's link gets its programs, and nothing else is touched.
+/// A new pod's link gets its programs, and nothing else changes.
 #[test]
 fn plugging_attaches_new_links_only() {
     let link = |flags| Link { flags, master: 0 };
@@ -186,14 +185,14 @@ fn plugging_attaches_new_links_only() {
     converge(&mut r, &mut fake, &desired);
     let (operations, epoch) = (fake.operations(), fake.epoch());
 
-    // 5 changes, 6 is gone, 2 was an uplink: that is for the next round.
+    // The change of 5, the removal of 6 and the former uplink 2 wait for the next round.
     let changed: BTreeMap<u32, Link> = [(2, link(0)), (5, link(0)), (7, link(0))].into();
     assert_eq!(r.plug(&changed, &mut fake).writes, 1);
     assert_eq!((fake.operations(), fake.epoch()), (operations + 1, epoch));
     assert_eq!(fake.attached(), [5, 6, 7].into());
     assert_eq!(r.plug(&changed, &mut fake).writes, 0, "it is there");
 
-    // What fails is tried again by the next round.
+    // The next round retries what failed.
     fake.set_faults(100);
     assert_eq!(r.plug(&[(8, link(0))].into(), &mut fake).problems.len(), 1);
     fake.set_faults(0);
@@ -207,7 +206,7 @@ fn the_epoch_is_raised_at_start_and_until_it_succeeds() {
     let mut fake = Fake::new(0).with_faults(100);
     let mut r = Reconciler::load(&mut fake).unwrap();
     let outcome = r.retry(true, &mut fake);
-    // With it the hints, which a new agent does not know either.
+    // The hints are written with it: a new agent does not know them either.
     assert_eq!((outcome.pending, outcome.problems.len()), (2, 2));
     fake.set_faults(0);
     assert!(r.retry(true, &mut fake).is_converged());
@@ -252,7 +251,7 @@ fn a_service_that_does_not_fit_is_not_added_and_the_others_are() {
 }
 
 #[test]
-fn a_service_that_can_not_grow_keeps_what_it_has() {
+fn a_service_that_cannot_grow_keeps_what_it_has() {
     let mut fake = Fake::new(0).with_faults(0);
     let mut r = Reconciler::load(&mut fake).unwrap();
     converge(&mut r, &mut fake, &services(&[(1, &[1, 2])]));
@@ -263,7 +262,7 @@ fn a_service_that_can_not_grow_keeps_what_it_has() {
     assert_eq!((tables.frontends[&key(1)].count, tables.frontends[&key(2)].count), (2, 1));
 }
 
-/// With the entries of their addresses as a whole.
+/// Adds the entries of whole addresses.
 fn with_addresses(mut desired: Desired) -> Desired {
     let addresses: Vec<_> =
         desired.frontends.keys().map(|k| FrontendKey { port: 0, proto: 0, ..*k }).collect();
@@ -272,7 +271,7 @@ fn with_addresses(mut desired: Desired) -> Desired {
     desired
 }
 
-/// Notes which frontends are written.
+/// Records which frontends are written.
 struct Noting {
     fake: Fake,
     frontends: NotingTable,

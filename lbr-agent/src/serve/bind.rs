@@ -8,7 +8,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, listen, setsockopt, socket, sockopt,
 };
 
-/// Listens there; errors name the flag and the address.
+/// Listens at an address; errors name the flag and the address.
 pub(super) fn listener(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = if address.ip().is_unspecified() {
         both_families(address.port()).or_else(|error| match error {

@@ -1,35 +1,35 @@
-//! Whether the proxy is healthy, as kube-proxy answers it: pure, the time is handed in.
+//! Whether the proxy is healthy, by kube-proxy's rules. Pure: the caller passes the time.
 //!
 //! ```text
 //! queued ──> in force within the limit ──> applied      healthy
 //!        └─> still not in force after it                unhealthy, until applied
 //! ```
 //!
-//! Nothing here depends on how long ago anything was heard: a node whose API server is away goes on with its last
-//! state, which is in force.
+//! Health does not depend on when the API server was last heard: without it a node goes on with its last state, which
+//! is in force.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-/// kube-proxy's default sync period; what waits for twice as long is late.
+/// kube-proxy's default sync period. A change that waits for twice as long is late.
 const SYNC_PERIOD: Duration = Duration::from_secs(30);
 
 /// How long a change may wait.
 pub const TIMEOUT: Duration = SYNC_PERIOD.saturating_mul(2);
 
-/// A point in time on both clocks: ages are told by the first one, which nobody sets, people read the second one.
+/// A point in time on both clocks: ages come from the first, which is never set, and people read the second.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// Never goes back.
     pub clock: Instant,
-    /// As it is printed.
+    /// For output.
     pub wall: SystemTime,
 }
 
 impl Moment {
-    /// This one.
+    /// The present moment.
     pub fn now() -> Self {
         Self { clock: Instant::now(), wall: SystemTime::now() }
     }
@@ -57,7 +57,7 @@ impl Family {
     }
 }
 
-/// What of a Node object decides whether load balancers should send new connections to it.
+/// The parts of a Node object that decide whether load balancers should send new connections to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeState {
     /// It has a `metadata.deletionTimestamp`.
@@ -70,9 +70,9 @@ pub struct NodeState {
 #[derive(Debug)]
 pub struct Health {
     timeout: Duration,
-    /// Since when the oldest change waits that is not in force.
+    /// When the oldest change came that is not in force yet.
     queued: Option<Instant>,
-    /// When all was in force last.
+    /// When everything was last in force.
     applied: Option<Moment>,
     is_synced: bool,
     is_node_required: bool,
@@ -90,8 +90,8 @@ pub struct Report {
 }
 
 impl Health {
-    /// Healthy, since nothing is known yet. `is_node_required`: a node that is not known after the sources have
-    /// listed everything is not eligible. Where no API server is asked, perhaps nobody describes nodes.
+    /// Healthy, since nothing is known yet. `is_node_required`: a node that is not known after the sources have listed
+    /// everything is not eligible. Without an API server, Nodes need not be described.
     pub fn new(timeout: Duration, is_node_required: bool) -> Self {
         Self {
             timeout,
@@ -104,12 +104,12 @@ impl Health {
         }
     }
 
-    /// A change has come in that is not in force yet. The oldest one counts.
+    /// Records a change that is not in force yet. The oldest one counts.
     pub fn queued(&mut self, at: Moment) {
         self.queued.get_or_insert(at.clock);
     }
 
-    /// The sources have listed everything: from here on what waits can be late. What came before waited for this.
+    /// The sources have listed everything: from now on a change can be late. Earlier changes waited for this.
     pub fn synced(&mut self, at: Moment) {
         if !self.is_synced {
             self.is_synced = true;
@@ -117,13 +117,13 @@ impl Health {
         }
     }
 
-    /// All that came in is in force.
+    /// All changes are in force.
     pub fn applied(&mut self, at: Moment) {
         self.queued = None;
         self.applied = Some(at);
     }
 
-    /// This node as the sources know it.
+    /// Sets this node's state in the sources.
     pub fn node(&mut self, node: Option<NodeState>) {
         self.is_node_eligible = match node {
             Some(node) => !node.is_deleting && !node.is_to_be_deleted,
@@ -132,7 +132,7 @@ impl Health {
         self.is_node_known |= node.is_some();
     }
 
-    /// Whether all that should be in force is, or is not late.
+    /// Whether every change is in force, or not late.
     pub fn is_healthy(&self, now: Moment) -> bool {
         let age = |queued| now.clock.saturating_duration_since(queued);
         !self.is_synced || self.queued.is_none_or(|queued| age(queued) < self.timeout)
@@ -148,7 +148,7 @@ impl Health {
         self.report(now, Some(self.is_node_eligible))
     }
 
-    /// `/livez`: for the kubelet. A node that is to be removed still has a proxy that lives.
+    /// `/livez`: for the kubelet. A node to be removed still has a live proxy.
     pub fn livez(&self, now: Moment) -> Report {
         self.report(now, None)
     }
@@ -156,7 +156,7 @@ impl Health {
     fn report(&self, now: Moment, node_eligible: Option<bool>) -> Report {
         let healthy = self.is_healthy(now);
         let is_ok = healthy && node_eligible != Some(false);
-        // As kube-proxy: whoever only looks at this field sees a time that is recent if all is well.
+        // As in kube-proxy, the time is recent if all is well, for clients that look at this field only.
         let last_updated = if is_ok { Some(now) } else { self.applied };
         let family = |family: Family| {
             self.applied.map(|at| (family.name(), FamilyBody { last_updated: go_time(Some(at)), healthy }))
@@ -168,7 +168,7 @@ impl Health {
             healthy,
             status: Family::ALL.into_iter().filter_map(family).collect(),
         };
-        // Text and booleans: nothing that JSON could not say.
+        // Texts and booleans always convert to JSON.
         Report { is_ok, body: serde_json::to_string(&body).unwrap_or_default() }
     }
 }
@@ -192,7 +192,7 @@ struct FamilyBody {
     healthy: bool,
 }
 
-/// RFC 3339 in UTC with as many digits of a second as are needed, as Go prints it; its zero time for "never".
+/// RFC 3339 in UTC with as many decimals as needed, as Go prints it; Go's zero time for "never".
 fn go_time(at: Option<Moment>) -> String {
     let time = at.and_then(|at| jiff::Timestamp::try_from(at.wall).ok());
     time.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string())

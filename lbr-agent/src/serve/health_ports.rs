@@ -1,7 +1,6 @@
-//! The ports that Services name in `healthCheckNodePort`: load balancers ask there which nodes have endpoints.
+//! The ports in `healthCheckNodePort` of Services, at which load balancers find out which nodes have endpoints.
 //!
-//! Which ports that are, the agent says after each round. One that can not be opened is tried again, and keeps no other
-//! one closed.
+//! The agent names the ports after each round. A port that cannot be opened is tried again, and holds up no other one.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -21,11 +20,11 @@ use crate::desired::HealthPort;
 use crate::events::{Events, Occurrence};
 use crate::model::ObjectName;
 
-/// What errors and counts call these ports.
+/// Name of these ports in errors and counts.
 const FIELD: &str = "healthCheckNodePort";
 
-/// Starts a thread that listens where [`super::Round::health_ports`] says. `node`: for events about what can not be
-/// opened.
+/// Starts a thread that listens on the ports of [`super::Round::health_ports`]. `node`: for events about ports that
+/// cannot be opened.
 pub fn start(observer: &Observer, events: Events, node: String) -> anyhow::Result<()> {
     let wanted = observer.health_ports();
     let ports =
@@ -43,16 +42,16 @@ struct Ports {
     events: Events,
     node: String,
     open: BTreeMap<u16, JoinHandle<()>>,
-    /// Ports that could not be opened, and whether that was told, by whose they are.
+    /// Ports that could not be opened: their Service, and whether an event was queued.
     failed: BTreeMap<u16, (ObjectName, bool)>,
 }
 
 impl Ports {
-    /// Until nobody is left who could say what is wanted.
+    /// Follows the wanted ports as long as the process runs.
     async fn run(mut self, mut wanted: watch::Receiver<BTreeMap<u16, HealthPort>>) {
         loop {
             let now = wanted.borrow_and_update().clone();
-            // First what goes: a Service that changes its port may leave it to another one.
+            // Close first: a Service that changes its port may leave the old one to another Service.
             self.close(&now).await;
             for (port, health) in &now {
                 if !self.open.contains_key(port) {
@@ -70,7 +69,7 @@ impl Ports {
         self.failed.retain(|port, (service, _)| wanted.get(port).is_some_and(|now| now.service == *service));
         for (port, task) in self.open.extract_if(.., |port, _| !wanted.contains_key(port)) {
             task.abort();
-            // The port is free when the task is gone, not before. All it can end with is that it was aborted.
+            // The port is free only when the task has ended. Its only result is that it was aborted.
             let _aborted = task.await;
             tracing::debug!("{FIELD} {port}: closed");
         }
@@ -95,24 +94,24 @@ impl Ports {
         }
     }
 
-    /// Once, as long as it lasts; an event that found no place is offered again.
+    /// Reports a failure once while it lasts. An event without a place in the queue is offered again.
     fn tell(&mut self, port: u16, service: &ObjectName, error: &anyhow::Error) {
         let is_new = !self.failed.contains_key(&port);
         if is_new {
             tracing::warn!("Service {service}: {error:#}; trying again every {BIND_AGAIN:?}");
         }
-        let (_, is_told) = self.failed.entry(port).or_insert_with(|| (service.clone(), false));
-        if !*is_told {
-            *is_told = self.events.tell(Occurrence::health_port(&self.node, service, error));
+        let (_, is_queued) = self.failed.entry(port).or_insert_with(|| (service.clone(), false));
+        if !*is_queued {
+            *is_queued = self.events.tell(Occurrence::health_port(&self.node, service, error));
         }
     }
 }
 
-/// The same for every path.
+/// Every path has the same answer.
 fn pages(port: u16, observer: Observer) -> Pages {
     let wanted = observer.health_ports();
     Arc::new(move |_| {
-        // Not there: the port is about to be closed.
+        // The port is about to be closed.
         let health = wanted.borrow().get(&port).cloned()?;
         Some(answer(&health, observer.is_healthy(Moment::now())))
     })
@@ -124,7 +123,7 @@ fn answer(health: &HealthPort, is_healthy: bool) -> Answer {
         local_endpoints: health.local_ready,
         service_proxy_healthy: is_healthy,
     };
-    // Text, a number and a boolean: nothing that JSON could not say.
+    // Texts, a number and a boolean always convert to JSON.
     let body = serde_json::to_string(&body).unwrap_or_default();
     let weight = Some(health.local_ready);
     Answer { weight, ..Answer::json(health.local_ready > 0 && is_healthy, body) }

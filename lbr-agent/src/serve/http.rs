@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server: GET and HEAD, short answers, one request for each connection.
 //!
-//! Nobody can keep others out by being slow: a connection has a deadline as a whole, and where there are too many,
-//! the oldest one gives way to the newest.
+//! Slow clients cannot keep others out: a connection as a whole has a deadline, and if there are too many, the oldest
+//! one gives way to the newest.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,20 +17,20 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Connections at a time: far more than there are probes and scrapers.
+/// Concurrent connections: far more than there are probes and scrapers.
 const CONNECTIONS: usize = 64;
-/// Until the request is there.
+/// Deadline for the request.
 const REQUEST: Duration = Duration::from_secs(5);
-/// Until the answer is gone: as long as Prometheus waits for one by default.
+/// Deadline for the answer: as long as Prometheus waits by default.
 const CONNECTION: Duration = Duration::from_secs(10);
-/// After an error of `accept`: most of them (no file descriptors left) last for a while.
+/// Pause after an error of `accept`: most of them (no file descriptors left) last for a while.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// As kube-proxy, and load balancers that read it.
+/// kube-proxy's header, for load balancers that read it.
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
-/// Bytes of a request that are read; hyper wants no less.
+/// How much of a request is read; hyper's minimum.
 const REQUEST_BYTES: usize = 8192;
 
-/// What `Content-Type` says.
+/// Value of `Content-Type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Type {
     /// Text for people.
@@ -57,7 +57,7 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) content_type: Type,
     pub(super) body: String,
-    /// How many endpoints of a Service are here, for load balancers that share by it.
+    /// Number of a Service's endpoints here, for load balancers that weight nodes by it.
     pub(super) weight: Option<usize>,
 }
 
@@ -77,7 +77,7 @@ impl Answer {
         Self { status: if is_ok { 200 } else { 503 }, ..Self::new(Type::Json, body) }
     }
 
-    /// What went wrong.
+    /// An error.
     pub(super) fn error(status: u16, body: impl Into<String>) -> Self {
         Self { status, ..Self::text(body) }
     }
@@ -86,7 +86,7 @@ impl Answer {
 /// Answers a GET for a path; `None`: there is no such page.
 pub(super) type Pages = Arc<dyn Fn(&str) -> Option<Answer> + Send + Sync>;
 
-/// Accepts connections for ever.
+/// Accepts connections forever.
 pub(super) async fn serve(listener: TcpListener, pages: Pages) {
     let mut connections = VecDeque::with_capacity(CONNECTIONS);
     loop {
@@ -99,7 +99,7 @@ pub(super) async fn serve(listener: TcpListener, pages: Pages) {
                     oldest.abort();
                 }
                 connections.push_back(tokio::spawn(connection(stream, pages.clone())).abort_handle());
-                // Its request may be here already: it must not give way before it was looked at.
+                // Its request may be here already, and must be read before the connection gives way.
                 tokio::task::yield_now().await;
             }
             Err(error) => {
@@ -121,7 +121,7 @@ async fn connection(stream: TcpStream, pages: Pages) {
         .keep_alive(false)
         .max_buf_size(REQUEST_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    // What clients do wrong is no event.
+    // Mistakes of clients are not worth more than a trace.
     if let Ok(Err(error)) = tokio::time::timeout(CONNECTION, connection).await {
         tracing::trace!("connection: {error}");
     }

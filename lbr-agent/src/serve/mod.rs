@@ -1,4 +1,4 @@
-//! What others may ask the agent over HTTP: kube-proxy's health and metrics, on the same ports by the same names.
+//! HTTP: kube-proxy's health and metrics, on the same ports by the same names.
 //!
 //! ```text
 //! agent ──> Observer ──> health ──> /healthz /livez        (--healthz-bind-address)
@@ -7,9 +7,8 @@
 //!        agent ──> Observer ──> health check ports of Services   (any path)
 //! ```
 //!
-//! The agent tells an [`Observer`] what it does and never waits for a reader. Each of the two servers has a thread of
-//! its own, and health check ports share a third one: a probe is answered while the agent compiles, and while somebody
-//! scrapes.
+//! The agent reports to an [`Observer`] and never waits for a reader. Each of the two servers has its own thread, and
+//! health check ports share a third one: a probe is answered while the agent compiles, and during a scrape.
 
 mod bind;
 pub mod health;
@@ -39,7 +38,7 @@ pub const HEALTHZ_PORT: u16 = 10256;
 /// See [`HEALTHZ_PORT`].
 pub const METRICS_PORT: u16 = 10249;
 
-/// Until the next try to listen, as kube-proxy.
+/// Delay before the next try to listen, as in kube-proxy.
 const BIND_AGAIN: Duration = Duration::from_secs(5);
 
 /// Where to listen.
@@ -49,11 +48,11 @@ pub struct Addresses {
     pub healthz: Option<SocketAddr>,
     /// `--metrics-bind-address`.
     pub metrics: Option<SocketAddr>,
-    /// `--bind-address-hard-fail`: not to be able to listen is an error. Else it is tried again.
+    /// `--bind-address-hard-fail`: an address that cannot be listened on is an error. Otherwise lbr keeps trying.
     pub hard_fail: bool,
 }
 
-/// Where is listened.
+/// Addresses that the servers listen on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listening {
     /// `None`: off, or not possible yet.
@@ -84,7 +83,7 @@ pub fn start(
     Ok(listening)
 }
 
-/// One of the two.
+/// One of the two servers.
 struct Server {
     flag: &'static str,
     address: SocketAddr,
@@ -105,7 +104,7 @@ impl Server {
         let name = self.flag.trim_start_matches('-');
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new()
-            // The kernel keeps 15 bytes of it.
+            // The kernel keeps 15 bytes of a name.
             .name(name.trim_end_matches("-bind-address").to_owned())
             .spawn(move || runtime.block_on(self.run(listener, pages)))
             .context("start a thread")?;

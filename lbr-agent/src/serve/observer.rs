@@ -1,4 +1,4 @@
-//! The handle by which the agent says what it does. Nobody holds a lock for longer than it takes to copy numbers.
+//! The handle by which the agent reports what it does. No lock is held for longer than it takes to copy numbers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,14 +15,14 @@ use crate::reconcile::Outcome;
 use crate::source::Change;
 use crate::store::ClusterState;
 
-/// Trigger times that are kept until they are in force. Beyond that the figure only lacks some.
+/// How many trigger times are kept until they are in force. Beyond that the histogram lacks some.
 const TRIGGERS: usize = 10_000;
 
-/// Where objects come from.
+/// The source of objects.
 pub enum Origin {
-    /// A folder, which is always as it is. It need not describe nodes.
+    /// A folder, which is always up to date. It need not describe nodes.
     Folder,
-    /// An API server, which knows every node. Says for how long it could not be read; zero if all is well.
+    /// An API server, which knows every node. Returns how long it could not be read; zero if all is well.
     ApiServer(Box<dyn Fn() -> Duration + Send + Sync>),
 }
 
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Origin {
     }
 }
 
-/// Where the agent says what it does, and readers ask. Clones are the same.
+/// Takes reports of the agent, and answers readers. Clones share one state.
 #[derive(Clone, Debug)]
 pub struct Observer(Arc<Shared>);
 
@@ -45,13 +45,13 @@ struct Shared {
     started: SystemTime,
     health: Mutex<Health>,
     figures: Mutex<Figures>,
-    /// When the changes began that are not in force yet.
+    /// Trigger times of the changes that are not in force yet.
     triggers: Mutex<Vec<(Family, SystemTime)>>,
     histograms: Histograms,
     health_ports: watch::Sender<BTreeMap<u16, HealthPort>>,
 }
 
-/// What matters of a change before the store takes it.
+/// The parts of a change that count here, taken before the store consumes it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Note {
     kind: Option<Kind>,
@@ -59,7 +59,7 @@ pub struct Note {
 }
 
 impl Note {
-    /// Of this change.
+    /// The note of a change.
     pub fn of(change: &Change) -> Self {
         match change {
             Change::Apply(object) => match object {
@@ -75,7 +75,7 @@ impl Note {
     }
 }
 
-/// When the cluster changed so that this slice had to follow. Removals are not counted.
+/// The time of the change in the cluster that this slice follows. Removals do not count.
 fn trigger(slice: &EndpointSlice) -> Option<(Family, SystemTime)> {
     let first = slice.endpoints.first()?;
     let family = if first.addr.is_ipv4() { Family::V4 } else { Family::V6 };
@@ -91,9 +91,9 @@ pub struct Round<'a> {
     pub compiled: Duration,
     /// Whether every kind has been listed.
     pub is_synced: bool,
-    /// What the writing came to.
+    /// The result of writing.
     pub outcome: &'a Outcome,
-    /// What was compiled.
+    /// The compiled state.
     pub state: &'a ClusterState,
     /// Name of this node.
     pub node: &'a str,
@@ -123,17 +123,17 @@ pub(super) struct Figures {
     pub(super) bind_failures: BTreeMap<&'static str, u64>,
 }
 
-/// Changes of one kind.
+/// Number of changes of one kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Changes {
     /// Not in force yet.
     pub(super) pending: u64,
-    /// All that came in.
+    /// All so far.
     pub(super) total: u64,
 }
 
 impl Observer {
-    /// Of an agent that starts.
+    /// For an agent that starts.
     pub fn new(origin: Origin) -> anyhow::Result<Self> {
         Ok(Self(Arc::new(Shared {
             health: Mutex::new(Health::new(TIMEOUT, matches!(origin, Origin::ApiServer(_)))),
@@ -146,7 +146,7 @@ impl Observer {
         })))
     }
 
-    /// A change came in that is not in force yet.
+    /// Records a change that is not in force yet.
     pub fn queued(&self, note: Note, at: Moment) {
         self.health().queued(at);
         let mut figures = self.figures();
@@ -158,7 +158,7 @@ impl Observer {
         };
         changes.pending += 1;
         changes.total += 1;
-        // Older ones say how long this agent was not there.
+        // Older ones would measure how long no agent ran.
         let trigger = note.trigger.filter(|(_, time)| *time >= self.0.started);
         let mut triggers = lock(&self.0.triggers);
         if triggers.len() < TRIGGERS {
@@ -166,12 +166,12 @@ impl Observer {
         }
     }
 
-    /// Every kind has been listed.
+    /// Records that every kind has been listed.
     pub fn synced(&self, at: Moment) {
         self.health().synced(at);
     }
 
-    /// A round has ended.
+    /// Records the end of a round.
     pub fn wrote(&self, round: Round<'_>, at: Moment) {
         self.health_after(&round, at);
         let took = at.clock.saturating_duration_since(round.began);
@@ -206,8 +206,8 @@ impl Observer {
         }
     }
 
-    /// What became of events of objects.
-    pub fn told(&self, counts: Counts) {
+    /// Sets the counts of Kubernetes Events.
+    pub fn set_events(&self, counts: Counts) {
         self.figures().events = counts;
     }
 
@@ -225,12 +225,12 @@ impl Observer {
         if round.outcome.is_converged() {
             health.applied(at);
         } else {
-            // Also what went wrong without a change.
+            // Writes can fail without a change, too.
             health.queued(Moment { clock: round.began, ..at });
         }
     }
 
-    /// A server could not listen.
+    /// Counts a server that could not listen.
     pub(super) fn bind_failed(&self, flag: &'static str) {
         *self.figures().bind_failures.entry(flag).or_default() += 1;
     }
@@ -247,7 +247,7 @@ impl Observer {
         report
     }
 
-    /// Whether all that should be in force is, or is not late. The node itself is not asked.
+    /// Whether every change is in force, or not late. Node eligibility does not count.
     pub(super) fn is_healthy(&self, at: Moment) -> bool {
         self.health().is_healthy(at)
     }
@@ -262,7 +262,7 @@ impl Observer {
         self.figures().clone()
     }
 
-    /// For how long the API server is silent, if there is one.
+    /// How long the API server has been silent, if there is one.
     pub(super) fn silence(&self) -> Option<Duration> {
         match &self.0.origin {
             Origin::Folder => None,
@@ -283,7 +283,7 @@ impl Observer {
     }
 }
 
-/// A thread that panicked left numbers that are still numbers.
+/// The numbers stay valid if a thread panicked while it held the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What is where: kube-proxy's pages on its two ports.
+//! kube-proxy's pages on its two ports.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::http::{Answer, Pages, Type};
 use super::metrics::Exporter;
 use super::observer::Observer;
 
-/// What `/proxyMode` says in place of `nftables` or `iptables`.
+/// Answer of `/proxyMode`, in place of `nftables` or `iptables`.
 const PROXY_MODE: &str = "lbr";
 
 /// The pages of `--healthz-bind-address`.
@@ -24,7 +24,7 @@ pub(super) fn health(observer: Observer) -> Pages {
     })
 }
 
-/// The pages of `--metrics-bind-address`. `config`: what is in effect, by kube-proxy's names.
+/// The pages of `--metrics-bind-address`. `config`: the settings in effect, by kube-proxy's names.
 pub(super) fn metrics(exporter: Exporter, config: &Value) -> Pages {
     let config = json!({"kubeproxy.config.k8s.io": config}).to_string();
     Arc::new(move |path| match path {

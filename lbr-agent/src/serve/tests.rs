@@ -44,7 +44,7 @@ fn request(server: SocketAddr, method: &str, path: &str) -> Reply {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: {server}\r\n\r\n").unwrap();
     let mut text = String::new();
-    // Until the server closes it: one request for each connection.
+    // Until the server closes the connection: it takes one request.
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let (status, head) = head.split_once("\r\n").unwrap();
@@ -106,7 +106,7 @@ fn pages_of_the_metrics_port() {
     assert_eq!(reply.status, "HTTP/1.1 200 OK");
     assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     assert!(reply.body.contains("lbr_build_info{version=\""), "{}", reply.body);
-    // There are no maps, and the rest is there all the same.
+    // There are no maps. The other metrics are exported all the same.
     assert!(reply.body.lines().any(|line| line == "lbr_maps_readable 0"), "{}", reply.body);
 }
 
@@ -136,7 +136,7 @@ fn what_is_not_there_and_what_is_not_read() {
 }
 
 #[test]
-fn whoever_is_slow_keeps_nobody_out() {
+fn slow_clients_keep_no_other_out() {
     let (healthz, _) = started(&observer());
     let begin = Instant::now();
     let mut idle: Vec<TcpStream> = (0..300)
@@ -150,7 +150,7 @@ fn whoever_is_slow_keeps_nobody_out() {
         .collect();
     assert_eq!(get(healthz, "/healthz").status, "HTTP/1.1 200 OK");
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
-    // The newest of them is not pushed out, and is closed when its time is over.
+    // The newest one is not closed for the others, but when its time is over.
     let last = idle.last_mut().unwrap();
     last.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut rest = Vec::new();

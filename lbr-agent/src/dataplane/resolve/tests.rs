@@ -11,7 +11,8 @@ fn key(addr: [u8; 4], port: u16, scope: u8) -> FrontendKey {
     FrontendKey { addr: Addr::v4(addr), port, proto, scope, ..FrontendKey::default() }
 }
 
-/// Service 1 with an endpoint in each set; its address closed, the node's open; port 81 has no endpoint in its own set.
+/// Service 1 with an endpoint in each set; its own address is closed, the node's is open; port 81 has no endpoint in
+/// its set.
 fn tables() -> Desired {
     let mut tables = Desired::default();
     let whole = |flags| Frontend { flags: flags | frontend_flags::WILDCARD, ..Frontend::default() };
@@ -63,14 +64,14 @@ fn every_step_has_its_verdict() {
         (Wire, inside, VIP, 81, Verdict::NoLocalEndpoint),
         (Pod, inside, VIP, 81, Verdict::ToBackend),
         (Node, inside, VIP, 81, Verdict::ToBackend),
-        // Its other entry is not there.
+        // The frontend for external clients is missing.
         (Wire, inside, VIP, 84, Verdict::NoSuchPort),
         (Pod, inside, VIP, 82, Verdict::ToBackend),
         (Wire, inside, VIP, 82, Verdict::ToBackend),
         (Pod, outside, VIP, 82, Verdict::SourceNotInRanges),
         (Wire, outside, VIP, 82, Verdict::SourceNotInRanges),
         (Node, inside, VIP, 82, Verdict::SourceNotInRanges),
-        // Ranges are asked first: whether there is an endpoint is nobody else's business.
+        // Source ranges come first: other clients do not learn whether there is an endpoint.
         (Pod, outside, VIP, 83, Verdict::SourceNotInRanges),
         (Pod, inside, VIP, 83, Verdict::NoEndpoint),
         (Node, outside, VIP, 83, Verdict::NoEndpoint),

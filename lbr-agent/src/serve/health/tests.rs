@@ -1,6 +1,6 @@
 use super::*;
 
-/// A clock that is moved by hand.
+/// A clock that the test sets.
 struct Clock(Moment);
 
 impl Clock {
@@ -24,7 +24,7 @@ fn health() -> Health {
     Health::new(TIMEOUT, true)
 }
 
-/// One that was in force, with a node, 1.75 seconds after the start.
+/// A state that was in force, with a node, 1.75 seconds after the start.
 fn in_force(clock: &Clock) -> Health {
     let mut health = health();
     health.queued(clock.at(0));
@@ -127,7 +127,7 @@ fn what_waits_for_the_first_lists_is_not_late() {
     let clock = Clock::start();
     let mut health = health();
     health.queued(clock.at(0));
-    assert!(health.is_healthy(clock.at(1_000_000)), "an API server that can not be reached");
+    assert!(health.is_healthy(clock.at(1_000_000)), "an API server that cannot be reached");
     health.synced(clock.at(1_000_000));
     health.synced(clock.at(1_030_000));
     assert!(health.is_healthy(clock.at(1_059_999)));

@@ -22,7 +22,7 @@ fn port(name: &str, local_ready: usize) -> HealthPort {
     HealthPort { service: service(name), local_ready }
 }
 
-/// Ports that nobody has.
+/// Ports that are not in use.
 fn free<const N: usize>() -> [u16; N] {
     let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0);
     let taken = [(); N].map(|()| bind::listener("free", any).unwrap());
@@ -37,7 +37,7 @@ fn observer() -> Observer {
     Observer::new(Origin::ApiServer(Box::new(|| Duration::ZERO))).unwrap()
 }
 
-/// Ends a round after which this is to be served.
+/// Ends a round with these ports.
 fn wrote<const N: usize>(observer: &Observer, ports: [(u16, HealthPort); N], state: &ClusterState) {
     let (outcome, now) = (Outcome::default(), Moment::now());
     let round = Round {
@@ -98,7 +98,7 @@ fn answers_are_those_of_kube_proxy() {
         r#"{"service":{"namespace":"shop","name":"idle"},"localEndpoints":0,"serviceProxyHealthy":true}"#
     );
 
-    // Whether the node may get new connections is for /healthz to say.
+    // Node eligibility only affects /healthz.
     let node = Node { is_to_be_deleted: true, ..Node::default() };
     let state =
         ClusterState { nodes: [(ObjectName::cluster("here"), node)].into(), ..ClusterState::default() };
@@ -120,7 +120,7 @@ fn ports_come_and_go_and_change_hands() {
     start(&observer, Events::nowhere(), "here".to_owned()).unwrap();
     serve(&observer, [(kept, port("web", 1)), (moved, port("other", 1))]);
     until("both are open", || is_open(kept) && is_open(moved));
-    // Open, and another Service's.
+    // Still open, for another Service.
     serve(&observer, [(kept, port("shop", 3))]);
     until("the other one is closed", || !is_open(moved));
     assert!(get(local(kept), "/").body.contains(r#""name":"shop"},"localEndpoints":3"#));
@@ -154,17 +154,17 @@ fn before_everything_is_listed_nothing_is_opened_or_closed() {
 }
 
 #[test]
-fn a_port_in_use_is_told_once_tried_again_and_holds_up_nobody() {
+fn a_port_in_use_is_reported_once_tried_again_and_holds_up_no_other() {
     let taken = bind::listener("taken", SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)).unwrap();
     let busy = taken.local_addr().unwrap().port();
     let ([other, third], observer) = (free(), observer());
-    let (events, mut told, _) = Events::queue();
+    let (events, mut queued, _) = Events::queue();
     start(&observer, events, "here".to_owned()).unwrap();
     serve(&observer, [(busy, port("web", 1)), (other, port("other", 1))]);
     until("the other one is open", || is_open(other));
     let mut event = None;
     until("an event", || {
-        event = told.try_recv().ok();
+        event = queued.try_recv().ok();
         event.is_some()
     });
     let event = event.unwrap();
@@ -174,13 +174,13 @@ fn a_port_in_use_is_told_once_tried_again_and_holds_up_nobody() {
     assert_eq!(
         event.note,
         format!(
-            "node here: healthCheckNodePort: listen on [::]:{busy}: Address already in use (os error 98); it is tried again"
+            "node here: healthCheckNodePort: listen on [::]:{busy}: Address already in use (os error 98); lbr keeps trying"
         )
     );
-    // A round is a try as well, and is no reason to say it again.
+    // A round is another try, but no reason to report it again.
     serve(&observer, [(busy, port("web", 2)), (other, port("other", 1)), (third, port("third", 1))]);
     until("the third one is open", || is_open(third));
-    assert!(told.try_recv().is_err());
+    assert!(queued.try_recv().is_err());
     assert!(observer.snapshot().bind_failures[FIELD] >= 2);
     drop(taken);
     until("it is tried again", || is_open(busy));

@@ -1,4 +1,4 @@
-//! What the agent did and knows.
+//! Metrics of the agent: what it did and knows.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use super::family::{Sample, counter, gauge, number, one};
 use crate::serve::health::Family;
 use crate::serve::observer::Figures;
 
-/// `silent`: for how long the API server has been.
+/// `silent`: how long the API server has not answered.
 pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<MetricFamily> {
     let mut families = names_of_kube_proxy(figures);
     families.extend([
@@ -20,7 +20,7 @@ pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<Metri
         ),
         gauge(
             "lbr_rejected_objects",
-            "Objects, or parts of them, that can not be honoured; `lbr show rejected` says why.",
+            "Objects, or parts of them, that are rejected; `lbr show rejected` says why.",
             one(number(figures.rejected as u64)),
         ),
         gauge(
@@ -30,12 +30,12 @@ pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<Metri
         ),
         gauge(
             "lbr_pending_entries",
-            "Entries of maps that differ from what they should be.",
+            "Map entries that differ from the desired state.",
             one(number(figures.pending as u64)),
         ),
         gauge(
             "lbr_write_problems",
-            "Writes that failed in the last round, or had no room. The log names them.",
+            "Writes of the last round that failed or had no room. The log names them.",
             one(number(figures.problems as u64)),
         ),
         gauge(
@@ -45,12 +45,12 @@ pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<Metri
         ),
         gauge(
             "lbr_state_age_seconds",
-            "For how long the API server could not be read; 0 if all is well. Not there without an API server.",
+            "Seconds for which the API server could not be read; 0 if all is well. Absent without an API server.",
             silent.map(|age| (Vec::new(), age.as_secs_f64())),
         ),
         counter(
             "lbr_events_total",
-            "Events of objects, by what became of them; dropped: no place in the queue, or refused by the API server.",
+            "Kubernetes Events by result; dropped: the queue was full, or the API server refused them.",
             labelled("result", [("written", figures.events.written), ("dropped", figures.events.dropped)].into_iter()),
         ),
         counter(
@@ -62,14 +62,14 @@ pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<Metri
     families
 }
 
-/// Names and meanings of kube-proxy. It leaves out what has no meaning here: iptables, nftables, conntrack, and
-/// `sync_proxy_rules_no_local_endpoints_total` as long as traffic policies are not served.
+/// kube-proxy's metrics, by its names and meanings. Leaves out `sync_proxy_rules_no_local_endpoints_total`, and metrics
+/// of iptables, nftables and conntrack.
 fn names_of_kube_proxy(figures: &Figures) -> Vec<MetricFamily> {
     let (endpoints, services) = (figures.endpoints, figures.services);
     vec![
         gauge(
             "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
-            "The last time when all was in force.",
+            "The last time when everything was in force.",
             both_families(figures.applied),
         ),
         gauge(
@@ -102,14 +102,14 @@ fn names_of_kube_proxy(figures: &Figures) -> Vec<MetricFamily> {
     ]
 }
 
-/// 0 for "never", as a gauge of Go's client that was not set.
+/// 0 for "never", like an unset gauge of Go's client.
 fn both_families(at: Option<SystemTime>) -> Vec<Sample> {
     let seconds = at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
     let sample = |family: Family| (vec![("ip_family", family.name().to_owned())], seconds.as_secs_f64());
     Family::ALL.into_iter().map(sample).collect()
 }
 
-/// Both codes from the start, so that the first of either is seen as an increase.
+/// Both codes from the start, so that the first of either counts as an increase.
 fn codes(counts: &BTreeMap<u16, u64>) -> Vec<Sample> {
     let count = |code: u16| counts.get(&code).copied().unwrap_or_default();
     [200, 503].map(|code| (vec![("code", code.to_string())], number(count(code)))).to_vec()

@@ -1,11 +1,11 @@
-//! Metrics whose values are read when somebody asks.
+//! Metrics whose values are read on request.
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 /// Labels and a value.
 pub(super) type Sample = (Vec<(&'static str, String)>, f64);
 
-/// What goes up and down.
+/// A value that goes up and down.
 pub(super) fn gauge(name: &str, help: &str, samples: impl IntoIterator<Item = Sample>) -> MetricFamily {
     let metric = |(labels, value)| {
         let mut gauge = Gauge::default();
@@ -17,7 +17,7 @@ pub(super) fn gauge(name: &str, help: &str, samples: impl IntoIterator<Item = Sa
     family(name, help, MetricType::GAUGE, samples.into_iter().map(metric).collect())
 }
 
-/// What only goes up.
+/// A value that only goes up.
 pub(super) fn counter(name: &str, help: &str, samples: impl IntoIterator<Item = Sample>) -> MetricFamily {
     let metric = |(labels, value)| {
         let mut counter = Counter::default();

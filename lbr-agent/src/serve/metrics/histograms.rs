@@ -1,4 +1,4 @@
-//! How long things take. kube-proxy's names and buckets.
+//! Durations, with kube-proxy's names and buckets.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, exponential_buckets};
 
 use crate::serve::health::Family;
 
-/// All of them.
+/// All histograms.
 #[derive(Debug)]
 pub(crate) struct Histograms {
     sync: HistogramVec,
@@ -17,7 +17,7 @@ pub(crate) struct Histograms {
 }
 
 impl Histograms {
-    /// Empty ones.
+    /// Empty histograms.
     pub(crate) fn new() -> prometheus::Result<Self> {
         let options = |name: &str, help: &str, buckets| HistogramOpts::new(name, help).buckets(buckets);
         let sync = options(
@@ -27,12 +27,12 @@ impl Histograms {
         );
         let programming = options(
             "kubeproxy_network_programming_duration_seconds",
-            "From a change of the cluster, as EndpointSlices say it, to when it is in force on this node.",
+            "Time from a change of the cluster, as recorded in EndpointSlices, until it is in force on this node.",
             programming_buckets(),
         );
         let compile = options(
             "lbr_compile_duration_seconds",
-            "How long it took to compute what the maps should hold.",
+            "How long it took to compute the content of the maps.",
             exponential_buckets(0.000_1, 2.0, 15)?,
         );
         let histograms = Self {
@@ -40,7 +40,7 @@ impl Histograms {
             programming: HistogramVec::new(programming, &["ip_family"])?,
             compile: Histogram::with_opts(compile)?,
         };
-        // So that they are there from the start.
+        // Present from the start.
         for family in Family::ALL {
             histograms.sync.get_metric_with_label_values(&[family.name()])?;
             histograms.programming.get_metric_with_label_values(&[family.name()])?;
@@ -65,7 +65,7 @@ impl Histograms {
     }
 }
 
-/// 0.25, 0.5, each second to 59, each five to 115, each thirty to 300: what the SLO of Kubernetes is computed from.
+/// 0.25, 0.5, each second to 59, each five to 115, each thirty to 300: Kubernetes' SLO is computed from these buckets.
 fn programming_buckets() -> Vec<f64> {
     let seconds = (1..60).chain((60..120).step_by(5)).chain((120..=300).step_by(30));
     [0.25, 0.5].into_iter().chain(seconds.map(f64::from)).collect()

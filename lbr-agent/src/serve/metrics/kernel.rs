@@ -1,4 +1,4 @@
-//! What the programs did, read from the pinned maps.
+//! Metrics of the programs, read from the pinned maps.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -15,18 +15,18 @@ use super::family::{Sample, counter, gauge, number, one};
 use crate::dataplane::{Count, Pinned, Walk};
 use crate::interface;
 
-/// The maps that the programs fill have no count: it takes two system calls for each entry, so they are walked at
-/// most this often, whoever asks.
+/// How often the maps that the programs fill are walked, at most: they have no count, and a walk takes two system calls
+/// for each entry.
 const WALK_AGAIN: Duration = Duration::from_secs(15);
 
-/// The maps, and what the last walk came to.
+/// The maps, and the result of the last walk.
 #[derive(Debug)]
 pub struct KernelMaps {
     bpffs: PathBuf,
     walk: Mutex<Option<(Instant, Walk)>>,
 }
 
-/// What was read.
+/// Values read from the maps.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     /// Whether the maps could be read at all.
@@ -39,7 +39,7 @@ pub(super) struct Reading {
 }
 
 impl KernelMaps {
-    /// Of the agent that pins its maps there.
+    /// For the agent that pins its maps there.
     pub fn new(bpffs: PathBuf) -> Self {
         Self { bpffs, walk: Mutex::new(None) }
     }
@@ -72,11 +72,11 @@ impl KernelMaps {
 fn uplinks(pinned: &Pinned) -> anyhow::Result<Vec<(String, &'static str)>> {
     let (all, xdp) = (pinned.tables_of(&[maps::UPLINKS])?.uplinks, pinned.xdp()?);
     let mode = |index| xdp.get(index).map_or("off", |mode| mode.name());
-    // One that is gone has no name any more.
+    // An uplink that is gone has no name.
     Ok(all.keys().filter_map(|index| Some((interface::name(*index)?, mode(index)))).collect())
 }
 
-/// Counters that are zero are left out: most reasons never occur. `own`: entries of the maps that the agent writes.
+/// Leaves out zero counters: most reasons never occur. `own`: entries of the maps that the agent writes.
 pub(super) fn families(reading: &Reading, own: &[(&'static str, usize)]) -> Vec<MetricFamily> {
     let labels = |count: &Count| {
         let effect = match count.verdict.effect() {
@@ -120,7 +120,7 @@ pub(super) fn families(reading: &Reading, own: &[(&'static str, usize)]) -> Vec<
     vec![
         counter(
             "lbr_packets_total",
-            "Packets by hook, reason and what became of them; system calls at the hook `socket`.",
+            "Packets by hook, reason and effect; system calls at the hook `socket`.",
             counts(|count| count.counter.packets),
         ),
         counter(
@@ -137,7 +137,7 @@ pub(super) fn families(reading: &Reading, own: &[(&'static str, usize)]) -> Vec<
         ),
         gauge(
             "lbr_map_max_entries",
-            "How many entries fit into a map.",
+            "Maximum number of entries of a map.",
             labelled("map", reading.max_entries.iter().map(|(name, size)| (*name, u64::from(*size)))),
         ),
         gauge(
@@ -147,22 +147,22 @@ pub(super) fn families(reading: &Reading, own: &[(&'static str, usize)]) -> Vec<
         ),
         gauge(
             "lbr_flows",
-            "Connections that live, by the state that each is in and the time of its last packet.",
+            "Live connections, by the state of each and the time of its last packet.",
             walked.then(|| (Vec::new(), number(*flows as u64))),
         ),
         gauge(
             "lbr_service_flows",
-            "Those of the Services that have most of them, one hundred at most.",
+            "Live connections of the hundred Services with the most of them.",
             per_service,
         ),
         counter(
             "lbr_service_connections_total",
-            "Connections that began, of the hundred Services with most traffic.",
+            "New connections of the hundred Services with the most traffic.",
             connections,
         ),
         counter(
             "lbr_service_packets_total",
-            "Packets of pods to and from these Services. What processes of the node send is not translated.",
+            "Translated packets to and from these Services. Packets of the node's own processes are not translated.",
             both_ways(|t| [t.request_packets, t.response_packets]),
         ),
         counter(

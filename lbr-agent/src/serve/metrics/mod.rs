@@ -1,6 +1,6 @@
 //! `/metrics`: kube-proxy's names where they have a meaning here, and lbr's own.
 //!
-//! Numbers of the agent come from the [`Observer`], those of the programs from the pinned maps when somebody asks.
+//! Numbers of the agent come from the [`Observer`], those of the programs from the pinned maps at each scrape.
 
 mod agent;
 mod family;
@@ -19,7 +19,7 @@ use self::family::gauge;
 pub use self::kernel::KernelMaps;
 use super::observer::Observer;
 
-/// Puts everything together.
+/// Collects all metrics.
 #[derive(Debug)]
 pub struct Exporter {
     observer: Observer,
@@ -27,12 +27,12 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Of this agent and its maps.
+    /// For this agent and its maps.
     pub fn new(observer: Observer, maps: KernelMaps) -> Self {
         Self { observer, maps }
     }
 
-    /// In Prometheus' text format.
+    /// The metrics in Prometheus' text format.
     pub fn text(&self) -> anyhow::Result<String> {
         let figures = self.observer.snapshot();
         let mut families = self.observer.histograms().families();

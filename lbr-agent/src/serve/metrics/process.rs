@@ -1,4 +1,4 @@
-//! What the agent uses of the machine, by the names of Go's client.
+//! Resource usage of the agent, by the names of Go's client.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use prometheus::proto::MetricFamily;
 
 use super::family::{counter, gauge, number, one};
 
-/// As far as `/proc` says it.
+/// The metrics that `/proc` has values for.
 pub(super) fn families() -> Vec<MetricFamily> {
     let mut families = Vec::new();
     if let Some(process) = Process::read() {
@@ -28,7 +28,7 @@ pub(super) fn families() -> Vec<MetricFamily> {
         ]);
     }
     if let Ok(fds) = fs::read_dir("/proc/self/fd") {
-        // Without the one by which they are counted.
+        // Without the descriptor of this folder.
         let open = fds.count().saturating_sub(1);
         families.push(gauge("process_open_fds", "Open file descriptors.", one(number(open as u64))));
     }
@@ -57,10 +57,10 @@ impl Process {
         Self::parse(&stat, tick, number_of(SysconfVar::PAGE_SIZE)?, booted)
     }
 
-    /// proc_pid_stat(5). The second field may contain anything, the last `)` ends it.
+    /// Parses proc_pid_stat(5). The second field may contain anything, and ends at the last `)`.
     fn parse(stat: &str, tick: u64, page: u64, booted: Duration) -> Option<Self> {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        // The man page counts from 1, and the third is the first one here.
+        // The man page counts from 1, and `fields` begins with the third.
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         let ticks = |count: u64| Duration::from_millis(count * 1000 / tick);
         Some(Self {

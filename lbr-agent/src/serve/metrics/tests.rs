@@ -1,4 +1,4 @@
-//! The text as a whole: what Prometheus' own tool says of it, and whether the dashboard asks for what there is.
+//! The text as a whole: whether Prometheus' own tool accepts it, and whether the dashboard uses existing metrics only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -20,7 +20,7 @@ use crate::serve::observer::{Changes, Figures};
 const DASHBOARD: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/grafana-dashboard.json"));
 
-/// All that can be exported.
+/// All metrics.
 fn full() -> String {
     let observer = Observer::new(Origin::Folder).unwrap();
     for family in Family::ALL {
@@ -77,7 +77,7 @@ fn full() -> String {
     encode(families).unwrap()
 }
 
-/// Names as `# TYPE` has them, and what they are.
+/// Names and types from the `# TYPE` lines.
 fn names(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect()
 }
@@ -157,7 +157,7 @@ fn the_dashboard_asks_only_for_what_there_is() {
     }
 }
 
-/// Every query of the dashboard, those of its variables included.
+/// Every query of the dashboard and of its variables.
 fn collect<'a>(value: &'a Value, queries: &mut Vec<&'a str>) {
     match value {
         Value::Object(fields) => {
@@ -173,7 +173,7 @@ fn collect<'a>(value: &'a Value, queries: &mut Vec<&'a str>) {
     }
 }
 
-/// Words that only a metric can be: what stands before `{`, or has the prefix of one.
+/// Words that can only be metrics: before `{`, or with a metric's prefix.
 fn metrics_of(query: &str) -> Vec<&str> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let mut found = Vec::new();

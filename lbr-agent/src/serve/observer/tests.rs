@@ -35,7 +35,7 @@ fn later(now: Moment, seconds: u64) -> Moment {
     Moment { clock: now.clock + passed, wall: now.wall + passed }
 }
 
-/// Ends a round with so many entries that are not as they should be.
+/// Ends a round with this many pending entries.
 fn wrote(observer: &Observer, at: Moment, pending: usize, state: &ClusterState) {
     let outcome = Outcome { pending, ..Outcome::default() };
     let entries = vec![("frontends", 3)];
