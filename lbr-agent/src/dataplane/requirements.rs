@@ -205,7 +205,9 @@ pub const FEATURES: &[Feature] = {
             Other("the MTU as an answer of `bpf_fib_lookup`"),
             5,
             12,
-            Some("a refusal of what is too long for a route names the packet's own length as the MTU"),
+            Some(
+                "an ICMP error about a packet too long for its route names the packet's own length as the MTU",
+            ),
         ),
         wanted(Other("`SO_NETNS_COOKIE`"), 5, 14, NO_SOCKETS),
         wanted(Other("XDP on frames in several pieces (`BPF_F_XDP_HAS_FRAGS`)"), 5, 18, NO_XDP),
@@ -215,7 +217,7 @@ pub const FEATURES: &[Feature] = {
             6,
             16,
             Some(
-                "a device's own sum (`CHECKSUM_COMPLETE`) of a translated IPv6 packet is wrong, and the stack sums up anew",
+                "a device's checksum (`CHECKSUM_COMPLETE`) of a translated IPv6 packet is wrong, and the stack computes it anew",
             ),
         ),
     ]

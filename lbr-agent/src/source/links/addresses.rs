@@ -12,11 +12,11 @@
 //!   gives the address.
 //! - A link whose pod is not known yet has the first few addresses that are claimed there ([`CLAIMS`] of each family).
 //!   When the API names several pods among them, the first one claimed is the link's.
-//! - An address stays where it was as long as its link exists and no rule above contradicts it: a pod's address even when
-//!   the neighbour tables forget it, any other as long as it is claimed. So a pod that answers for its neighbour does
-//!   not take the address away, and invented addresses do not pile up. The price: a pod that is not known yet keeps an
-//!   address that it was the first to claim, even if the API gives it to another pod, until the pod itself is found
-//!   behind its link.
+//! - An address stays where it was as long as its link exists and no rule above contradicts it: a pod's address even
+//!   when the neighbour tables forget it, any other as long as it is claimed. So a pod that answers for its neighbour
+//!   does not take the address away, and invented addresses do not pile up. The price: a pod that is not known yet
+//!   keeps an address that it was the first to claim, even if the API gives it to another pod, until the claiming pod
+//!   is itself found behind its link.
 //!
 //! [`CLAIMS`]: super::known::CLAIMS
 
