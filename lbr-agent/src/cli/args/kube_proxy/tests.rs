@@ -344,7 +344,7 @@ fn the_long_help_says_of_each_flag_what_becomes_of_it_and_the_short_one_nothing(
     let run = command.find_subcommand_mut("run").unwrap();
     let plain = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (long, short) = (plain(run.render_long_help().to_string()), plain(run.render_help().to_string()));
-    assert!(long.contains("Flags that are given win over the file"));
+    assert!(long.contains("Flags win over the file"));
     // These are documented as lbr's own.
     let is_own = |row: &&Row| ["kubeconfig", "master"].contains(&row.flag);
     for row in ROWS.iter().filter(|row| !row.flag.is_empty() && !is_own(row)) {
