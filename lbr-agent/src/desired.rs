@@ -41,7 +41,7 @@ lbr_common::agent_maps!(desired);
 /// A health check port (`healthCheckNodePort`), by which load balancers find the nodes with endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthPort {
-    /// Whose it is.
+    /// Its Service.
     pub service: ObjectName,
     /// How many of its ready endpoints are on this node.
     pub local_ready: usize,

@@ -26,14 +26,14 @@ pub(super) fn write(service: &Service, id: u32, v4: bool, here: &Here<'_>, desir
     if !here.is_in(ranges) {
         return frontend_flags::RANGES;
     }
-    // As kube-proxy: what the node sends to the address may carry that very address as its source.
+    // As kube-proxy: packets of the node to the address may have that address as their source.
     let own = service.load_balancer_ips.iter().filter(|ip| ip.is_ipv4() == v4);
     add(id, &own.map(|ip| IpNet::from(*ip)).collect::<Vec<_>>(), desired);
     frontend_flags::RANGES | frontend_flags::HOST_IN_RANGES
 }
 
-/// `peers`. `with_cluster`: what lives in the cluster is of interest too. The other nodes always are: connections that began
-/// when a Service had a use for them go on.
+/// `peers`: the other nodes, always, since connections outlive the Service's annotation; `with_cluster`: also all addresses in
+/// the cluster.
 pub(super) fn peers(
     state: &ClusterState,
     here: &Here<'_>,
@@ -42,11 +42,11 @@ pub(super) fn peers(
     let of_nodes = || state.nodes.values().flat_map(|node| node.addresses.iter().copied());
     let mut peers = BTreeMap::new();
     if with_cluster {
-        // Pods' networks may not use the blocks of their nodes.
+        // A CNI plugin may give pods addresses outside of their nodes' blocks.
         let of_pods = state.pods.values().flat_map(|pod| pod.ips.iter().copied());
         let blocks = state.nodes.values().flat_map(|node| node.pod_cidrs.iter().copied());
         let all: Vec<IpNet> = of_nodes().chain(of_pods).map(IpNet::from).chain(blocks).collect();
-        // Pods have addresses side by side: together they take less room.
+        // Neighbouring addresses share an entry.
         peers.extend(IpNet::aggregate(&all).iter().map(|net| (block(net), peer_flags::IN_CLUSTER)));
     }
     let others = of_nodes().filter(|ip| !here.is_own(*ip));

@@ -24,7 +24,7 @@ impl<K: Pod, V: Pod> MapTable<K, V> {
     pub(super) fn take(ebpf: &mut Ebpf, spec: &MapSpec) -> anyhow::Result<Self> {
         let map = take(ebpf, spec)?;
         let Map::HashMap(data) = &map else { anyhow::bail!("map {} is not a hash map", spec.name) };
-        // As pinned, which is not as wanted when an earlier run made it with another size.
+        // The pinned map's size: an earlier run may have made it with another one.
         let max_entries = data.info().with_context(|| format!("map {}", spec.name))?.max_entries();
         let map = HashMap::try_from(map).with_context(|| format!("map {}", spec.name))?;
         Ok(Self { map, name: spec.name, max_entries })
@@ -115,7 +115,7 @@ fn write_error(map: &'static str, max_entries: u32, error: MapError) -> WriteErr
     }
 }
 
-/// What is not there any more need not be removed.
+/// Removing an absent entry is no error.
 fn ignore_absent(result: Result<(), WriteError>) -> Result<(), WriteError> {
     match result {
         Err(WriteError::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => Ok(()),

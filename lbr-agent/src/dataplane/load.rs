@@ -1,4 +1,4 @@
-//! Loads the kernel object, with its maps pinned: maps of an earlier run are taken over, not emptied.
+//! Loads the kernel object with pinned maps. It takes over the maps of an earlier run with their content.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ pub struct Options {
 /// The real dataplane.
 pub struct Kernel {
     tables: KernelTables,
-    /// Its owner for the time of a write is the table of the interface.
+    /// `links` and `uplinks` attach through it.
     attacher: RefCell<Attacher>,
     state: Array<MapData, State>,
 }
@@ -71,7 +71,7 @@ impl Kernel {
         Self::load_permitted(options, object).map_err(rights::hint)
     }
 
-    /// In this order: what the kernel lacks, what is pinned, all that may be refused; and only then what is attached.
+    /// In this order: checks of the kernel, pins, everything that the kernel may refuse. It attaches and replaces programs last.
     fn load_permitted(options: &Options, object: &[u8]) -> anyhow::Result<Self> {
         let abilities = requirements::check()?;
         let (netns, cgroup) = node_sockets(options.cgroup.as_deref())?;
@@ -160,9 +160,8 @@ fn state_error(error: aya::maps::MapError) -> WriteError {
     WriteError::Io { map: maps::STATE.name, source: std::io::Error::other(error) }
 }
 
-/// Waits until every program that runs now has ended. They run under RCU, and this command waits for a grace
-/// period (membarrier(2)). Where the kernel lacks it, what is removed next may be missed by a packet that is on
-/// its way just now.
+/// Waits until every program that runs now has ended. Programs run under RCU, and membarrier(2) waits for a grace period.
+/// Without it (`CONFIG_MEMBARRIER`), a packet on its way may miss an entry that is removed next.
 fn wait_for_programs() {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: a system call without pointers.
@@ -212,7 +211,7 @@ fn ring(sizes: &BTreeMap<String, u32>, cpus: usize) -> (u32, u32) {
     (slots.saturating_mul(cpus), slots)
 }
 
-/// Reads the object and makes its maps, or takes over those that are pinned. The programs are not loaded yet.
+/// Reads the object and creates its maps, or takes over the pinned ones. The programs are not loaded yet.
 fn load_maps(
     object: &[u8],
     pins: &Pins,
@@ -222,7 +221,7 @@ fn load_maps(
     options: &Options,
 ) -> anyhow::Result<Ebpf> {
     let mut loader = EbpfLoader::new();
-    // No list of what it went through: that needs room, and for more room aya loads the program again.
+    // Statistics only: a full log needs a larger buffer, for which aya loads the program again.
     loader.verifier_log_level(VerifierLogLevel::STATS);
     let abilities = abilities.bits();
     loader.override_global(maps::config::ABILITIES, &abilities, true);

@@ -1,7 +1,7 @@
-//! The kernel's side as the rest of the agent sees it: typed tables and interfaces to attach to.
+//! The kernel side as the rest of the agent sees it: typed tables, and interfaces to attach programs to.
 //!
-//! This folder is the only place that names aya. [`Dataplane`] is implemented by the real one and by a faulty
-//! one in memory; the same reconciler and the same scenarios run on both.
+//! Only this folder names aya. [`Kernel`] implements [`Dataplane`], and so does [`fake::Fake`], in memory and with writes that
+//! fail; the same reconciler and the same scenarios run on both.
 
 mod attach;
 mod content;
@@ -34,7 +34,7 @@ pub use sockets::find_cgroup2;
 pub use tables::Tables;
 pub use xdp::{XdpChoice, XdpMode};
 
-/// Why a write was not done.
+/// Why a write failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The map has no room: `E2BIG` from the kernel.
@@ -69,10 +69,10 @@ pub trait Table<K, V> {
     fn remove(&mut self, key: &K) -> Result<(), WriteError>;
 }
 
-/// What spares programs a look-up: fields of [`lbr_common::service::State`] with the same names.
+/// Hints that spare the programs a look-up: fields of [`lbr_common::service::State`] with the same names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
-    /// How many frontends at the node's own addresses are for UDP.
+    /// Number of UDP frontends at the node's own addresses.
     pub udp_own_ports: u32,
     /// Bits of the addresses that only Services have.
     pub service_filter: u64,
@@ -82,16 +82,16 @@ pub struct Hints {
 
 /// The maps that the agent owns, and the interfaces that its programs are attached to.
 pub trait Dataplane {
-    /// Their tables. Inserting an entry of `links` or `uplinks` also attaches the programs to that interface, unless they
-    /// are (entry first), removing one detaches them. After a start every such entry is inserted once more.
+    /// All tables. Inserting an entry of `links` or `uplinks` also attaches the programs to that interface, unless they are
+    /// attached (entry first); removing one detaches them. After a start the reconciler inserts every such entry again.
     fn tables(&mut self) -> Tables<'_>;
     /// `state.generation`.
     fn generation(&mut self) -> Result<u32, WriteError>;
-    /// Sets `state.generation`, and waits until no program runs any more that has read the one before.
+    /// Sets `state.generation`, and waits until all programs that have read the former one have ended.
     fn set_generation(&mut self, generation: u32) -> Result<(), WriteError>;
     /// Sets the hints in `state`.
     fn set_hints(&mut self, hints: Hints) -> Result<(), WriteError>;
-    /// Raises `state.epoch`: each flow looks once whether its backend and its links are still there,
-    /// and whether the policies still allow it.
+    /// Raises `state.epoch`: the next packet of each flow checks whether its backend and its links are still there, and
+    /// whether the policies still allow it.
     fn raise_epoch(&mut self) -> Result<(), WriteError>;
 }

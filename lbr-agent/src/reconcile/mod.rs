@@ -1,7 +1,7 @@
-//! Writes the difference between what `compile` wants and what the maps hold.
+//! Writes the difference between the desired content, which `compile` computes, and the content of the maps.
 //!
-//! A write that fails stays pending and costs nothing but itself and what depends on it; applying again
-//! tries again. The order is in `order.rs`, the conditions of each step in `pass.rs`.
+//! A write that fails stays pending and holds up only the entries that depend on it; [`Reconciler::retry`] tries again.
+//! The order is in `order.rs`, the conditions of each step in `pass/`.
 
 mod delta;
 mod hints;
@@ -29,36 +29,35 @@ use self::maps::Maps;
 use crate::dataplane::{Dataplane, Hints, WriteError};
 use crate::desired::Desired;
 
-/// Desired and actual content of all maps, and what a change of theirs asks for.
+/// Desired and actual content of all maps, and what a change makes necessary.
 #[derive(Debug)]
 pub struct Reconciler {
     maps: Maps,
-    /// A backend or a link was removed or changed, or other policies are in force, and flows have not been made to look
-    /// yet.
+    /// A backend or a link was removed or changed, or other policies are in force, and the epoch has not been raised yet.
     epoch_due: bool,
-    /// As they were written last.
+    /// The hints that were written last.
     hints: Option<Hints>,
     inherited: Inherited,
 }
 
-/// What a former agent left in force. While the sources have not listed everything, it is not touched: a
-/// Service whose slices are not all known yet would lose endpoints that live.
+/// Entries that a former agent left in force. The agent does not touch them while the sources have not listed everything: a
+/// Service whose slices are not all known yet would lose live endpoints.
 #[derive(Debug)]
 struct Inherited {
     frontends: BTreeSet<FrontendKey>,
     services: BTreeSet<u32>,
 }
 
-/// What one round of writing came to.
+/// The result of one round of writing.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Entries added or replaced.
     pub writes: usize,
     /// Entries removed.
     pub removals: usize,
-    /// Entries that still differ: to be tried again.
+    /// Entries that still differ, for the next try.
     pub pending: usize,
-    /// What failed, or does not fit. An entry that only waits for another one is not listed.
+    /// Writes that failed, and entries that do not fit. An entry that only waits for another one is not listed.
     pub problems: Vec<Problem>,
 }
 
@@ -69,7 +68,7 @@ impl Outcome {
     }
 }
 
-/// A write that was not done.
+/// A write that failed or was not tried.
 #[derive(Debug)]
 pub struct Problem {
     /// Name of the map.
@@ -98,7 +97,7 @@ impl Reconciler {
         self.maps.actual()
     }
 
-    /// What people should find under `rejected`.
+    /// The desired content of `rejected`.
     pub fn rejected(&self) -> &BTreeMap<u32, RejectedRecord> {
         self.maps.rejected.desired()
     }
@@ -117,7 +116,7 @@ impl Reconciler {
         link.is_some_and(has_programs) && !self.epoch_due
     }
 
-    /// What of the policies in this there is no room for.
+    /// The policies in this for which the maps have no room.
     pub fn shortage(&self, desired: &Desired, dataplane: &mut dyn Dataplane) -> Shortage {
         self.maps.shortage(desired, &dataplane.tables())
     }
@@ -127,7 +126,7 @@ impl Reconciler {
     /// its pod is not known yet. What fails is tried again by [`Self::apply`].
     pub fn plug(&mut self, links: &BTreeMap<u32, Link>, dataplane: &mut dyn Dataplane) -> Outcome {
         let (desired, uplinks) = (self.maps.links.desired(), self.maps.uplinks.actual());
-        // One that turns from an uplink into a pod link is a change of two maps, in their order.
+        // A link that turns from an uplink into a pod's link changes two maps, in an order: not here.
         let is_new = |index: &u32| !desired.contains_key(index) && !uplinks.contains_key(index);
         let new: BTreeMap<u32, Link> =
             links.iter().filter(|(index, _)| is_new(index)).map(|(index, link)| (*index, *link)).collect();
@@ -149,8 +148,8 @@ impl Reconciler {
 
     /// Makes the maps hold this, as far as possible now.
     ///
-    /// Without `allow_removals` (the sources have not listed everything) nothing is removed and nothing that
-    /// a former agent left in force is changed, and policies stay as they are; links and rejected objects excepted.
+    /// Without `allow_removals` (the sources have not listed everything) it removes nothing, changes nothing that a former
+    /// agent left in force, and leaves policies as they are; links and rejected objects excepted.
     pub fn apply(
         &mut self,
         desired: Desired,

@@ -1,30 +1,30 @@
 //! The order of all writes, with its reasons.
 //!
 //! At every moment, also between two writes of which the second fails, a packet that finds a frontend finds
-//! its slots and their backends. So what is referred to is written first and removed last, and each step
-//! leaves out what an earlier step could not prepare.
+//! its slots and their backends. So an entry is written before those that refer to it and removed after them, and each
+//! step leaves out the entries that an earlier step could not prepare.
 
 use super::pass::Pass;
 
 pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
-    // Pods must not wait for Services, and one interface that can not be attached concerns no other.
+    // Pods must not wait for Services. An interface that cannot be attached holds up no other.
     pass.write_links();
-    // Gone interfaces are no matter of what the sources have listed.
+    // Interfaces that are gone are removed even while the sources have not listed everything.
     pass.remove_links();
-    // The same for what leads to the outside. An interface may turn from one kind into the other.
+    // The same for uplinks. An interface may turn from a pod's link into an uplink, or back.
     pass.remove_uplinks();
     pass.write_uplinks();
-    // A pod is open, or cut off, until its policies are there. They ask nothing of Services.
+    // Until its policies are in force, a pod is open or cut off. Policies do not depend on Services.
     pass.write_policy();
-    // At once: until then what was allowed before goes on, and there may be very many Services.
+    // Before the Services, which may be very many: flows that the former policies allowed go on until then.
     pass.raise_epoch_of_policy();
-    // No packet asks for what is left of the old ones.
+    // No packet looks up what is left of the former policies.
     pass.clean_policy();
-    // Before their frontends, so that whatever is in force has a name.
+    // Names before frontends, so that every frontend in force has one.
     pass.write_names();
-    // Nothing refers to a new backend yet.
+    // No slot and no table refers to a new backend yet.
     pass.write_backends();
-    // Those below a count come into force at once, those above it with the count. Each has its backend.
+    // Slots below a frontend's count come into force at once, those above it with the count. Each has its backend.
     pass.write_slots();
     // No frontend leads to a new table yet: it comes into force as a whole, with the frontend.
     pass.write_maglev();
@@ -35,35 +35,35 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
     if allow_removals {
         // Revoke first.
         pass.remove_source_ranges();
-        // Before an address of theirs is given up.
+        // Before the frontends there are removed: addresses of a removed block are ordinary ones.
         pass.remove_service_cidrs();
     }
-    // A datagram that leaves now may be answered when the port is a Service's, and no packet from an address that becomes a
-    // Service's may pass a filter that does not know it.
+    // Before the frontends: the answer to a datagram that leaves now may arrive when its port is a Service's, and a packet
+    // from an address that becomes a Service's must not pass a filter that lacks the address.
     pass.write_hints();
-    // The count comes last when a service grows, and first when it shrinks.
+    // The count is written last when a Service grows, and first when it shrinks.
     pass.write_frontends();
-    // Now that its ports are there, the rest of a new address is refused.
+    // Now that a new address has its ports, its other ports are refused.
     pass.write_addresses();
     if allow_removals {
-        // Now that whoever has an address there is known.
+        // Now that all Services with an address in a block are in force.
         pass.write_service_cidrs();
         // Nothing leads to the slots of a removed frontend any more.
         pass.remove_frontends();
-        // No frontend with direct server return asks for them any more.
+        // No frontend with direct server return looks them up any more.
         pass.reduce_peers();
-        // No count reaches them.
+        // No frontend's count reaches these slots.
         pass.remove_slots();
-        // Nor to tables.
+        // No frontend leads to these tables.
         pass.remove_maglev();
-        // No slot and no table leads to them. Flows still may.
+        // No slot and no table leads to these backends. Flows still may.
         pass.remove_backends();
-        // Last, when nothing is in force under it.
+        // Names last, when no frontend has them.
         pass.remove_names();
     }
-    // After the backends: a flow that looks now finds its backend gone. Not again, if policies were all.
+    // After the backends: a flow that is validated now finds its backend gone. Not a second time if only policies changed.
     pass.raise_epoch();
-    // For people, no program reads it.
+    // For `lbr show`; no program reads it.
     pass.write_rejected();
     pass.remove_rejected();
 }

@@ -1,7 +1,7 @@
-//! Which services do not fit into the maps any more.
+//! Which Services do not fit into the maps.
 //!
-//! A service that would be half in is kept out as a whole, so that it takes no room from others and what is
-//! in force stays whole. Services with lower numbers, which are older, come first.
+//! A Service of which only a part fits is left out as a whole: it takes no room from others, and the entries in force stay
+//! whole. Services with lower numbers, which are older, come first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,14 +19,14 @@ struct Need {
     backends: usize,
 }
 
-/// What gets no new entries in this round.
+/// Services and addresses that get no new entries in this round.
 pub(super) struct Full {
     pub(super) services: BTreeSet<u32>,
-    /// As a whole.
+    /// Addresses whose wildcard entry has no room.
     pub(super) addresses: BTreeSet<Addr>,
 }
 
-/// Looks for room in the order of the services' numbers.
+/// Finds room in the order of the Services' numbers.
 pub(super) fn full(r: &Reconciler, dataplane: &mut dyn Dataplane, problems: &mut Vec<Problem>) -> Full {
     let mut addresses = new_addresses(r);
     let addresses_of = addresses_of(r, &addresses);
@@ -84,7 +84,7 @@ pub(super) fn full(r: &Reconciler, dataplane: &mut dyn Dataplane, problems: &mut
         }
         held.insert(service);
         if need.frontends <= left.frontends {
-            // Its clients are refused, which is better than no answer.
+            // The wildcard entry refuses its clients, which is better than no answer.
             left.frontends -= own.len();
             for addr in &own {
                 addresses.remove(addr);
@@ -96,7 +96,7 @@ pub(super) fn full(r: &Reconciler, dataplane: &mut dyn Dataplane, problems: &mut
             error: WriteError::Full { map, max_entries },
         }));
     }
-    // A Service without ports has one too: it gets what room is left.
+    // An address without a Service port has a wildcard entry too: it gets the room that is left.
     let claimed: BTreeSet<Addr> = addresses_of.values().flatten().copied().collect();
     addresses.retain(|addr| {
         let fits = !claimed.contains(addr) && left.frontends > 0;
@@ -112,7 +112,7 @@ pub(super) fn full(r: &Reconciler, dataplane: &mut dyn Dataplane, problems: &mut
     Full { services: held, addresses }
 }
 
-/// Addresses whose entry as a whole is not in the map.
+/// Addresses whose wildcard entry is not in the map.
 fn new_addresses(r: &Reconciler) -> BTreeSet<Addr> {
     let writes = r.maps.frontends.writes().filter(|(_, f)| f.flags & frontend_flags::WILDCARD != 0);
     writes.filter(|(key, _)| !r.maps.frontends.actual().contains_key(key)).map(|(key, _)| key.addr).collect()

@@ -108,8 +108,8 @@ fn ask_end(work: &mut Scratch, way: u32) -> Step {
         return Err(if is_egress { Verdict::EgressDenied } else { Verdict::IngressDenied });
     }
     if policy.flags & audited != 0 && !allows(policy.audit, way, class, tuple) {
-        let told = if is_egress { &mut work.query.audited_out } else { &mut work.query.audited_in };
-        *told = policy.audit;
+        let audited = if is_egress { &mut work.query.audited_out } else { &mut work.query.audited_in };
+        *audited = policy.audit;
     }
     Ok(())
 }

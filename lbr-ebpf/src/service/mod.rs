@@ -56,7 +56,7 @@ fn look_up(to: &Addr, port: u16, proto: u8, from: Origin<'_>) -> Result<Frontend
     let mut key = FrontendKey { addr: *to, port: 0, proto: 0, scope, _pad: 0 };
     // SAFETY: the entry is copied at once; the agent replaces entries whole.
     let address = *(unsafe { FRONTENDS.get(&key) }).ok_or(Verdict::NoService)?;
-    let nobody = if address.flags & frontend_flags::PASS_UNMATCHED != 0 {
+    let unmatched = if address.flags & frontend_flags::PASS_UNMATCHED != 0 {
         Verdict::NoService
     } else {
         Verdict::NoSuchPort
@@ -64,15 +64,15 @@ fn look_up(to: &Addr, port: u16, proto: u8, from: Origin<'_>) -> Result<Frontend
     key.port = port;
     key.proto = proto;
     // SAFETY: as above.
-    let mut frontend = *(unsafe { FRONTENDS.get(&key) }).ok_or(nobody)?;
+    let mut frontend = *(unsafe { FRONTENDS.get(&key) }).ok_or(unmatched)?;
     if frontend.flags & frontend_flags::WILDCARD != 0 {
         // Protocol 0, which has no ports: what was found is the entry for the whole address.
-        return Err(nobody);
+        return Err(unmatched);
     }
     if frontend.flags & frontend_flags::EXTERNAL_DIFFERS != 0 && matches!(from, Origin::External(_)) {
         key.scope = scope::EXTERNAL;
         // SAFETY: as above.
-        frontend = *(unsafe { FRONTENDS.get(&key) }).ok_or(nobody)?;
+        frontend = *(unsafe { FRONTENDS.get(&key) }).ok_or(unmatched)?;
     }
     if frontend.flags & frontend_flags::RANGES != 0 && !serves(&frontend, from) {
         return Err(Verdict::SourceNotInRanges);

@@ -1,4 +1,4 @@
-//! What outlives the agent: the maps, what is attached, and a look at both after each write.
+//! The part that outlives the agent: maps and attached programs, checked after each write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,10 +11,10 @@ use lbr_common::service::{Frontend, frontend_flags};
 use crate::dataplane::{Content, WriteError};
 use crate::desired::Desired;
 
-/// Is shown the tables as programs see them after each write.
+/// Gets the tables as programs see them, after each write.
 pub(super) type Observer = Box<dyn FnMut(&Desired, u32) + Send>;
 
-/// What outlives the agent.
+/// Maps and attached programs.
 pub(super) struct Kernel {
     pub(super) content: Content,
     pub(super) observer: Option<Observer>,
@@ -43,7 +43,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// What a packet that comes now relies on, after a write to a map.
+    /// Checks, after a write to a map, what a packet that arrives now relies on.
     pub(super) fn check(&mut self, map: &str) {
         if !self.checked {
             return;
@@ -66,7 +66,7 @@ impl Kernel {
                     "{key:?} {frontend:?}: {slot_key:?} leads to {slot:?}, {backend:?}"
                 );
             }
-            // Large, and what it leads to is changed by these only: it is never written while it is in force.
+            // Large, and never written while it is in force, so only writes of frontends and backends can break it.
             if frontend.maglev != 0 && [maps::FRONTENDS.name, maps::BACKENDS.name].contains(&map) {
                 check_table(tables, frontend);
             }
@@ -93,7 +93,7 @@ fn check_table(tables: &Content, frontend: &Frontend) {
     }
 }
 
-// Derived, it would ask for an observer that can be printed.
+// A derived impl would require `Debug` of the observer.
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Kernel")

@@ -1,8 +1,8 @@
 //! A data plane in memory whose writes fail now and then, for tests.
 //!
-//! It knows three facts of the kernel: a map has a size, inserting a link attaches to it, and a packet can
-//! come between any two writes. The last one is why every write is followed by a look at the tables: if a
-//! frontend leads nowhere, the test ends there.
+//! It models three facts of the kernel: a map has a size, inserting a link attaches programs, and a packet can arrive
+//! between any two writes. For the last one it checks the tables after every write, and a test ends where a frontend
+//! leads nowhere.
 
 mod kernel;
 mod table;
@@ -94,12 +94,12 @@ impl Fake {
         lock(&self.kernel).max_entries.insert(map, max_entries);
     }
 
-    /// Whether every write is followed by a look at the tables: not while they are broken on purpose.
+    /// Whether it checks the tables after every write: not while a test breaks them on purpose.
     pub fn set_checked(&self, checked: bool) {
         lock(&self.kernel).checked = checked;
     }
 
-    /// What programs see in the maps.
+    /// The content of the maps as programs see it.
     pub fn in_force(&self) -> Desired {
         let kernel = lock(&self.kernel);
         kernel.content.clone().in_force(kernel.generation)

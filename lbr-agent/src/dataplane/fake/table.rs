@@ -15,7 +15,7 @@ pub(super) struct FakeTable<K, V> {
     of: fn(&mut Content) -> &mut BTreeMap<K, V>,
 }
 
-// Derived, it would ask for keys and values that can be cloned; and a clone of a `Fake` shares its content.
+// A derived impl would require `Clone` of keys and values. A clone of a `Fake` shares its content.
 impl<K, V> Clone for FakeTable<K, V> {
     fn clone(&self) -> Self {
         Self { kernel: Arc::clone(&self.kernel), name: self.name, of: self.of }

@@ -6,8 +6,7 @@ use lbr_common::policy::Event;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// The ring buffer `events`. It has one reading position for all who read it: a second reader takes away
-/// what the first one would have seen.
+/// The ring buffer `events`. All readers share one position: a second reader takes events away from the first.
 pub struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
 }

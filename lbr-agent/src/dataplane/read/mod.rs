@@ -1,4 +1,4 @@
-//! Reads the maps through their pins: what the commands for people print, with or without an agent running.
+//! Reads the maps through their pins, for the commands that print them. No agent needs to run.
 
 mod events;
 mod tables;
@@ -33,11 +33,11 @@ pub struct Pinned {
 /// One counter that is not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
-    /// Where.
+    /// The hook.
     pub hook: Hook,
-    /// What.
+    /// The verdict.
     pub verdict: Verdict,
-    /// How often and how much, all CPUs together.
+    /// Packets and bytes, all CPUs together.
     pub counter: Counter,
 }
 
@@ -73,7 +73,7 @@ impl Pinned {
         Ok(counts)
     }
 
-    /// What was denied, or would have been, all CPUs together.
+    /// Denials by policy, and would-be denials of audited ones, all CPUs together.
     pub fn denials(&self) -> anyhow::Result<Vec<(DenialKey, Counter)>> {
         let map: PerCpuHashMap<MapData, DenialKey, Counter> =
             PerCpuHashMap::try_from(self.map(&maps::DENIALS)?)?;
@@ -81,7 +81,7 @@ impl Pinned {
         Ok(counts.into_iter().map(|(key, values)| (key, sum(values.iter()))).collect())
     }
 
-    /// What went through each Service port, by its id, all CPUs together.
+    /// Traffic of each Service port by its id, all CPUs together.
     pub fn traffic(&self) -> anyhow::Result<Vec<(u32, Traffic)>> {
         let map: PerCpuHashMap<MapData, u32, Traffic> = PerCpuHashMap::try_from(self.map(&maps::TRAFFIC)?)?;
         let add = |all: Traffic, one: &Traffic| Traffic {
@@ -95,12 +95,12 @@ impl Pinned {
         Ok(counts.into_iter().map(|(id, values)| (id, values.iter().fold(Traffic::default(), add))).collect())
     }
 
-    /// Denials as they happen. Whoever reads one takes it away from other readers.
+    /// Denials as they happen. An event goes to one reader only.
     pub fn events(&self) -> anyhow::Result<Events> {
         Events::open(self.map(&maps::EVENTS)?)
     }
 
-    /// Uplinks at which the XDP program is, and how.
+    /// Uplinks with the XDP program, and its mode.
     pub fn xdp(&self) -> anyhow::Result<BTreeMap<u32, XdpMode>> {
         let folder = self.dir.join(ATTACHED);
         let entries = std::fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?;

@@ -10,7 +10,7 @@ use super::Pinned;
 use crate::dataplane::Content;
 use crate::desired::Desired;
 
-/// How often a read is begun anew because a policy change came into force meanwhile.
+/// Tries to read a state in which no policy change comes into force meanwhile.
 const TRIES: usize = 3;
 
 impl Pinned {
@@ -28,7 +28,7 @@ impl Pinned {
             if after == generation {
                 return Ok(tables);
             }
-            // One switch while reading is covered by the versions in the maps, a second one is not.
+            // The versions in the maps cover one switch of the generation during a read, not a second one.
             generation = after;
         }
         self.read(wanted, generation)

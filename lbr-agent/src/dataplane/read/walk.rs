@@ -16,19 +16,19 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::Pinned;
 
-/// Services that are counted each for itself.
+/// Services with a count of their own: the busiest.
 const BUSIEST: usize = 100;
 
-/// What a walk over the maps that the programs write came to.
+/// The result of a walk over the maps that the programs write.
 #[derive(Clone, Debug, Default)]
 pub struct Walk {
     /// Entries, by name of the map.
     pub entries: Vec<(&'static str, usize)>,
     /// Connections with a recent packet.
     pub flows: usize,
-    /// Those of the Service ports that have most of them.
+    /// The same for the Service ports with most connections.
     pub services: Vec<(ServiceName, usize)>,
-    /// What went through those through which most bytes went.
+    /// Traffic of the Service ports with most bytes.
     pub traffic: Vec<(ServiceName, Traffic)>,
 }
 
@@ -50,7 +50,7 @@ impl Pinned {
         let flows: HashMap<MapData, Tuple, Flow> = HashMap::try_from(self.map(&maps::FLOWS)?)?;
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
         let now = u64::try_from(now.tv_sec() * 1_000_000_000 + now.tv_nsec())?;
-        // An entry that goes away under the walk sends it back to the beginning: it must end all the same.
+        // An entry that disappears during the walk sends it back to the beginning: the bound makes it end.
         let all = flows.iter().take(self.size(&maps::FLOWS)? as usize);
         let mut services = BTreeMap::new();
         let count = tally(all.filter_map(Result::ok).map(|(_, flow)| flow), now, &mut services);
@@ -86,7 +86,7 @@ impl Pinned {
         services.retain(|(service, _)| *service != 0);
         services.sort_by_key(|(service, value)| (std::cmp::Reverse(by(value)), *service));
         services.truncate(BUSIEST);
-        // A Service that is gone has no name any more.
+        // A removed Service has no name any more.
         let named = |(service, value)| names.get(&service, 0).ok().map(|name| (name, value));
         Ok(services.into_iter().filter_map(named).collect())
     }

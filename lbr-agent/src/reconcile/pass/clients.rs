@@ -36,7 +36,7 @@ impl Pass<'_> {
         self.r.epoch_due |= self.outcome.removals > before;
     }
 
-    /// New peers, and those of which more is known than before.
+    /// New peers, and those that get more flags.
     pub(crate) fn write_peers(&mut self) {
         let peers = &self.r.maps.peers;
         let grows = |(block, flags): &(Prefix<Block>, u32)| {
@@ -47,14 +47,14 @@ impl Pass<'_> {
         write(&mut self.r.maps.peers, table, |block, _| ready.contains(block), peer_text, &mut self.outcome);
     }
 
-    /// The others, and those that are gone.
+    /// Peers that lose flags, and those that are gone.
     pub(crate) fn reduce_peers(&mut self) {
         let table = self.dataplane.tables().peers;
         write(&mut self.r.maps.peers, table, |_, _| true, peer_text, &mut self.outcome);
         remove(&mut self.r.maps.peers, table, |_| true, peer_text, &mut self.outcome);
     }
 
-    /// Only once all Services are known: until then nobody can say which of the addresses has one.
+    /// Only once all Services are known: until then an address of the block may belong to a Service that is still missing.
     pub(crate) fn write_service_cidrs(&mut self) {
         let table = self.dataplane.tables().service_cidrs;
         write(&mut self.r.maps.service_cidrs, table, |_, _| true, block_text, &mut self.outcome);

@@ -12,9 +12,9 @@ pub(crate) struct Pass<'a> {
     r: &'a mut Reconciler,
     dataplane: &'a mut dyn Dataplane,
     allow_removals: bool,
-    /// What there is no room for.
+    /// Entries without room.
     full: room::Full,
-    /// What became of the policies in this round.
+    /// The result of [`Self::write_policy`] in this round.
     enforced: Option<Enforced>,
     pub(crate) outcome: Outcome,
 }
@@ -33,14 +33,14 @@ impl<'a> Pass<'a> {
         !frozen && !lacks_room
     }
 
-    /// Not before everything is listed: the policies of half a cluster are other policies.
+    /// Not before the sources have listed everything: with half of the cluster's objects, a policy means something else.
     pub(crate) fn write_policy(&mut self) {
         if self.allow_removals {
             self.enforced = self.r.maps.enforce(&mut *self.dataplane, &mut self.outcome);
         }
     }
 
-    /// If other policies are in force than before.
+    /// If [`Self::write_policy`] brought other policies into force.
     pub(crate) fn raise_epoch_of_policy(&mut self) {
         if self.enforced.as_ref().is_some_and(|enforced| enforced.changed) {
             self.r.epoch_due = true;
@@ -48,7 +48,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// What nothing leads to since they are in force.
+    /// Removes entries of former policies, which no packet looks up any more.
     pub(crate) fn clean_policy(&mut self) {
         if let Some(enforced) = &self.enforced {
             self.r.maps.clean(self.dataplane.tables(), enforced, &mut self.outcome);
@@ -70,7 +70,7 @@ impl<'a> Pass<'a> {
         );
     }
 
-    /// Before what they speak of comes, and in the round after it went.
+    /// Before the entries that they announce are written, and in the round after those were removed.
     pub(crate) fn write_hints(&mut self) {
         let hints = self.r.hints();
         if self.r.hints == Some(hints) {

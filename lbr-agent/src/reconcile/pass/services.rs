@@ -43,7 +43,7 @@ impl Pass<'_> {
         write(&mut self.r.maps.slots, table, |key, _| ready.contains(key), slot_text, &mut self.outcome);
     }
 
-    /// Only what leads to backends. A table that waits for one of them holds its frontends back with it.
+    /// Only parts whose backends are there. A table that waits for a backend holds its frontends back.
     pub(crate) fn write_maglev(&mut self) {
         let Maps { maglev, backends, .. } = &self.r.maps;
         let ready: BTreeSet<MaglevKey> = maglev
@@ -64,7 +64,7 @@ impl Pass<'_> {
         remove(&mut self.r.maps.maglev, self.dataplane.tables().maglev, free, part_text, &mut self.outcome);
     }
 
-    /// Those that lead to another entry after that one.
+    /// A frontend with an entry for clients outside is written after that entry.
     pub(crate) fn write_frontends(&mut self) {
         const KINDS: u32 = frontend_flags::WILDCARD | frontend_flags::EXTERNAL_DIFFERS;
         self.write_frontends_if(|frontend| frontend.flags & KINDS == 0);
@@ -94,7 +94,7 @@ impl Pass<'_> {
             })
             .map(|(key, _)| key)
             .collect();
-        // Datagrams and SYNs of known flows look whether they lead to the same Service as before.
+        // Makes datagrams and SYNs of known flows check whether their frontend leads to the same Service as before.
         self.r.epoch_due |= ready.iter().any(|key| {
             let owner = |frontend: &Frontend| (frontend.service, frontend.flags);
             let (actual, desired) = (self.r.maps.frontends.actual(), self.r.maps.frontends.desired());
@@ -104,8 +104,8 @@ impl Pass<'_> {
         write(&mut self.r.maps.frontends, table, |k, _| ready.contains(k), frontend_text, &mut self.outcome);
     }
 
-    /// Whether every slot below the count leads to a backend. One that packets reach already may still have
-    /// its old value; one that this count brings into force must have the new one.
+    /// Whether every slot below the count leads to a backend. A slot that packets reach already may still have
+    /// its old value; a slot that this count brings into force must have the new one.
     fn slots_are_ready(&self, key: &FrontendKey, frontend: &Frontend) -> bool {
         let Maps { frontends, slots, backends, .. } = &self.r.maps;
         let old = frontends
@@ -128,7 +128,7 @@ impl Pass<'_> {
         table == 0 || (0..maglev::PARTS).all(|part| is_there(&MaglevKey { table, part }))
     }
 
-    /// What other entries lead to after those.
+    /// Entries for clients outside are removed after those that lead to them.
     pub(crate) fn remove_frontends(&mut self) {
         let before = self.outcome.removals;
         let table = self.dataplane.tables().frontends;
@@ -159,7 +159,7 @@ impl Pass<'_> {
         if due.is_empty() {
             return;
         }
-        // Few go at a time, and there may be very many slots.
+        // Few backends go at a time, and there may be very many slots.
         let slots = self.r.maps.slots.actual().values().map(|slot| slot.backend);
         let parts = self.r.maps.maglev.actual().values().flat_map(|part| part.backends);
         let used: BTreeSet<u32> = slots.chain(parts).filter(|id| due.contains(id)).collect();

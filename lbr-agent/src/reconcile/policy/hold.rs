@@ -1,4 +1,4 @@
-//! What is in force in place of what there is no room for.
+//! What is in force instead of the policies that do not fit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::reconcile::maps::Maps;
 const ISOLATED: u32 = policy_flags::ISOLATED_IN | policy_flags::ISOLATED_OUT;
 const AUDIT: u32 = policy_flags::AUDIT_IN | policy_flags::AUDIT_OUT;
 
-/// What this round leaves out.
+/// The sets that this round leaves out.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     /// Sets that get no entry.
@@ -22,14 +22,14 @@ pub(super) struct Held {
     pub(super) kept: BTreeSet<u32>,
 }
 
-/// Puts what is to be in force instead over what is desired, and says what is left out.
+/// Overrides the desired entries that do not fit, reports them, and returns the sets that are left out.
 pub(super) fn hold(state: &mut Maps, shortage: &Shortage, problems: &mut Vec<Problem>) -> Held {
-    tell(state, shortage, problems);
+    report(state, shortage, problems);
     let mut held = Held { sets: shortage.sets.keys().copied().collect(), ..Held::default() };
     let mut endpoints = pods(state, &mut held);
     if let Some((_, lacking)) = &shortage.endpoints {
         endpoints.extend(lacking.iter().map(|addr| (*addr, None)));
-        // What is not known gives way to what is, in the next round.
+        // Pods that are not known yet give way to known ones, in the next round.
         let is_pending = |flags: u32| flags & policy_flags::PENDING != 0;
         let unknown = state.endpoints.desired().iter().filter(|(_, e)| is_pending(e.policy.flags));
         endpoints.extend(unknown.map(|(addr, _)| (*addr, None)).take(lacking.len()));
@@ -46,8 +46,8 @@ pub(super) fn hold(state: &mut Maps, shortage: &Shortage, problems: &mut Vec<Pro
     held
 }
 
-/// Pods whose set lacks room keep the one that they have. One that was not isolated so far gets set 0, which
-/// allows nothing; so does one whose address was another pod's.
+/// Pods whose set lacks room keep their present one. A pod that was not isolated so far gets set 0, which allows nothing; so
+/// does a pod whose address belonged to another pod.
 fn pods(state: &Maps, held: &mut Held) -> BTreeMap<Addr, Option<EndpointPolicy>> {
     let mut instead = BTreeMap::new();
     if held.sets.is_empty() {
@@ -78,7 +78,7 @@ fn pods(state: &Maps, held: &mut Held) -> BTreeMap<Addr, Option<EndpointPolicy>>
     instead
 }
 
-fn tell(state: &Maps, shortage: &Shortage, problems: &mut Vec<Problem>) {
+fn report(state: &Maps, shortage: &Shortage, problems: &mut Vec<Problem>) {
     let members = (state.set_members.desired(), state.policies.desired());
     problems.extend(shortage.sets.iter().map(|(&set, full)| Problem {
         map: full.map,

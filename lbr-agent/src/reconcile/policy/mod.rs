@@ -1,12 +1,12 @@
 //! One round of writing policy.
 //!
-//! 1. What nothing leads to yet: verdicts and port classes of new sets, and names for people.
-//! 2. What changes in place, as the value of the next generation.
-//! 3. The generation: from here on all of it is in force.
-//! 4. What nothing leads to any more is removed.
+//! 1. Entries that no packet reaches yet: verdicts and port classes of new sets, and names for people.
+//! 2. Entries that change in place, with the value of the next generation.
+//! 3. The generation, which brings all of it into force at once.
+//! 4. Removal of entries that no packet reaches any more.
 //!
-//! A write that fails in 1 or 2 ends the round: the present generation stays in force, whole. What there is no
-//! room for is found before (`shortage`), and something else is in force in its place (`hold`).
+//! A write that fails in step 1 or 2 ends the round: the present generation stays in force, whole. `shortage` finds what does
+//! not fit before the round, and `hold` decides what is in force instead.
 
 mod hold;
 mod shortage;
@@ -47,14 +47,14 @@ impl Maps {
         Some(Enforced { changed, held })
     }
 
-    /// A pod of this node, if all that is desired of it is in force.
+    /// A pod of this node, if its desired endpoint is in force.
     pub(super) fn in_force(&self, addr: &Addr) -> Option<EndpointPolicy> {
         let endpoint = self.endpoints.at(addr, self.generation)?;
         let is_pod = endpoint.policy.flags & policy_flags::POD != 0;
         (is_pod && self.endpoints.desired().get(addr) == Some(&endpoint)).then_some(endpoint)
     }
 
-    /// What of this there is no room for.
+    /// The part of this for which the maps have no room.
     pub(super) fn shortage(&self, desired: &Desired, tables: &Tables<'_>) -> Shortage {
         shortage::find(self, &desired.into(), tables)
     }
@@ -76,7 +76,7 @@ impl Maps {
         if outcome.problems.len() > before {
             return Err(Interrupted);
         }
-        // Before what they are the names of is in force. No packet depends on them.
+        // Names come before the entries that they name. No packet depends on them.
         write(&mut self.policies, tables.policies, |_, _| true, number, outcome);
         write(&mut self.rules, tables.rules, |_, _| true, text::rule, outcome);
         write(&mut self.set_members, tables.set_members, |_, _| true, text::member, outcome);
@@ -107,25 +107,25 @@ impl Maps {
         remove(&mut self.port_class, tables.port_class, |k| free(k.data.set), text::ports, outcome);
         remove(&mut self.verdicts, tables.verdicts, |k| free(k.set), text::verdict, outcome);
         remove(&mut self.set_members, tables.set_members, |k| free(k.set), text::member, outcome);
-        // Names of what is kept.
+        // Sets that are kept need their names.
         let free = held.kept.is_empty();
         remove(&mut self.policies, tables.policies, |_| free, number, outcome);
         remove(&mut self.rules, tables.rules, |_| free, text::rule, outcome);
         remove(&mut self.classes, tables.classes, |_| free, number, outcome);
-        // Not before the switch: until then it tells whether an address was another pod's.
+        // After the switch: until then `hold` sees by the names whether an address belonged to another pod.
         write(&mut self.pod_names, tables.pod_names, |_, _| true, Addr::to_string, outcome);
         remove(&mut self.pod_names, tables.pod_names, |_| true, Addr::to_string, outcome);
     }
 }
 
-/// What is desired is in force, as far as there is room.
+/// The desired policies are in force, as far as they fit.
 pub(super) struct Enforced {
-    /// By another generation than before.
+    /// A new generation brought them into force.
     pub(super) changed: bool,
     held: Held,
 }
 
-/// The round ends here; why is in the list of problems.
+/// The round ended early, for a reason in the list of problems.
 struct Interrupted;
 
 fn interrupted(error: WriteError, outcome: &mut Outcome) -> Interrupted {
@@ -134,7 +134,7 @@ fn interrupted(error: WriteError, outcome: &mut Outcome) -> Interrupted {
     Interrupted
 }
 
-/// Writes what is to change as values of the next generation. True if that differs from the present one.
+/// Writes changes as values of the next generation. True if that generation differs from the present one.
 fn stage<K: Copy + Ord, R: Stored<K>>(
     staged: &mut Staged<K, R::Value>,
     table: &mut dyn Table<K, R>,

@@ -1,13 +1,13 @@
-//! Which policies, blocks and addresses the maps have no room for: found before anything is written.
+//! Which policies, blocks and addresses do not fit into the maps, found before anything is written.
 //!
-//! Whatever is left out, nothing may be allowed that should not be:
+//! Whatever is left out, no connection may be allowed that the policies deny:
 //! - A set is written whole or not at all. See `hold` for what its pods get.
 //! - `cidr_class` changes whole or not at all: a block that is missing takes the class of the block around it,
-//!   which may have an `except` there. The classes of before are safe with the sets of now: the number of a
-//!   class stands for what holds for all of its addresses, and never changes its meaning.
-//! - An address without room in `ip_class` has the class of its block: no selector of pods holds for it.
-//! - Without room in `endpoints` a pod is not judged by its address. Pods that are isolated come first, and for
-//!   those without room the programs go by `link_policy` (verdict `NotJudged`).
+//!   which may have an `except` there. The former classes are safe with the new sets: the number of a class never
+//!   changes its meaning.
+//! - An address without room in `ip_class` has the class of its block, which no selector of pods matches.
+//! - A pod without room in `endpoints` is not judged by its address. Isolated pods come first, and for those without room
+//!   the programs use `link_policy` (verdict `NotJudged`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,13 +33,13 @@ impl Full {
         Self { map: table.name(), max_entries: table.max_entries() }
     }
 
-    /// As an error of a write that was not tried.
+    /// The error of a write that was not tried.
     pub fn error(self) -> WriteError {
         WriteError::Full { map: self.map, max_entries: self.max_entries }
     }
 }
 
-/// What there is no room for.
+/// Entries that do not fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shortage {
     /// Sets, by number.
@@ -48,9 +48,9 @@ pub struct Shortage {
     pub blocks: Option<Full>,
     /// Addresses that get no class.
     pub(super) classes: Option<(Full, BTreeSet<Addr>)>,
-    /// Addresses of this node that are not known to the programs.
+    /// Addresses of this node without an entry.
     pub(super) endpoints: Option<(Full, BTreeSet<Addr>)>,
-    /// Pod links that the programs know nothing about.
+    /// Pods' links without an entry.
     pub(super) links: Option<(Full, BTreeSet<u32>)>,
 }
 
@@ -61,7 +61,7 @@ impl Shortage {
     }
 }
 
-/// What the maps should hold, of those that may lack room.
+/// The desired content of the maps that may lack room.
 pub(super) struct Wanted<'a> {
     pub(super) endpoints: &'a BTreeMap<Addr, EndpointPolicy>,
     pub(super) link_policy: &'a BTreeMap<u32, u32>,
@@ -78,7 +78,7 @@ impl<'a> From<&'a Desired> for Wanted<'a> {
     }
 }
 
-/// Looks for room: what is there now stays there until what is wanted is in force.
+/// Finds what does not fit. Present entries stay until the desired ones are in force, so both need room.
 pub(super) fn find(state: &Maps, wanted: &Wanted<'_>, tables: &Tables<'_>) -> Shortage {
     let mut shortage = Shortage::default();
     let verdicts = state.verdicts.actual();
@@ -97,7 +97,7 @@ pub(super) fn find(state: &Maps, wanted: &Wanted<'_>, tables: &Tables<'_>) -> Sh
     shortage
 }
 
-/// Who gets room first: what must be judged, then other pods and the node, then what nobody knows yet.
+/// Order in which endpoints get room: pods with policies, then other pods and the node, then pods that are not known yet.
 fn rank(flags: u32) -> u32 {
     const JUDGED: u32 = policy_flags::ISOLATED_IN
         | policy_flags::ISOLATED_OUT
@@ -110,7 +110,7 @@ fn rank(flags: u32) -> u32 {
     }
 }
 
-/// Sets that do not fit, in the order of their numbers: older ones come first.
+/// Adds the sets that do not fit. Lower numbers, which are older, get room first.
 fn lacking<K: Ord, V>(
     wanted: &BTreeMap<K, V>,
     actual: &BTreeMap<K, V>,
@@ -136,7 +136,7 @@ fn lacking<K: Ord, V>(
     }
 }
 
-/// Keys that do not fit, if there are any. Those of a lower rank come first.
+/// Keys that do not fit, if there are any. Keys of a lower rank get room first.
 fn without_room<K: Copy + Ord, T: Absent<K>, R>(
     wanted: &BTreeMap<K, T>,
     staged: &Staged<K, T>,

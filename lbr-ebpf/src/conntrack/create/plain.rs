@@ -45,7 +45,7 @@ fn begin_plain(work: &mut Scratch) -> Step {
 
 step::global! {
     /// The same for a client from elsewhere that has a flow to the same backend by a Service: whatever the backend is, a
-    /// process of the node too, the answers have to be told apart. The packet is no RST, which begins nothing.
+    /// process of the node too, the answers must stay distinct. The packet is no RST, which begins nothing.
     pub(crate) fn beside_service(work: &mut Scratch) -> Step = begin_beside_service as conntrack_begin_beside;
 }
 
