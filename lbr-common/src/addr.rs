@@ -1,5 +1,50 @@
 //! One address width for both families.
 
+use core::net::IpAddr;
+
+/// IP family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// That of an address, as it is written: a mapped IPv4 address is an IPv6 address here.
+    pub const fn of(addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// Whether this is IPv6.
+    pub const fn is_v6(self) -> bool {
+        matches!(self, Self::V6)
+    }
+
+    /// Its place in [`Self::ALL`], and in any array of something for each family.
+    pub const fn index(self) -> usize {
+        match self {
+            Self::V4 => 0,
+            Self::V6 => 1,
+        }
+    }
+
+    /// Its name in metrics, answers and texts.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+}
+
 /// The 12 bytes that precede an IPv4 address in its mapped form (RFC 4291, 2.5.5.2).
 const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
@@ -41,6 +86,12 @@ impl Addr {
     pub const fn is_v4(&self) -> bool {
         let w = self.words();
         w[0] == 0 && w[1] == 0 && w[2] == u32::from_ne_bytes([0, 0, 0xff, 0xff])
+    }
+
+    /// The family: IPv4 if mapped.
+    #[inline(always)]
+    pub const fn family(&self) -> Family {
+        if self.is_v4() { Family::V4 } else { Family::V6 }
     }
 
     /// The last four bytes: the IPv4 address if [`Self::is_v4`].
@@ -113,6 +164,16 @@ const _: () = assert!(size_of::<Addr>() == 16 && align_of::<Addr>() == 8 && V4_P
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn families_are_told_apart() {
+        assert_eq!(Family::of([10, 0, 0, 1].into()), Family::V4);
+        assert_eq!(Family::of([0xfd00, 0, 0, 0, 0, 0, 0, 1_u16].into()), Family::V6);
+        assert_eq!(Addr::v4([10, 0, 0, 1]).family(), Family::V4);
+        assert_eq!(Addr::UNSPECIFIED.family(), Family::V6);
+        assert_eq!(Family::ALL.map(Family::index), [0, 1]);
+        assert_eq!(Family::ALL.map(Family::is_v6), [false, true]);
+    }
 
     #[test]
     fn v4_is_mapped() {

@@ -24,10 +24,11 @@ mod step;
 
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
+use lbr_common::addr::Family;
 use lbr_common::verdict::Hook;
 
 use crate::forward::exit;
-use crate::hooks::socket::{self, Family};
+use crate::hooks::socket;
 use crate::packet::frame::Frame;
 use crate::packet::skb::Skb;
 

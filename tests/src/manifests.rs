@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use lbr_common::addr::Family;
 
 use crate::topology::{Node, Pod};
 
@@ -113,7 +114,7 @@ impl Service {
             }
             text.push_str("  ipFamilies:\n");
             for address in &self.addresses {
-                let _ = writeln!(text, "    - {}", if address.is_ipv4() { "IPv4" } else { "IPv6" });
+                let _ = writeln!(text, "    - {}", Family::of(*address).name());
             }
             if self.addresses.len() > 1 {
                 text.push_str("  ipFamilyPolicy: RequireDualStack\n");
@@ -150,7 +151,7 @@ pub struct EndpointSlice {
     namespace: String,
     name: String,
     service: String,
-    v6: bool,
+    family: Family,
     ports: Vec<(String, String, u16)>,
     endpoints: Vec<Endpoint>,
 }
@@ -204,12 +205,12 @@ impl Endpoint {
 
 impl EndpointSlice {
     /// Of a Service in the namespace `default`, for one address family.
-    pub fn new(name: &str, service: &str, v6: bool) -> Self {
+    pub fn new(name: &str, service: &str, family: Family) -> Self {
         Self {
             namespace: "default".to_owned(),
             name: name.to_owned(),
             service: service.to_owned(),
-            v6,
+            family,
             ports: Vec::new(),
             endpoints: Vec::new(),
         }
@@ -246,7 +247,7 @@ impl EndpointSlice {
             self.name,
             self.namespace,
             self.service,
-            if self.v6 { "IPv6" } else { "IPv4" }
+            self.family.name()
         );
         text.push_str(if self.ports.is_empty() { "ports: []\n" } else { "ports:\n" });
         for (name, protocol, port) in &self.ports {
@@ -338,11 +339,11 @@ mod tests {
 
     #[test]
     fn an_empty_slice_says_so() {
-        let text = EndpointSlice::new("s", "my-service", true).port("", "TCP", 8080).yaml();
+        let text = EndpointSlice::new("s", "my-service", Family::V6).port("", "TCP", 8080).yaml();
         assert!(text.contains("addressType: IPv6\nports:\n  - name: \"\"\n"), "{text}");
         assert!(text.ends_with("endpoints: []\n"), "{text}");
         let one = Endpoint::new("fd00::1".parse().unwrap()).node("a").condition("ready", false);
-        let text = EndpointSlice::new("s", "my-service", true).endpoint(one).yaml();
+        let text = EndpointSlice::new("s", "my-service", Family::V6).endpoint(one).yaml();
         assert!(text.ends_with("    nodeName: a\n    conditions:\n      ready: false\n"), "{text}");
     }
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use lbr_common::addr::Family;
 use lbr_tests::netns::{self, Netns};
 use lbr_tests::probe::{Capture, Client, LongLived, Protocol, Server, is_refused, is_timeout, send_frames};
 use lbr_tests::topology::{Bed, BedOptions, Pod, PodNetwork, PodOptions, Underlay};
@@ -27,7 +28,7 @@ fn talk(from: &Pod, to: &Pod) {
         let (tcp, udp) = (client.tcp(target).unwrap(), client.udp(target).unwrap());
         for answer in [tcp, udp] {
             assert_eq!(answer.name, to.name);
-            assert_eq!(answer.peer.ip(), from.address(address.is_ipv6()), "source kept");
+            assert_eq!(answer.peer.ip(), from.address(Family::of(address)), "source kept");
             assert_eq!(answer.local, target);
         }
         let (answer, source) = client.udp_unconnected(target).unwrap();
@@ -93,27 +94,27 @@ fn everyone_outside(underlay: Underlay, masquerade: bool) {
             assert_eq!((answer.name.as_str(), answer.peer.ip()), (name, source), "{from:?} to {to}");
         }
     };
-    for v6 in [false, true] {
+    for family in Family::ALL {
         for node in &nodes {
-            ask(&outside.ns, &node.name, node.address(v6), outside.address(v6));
-            ask(&node.ns, "outside", outside.address(v6), node.address(v6));
+            ask(&outside.ns, &node.name, node.address(family), outside.address(family));
+            ask(&node.ns, "outside", outside.address(family), node.address(family));
         }
-        ask(&other.ns, "outside", outside.address(v6), other.address(v6));
+        ask(&other.ns, "outside", outside.address(family), other.address(family));
         // Between pods their addresses stay as they are.
-        ask(&first.ns, &last.name, last.address(v6), first.address(v6));
-        ask(&last.ns, &first.name, first.address(v6), last.address(v6));
-        for (from, to) in [(&outside.ns, nodes[2].address(v6)), (&first.ns, last.address(v6))] {
+        ask(&first.ns, &last.name, last.address(family), first.address(family));
+        ask(&last.ns, &first.name, first.address(family), last.address(family));
+        for (from, to) in [(&outside.ns, nodes[2].address(family)), (&first.ns, last.address(family))] {
             Client::new(from).udp_echo(SocketAddr::new(to, PORT), 2_000).unwrap();
         }
         let source = if underlay == Underlay::Vxlan {
-            nodes[0].tunnel_addresses()[usize::from(v6)]
+            nodes[0].tunnel_addresses()[family.index()]
         } else {
-            nodes[0].address(v6)
+            nodes[0].address(family)
         };
-        ask(&nodes[0].ns, &last.name, last.address(v6), source);
+        ask(&nodes[0].ns, &last.name, last.address(family), source);
         if masquerade {
-            ask(&first.ns, "outside", outside.address(v6), nodes[0].address(v6));
-            ask(&first.ns, "n3", nodes[2].address(v6), nodes[0].address(v6));
+            ask(&first.ns, "outside", outside.address(family), nodes[0].address(family));
+            ask(&first.ns, "n3", nodes[2].address(family), nodes[0].address(family));
         }
     }
 }

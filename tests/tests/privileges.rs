@@ -14,6 +14,7 @@ use std::time::Duration;
 use aya::EbpfLoader;
 use aya::programs::Program;
 use lbr_agent::dataplane::{OBJECT, find_cgroup2};
+use lbr_common::addr::Family;
 use lbr_tests::agent::{Agent, AgentOptions, binary};
 use lbr_tests::manifests::{EndpointSlice, Service, join};
 use lbr_tests::probe::{Client, Server};
@@ -48,10 +49,10 @@ fn addresses() -> [IpAddr; 2] {
 /// A Service `web`, port 80, with these pods.
 fn web(pods: &[&Pod]) -> String {
     let service = Service::new("web", &addresses()).port("tcp", "TCP", 80, PORT).port("udp", "UDP", 80, PORT);
-    let slices = [false, true].map(|v6| {
-        let slice = EndpointSlice::new(if v6 { "web-v6" } else { "web-v4" }, "web", v6);
+    let slices = Family::ALL.map(|family| {
+        let slice = EndpointSlice::new(if family.is_v6() { "web-v6" } else { "web-v4" }, "web", family);
         let slice = slice.port("tcp", "TCP", PORT).port("udp", "UDP", PORT);
-        slice.addresses(pods.iter().map(|pod| pod.address(v6))).yaml()
+        slice.addresses(pods.iter().map(|pod| pod.address(family))).yaml()
     });
     join([service.yaml()].into_iter().chain(slices))
 }

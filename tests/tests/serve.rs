@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lbr_agent::dataplane::Pinned;
+use lbr_common::addr::Family;
 use lbr_tests::agent::{self, Agent, AgentOptions};
 use lbr_tests::manifests::{self, Endpoint, EndpointSlice, Service};
 use lbr_tests::probe::{Client, Server};
@@ -73,7 +74,7 @@ fn compare(bpffs: &Path, text: &str) {
 }
 
 fn slice(addr: IpAddr) -> String {
-    let slice = EndpointSlice::new("web-1", "web", false).port("http", "TCP", PORT);
+    let slice = EndpointSlice::new("web-1", "web", Family::V4).port("http", "TCP", PORT);
     let yaml = slice.endpoint(Endpoint::new(addr)).yaml();
     let time = process::run(std::process::Command::new("date").args(["-u", "+%FT%T.%NZ"])).unwrap();
     let time = String::from_utf8(time.stdout).unwrap();
@@ -104,7 +105,7 @@ fn what_is_said_is_so() {
         Agent::start_with(&mut bed, &node, &AgentOptions::default(), &[("web.yaml", service)]).unwrap();
 
     // A change is counted, measured from its beginning, and in force.
-    agent.write("slice.yaml", &slice(server.address(false))).unwrap();
+    agent.write("slice.yaml", &slice(server.address(Family::V4))).unwrap();
     let programmed = "kubeproxy_network_programming_duration_seconds_count{ip_family=\"IPv4\"}";
     let text = until(&node, "the slice is in force", |text| value(text, programmed) == 1.0);
     compare(agent.bpffs(), &text);
@@ -181,7 +182,7 @@ fn with_health_port(policy: &str, endpoint: Option<(IpAddr, &str)>) -> String {
         "Local" => service.spec("healthCheckNodePort: 32000"),
         _ => service,
     };
-    let slice = EndpointSlice::new("web-1", "web", false).port("http", "TCP", PORT);
+    let slice = EndpointSlice::new("web-1", "web", Family::V4).port("http", "TCP", PORT);
     let slice = match endpoint {
         Some((address, node)) => slice.endpoint(Endpoint::new(address).node(node)),
         None => slice,
@@ -194,7 +195,7 @@ fn load_balancers_learn_which_nodes_have_endpoints() {
     let mut bed = Bed::new("health-port").unwrap();
     let node = bed.add_node("a").unwrap();
     let pod = bed.add_pod(&node, "pod", PodOptions::default()).unwrap();
-    let here = pod.address(false);
+    let here = pod.address(Family::V4);
     let taken = node.ns.run(|| Ok(std::net::TcpListener::bind("0.0.0.0:32000")?)).unwrap();
     let first = [("web.yaml", with_health_port("Local", Some((here, "a"))))];
     let agent = Agent::start_with(&mut bed, &node, &AgentOptions::default(), &first).unwrap();

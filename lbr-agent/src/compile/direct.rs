@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use lbr_common::addr::Family;
+
 use crate::source::links::LocalLinks;
 
 /// [`LocalLinks::direct_link`] for many addresses: an address that no host route covers is answered without
@@ -18,7 +20,7 @@ impl<'a> DirectLinks<'a> {
         let mut lengths = [BTreeSet::new(), BTreeSet::new()];
         for (net, index) in &local.routes {
             if local.links.contains_key(index) {
-                lengths[usize::from(net.addr().is_ipv6())].insert(net.prefix_len());
+                lengths[Family::of(net.addr()).index()].insert(net.prefix_len());
             }
         }
         Self { local, lengths }
@@ -26,7 +28,7 @@ impl<'a> DirectLinks<'a> {
 
     /// Interface index of the link, 0 if there is none.
     pub(super) fn of(&self, addr: IpAddr) -> u32 {
-        let covered = self.lengths[usize::from(addr.is_ipv6())].iter().any(|&length| {
+        let covered = self.lengths[Family::of(addr).index()].iter().any(|&length| {
             let net = ipnet::IpNet::new(addr, length).map(|n| n.trunc());
             net.is_ok_and(|n| self.local.routes.contains_key(&n))
         });

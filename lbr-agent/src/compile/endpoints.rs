@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lbr_common::addr::Addr;
+use lbr_common::addr::{Addr, Family};
 use lbr_common::service::set;
 
 use super::node::Here;
@@ -85,11 +85,11 @@ impl Candidate<'_> {
 pub(super) fn choose(
     slices: &[&EndpointSlice],
     port: &ServicePort,
-    v4: bool,
+    family: Family,
     wanted: u8,
     here: &Here<'_>,
 ) -> Choice {
-    let all = merge(slices, port, v4);
+    let all = merge(slices, port, family);
     let reach = Reach::new(all.iter().map(|c| c.endpoint).filter(|e| e.ready), here);
     let mut choice =
         Choice { anywhere: all.iter().any(|c| c.endpoint.ready || c.is_leaving()), ..Choice::default() };
@@ -122,23 +122,23 @@ pub(super) fn choose(
 pub(super) fn ready_here(
     slices: &[&EndpointSlice],
     port: &ServicePort,
-    v4: bool,
+    family: Family,
     here: &Here<'_>,
 ) -> Vec<Addr> {
-    let all = merge(slices, port, v4);
+    let all = merge(slices, port, family);
     all.iter().filter(|c| c.endpoint.ready && here.is(&c.endpoint.node)).map(|c| c.addr).collect()
 }
 
 /// The endpoints of all slices. The port number comes from each slice: a named target port may be another number in
 /// other pods.
-fn merge<'a>(slices: &[&'a EndpointSlice], port: &ServicePort, v4: bool) -> Vec<Candidate<'a>> {
+fn merge<'a>(slices: &[&'a EndpointSlice], port: &ServicePort, family: Family) -> Vec<Candidate<'a>> {
     let mut all: Vec<Candidate<'a>> = Vec::new();
     for slice in slices {
         let ports = slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol);
         for p in ports {
             let candidates =
                 slice.endpoints.iter().map(|e| Candidate { addr: e.addr.into(), port: p.port, endpoint: e });
-            all.extend(candidates.filter(|c| c.addr.is_v4() == v4));
+            all.extend(candidates.filter(|c| c.addr.family() == family));
         }
     }
     // An address can be in two slices: while an endpoint moves between them, or because a pod got the address of one

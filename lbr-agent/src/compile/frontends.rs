@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use lbr_common::addr::Family;
 use lbr_common::service::{Frontend, FrontendKey, frontend_flags, scope, set};
 use lbr_common::user::{proto_name, socket_text};
 
@@ -43,7 +44,7 @@ fn asked_for(
     rejected: &mut Vec<Rejected>,
 ) -> Vec<FrontendKey> {
     let service = plan.service;
-    let of_family = |ip: &&IpAddr| ip.is_ipv4() == plan.v4;
+    let of_family = |ip: &&IpAddr| Family::of(**ip) == plan.family;
     let at = |ip: IpAddr| key(ip, plan.port.port, plan.proto, scope::ANY);
     match role {
         Role::ClusterIp => service.cluster_ips.iter().filter(of_family).map(|ip| at(*ip)).collect(),
@@ -61,7 +62,7 @@ fn asked_for(
         Role::NodePort => {
             let Some(port) = plan.port.node_port else { return Vec::new() };
             let on_node = nodeports.iter().filter(of_family).map(|ip| key(*ip, port, plan.proto, scope::ANY));
-            let of_sockets = loopback(plan.v4).map(|ip| key(ip, port, plan.proto, scope::HOST_LOCAL));
+            let of_sockets = loopback(plan.family).map(|ip| key(ip, port, plan.proto, scope::HOST_LOCAL));
             on_node.chain(of_sockets).collect()
         }
     }
@@ -69,10 +70,10 @@ fn asked_for(
 
 /// Addresses at which processes of the node reach NodePorts besides the node's own. `connect` to the unspecified
 /// address goes to loopback, and `bind` to it asks for all addresses.
-fn loopback(v4: bool) -> [IpAddr; 2] {
-    match v4 {
-        true => [Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into()],
-        false => [Ipv6Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into()],
+fn loopback(family: Family) -> [IpAddr; 2] {
+    match family {
+        Family::V4 => [Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into()],
+        Family::V6 => [Ipv6Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into()],
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lbr_common::addr::Addr;
+use lbr_common::addr::{Addr, Family};
 
 use super::endpoints::{SlicesByService, ready_here};
 use super::node::Here;
@@ -31,8 +31,8 @@ pub(super) fn compile(
         }
         let slices = slices.of(&service.name);
         // A pod of both families is one endpoint.
-        let local_ready = [true, false].map(|v4| {
-            let of_port = |port| ready_here(slices, port, v4, here);
+        let local_ready = Family::ALL.map(|family| {
+            let of_port = |port| ready_here(slices, port, family, here);
             service.ports.iter().flat_map(of_port).collect::<BTreeSet<Addr>>().len()
         });
         let local_ready = local_ready.into_iter().max().unwrap_or(0);

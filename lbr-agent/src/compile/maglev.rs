@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lbr_common::addr::Family;
 use lbr_common::maglev::{self, MaglevKey, MaglevPart};
 use lbr_common::text::ServiceName;
 
@@ -37,7 +38,7 @@ impl Wish {
         targets: Vec<(Target, u32)>,
     ) -> Self {
         let text = [name.namespace.as_str(), name.name.as_str(), name.port.as_str()].join("/");
-        let shape = u64::from(plan.proto) << 1 | u64::from(plan.v4);
+        let shape = u64::from(plan.proto) << 1 | u64::from(plan.family == Family::V4);
         let salt = maglev::mix(hash(0, text.as_bytes()), shape);
         Self { key, object: format!("Service {}", plan.service.name), salt, targets }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use lbr_common::addr::Addr;
+use lbr_common::addr::{Addr, Family};
 use lbr_common::link::Uplink;
 
 use super::NodeView;
@@ -101,17 +101,19 @@ impl<'a> Here<'a> {
     /// The first address of each family. Without a Node object: the one of the command line, else those of the uplinks.
     fn primary_addresses(&self) -> Vec<IpAddr> {
         if self.object.is_some() {
-            return [true, false].into_iter().filter_map(|v4| self.primary(v4)).collect();
+            return Family::ALL.into_iter().filter_map(|family| self.primary(family)).collect();
         }
-        let named = [true, false].into_iter().filter_map(|v4| self.named(v4));
+        let named = Family::ALL.into_iter().filter_map(|family| self.named(family));
         let of_uplinks = self.links.uplinks.values().flat_map(addresses);
-        named.chain(of_uplinks.filter(|ip| self.named(ip.is_ipv4()).is_none())).collect()
+        named.chain(of_uplinks.filter(|ip| self.named(Family::of(*ip)).is_none())).collect()
     }
 
     /// The uplinks. One without an address of a family has the node's primary address.
     pub(super) fn uplinks(&self) -> BTreeMap<u32, Uplink> {
-        let node = |v4| self.primary(v4).or_else(|| self.of_uplink(v4)).map_or(Addr::UNSPECIFIED, Addr::from);
-        let (node_v4, node_v6) = (node(true), node(false));
+        let node = |family| {
+            self.primary(family).or_else(|| self.of_uplink(family)).map_or(Addr::UNSPECIFIED, Addr::from)
+        };
+        let [node_v4, node_v6] = Family::ALL.map(node);
         let uplink = |link: &LocalUplink| Uplink {
             v4: link.v4.map_or(node_v4, |ip| IpAddr::from(ip).into()),
             v6: link.v6.map_or(node_v6, |ip| IpAddr::from(ip).into()),
@@ -121,18 +123,18 @@ impl<'a> Here<'a> {
         self.links.uplinks.iter().map(|(&index, link)| (index, uplink(link))).collect()
     }
 
-    fn of_uplink(&self, v4: bool) -> Option<IpAddr> {
-        self.links.uplinks.values().flat_map(addresses).find(|ip| ip.is_ipv4() == v4)
+    fn of_uplink(&self, family: Family) -> Option<IpAddr> {
+        self.links.uplinks.values().flat_map(addresses).find(|ip| Family::of(*ip) == family)
     }
 
     /// The node's first address, by the command line or the Node object.
-    fn primary(&self, v4: bool) -> Option<IpAddr> {
+    fn primary(&self, family: Family) -> Option<IpAddr> {
         let reported = self.object.into_iter().flat_map(|object| &object.addresses);
-        self.named(v4).or_else(|| reported.copied().find(|ip| ip.is_ipv4() == v4))
+        self.named(family).or_else(|| reported.copied().find(|ip| Family::of(*ip) == family))
     }
 
-    fn named(&self, v4: bool) -> Option<IpAddr> {
-        self.settings.node_ip.filter(|ip| ip.is_ipv4() == v4 && unsafe_address(*ip).is_none())
+    fn named(&self, family: Family) -> Option<IpAddr> {
+        self.settings.node_ip.filter(|ip| Family::of(*ip) == family && unsafe_address(*ip).is_none())
     }
 }
 

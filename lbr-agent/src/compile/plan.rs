@@ -1,5 +1,6 @@
 //! How this node serves one port of a Service.
 
+use lbr_common::addr::Family;
 use lbr_common::service::{FrontendKey, scope, set};
 
 use crate::model::{Forwarding, Service, ServicePort, TrafficPolicy};
@@ -11,7 +12,7 @@ pub(super) struct Plan<'a> {
     /// Its place in `spec.ports`.
     pub(super) index: usize,
     pub(super) proto: u8,
-    pub(super) v4: bool,
+    pub(super) family: Family,
     /// Where it is served.
     pub(super) won: Vec<(Role, FrontendKey)>,
 }

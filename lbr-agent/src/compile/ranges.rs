@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use lbr_common::addr::Addr;
+use lbr_common::addr::{Addr, Family};
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::{SourceRange, frontend_flags, peer_flags};
 
@@ -20,14 +20,20 @@ pub(super) fn service_cidrs(state: &ClusterState) -> BTreeMap<Prefix<Block>, u32
 }
 
 /// Writes the ranges of a Service in one family, and returns the flags of its load balancer's frontends.
-pub(super) fn write(service: &Service, id: u32, v4: bool, here: &Here<'_>, desired: &mut Desired) -> u32 {
-    let Some(ranges) = service.source_ranges.of(v4) else { return 0 };
+pub(super) fn write(
+    service: &Service,
+    id: u32,
+    family: Family,
+    here: &Here<'_>,
+    desired: &mut Desired,
+) -> u32 {
+    let Some(ranges) = service.source_ranges.of(family) else { return 0 };
     add(id, ranges, desired);
     if !here.is_in(ranges) {
         return frontend_flags::RANGES;
     }
     // As kube-proxy: packets of the node to the address may have that address as their source.
-    let own = service.load_balancer_ips.iter().filter(|ip| ip.is_ipv4() == v4);
+    let own = service.load_balancer_ips.iter().filter(|ip| Family::of(**ip) == family);
     add(id, &own.map(|ip| IpNet::from(*ip)).collect::<Vec<_>>(), desired);
     frontend_flags::RANGES | frontend_flags::HOST_IN_RANGES
 }

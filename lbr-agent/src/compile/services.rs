@@ -1,5 +1,6 @@
 //! From Services to frontends, slots and backends.
 
+use lbr_common::addr::Family;
 use lbr_common::service::{Backend, Slot, SlotKey, backend_flags};
 use lbr_common::text::{ServiceName, Text};
 use lbr_common::tuple::proto;
@@ -26,11 +27,11 @@ pub(super) fn compile(
     let mut wishes = Vec::new();
     for plan in plans.iter().filter(|plan| !plan.won.is_empty()) {
         let name = service_name(&plan.service.name, &plan.port.name);
-        let id = ids.service(name, plan.proto, plan.v4);
+        let id = ids.service(name, plan.proto, plan.family);
         desired.services.insert(id, name);
-        let choice = choose(slices.of(&plan.service.name), plan.port, plan.v4, plan.sets(), here);
+        let choice = choose(slices.of(&plan.service.name), plan.port, plan.family, plan.sets(), here);
         let is_balanced = plan.won.iter().any(|(role, _)| *role == Role::LoadBalancer);
-        let flags = if is_balanced { ranges::write(plan.service, id, plan.v4, here, desired) } else { 0 };
+        let flags = if is_balanced { ranges::write(plan.service, id, plan.family, here, desired) } else { 0 };
         frontends::write(plan, id, &choice, flags, desired);
         write_backends(plan, id, &choice, here, ids, desired);
         if plan.service.algorithm == Algorithm::Maglev {
@@ -60,10 +61,16 @@ fn plans<'a>(state: &'a ClusterState, rejected: &mut Vec<Rejected>) -> Vec<Plan<
                 continue;
             };
             // A Service is served in the families of its cluster IPs.
-            let families = [true, false];
-            let families =
-                families.into_iter().filter(|&v4| service.cluster_ips.iter().any(|ip| ip.is_ipv4() == v4));
-            plans.extend(families.map(|v4| Plan { service, port, index, proto, v4, won: Vec::new() }));
+            let has = |family| service.cluster_ips.iter().any(|ip| Family::of(*ip) == family);
+            let families = Family::ALL.into_iter().filter(|family| has(*family));
+            plans.extend(families.map(|family| Plan {
+                service,
+                port,
+                index,
+                proto,
+                family,
+                won: Vec::new(),
+            }));
         }
     }
     plans

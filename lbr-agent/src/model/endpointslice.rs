@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1 as api;
+use lbr_common::addr::Family;
 
 use super::convert::{Converted, Problems, address, namespaced, port_number, protocol, unsafe_address};
 use super::{Endpoint, EndpointPort, EndpointSlice};
@@ -32,9 +33,9 @@ pub fn from_api(api: api::EndpointSlice) -> Converted<EndpointSlice> {
     if labels.contains_key(LABEL_HEADLESS) {
         return problems.finish(EndpointSlice { name, service, ..EndpointSlice::default() });
     }
-    let want_v4 = match api.address_type.as_str() {
-        "IPv4" => true,
-        "IPv6" => false,
+    let family = match api.address_type.as_str() {
+        "IPv4" => Family::V4,
+        "IPv6" => Family::V6,
         "FQDN" => {
             problems.refuse("addressType", "FQDN is not served: packets go to addresses, write IPv4 or IPv6");
             return problems.finish(EndpointSlice::default());
@@ -47,7 +48,7 @@ pub fn from_api(api: api::EndpointSlice) -> Converted<EndpointSlice> {
     let ports = ports(api.ports.unwrap_or_default(), &mut problems);
     let mut endpoints = Vec::new();
     for (i, endpoint) in api.endpoints.unwrap_or_default().into_iter().enumerate() {
-        match endpoint_addr(&endpoint, want_v4) {
+        match endpoint_addr(&endpoint, family) {
             Ok(addr) => endpoints.push(convert_endpoint(addr, endpoint)),
             Err((field, reason)) => problems.part(format!("endpoints[{i}].{field}"), reason),
         }
@@ -56,13 +57,14 @@ pub fn from_api(api: api::EndpointSlice) -> Converted<EndpointSlice> {
 }
 
 /// Only the first address counts: the API does not define what the others mean.
-fn endpoint_addr(endpoint: &api::Endpoint, want_v4: bool) -> Result<IpAddr, (&'static str, String)> {
+fn endpoint_addr(endpoint: &api::Endpoint, want: Family) -> Result<IpAddr, (&'static str, String)> {
     let Some(text) = endpoint.addresses.first() else {
         return Err(("addresses", "is empty: an endpoint needs an address".to_owned()));
     };
     let addr = address(text).map_err(|reason| ("addresses[0]", reason))?;
-    if addr.is_ipv4() != want_v4 {
-        let (is, want) = if want_v4 { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
+    let is = Family::of(addr);
+    if is != want {
+        let (is, want) = (is.name(), want.name());
         return Err(("addresses[0]", format!("{addr} is an {is} address in a slice of addressType {want}")));
     }
     match unsafe_address(addr) {

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
+use lbr_common::addr::Family;
 use serde::Serialize;
 
 /// kube-proxy's default sync period. A change that waits for twice as long is late.
@@ -32,28 +33,6 @@ impl Moment {
     /// The present moment.
     pub fn now() -> Self {
         Self { clock: Instant::now(), wall: SystemTime::now() }
-    }
-}
-
-/// IP families, by kube-proxy's names for them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    /// Name in metrics and answers.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        }
     }
 }
 

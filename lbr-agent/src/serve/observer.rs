@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use lbr_common::addr::Family;
 use tokio::sync::watch;
 
-use super::health::{Family, Health, Moment, NodeState, Report, TIMEOUT};
+use super::health::{Health, Moment, NodeState, Report, TIMEOUT};
 use super::metrics::histograms::Histograms;
 use crate::desired::HealthPort;
 use crate::events::Counts;
@@ -78,8 +79,7 @@ impl Note {
 /// The time of the change in the cluster that this slice follows. Removals do not count.
 fn trigger(slice: &EndpointSlice) -> Option<(Family, SystemTime)> {
     let first = slice.endpoints.first()?;
-    let family = if first.addr.is_ipv4() { Family::V4 } else { Family::V6 };
-    Some((family, slice.triggered?))
+    Some((Family::of(first.addr), slice.triggered?))
 }
 
 /// One round of the agent's loop: compiled and written.

@@ -1,9 +1,11 @@
 //! Sockets of the node's own network namespace: connected to a backend at `connect`, or sent to one at
 //! `sendmsg`, so that no packet has to be translated; `recvmsg` and `getpeername` show the frontend.
+//!
+//! `family` is that of the socket, which says where the address is in the context.
 
 use aya_ebpf::bindings::{BPF_ANY, bpf_sock_addr};
 use aya_ebpf::helpers::generated as helper;
-use lbr_common::addr::Addr;
+use lbr_common::addr::{Addr, Family};
 use lbr_common::flow::{SocketKey, SocketPeer, socket_use};
 use lbr_common::maps::config::abilities;
 use lbr_common::tuple::proto;
@@ -21,13 +23,6 @@ const ALLOW: i32 = 1;
 const DENY: i32 = 0;
 const ECONNREFUSED: i32 = 111;
 const EADDRINUSE: i32 = 98;
-
-/// The family of the socket, which says where the address is in the context.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
-    V4,
-    V6,
-}
 
 /// Address and port, port in host byte order.
 #[derive(Clone, Copy)]

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Result;
+use lbr_common::addr::Family;
 
 use super::load::{Cpus, SERVER_PORT, STREAM_PORT};
 use super::nftables::{self, ServicePort};
@@ -111,7 +112,7 @@ fn start_agent(bed: &mut Bed, node: &Node, server: &Pod, services: u32) -> Resul
         .port("tcp", "TCP", SERVICE_PORT, SERVER_PORT)
         .port("udp", "UDP", SERVICE_PORT, SERVER_PORT)
         .port("stream", "TCP", STREAM_PORT, STREAM_PORT);
-    let slice = EndpointSlice::new("used-1", "used", false)
+    let slice = EndpointSlice::new("used-1", "used", Family::V4)
         .port("tcp", "TCP", SERVER_PORT)
         .port("udp", "UDP", SERVER_PORT)
         .port("stream", "TCP", STREAM_PORT)
@@ -125,7 +126,7 @@ fn start_agent(bed: &mut Bed, node: &Node, server: &Pod, services: u32) -> Resul
             let ips = service.endpoints.iter().map(|(ip, _)| IpAddr::V4(*ip));
             [
                 Service::new(&name, &[service.address.into()]).port("", "TCP", service.port, 8080).yaml(),
-                EndpointSlice::new(&format!("{name}-1"), &name, false)
+                EndpointSlice::new(&format!("{name}-1"), &name, Family::V4)
                     .port("", "TCP", 8080)
                     .addresses(ips)
                     .yaml(),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 
 use super::story::{BACKENDS, Stage, Story, indent};
 use super::{picture, yaml};
@@ -43,9 +44,9 @@ pub(super) fn scenes(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
         first.name,
         first.peer.ip()
     ));
-    ensure!(first.peer.ip() == outside.address(false), "the backend saw {} as the client", first.peer);
+    ensure!(first.peer.ip() == outside.address(Family::V4), "the backend saw {} as the client", first.peer);
     let spread = client.spread(Protocol::Tcp, target, REQUESTS)?;
-    story.tell(&format!("{REQUESTS} connections from {} to {target}:", outside.address(false)));
+    story.tell(&format!("{REQUESTS} connections from {} to {target}:", outside.address(Family::V4)));
     story.say(picture::bars(&BACKENDS, &spread).trim_end());
     ensure!(spread.len() == BACKENDS.len(), "not every backend was asked: {spread:?}");
     story.tell("$ lbr show uplinks");

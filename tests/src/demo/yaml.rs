@@ -1,5 +1,7 @@
 //! The folder of manifests: ordinary objects, as `kubectl get -o yaml` or a tutorial has them.
 
+use lbr_common::addr::Family;
+
 use super::story::Stage;
 use crate::manifests::{EndpointSlice, Service, join};
 use crate::topology::Pod;
@@ -85,7 +87,7 @@ pub(super) fn service_at_node() -> String {
 
 pub(super) fn slice<'a>(backends: impl IntoIterator<Item = &'a Pod>) -> String {
     let addresses = backends.into_iter().map(|pod| pod.v4.into());
-    EndpointSlice::new("my-service-1", "my-service", false)
+    EndpointSlice::new("my-service-1", "my-service", Family::V4)
         .port("", "TCP", PORTS.1)
         .addresses(addresses)
         .yaml()

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lbr_common::addr::Family;
+
 use super::headers::{Place, clamp, fill_checksum, ipv4, ipv6, number};
 use super::kinds::{Ext, Reason};
 
@@ -236,7 +238,7 @@ impl Packet {
                 Some(2)
             }
             Kind::Error(reason) => {
-                bytes.extend(reason.header(self.src.is_ipv4()));
+                bytes.extend(reason.header(Family::of(self.src.ip())));
                 Some(2)
             }
             Kind::Raw(_) => None,

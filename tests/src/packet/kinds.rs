@@ -1,5 +1,7 @@
 //! What a packet can be made of, besides addresses and bytes.
 
+use lbr_common::addr::Family;
+
 use super::headers::number;
 
 /// An IPv6 extension header. What it holds is what follows its first two bytes.
@@ -71,18 +73,18 @@ pub enum Reason {
 
 impl Reason {
     /// The eight bytes before the quoted packet, with a checksum of zero (RFC 792, RFC 4443).
-    pub(super) fn header(self, v4: bool) -> [u8; 8] {
-        let (kind, code) = match (self, v4) {
-            (Self::PortUnreachable, true) => (3, 3),
-            (Self::PortUnreachable, false) => (1, 4),
-            (Self::HostUnreachable, true) => (3, 1),
-            (Self::HostUnreachable, false) => (1, 3),
-            (Self::TooBig { .. }, true) => (3, 4),
-            (Self::TooBig { .. }, false) => (2, 0),
-            (Self::TimeExceeded, true) => (11, 0),
-            (Self::TimeExceeded, false) => (3, 0),
-            (Self::Redirect, true) => (5, 1),
-            (Self::Redirect, false) => (137, 0),
+    pub(super) fn header(self, family: Family) -> [u8; 8] {
+        let (kind, code) = match (self, family) {
+            (Self::PortUnreachable, Family::V4) => (3, 3),
+            (Self::PortUnreachable, Family::V6) => (1, 4),
+            (Self::HostUnreachable, Family::V4) => (3, 1),
+            (Self::HostUnreachable, Family::V6) => (1, 3),
+            (Self::TooBig { .. }, Family::V4) => (3, 4),
+            (Self::TooBig { .. }, Family::V6) => (2, 0),
+            (Self::TimeExceeded, Family::V4) => (11, 0),
+            (Self::TimeExceeded, Family::V6) => (3, 0),
+            (Self::Redirect, Family::V4) => (5, 1),
+            (Self::Redirect, Family::V6) => (137, 0),
         };
         // IPv4 has the MTU in the last 16 bits, IPv6 in all 32 (RFC 1191, RFC 4443): the same bytes.
         let mtu = if let Self::TooBig { mtu } = self { mtu.to_be_bytes() } else { [0, 0] };

@@ -1,11 +1,13 @@
 use std::net::{IpAddr, SocketAddr};
 
+use lbr_common::addr::Family;
+
 use super::*;
 
-fn ends(v6: bool) -> (SocketAddr, SocketAddr) {
-    match v6 {
-        false => ("10.244.1.2:4000".parse().unwrap(), "10.96.0.10:80".parse().unwrap()),
-        true => ("[fd00:10:244:1::2]:4000".parse().unwrap(), "[fd00:10:96::a]:80".parse().unwrap()),
+fn ends(family: Family) -> (SocketAddr, SocketAddr) {
+    match family {
+        Family::V4 => ("10.244.1.2:4000".parse().unwrap(), "10.96.0.10:80".parse().unwrap()),
+        Family::V6 => ("[fd00:10:244:1::2]:4000".parse().unwrap(), "[fd00:10:96::a]:80".parse().unwrap()),
     }
 }
 
@@ -17,7 +19,7 @@ fn read(frame: &[u8]) -> Parsed {
 
 #[test]
 fn what_is_built_is_read() {
-    for (src, dst) in [ends(false), ends(true)] {
+    for (src, dst) in Family::ALL.map(ends) {
         let tcp = Packet::tcp(src, dst, flags::SYN).numbers(7, 9).tcp_options(&[2, 4, 5, 180]);
         let tcp = read(&tcp.payload(b"odd").ttl(9).vlan(5).build());
         assert_eq!((tcp.src, tcp.dst, tcp.ttl, tcp.vlans.as_slice()), (src, dst, 9, &[5][..]));
@@ -49,7 +51,7 @@ fn a_known_packet_has_known_checksums() {
 
 #[test]
 fn any_flipped_bit_is_found() {
-    for (src, dst) in [ends(false), ends(true)] {
+    for (src, dst) in Family::ALL.map(ends) {
         let frame = Packet::tcp(src, dst, flags::ACK).payload(b"data").build();
         let addresses = if src.is_ipv4() { 26..34 } else { 22..54 };
         for at in addresses.chain(frame.len() - 4..frame.len()) {
@@ -62,10 +64,10 @@ fn any_flipped_bit_is_found() {
 
 #[test]
 fn options_and_extension_headers() {
-    let (src, dst) = ends(false);
+    let (src, dst) = ends(Family::V4);
     let packet = read(&Packet::udp(src, dst).ip_options(&[7, 3, 4]).build());
     assert_eq!(packet.options, [7, 3, 4, 0]);
-    let (src, dst) = ends(true);
+    let (src, dst) = ends(Family::V6);
     let packet = Packet::udp(src, dst)
         .ext(Ext::HopByHop(vec![]))
         .ext(Ext::DestOpts(vec![0x1e, 3, 1, 2, 3]))
@@ -79,7 +81,7 @@ fn options_and_extension_headers() {
 
 #[test]
 fn fragments_make_the_whole() {
-    for (src, dst) in [ends(false), ends(true)] {
+    for (src, dst) in Family::ALL.map(ends) {
         let packet = Packet::udp(src, dst).payload(&crate::probe::pattern(3_000));
         let parts: Vec<Parsed> = packet.fragments(77, 1_000).iter().map(|f| read(f)).collect();
         assert_eq!(parts.len(), 4);
@@ -93,7 +95,7 @@ fn fragments_make_the_whole() {
 
 #[test]
 fn errors_quote() {
-    for (src, dst) in [ends(false), ends(true)] {
+    for (src, dst) in Family::ALL.map(ends) {
         let router: IpAddr =
             if src.is_ipv4() { "10.0.0.1".parse().unwrap() } else { "fd00::1".parse().unwrap() };
         let quoted = Packet::tcp(src, dst, flags::ACK).payload(&[9; 100]).build_ip();
@@ -116,7 +118,7 @@ fn errors_quote() {
 
 #[test]
 fn nothing_makes_the_reader_panic() {
-    for (src, dst) in [ends(false), ends(true)] {
+    for (src, dst) in Family::ALL.map(ends) {
         let quoted = Packet::udp(src, dst).payload(b"x").build_ip();
         let frames = [
             Packet::tcp(src, dst, flags::SYN).tcp_options(&[1; 8]).ip_options(&[1; 4]).build(),
@@ -140,7 +142,7 @@ fn nothing_makes_the_reader_panic() {
 
 #[test]
 fn text_for_people() {
-    let (src, dst) = ends(false);
+    let (src, dst) = ends(Family::V4);
     let packet = read(&Packet::tcp(src, dst, flags::SYN | flags::ACK).build());
     assert_eq!(
         format!("{packet:?}"),

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result, bail, ensure};
+use lbr_common::addr::Family;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
     sockopt,
@@ -83,7 +84,7 @@ impl Client {
 
     /// Asks from an unconnected UDP socket. Also says which address the answer came from.
     pub fn udp_unconnected(&self, to: SocketAddr) -> Result<(Identity, SocketAddr)> {
-        let socket = self.udp_socket(to.is_ipv6())?;
+        let socket = self.udp_socket(Family::of(to.ip()))?;
         socket.send_to(WHO.as_bytes(), to).with_context(|| format!("send to {to}"))?;
         let mut buffer = [0; 512];
         let (len, from) = socket.recv_from(&mut buffer).with_context(|| format!("answer from {to}/UDP"))?;
@@ -91,13 +92,13 @@ impl Client {
     }
 
     /// An unconnected UDP socket of one family.
-    pub fn udp_socket(&self, v6: bool) -> Result<UdpSocket> {
-        self.inside(|| self.bound_udp(v6))
+    pub fn udp_socket(&self, family: Family) -> Result<UdpSocket> {
+        self.inside(|| self.bound_udp(family))
     }
 
     /// Sends a datagram of `len` bytes and compares what comes back.
     pub fn udp_echo(&self, to: SocketAddr, len: usize) -> Result<()> {
-        let (socket, sent) = (self.udp_socket(to.is_ipv6())?, pattern(len));
+        let (socket, sent) = (self.udp_socket(Family::of(to.ip()))?, pattern(len));
         socket.connect(to)?;
         socket.send(&sent).with_context(|| format!("send {len} bytes to {to}"))?;
         let mut back = vec![0; 65_536];
@@ -109,7 +110,7 @@ impl Client {
     /// Sends `count` datagrams of `len` bytes at once, which travel as one packet as far as they can, and compares what
     /// comes back.
     pub fn udp_segments(&self, to: SocketAddr, count: usize, len: usize) -> Result<()> {
-        let (socket, sent) = (self.udp_socket(to.is_ipv6())?, pattern(count * len));
+        let (socket, sent) = (self.udp_socket(Family::of(to.ip()))?, pattern(count * len));
         socket.connect(to)?;
         setsockopt(&socket, sockopt::UdpGsoSegment, &i32::try_from(len)?)?;
         socket.send(&sent).with_context(|| format!("send {count} datagrams to {to}"))?;
@@ -195,7 +196,7 @@ impl Client {
     }
 
     fn ask_udp(&self, to: SocketAddr) -> Result<Identity> {
-        let socket = self.bound_udp(to.is_ipv6())?;
+        let socket = self.bound_udp(Family::of(to.ip()))?;
         socket.connect(to).with_context(|| format!("connect to {to}/UDP"))?;
         socket.send(WHO.as_bytes()).with_context(|| format!("send to {to}/UDP"))?;
         let mut buffer = [0; 512];
@@ -204,15 +205,15 @@ impl Client {
     }
 
     /// What a socket of this family binds to.
-    fn source(&self, v6: bool) -> Option<SocketAddr> {
+    fn source(&self, family: Family) -> Option<SocketAddr> {
         let from = self.bind?;
-        let any = if v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+        let any = unspecified(family);
         Some(if from.ip().is_unspecified() { SocketAddr::new(any, from.port()) } else { from })
     }
 
-    fn bound_udp(&self, v6: bool) -> Result<UdpSocket> {
-        let any = if v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
-        let from = self.source(v6).unwrap_or(SocketAddr::new(any, 0));
+    fn bound_udp(&self, family: Family) -> Result<UdpSocket> {
+        let any = unspecified(family);
+        let from = self.source(family).unwrap_or(SocketAddr::new(any, 0));
         let socket = UdpSocket::bind(from).with_context(|| format!("bind {from}/UDP"))?;
         socket.set_read_timeout(Some(self.timeout))?;
         Ok(socket)
@@ -225,7 +226,7 @@ impl Client {
         // Linux applies the send timeout to connect as well (socket(7)).
         let millis = i64::try_from(self.timeout.as_millis())?;
         setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(millis))?;
-        if let Some(from) = self.source(to.is_ipv6()) {
+        if let Some(from) = self.source(Family::of(to.ip())) {
             setsockopt(&fd, sockopt::ReuseAddr, &true)?;
             bind(fd.as_raw_fd(), &SockaddrStorage::from(from)).with_context(|| format!("bind {from}"))?;
         }
@@ -240,6 +241,13 @@ impl Client {
         stream.set_read_timeout(Some(self.timeout))?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+}
+
+fn unspecified(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail};
+use lbr_common::addr::Family;
 
 use super::mounts::Mounts;
 use super::{Cgroup, Host, Node, Pod, PodOptions, host, node, pod, reap, wire};
@@ -180,7 +181,7 @@ impl Bed {
     /// Leads an address of a Service to a node, as the network before a load balancer does. The last call for an
     /// address counts.
     pub fn route_vip(&self, vip: IpAddr, node: &Node) -> Result<()> {
-        let via = node.address(vip.is_ipv6());
+        let via = node.address(Family::of(vip));
         self.fabric.ip([format!("route replace {vip} via {via} dev {}", node::BRIDGE)])
     }
 

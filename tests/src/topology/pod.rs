@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
+use lbr_common::addr::Family;
 
 use super::Node;
 use crate::netns::Netns;
@@ -64,9 +65,12 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Its address of the family of `like`.
-    pub fn address(&self, v6: bool) -> IpAddr {
-        if v6 { self.v6.into() } else { self.v4.into() }
+    /// Its address of one family.
+    pub fn address(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.v4.into(),
+            Family::V6 => self.v6.into(),
+        }
     }
 
     /// Both addresses.

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
+use lbr_common::addr::Family;
 use lbr_tests::netns::Netns;
 use lbr_tests::topology::Bed;
 
@@ -20,8 +21,8 @@ fn feed(ns: &Netns, program: &str, arguments: &[&str], text: &str) -> Result<(),
     if output.status.success() { Ok(()) } else { Err(said) }
 }
 
-fn restore(ns: &Netns, v6: bool, text: &str) {
-    let program = if v6 { "ip6tables-nft-restore" } else { "iptables-nft-restore" };
+fn restore(ns: &Netns, family: Family, text: &str) {
+    let program = if family.is_v6() { "ip6tables-nft-restore" } else { "iptables-nft-restore" };
     feed(ns, program, &["--noflush"], text).unwrap();
 }
 
@@ -33,13 +34,13 @@ fn ruleset(ns: &Netns) -> String {
 fn others(bed: &mut Bed) -> Netns {
     // Without interfaces: no packet raises a counter.
     let ns = bed.namespace("n").unwrap();
-    for v6 in [false, true] {
-        restore(&ns, v6, OTHERS);
+    for family in Family::ALL {
+        restore(&ns, family, OTHERS);
     }
     // The chains of the kernel stay behind when their last rule goes, as they do with kube-proxy.
-    for v6 in [false, true] {
+    for family in Family::ALL {
         let chains = "*nat\n:PREROUTING ACCEPT\n:INPUT ACCEPT\n:OUTPUT ACCEPT\n:POSTROUTING ACCEPT\nCOMMIT\n";
-        restore(&ns, v6, chains);
+        restore(&ns, family, chains);
     }
     feed(&ns, "nft", &["-f", "-"], OTHER_TABLES).unwrap();
     ns
@@ -67,8 +68,8 @@ fn iptables_mode() {
     let mut bed = Bed::new("cki").unwrap();
     let ns = others(&mut bed);
     let expected = ruleset(&ns);
-    for v6 in [false, true] {
-        restore(&ns, v6, &iptables(v6, 3));
+    for family in Family::ALL {
+        restore(&ns, family, &iptables(family, 3));
     }
     let did = removes_all_but(&ns, &expected);
     for line in [
@@ -88,8 +89,8 @@ fn nftables_mode() {
     let mut bed = Bed::new("ckn").unwrap();
     let ns = others(&mut bed);
     let expected = ruleset(&ns);
-    for v6 in [false, true] {
-        feed(&ns, "nft", &["-f", "-"], &nftables(v6)).unwrap();
+    for family in Family::ALL {
+        feed(&ns, "nft", &["-f", "-"], &nftables(family)).unwrap();
     }
     let did = removes_all_but(&ns, &expected);
     assert!(
@@ -104,7 +105,7 @@ fn thousands_of_services() {
     let mut bed = Bed::new("ckl").unwrap();
     let ns = others(&mut bed);
     let expected = ruleset(&ns);
-    restore(&ns, false, &iptables(false, 5_000));
+    restore(&ns, Family::V4, &iptables(Family::V4, 5_000));
     let start = std::time::Instant::now();
     let (ok, did, errors) = cleanup(&ns, &["--kube-proxy"]);
     let took = start.elapsed();
@@ -127,14 +128,14 @@ fn what_others_jump_to_stays_and_is_named() {
     let ns = others(&mut bed);
     restore(
         &ns,
-        false,
+        Family::V4,
         "*nat\n:KUBE-MARK-MASQ - [0:0]\n-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000\n-A CNI-HOSTPORT-DNAT -j KUBE-MARK-MASQ\nCOMMIT\n",
     );
     let expected = ruleset(&ns);
-    let more = iptables(false, 2)
+    let more = iptables(Family::V4, 2)
         .replace(":KUBE-MARK-MASQ - [0:0]\n", "")
         .replace("-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000\n", "");
-    restore(&ns, false, &more);
+    restore(&ns, Family::V4, &more);
     let did = removes_all_but(&ns, &expected);
     assert!(
         did.contains("left: chain ip nat (nf_tables) KUBE-MARK-MASQ: chain CNI-HOSTPORT-DNAT has a rule that jumps to it"),
@@ -162,8 +163,8 @@ fn older_iptables() {
     let saves = ["iptables-legacy-save", "ip6tables-legacy-save"];
     let all = || saves.map(|save| legacy_rules(&ns, save));
     let expected = all();
-    feed(&ns, "iptables-legacy-restore", &["--noflush"], &iptables(false, 3)).unwrap();
-    feed(&ns, "ip6tables-legacy-restore", &["--noflush"], &iptables(true, 3)).unwrap();
+    feed(&ns, "iptables-legacy-restore", &["--noflush"], &iptables(Family::V4, 3)).unwrap();
+    feed(&ns, "ip6tables-legacy-restore", &["--noflush"], &iptables(Family::V6, 3)).unwrap();
     let full = all();
     let (ok, would, errors) = cleanup(&ns, &["--kube-proxy", "--dry-run"]);
     assert!(

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use lbr_common::addr::Family;
+
 /// Others in the tables of iptables: kubelet, a CNI plugin, kube-router, the operator.
 pub(crate) const OTHERS: &str = "*mangle
 :KUBE-IPTABLES-HINT - [0:0]
@@ -71,9 +73,9 @@ table FAMILY kube-proxy {
 ";
 
 /// The table of nftables mode, of one family.
-pub(crate) fn nftables(v6: bool) -> String {
+pub(crate) fn nftables(family: Family) -> String {
     let (family, address, vip) =
-        if v6 { ("ip6", "ipv6_addr", "fd00:96::1") } else { ("ip", "ipv4_addr", "10.96.0.1") };
+        if family.is_v6() { ("ip6", "ipv6_addr", "fd00:96::1") } else { ("ip", "ipv4_addr", "10.96.0.1") };
     // The chain of the endpoint is declared before the rule that goes to it.
     let chain = format!(
         "table {family} kube-proxy {{ chain endpoint-X {{ }}; chain service-2QRHZV4L-default/kubernetes/tcp/https {{ }}; chain firewall-check {{ }}; chain services {{ }}; chain masquerading {{ }}; }}\n"
@@ -82,9 +84,9 @@ pub(crate) fn nftables(v6: bool) -> String {
 }
 
 /// iptables mode with this many Services of one endpoint, and the chains that ipvs mode has besides.
-pub(crate) fn iptables(v6: bool, services: usize) -> String {
-    let (host, address) = if v6 { (128, "fd00:96::1") } else { (32, "10.96.0.1") };
-    let backend = if v6 { "[fd00:1::1]:6443" } else { "10.0.0.1:6443" };
+pub(crate) fn iptables(family: Family, services: usize) -> String {
+    let (host, address) = if family.is_v6() { (128, "fd00:96::1") } else { (32, "10.96.0.1") };
+    let backend = if family.is_v6() { "[fd00:1::1]:6443" } else { "10.0.0.1:6443" };
     let mut nat = String::from(
         "*mangle\n:KUBE-PROXY-CANARY - [0:0]\nCOMMIT\n*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-NODEPORTS - [0:0]\n\
          :KUBE-POSTROUTING - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n:KUBE-PROXY-CANARY - [0:0]\n:KUBE-LOAD-BALANCER - [0:0]\n",

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use lbr_common::addr::Family;
 use lbr_tests::agent::{Agent, AgentOptions};
 use lbr_tests::bench::generate::{Frame, Sent, Wire, link_address};
 use lbr_tests::manifests::{self, Endpoint, EndpointSlice, Service, join};
@@ -105,7 +106,7 @@ fn documents(node: &Node, pods: [&Pod; 3]) -> String {
     let [client, server, shut] = pods;
     let service = Service::new("web", &[IpAddr::from(CLUSTER_IP)]).spec("type: NodePort");
     let service = service.port("tcp", "TCP", 80, PORT).node_port(NODE_PORT);
-    let slice = EndpointSlice::new("web-v4", "web", false).port("tcp", "TCP", PORT);
+    let slice = EndpointSlice::new("web-v4", "web", Family::V4).port("tcp", "TCP", PORT);
     let slice = slice.endpoint(Endpoint::new(server.v4.into()).node(&node.name));
     let namespace = |name| format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n");
     join([

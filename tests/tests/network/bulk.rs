@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::probe::{Client, pattern};
 use lbr_tests::topology::{Pod, PodNetwork};
 
@@ -19,7 +20,7 @@ const BLOCK: usize = 1_048_573;
 
 /// From client to server, then back.
 pub(crate) fn both_ways(client: &Pod, server: &Pod, to: SocketAddr, len: u64) -> Result<()> {
-    let local = SocketAddr::new(server.address(to.is_ipv6()), PORT);
+    let local = SocketAddr::new(server.address(Family::of(to.ip())), PORT);
     let listener = server.ns.run(|| TcpListener::bind(local).context("listen"))?;
     let stream = Client::new(&client.ns).timeout(Duration::from_secs(20)).tcp_stream(to)?;
     let (accepted, _) = listener.accept()?;

@@ -1,5 +1,6 @@
 //! The Services that [`crate::checks`] use.
 
+use lbr_common::addr::Family;
 use lbr_tests::manifests::{Endpoint, EndpointSlice, Service, join};
 use lbr_tests::topology::Pod;
 
@@ -29,24 +30,28 @@ pub(crate) const TWIN: u8 = 10;
 /// A Service with TCP and UDP on port 80 and one slice for each family.
 pub(crate) fn simple(name: &str, n: u8, pods: &[&Pod], target: u16) -> String {
     let service = Service::new(name, &vip(n)).port("tcp", "TCP", 80, target).port("udp", "UDP", 80, target);
-    join([service.yaml(), slice(name, pods, target, false), slice(name, pods, target, true)])
+    join([service.yaml(), slice(name, pods, target, Family::V4), slice(name, pods, target, Family::V6)])
 }
 
-fn slice(name: &str, pods: &[&Pod], target: u16, v6: bool) -> String {
-    let family = if v6 { "v6" } else { "v4" };
-    let slice = EndpointSlice::new(&format!("{name}-{family}"), name, v6);
+fn slice(name: &str, pods: &[&Pod], target: u16, family: Family) -> String {
+    let suffix = if family.is_v6() { "v6" } else { "v4" };
+    let slice = EndpointSlice::new(&format!("{name}-{suffix}"), name, family);
     let slice = slice.port("tcp", "TCP", target).port("udp", "UDP", target);
-    slice.addresses(pods.iter().map(|pod| pod.address(v6))).yaml()
+    slice.addresses(pods.iter().map(|pod| pod.address(family))).yaml()
 }
 
 /// A Service whose only endpoint is ready, or not.
 pub(crate) fn later(pod: &Pod, ready: bool) -> String {
     let service =
         Service::new("later", &vip(LATER)).port("tcp", "TCP", 80, PORT).port("udp", "UDP", 80, PORT);
-    let slices = [false, true].map(|v6| {
-        let slice = EndpointSlice::new(&format!("later-{}", if v6 { "v6" } else { "v4" }), "later", v6);
+    let slices = Family::ALL.map(|family| {
+        let slice = EndpointSlice::new(
+            &format!("later-{}", if family.is_v6() { "v6" } else { "v4" }),
+            "later",
+            family,
+        );
         let slice = slice.port("tcp", "TCP", PORT).port("udp", "UDP", PORT);
-        slice.endpoint(Endpoint::new(pod.address(v6)).condition("ready", ready)).yaml()
+        slice.endpoint(Endpoint::new(pod.address(family)).condition("ready", ready)).yaml()
     });
     join([service.yaml()].into_iter().chain(slices))
 }
@@ -58,12 +63,12 @@ fn multi(pods: &[Pod]) -> String {
         .port("dns", "UDP", 53, "dns")
         .port("dns-tcp", "TCP", 53, "dns-tcp");
     let mut documents = vec![service.yaml()];
-    for v6 in [false, true] {
+    for family in Family::ALL {
         for (number, (pod, [a, b])) in pods.iter().zip([[PORT, OTHER_PORT], [OTHER_PORT, PORT]]).enumerate() {
-            let name = format!("multi-{number}-{}", if v6 { "v6" } else { "v4" });
-            let slice = EndpointSlice::new(&name, "multi", v6);
+            let name = format!("multi-{number}-{}", if family.is_v6() { "v6" } else { "v4" });
+            let slice = EndpointSlice::new(&name, "multi", family);
             let slice = slice.port("http", "TCP", a).port("dns", "UDP", b).port("dns-tcp", "TCP", b);
-            documents.push(slice.addresses([pod.address(v6)]).yaml());
+            documents.push(slice.addresses([pod.address(family)]).yaml());
         }
     }
     join(documents)
@@ -85,7 +90,7 @@ pub(crate) fn all(world: &World) -> Vec<(&'static str, String)> {
         ("mirror.yaml", simple("mirror", MIRROR, &[&world.client], PORT)),
         ("one.yaml", simple("one", ONE, &one, PORT)),
         ("closed.yaml", simple("closed", CLOSED, &one, 9)),
-        ("two.yaml", join([two.yaml(), slice("two", &one, PORT, false)])),
+        ("two.yaml", join([two.yaml(), slice("two", &one, PORT, Family::V4)])),
         ("cycle.yaml", simple("cycle", CYCLE, &every, PORT)),
         ("later.yaml", later(&world.backends[0], false)),
         ("twin.yaml", simple("twin", TWIN, &one, PORT)),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::probe::{Client, Identity, Protocol};
 
 use crate::catalog::{self, CLOSED, EMPTY, MIRROR, MULTI, ONE, TWIN, WEB};
@@ -13,12 +14,12 @@ use crate::world::{OTHER_PORT, PORT, World, ask_on, at, refused_at_once};
 pub(crate) fn addresses(world: &mut World) -> Result<()> {
     const BOUND: u16 = 20_000;
     for to in at(WEB, 80) {
-        let from = world.client.address(to.is_ipv6());
+        let from = world.client.address(Family::of(to.ip()));
         let seen = |who: &Identity| -> Result<()> {
             let server = world.backends.iter().find(|pod| pod.name == who.name);
             let server = server.with_context(|| format!("{} is no backend", who.name))?;
             ensure!(who.peer.ip() == from, "{to}: the server sees {} as the client", who.peer);
-            ensure!(who.local == SocketAddr::new(server.address(to.is_ipv6()), PORT), "{who}");
+            ensure!(who.local == SocketAddr::new(server.address(Family::of(to.ip())), PORT), "{who}");
             Ok(())
         };
         let stream = world.ask().tcp_stream(to)?;
@@ -60,11 +61,11 @@ pub(crate) fn several_ports(world: &mut World) -> Result<()> {
     let [one, two] = [0, 1].map(|i: usize| world.backends[i].name.clone());
     let straight = BTreeSet::from([(one.clone(), PORT), (two.clone(), OTHER_PORT)]);
     let crossed = BTreeSet::from([(one, OTHER_PORT), (two, PORT)]);
-    for v6 in [0, 1] {
+    for family in Family::ALL {
         for (port, protocol, wanted) in
             [(80, Protocol::Tcp, &straight), (53, Protocol::Udp, &crossed), (53, Protocol::Tcp, &crossed)]
         {
-            let to = at(MULTI, port)[v6];
+            let to = at(MULTI, port)[family.index()];
             let client = world.ask();
             let ask = |_| if protocol == Protocol::Tcp { client.tcp(to) } else { client.udp(to) };
             // 40 times the same of two happens once in 2^39.
@@ -164,7 +165,7 @@ pub(crate) fn one_port_two_services(world: &mut World) -> Result<()> {
 }
 
 fn datagrams_to_both(client: &Client, this: SocketAddr, that: SocketAddr) -> Result<()> {
-    let socket = client.udp_socket(this.is_ipv6())?;
+    let socket = client.udp_socket(Family::of(this.ip()))?;
     for number in 0..5 {
         let sent = BTreeSet::from([(this, format!("this {number}")), (that, format!("that {number}"))]);
         for (to, text) in &sent {

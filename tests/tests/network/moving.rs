@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::probe::Identity;
 use lbr_tests::topology::Pod;
 
@@ -108,7 +109,7 @@ impl Datagrams {
     const INTERVAL: Duration = Duration::from_millis(50);
 
     pub(crate) fn start(world: &World, to: SocketAddr, port: u16) -> Result<Self> {
-        let socket = world.ask().from_port(port).timeout(Self::INTERVAL).udp_socket(to.is_ipv6())?;
+        let socket = world.ask().from_port(port).timeout(Self::INTERVAL).udp_socket(Family::of(to.ip()))?;
         socket.connect(to)?;
         Ok(Self { socket, sent: 0, answered: 0 })
     }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::agent::AgentOptions;
 use lbr_tests::probe::Client;
 use lbr_tests::topology::{PodNetwork, PodOptions, Underlay};
@@ -74,14 +75,14 @@ fn connected(world: &mut World) -> Result<()> {
     for to in at(WEB, 80) {
         client.udp(to)?;
         client.udp_echo(to, 20_000)?;
-        let socket = client.udp_socket(to.is_ipv6())?;
+        let socket = client.udp_socket(Family::of(to.ip()))?;
         socket.connect(to)?;
         ensure!(socket.peer_addr()? == to, "getpeername: {} for {to}", socket.peer_addr()?);
         socket.send(b"hello")?;
         let (len, from) = socket.recv_from(&mut [0; 64])?;
         ensure!((len, from) == (5, to), "{len} bytes from {from}");
         // What is connected may still be sent to elsewhere, and back.
-        let other = at(TWIN, 80)[usize::from(to.is_ipv6())];
+        let other = at(TWIN, 80)[Family::of(to.ip()).index()];
         socket.send_to(b"again", to)?;
         ensure!(socket.recv_from(&mut [0; 64])?.1 == to, "after sendto");
         socket.connect(other)?;
@@ -95,7 +96,7 @@ fn connected(world: &mut World) -> Result<()> {
 fn unconnected(world: &mut World) -> Result<()> {
     let client = process(world)?;
     for to in at(WEB, 80) {
-        let socket = client.udp_socket(to.is_ipv6())?;
+        let socket = client.udp_socket(Family::of(to.ip()))?;
         let mut names = std::collections::BTreeSet::new();
         for _ in 0..5 {
             socket.send_to(b"who", to)?;
@@ -123,21 +124,21 @@ fn mapped(world: &mut World) -> Result<()> {
     client.udp(to)?;
     let (_, from) = client.udp_unconnected(to)?;
     ensure!(from == to, "the answer of {to} came from {from}");
-    let socket = client.udp_socket(true)?;
+    let socket = client.udp_socket(Family::V6)?;
     socket.connect(to)?;
     ensure!(socket.peer_addr()? == to, "getpeername: {} for {to}", socket.peer_addr()?);
     refused_at_once("mapped TCP", || client.tcp(mapped(EMPTY)))?;
     refused_at_once("mapped UDP", || client.udp(mapped(EMPTY)))?;
-    refused_at_once("mapped sendto", || Ok(client.udp_socket(true)?.send_to(b"x", mapped(EMPTY))?))
+    refused_at_once("mapped sendto", || Ok(client.udp_socket(Family::V6)?.send_to(b"x", mapped(EMPTY))?))
 }
 
 fn refused(world: &mut World) -> Result<()> {
     let client = process(world)?;
     for to in at(EMPTY, 80).into_iter().chain(at(WEB, 81)) {
         refused_at_once(&format!("{to}/TCP"), || client.tcp(to))?;
-        let socket = client.udp_socket(to.is_ipv6())?;
+        let socket = client.udp_socket(Family::of(to.ip()))?;
         refused_at_once(&format!("connect to {to}/UDP"), || Ok(socket.connect(to)?))?;
-        let socket = client.udp_socket(to.is_ipv6())?;
+        let socket = client.udp_socket(Family::of(to.ip()))?;
         refused_at_once(&format!("sendto {to}/UDP"), || Ok(socket.send_to(b"x", to)?))?;
     }
     Ok(())
@@ -148,7 +149,7 @@ fn refused(world: &mut World) -> Result<()> {
 fn one_port_two_services(world: &mut World) -> Result<()> {
     let client = process(world)?;
     for (this, that) in at(ONE, 80).into_iter().zip(at(TWIN, 80)) {
-        let socket = client.udp_socket(this.is_ipv6())?;
+        let socket = client.udp_socket(Family::of(this.ip()))?;
         for to in [this, that, this, that] {
             socket.send_to(b"hello", to)?;
             let (_, from) = socket.recv_from(&mut [0; 64])?;
@@ -168,7 +169,7 @@ fn datagrams_move(world: &mut World) -> Result<()> {
     for to in at(CYCLE, 80) {
         world.write("cycle.yaml", &simple("cycle", CYCLE, &world.first(2), PORT))?;
         world.wait_for("cycle", &ends(&world.first(2), PORT))?;
-        let socket = client.udp_socket(to.is_ipv6())?;
+        let socket = client.udp_socket(Family::of(to.ip()))?;
         let ask = || -> Result<String> {
             socket.send_to(b"who", to)?;
             let mut buffer = [0; 256];

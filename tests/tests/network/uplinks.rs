@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use lbr_agent::dataplane::Pinned;
+use lbr_common::addr::Family;
 use lbr_common::link::Uplink;
 use lbr_tests::agent::{Agent, AgentOptions};
 use lbr_tests::manifests::{Endpoint, EndpointSlice, Service, join};
@@ -96,7 +97,7 @@ fn web(pod: [IpAddr; 2]) -> String {
     let service = service.port("udp", "UDP", 80, PORT).node_port(NODE_PORT);
     let slices = pod.map(|address| {
         let name = if address.is_ipv6() { "web-v6" } else { "web-v4" };
-        let slice = EndpointSlice::new(name, "web", address.is_ipv6());
+        let slice = EndpointSlice::new(name, "web", Family::of(address));
         let slice = slice.port("tcp", "TCP", PORT).port("udp", "UDP", PORT);
         slice.endpoint(Endpoint::new(address).node("here")).yaml()
     });

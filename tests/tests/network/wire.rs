@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lbr_agent::dataplane::Pinned;
+use lbr_common::addr::Family;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::agent::{Agent, AgentOptions};
 use lbr_tests::manifests::{Endpoint, EndpointSlice, Service, join};
@@ -83,8 +84,8 @@ impl Rig {
         for to in self.at(NODE_PORT) {
             let before = self.count(verdict)?;
             let capture = Capture::start(&self.outside.ns, "eth0")?;
-            let socket = self.client().udp_socket(to.is_ipv6())?;
-            set(&socket, to.is_ipv6(), [libc::IP_TTL, libc::IPV6_UNICAST_HOPS], ttl)?;
+            let socket = self.client().udp_socket(Family::of(to.ip()))?;
+            set(&socket, Family::of(to.ip()), [libc::IP_TTL, libc::IPV6_UNICAST_HOPS], ttl)?;
             socket.send_to(b"who", to)?;
             let is_wanted = |packet: Parsed| packet.src.ip() == to.ip() && is_error(&packet.transport);
             capture
@@ -106,7 +107,7 @@ fn services(pod: [IpAddr; 2]) -> String {
         let service = service.port("udp", "UDP", 80, target).node_port(number);
         let slices = addresses.map(|address| {
             let family = if address.is_ipv6() { "v6" } else { "v4" };
-            let slice = EndpointSlice::new(&format!("{name}-{family}"), name, address.is_ipv6());
+            let slice = EndpointSlice::new(&format!("{name}-{family}"), name, Family::of(address));
             let slice = slice.port("tcp", "TCP", target).port("udp", "UDP", target);
             slice.endpoint(Endpoint::new(address).node("other")).yaml()
         });
@@ -123,9 +124,9 @@ fn services(pod: [IpAddr; 2]) -> String {
 }
 
 /// Sets an option of IPv4 or IPv6.
-fn set(socket: &UdpSocket, v6: bool, options: [libc::c_int; 2], value: libc::c_int) -> Result<()> {
-    let level = if v6 { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
-    let option = options[usize::from(v6)];
+fn set(socket: &UdpSocket, family: Family, options: [libc::c_int; 2], value: libc::c_int) -> Result<()> {
+    let level = if family.is_v6() { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
+    let option = options[family.index()];
     let len = libc::socklen_t::try_from(size_of::<libc::c_int>())?;
     // SAFETY: the pointer and length are of a live integer.
     let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), len) };
@@ -223,13 +224,13 @@ fn what_does_not_fit_the_tunnel_is_told() {
     let mtu = rig.bed.options().pod_mtu();
     for to in rig.at(NODE_PORT) {
         let before = rig.count(Verdict::TooBig).unwrap();
-        let socket = rig.client().udp_socket(to.is_ipv6()).unwrap();
+        let socket = rig.client().udp_socket(Family::of(to.ip())).unwrap();
         socket.connect(to).unwrap();
         let headers = if to.is_ipv6() { 48 } else { 28 };
         let (fits, too_big) = (vec![7; mtu as usize - headers], vec![7; mtu as usize - headers + 1]);
         // `PMTUDISC_DO` is the same number in both.
         let options = [libc::IP_MTU_DISCOVER, libc::IPV6_MTU_DISCOVER];
-        set(&socket, to.is_ipv6(), options, libc::IP_PMTUDISC_DO).unwrap();
+        set(&socket, Family::of(to.ip()), options, libc::IP_PMTUDISC_DO).unwrap();
         socket.send(&too_big).unwrap();
         until(patience(), || match socket.send(&too_big) {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => Ok(()),

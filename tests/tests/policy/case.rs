@@ -25,6 +25,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use lbr_common::addr::Family;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -92,7 +93,7 @@ pub(crate) struct Line {
     pub(crate) to: Vec<String>,
     pub(crate) what: Vec<What>,
     /// Over IPv4, over IPv6.
-    pub(crate) families: [bool; 2],
+    pub(crate) families: &'static [Family],
     /// By the address, by the Service.
     pub(crate) via: [bool; 2],
 }
@@ -145,11 +146,11 @@ impl Line {
         let (from, rest) = text.split_once("->").context("no arrow")?;
         let from = from.split_whitespace().map(str::to_owned).collect();
         let mut line =
-            Self { expect, from, to: Vec::new(), what: Vec::new(), families: [true; 2], via: [true; 2] };
+            Self { expect, from, to: Vec::new(), what: Vec::new(), families: &Family::ALL, via: [true; 2] };
         for word in rest.split_whitespace() {
             match word {
-                "v4" => line.families = [true, false],
-                "v6" => line.families = [false, true],
+                "v4" => line.families = &[Family::V4],
+                "v6" => line.families = &[Family::V6],
                 "pod-ip" => line.via = [true, false],
                 "cluster-ip" => line.via = [false, true],
                 _ => match What::parse(word)? {
@@ -178,12 +179,12 @@ impl What {
     }
 
     /// IP protocol number.
-    pub(crate) fn number(self, v6: bool) -> u8 {
+    pub(crate) fn number(self, family: Family) -> u8 {
         match self {
             Self::Tcp(_) => 6,
             Self::Udp(_) => 17,
             Self::Sctp(_) => 132,
-            Self::Icmp if v6 => 58,
+            Self::Icmp if family.is_v6() => 58,
             Self::Icmp => 1,
             Self::Gre => 47,
         }

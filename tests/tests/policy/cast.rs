@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
+use lbr_common::addr::Family;
 use lbr_tests::manifests::{EndpointSlice, Service, join};
 use lbr_tests::netns::{Netns, sysctl};
 use lbr_tests::topology::{Bed, Node, Pod, PodNetwork, PodOptions};
@@ -51,8 +52,8 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    pub(crate) fn address(&self, v6: bool) -> IpAddr {
-        self.addresses[usize::from(v6)]
+    pub(crate) fn address(&self, family: Family) -> IpAddr {
+        self.addresses[family.index()]
     }
 
     /// The object of the pod `namespace/name`, as the API server has it.
@@ -190,13 +191,13 @@ pub(crate) fn service(name: &str, addresses: [IpAddr; 2], backends: &[&Actor]) -
     for (port_name, protocol, port) in ports() {
         service = service.port(&port_name, protocol, port, crossed(port));
     }
-    let slices = [false, true].map(|v6| {
-        let family = if v6 { "v6" } else { "v4" };
-        let mut slice = EndpointSlice::new(&format!("{name}-{family}"), name, v6);
+    let slices = Family::ALL.map(|family| {
+        let suffix = if family.is_v6() { "v6" } else { "v4" };
+        let mut slice = EndpointSlice::new(&format!("{name}-{suffix}"), name, family);
         for (port_name, protocol, port) in ports() {
             slice = slice.port(&port_name, protocol, crossed(port));
         }
-        slice.addresses(backends.iter().map(|actor| actor.address(v6))).yaml()
+        slice.addresses(backends.iter().map(|actor| actor.address(family))).yaml()
     });
     let [v4, v6] = slices;
     vec![service.yaml(), v4, v6]

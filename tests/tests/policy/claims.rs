@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, Map, MapData};
+use lbr_common::addr::Family;
 use lbr_common::maps;
 use lbr_common::service::State;
 use lbr_tests::packet::{Packet, arp_request, solicitation};
@@ -46,7 +47,7 @@ fn c16_one_question_gives_no_second_identity() {
         for source in [IpAddr::from(claimed.0), claimed.1.into()] {
             let before = world.counted(NODE, "spoofed_source")?;
             let ident = world.next_ident();
-            let packet = Packet::udp(SocketAddr::new(source, ident), at(to, source.is_ipv6(), 80));
+            let packet = Packet::udp(SocketAddr::new(source, ident), at(to, Family::of(source), 80));
             let frame = on_link(packet.payload(b"second"), from, to)?.build();
             let is_through = arrives(to, |p| p.src.port() == ident, || send(from, &frame))?;
             ensure!(!is_through, "y/b as {source}: arrived");

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::probe::{Client, LongLived, Report, is_timeout};
 use serde_json::{Value, json};
 
 use crate::case::Case;
 use crate::cast::crossed;
-use crate::packets::{FAMILIES, at, policies};
+use crate::packets::{at, policies};
 use crate::probe::short;
 use crate::stage;
 use crate::world::World;
@@ -42,9 +43,9 @@ fn targets(world: &World) -> Result<Vec<(Client, SocketAddr)>> {
     let mut all = Vec::new();
     for (from, to) in PAIRS {
         let (from, to) = (world.actor(from)?, world.actor(to)?);
-        for v6 in FAMILIES {
-            let service = (to.service[usize::from(v6)], crossed(80)).into();
-            for target in [at(to, v6, 80), service] {
+        for family in Family::ALL {
+            let service = (to.service[family.index()], crossed(80)).into();
+            for target in [at(to, family, 80), service] {
                 all.push((Client::new(&from.ns).from_port(world.next_ident()), target));
             }
         }
@@ -152,7 +153,7 @@ fn c18_datagrams_stop_and_go_on() {
         world.apply(&ingress(&json!([{}])))?;
         let mut sockets = Vec::new();
         for (client, target) in targets(world)? {
-            let socket = client.timeout(short()).udp_socket(target.is_ipv6())?;
+            let socket = client.timeout(short()).udp_socket(Family::of(target.ip()))?;
             socket.connect(target)?;
             sockets.push((socket, target));
         }

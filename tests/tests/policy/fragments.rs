@@ -1,12 +1,13 @@
 //! C17: fragments that are not the first have the verdict of their first one.
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::packet::Packet;
 use lbr_tests::probe::{Client, pattern};
 use serde_json::json;
 
 use crate::cast::crossed;
-use crate::packets::{FAMILIES, arrives, at, on_link, policies, send};
+use crate::packets::{arrives, at, on_link, policies, send};
 use crate::probe::short;
 use crate::stage;
 use crate::world::World;
@@ -31,9 +32,9 @@ fn c17_all_fragments_of_what_is_allowed_pass() {
         only_80(world)?;
         for (from, to) in PAIRS {
             let (client, to) = (Client::new(&world.actor(from)?.ns), world.actor(to)?);
-            for v6 in FAMILIES {
-                let service = (to.service[usize::from(v6)], crossed(80)).into();
-                for target in [at(to, v6, 80), service] {
+            for family in Family::ALL {
+                let service = (to.service[family.index()], crossed(80)).into();
+                for target in [at(to, family, 80), service] {
                     for len in [2_000, 30_000] {
                         client.udp_echo(target, len).with_context(|| format!("{from} -> {target}"))?;
                     }
@@ -51,14 +52,14 @@ fn c17_no_fragment_of_what_is_denied_passes() {
         only_80(world)?;
         for (from, to) in PAIRS.into_iter().chain([("z/a", "x/a"), ("z/a", "x/c"), ("y/a", "z/a")]) {
             let (sender, to) = (world.actor(from)?, world.actor(to)?);
-            for v6 in FAMILIES {
-                let service = (to.service[usize::from(v6)], crossed(81)).into();
-                for target in [at(to, v6, 81), service] {
+            for family in Family::ALL {
+                let service = (to.service[family.index()], crossed(81)).into();
+                for target in [at(to, family, 81), service] {
                     let echo = || {
                         let _ = Client::new(&sender.ns).timeout(short()).udp_echo(target, 4_000);
                         Ok(())
                     };
-                    let source = sender.address(v6);
+                    let source = sender.address(family);
                     let is_piece =
                         |p: &lbr_tests::packet::Parsed| p.fragment.is_some() && p.src.ip() == source;
                     ensure!(!arrives(to, is_piece, echo)?, "{from} -> {target}: a fragment arrived");
@@ -76,9 +77,10 @@ fn c17_fragments_without_a_first_one_are_dropped() {
         only_80(world)?;
         for (number, (from, to)) in PAIRS.into_iter().enumerate() {
             let (from, to) = (world.actor(from)?, world.actor(to)?);
-            for v6 in FAMILIES {
+            for family in Family::ALL {
                 let ident = world.next_ident();
-                let packet = Packet::udp(at(from, v6, ident), at(to, v6, 80)).payload(&pattern(2_400));
+                let packet =
+                    Packet::udp(at(from, family, ident), at(to, family, 80)).payload(&pattern(2_400));
                 let id = 7_000 + u32::from(ident) + u32::try_from(number)?;
                 let frames = on_link(packet, from, to)?.fragments(id, 800);
                 let later = || frames[1..].iter().try_for_each(|frame| send(from, frame));
@@ -86,7 +88,7 @@ fn c17_fragments_without_a_first_one_are_dropped() {
                     p.fragment.is_some_and(|f| f.id == id & 0xffff || f.id == id)
                 };
                 let (from, to_name) = (&from.name, &to.name);
-                ensure!(!arrives(to, is_piece, later)?, "{from} -> {to_name} v6={v6}: arrived");
+                ensure!(!arrives(to, is_piece, later)?, "{from} -> {to_name} {family:?}: arrived");
             }
         }
         Ok::<_, anyhow::Error>(())

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::packet::{Packet, Parsed, Reason, Transport};
 use lbr_tests::probe::Client;
 use serde_json::{Value, json};
 
-use crate::packets::{FAMILIES, arrives, at, isolated, policies, send};
+use crate::packets::{arrives, at, isolated, policies, send};
 use crate::probe::{send_raw, short};
 use crate::stage;
 use crate::world::World;
@@ -24,29 +25,29 @@ fn complaint_arrives(
     from: &str,
     to: &str,
     reason: Reason,
-    v6: bool,
+    family: Family,
     sent: bool,
 ) -> Result<bool> {
     let [from, to, router] = [world.actor(from)?, world.actor(to)?, world.actor("ext-100")?];
     let ident = world.next_ident();
     if sent {
-        Client::new(&from.ns).from_port(ident).udp(at(to, v6, 80)).context("the datagram")?;
+        Client::new(&from.ns).from_port(ident).udp(at(to, family, 80)).context("the datagram")?;
     }
-    let quoted = Packet::udp(at(from, v6, ident), at(to, v6, 80)).payload(b"who").build_ip();
-    let error = Packet::icmp_error(router.address(v6), from.address(v6), reason, &quoted).build_ip();
-    let (header, protocol) = if v6 { (40, 58) } else { (20, 1) };
+    let quoted = Packet::udp(at(from, family, ident), at(to, family, 80)).payload(b"who").build_ip();
+    let error = Packet::icmp_error(router.address(family), from.address(family), reason, &quoted).build_ip();
+    let (header, protocol) = if family.is_v6() { (40, 58) } else { (20, 1) };
     let is_it = |p: &Parsed| p.quoted().is_some_and(|q| q.src.port() == ident);
-    arrives(from, is_it, || send_raw(&router.ns, from.address(v6), protocol, &error[header..]))
+    arrives(from, is_it, || send_raw(&router.ns, from.address(family), protocol, &error[header..]))
 }
 
 fn complaints(reason: Reason) -> Result<()> {
     stage::with(|world| {
         world.apply(&policies("senders", &senders()))?;
         for (from, to) in [("x/a", "y/a"), ("x/a", "y/b"), ("x/c", "y/b"), ("x/c", "ext-200")] {
-            for v6 in FAMILIES {
+            for family in Family::ALL {
                 for sent in [true, false] {
-                    let found = complaint_arrives(world, from, to, reason, v6, sent)?;
-                    ensure!(found == sent, "about {from} -> {to} v6={v6} sent={sent}: arrived {found}");
+                    let found = complaint_arrives(world, from, to, reason, family, sent)?;
+                    ensure!(found == sent, "about {from} -> {to} {family:?} sent={sent}: arrived {found}");
                 }
             }
         }
@@ -76,8 +77,8 @@ fn c10_neighbours_are_found() {
         world.apply(&isolated(&["x", "y", "z"]))?;
         let (from, to) = (world.actor("x/c")?, world.actor("y/b")?);
         from.ns.ip(["neigh flush all"])?;
-        for v6 in FAMILIES {
-            let target = to.address(v6);
+        for family in Family::ALL {
+            let target = to.address(family);
             let client = Client::new(&from.ns).timeout(short());
             ensure!(client.ping(target).is_err(), "{target} answers");
             let known = neighbours(world, "x/c")?;
@@ -88,9 +89,9 @@ fn c10_neighbours_are_found() {
         for (node, pod) in [("node-a", "x/a"), ("node-b", "x/c")] {
             let (node, pod) = (world.actor(node)?, world.actor(pod)?);
             node.ns.ip(["neigh flush all"])?;
-            for v6 in FAMILIES {
+            for family in Family::ALL {
                 Client::new(&node.ns)
-                    .ping(pod.address(v6))
+                    .ping(pod.address(family))
                     .with_context(|| format!("{} to {}", node.name, pod.name))?;
             }
         }
@@ -111,11 +112,12 @@ fn neighbour_message_arrives(world: &World, kind: u8, to: IpAddr, mac: [u8; 6]) 
     let mut body = vec![kind, 0, 0, 0, 64, 0];
     body.extend(ident.to_be_bytes());
     body.extend([0; 32]);
-    let sum = lbr_tests::packet::pseudo_sum(from.address(true), to, 58, body.len());
+    let sum = lbr_tests::packet::pseudo_sum(from.address(Family::V6), to, 58, body.len());
     let sum = !lbr_tests::packet::sum(sum, &body);
     body[2..4].copy_from_slice(&(sum as u16).to_be_bytes());
     let pod = from.pod.as_ref().context("a pod")?;
-    let frame = Packet::raw(from.address(true), to, 58).payload(&body).ttl(255).macs(pod.mac, mac).build();
+    let frame =
+        Packet::raw(from.address(Family::V6), to, 58).payload(&body).ttl(255).macs(pod.mac, mac).build();
     let is_it = |p: &Parsed| match p.transport {
         Transport::Icmp { kind: k, rest, .. } => k == kind && rest & 0xffff == u32::from(ident),
         _ => false,
@@ -134,7 +136,7 @@ fn c10_pods_are_no_routers() {
         for state in [policies("nothing", &json!([])), isolated(&["x", "y"])] {
             world.apply(&state)?;
             for kind in [ROUTER_ADVERTISEMENT, REDIRECT] {
-                for (to, mac) in [(all, [0x33, 0x33, 0, 0, 0, 1]), (neighbour.address(true), mac)] {
+                for (to, mac) in [(all, [0x33, 0x33, 0, 0, 0, 1]), (neighbour.address(Family::V6), mac)] {
                     let before = world.counted(1, "router_message")?;
                     let found = neighbour_message_arrives(world, kind, to, mac)?;
                     ensure!(!found, "{}: type {kind} to {to} arrived", state.name);
@@ -153,7 +155,7 @@ fn c10_pods_are_no_routers() {
 fn c10_neighbour_messages_pass() {
     stage::with(|world| {
         let mac = world.actor("y/b")?.pod.as_ref().context("a pod")?.mac;
-        let to = world.actor("y/b")?.address(true);
+        let to = world.actor("y/b")?.address(Family::V6);
         for state in [policies("nothing", &json!([])), isolated(&["x", "y"])] {
             world.apply(&state)?;
             for kind in [135, 136] {

@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::packet::{Packet, flags};
 use lbr_tests::probe::Client;
 use lbr_tests::process;
 use serde_json::{Value, json};
 
-use crate::packets::{FAMILIES, arrives, at, policies};
+use crate::packets::{arrives, at, policies};
 use crate::probe::{long, send_raw, short};
 use crate::stage;
 use crate::world::World;
@@ -28,15 +29,15 @@ fn c16_what_the_node_masquerades_is_judged() {
     stage::with(|world| {
         let node = world.actor("node-a")?;
         let (asks, asked) = (world.actor("ext-100")?, world.actor("x/a")?);
-        let rule = |v6: bool| {
-            let family = if v6 { "ip6" } else { "ip" };
-            let [from, to, by] = [asks, asked, node].map(|actor| actor.address(v6));
-            format!("{family} saddr {from} {family} daddr {to} snat {family} to {by}")
+        let rule = |family: Family| {
+            let ip = if family.is_v6() { "ip6" } else { "ip" };
+            let [from, to, by] = [asks, asked, node].map(|actor| actor.address(family));
+            format!("{ip} saddr {from} {ip} daddr {to} snat {ip} to {by}")
         };
         let rules = format!(
             "table inet as_node {{ chain out {{ type nat hook postrouting priority srcnat; {}\n{}\n}}\n}}",
-            rule(false),
-            rule(true)
+            rule(Family::V4),
+            rule(Family::V6)
         );
         process::run(node.ns.command("nft")?.arg(rules))?;
         let judged = is_judged(world);
@@ -49,27 +50,30 @@ fn c16_what_the_node_masquerades_is_judged() {
 fn is_judged(world: &World) -> Result<()> {
     let node = world.actor("node-a")?;
     let (asks, asked) = (world.actor("ext-100")?, world.actor("x/a")?);
-    let blocks = FAMILIES.map(|v6| {
-        let width = if v6 { 128 } else { 32 };
-        json!({"ipBlock": {"cidr": format!("{}/{width}", node.address(v6))}})
+    let blocks = Family::ALL.map(|family| {
+        let width = if family.is_v6() { 128 } else { 32 };
+        json!({"ipBlock": {"cidr": format!("{}/{width}", node.address(family))}})
     });
     for (rules, is_allowed) in [(json!([]), false), (json!([{"from": blocks}]), true)] {
         world.apply(&receivers(&rules))?;
-        for v6 in FAMILIES {
+        for family in Family::ALL {
             let (denied, spoofed) =
                 (world.counted(0, "ingress_denied")?, world.counted(0, "spoofed_source")?);
             let client = Client::new(&asks.ns).timeout(if is_allowed { long() } else { short() });
-            for who in [client.tcp(at(asked, v6, 80)), client.udp(at(asked, v6, 80))] {
+            for who in [client.tcp(at(asked, family, 80)), client.udp(at(asked, family, 80))] {
                 if is_allowed {
-                    let who = who.with_context(|| format!("v6={v6}, allowed"))?;
-                    ensure!(who.peer.ip() == node.address(v6), "not masqueraded: {who}");
+                    let who = who.with_context(|| format!("{family:?}, allowed"))?;
+                    ensure!(who.peer.ip() == node.address(family), "not masqueraded: {who}");
                 } else {
-                    ensure!(who.is_err(), "v6={v6}: denied, and answered");
+                    ensure!(who.is_err(), "{family:?}: denied, and answered");
                 }
             }
             let is_denied = world.counted(0, "ingress_denied")? > denied;
-            ensure!(is_denied != is_allowed, "v6={v6}, allowed {is_allowed}: counted as denied {is_denied}");
-            ensure!(world.counted(0, "spoofed_source")? == spoofed, "v6={v6}: counted as spoofed");
+            ensure!(
+                is_denied != is_allowed,
+                "{family:?}, allowed {is_allowed}: counted as denied {is_denied}"
+            );
+            ensure!(world.counted(0, "spoofed_source")? == spoofed, "{family:?}: counted as spoofed");
         }
     }
     Ok(())
@@ -84,18 +88,24 @@ fn c18_a_syn_behind_a_stray_segment() {
         let strays = [flags::ACK, flags::RST, flags::SYN | flags::ACK];
         for (from, to) in [("ext-100", "x/a"), ("y/a", "x/a"), ("y/b", "x/c")] {
             let (from, to) = (world.actor(from)?, world.actor(to)?);
-            for (v6, bits) in FAMILIES.into_iter().flat_map(|v6| strays.map(|bits| (v6, bits))) {
+            for (family, bits) in Family::ALL.into_iter().flat_map(|family| strays.map(|bits| (family, bits)))
+            {
                 let port = world.next_ident();
-                let what = || format!("{} -> {} v6={v6} flags {bits}", from.name, to.name);
-                let stray =
-                    Packet::tcp(at(from, v6, port), at(to, v6, 80), bits).numbers(7_000, 9_000).build_ip();
-                let segment = &stray[if v6 { 40 } else { 20 }..];
+                let what = || format!("{} -> {} {family:?} flags {bits}", from.name, to.name);
+                let stray = Packet::tcp(at(from, family, port), at(to, family, 80), bits)
+                    .numbers(7_000, 9_000)
+                    .build_ip();
+                let segment = &stray[if family.is_v6() { 40 } else { 20 }..];
                 let is_it = |packet: &lbr_tests::packet::Parsed| packet.src.port() == port;
-                let came = arrives(to, is_it, || send_raw(&from.ns, to.address(v6), 6, segment))?;
+                let came = arrives(to, is_it, || send_raw(&from.ns, to.address(family), 6, segment))?;
                 ensure!(came, "{}: the segment itself does not arrive", what());
                 let before = world.counted(usize::from(to.name == "x/c"), "ingress_denied")?;
                 let client = Client::new(&from.ns).from_port(port).timeout(short());
-                ensure!(client.tcp(SocketAddr::new(to.address(v6), 80)).is_err(), "{}: connected", what());
+                ensure!(
+                    client.tcp(SocketAddr::new(to.address(family), 80)).is_err(),
+                    "{}: connected",
+                    what()
+                );
                 let after = world.counted(usize::from(to.name == "x/c"), "ingress_denied")?;
                 ensure!(after > before, "{}: the SYN was not denied", what());
             }

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::packet::Packet;
 use serde_json::{Value, json};
 
@@ -30,7 +31,7 @@ fn check(world: &World, egress: Option<Value>, expected: [bool; 3]) -> Result<()
     for ((group, group_mac), expected) in GROUPS.into_iter().zip(expected) {
         let ident = world.next_ident();
         let packet =
-            Packet::udp(at(from, group.is_ipv6(), ident), SocketAddr::new(group, 80)).payload(b"all");
+            Packet::udp(at(from, Family::of(group), ident), SocketAddr::new(group, 80)).payload(b"all");
         let frame = packet.macs(mac, group_mac).build();
         let found = arrives(to, |p| p.src.port() == ident, || send(from, &frame))?;
         ensure!(found == expected, "to {group}: arrived {found}, expected {expected}, with {all}");

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use lbr_common::addr::Family;
 use lbr_tests::packet::{Packet, Parsed};
 use lbr_tests::probe::{Capture, send_frames};
 use serde_json::{Value, json};
@@ -12,8 +13,6 @@ use crate::case::Case;
 use crate::cast::Actor;
 use crate::probe::short;
 use crate::world::World;
-
-pub(crate) const FAMILIES: [bool; 2] = [false, true];
 
 /// A case with these policies.
 pub(crate) fn policies(name: &str, policies: &Value) -> Case {
@@ -32,8 +31,8 @@ pub(crate) fn isolated(namespaces: &[&str]) -> Case {
 }
 
 /// An address and a port of somebody.
-pub(crate) fn at(actor: &Actor, v6: bool, port: u16) -> SocketAddr {
-    SocketAddr::new(actor.address(v6), port)
+pub(crate) fn at(actor: &Actor, family: Family, port: u16) -> SocketAddr {
+    SocketAddr::new(actor.address(family), port)
 }
 
 /// Gives a packet the link addresses of its way: to a neighbour on the bridge, or to the gateway.

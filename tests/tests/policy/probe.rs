@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use lbr_common::addr::Family;
 use lbr_tests::netns::Netns;
 use lbr_tests::probe::{Client, is_refused, is_timeout};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, socket};
@@ -28,7 +29,7 @@ pub(crate) struct Probe {
     pub(crate) from: String,
     pub(crate) to: String,
     pub(crate) what: What,
-    pub(crate) v6: bool,
+    pub(crate) family: Family,
     pub(crate) by_service: bool,
     pub(crate) expect: Expect,
 }
@@ -60,7 +61,7 @@ impl Got {
 
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = if self.v6 { "IPv6" } else { "IPv4" };
+        let family = self.family.name();
         let via = if self.by_service { "cluster-ip" } else { "pod-ip" };
         write!(f, "{} -> {} {} {family} {via}", self.from, self.to, self.what)
     }
@@ -111,12 +112,12 @@ impl Probe {
             What::Icmp | What::Gre => 0,
         };
         if self.to == "localhost" {
-            return Ok(SocketAddr::new(if self.v6 { loopback6 } else { loopback4 }, port));
+            return Ok(SocketAddr::new(if self.family.is_v6() { loopback6 } else { loopback4 }, port));
         }
         let to = world.actor(&self.to)?;
         Ok(match self.by_service {
-            true => SocketAddr::new(to.service[usize::from(self.v6)], crate::cast::crossed(port)),
-            false => SocketAddr::new(to.address(self.v6), port),
+            true => SocketAddr::new(to.service[self.family.index()], crate::cast::crossed(port)),
+            false => SocketAddr::new(to.address(self.family), port),
         })
     }
 
@@ -127,7 +128,7 @@ impl Probe {
             What::Icmp | What::Gre => 0,
         };
         let recorder = world.recorders.get(&self.to);
-        recorder.is_some_and(|r| r.find(self.what.number(self.v6), ident, port).is_some())
+        recorder.is_some_and(|r| r.find(self.what.number(self.family), ident, port).is_some())
     }
 
     /// The client's address is kept, except where a pod talks to itself through its Service. A node has

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::manifests::join;
 use lbr_tests::probe::Client;
 
 use crate::cast::{crossed, service, vip};
-use crate::packets::{FAMILIES, isolated};
+use crate::packets::isolated;
 use crate::probe::short;
 use crate::stage;
 use crate::world::World;
@@ -21,7 +22,7 @@ fn only_itself(world: &World, client: &str, other: &str) -> Result<()> {
     let text = join(service("pair", vip(240), &[client, other]));
     world.agents.iter().try_for_each(|agent| agent.write("pair.yaml", &text))?;
     world.apply(&isolated(&["x"]))?;
-    for (ip, _) in vip(240).into_iter().zip(FAMILIES) {
+    for (ip, _) in vip(240).into_iter().zip(Family::ALL) {
         let target = SocketAddr::new(ip, crossed(80));
         let ask = |_| {
             let from = Client::new(&client.ns).timeout(short()).from_port(world.next_ident());

@@ -1,19 +1,20 @@
 //! C16: a source address that is not the sender's.
 
 use anyhow::{Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::packet::Packet;
 use lbr_tests::probe::send_frames;
 use serde_json::json;
 
-use crate::packets::{FAMILIES, arrives, at, isolated, on_link, policies, send};
+use crate::packets::{arrives, at, isolated, on_link, policies, send};
 use crate::stage;
 use crate::world::World;
 
 /// `from` sends a datagram to `to` that says it came from `claimed`.
-fn passes(world: &World, from: &str, claimed: &str, to: &str, v6: bool) -> Result<bool> {
+fn passes(world: &World, from: &str, claimed: &str, to: &str, family: Family) -> Result<bool> {
     let [from, claimed, to] = [world.actor(from)?, world.actor(claimed)?, world.actor(to)?];
     let ident = world.next_ident();
-    let packet = Packet::udp(at(claimed, v6, ident), at(to, v6, 80)).payload(b"spoofed");
+    let packet = Packet::udp(at(claimed, family, ident), at(to, family, 80)).payload(b"spoofed");
     let frame = on_link(packet, from, to)?.build();
     arrives(to, |p| p.src.port() == ident, || send(from, &frame))
 }
@@ -22,13 +23,13 @@ fn passes(world: &World, from: &str, claimed: &str, to: &str, v6: bool) -> Resul
 fn all_dropped(world: &World, triples: &[(&str, &str, &str)]) -> Result<()> {
     for (from, claimed, to) in triples {
         let node = usize::from(world.actor(from)?.pod.as_ref().is_some_and(|pod| pod.node == "node-b"));
-        for v6 in FAMILIES {
-            ensure!(passes(world, from, from, to, v6)?, "{from} -> {to} v6={v6}: its own address");
+        for family in Family::ALL {
+            ensure!(passes(world, from, from, to, family)?, "{from} -> {to} {family:?}: its own address");
             let before = world.counted(node, "spoofed_source")?;
-            let is_through = passes(world, from, claimed, to, v6)?;
-            ensure!(!is_through, "{from} as {claimed} -> {to} v6={v6}: arrived");
+            let is_through = passes(world, from, claimed, to, family)?;
+            ensure!(!is_through, "{from} as {claimed} -> {to} {family:?}: arrived");
             let after = world.counted(node, "spoofed_source")?;
-            ensure!(after > before, "{from} as {claimed} -> {to} v6={v6}: not counted as spoofed");
+            ensure!(after > before, "{from} as {claimed} -> {to} {family:?}: not counted as spoofed");
         }
     }
     Ok(())
@@ -97,13 +98,13 @@ fn c16_the_wire_as_the_pods_own_node() {
             world.apply(case)?;
             let (node, to) = (world.actor(node)?, world.actor(to)?);
             let mac = link_address(world, number)?;
-            for v6 in FAMILIES {
+            for family in Family::ALL {
                 let ident = world.next_ident();
-                let packet = Packet::udp(at(node, v6, ident), at(to, v6, 80)).payload(b"spoofed");
+                let packet = Packet::udp(at(node, family, ident), at(to, family, 80)).payload(b"spoofed");
                 let frame = packet.macs([2, 0, 0, 0, 0, 9], mac).build();
                 let is_through =
                     arrives(to, |p| p.src.port() == ident, || send_frames(&outside.ns, "eth0", &[frame]))?;
-                ensure!(!is_through, "the wire as {} -> {} v6={v6}: arrived", node.name, to.name);
+                ensure!(!is_through, "the wire as {} -> {} {family:?}: arrived", node.name, to.name);
             }
         }
         Ok(())

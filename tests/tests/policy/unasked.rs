@@ -4,12 +4,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::packet::{Packet, Parsed, Transport};
 use lbr_tests::probe::Client;
 use serde_json::{Value, json};
 
 use crate::cast::Actor;
-use crate::packets::{FAMILIES, arrives, at, isolated, policies};
+use crate::packets::{arrives, at, isolated, policies};
 use crate::probe::{ping, send_raw};
 use crate::stage;
 use crate::world::World;
@@ -20,11 +21,11 @@ fn senders() -> Value {
 }
 
 /// Whether an echo message from a host outside arrives.
-fn echo_arrives(from: &Actor, to: &Actor, ident: u16, reply: bool, v6: bool) -> Result<bool> {
-    let (src, dst) = (from.address(v6), to.address(v6));
+fn echo_arrives(from: &Actor, to: &Actor, ident: u16, reply: bool, family: Family) -> Result<bool> {
+    let (src, dst) = (from.address(family), to.address(family));
     let packet =
         if reply { Packet::echo_reply(src, dst, ident, 9) } else { Packet::echo(src, dst, ident, 9) };
-    let (header, protocol) = if v6 { (40, 58) } else { (20, 1) };
+    let (header, protocol) = if family.is_v6() { (40, 58) } else { (20, 1) };
     let is_it = |p: &Parsed| {
         let Transport::Icmp { rest, .. } = p.transport else { return false };
         p.src.ip() == src && rest == u32::from(ident) << 16 | 9
@@ -39,12 +40,16 @@ fn after_a_ping(expected: &[(&str, bool, bool)]) -> Result<()> {
         let asked = world.actor("ext-100")?;
         for pod in ["x/a", "x/c"] {
             let pod = world.actor(pod)?;
-            for v6 in FAMILIES {
+            for family in Family::ALL {
                 let ident = world.next_ident();
-                pod.ns.run(|| ping(asked.address(v6), ident, crate::probe::long()))?;
+                pod.ns.run(|| ping(asked.address(family), ident, crate::probe::long()))?;
                 for &(from, reply, passes) in expected {
-                    let found = echo_arrives(world.actor(from)?, pod, ident, reply, v6)?;
-                    ensure!(found == passes, "{from} -> {} v6={v6} reply={reply}: arrived {found}", pod.name);
+                    let found = echo_arrives(world.actor(from)?, pod, ident, reply, family)?;
+                    ensure!(
+                        found == passes,
+                        "{from} -> {} {family:?} reply={reply}: arrived {found}",
+                        pod.name
+                    );
                 }
             }
         }
@@ -75,19 +80,19 @@ fn c7_an_answer_to_nothing() {
         world.apply(&policies("senders", &senders()))?;
         for (from, to) in [("ext-100", "x/a"), ("ext-100", "x/c"), ("y/a", "x/a"), ("y/b", "x/c")] {
             let (from, to) = (world.actor(from)?, world.actor(to)?);
-            for v6 in FAMILIES {
+            for family in Family::ALL {
                 let (asked, other) = (world.next_ident(), world.next_ident());
-                Client::new(&to.ns).from_port(asked).udp(at(from, v6, 80))?;
+                Client::new(&to.ns).from_port(asked).udp(at(from, family, 80))?;
                 for port in [other, asked] {
-                    let packet = Packet::udp(at(from, v6, 80), at(to, v6, port)).payload(b"unasked");
+                    let packet = Packet::udp(at(from, family, 80), at(to, family, port)).payload(b"unasked");
                     let bytes = packet.build_ip();
                     let is_it = |p: &Parsed| p.dst.port() == port && p.payload == b"unasked";
-                    let udp = &bytes[if v6 { 40 } else { 20 }..];
-                    let found = arrives(to, is_it, || send_raw(&from.ns, to.address(v6), 17, udp))?;
+                    let udp = &bytes[if family.is_v6() { 40 } else { 20 }..];
+                    let found = arrives(to, is_it, || send_raw(&from.ns, to.address(family), 17, udp))?;
                     let is_answer = port == asked;
                     ensure!(
                         found == is_answer,
-                        "{} -> {} v6={v6} answer={is_answer}: {found}",
+                        "{} -> {} {family:?} answer={is_answer}: {found}",
                         from.name,
                         to.name
                     );

@@ -190,15 +190,15 @@ impl World {
     fn cells(&self, line: &Line, from: &str, to: &str, into: &mut Vec<Probe>) -> Result<()> {
         use crate::case::What::{Tcp, Udp};
         let is_pod = self.actor(from)?.pod.is_some();
-        for (family, v6) in line.families.into_iter().zip([false, true]) {
+        for &family in line.families {
             for (via, by_service) in line.via.into_iter().zip([false, true]) {
                 for what in &line.what {
                     // lbr translates for pods, and TCP and UDP only.
                     let possible =
                         is_pod && to != "localhost" && matches!(what, Tcp(_) | Udp(_)) || !by_service;
-                    if family && via && possible {
+                    if via && possible {
                         let (from, to) = (from.to_owned(), to.to_owned());
-                        into.push(Probe { from, to, what: *what, v6, by_service, expect: line.expect });
+                        into.push(Probe { from, to, what: *what, family, by_service, expect: line.expect });
                     }
                 }
             }

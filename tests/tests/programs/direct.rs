@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lbr_agent::dataplane::Dataplane as _;
+use lbr_common::addr::Family;
 use lbr_common::conntrack::State;
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::{Frontend, Slot, SlotKey, backend_flags, frontend_flags, peer_flags, set};
@@ -34,12 +35,12 @@ impl Form {
     }
 
     /// Bytes.
-    fn adds(self, v6: bool) -> usize {
-        match (self, v6) {
-            (Self::Option, false) => 8,
-            (Self::Option, true) => 24,
-            (Self::Tunnel, false) => 20,
-            (Self::Tunnel, true) => 40,
+    fn adds(self, family: Family) -> usize {
+        match (self, family) {
+            (Self::Option, Family::V4) => 8,
+            (Self::Option, Family::V6) => 24,
+            (Self::Tunnel, Family::V4) => 20,
+            (Self::Tunnel, Family::V6) => 40,
         }
     }
 }
@@ -225,8 +226,8 @@ fn what_does_not_fit_with_it_is_told() {
         wire.world.reset();
         let (client, service, _) = ends(&net);
         elsewhere(&mut wire, &net, UDP, form);
-        let headers = if net.v6 { 48 } else { 28 };
-        let mtu = 1500 - form.adds(net.v6);
+        let headers = if net.family.is_v6() { 48 } else { 28 };
+        let mtu = 1500 - form.adds(net.family);
         let of = |len: usize| {
             Packet::udp(client, service).dont_fragment().payload(&vec![7; len - headers]).build()
         };

@@ -40,9 +40,13 @@ fn there_and_back() {
                             assert_eq!(got.payload, sent.payload);
                             translated.push(ran.packet);
                         }
-                        let whole = join(&translated, if net.v6 { 62 } else { 34 });
+                        let whole = join(&translated, if net.family.is_v6() { 62 } else { 34 });
                         let wanted = packet(proto, new_src, new_dst).payload(&payload).build();
-                        assert_eq!(whole, wanted[if net.v6 { 54 } else { 34 }..], "{proto} {len} {size}");
+                        assert_eq!(
+                            whole,
+                            wanted[if net.family.is_v6() { 54 } else { 34 }..],
+                            "{proto} {len} {size}"
+                        );
                     }
                 }
             }

@@ -1,5 +1,6 @@
 //! Everything around the ports that a packet may have, or lack.
 
+use lbr_common::addr::Family;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::{Ext, Packet, Parsed, Reason, flags};
 use lbr_tests::testrun::Action;
@@ -135,7 +136,7 @@ fn kinds(net: &Net) -> Vec<Vec<u8>> {
     for proto in PROTOS {
         let plain = packet(proto, client, service);
         frames.push(plain.build());
-        frames.push(if net.v6 {
+        frames.push(if net.family.is_v6() {
             plain.ext(Ext::HopByHop(vec![])).ext(Ext::DestOpts(vec![0; 20])).build()
         } else {
             plain.ip_options(&[1; 12]).build()
@@ -164,7 +165,7 @@ fn cut_anywhere() {
     for net in nets() {
         services(&mut world, &net);
         for frame in kinds(&net) {
-            let runs_from = if net.v6 { 54 } else { 34 };
+            let runs_from = if net.family.is_v6() { 54 } else { 34 };
             for len in 14..frame.len() {
                 let cut = &frame[..len];
                 if len < runs_from {
@@ -192,9 +193,9 @@ fn short_but_honest() {
     for net in nets() {
         services(&mut world, &net);
         for frame in kinds(&net) {
-            for len in if net.v6 { 54..frame.len() } else { 34..frame.len() } {
+            for len in if net.family.is_v6() { 54..frame.len() } else { 34..frame.len() } {
                 let mut short = frame[..len].to_vec();
-                set_length(&mut short, net.v6);
+                set_length(&mut short, net.family);
                 for ran in [world.send(&short), world.deliver(&short)] {
                     match ran.action {
                         Action::Drop => assert_eq!(ran.packet, short),
@@ -221,9 +222,9 @@ fn sum_error(frame: &[u8]) -> Vec<String> {
     parsed.checksum_errors().into_iter().filter(|e| !e.starts_with("quoted TCP")).collect()
 }
 
-fn set_length(frame: &mut [u8], v6: bool) {
+fn set_length(frame: &mut [u8], family: Family) {
     let len = frame.len() - 14;
-    if v6 {
+    if family.is_v6() {
         frame[18..20].copy_from_slice(&((len - 40) as u16).to_be_bytes());
     } else {
         frame[16..18].copy_from_slice(&(len as u16).to_be_bytes());
@@ -319,7 +320,7 @@ fn tcp_without_checksum() {
         let whole = Packet::tcp(at(net.client, PORT), at(net.service, 80), flags::ACK).build();
         for cut in 1..=6 {
             let mut short = whole[..whole.len() - cut].to_vec();
-            set_length(&mut short, net.v6);
+            set_length(&mut short, net.family);
             let ran = world.send(&short);
             assert_eq!(ran.action, Action::Drop, "{:?}", Parsed::frame(&ran.packet));
             assert_eq!(ran.packet, short, "dropped half translated");
@@ -334,7 +335,7 @@ fn udp_lite_and_others() {
     for net in nets() {
         world.service(at(net.service, 80), UDP, &[at(net.local, 8080)]);
         for protocol in [0u8, 2, 4, 33, 41, 47, 50, 89, 103, 132, 136, 255] {
-            if net.v6 && protocol == 0 {
+            if net.family.is_v6() && protocol == 0 {
                 continue;
             }
             let frame = Packet::raw(net.client, net.other, protocol).payload(&[0; 40]).build();

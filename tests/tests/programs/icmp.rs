@@ -71,7 +71,7 @@ fn about_a_request() {
                 for target in [net.local, net.remote] {
                     let (client, service, backend) = flow(world, &net, proto, target);
                     let quoted = packet(proto, client, backend).ttl(1).build_ip();
-                    for quoted in cuts(&quoted, if net.v6 { 40 } else { 20 }) {
+                    for quoted in cuts(&quoted, if net.family.is_v6() { 40 } else { 20 }) {
                         for reason in REASONS {
                             // From a router on the way, by the stack.
                             let error = Packet::icmp_error(net.router, client.ip(), reason, quoted).build();
@@ -120,7 +120,7 @@ fn about_an_answer() {
                 for (target, action) in [(net.local, Action::Redirect), (net.remote, Action::Pass)] {
                     let (client, service, backend) = flow(world, &net, proto, target);
                     let quoted = packet(proto, service, client).build_ip();
-                    for quoted in cuts(&quoted, if net.v6 { 40 } else { 20 }) {
+                    for quoted in cuts(&quoted, if net.family.is_v6() { 40 } else { 20 }) {
                         for reason in REASONS {
                             let error = Packet::icmp_error(client.ip(), service.ip(), reason, quoted).build();
                             let about = (backend, client);
@@ -268,7 +268,7 @@ fn too_short_a_quotation_passes_untouched() {
         for proto in PROTOS {
             let (client, _, backend) = flow(&mut world, &net, proto, net.remote);
             let quoted = packet(proto, client, backend).build_ip();
-            for len in 0..if net.v6 { 48 } else { 28 } {
+            for len in 0..if net.family.is_v6() { 48 } else { 28 } {
                 let error =
                     Packet::icmp_error(net.router, client.ip(), Reason::PortUnreachable, &quoted[..len]);
                 let error = error.build();

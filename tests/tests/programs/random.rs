@@ -48,7 +48,7 @@ pub(crate) fn frame(random: &mut Random, net: &Net) -> Vec<u8> {
             damage(random, &mut frame, net);
         }
         // Half of the damaged ones get through the first checks.
-        if frame.len() >= 34 && !net.v6 && random.once_in(2) {
+        if frame.len() >= 34 && !net.family.is_v6() && random.once_in(2) {
             set_ip_sum(&mut frame);
         }
     }
@@ -124,7 +124,7 @@ fn plain(random: &mut Random, net: &Net) -> Packet {
                 inner.build_ip()
             };
             if random.once_in(2) {
-                let least = if net.v6 { 48 } else { 28 };
+                let least = if net.family.is_v6() { 48 } else { 28 };
                 quoted.truncate(least + random.below(40));
             }
             let reasons = [
@@ -156,7 +156,7 @@ fn around(random: &mut Random, net: &Net, mut packet: Packet) -> Packet {
     if !random.once_in(4) {
         return packet;
     }
-    if !net.v6 {
+    if !net.family.is_v6() {
         return packet.ip_options(&random.bytes(40));
     }
     let most = if random.once_in(10) { 10 } else { 4 };
@@ -190,15 +190,18 @@ fn damage(random: &mut Random, frame: &mut Vec<u8>, net: &Net) {
             let flipped = 1 << random.below(8);
             frame[at] ^= flipped;
         }
-        2 => frame.truncate((if net.v6 { 54 } else { 34 }).max(random.below(frame.len() + 1))),
+        2 => frame.truncate((if net.family.is_v6() { 54 } else { 34 }).max(random.below(frame.len() + 1))),
         3 => frame.extend(random.bytes(64)),
         // Header length; fragment field; lengths; protocol.
-        4 => set(14, if net.v6 { random.byte() } else { 0x40 | random.byte() & 15 }),
-        5 if !net.v6 => set(20 + random.below(2), random.byte()),
-        6 => set(if net.v6 { 18 } else { 16 } + random.below(2), random.byte()),
-        7 => set(if net.v6 { 20 } else { 23 }, random.pick(&[0, 1, 6, 17, 43, 44, 51, 58, 59, 60, 132])),
+        4 => set(14, if net.family.is_v6() { random.byte() } else { 0x40 | random.byte() & 15 }),
+        5 if !net.family.is_v6() => set(20 + random.below(2), random.byte()),
+        6 => set(if net.family.is_v6() { 18 } else { 16 } + random.below(2), random.byte()),
+        7 => set(
+            if net.family.is_v6() { 20 } else { 23 },
+            random.pick(&[0, 1, 6, 17, 43, 44, 51, 58, 59, 60, 132]),
+        ),
         // Type of an ICMP message, or length and next header of an extension header.
-        _ => set(if net.v6 { 54 } else { 34 } + random.below(2), random.byte()),
+        _ => set(if net.family.is_v6() { 54 } else { 34 } + random.below(2), random.byte()),
     }
 }
 

@@ -164,7 +164,7 @@ fn what_must_not_be_answered() {
         let service = at(net.service, 80);
         for proto in PROTOS {
             world.service(service, proto, &[]);
-            let sources: &[&str] = if net.v6 {
+            let sources: &[&str] = if net.family.is_v6() {
                 &["::", "ff02::1", "ff0e::5"]
             } else {
                 &["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.1.1.1", "255.255.255.255"]

@@ -193,7 +193,7 @@ fn udp_checksum_zero() {
         let frame = Packet::udp(client, service).payload(&payload).build();
         let ran = world.send(&frame);
         expect(&ran, Verdict::ToBackend, Action::Pass);
-        assert_eq!(ran.packet[sum_at..sum_at + 2], [0xff, 0xff], "IPv6: {}", net.v6);
+        assert_eq!(ran.packet[sum_at..sum_at + 2], [0xff, 0xff], "{:?}", net.family);
     }
 }
 

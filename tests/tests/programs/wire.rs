@@ -49,7 +49,7 @@ impl Wire {
             let (router, client) = (mac_text(ROUTER_MAC), mac_text(CLIENT_MAC));
             lines.push(format!("neigh replace {} lladdr {router} dev uplink nud permanent", net.router));
             lines.push(format!("neigh replace {} lladdr {client} dev uplink nud permanent", net.other));
-            let width = if net.v6 { 128 } else { 32 };
+            let width = if net.family.is_v6() { 128 } else { 32 };
             for pod in [net.remote, net.remote2] {
                 lines.push(format!("route add {pod}/{width} via {} dev uplink", net.router));
             }
@@ -129,5 +129,5 @@ impl Connection {
 }
 
 pub(crate) fn node(net: &Net) -> IpAddr {
-    if net.v6 { NODE.1.into() } else { NODE.0.into() }
+    if net.family.is_v6() { NODE.1.into() } else { NODE.0.into() }
 }

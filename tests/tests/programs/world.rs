@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Once;
 
 use lbr_agent::dataplane::{Dataplane as _, Table};
-use lbr_common::addr::Addr;
+use lbr_common::addr::{Addr, Family};
 use lbr_common::conntrack::{State, stamp};
 use lbr_common::flow::Flow;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags, scope};
@@ -56,12 +56,12 @@ pub(crate) struct Net {
     /// Nothing that lbr knows.
     pub(crate) other: IpAddr,
     pub(crate) router: IpAddr,
-    pub(crate) v6: bool,
+    pub(crate) family: Family,
 }
 
 /// IPv4 and IPv6.
 pub(crate) fn nets() -> [Net; 2] {
-    let net = |v6: bool, prefix: [&str; 4]| {
+    let net = |family: Family, prefix: [&str; 4]| {
         let at = |n: usize, host: &str| format!("{}{host}", prefix[n]).parse().unwrap();
         Net {
             client: at(0, "2"),
@@ -72,12 +72,12 @@ pub(crate) fn nets() -> [Net; 2] {
             service2: at(2, "11"),
             other: at(3, "9"),
             router: at(3, "1"),
-            v6,
+            family,
         }
     };
     [
-        net(false, ["10.244.1.", "10.244.2.", "10.96.0.", "192.0.2."]),
-        net(true, ["fd00:10:244:1::", "fd00:10:244:2::", "fd00:10:96::", "2001:db8::"]),
+        net(Family::V4, ["10.244.1.", "10.244.2.", "10.96.0.", "192.0.2."]),
+        net(Family::V6, ["fd00:10:244:1::", "fd00:10:244:2::", "fd00:10:96::", "2001:db8::"]),
     ]
 }
 

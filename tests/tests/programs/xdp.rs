@@ -46,13 +46,13 @@ fn checksums_of_datagrams() {
     let mut wire = Wire::new("xdpsum");
     for net in nets() {
         let connection = wire.connect(&net, UDP);
-        if !net.v6 {
+        if !net.family.is_v6() {
             let sent = wire.xdp(&connection.request().without_checksum().build());
             expect(&sent, Verdict::ToBackend, Action::Transmit);
             assert_eq!(sent.packet[40..42], [0, 0]);
         }
         // Every sum, of which one has two forms.
-        let sum_at = if net.v6 { 60 } else { 40 };
+        let sum_at = if net.family.is_v6() { 60 } else { 40 };
         let mut both = 0;
         for n in (0..=u16::MAX).step_by(part()) {
             let payload = n.to_be_bytes();
@@ -86,8 +86,8 @@ fn unfinished_checksums_are_left_to_tc() {
         let connection = wire.connect(&net, proto);
         for packet in [connection.request(), connection.answer()] {
             let mut frame = packet.build();
-            let (l3, l4) = (14, if net.v6 { 54 } else { 34 });
-            let addresses = if net.v6 { l3 + 8..l3 + 40 } else { l3 + 12..l3 + 20 };
+            let (l3, l4) = (14, if net.family.is_v6() { 54 } else { 34 });
+            let addresses = if net.family.is_v6() { l3 + 8..l3 + 40 } else { l3 + 12..l3 + 20 };
             let mut sum = (frame.len() - l4) as u32 + u32::from(proto);
             sum +=
                 frame[addresses].chunks(2).map(|c| u32::from(u16::from_be_bytes([c[0], c[1]]))).sum::<u32>();
@@ -286,12 +286,12 @@ fn ways_that_are_not_clear_are_left_to_tc() {
         // Too long for the way.
         let long = Packet::udp(udp.there.0, udp.there.1).payload(&[7; 1400]).build();
         wire.is_carried(&long);
-        let width = if net.v6 { 128 } else { 32 };
+        let width = if net.family.is_v6() { 128 } else { 32 };
         ip(&format!("route replace {}/{width} via {} dev uplink mtu lock 1300", net.remote, net.router));
         wire.is_left(&long);
         wire.is_carried(&frame);
         // By another interface.
-        let gateway = if net.v6 { "2001:db8:51::9" } else { "198.51.100.9" };
+        let gateway = if net.family.is_v6() { "2001:db8:51::9" } else { "198.51.100.9" };
         ip(&format!("neigh replace {gateway} lladdr {router} dev other nud permanent"));
         ip(&format!("route replace {}/{width} via {gateway} dev other", net.remote));
         wire.is_left(&frame);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use lbr_agent::dataplane::resolve::{Sender, resolve};
 use lbr_agent::dataplane::{Dataplane, Table};
 use lbr_agent::desired::Desired;
-use lbr_common::addr::Addr;
+use lbr_common::addr::{Addr, Family};
 use lbr_common::maglev::{MaglevKey, MaglevPart, PARTS};
 use lbr_common::select::Seeds;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags};
@@ -43,21 +43,25 @@ impl Random {
     }
 
     /// One of a few hosts of a network, so that everything meets everything.
-    fn addr(&mut self, net: u8, is_v4: bool) -> Addr {
+    fn addr(&mut self, net: u8, family: Family) -> Addr {
         let host = 1 + self.below(4) as u8;
         let v6 = [0xfd, 0, 0, 0, 0, 0, 0, net, 0, 0, 0, 0, 0, 0, 0, host];
-        if is_v4 { Addr::v4([10, net, 0, host]) } else { Addr::v6(v6) }
+        match family {
+            Family::V4 => Addr::v4([10, net, 0, host]),
+            Family::V6 => Addr::v6(v6),
+        }
     }
 
     fn tables(&mut self) -> Desired {
         let mut tables = Desired::default();
         for service in 1..=1 + self.below(5) {
-            let (is_v4, proto) = (!self.one_in(3), self.pick(&PROTOS));
+            let family = if self.one_in(3) { Family::V6 } else { Family::V4 };
+            let proto = self.pick(&PROTOS);
             let key = FrontendKey { port: self.pick(&PORTS[..3]), proto, ..FrontendKey::default() };
             let count = self.below(7);
             let flags = if self.one_in(4) { frontend_flags::LOCAL_ONLY } else { 0 };
             for _ in 0..1 + self.below(2) {
-                let key = FrontendKey { addr: self.addr(96, is_v4), ..key };
+                let key = FrontendKey { addr: self.addr(96, family), ..key };
                 tables.frontends.insert(key, Frontend { service, count, flags, ..Frontend::default() });
                 // The agent writes the whole address last: packets come before that.
                 if !self.one_in(8) {
@@ -68,7 +72,7 @@ impl Random {
             }
             for slot in 0..count + self.below(2) {
                 let id = service * 100 + slot;
-                let (addr, port) = (self.addr(244, is_v4), 8080 + self.below(3) as u16);
+                let (addr, port) = (self.addr(244, family), 8080 + self.below(3) as u16);
                 if !self.one_in(12) {
                     tables
                         .slots
@@ -93,9 +97,9 @@ impl Random {
             to.proto = self.pick(&[proto::TCP, proto::UDP, proto::SCTP]);
         }
         if self.one_in(6) {
-            to.addr = self.addr(96, to.addr.is_v4());
+            to.addr = self.addr(96, to.addr.family());
         }
-        let src = self.addr(244, to.addr.is_v4());
+        let src = self.addr(244, to.addr.family());
         let src_port = 1024 + self.below(60_000) as u16;
         Tuple { src, dst: to.addr, src_port, dst_port: to.port, proto: to.proto, _pad: [0; 3] }
     }

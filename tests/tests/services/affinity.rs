@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::manifests::Service;
 
-use crate::world::{Check, FAMILIES, From, World};
+use crate::world::{Check, From, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("Services should have session affinity work for service with type clusterIP", cluster_ip),
@@ -28,9 +29,9 @@ fn sticky(service: Service) -> String {
 fn cluster_ip(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[sticky(web.internal()), web.on(world, &PODS)])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Pod("a2"), From::Pod("b2"), From::Node("a")] {
-            world.sticks(from, web.cluster_ip(v6))?;
+            world.sticks(from, web.cluster_ip(family))?;
         }
     }
     Ok(())
@@ -39,9 +40,9 @@ fn cluster_ip(world: &World) -> Result<()> {
 fn node_port(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[sticky(web.at_nodes()), web.on(world, &PODS)])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Outside, From::Stranger, From::Pod("a2"), From::Node("a"), From::Node("b")] {
-            world.sticks(from, world.node_port("a", web, v6))?;
+            world.sticks(from, world.node_port("a", web, family))?;
         }
     }
     Ok(())
@@ -52,16 +53,16 @@ fn load_balancer(world: &World) -> Result<()> {
         let web = world.web();
         let service = web.balanced().spec(&format!("externalTrafficPolicy: {policy}"));
         world.apply(&[sticky(service.clone()), web.on(world, &pods)])?;
-        for v6 in FAMILIES {
-            world.bed.route_vip(web.external(v6).ip(), world.node("a"))?;
+        for family in Family::ALL {
+            world.bed.route_vip(web.external(family).ip(), world.node("a"))?;
             for from in [From::Outside, From::Stranger, From::Pod("b2")] {
-                world.sticks(from, web.external(v6))?;
+                world.sticks(from, web.external(family))?;
             }
         }
         world.apply(&[service.yaml(), web.on(world, &pods)])?;
         let reached: &[&str] = if policy == "Local" { &["a1", "a2"] } else { &pods };
-        for v6 in FAMILIES {
-            world.reaches(From::Outside, web.external(v6), reached)?;
+        for family in Family::ALL {
+            world.reaches(From::Outside, web.external(family), reached)?;
         }
     }
     Ok(())
@@ -84,15 +85,15 @@ fn switch(world: &World, service: &Service, slices: &str, ways: &[(From, SocketA
 
 fn switch_cluster_ip(world: &World) -> Result<()> {
     let web = world.web();
-    let ways = FAMILIES.map(|v6| (From::Pod("a2"), web.cluster_ip(v6)));
+    let ways = Family::ALL.map(|family| (From::Pod("a2"), web.cluster_ip(family)));
     switch(world, &web.internal(), &web.on(world, &PODS), &ways)?;
-    let ways = FAMILIES.map(|v6| (From::Node("b"), web.cluster_ip(v6)));
+    let ways = Family::ALL.map(|family| (From::Node("b"), web.cluster_ip(family)));
     switch(world, &web.internal(), &web.on(world, &PODS), &ways)
 }
 
 fn switch_node_port(world: &World) -> Result<()> {
     let web = world.web();
-    let ways = FAMILIES.map(|v6| (From::Outside, world.node_port("b", web, v6)));
+    let ways = Family::ALL.map(|family| (From::Outside, world.node_port("b", web, family)));
     switch(world, &web.at_nodes(), &web.on(world, &PODS), &ways)
 }
 
@@ -103,9 +104,10 @@ fn timeout(world: &World) -> Result<()> {
     let service =
         web.at_nodes().spec(&format!("sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {SECONDS}}}}}"));
     world.apply(&[sticky(service), web.on(world, &PODS)])?;
-    for (from, to) in
-        [(From::Pod("a2"), web.cluster_ip(false)), (From::Outside, world.node_port("a", web, true))]
-    {
+    for (from, to) in [
+        (From::Pod("a2"), web.cluster_ip(Family::V4)),
+        (From::Outside, world.node_port("a", web, Family::V6)),
+    ] {
         let first = world.sticks(from, to)?;
         // New connections keep it: this takes longer than the timeout.
         for _ in 0..6 {
@@ -134,11 +136,11 @@ fn moves_after(world: &World, from: From, to: SocketAddr, silence: Duration) -> 
 /// The client goes to another one, and stays there.
 fn endpoint_goes(world: &World) -> Result<()> {
     let web = world.web();
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for (from, to) in [
-            (From::Pod("a2"), web.cluster_ip(v6)),
-            (From::Node("a"), web.cluster_ip(v6)),
-            (From::Outside, world.node_port("a", web, v6)),
+            (From::Pod("a2"), web.cluster_ip(family)),
+            (From::Node("a"), web.cluster_ip(family)),
+            (From::Outside, world.node_port("a", web, family)),
         ] {
             world.apply(&[sticky(web.at_nodes()), web.on(world, &PODS)])?;
             let first = world.sticks(from, to)?;
@@ -158,13 +160,13 @@ fn endpoint_goes(world: &World) -> Result<()> {
 fn all_addresses(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[sticky(web.balanced()), web.on(world, &PODS)])?;
-    for v6 in FAMILIES {
-        world.bed.route_vip(web.external(v6).ip(), world.node("a"))?;
-        let at_node = world.node_port("a", web, v6);
+    for family in Family::ALL {
+        world.bed.route_vip(web.external(family).ip(), world.node("a"))?;
+        let at_node = world.node_port("a", web, family);
         for (from, addresses) in [
-            (From::Outside, vec![at_node, web.external(v6)]),
-            (From::Pod("a2"), vec![web.cluster_ip(v6), at_node, web.external(v6)]),
-            (From::Node("a"), vec![web.cluster_ip(v6), at_node, web.external(v6)]),
+            (From::Outside, vec![at_node, web.external(family)]),
+            (From::Pod("a2"), vec![web.cluster_ip(family), at_node, web.external(family)]),
+            (From::Node("a"), vec![web.cluster_ip(family), at_node, web.external(family)]),
         ] {
             let names = addresses.iter().map(|to| world.sticks(from, *to)).collect::<Result<Vec<_>>>()?;
             ensure!(names.iter().all(|name| *name == names[0]), "{from:?}: {addresses:?} led to {names:?}");

@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, ensure};
+use lbr_common::addr::Family;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::manifests::Service;
 
-use crate::world::{Check, FAMILIES, From, PORT, World};
+use crate::world::{Check, From, PORT, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("Services should serve a basic endpoint from pods", basic),
@@ -26,9 +27,9 @@ pub(crate) const CHECKS: &[Check] = &[
 fn basic(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.internal().yaml(), web.on(world, &["a1", "b1", "c1", "host-b"])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Pod("a2"), From::Pod("b2"), From::Node("a"), From::Node("c")] {
-            world.reaches(from, web.cluster_ip(v6), &["a1", "b1", "c1", "host-b"])?;
+            world.reaches(from, web.cluster_ip(family), &["a1", "b1", "c1", "host-b"])?;
         }
     }
     Ok(())
@@ -52,9 +53,9 @@ fn other_cidr(world: &World) -> Result<()> {
 fn source_is_kept(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.internal().yaml(), web.on(world, &["a1", "c1"])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Pod("a2"), From::Pod("b1")] {
-            world.reaches_as(from, web.cluster_ip(v6), &["a1", "c1"], world.address(from, v6))?;
+            world.reaches_as(from, web.cluster_ip(family), &["a1", "c1"], world.address(from, family))?;
         }
     }
     Ok(())
@@ -63,8 +64,8 @@ fn source_is_kept(world: &World) -> Result<()> {
 fn hairpin(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.internal().yaml(), web.on(world, &["b1"])])?;
-    for v6 in FAMILIES {
-        world.reaches(From::Pod("b1"), web.cluster_ip(v6), &["b1"])?;
+    for family in Family::ALL {
+        world.reaches(From::Pod("b1"), web.cluster_ip(family), &["b1"])?;
     }
     Ok(())
 }
@@ -72,9 +73,9 @@ fn hairpin(world: &World) -> Result<()> {
 fn no_endpoints(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.internal().yaml(), web.on(world, &[])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Pod("a1"), From::Node("a")] {
-            world.is_refused(from, web.cluster_ip(v6))?;
+            world.is_refused(from, web.cluster_ip(family))?;
         }
     }
     Ok(())
@@ -83,8 +84,8 @@ fn no_endpoints(world: &World) -> Result<()> {
 fn no_such_port(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.internal().yaml(), web.on(world, &["a1"])])?;
-    for v6 in FAMILIES {
-        let to = SocketAddr::new(web.cluster_ip(v6).ip(), 81);
+    for family in Family::ALL {
+        let to = SocketAddr::new(web.cluster_ip(family).ip(), 81);
         for from in [From::Pod("a2"), From::Pod("b1"), From::Node("a")] {
             world.is_refused(from, to)?;
         }
@@ -97,11 +98,11 @@ fn unallocated(world: &World) -> Result<()> {
     let nobody = world.web();
     world.apply(&[])?;
     for (from, hook) in [(From::Pod("a1"), Hook::FromPod), (From::Node("a"), Hook::ToNetdev)] {
-        for v6 in FAMILIES {
+        for family in Family::ALL {
             let before = world.count("a", hook, Verdict::UnallocatedAddress)?;
-            world.fails(from, nobody.cluster_ip(v6))?;
+            world.fails(from, nobody.cluster_ip(family))?;
             let after = world.count("a", hook, Verdict::UnallocatedAddress)?;
-            ensure!(after > before, "{from:?} to {}: not counted", nobody.cluster_ip(v6));
+            ensure!(after > before, "{from:?} to {}: not counted", nobody.cluster_ip(family));
         }
     }
     Ok(())
@@ -111,8 +112,8 @@ fn internal_local(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.internal().spec("internalTrafficPolicy: Local").yaml();
     world.apply(&[service, web.on(world, &["a1", "b1"])])?;
-    for v6 in FAMILIES {
-        let to = web.cluster_ip(v6);
+    for family in Family::ALL {
+        let to = web.cluster_ip(family);
         for from in [From::Pod("a2"), From::Node("a")] {
             world.reaches(from, to, &["a1"])?;
         }
@@ -127,8 +128,8 @@ fn internal_host(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.internal().spec("internalTrafficPolicy: Local").yaml();
     world.apply(&[service, web.on(world, &["host-a"])])?;
-    for v6 in FAMILIES {
-        let to = web.cluster_ip(v6);
+    for family in Family::ALL {
+        let to = web.cluster_ip(family);
         for from in [From::Pod("a2"), From::Node("a")] {
             world.reaches(from, to, &["host-a"])?;
         }

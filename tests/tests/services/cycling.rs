@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::manifests::Service;
 
 use crate::datagrams::Datagrams;
 use crate::objects::State::Ready;
 use crate::objects::{Web, at};
-use crate::world::{Check, FAMILIES, From, OTHER_PORT, PORT, World};
+use crate::world::{Check, From, OTHER_PORT, PORT, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     (
@@ -67,7 +68,7 @@ fn node_port(world: &World) -> Result<()> {
     let clients = [From::Outside, From::Pod("b2"), From::Pod("a2"), From::Node("c")];
     for pods in [["a1", "b1"], ["b1", "c1"]] {
         let web = world.web();
-        let ways = FAMILIES.map(|v6| clients.map(|from| (from, world.node_port("a", web, v6))));
+        let ways = Family::ALL.map(|family| clients.map(|from| (from, world.node_port("a", web, family))));
         for ways in ways {
             cycle(world, web, &web.at_nodes(), pods, &ways)?;
         }
@@ -77,8 +78,8 @@ fn node_port(world: &World) -> Result<()> {
 
 fn cluster_ip(world: &World) -> Result<()> {
     let web = world.web();
-    for v6 in FAMILIES {
-        let ways = [From::Pod("a2"), From::Pod("c1")].map(|from| (from, web.cluster_ip(v6)));
+    for family in Family::ALL {
+        let ways = [From::Pod("a2"), From::Pod("c1")].map(|from| (from, web.cluster_ip(family)));
         cycle(world, web, &web.internal(), ["a1", "b1"], &ways)?;
     }
     Ok(())
@@ -86,8 +87,8 @@ fn cluster_ip(world: &World) -> Result<()> {
 
 fn host_client(world: &World) -> Result<()> {
     let web = world.web();
-    for v6 in FAMILIES {
-        let ways = [From::Node("a"), From::Node("c")].map(|from| (from, web.cluster_ip(v6)));
+    for family in Family::ALL {
+        let ways = [From::Node("a"), From::Node("c")].map(|from| (from, web.cluster_ip(family)));
         cycle(world, web, &web.internal(), ["a1", "b1"], &ways)?;
     }
     Ok(())
@@ -97,11 +98,11 @@ fn host_client(world: &World) -> Result<()> {
 fn target_port(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.at_nodes().yaml();
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         let on = |port| web.on_port(world, &[at("b1", Ready)], port);
         world.apply(&[service.clone(), on(PORT)])?;
         for from in [From::Outside, From::Pod("a2"), From::Node("c")] {
-            let stream = Datagrams::from(world, from, FROM_PORT, world.node_port("a", web, v6))?;
+            let stream = Datagrams::from(world, from, FROM_PORT, world.node_port("a", web, family))?;
             for port in [PORT, OTHER_PORT, PORT] {
                 world.apply(&[service.clone(), on(port)])?;
                 stream
@@ -115,16 +116,16 @@ fn target_port(world: &World) -> Result<()> {
 
 /// What was sent in vain leaves nothing that would keep what follows from the endpoint.
 fn initially_unready(world: &World) -> Result<()> {
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         let web = world.web();
         let service = web.balanced().yaml();
-        world.bed.route_vip(web.external(v6).ip(), world.node("b"))?;
+        world.bed.route_vip(web.external(family).ip(), world.node("b"))?;
         world.apply(&[service.clone(), web.on(world, &[])])?;
         let ways = [
-            (From::Outside, world.node_port("a", web, v6)),
-            (From::Stranger, web.external(v6)),
-            (From::Pod("a2"), web.cluster_ip(v6)),
-            (From::Node("c"), web.cluster_ip(v6)),
+            (From::Outside, world.node_port("a", web, family)),
+            (From::Stranger, web.external(family)),
+            (From::Pod("a2"), web.cluster_ip(family)),
+            (From::Node("c"), web.cluster_ip(family)),
         ];
         let streams = ways.map(|(from, to)| Datagrams::from(world, from, FROM_PORT, to));
         let streams = streams.into_iter().collect::<Result<Vec<_>>>()?;
@@ -144,8 +145,10 @@ fn both_ways(world: &World) -> Result<()> {
     for backend in ["a1", "host-a"] {
         let web = world.web();
         world.apply(&[web.at_nodes().yaml(), web.on(world, &[backend])])?;
-        for v6 in FAMILIES {
-            for to in [world.node_port("a", web, v6), web.cluster_ip(v6), world.node_port("a", web, v6)] {
+        for family in Family::ALL {
+            for to in
+                [world.node_port("a", web, family), web.cluster_ip(family), world.node_port("a", web, family)]
+            {
                 let stream = Datagrams::from(world, From::Node("c"), FROM_PORT, to)?;
                 stream.until(|who| who.name == backend).with_context(|| format!("{backend} by {to}"))?;
             }
@@ -158,9 +161,9 @@ fn both_ways(world: &World) -> Result<()> {
 fn load_balancer(world: &World) -> Result<()> {
     for pods in [["a1", "a2"], ["a1", "c1"]] {
         let web = world.web();
-        for v6 in FAMILIES {
-            world.bed.route_vip(web.external(v6).ip(), world.node("a"))?;
-            let ways = [From::Outside, From::Pod("b1")].map(|from| (from, web.external(v6)));
+        for family in Family::ALL {
+            world.bed.route_vip(web.external(family).ip(), world.node("a"))?;
+            let ways = [From::Outside, From::Pod("b1")].map(|from| (from, web.external(family)));
             cycle(world, web, &web.balanced(), pods, &ways)?;
         }
     }
@@ -170,8 +173,8 @@ fn load_balancer(world: &World) -> Result<()> {
 fn internal_local(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.internal().spec("internalTrafficPolicy: Local");
-    for v6 in FAMILIES {
-        let ways = [From::Pod("c1"), From::Node("b")].map(|from| (from, web.cluster_ip(v6)));
+    for family in Family::ALL {
+        let ways = [From::Pod("c1"), From::Node("b")].map(|from| (from, web.cluster_ip(family)));
         cycle(world, web, &service, ["b1", "b2"], &ways[1..])?;
         cycle(world, web, &service, ["c2", "c1"], &ways[..1])?;
     }
@@ -181,8 +184,8 @@ fn internal_local(world: &World) -> Result<()> {
 fn external_local(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.at_nodes().spec("externalTrafficPolicy: Local");
-    for v6 in FAMILIES {
-        let ways = [(From::Outside, world.node_port("b", web, v6))];
+    for family in Family::ALL {
+        let ways = [(From::Outside, world.node_port("b", web, family))];
         cycle(world, web, &service, ["b1", "b2"], &ways)?;
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use lbr_common::addr::Family;
 use lbr_tests::probe::Identity;
 
 use crate::world::{From, World, patience};
@@ -18,7 +19,7 @@ pub(crate) struct Datagrams {
 impl Datagrams {
     /// Nothing is sent yet.
     pub(crate) fn from(world: &World, from: From, port: u16, to: SocketAddr) -> Result<Self> {
-        let socket = world.client(from).from_port(port).udp_socket(to.is_ipv6())?;
+        let socket = world.client(from).from_port(port).udp_socket(Family::of(to.ip()))?;
         socket.set_read_timeout(Some(INTERVAL))?;
         Ok(Self { socket, to })
     }

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::manifests::Service;
 
 use crate::objects::Web;
-use crate::world::{Check, FAMILIES, From, World, patience, until};
+use crate::world::{Check, From, World, patience, until};
 
 /// The frontend as an option of the packet.
 pub(crate) const CHECKS: &[Check] = &checks::<Option>();
@@ -51,8 +52,8 @@ const fn checks<F: Form>() -> [Check; 9] {
     ]
 }
 
-fn ways(world: &World, web: Web, v6: bool) -> [(From, SocketAddr); 3] {
-    let at = |node| world.node_port(node, web, v6);
+fn ways(world: &World, web: Web, family: Family) -> [(From, SocketAddr); 3] {
+    let at = |node| world.node_port(node, web, family);
     [(From::Outside, at("a")), (From::Stranger, at("b")), (From::Outside, at("c"))]
 }
 
@@ -60,9 +61,9 @@ fn the_client_is_seen<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     let names = ["a1", "b1", "c1"];
     world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &names)])?;
-    for v6 in FAMILIES {
-        for (from, to) in ways(world, web, v6) {
-            world.reaches_as(from, to, &names, world.address(from, v6))?;
+    for family in Family::ALL {
+        for (from, to) in ways(world, web, family) {
+            world.reaches_as(from, to, &names, world.address(from, family))?;
         }
     }
     Ok(())
@@ -71,8 +72,8 @@ fn the_client_is_seen<F: Form>(world: &World) -> Result<()> {
 fn answers_go_straight<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
-    for v6 in FAMILIES {
-        let to = world.node_port("a", web, v6);
+    for family in Family::ALL {
+        let to = world.node_port("a", web, family);
         let count = |verdict| world.count("a", Hook::FromNetdev, verdict);
         let (requests, answers) = (count(Verdict::ToBackend)?, count(Verdict::ToClient)?);
         world.client(From::Outside).tcp_bulk(to, 1 << 20)?;
@@ -85,10 +86,10 @@ fn answers_go_straight<F: Form>(world: &World) -> Result<()> {
 fn load_balancer<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[F::direct(web.balanced()).yaml(), web.on(world, &["b1", "c1"])])?;
-    for v6 in FAMILIES {
-        world.bed.route_vip(web.external(v6).ip(), world.node("a"))?;
-        let client = world.address(From::Outside, v6);
-        world.reaches_as(From::Outside, web.external(v6), &["b1", "c1"], client)?;
+    for family in Family::ALL {
+        world.bed.route_vip(web.external(family).ip(), world.node("a"))?;
+        let client = world.address(From::Outside, family);
+        world.reaches_as(From::Outside, web.external(family), &["b1", "c1"], client)?;
     }
     Ok(())
 }
@@ -96,9 +97,9 @@ fn load_balancer<F: Form>(world: &World) -> Result<()> {
 fn host_network<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &["host-b"])])?;
-    for v6 in FAMILIES {
-        let client = world.address(From::Outside, v6);
-        world.reaches_as(From::Outside, world.node_port("a", web, v6), &["host-b"], client)?;
+    for family in Family::ALL {
+        let client = world.address(From::Outside, family);
+        world.reaches_as(From::Outside, world.node_port("a", web, family), &["host-b"], client)?;
     }
     Ok(())
 }
@@ -107,8 +108,8 @@ fn host_network<F: Form>(world: &World) -> Result<()> {
 fn large<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
-    for v6 in FAMILIES {
-        let to = world.node_port("a", web, v6);
+    for family in Family::ALL {
+        let to = world.node_port("a", web, family);
         world.client(From::Outside).tcp_bulk(to, 8 << 20)?;
         for len in [1_400, 1_460, 2_000, 20_000] {
             let client = world.client(From::Outside).timeout(Duration::from_millis(300));
@@ -122,8 +123,8 @@ fn large<F: Form>(world: &World) -> Result<()> {
 fn together<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
-    for v6 in FAMILIES {
-        let to = world.node_port("a", web, v6);
+    for family in Family::ALL {
+        let to = world.node_port("a", web, family);
         for len in [100, 1_300] {
             world
                 .client(From::Outside)
@@ -138,18 +139,20 @@ fn together<F: Form>(world: &World) -> Result<()> {
 fn told<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
-    FAMILIES.into_iter().try_for_each(|v6| world.hears_of_narrow_ways(world.node_port("a", web, v6)))
+    Family::ALL
+        .into_iter()
+        .try_for_each(|family| world.hears_of_narrow_ways(world.node_port("a", web, family)))
 }
 
 fn inside<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     let names = ["a1", "b1", "host-c"];
     world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &names)])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Pod("a2"), From::Pod("c1"), From::Node("b")] {
-            world.reaches(from, web.cluster_ip(v6), &names)?;
+            world.reaches(from, web.cluster_ip(family), &names)?;
             for node in ["a", "b"] {
-                world.reaches(from, world.node_port(node, web, v6), &names)?;
+                world.reaches(from, world.node_port(node, web, family), &names)?;
             }
         }
     }
@@ -160,9 +163,9 @@ fn inside<F: Form>(world: &World) -> Result<()> {
 fn switched<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     let slices = web.on(world, &["b1"]);
-    for v6 in FAMILIES {
-        let to = world.node_port("a", web, v6);
-        let (client, node) = (world.address(From::Outside, v6), world.in_the_name_of("a", v6));
+    for family in Family::ALL {
+        let to = world.node_port("a", web, family);
+        let (client, node) = (world.address(From::Outside, family), world.in_the_name_of("a", family));
         for is_direct in [true, false, true] {
             let service = if is_direct { F::direct(web.at_nodes()) } else { web.at_nodes() };
             world.apply(&[service.yaml(), slices.clone()])?;
@@ -171,8 +174,8 @@ fn switched<F: Form>(world: &World) -> Result<()> {
         }
     }
     world.apply(&[])?;
-    for v6 in FAMILIES {
-        world.fails(From::Outside, world.node_port("a", web, v6))?;
+    for family in Family::ALL {
+        world.fails(From::Outside, world.node_port("a", web, family))?;
     }
     Ok(())
 }

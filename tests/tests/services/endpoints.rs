@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::manifests::{Endpoint, EndpointSlice, Service, join};
 use lbr_tests::probe::Protocol;
 
 use crate::expect::PROTOCOLS;
 use crate::objects::Web;
-use crate::world::{Check, FAMILIES, From, NODES, OTHER_PORT, PORT, World};
+use crate::world::{Check, From, NODES, OTHER_PORT, PORT, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("Services should serve multiport endpoints from pods", multiport),
@@ -40,14 +41,14 @@ const SECOND: u16 = 81;
 
 /// A slice with ports (the Service's name of it, protocol, number) and ready endpoints.
 fn slice(world: &World, web: Web, name: &str, ports: &[(&str, &str, u16)], backends: &[&str]) -> String {
-    join(FAMILIES.map(|v6| {
-        let name = format!("{}-{name}-{}", web.name(), if v6 { "v6" } else { "v4" });
-        let slice = EndpointSlice::new(&name, &web.name(), v6);
+    join(Family::ALL.map(|family| {
+        let name = format!("{}-{name}-{}", web.name(), if family.is_v6() { "v6" } else { "v4" });
+        let slice = EndpointSlice::new(&name, &web.name(), family);
         let slice =
             ports.iter().fold(slice, |slice, (name, protocol, port)| slice.port(name, protocol, *port));
         let endpoints = backends.iter().map(|backend| {
             let (addresses, node) = world.place(backend);
-            Endpoint::new(addresses[usize::from(v6)]).node(&node.name)
+            Endpoint::new(addresses[family.index()]).node(&node.name)
         });
         endpoints.fold(slice, EndpointSlice::endpoint).yaml()
     }))
@@ -87,8 +88,8 @@ fn multiport(world: &World) -> Result<()> {
         slice(world, web, "first", &own, &["a1"]),
         slice(world, web, "second", &second, &["b1"]),
     ])?;
-    for v6 in FAMILIES {
-        let first = web.cluster_ip(v6);
+    for family in Family::ALL {
+        let first = web.cluster_ip(family);
         for (from, protocol) in pairs(&ASKERS[..3]) {
             answers(world, from, protocol, first, "a1", PORT)?;
             answers(world, from, protocol, SocketAddr::new(first.ip(), SECOND), "b1", OTHER_PORT)?;
@@ -101,9 +102,9 @@ fn same_port(world: &World) -> Result<()> {
     let web = world.web();
     let ports = [("tcp", "TCP", PORT), ("udp", "UDP", OTHER_PORT)];
     world.apply(&[web.at_nodes().yaml(), slice(world, web, "all", &ports, &["a1"])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in ASKERS {
-            let to = world.node_port("a", web, v6);
+            let to = world.node_port("a", web, family);
             answers(world, from, Protocol::Tcp, to, "a1", PORT)?;
             answers(world, from, Protocol::Udp, to, "a1", OTHER_PORT)?;
         }
@@ -118,9 +119,9 @@ fn ports_in_slices(world: &World) -> Result<()> {
         slice(world, web, "udp", &[("udp", "UDP", OTHER_PORT)], &["b1"]),
     ];
     world.apply(&[web.at_nodes().yaml(), join(slices)])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in ASKERS {
-            let to = world.node_port("c", web, v6);
+            let to = world.node_port("c", web, family);
             answers(world, from, Protocol::Tcp, to, "a1", PORT)?;
             answers(world, from, Protocol::Udp, to, "b1", OTHER_PORT)?;
         }
@@ -133,9 +134,9 @@ fn endpoints_in_slices(world: &World) -> Result<()> {
     let ports = [("tcp", "TCP", PORT), ("udp", "UDP", PORT)];
     let slices = ["a1", "b1", "c1"].map(|name| slice(world, web, name, &ports, &[name]));
     world.apply(&[web.at_nodes().yaml(), join(slices)])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in ASKERS {
-            world.reaches(from, world.node_port("a", web, v6), &["a1", "b1", "c1"])?;
+            world.reaches(from, world.node_port("a", web, family), &["a1", "b1", "c1"])?;
         }
     }
     Ok(())
@@ -148,9 +149,9 @@ fn named_ports(world: &World) -> Result<()> {
     let slices =
         [slice(world, web, "old", &at(PORT), &["a1"]), slice(world, web, "new", &at(OTHER_PORT), &["b1"])];
     world.apply(&[web.internal().yaml(), join(slices)])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in &ASKERS[..3] {
-            for answer in world.reaches(*from, web.cluster_ip(v6), &["a1", "b1"])? {
+            for answer in world.reaches(*from, web.cluster_ip(family), &["a1", "b1"])? {
                 let port = if answer.name == "a1" { PORT } else { OTHER_PORT };
                 ensure!(answer.local.port() == port, "{from:?}: answered by {answer}");
             }
@@ -177,8 +178,8 @@ fn added_and_removed(world: &World) -> Result<()> {
         (second(web.internal().without_ports()), false, true),
     ] {
         world.apply(&[service.yaml(), slices.clone()])?;
-        for v6 in FAMILIES {
-            let ip = web.cluster_ip(v6).ip();
+        for family in Family::ALL {
+            let ip = web.cluster_ip(family).ip();
             for (port, is_there) in [(80, has_first), (SECOND, has_second)] {
                 for from in [From::Pod("a2"), From::Node("c")] {
                     match is_there {
@@ -197,21 +198,21 @@ fn recreated(world: &World) -> Result<()> {
     let (web, address) = (world.web(), world.web());
     let slices = web.on(world, &["a1"]);
     world.apply(&[web.at_nodes().yaml(), slices.clone()])?;
-    world.reaches(From::Outside, world.node_port("b", web, false), &["a1"])?;
+    world.reaches(From::Outside, world.node_port("b", web, Family::V4), &["a1"])?;
     world.apply(std::slice::from_ref(&slices))?;
-    for v6 in FAMILIES {
-        world.is_refused(From::Outside, world.node_port("b", web, v6))?;
+    for family in Family::ALL {
+        world.is_refused(From::Outside, world.node_port("b", web, family))?;
     }
     world.apply(&[
-        web.at_nodes().with_addresses(&FAMILIES.map(|v6| address.cluster_ip(v6).ip())).yaml(),
+        web.at_nodes().with_addresses(&Family::ALL.map(|family| address.cluster_ip(family).ip())).yaml(),
         slices,
     ])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in &ASKERS[..3] {
-            world.reaches(*from, address.cluster_ip(v6), &["a1"])?;
-            world.fails(*from, web.cluster_ip(v6))?;
+            world.reaches(*from, address.cluster_ip(family), &["a1"])?;
+            world.fails(*from, web.cluster_ip(family))?;
         }
-        world.reaches(From::Outside, world.node_port("b", web, v6), &["a1"])?;
+        world.reaches(From::Outside, world.node_port("b", web, family), &["a1"])?;
     }
     Ok(())
 }
@@ -221,12 +222,12 @@ fn evicted(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.at_nodes().spec("publishNotReadyAddresses: true");
     world.apply(&[service.yaml(), web.on(world, &[])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in &ASKERS[..3] {
-            world.is_refused(*from, web.cluster_ip(v6))?;
+            world.is_refused(*from, web.cluster_ip(family))?;
         }
         for (from, node) in ASKERS.iter().flat_map(|from| NODES.map(|node| (*from, node))) {
-            world.is_refused(from, world.node_port(node, web, v6))?;
+            world.is_refused(from, world.node_port(node, web, family))?;
         }
     }
     Ok(())
@@ -237,16 +238,16 @@ fn same_selector(world: &World) -> Result<()> {
     let names = ["a1", "b1"];
     let services = [one.at_nodes().yaml(), two.at_nodes().yaml()];
     world.apply(&[services, [one.on(world, &names), two.on(world, &names)]].concat())?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for (from, web) in ASKERS.iter().flat_map(|from| [(*from, one), (*from, two)]) {
-            world.reaches(from, world.node_port("a", web, v6), &names)?;
+            world.reaches(from, world.node_port("a", web, family), &names)?;
         }
     }
     // One goes, the other stays.
     world.apply(&[two.at_nodes().yaml(), two.on(world, &names)])?;
-    for (from, v6) in ASKERS.iter().flat_map(|from| FAMILIES.map(|v6| (*from, v6))) {
-        world.reaches(from, world.node_port("a", two, v6), &names)?;
-        world.is_refused(from, world.node_port("a", one, v6))?;
+    for (from, family) in ASKERS.iter().flat_map(|from| Family::ALL.map(|family| (*from, family))) {
+        world.reaches(from, world.node_port("a", two, family), &names)?;
+        world.is_refused(from, world.node_port("a", one, family))?;
     }
     Ok(())
 }
@@ -255,8 +256,8 @@ fn updated(world: &World) -> Result<()> {
     let web = world.web();
     for names in [&["a1", "b1", "c1"][..], &["b1", "c1"], &["c1"], &["a1", "c1"]] {
         world.apply(&[web.at_nodes().yaml(), web.on(world, names)])?;
-        for (from, v6) in ASKERS.iter().flat_map(|from| FAMILIES.map(|v6| (*from, v6))) {
-            world.reaches(from, world.node_port("b", web, v6), names)?;
+        for (from, family) in ASKERS.iter().flat_map(|from| Family::ALL.map(|family| (*from, family))) {
+            world.reaches(from, world.node_port("b", web, family), names)?;
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::probe::{Identity, Protocol, is_refused, is_timeout};
 
 use crate::world::{From, World, patience, until};
@@ -63,7 +64,7 @@ impl World {
 
     /// The answer of this address is too big for a router before the client, and still arrives, as its sender is told.
     pub(crate) fn hears_of_narrow_ways(&self, to: SocketAddr) -> Result<()> {
-        let client = self.address(From::Outside, to.is_ipv6());
+        let client = self.address(From::Outside, Family::of(to.ip()));
         let route = format!("{client} dev br1");
         self.bed.fabric().ip([format!("route add {route} mtu lock 1300")])?;
         let client = self.client(From::Outside).timeout(silence());

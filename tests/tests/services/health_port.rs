@@ -5,10 +5,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use lbr_common::addr::Family;
 
 use crate::objects::State::{Ready, Terminating};
 use crate::objects::{Web, at};
-use crate::world::{Check, FAMILIES, From, NODES, World, patience, until};
+use crate::world::{Check, From, NODES, World, patience, until};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("LoadBalancers should only target nodes with endpoints: HealthCheckNodePort", follows_endpoints),
@@ -38,10 +39,10 @@ fn get(world: &World, from: From, to: SocketAddr) -> Result<(String, String)> {
 
 /// Every node answers so many local endpoints, to a load balancer outside.
 fn counts(world: &World, web: Web, counts: [usize; 3]) -> Result<()> {
-    for (v6, (node, count)) in
-        FAMILIES.into_iter().flat_map(|v6| NODES.into_iter().zip(counts).map(move |n| (v6, n)))
+    for (family, (node, count)) in
+        Family::ALL.into_iter().flat_map(|family| NODES.into_iter().zip(counts).map(move |n| (family, n)))
     {
-        let to = SocketAddr::new(world.node(node).address(v6), PORT);
+        let to = SocketAddr::new(world.node(node).address(family), PORT);
         let wanted = if count > 0 { "HTTP/1.1 200 OK" } else { "HTTP/1.1 503 Service Unavailable" };
         until(patience(), || {
             let (status, text) = get(world, From::Outside, to)?;
@@ -74,8 +75,8 @@ fn only_terminating(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[local(web), web.with(world, &[at("a1", Terminating), at("b1", Ready)])])?;
     counts(world, web, [0, 1, 0])?;
-    for v6 in FAMILIES {
-        world.reaches(From::Outside, world.node_port("a", web, v6), &["a1"])?;
+    for family in Family::ALL {
+        world.reaches(From::Outside, world.node_port("a", web, family), &["a1"])?;
     }
     Ok(())
 }
@@ -86,14 +87,14 @@ fn closes(world: &World) -> Result<()> {
     world.apply(&[local(web), slices.clone()])?;
     counts(world, web, [1, 0, 0])?;
     world.apply(&[web.balanced().yaml(), slices])?;
-    for (v6, node) in FAMILIES.into_iter().flat_map(|v6| NODES.map(|node| (v6, node))) {
-        let to = SocketAddr::new(world.node(node).address(v6), PORT);
+    for (family, node) in Family::ALL.into_iter().flat_map(|family| NODES.map(|node| (family, node))) {
+        let to = SocketAddr::new(world.node(node).address(family), PORT);
         until(patience(), || {
             let refused = get(world, From::Outside, to);
             ensure!(refused.is_err_and(|error| lbr_tests::probe::is_refused(&error)), "{to} is open");
             Ok(())
         })?;
-        world.reaches(From::Outside, world.node_port(node, web, v6), &["a1"])?;
+        world.reaches(From::Outside, world.node_port(node, web, family), &["a1"])?;
     }
     Ok(())
 }

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
+use lbr_common::addr::Family;
 use lbr_tests::manifests::Service;
 use lbr_tests::probe::Server;
 
 use crate::datagrams::Datagrams;
 use crate::objects::Web;
-use crate::world::{Check, FAMILIES, From, NODES, PORT, World};
+use crate::world::{Check, From, NODES, PORT, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("LoadBalancers should be able to reach all endpoints through any node", cluster),
@@ -40,13 +41,13 @@ fn cluster(world: &World) -> Result<()> {
     world.apply(&[web.balanced().yaml(), web.on(world, &PODS)])?;
     for node in NODES {
         route(world, web, node)?;
-        for v6 in FAMILIES {
-            world.reaches(From::Outside, web.external(v6), &PODS)?;
-            world.reaches(From::Outside, world.node_port(node, web, v6), &PODS)?;
+        for family in Family::ALL {
+            world.reaches(From::Outside, web.external(family), &PODS)?;
+            world.reaches(From::Outside, world.node_port(node, web, family), &PODS)?;
         }
     }
-    for (v6, from) in FAMILIES.into_iter().flat_map(|v6| INSIDE.map(|from| (v6, from))) {
-        world.reaches(from, web.external(v6), &PODS)?;
+    for (family, from) in Family::ALL.into_iter().flat_map(|family| INSIDE.map(|from| (family, from))) {
+        world.reaches(from, web.external(family), &PODS)?;
     }
     Ok(())
 }
@@ -58,16 +59,16 @@ fn local_service(web: Web) -> Service {
 fn local(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[local_service(web).yaml(), web.on(world, &["a1", "b1", "b2"])])?;
-    let client = |v6| world.address(From::Outside, v6);
+    let client = |family| world.address(From::Outside, family);
     for (node, names) in [("a", &["a1"][..]), ("b", &["b1", "b2"])] {
         route(world, web, node)?;
-        for v6 in FAMILIES {
-            world.reaches_as(From::Outside, web.external(v6), names, client(v6))?;
+        for family in Family::ALL {
+            world.reaches_as(From::Outside, web.external(family), names, client(family))?;
         }
     }
     route(world, web, "c")?;
-    for v6 in FAMILIES {
-        world.is_lost(From::Outside, web.external(v6))?;
+    for family in Family::ALL {
+        world.is_lost(From::Outside, web.external(family))?;
     }
     Ok(())
 }
@@ -76,12 +77,12 @@ fn local(world: &World) -> Result<()> {
 fn local_from_pods(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[local_service(web).yaml(), web.on(world, &["a1"])])?;
-    for (v6, from) in FAMILIES.into_iter().flat_map(|v6| INSIDE.map(|from| (v6, from))) {
-        world.reaches(from, web.external(v6), &["a1"])?;
+    for (family, from) in Family::ALL.into_iter().flat_map(|family| INSIDE.map(|from| (family, from))) {
+        world.reaches(from, web.external(family), &["a1"])?;
     }
-    for v6 in FAMILIES {
-        let pod = world.address(From::Pod("b2"), v6);
-        world.reaches_as(From::Pod("b2"), web.external(v6), &["a1"], pod)?;
+    for family in Family::ALL {
+        let pod = world.address(From::Pod("b2"), family);
+        world.reaches_as(From::Pod("b2"), web.external(family), &["a1"], pod)?;
     }
     Ok(())
 }
@@ -90,9 +91,9 @@ fn no_endpoints(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.balanced().yaml(), web.on(world, &[])])?;
     route(world, web, "b")?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Outside, From::Pod("a1"), From::Node("a")] {
-            world.is_refused(from, web.external(v6))?;
+            world.is_refused(from, web.external(family))?;
         }
     }
     Ok(())
@@ -106,14 +107,14 @@ fn without_node_ports(world: &World) -> Result<()> {
     route(world, web, "a")?;
     for _ in 0..2 {
         world.apply(&[without.clone(), slices.clone()])?;
-        for v6 in FAMILIES {
-            world.reaches(From::Outside, web.external(v6), &PODS)?;
-            world.is_refused(From::Outside, world.node_port("a", web, v6))?;
+        for family in Family::ALL {
+            world.reaches(From::Outside, web.external(family), &PODS)?;
+            world.is_refused(From::Outside, world.node_port("a", web, family))?;
         }
         world.apply(&[web.balanced().yaml(), slices.clone()])?;
-        for v6 in FAMILIES {
-            world.reaches(From::Outside, web.external(v6), &PODS)?;
-            world.reaches(From::Outside, world.node_port("a", web, v6), &PODS)?;
+        for family in Family::ALL {
+            world.reaches(From::Outside, web.external(family), &PODS)?;
+            world.reaches(From::Outside, world.node_port("a", web, family), &PODS)?;
         }
     }
     Ok(())
@@ -128,9 +129,9 @@ fn external_ip(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.internal().spec(&external_ips(web)).yaml(), web.on(world, &PODS)])?;
     route(world, web, "c")?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in INSIDE.into_iter().chain([From::Outside]) {
-            world.reaches(from, web.external(v6), &PODS)?;
+            world.reaches(from, web.external(family), &PODS)?;
         }
     }
     Ok(())
@@ -140,18 +141,18 @@ fn external_ip_local(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.at_nodes().spec(&external_ips(web)).spec("externalTrafficPolicy: Local");
     world.apply(&[service.yaml(), web.on(world, &["b1"])])?;
-    for v6 in FAMILIES {
-        world.reaches(From::Pod("a1"), web.external(v6), &["b1"])?;
-        world.reaches(From::Node("c"), web.external(v6), &["b1"])?;
+    for family in Family::ALL {
+        world.reaches(From::Pod("a1"), web.external(family), &["b1"])?;
+        world.reaches(From::Node("c"), web.external(family), &["b1"])?;
     }
     route(world, web, "b")?;
-    for v6 in FAMILIES {
-        let client = world.address(From::Outside, v6);
-        world.reaches_as(From::Outside, web.external(v6), &["b1"], client)?;
+    for family in Family::ALL {
+        let client = world.address(From::Outside, family);
+        world.reaches_as(From::Outside, web.external(family), &["b1"], client)?;
     }
     route(world, web, "a")?;
-    for v6 in FAMILIES {
-        world.is_lost(From::Outside, web.external(v6))?;
+    for family in Family::ALL {
+        world.is_lost(From::Outside, web.external(family))?;
     }
     Ok(())
 }
@@ -161,15 +162,15 @@ fn given_back(world: &World) -> Result<()> {
     let slices = web.on(world, &["a1"]);
     route(world, web, "a")?;
     world.apply(&[web.balanced().yaml(), slices.clone()])?;
-    for v6 in FAMILIES {
-        world.reaches(From::Outside, web.external(v6), &["a1"])?;
+    for family in Family::ALL {
+        world.reaches(From::Outside, web.external(family), &["a1"])?;
     }
     let without = web.with_node_ports("LoadBalancer", web.node_port());
     world.apply(&[without.yaml(), slices])?;
-    for v6 in FAMILIES {
-        world.fails(From::Outside, web.external(v6))?;
-        world.fails(From::Pod("a2"), web.external(v6))?;
-        world.reaches(From::Outside, world.node_port("a", web, v6), &["a1"])?;
+    for family in Family::ALL {
+        world.fails(From::Outside, web.external(family))?;
+        world.fails(From::Pod("a2"), web.external(family))?;
+        world.reaches(From::Outside, world.node_port("a", web, family), &["a1"])?;
     }
     Ok(())
 }
@@ -179,19 +180,19 @@ fn proxied(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.balanced().yaml().replace("ipMode: VIP", "ipMode: Proxy");
     world.apply(&[service, web.on(world, &["a1"])])?;
-    for v6 in FAMILIES {
-        let vip = web.external(v6).ip();
+    for family in Family::ALL {
+        let vip = web.external(family).ip();
         world.bed.route_vip(vip, world.node("b"))?;
         // The load balancer of this test is a process of a node: what comes there has kept its destination.
-        let nodad = if v6 { " nodad" } else { "" };
+        let nodad = if family.is_v6() { " nodad" } else { "" };
         world.node("b").ns.ip([format!("addr add {vip} dev lo{nodad}")])?;
-        let balancer = Server::start(&world.node("b").ns, "balancer", &[vip], web.external(v6).port())?;
+        let balancer = Server::start(&world.node("b").ns, "balancer", &[vip], web.external(family).port())?;
         for from in [From::Outside, From::Node("b")] {
-            world.reaches(from, web.external(v6), &["balancer"])?;
+            world.reaches(from, web.external(family), &["balancer"])?;
         }
         drop(balancer);
         world.node("b").ns.ip([format!("addr del {vip} dev lo")])?;
-        world.reaches(From::Outside, world.node_port("b", web, v6), &["a1"])?;
+        world.reaches(From::Outside, world.node_port("b", web, family), &["a1"])?;
     }
     Ok(())
 }
@@ -203,10 +204,10 @@ fn own_address(world: &World) -> Result<()> {
     let service = world.node("a").addresses().into_iter().fold(service, Service::ingress);
     let outside = &world.bed.clients()["outside"];
     let _server = Server::start(&outside.ns, "outside", &outside.addresses(), PORT)?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         world.apply(&[])?;
-        let balancer = SocketAddr::new(world.node("a").address(v6), 80);
-        let server = SocketAddr::new(outside.address(v6), PORT);
+        let balancer = SocketAddr::new(world.node("a").address(family), 80);
+        let server = SocketAddr::new(outside.address(family), PORT);
         // Bound before the Service has the port.
         let socket = Datagrams::from(world, From::Node("a"), balancer.port(), server)?;
         world.apply(&[service.clone().yaml(), web.on(world, &PODS)])?;

@@ -1,10 +1,11 @@
 //! Ports at nodes that lead to endpoints on the node that was asked (`externalTrafficPolicy: Local`).
 
 use anyhow::Result;
+use lbr_common::addr::Family;
 use lbr_tests::manifests::Service;
 
 use crate::objects::Web;
-use crate::world::{Check, FAMILIES, From, NODES, World};
+use crate::world::{Check, From, NODES, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("Services should only target nodes with endpoints, client IP preserved", only_nodes_with_endpoints),
@@ -23,12 +24,12 @@ fn local(web: Web) -> Service {
 fn only_nodes_with_endpoints(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[local(web).yaml(), web.on(world, &["a1"])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Outside, From::Stranger] {
-            let client = world.address(from, v6);
-            world.reaches_as(from, world.node_port("a", web, v6), &["a1"], client)?;
+            let client = world.address(from, family);
+            world.reaches_as(from, world.node_port("a", web, family), &["a1"], client)?;
             for node in ["b", "c"] {
-                world.is_lost(from, world.node_port(node, web, v6))?;
+                world.is_lost(from, world.node_port(node, web, family))?;
             }
         }
     }
@@ -39,19 +40,19 @@ fn only_nodes_with_endpoints(world: &World) -> Result<()> {
 fn short_circuit(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[local(web).yaml(), web.on(world, &["a1"])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for node in ["b", "c"] {
-            let own = world.node_port(node, web, v6);
-            world.reaches_as(From::Node(node), own, &["a1"], world.in_the_name_of(node, v6))?;
+            let own = world.node_port(node, web, family);
+            world.reaches_as(From::Node(node), own, &["a1"], world.in_the_name_of(node, family))?;
             // To the one with the endpoint it goes by the wire.
-            let client = world.address(From::Node(node), v6);
-            world.reaches_as(From::Node(node), world.node_port("a", web, v6), &["a1"], client)?;
+            let client = world.address(From::Node(node), family);
+            world.reaches_as(From::Node(node), world.node_port("a", web, family), &["a1"], client)?;
         }
-        world.reaches(From::Node("a"), world.node_port("a", web, v6), &["a1"])?;
-        world.is_lost(From::Node("b"), world.node_port("c", web, v6))?;
-        world.is_lost(From::Node("a"), world.node_port("b", web, v6))?;
+        world.reaches(From::Node("a"), world.node_port("a", web, family), &["a1"])?;
+        world.is_lost(From::Node("b"), world.node_port("c", web, family))?;
+        world.is_lost(From::Node("a"), world.node_port("b", web, family))?;
         // A pod to its own node: kube-proxy does the same, no test of Kubernetes asks for it.
-        world.reaches(From::Pod("b1"), world.node_port("b", web, v6), &["a1"])?;
+        world.reaches(From::Pod("b1"), world.node_port("b", web, family), &["a1"])?;
     }
     Ok(())
 }
@@ -60,11 +61,11 @@ fn short_circuit(world: &World) -> Result<()> {
 fn other_node(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[local(web).yaml(), web.on(world, &["b1"])])?;
-    for v6 in FAMILIES {
-        world.is_lost(From::Pod("a1"), world.node_port("c", web, v6))?;
-        world.is_lost(From::Pod("b2"), world.node_port("a", web, v6))?;
+    for family in Family::ALL {
+        world.is_lost(From::Pod("a1"), world.node_port("c", web, family))?;
+        world.is_lost(From::Pod("b2"), world.node_port("a", web, family))?;
         for from in [From::Pod("a1"), From::Pod("b2"), From::Pod("c1")] {
-            world.reaches(from, world.node_port("b", web, v6), &["b1"])?;
+            world.reaches(from, world.node_port("b", web, family), &["b1"])?;
         }
     }
     Ok(())
@@ -73,9 +74,9 @@ fn other_node(world: &World) -> Result<()> {
 fn cluster_ip(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[local(web).yaml(), web.on(world, &["a1", "b1"])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Pod("a2"), From::Pod("c1"), From::Node("a"), From::Node("c")] {
-            world.reaches(from, web.cluster_ip(v6), &["a1", "b1"])?;
+            world.reaches(from, web.cluster_ip(family), &["a1", "b1"])?;
         }
     }
     Ok(())
@@ -84,10 +85,10 @@ fn cluster_ip(world: &World) -> Result<()> {
 fn host_network(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[local(web).yaml(), web.on(world, &["host-c"])])?;
-    for v6 in FAMILIES {
-        let client = world.address(From::Outside, v6);
-        world.reaches_as(From::Outside, world.node_port("c", web, v6), &["host-c"], client)?;
-        world.is_lost(From::Outside, world.node_port("a", web, v6))?;
+    for family in Family::ALL {
+        let client = world.address(From::Outside, family);
+        world.reaches_as(From::Outside, world.node_port("c", web, family), &["host-c"], client)?;
+        world.is_lost(From::Outside, world.node_port("a", web, family))?;
     }
     Ok(())
 }
@@ -97,14 +98,14 @@ fn changes(world: &World) -> Result<()> {
     let slices = web.on(world, &["a1", "c1"]);
     for _ in 0..2 {
         world.apply(&[web.at_nodes().yaml(), slices.clone()])?;
-        for (v6, node) in FAMILIES.into_iter().flat_map(|v6| NODES.map(|node| (v6, node))) {
-            world.reaches(From::Outside, world.node_port(node, web, v6), &["a1", "c1"])?;
+        for (family, node) in Family::ALL.into_iter().flat_map(|family| NODES.map(|node| (family, node))) {
+            world.reaches(From::Outside, world.node_port(node, web, family), &["a1", "c1"])?;
         }
         world.apply(&[local(web).yaml(), slices.clone()])?;
-        for v6 in FAMILIES {
-            world.reaches(From::Outside, world.node_port("a", web, v6), &["a1"])?;
-            world.is_lost(From::Outside, world.node_port("b", web, v6))?;
-            world.reaches(From::Outside, world.node_port("c", web, v6), &["c1"])?;
+        for family in Family::ALL {
+            world.reaches(From::Outside, world.node_port("a", web, family), &["a1"])?;
+            world.is_lost(From::Outside, world.node_port("b", web, family))?;
+            world.reaches(From::Outside, world.node_port("c", web, family), &["c1"])?;
         }
     }
     Ok(())
@@ -113,10 +114,10 @@ fn changes(world: &World) -> Result<()> {
 fn own_endpoints(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[local(web).yaml(), web.on(world, &["a1", "a2", "b1"])])?;
-    for v6 in FAMILIES {
-        let client = world.address(From::Outside, v6);
-        world.reaches_as(From::Outside, world.node_port("a", web, v6), &["a1", "a2"], client)?;
-        world.reaches_as(From::Outside, world.node_port("b", web, v6), &["b1"], client)?;
+    for family in Family::ALL {
+        let client = world.address(From::Outside, family);
+        world.reaches_as(From::Outside, world.node_port("a", web, family), &["a1", "a2"], client)?;
+        world.reaches_as(From::Outside, world.node_port("b", web, family), &["b1"], client)?;
     }
     Ok(())
 }

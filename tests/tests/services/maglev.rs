@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::manifests::Service;
 use lbr_tests::probe::Protocol;
 
 use crate::expect::PROTOCOLS;
-use crate::world::{Check, FAMILIES, From, NODES, World};
+use crate::world::{Check, From, NODES, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("all nodes choose the same endpoint for a client", same_on_all_nodes),
@@ -41,11 +42,13 @@ fn answers(world: &World, protocol: Protocol, to: SocketAddr, ports: Range<u16>)
 fn same_on_all_nodes(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[by_table(web.balanced()), web.on(world, &PODS)])?;
-    for (protocol, v6) in PROTOCOLS.into_iter().flat_map(|protocol| FAMILIES.map(|v6| (protocol, v6))) {
-        world.bed.route_vip(web.external(v6).ip(), world.node("a"))?;
-        let first = answers(world, protocol, web.external(v6), PORTS)?;
+    for (protocol, family) in
+        PROTOCOLS.into_iter().flat_map(|protocol| Family::ALL.map(|family| (protocol, family)))
+    {
+        world.bed.route_vip(web.external(family).ip(), world.node("a"))?;
+        let first = answers(world, protocol, web.external(family), PORTS)?;
         ensure!(PODS.iter().all(|pod| first.iter().any(|name| name == pod)), "not all are used: {first:?}");
-        for to in NODES.map(|node| world.node_port(node, web, v6)) {
+        for to in NODES.map(|node| world.node_port(node, web, family)) {
             let other = answers(world, protocol, to, PORTS)?;
             ensure!(first == other, "{protocol:?}: {first:?}, and at {to} {other:?}");
         }
@@ -55,9 +58,9 @@ fn same_on_all_nodes(world: &World) -> Result<()> {
 
 /// Asked at another node each time, which knows nothing of the connections before.
 fn endpoint_goes(world: &World) -> Result<()> {
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         let web = world.web();
-        let ask = |node| answers(world, Protocol::Udp, world.node_port(node, web, v6), PORTS);
+        let ask = |node| answers(world, Protocol::Udp, world.node_port(node, web, family), PORTS);
         world.apply(&[by_table(web.at_nodes()), web.on(world, &PODS)])?;
         let before = ask("a")?;
         world.apply(&[by_table(web.at_nodes()), web.on(world, &["a1", "b1"])])?;
@@ -75,7 +78,7 @@ fn endpoint_goes(world: &World) -> Result<()> {
 fn switch(world: &World) -> Result<()> {
     let web = world.web();
     let slices = web.on(world, &PODS);
-    let ask = |node, ports| answers(world, Protocol::Tcp, world.node_port(node, web, false), ports);
+    let ask = |node, ports| answers(world, Protocol::Tcp, world.node_port(node, web, Family::V4), ports);
     for (round, with_table) in (0u16..).zip([false, true, false, true]) {
         let service = web.at_nodes();
         let service = if with_table { by_table(service) } else { service.yaml() };
@@ -93,15 +96,15 @@ fn sticky(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.at_nodes().spec("sessionAffinity: ClientIP");
     world.apply(&[by_table(service), web.on(world, &PODS)])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Outside, From::Pod("a2"), From::Node("a")] {
-            world.sticks(from, world.node_port("a", web, v6))?;
+            world.sticks(from, world.node_port("a", web, family))?;
         }
     }
     // Without it, all are reached from anywhere: also by processes of the node, at random.
     world.apply(&[by_table(web.at_nodes()), web.on(world, &PODS)])?;
     for from in [From::Outside, From::Pod("b2"), From::Node("c")] {
-        world.reaches(from, world.node_port("b", web, false), &PODS)?;
+        world.reaches(from, world.node_port("b", web, Family::V4), &PODS)?;
     }
     Ok(())
 }

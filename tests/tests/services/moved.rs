@@ -5,11 +5,12 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::probe::{Identity, Server};
 use lbr_tests::process;
 
 use crate::datagrams::Datagrams;
-use crate::world::{Check, FAMILIES, From, PORT, World};
+use crate::world::{Check, From, PORT, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     (
@@ -23,14 +24,14 @@ pub(crate) const CHECKS: &[Check] = &[
 const FROM_PORT: u16 = 12_346;
 
 fn to_another_service(world: &World) -> Result<()> {
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         let (old, new) = (world.web(), world.web());
         let port = old.node_port();
         let slices = [old.on(world, &["a1"]), new.on(world, &["b1"])];
         let before = [old.at_nodes().yaml(), new.internal().yaml()];
         let after = [old.internal().yaml(), new.with_node_ports("NodePort", port).yaml()];
         world.apply(&[before.to_vec(), slices.to_vec()].concat())?;
-        let to = world.node_port("a", old, v6);
+        let to = world.node_port("a", old, family);
         let mut clients = Vec::new();
         for from in [From::Outside, From::Pod("a2"), From::Pod("c1")] {
             let datagrams = Datagrams::from(world, from, FROM_PORT, to)?;
@@ -59,7 +60,7 @@ fn behind_a_node_port(world: &World) -> Result<()> {
     let _server = Server::start(&outside.ns, "outside", &outside.addresses(), PORT)?;
     let node = &world.node("a").ns;
     let pod = From::Pod("a2");
-    let [pod4, pod6] = FAMILIES.map(|v6| world.address(pod, v6));
+    let [pod4, pod6] = Family::ALL.map(|family| world.address(pod, family));
     let port = web.node_port();
     let rules = format!(
         "table inet fixed {{ chain out {{ type nat hook postrouting priority srcnat - 5; \
@@ -69,9 +70,9 @@ fn behind_a_node_port(world: &World) -> Result<()> {
         v6 = outside.v6,
     );
     process::run(node.command("nft")?.arg(rules))?;
-    let asked = FAMILIES.into_iter().try_for_each(|v6| {
-        let to = SocketAddr::new(outside.address(v6), PORT);
-        let seen = world.node_port("a", web, v6);
+    let asked = Family::ALL.into_iter().try_for_each(|family| {
+        let to = SocketAddr::new(outside.address(family), PORT);
+        let seen = world.node_port("a", web, family);
         for who in [world.client(pod).tcp(to), world.client(pod).udp(to)] {
             let who = who.with_context(|| format!("{pod:?} to {to}"))?;
             ensure!(who.name == "outside" && who.peer == seen, "{pod:?} to {to}, as {seen}: {who}");

@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::manifests::Service;
 
-use crate::world::{Check, FAMILIES, From, NODES, PORT, World, patience, until};
+use crate::world::{Check, From, NODES, PORT, World, patience, until};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("Services should be able to create a functioning NodePort service", functioning),
@@ -32,13 +33,13 @@ fn functioning(world: &World) -> Result<()> {
     let web = world.web();
     let names = ["a1", "b1", "c1"];
     world.apply(&[web.at_nodes().yaml(), web.on(world, &names)])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in ALL {
             for node in NODES {
-                world.reaches(from, world.node_port(node, web, v6), &names)?;
+                world.reaches(from, world.node_port(node, web, family), &names)?;
             }
         }
-        world.reaches(From::Pod("b2"), web.cluster_ip(v6), &names)?;
+        world.reaches(From::Pod("b2"), web.cluster_ip(family), &names)?;
     }
     Ok(())
 }
@@ -48,14 +49,14 @@ fn sources(world: &World) -> Result<()> {
     let services = [here.at_nodes().yaml(), there.at_nodes().yaml()];
     let slices = [here.on(world, &["a1"]), there.on(world, &["b1"])];
     world.apply(&[services, slices].concat())?;
-    for v6 in FAMILIES {
-        let client = world.address(From::Outside, v6);
-        world.reaches_as(From::Outside, world.node_port("a", here, v6), &["a1"], client)?;
+    for family in Family::ALL {
+        let client = world.address(From::Outside, family);
+        world.reaches_as(From::Outside, world.node_port("a", here, family), &["a1"], client)?;
         // The answers have to come back through the node that was asked.
-        let node = world.in_the_name_of("a", v6);
-        world.reaches_as(From::Outside, world.node_port("a", there, v6), &["b1"], node)?;
-        world.client(From::Outside).tcp_bulk(world.node_port("a", here, v6), 1 << 20)?;
-        world.client(From::Outside).tcp_bulk(world.node_port("a", there, v6), 1 << 20)?;
+        let node = world.in_the_name_of("a", family);
+        world.reaches_as(From::Outside, world.node_port("a", there, family), &["b1"], node)?;
+        world.client(From::Outside).tcp_bulk(world.node_port("a", here, family), 1 << 20)?;
+        world.client(From::Outside).tcp_bulk(world.node_port("a", there, family), 1 << 20)?;
     }
     Ok(())
 }
@@ -64,9 +65,9 @@ fn sources(world: &World) -> Result<()> {
 fn what_the_client_sees(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.at_nodes().yaml(), web.on(world, &["a1", "b1"])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Outside, From::Pod("a2"), From::Pod("c1"), From::Node("a"), From::Node("c")] {
-            let to = world.node_port("a", web, v6);
+            let to = world.node_port("a", web, family);
             for _ in 0..10 {
                 let (_, shown) = world.client(from).udp_unconnected(to)?;
                 ensure!(shown == to, "{from:?}: the answer of {to} came from {shown}");
@@ -79,17 +80,17 @@ fn what_the_client_sees(world: &World) -> Result<()> {
 fn host_network(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.at_nodes().yaml(), web.on(world, &["host-b"])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in ALL {
             for node in NODES {
-                world.reaches(from, world.node_port(node, web, v6), &["host-b"])?;
+                world.reaches(from, world.node_port(node, web, family), &["host-b"])?;
             }
         }
-        let client = world.address(From::Outside, v6);
-        world.reaches_as(From::Outside, world.node_port("b", web, v6), &["host-b"], client)?;
+        let client = world.address(From::Outside, family);
+        world.reaches_as(From::Outside, world.node_port("b", web, family), &["host-b"], client)?;
         // Between nodes there is no tunnel.
-        let node = world.address(From::Node("a"), v6);
-        world.reaches_as(From::Outside, world.node_port("a", web, v6), &["host-b"], node)?;
+        let node = world.address(From::Node("a"), family);
+        world.reaches_as(From::Outside, world.node_port("a", web, family), &["host-b"], node)?;
     }
     Ok(())
 }
@@ -114,10 +115,10 @@ fn large(world: &World) -> Result<()> {
     let services = [here.at_nodes().yaml(), there.at_nodes().yaml()];
     let slices = [here.on(world, &["a1"]), there.on(world, &["b1"])];
     world.apply(&[services, slices].concat())?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for web in [here, there] {
             for from in [From::Outside, From::Pod("a2"), From::Pod("c1"), From::Node("a")] {
-                let to = world.node_port("a", web, v6);
+                let to = world.node_port("a", web, family);
                 for len in [2_000, 20_000] {
                     let echo = || world.client(from).udp_echo(to, len);
                     until(patience(), echo).with_context(|| format!("{from:?}"))?;
@@ -136,8 +137,8 @@ fn told(world: &World) -> Result<()> {
         there.at_nodes().yaml(),
         there.on(world, &["b1"]),
     ])?;
-    for (v6, web) in FAMILIES.into_iter().flat_map(|v6| [(v6, here), (v6, there)]) {
-        world.hears_of_narrow_ways(world.node_port("a", web, v6))?;
+    for (family, web) in Family::ALL.into_iter().flat_map(|family| [(family, here), (family, there)]) {
+        world.hears_of_narrow_ways(world.node_port("a", web, family))?;
     }
     Ok(())
 }
@@ -145,10 +146,10 @@ fn told(world: &World) -> Result<()> {
 fn no_endpoints(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.at_nodes().yaml(), web.on(world, &[])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in ALL {
             for node in NODES {
-                world.is_refused(from, world.node_port(node, web, v6))?;
+                world.is_refused(from, world.node_port(node, web, family))?;
             }
         }
     }
@@ -159,9 +160,9 @@ fn no_endpoints(world: &World) -> Result<()> {
 fn other_ports(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.at_nodes().yaml(), web.on(world, &["a1"])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Outside, From::Pod("a2"), From::Pod("c1"), From::Node("c")] {
-            let node = world.address(From::Node("a"), v6);
+            let node = world.address(From::Node("a"), family);
             world.reaches(from, SocketAddr::new(node, PORT), &["host-a"])?;
             world.is_refused(from, SocketAddr::new(node, web.other_node_port()))?;
         }
@@ -182,9 +183,9 @@ fn not_bound(world: &World) -> Result<()> {
     let at = |ip: IpAddr| SocketAddr::new(ip, web.node_port());
     let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
     world.apply(&[web.at_nodes().yaml(), web.on(world, &["a1"])])?;
-    for v6 in FAMILIES {
-        let own = world.address(From::Node("b"), v6);
-        for ip in [own, any[usize::from(v6)]] {
+    for family in Family::ALL {
+        let own = world.address(From::Node("b"), family);
+        for ip in [own, any[family.index()]] {
             let before = world.count("b", Hook::Socket, Verdict::PortTaken)?;
             let found = bind(From::Node("b"), at(ip))?;
             ensure!(found == in_use, "{ip}: {found:?}");
@@ -192,9 +193,9 @@ fn not_bound(world: &World) -> Result<()> {
         }
         let other = SocketAddr::new(own, web.other_node_port());
         ensure!(bind(From::Node("b"), other)? == free, "{other} is nobody's");
-        ensure!(bind(From::Pod("b1"), at(any[usize::from(v6)]))? == free, "the ports of pods are their own");
+        ensure!(bind(From::Pod("b1"), at(any[family.index()]))? == free, "the ports of pods are their own");
     }
-    let single = Service::new(&web.name(), &[web.cluster_ip(false).ip()]).spec("type: NodePort");
+    let single = Service::new(&web.name(), &[web.cluster_ip(Family::V4).ip()]).spec("type: NodePort");
     let single = single.port("tcp", "TCP", 80, PORT).node_port(web.node_port());
     let single = single.port("udp", "UDP", 80, PORT).node_port(web.node_port());
     world.apply(&[single.yaml()])?;
@@ -207,8 +208,8 @@ fn not_bound(world: &World) -> Result<()> {
 fn spoofed(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.at_nodes().yaml(), web.on(world, &["a1", "b1"])])?;
-    for v6 in FAMILIES {
-        let (pod, to) = (world.address(From::Pod("a2"), v6), world.node_port("a", web, v6));
+    for family in Family::ALL {
+        let (pod, to) = (world.address(From::Pod("a2"), family), world.node_port("a", web, family));
         let dropped = || world.count("a", Hook::FromNetdev, Verdict::SpoofedSource);
         let before = dropped()?;
         world.pretend("add", pod)?;

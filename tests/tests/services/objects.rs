@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use lbr_common::addr::Family;
 use lbr_tests::manifests::{self, Endpoint, EndpointSlice, Service, join};
 use lbr_tests::topology::Bed;
 
@@ -45,8 +46,8 @@ impl Web {
     }
 
     /// Its ClusterIP, port 80.
-    pub(crate) fn cluster_ip(self, v6: bool) -> SocketAddr {
-        SocketAddr::new(self.cluster_ips()[usize::from(v6)], 80)
+    pub(crate) fn cluster_ip(self, family: Family) -> SocketAddr {
+        SocketAddr::new(self.cluster_ips()[family.index()], 80)
     }
 
     fn cluster_ips(self) -> [IpAddr; 2] {
@@ -65,8 +66,8 @@ impl Web {
     }
 
     /// Its address from outside, of a load balancer or an external one, port 80. No node has it.
-    pub(crate) fn external(self, v6: bool) -> SocketAddr {
-        SocketAddr::new(self.externals()[usize::from(v6)], 80)
+    pub(crate) fn external(self, family: Family) -> SocketAddr {
+        SocketAddr::new(self.externals()[family.index()], 80)
     }
 
     pub(crate) fn externals(self) -> [IpAddr; 2] {
@@ -119,11 +120,11 @@ impl Web {
 
     /// Slices of both families, on this port.
     pub(crate) fn on_port(self, world: &World, backends: &[Backend], port: u16) -> String {
-        join([false, true].map(|v6| {
-            let name = format!("{}-{}", self.name(), if v6 { "v6" } else { "v4" });
-            let slice = EndpointSlice::new(&name, &self.name(), v6);
+        join(Family::ALL.map(|family| {
+            let name = format!("{}-{}", self.name(), if family.is_v6() { "v6" } else { "v4" });
+            let slice = EndpointSlice::new(&name, &self.name(), family);
             let slice = slice.port("tcp", "TCP", port).port("udp", "UDP", port);
-            let endpoints = backends.iter().map(|backend| backend.endpoint(world, v6));
+            let endpoints = backends.iter().map(|backend| backend.endpoint(world, family));
             endpoints.fold(slice, EndpointSlice::endpoint).yaml()
         }))
     }
@@ -161,7 +162,7 @@ impl Backend {
         Self { nodes, ..self }
     }
 
-    fn endpoint(&self, world: &World, v6: bool) -> Endpoint {
+    fn endpoint(&self, world: &World, family: Family) -> Endpoint {
         let (addresses, node) = world.place(self.name);
         let (ready, serving, terminating) = match self.state {
             State::Ready => (true, true, false),
@@ -169,7 +170,7 @@ impl Backend {
             State::Terminating => (false, true, true),
             State::Ended => (false, false, true),
         };
-        let mut endpoint = Endpoint::new(addresses[usize::from(v6)])
+        let mut endpoint = Endpoint::new(addresses[family.index()])
             .node(&node.name)
             .zone(zone(&node.name))
             .condition("ready", ready)

@@ -7,12 +7,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::manifests::Service;
 use lbr_tests::probe::LongLived;
 
 use crate::objects::State::{Ready, Terminating};
 use crate::objects::{Web, at};
-use crate::world::{Check, FAMILIES, From, World};
+use crate::world::{Check, From, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     (
@@ -85,13 +86,13 @@ fn under_load(
 
 fn cluster(world: &World) -> Result<()> {
     let web = world.web();
-    for v6 in FAMILIES {
-        world.bed.route_vip(web.external(v6).ip(), world.node("b"))?;
+    for family in Family::ALL {
+        world.bed.route_vip(web.external(family).ip(), world.node("b"))?;
         let ways = vec![
-            (From::Outside, web.external(v6)),
-            (From::Stranger, world.node_port("a", web, v6)),
-            (From::Pod("a2"), web.cluster_ip(v6)),
-            (From::Node("c"), web.cluster_ip(v6)),
+            (From::Outside, web.external(family)),
+            (From::Stranger, world.node_port("a", web, family)),
+            (From::Pod("a2"), web.cluster_ip(family)),
+            (From::Node("c"), web.cluster_ip(family)),
         ];
         let pairs = [["a1", "b1"], ["b1", "c1"], ["c1", "b2"], ["b2", "a1"]];
         under_load(world, web, &web.balanced(), &pairs, ways)?;
@@ -102,12 +103,12 @@ fn cluster(world: &World) -> Result<()> {
 fn local(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.balanced().spec("externalTrafficPolicy: Local");
-    for v6 in FAMILIES {
-        world.bed.route_vip(web.external(v6).ip(), world.node("b"))?;
+    for family in Family::ALL {
+        world.bed.route_vip(web.external(family).ip(), world.node("b"))?;
         let ways = vec![
-            (From::Outside, web.external(v6)),
-            (From::Stranger, world.node_port("b", web, v6)),
-            (From::Pod("a2"), web.external(v6)),
+            (From::Outside, web.external(family)),
+            (From::Stranger, world.node_port("b", web, family)),
+            (From::Pod("a2"), web.external(family)),
         ];
         under_load(world, web, &service, &[["b1", "b2"], ["b2", "b1"]], ways)?;
     }
@@ -117,14 +118,14 @@ fn local(world: &World) -> Result<()> {
 /// What was in force stays while nobody is there, and after.
 fn restarts(world: &World) -> Result<()> {
     let web = world.web();
-    for v6 in FAMILIES {
-        world.bed.route_vip(web.external(v6).ip(), world.node("a"))?;
+    for family in Family::ALL {
+        world.bed.route_vip(web.external(family).ip(), world.node("a"))?;
         world.apply(&[web.balanced().yaml(), web.on(world, &["a1", "b1"])])?;
         let ways = [
-            (From::Outside, web.external(v6)),
-            (From::Stranger, world.node_port("a", web, v6)),
-            (From::Pod("a2"), web.cluster_ip(v6)),
-            (From::Node("a"), web.cluster_ip(v6)),
+            (From::Outside, web.external(family)),
+            (From::Stranger, world.node_port("a", web, family)),
+            (From::Pod("a2"), web.cluster_ip(family)),
+            (From::Node("a"), web.cluster_ip(family)),
         ];
         let loads = ways.map(|(from, to)| Load::start(world, from, to));
         let connections = open(world, &ways)?;
@@ -136,7 +137,7 @@ fn restarts(world: &World) -> Result<()> {
             ensure!(report.error.is_none() && report.answers > 5, "{report:?}");
         }
         restarted?;
-        world.reaches(From::Outside, web.external(v6), &["a1", "b1", "c1"])?;
+        world.reaches(From::Outside, web.external(family), &["a1", "b1", "c1"])?;
     }
     Ok(())
 }
@@ -145,14 +146,14 @@ fn restarts(world: &World) -> Result<()> {
 fn connections_stay(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.balanced();
-    for (v6, old) in FAMILIES.into_iter().flat_map(|v6| ["a1", "b1"].map(|old| (v6, old))) {
-        world.bed.route_vip(web.external(v6).ip(), world.node("a"))?;
+    for (family, old) in Family::ALL.into_iter().flat_map(|family| ["a1", "b1"].map(|old| (family, old))) {
+        world.bed.route_vip(web.external(family).ip(), world.node("a"))?;
         world.apply(&[service.yaml(), web.on(world, &[old])])?;
         let ways = [
-            (From::Outside, web.external(v6)),
-            (From::Stranger, world.node_port("a", web, v6)),
-            (From::Pod("a2"), web.cluster_ip(v6)),
-            (From::Node("a"), world.node_port("a", web, v6)),
+            (From::Outside, web.external(family)),
+            (From::Stranger, world.node_port("a", web, family)),
+            (From::Pod("a2"), web.cluster_ip(family)),
+            (From::Node("a"), world.node_port("a", web, family)),
         ];
         let connections = open(world, &ways)?;
         world.apply(&[service.yaml(), web.with(world, &[at(old, Terminating), at("c1", Ready)])])?;
@@ -167,10 +168,11 @@ fn connections_stay(world: &World) -> Result<()> {
 fn neighbours(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.balanced();
-    for v6 in FAMILIES {
-        world.bed.route_vip(web.external(v6).ip(), world.node("a"))?;
+    for family in Family::ALL {
+        world.bed.route_vip(web.external(family).ip(), world.node("a"))?;
         world.apply(&[service.yaml(), web.on(world, &["b1"])])?;
-        let ways = [(From::Outside, web.external(v6)), (From::Stranger, world.node_port("c", web, v6))];
+        let ways =
+            [(From::Outside, web.external(family)), (From::Stranger, world.node_port("c", web, family))];
         let connections = open(world, &ways)?;
         for others in [&["b1", "c1"][..], &["a1", "b1"], &["b1"]] {
             world.apply(&[service.yaml(), web.on(world, others)])?;

@@ -1,10 +1,11 @@
 //! Clients that a load balancer's address is for (`loadBalancerSourceRanges`).
 
 use anyhow::Result;
+use lbr_common::addr::Family;
 use lbr_tests::manifests::Service;
 
 use crate::objects::Web;
-use crate::world::{Check, FAMILIES, From, World};
+use crate::world::{Check, From, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("LoadBalancers should only allow access from service loadbalancer source ranges", from_outside),
@@ -21,7 +22,10 @@ fn only(web: Web, ranges: &[String]) -> Service {
 
 /// A range of each family with one address.
 fn just(world: &World, from: From) -> Vec<String> {
-    vec![format!("{}/32", world.address(from, false)), format!("{}/128", world.address(from, true))]
+    vec![
+        format!("{}/32", world.address(from, Family::V4)),
+        format!("{}/128", world.address(from, Family::V6)),
+    ]
 }
 
 /// Leads the address to this node.
@@ -34,9 +38,9 @@ fn from_outside(world: &World) -> Result<()> {
     let web = world.web();
     for (allowed, denied) in [(From::Outside, From::Stranger), (From::Stranger, From::Outside)] {
         serve(world, web, &just(world, allowed), "a")?;
-        for v6 in FAMILIES {
-            world.reaches(allowed, web.external(v6), &["a1", "b1"])?;
-            world.is_lost(denied, web.external(v6))?;
+        for family in Family::ALL {
+            world.reaches(allowed, web.external(family), &["a1", "b1"])?;
+            world.is_lost(denied, web.external(family))?;
         }
     }
     Ok(())
@@ -47,10 +51,10 @@ fn from_pods(world: &World) -> Result<()> {
     let web = world.web();
     for (allowed, denied) in [("a2", "b2"), ("b2", "a2")] {
         serve(world, web, &just(world, From::Pod(allowed)), "a")?;
-        for v6 in FAMILIES {
-            world.reaches(From::Pod(allowed), web.external(v6), &["a1", "b1"])?;
-            world.is_lost(From::Pod(denied), web.external(v6))?;
-            world.is_lost(From::Outside, web.external(v6))?;
+        for family in Family::ALL {
+            world.reaches(From::Pod(allowed), web.external(family), &["a1", "b1"])?;
+            world.is_lost(From::Pod(denied), web.external(family))?;
+            world.is_lost(From::Outside, web.external(family))?;
         }
     }
     Ok(())
@@ -59,9 +63,9 @@ fn from_pods(world: &World) -> Result<()> {
 fn from_nodes(world: &World) -> Result<()> {
     let web = world.web();
     serve(world, web, &just(world, From::Node("a")), "a")?;
-    for v6 in FAMILIES {
-        world.reaches(From::Node("a"), web.external(v6), &["a1", "b1"])?;
-        world.fails(From::Node("b"), web.external(v6))?;
+    for family in Family::ALL {
+        world.reaches(From::Node("a"), web.external(family), &["a1", "b1"])?;
+        world.fails(From::Node("b"), web.external(family))?;
     }
     Ok(())
 }
@@ -71,25 +75,25 @@ fn changes(world: &World) -> Result<()> {
     let everybody = ["0.0.0.0/0", "::/0"].map(str::to_owned);
     for _ in 0..2 {
         serve(world, web, &just(world, From::Stranger), "b")?;
-        for v6 in FAMILIES {
-            world.is_lost(From::Outside, web.external(v6))?;
+        for family in Family::ALL {
+            world.is_lost(From::Outside, web.external(family))?;
         }
         serve(world, web, &everybody, "b")?;
-        for v6 in FAMILIES {
+        for family in Family::ALL {
             for from in [From::Outside, From::Stranger, From::Pod("a2"), From::Node("c")] {
-                world.reaches(from, web.external(v6), &["a1", "b1"])?;
+                world.reaches(from, web.external(family), &["a1", "b1"])?;
             }
         }
     }
     // As people write it: with spaces around, and wider than one address.
     serve(world, web, &[" 192.0.2.0/24 ".to_owned(), " 2001:db8:2::/64 ".to_owned()], "b")?;
-    for v6 in FAMILIES {
-        world.reaches(From::Outside, web.external(v6), &["a1", "b1"])?;
-        world.is_lost(From::Pod("a2"), web.external(v6))?;
+    for family in Family::ALL {
+        world.reaches(From::Outside, web.external(family), &["a1", "b1"])?;
+        world.is_lost(From::Pod("a2"), web.external(family))?;
     }
     world.apply(&[web.balanced().yaml(), web.on(world, &["a1", "b1"])])?;
-    for v6 in FAMILIES {
-        world.reaches(From::Pod("a2"), web.external(v6), &["a1", "b1"])?;
+    for family in Family::ALL {
+        world.reaches(From::Pod("a2"), web.external(family), &["a1", "b1"])?;
     }
     Ok(())
 }
@@ -97,12 +101,12 @@ fn changes(world: &World) -> Result<()> {
 fn other_addresses(world: &World) -> Result<()> {
     let web = world.web();
     serve(world, web, &just(world, From::Stranger), "a")?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Outside, From::Pod("a2"), From::Node("a")] {
-            world.reaches(from, world.node_port("a", web, v6), &["a1", "b1"])?;
+            world.reaches(from, world.node_port("a", web, family), &["a1", "b1"])?;
         }
         for from in [From::Pod("a2"), From::Node("a")] {
-            world.reaches(from, web.cluster_ip(v6), &["a1", "b1"])?;
+            world.reaches(from, web.cluster_ip(family), &["a1", "b1"])?;
         }
     }
     Ok(())

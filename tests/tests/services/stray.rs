@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::netns::Netns;
 use lbr_tests::packet::{Packet, Parsed, flags};
 use lbr_tests::probe::{Capture, Identity, send_frames};
 
-use crate::world::{Check, FAMILIES, From, World};
+use crate::world::{Check, From, World};
 
 pub(crate) const CHECKS: &[Check] = &[(
     "KubeProxy should resolve connection reset issue #74839: out of the window, and still translated",
@@ -22,12 +23,12 @@ const STRAY: &[u8] = b"stray";
 fn out_of_window(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.at_nodes().yaml(), web.on(world, &["b1"])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         let clients = [
-            (From::Outside, world.node_port("a", web, v6)),
-            (From::Outside, world.node_port("b", web, v6)),
-            (From::Pod("a2"), web.cluster_ip(v6)),
-            (From::Pod("b2"), web.cluster_ip(v6)),
+            (From::Outside, world.node_port("a", web, family)),
+            (From::Outside, world.node_port("b", web, family)),
+            (From::Pod("a2"), web.cluster_ip(family)),
+            (From::Pod("b2"), web.cluster_ip(family)),
         ];
         for (from, to) in clients {
             stray(world, from, to).with_context(|| format!("{from:?} to {to}"))?;

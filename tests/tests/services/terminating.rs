@@ -1,10 +1,11 @@
 //! Endpoints that are about to go, or not there yet: who is asked when nobody is ready.
 
 use anyhow::Result;
+use lbr_common::addr::Family;
 
 use crate::objects::State::{Ended, Ready, Terminating, Unready};
 use crate::objects::at;
-use crate::world::{Check, FAMILIES, From, NODES, World};
+use crate::world::{Check, From, NODES, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     (
@@ -41,12 +42,12 @@ fn internal_cluster(world: &World) -> Result<()> {
     let going = [at("a1", Terminating), at("b1", Terminating), at("b2", Ended)];
     world.apply(&[service.clone(), web.with(world, &going)])?;
     let clients = [From::Pod("a2"), From::Pod("c1"), From::Node("a"), From::Node("c")];
-    for (v6, from) in FAMILIES.into_iter().flat_map(|v6| clients.map(|from| (v6, from))) {
-        world.reaches(from, web.cluster_ip(v6), &["a1", "b1"])?;
+    for (family, from) in Family::ALL.into_iter().flat_map(|family| clients.map(|from| (family, from))) {
+        world.reaches(from, web.cluster_ip(family), &["a1", "b1"])?;
     }
     world.apply(&[service, web.with(world, &[&going[..], &[at("c2", Ready)]].concat())])?;
-    for (v6, from) in FAMILIES.into_iter().flat_map(|v6| clients.map(|from| (v6, from))) {
-        world.reaches(from, web.cluster_ip(v6), &["c2"])?;
+    for (family, from) in Family::ALL.into_iter().flat_map(|family| clients.map(|from| (family, from))) {
+        world.reaches(from, web.cluster_ip(family), &["c2"])?;
     }
     Ok(())
 }
@@ -56,8 +57,8 @@ fn internal_local(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.internal().spec("internalTrafficPolicy: Local").yaml();
     world.apply(&[service.clone(), web.with(world, &[at("a1", Terminating), at("b1", Ready)])])?;
-    for v6 in FAMILIES {
-        let to = web.cluster_ip(v6);
+    for family in Family::ALL {
+        let to = web.cluster_ip(family);
         for (pod, node, name) in [("a2", "a", "a1"), ("b2", "b", "b1")] {
             world.reaches(From::Pod(pod), to, &[name])?;
             world.reaches(From::Node(node), to, &[name])?;
@@ -66,11 +67,11 @@ fn internal_local(world: &World) -> Result<()> {
         world.fails(From::Node("c"), to)?;
     }
     world.apply(&[service, web.with(world, &[at("a1", Terminating), at("a2", Ready)])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Pod("a2"), From::Node("a")] {
-            world.reaches(from, web.cluster_ip(v6), &["a2"])?;
+            world.reaches(from, web.cluster_ip(family), &["a2"])?;
         }
-        world.fails(From::Pod("b2"), web.cluster_ip(v6))?;
+        world.fails(From::Pod("b2"), web.cluster_ip(family))?;
     }
     Ok(())
 }
@@ -80,16 +81,16 @@ fn external_cluster(world: &World) -> Result<()> {
     let service = web.at_nodes().yaml();
     let going = [at("a1", Terminating), at("b1", Terminating), at("b2", Ended)];
     world.apply(&[service.clone(), web.with(world, &going)])?;
-    let ways = || FAMILIES.into_iter().flat_map(|v6| NODES.map(|node| (v6, node)));
-    for (v6, node) in ways() {
+    let ways = || Family::ALL.into_iter().flat_map(|family| NODES.map(|node| (family, node)));
+    for (family, node) in ways() {
         for from in [From::Outside, From::Pod("c1"), From::Node("c")] {
-            world.reaches(from, world.node_port(node, web, v6), &["a1", "b1"])?;
+            world.reaches(from, world.node_port(node, web, family), &["a1", "b1"])?;
         }
     }
     world.apply(&[service, web.with(world, &[&going[..], &[at("c2", Ready)]].concat())])?;
-    for (v6, node) in ways() {
+    for (family, node) in ways() {
         for from in [From::Outside, From::Pod("c1"), From::Node("c")] {
-            world.reaches(from, world.node_port(node, web, v6), &["c2"])?;
+            world.reaches(from, world.node_port(node, web, family), &["c2"])?;
         }
     }
     Ok(())
@@ -99,20 +100,20 @@ fn external_local(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.at_nodes().spec("externalTrafficPolicy: Local").yaml();
     world.apply(&[service.clone(), web.with(world, &[at("a1", Terminating), at("b1", Ready)])])?;
-    for v6 in FAMILIES {
-        let client = world.address(From::Outside, v6);
-        world.reaches_as(From::Outside, world.node_port("a", web, v6), &["a1"], client)?;
-        world.reaches_as(From::Outside, world.node_port("b", web, v6), &["b1"], client)?;
-        world.is_lost(From::Outside, world.node_port("c", web, v6))?;
-        world.reaches(From::Pod("c1"), world.node_port("a", web, v6), &["a1"])?;
-        world.is_lost(From::Pod("a2"), world.node_port("c", web, v6))?;
+    for family in Family::ALL {
+        let client = world.address(From::Outside, family);
+        world.reaches_as(From::Outside, world.node_port("a", web, family), &["a1"], client)?;
+        world.reaches_as(From::Outside, world.node_port("b", web, family), &["b1"], client)?;
+        world.is_lost(From::Outside, world.node_port("c", web, family))?;
+        world.reaches(From::Pod("c1"), world.node_port("a", web, family), &["a1"])?;
+        world.is_lost(From::Pod("a2"), world.node_port("c", web, family))?;
         // Inside of the node every endpoint counts, and one is ready.
-        world.reaches(From::Node("c"), world.node_port("c", web, v6), &["b1"])?;
+        world.reaches(From::Node("c"), world.node_port("c", web, family), &["b1"])?;
     }
     world.apply(&[service, web.with(world, &[at("a1", Terminating), at("a2", Ready)])])?;
-    for v6 in FAMILIES {
-        world.reaches(From::Outside, world.node_port("a", web, v6), &["a2"])?;
-        world.is_lost(From::Outside, world.node_port("b", web, v6))?;
+    for family in Family::ALL {
+        world.reaches(From::Outside, world.node_port("a", web, family), &["a2"])?;
+        world.is_lost(From::Outside, world.node_port("b", web, family))?;
     }
     Ok(())
 }
@@ -120,11 +121,11 @@ fn external_local(world: &World) -> Result<()> {
 fn unready(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.at_nodes().yaml(), web.with(world, &[at("a1", Unready), at("b1", Ready)])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Outside, From::Pod("c1"), From::Node("a")] {
-            world.reaches(from, world.node_port("a", web, v6), &["b1"])?;
+            world.reaches(from, world.node_port("a", web, family), &["b1"])?;
         }
-        world.reaches(From::Pod("a2"), web.cluster_ip(v6), &["b1"])?;
+        world.reaches(From::Pod("a2"), web.cluster_ip(family), &["b1"])?;
     }
     Ok(())
 }
@@ -134,10 +135,10 @@ fn published(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.at_nodes().spec("publishNotReadyAddresses: true").yaml();
     world.apply(&[service, web.on(world, &["a1"])])?;
-    for v6 in FAMILIES {
-        world.reaches(From::Pod("b1"), web.cluster_ip(v6), &["a1"])?;
-        world.reaches(From::Pod("b1"), world.node_port("a", web, v6), &["a1"])?;
-        world.reaches(From::Outside, world.node_port("c", web, v6), &["a1"])?;
+    for family in Family::ALL {
+        world.reaches(From::Pod("b1"), web.cluster_ip(family), &["a1"])?;
+        world.reaches(From::Pod("b1"), world.node_port("a", web, family), &["a1"])?;
+        world.reaches(From::Outside, world.node_port("c", web, family), &["a1"])?;
     }
     Ok(())
 }
@@ -145,12 +146,12 @@ fn published(world: &World) -> Result<()> {
 fn not_published(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.at_nodes().yaml(), web.with(world, &[at("a1", Ended), at("b1", Unready)])])?;
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Pod("b2"), From::Node("a")] {
-            world.is_refused(from, web.cluster_ip(v6))?;
+            world.is_refused(from, web.cluster_ip(family))?;
         }
         for from in [From::Outside, From::Pod("b2"), From::Node("a")] {
-            world.is_refused(from, world.node_port("a", web, v6))?;
+            world.is_refused(from, world.node_port("a", web, family))?;
         }
     }
     Ok(())

@@ -1,10 +1,11 @@
 //! Endpoints near the client: hints for zones and for nodes in EndpointSlices decide.
 
 use anyhow::Result;
+use lbr_common::addr::Family;
 
 use crate::objects::State::{Ready, Terminating};
 use crate::objects::{Backend, Web, at};
-use crate::world::{Check, FAMILIES, From, World};
+use crate::world::{Check, From, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     (
@@ -35,9 +36,9 @@ fn zoned() -> [Backend; 3] {
 }
 
 fn reaches(world: &World, web: Web, node: &'static str, pod: &'static str, names: &[&str]) -> Result<()> {
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Pod(pod), From::Node(node)] {
-            world.reaches(from, web.cluster_ip(v6), names)?;
+            world.reaches(from, web.cluster_ip(family), names)?;
         }
     }
     Ok(())
@@ -112,16 +113,16 @@ fn only_ready(world: &World) -> Result<()> {
 fn by_the_wire(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.at_nodes().yaml(), web.with(world, &zoned())])?;
-    for v6 in FAMILIES {
-        world.reaches(From::Outside, world.node_port("a", web, v6), &["a1"])?;
-        world.reaches(From::Outside, world.node_port("b", web, v6), &["b1", "c1"])?;
+    for family in Family::ALL {
+        world.reaches(From::Outside, world.node_port("a", web, family), &["a1"])?;
+        world.reaches(From::Outside, world.node_port("b", web, family), &["b1", "c1"])?;
     }
     let backends = [at("a1", Ready).for_zones(&["west"]), at("b1", Ready).for_zones(&["east"])];
     let local = web.at_nodes().spec("externalTrafficPolicy: Local").yaml();
     world.apply(&[local, web.with(world, &backends)])?;
-    for v6 in FAMILIES {
-        world.reaches(From::Outside, world.node_port("a", web, v6), &["a1"])?;
-        world.reaches(From::Outside, world.node_port("b", web, v6), &["b1"])?;
+    for family in Family::ALL {
+        world.reaches(From::Outside, world.node_port("a", web, family), &["a1"])?;
+        world.reaches(From::Outside, world.node_port("b", web, family), &["b1"])?;
     }
     Ok(())
 }

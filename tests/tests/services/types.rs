@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, bail, ensure};
+use lbr_common::addr::Family;
 use lbr_tests::manifests::Service;
 use lbr_tests::probe::{Protocol, is_refused};
 
 use crate::objects::Web;
-use crate::world::{Check, FAMILIES, From, NODES, PORT, World};
+use crate::world::{Check, From, NODES, PORT, World};
 
 pub(crate) const CHECKS: &[Check] = &[
     (
@@ -43,7 +44,7 @@ fn external_name(web: Web) -> String {
 }
 
 fn ports(world: &World, web: Web) -> impl Iterator<Item = SocketAddr> {
-    FAMILIES.into_iter().flat_map(move |v6| NODES.map(|node| world.node_port(node, web, v6)))
+    Family::ALL.into_iter().flat_map(move |family| NODES.map(|node| world.node_port(node, web, family)))
 }
 
 /// The node's own answer: nobody listens.
@@ -64,9 +65,9 @@ fn has_port(world: &World, web: Web, names: &[&str]) -> Result<()> {
 }
 
 fn has_cluster_ip(world: &World, web: Web, names: &[&str]) -> Result<()> {
-    for v6 in FAMILIES {
+    for family in Family::ALL {
         for from in [From::Pod("b2"), From::Node("c")] {
-            world.reaches(from, web.cluster_ip(v6), names)?;
+            world.reaches(from, web.cluster_ip(family), names)?;
         }
     }
     Ok(())
@@ -95,9 +96,9 @@ fn to_external_name(world: &World) -> Result<()> {
         has_cluster_ip(world, web, &["a1", "b1"])?;
         world.apply(&[external_name(web), slices.clone()])?;
         has_no_port(world, web)?;
-        for v6 in FAMILIES {
-            world.fails(From::Pod("b2"), web.cluster_ip(v6))?;
-            world.fails(From::Node("c"), web.cluster_ip(v6))?;
+        for family in Family::ALL {
+            world.fails(From::Pod("b2"), web.cluster_ip(family))?;
+            world.fails(From::Node("c"), web.cluster_ip(family))?;
         }
     }
     Ok(())
@@ -167,10 +168,10 @@ fn balanced(world: &World) -> Result<()> {
         let service = web.with_node_ports("LoadBalancer", port);
         let service = web.externals().into_iter().fold(service, Service::ingress);
         world.apply(&[service.yaml(), slices.clone()])?;
-        for v6 in FAMILIES {
-            let at_node = SocketAddr::new(world.node("a").address(v6), port);
+        for family in Family::ALL {
+            let at_node = SocketAddr::new(world.node("a").address(family), port);
             for from in CLIENTS {
-                world.reaches(from, web.external(v6), &["a1", "c1"])?;
+                world.reaches(from, web.external(family), &["a1", "c1"])?;
                 world.reaches(from, at_node, &["a1", "c1"])?;
             }
         }
@@ -178,8 +179,8 @@ fn balanced(world: &World) -> Result<()> {
     has_no_port(world, web)?;
     world.apply(&[web.internal().yaml(), slices])?;
     has_no_port(world, web)?;
-    for v6 in FAMILIES {
-        CLIENTS.into_iter().try_for_each(|from| world.fails(from, web.external(v6)))?;
+    for family in Family::ALL {
+        CLIENTS.into_iter().try_for_each(|from| world.fails(from, web.external(family)))?;
     }
     Ok(())
 }
@@ -223,8 +224,8 @@ fn other_proxy(world: &World) -> Result<()> {
     for _ in 0..2 {
         world.apply(&[of_others.clone(), slices.clone()])?;
         has_no_port(world, web)?;
-        for v6 in FAMILIES {
-            world.fails(From::Pod("b2"), web.cluster_ip(v6))?;
+        for family in Family::ALL {
+            world.fails(From::Pod("b2"), web.cluster_ip(family))?;
         }
         world.apply(&[service.clone(), slices.clone()])?;
         has_port(world, web, &["a1"])?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lbr_agent::dataplane::Pinned;
+use lbr_common::addr::Family;
 use lbr_common::tuple::proto;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::agent::{Agent, AgentOptions};
@@ -25,9 +26,6 @@ pub(crate) const OTHER_PORT: u16 = 8081;
 pub(crate) fn patience() -> Duration {
     lbr_tests::patience::millis(10_000)
 }
-
-/// Both families.
-pub(crate) const FAMILIES: [bool; 2] = [false, true];
 
 /// Names of the nodes. Each has two pods, `a1` and `a2` for instance, and a server of its own, `host-a`.
 pub(crate) const NODES: [&str; 3] = ["a", "b", "c"];
@@ -162,12 +160,12 @@ impl World {
     }
 
     /// The address at a place.
-    pub(crate) fn address(&self, from: From, v6: bool) -> IpAddr {
+    pub(crate) fn address(&self, from: From, family: Family) -> IpAddr {
         match from {
-            From::Outside => self.clients[0].address(v6),
-            From::Stranger => self.clients[1].address(v6),
-            From::Pod(name) => self.bed.pods()[name].address(v6),
-            From::Node(name) => self.node(name).address(v6),
+            From::Outside => self.clients[0].address(family),
+            From::Stranger => self.clients[1].address(family),
+            From::Pod(name) => self.bed.pods()[name].address(family),
+            From::Node(name) => self.node(name).address(family),
         }
     }
 
@@ -177,16 +175,16 @@ impl World {
     }
 
     /// The port of a Service at a node.
-    pub(crate) fn node_port(&self, node: &str, web: Web, v6: bool) -> SocketAddr {
-        SocketAddr::new(self.node(node).address(v6), web.node_port())
+    pub(crate) fn node_port(&self, node: &str, web: Web, family: Family) -> SocketAddr {
+        SocketAddr::new(self.node(node).address(family), web.node_port())
     }
 
     /// As whom a node speaks to the pods of others.
-    pub(crate) fn in_the_name_of(&self, node: &str, v6: bool) -> IpAddr {
+    pub(crate) fn in_the_name_of(&self, node: &str, family: Family) -> IpAddr {
         let node = self.node(node);
         match self.bed.options().underlay {
-            Underlay::Routed => node.address(v6),
-            Underlay::Vxlan => node.tunnel_addresses()[usize::from(v6)],
+            Underlay::Routed => node.address(family),
+            Underlay::Vxlan => node.tunnel_addresses()[family.index()],
         }
     }
 

@@ -1,7 +1,7 @@
 //! The answer itself: a pure function of the tables and the question.
 
 use anyhow::bail;
-use lbr_common::addr::Addr;
+use lbr_common::addr::{Addr, Family};
 use lbr_common::policy::{Allow, Ports, Prefix, direction, policy_flags};
 use lbr_common::text::{RuleKey, RuleText};
 use lbr_common::tuple::{Tuple, proto};
@@ -109,10 +109,7 @@ fn pairs(source: &Place, to: &Place) -> anyhow::Result<Vec<(Addr, Addr)>> {
     };
     let pairs: Vec<_> = source.addrs.iter().flat_map(of).collect();
     if pairs.is_empty() {
-        let family = |place: &Place| match place.addrs.first() {
-            Some(addr) if addr.is_v4() => "IPv4",
-            _ => "IPv6",
-        };
+        let family = |place: &Place| place.addrs.first().map_or(Family::V6, Addr::family).name();
         bail!(
             "{} has {} only and {} has {} only: there is no way between them",
             source.name,

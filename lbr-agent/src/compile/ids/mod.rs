@@ -12,7 +12,7 @@ mod tables;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lbr_common::addr::Addr;
+use lbr_common::addr::{Addr, Family};
 use lbr_common::maglev::MaglevPart;
 use lbr_common::service::frontend_flags;
 use lbr_common::text::ServiceName;
@@ -27,7 +27,7 @@ use tables::Tables;
 struct ServiceKey {
     name: ServiceName,
     proto: u8,
-    v4: bool,
+    family: Family,
 }
 
 /// Numbers for services, backends (by service, address and port), and for policy.
@@ -58,7 +58,7 @@ impl Ids {
         for (key, frontend) in
             tables.frontends.iter().filter(|(_, f)| f.flags & frontend_flags::WILDCARD == 0)
         {
-            let shape = (key.proto, key.addr.is_v4());
+            let shape = (key.proto, key.addr.family());
             let known = shapes.entry(frontend.service).or_insert(Some(shape));
             if *known != Some(shape) {
                 *known = None;
@@ -68,12 +68,12 @@ impl Ids {
         let shape_of = |service: u32| shapes.get(&service).copied().flatten();
 
         for (&id, &name) in &tables.services {
-            if let Some((proto, v4)) = shape_of(id) {
-                ids.services.adopt(ServiceKey { name, proto, v4 }, id);
+            if let Some((proto, family)) = shape_of(id) {
+                ids.services.adopt(ServiceKey { name, proto, family }, id);
             }
         }
         for (&id, backend) in &tables.backends {
-            let fits = |(proto, v4)| backend.proto == proto && backend.addr.is_v4() == v4;
+            let fits = |(proto, family)| backend.proto == proto && backend.addr.family() == family;
             let is_named = tables.services.contains_key(&backend.service);
             if id != 0 && is_named && shape_of(backend.service).is_some_and(fits) {
                 ids.backends.adopt((backend.service, backend.addr, backend.port), id);
@@ -94,8 +94,8 @@ impl Ids {
     }
 
     /// The number of a Service port in one family.
-    pub(super) fn service(&mut self, name: ServiceName, proto: u8, v4: bool) -> u32 {
-        self.services.get(ServiceKey { name, proto, v4 })
+    pub(super) fn service(&mut self, name: ServiceName, proto: u8, family: Family) -> u32 {
+        self.services.get(ServiceKey { name, proto, family })
     }
 
     /// The number of a backend of a service.

@@ -11,7 +11,7 @@ fn name(port: &str) -> ServiceName {
 }
 
 fn service(ids: &mut Ids, port: &str) -> u32 {
-    ids.service(name(port), proto::TCP, true)
+    ids.service(name(port), proto::TCP, Family::V4)
 }
 
 fn key(last: u8, port: u16) -> FrontendKey {
@@ -63,8 +63,8 @@ fn a_number_is_stable_and_given_up_after_disuse() {
 #[test]
 fn families_and_protocols_have_numbers_of_their_own() {
     let mut ids = Ids::new();
-    let all = [(proto::TCP, true), (proto::TCP, false), (proto::UDP, true)];
-    assert_eq!(all.map(|(proto, v4)| ids.service(name("a"), proto, v4)), [1, 2, 3]);
+    let all = [(proto::TCP, Family::V4), (proto::TCP, Family::V6), (proto::UDP, Family::V4)];
+    assert_eq!(all.map(|(proto, family)| ids.service(name("a"), proto, family)), [1, 2, 3]);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_number_is_restored_whatever_the_addresses_are() {
     let v6 = FrontendKey { addr: Addr::UNSPECIFIED, scope: scope::HOST_LOCAL, ..node_port };
     let mut ids = Ids::restore(&tables(&[(v6, 7)], &[(7, "http")], &[]));
     assert_ne!(service(&mut ids, "http"), 7);
-    assert_eq!(ids.service(name("http"), proto::TCP, false), 7);
+    assert_eq!(ids.service(name("http"), proto::TCP, Family::V6), 7);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use lbr_common::addr::Addr;
+use lbr_common::addr::{Addr, Family};
 use lbr_common::policy::{Block, Prefix};
 
 use super::terms::{Term, Terms};
@@ -54,7 +54,7 @@ impl Regions {
             }
             let holding: Vec<usize> = holding.into_iter().collect();
             around.push((net, holding.clone()));
-            regions.lengths[usize::from(net.addr().is_ipv6())].insert(net.prefix_len());
+            regions.lengths[Family::of(net.addr()).index()].insert(net.prefix_len());
             regions.holding.insert(net, holding);
         }
         regions
@@ -63,7 +63,7 @@ impl Regions {
     /// The ipBlock terms that hold for an address.
     pub(super) fn of(&self, addr: Addr) -> &[usize] {
         let ip = IpAddr::from(addr);
-        let longest = self.lengths[usize::from(ip.is_ipv6())].iter().rev().find_map(|&length| {
+        let longest = self.lengths[Family::of(ip).index()].iter().rev().find_map(|&length| {
             let net = IpNet::new(ip, length).ok()?.trunc();
             self.holding.get(&net)
         });

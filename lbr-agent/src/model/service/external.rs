@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as api;
+use lbr_common::addr::Family;
 
 use super::super::TrafficPolicy;
 use super::super::convert::{Problems, address, port_number, unsafe_address};
@@ -96,16 +97,19 @@ fn source_ranges(spec: &api::ServiceSpec, problems: &mut Problems) -> SourceRang
             has_wrong = true;
             continue;
         };
-        let v4 = net.addr().is_ipv4();
-        is_open[usize::from(v4)] |= net.prefix_len() == 0;
-        let family = if v4 { &mut ranges.v4 } else { &mut ranges.v6 };
-        family.get_or_insert_default().push(net.trunc());
+        let family = Family::of(net.addr());
+        is_open[family.index()] |= net.prefix_len() == 0;
+        let of_family = match family {
+            Family::V4 => &mut ranges.v4,
+            Family::V6 => &mut ranges.v6,
+        };
+        of_family.get_or_insert_default().push(net.trunc());
     }
-    for (v4, family) in [(true, &mut ranges.v4), (false, &mut ranges.v6)] {
-        if is_open[usize::from(v4)] {
-            *family = None;
+    for (is_open, of_family) in is_open.into_iter().zip([&mut ranges.v4, &mut ranges.v6]) {
+        if is_open {
+            *of_family = None;
         } else if has_wrong {
-            family.get_or_insert_default();
+            of_family.get_or_insert_default();
         }
     }
     ranges

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use lbr_common::addr::Family;
 
 use super::super::{ObjectName, Protocol, TrafficPolicy};
 
@@ -50,8 +51,11 @@ pub struct SourceRanges {
 
 impl SourceRanges {
     /// The ranges of a family.
-    pub fn of(&self, v4: bool) -> Option<&[IpNet]> {
-        if v4 { self.v4.as_deref() } else { self.v6.as_deref() }
+    pub fn of(&self, family: Family) -> Option<&[IpNet]> {
+        match family {
+            Family::V4 => self.v4.as_deref(),
+            Family::V6 => self.v6.as_deref(),
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use lbr_common::addr::Family;
 use prometheus::proto::MetricFamily;
 
 use super::family::{Sample, counter, gauge, number, one};
-use crate::serve::health::Family;
 use crate::serve::observer::Figures;
 
 /// `silent`: how long the API server has not answered.

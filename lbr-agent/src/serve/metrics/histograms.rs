@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use lbr_common::addr::Family;
 use prometheus::core::Collector as _;
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, exponential_buckets};
-
-use crate::serve::health::Family;
 
 /// All histograms.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
+use lbr_common::addr::Family;
 use lbr_common::text::{ServiceName, Text};
 use lbr_common::verdict::{Counter, Hook, Verdict};
 use serde_json::Value;
@@ -14,7 +15,6 @@ use lbr_common::service::Traffic;
 use super::*;
 use crate::dataplane::{Count, Walk};
 use crate::serve::Origin;
-use crate::serve::health::Family;
 use crate::serve::observer::{Changes, Figures};
 
 const DASHBOARD: &str =

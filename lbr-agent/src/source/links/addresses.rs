@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use lbr_common::addr::Family;
 
 use super::known::Known;
 use super::select::LinkFact;
@@ -111,7 +112,7 @@ pub(super) struct Places<'a> {
     /// Pod link → its master.
     masters: BTreeMap<u32, u32>,
     /// Families and lengths of the routes' prefixes, the longest first.
-    lengths: Vec<(bool, u8)>,
+    lengths: Vec<(Family, u8)>,
 }
 
 impl<'a> Places<'a> {
@@ -122,8 +123,8 @@ impl<'a> Places<'a> {
             .filter(|link| local.links.contains_key(&link.index))
             .filter_map(|link| Some((link.index, link.master?)))
             .collect();
-        let lengths: BTreeSet<(bool, u8)> =
-            local.routes.keys().map(|net| (net.addr().is_ipv4(), net.prefix_len())).collect();
+        let lengths: BTreeSet<(Family, u8)> =
+            local.routes.keys().map(|net| (Family::of(net.addr()), net.prefix_len())).collect();
         Self { local, masters, lengths: lengths.into_iter().rev().collect() }
     }
 
@@ -234,7 +235,7 @@ impl<'a> Places<'a> {
 
     /// The interface on which the address itself answers, by the longest match.
     fn device(&self, addr: IpAddr) -> Option<u32> {
-        let lengths = self.lengths.iter().filter(|(is_v4, _)| *is_v4 == addr.is_ipv4());
+        let lengths = self.lengths.iter().filter(|(family, _)| *family == Family::of(addr));
         let mut routes = lengths.filter_map(|(_, length)| {
             let net = IpNet::new(addr, *length).ok()?.trunc();
             self.local.routes.get(&net).copied()

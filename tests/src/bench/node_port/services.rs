@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::Result;
+use lbr_common::addr::Family;
 
 use super::Place;
 use crate::agent::{Agent, AgentOptions};
@@ -65,7 +66,7 @@ pub(super) fn start_agent(
         documents.push(manifests::pod(pod));
         let name = place.name();
         let mut service = Service::new(name, &[cluster_ip(place).into()]).spec("type: NodePort");
-        let mut slice = EndpointSlice::new(&format!("{name}-1"), name, false);
+        let mut slice = EndpointSlice::new(&format!("{name}-1"), name, Family::V4);
         for (number, (protocol, port)) in PORTS.into_iter().enumerate() {
             let (port_name, at_nodes) = (format!("p{number}"), node_port(place, port));
             service = service.port(&port_name, protocol, port, port).node_port(at_nodes);

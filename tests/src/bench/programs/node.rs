@@ -13,6 +13,7 @@ use lbr_agent::reconcile::Reconciler;
 use lbr_agent::source::links::{LocalLink, LocalLinks, LocalUplink};
 use lbr_agent::source::manifest::{ManifestSet, parse};
 use lbr_agent::store::Store;
+use lbr_common::addr::Family;
 use lbr_common::maps;
 
 use crate::manifests::{Endpoint, EndpointSlice, Service, join};
@@ -237,7 +238,7 @@ fn cluster(nets: &[Net; 2]) -> String {
         documents.push(service.port("udp", "UDP", 80, PORT).node_port(web.node_port()).yaml());
         for net in nets {
             let name = format!("{}-v{}", web.name(), if net.node.is_ipv6() { 6 } else { 4 });
-            let slice = EndpointSlice::new(&name, web.name(), net.node.is_ipv6());
+            let slice = EndpointSlice::new(&name, web.name(), Family::of(net.node));
             let slice = slice.port("tcp", "TCP", PORT).port("udp", "UDP", PORT);
             documents.push(web.endpoint(net).into_iter().fold(slice, EndpointSlice::endpoint).yaml());
         }

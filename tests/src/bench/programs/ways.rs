@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
+use lbr_common::addr::Family;
 use lbr_common::verdict::{Hook, Verdict};
 
 use super::node::{Links, Net, Node, PORT, Web, nets};
@@ -51,17 +52,13 @@ pub(super) struct Way {
     pub(super) packets: Packets,
     /// What has to come of it.
     pub(super) verdict: Verdict,
-    v6: Option<bool>,
+    family: Option<Family>,
 }
 
 impl Way {
     /// For people; empty where there is none.
     pub(super) fn family(&self) -> &'static str {
-        match self.v6 {
-            Some(false) => "IPv4",
-            Some(true) => "IPv6",
-            None => "",
-        }
+        self.family.map_or("", Family::name)
     }
 }
 
@@ -98,7 +95,7 @@ fn not_ip(hook: Hook, links: Links) -> Way {
         before: Vec::new(),
         packets,
         verdict: Verdict::NotIp,
-        v6: None,
+        family: None,
     }
 }
 
@@ -280,8 +277,8 @@ impl At {
     }
 
     fn way(self, hook: Hook, name: &'static str, link: u32, packets: Packets, verdict: Verdict) -> Way {
-        let v6 = Some(self.net.node.is_ipv6());
-        Way { hook, name, link, entered_by: link, before: Vec::new(), packets, verdict, v6 }
+        let family = Some(Family::of(self.net.node));
+        Way { hook, name, link, entered_by: link, before: Vec::new(), packets, verdict, family }
     }
 }
 

@@ -17,12 +17,12 @@ const ISOLATED: u32 = policy_flags::ISOLATED_IN | policy_flags::ISOLATED_OUT;
 
 /// Bytes of the largest error from its IP header on (RFC 1812, 4.3.2.3; RFC 4443, 2.4 c).
 fn most(net: &Net) -> usize {
-    if net.v6 { 1280 } else { 576 }
+    if net.family.is_v6() { 1280 } else { 576 }
 }
 
 /// An error of this length about a packet.
 fn error(net: &Net, ends: (IpAddr, IpAddr), about: (u8, SocketAddr, SocketAddr), len: usize) -> Vec<u8> {
-    let headers = if net.v6 { 48 } else { 28 };
+    let headers = if net.family.is_v6() { 48 } else { 28 };
     let quoted = packet(about.0, about.1, about.2).payload(&vec![7; 2_000]).build_ip();
     Packet::icmp_error(ends.0, ends.1, Reason::TimeExceeded, &quoted[..len - headers]).build()
 }

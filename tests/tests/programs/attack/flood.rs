@@ -169,7 +169,11 @@ impl Drop for Pinned {
 }
 
 fn anybody(net: &Net, host: u8) -> IpAddr {
-    if net.v6 { format!("2001:db8:7::{host}").parse().unwrap() } else { [198, 51, 100, host].into() }
+    if net.family.is_v6() {
+        format!("2001:db8:7::{host}").parse().unwrap()
+    } else {
+        [198, 51, 100, host].into()
+    }
 }
 
 /// Each conversation as it was, in both directions.

@@ -316,13 +316,14 @@ fn a_datagram_that_may_be_cut() {
         let mut wire = Wire::new("may-be-cut");
         let (client, service) = (at(net.other, PORT), at(net.service, 80));
         wire.world.service(service, UDP, &[at(net.remote, 8080)]);
-        let of =
-            |len: usize| Packet::udp(client, service).payload(&vec![7; len - if net.v6 { 48 } else { 28 }]);
+        let of = |len: usize| {
+            Packet::udp(client, service).payload(&vec![7; len - if net.family.is_v6() { 48 } else { 28 }])
+        };
         let fits = of(1500).build();
         expect(&wire.run(Hook::FromNetdev, &fits), Verdict::ToBackend, Action::Redirect);
         let long = of(1501).build();
         let ran = wire.run(Hook::FromNetdev, &long);
-        if net.v6 {
+        if net.family.is_v6() {
             expect(&ran, Verdict::TooBig, Action::Redirect);
         } else {
             expect(&ran, Verdict::NeedsFragmentation, Action::Redirect);

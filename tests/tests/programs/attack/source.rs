@@ -160,8 +160,10 @@ fn what_is_not_read_on() {
             let (src, dst) = (at(source, PORT), at(net.other, 80));
             let later = Packet::udp(src, dst).payload(&[5; 2000]).fragments(7, 1024).remove(1);
             let routing = Ext::Routing { kind: 2, segments_left: 1, data: vec![0; 20] };
-            let steered =
-                net.v6.then(|| (Verdict::RoutingHeader, packet(UDP, src, dst).ext(routing).build()));
+            let steered = net
+                .family
+                .is_v6()
+                .then(|| (Verdict::RoutingHeader, packet(UDP, src, dst).ext(routing).build()));
             [(Verdict::FragmentNotTracked, later)].into_iter().chain(steered)
         };
         for (verdict, frame) in kinds(net.client) {
@@ -204,7 +206,7 @@ fn a_tunnel_into_the_cluster() {
 /// Addresses of a link only, which no policy speaks of.
 fn of_link(net: &crate::world::Net) -> (IpAddr, [IpAddr; 3]) {
     let ip = |text: &str| text.parse().unwrap();
-    if net.v6 {
+    if net.family.is_v6() {
         (ip("fe80::5"), [ip("fe80::1"), ip("ff02::fb"), ip("ff02::1")])
     } else {
         (ip("169.254.7.7"), [ip("169.254.169.254"), ip("224.0.0.251"), ip("169.254.0.1")])

@@ -60,7 +60,7 @@ pub(super) struct Cast {
 impl Cast {
     pub(super) fn new(net: Net) -> Self {
         let (mut wire, mut policies) = attack::wire_with_pods("model", &net);
-        let evil = if net.v6 { "fd00:10:244:1::66" } else { "10.244.1.66" }.parse().unwrap();
+        let evil = if net.family.is_v6() { "fd00:10:244:1::66" } else { "10.244.1.66" }.parse().unwrap();
         policies.pod(&wire.world, 2, evil, 0);
         policies.wanted.ip_class.insert(net.client.into(), FRIENDS);
         let key =

@@ -174,7 +174,7 @@ fn what_is_no_connection_of_a_service_has_its_lifetime() {
         let _policies = Policies::pods(&mut world, &net);
         let (client, other) = (at(net.client, PORT), at(net.other, 80));
         let (pod, host) = (client.ip(), other.ip());
-        let icmp = if net.v6 { 58 } else { 1 };
+        let icmp = if net.family.is_v6() { 58 } else { 1 };
         let echo = tuple(icmp, at(pod, 7), at(host, 0));
         let raw = tuple(99, at(pod, 0), at(host, 0));
         let to = |proto: u8| match proto {

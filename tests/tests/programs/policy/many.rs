@@ -10,8 +10,11 @@ use crate::world::{Net, PORT, UDP, World, at, expect_drop, expect_untouched, net
 
 /// Addresses of no pod that a pod may get packets for: groups, and the broadcast addresses of all and of its network.
 fn many(net: &Net) -> Vec<IpAddr> {
-    let texts: &[&str] =
-        if net.v6 { &["ff02::1", "ff05::1:3"] } else { &["239.1.2.3", "255.255.255.255", "10.244.1.255"] };
+    let texts: &[&str] = if net.family.is_v6() {
+        &["ff02::1", "ff05::1:3"]
+    } else {
+        &["239.1.2.3", "255.255.255.255", "10.244.1.255"]
+    };
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 

@@ -351,11 +351,11 @@ fn a_link_without_a_known_pod_claims_a_few_addresses() {
     world.hears(BRIDGE, "10.1.0.250", mac(2));
     for _ in 0..3 {
         picture = world.remembering(&picture, known);
-        let of = |link: u32, is_v4: bool| {
+        let of = |link: u32, family: Family| {
             let all = picture.addresses.iter();
-            all.filter(|(addr, behind)| **behind == link && addr.is_ipv4() == is_v4).count()
+            all.filter(|(addr, behind)| **behind == link && Family::of(**addr) == family).count()
         };
-        assert_eq!((of(A, true), of(A, false), of(B, true)), (CLAIMS, CLAIMS, 1));
+        assert_eq!((of(A, Family::V4), of(A, Family::V6), of(B, Family::V4)), (CLAIMS, CLAIMS, 1));
         assert_eq!(picture.addresses.get(&addr("10.1.0.200")), Some(&A), "the first one stays");
     }
     // The pod's own address is found however many it has claimed.
