@@ -156,8 +156,8 @@ impl Former {
         let mut former = Self::default();
         for (addr, endpoint) in tables.endpoints.entries()?.into_iter().filter(|(_, e)| is_pod(e)) {
             former.pods.insert(addr.into(), pod_name(names.get(&addr)));
-            if endpoint.link != 0 {
-                former.links.insert(addr.into(), endpoint.link);
+            if endpoint.ifindex != 0 {
+                former.links.insert(addr.into(), endpoint.ifindex);
             }
         }
         Ok(former)

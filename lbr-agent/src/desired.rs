@@ -50,8 +50,8 @@ pub struct HealthPort {
 /// An address of this node or of one of its pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EndpointPolicy {
-    /// See [`lbr_common::policy::Endpoint::link`].
-    pub link: u32,
+    /// See [`lbr_common::policy::Endpoint::ifindex`].
+    pub ifindex: u32,
     /// Its policy.
     pub policy: Policy,
 }
@@ -77,7 +77,7 @@ impl Stored<Addr> for Endpoint {
     type Value = EndpointPolicy;
 
     fn versions(&self) -> Versioned<EndpointPolicy> {
-        let with_link = |policy: Policy| EndpointPolicy { link: self.link, policy };
+        let with_link = |policy: Policy| EndpointPolicy { ifindex: self.ifindex, policy };
         let Versioned { old, new, since } = self.policy;
         Versioned { old: with_link(old), new: with_link(new), since }
     }
@@ -85,8 +85,8 @@ impl Stored<Addr> for Endpoint {
     /// The link has no versions: it is where the address is now.
     fn of(versions: Versioned<EndpointPolicy>) -> Self {
         let Versioned { old, new, since } = versions;
-        let link = if new.policy.flags == 0 { old.link } else { new.link };
-        Self { link, policy: Versioned { old: old.policy, new: new.policy, since } }
+        let link = if new.policy.flags == 0 { old.ifindex } else { new.ifindex };
+        Self { ifindex: link, policy: Versioned { old: old.policy, new: new.policy, since } }
     }
 
     fn says_something(value: &EndpointPolicy) -> bool {

@@ -20,17 +20,17 @@ pub struct Flow {
     pub service: u32,
     /// Key of `backends`; 0 without a Service.
     pub backend: u32,
-    /// Interface index to `bpf_redirect_peer` into; 0: on by the stack; [`BY_ROUTE`].
-    pub link: u32,
+    /// Interface index for `bpf_redirect_peer`; 0: the packet goes on to the stack; or [`BY_ROUTE`].
+    pub redirect_to: u32,
     /// [`crate::service::State::epoch`] at which backend and link were last known to be there.
     pub epoch: u32,
     /// See [`flow_flags`].
     pub flags: u32,
-    /// `link` of the twin entry.
-    pub twin_link: u32,
-    /// Interface index of the pod link that packets of this direction were seen at, and may come from without
-    /// another look at their source address. 0: none so far.
-    pub from: u32,
+    /// `redirect_to` of the twin entry.
+    pub twin_redirect_to: u32,
+    /// Interface index of the pod's link that packets of this direction came in by. Their source address was verified there,
+    /// and is not looked up again. 0: none so far.
+    pub in_ifindex: u32,
     /// Audited sets that would not have allowed it, as last reported: [`audited_sets`]. 0: none.
     pub audited: u32,
     /// Number of the [`State`].
@@ -39,15 +39,15 @@ pub struct Flow {
     /// receiver of the server's SYN/ACK knows. Others, and with [`flow_flags::DSR`]: [`conntrack::stamp`] of the
     /// first packet, since nothing but time can be asked for.
     pub proof: u32,
-    /// Interface index of the pod link that packets of this direction left by, and may leave by without another look
-    /// at their destination address. 0: none so far.
-    pub at: u32,
+    /// Interface index of the pod's link that packets of this direction left by. Their destination address was verified
+    /// there, and is not looked up again. 0: none so far.
+    pub out_ifindex: u32,
     /// Index in `unconfirmed` of the slot that the flow was given when it began. A slot that comes round again may name the
     /// tuple of a former flow, which this one has now: only in this slot it is this flow's.
     pub slot: u32,
 }
 
-/// Value of [`Flow::link`]: out by the node's routes, past its stack, which would not take a packet that has the
+/// Value of [`Flow::redirect_to`]: out by the node's routes, past its stack, which would not take a packet that has the
 /// node's own address as its source.
 pub const BY_ROUTE: u32 = u32::MAX;
 
@@ -107,13 +107,13 @@ impl Flow {
         twin.last_seen = self.last_seen;
         twin.service = self.service;
         twin.backend = self.backend;
-        twin.link = self.twin_link;
+        twin.redirect_to = self.twin_redirect_to;
         twin.epoch = self.epoch;
         twin.flags = kept | (!self.flags & flow_flags::REPLY);
-        twin.twin_link = self.link;
+        twin.twin_redirect_to = self.redirect_to;
         // What left by a link comes back by it.
-        twin.from = self.at;
-        twin.at = self.from;
+        twin.in_ifindex = self.out_ifindex;
+        twin.out_ifindex = self.in_ifindex;
         twin.audited = self.audited;
         twin.state = self.state;
         twin.proof = self.proof;
@@ -238,23 +238,23 @@ mod tests {
             last_seen: 7,
             service: 3,
             backend: 4,
-            link: 5,
+            redirect_to: 5,
             epoch: 6,
             flags: 0,
-            twin_link: 9,
-            from: 11,
+            twin_redirect_to: 9,
+            in_ifindex: 11,
             audited: 10,
             state: State::Established as u32,
             proof: 13,
-            at: 12,
+            out_ifindex: 12,
             slot: 0,
         };
         let reply_key = forward.twin_key();
         assert_eq!(reply_key, tuple(2, 8080, 1, 4000));
         let reply = forward.twin(&key);
         assert_eq!(reply.to, tuple(200, 80, 1, 4000));
-        assert_eq!((reply.link, reply.twin_link, reply.flags), (9, 5, flow_flags::REPLY));
-        assert_eq!((reply.from, reply.at, reply.state()), (12, 11, State::Established));
+        assert_eq!((reply.redirect_to, reply.twin_redirect_to, reply.flags), (9, 5, flow_flags::REPLY));
+        assert_eq!((reply.in_ifindex, reply.out_ifindex, reply.state()), (12, 11, State::Established));
         assert_eq!(reply.twin_key(), key);
         assert_eq!(reply.twin(&reply_key), forward);
     }

@@ -79,8 +79,8 @@ pub mod policy_flags {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
-    /// Interface index of the pod's link. 0: not known (behind a bridge and not heard of yet), or no pod.
-    pub link: u32,
+    /// Interface index of the pod's link. 0: not known (behind a bridge and silent so far), or no pod.
+    pub ifindex: u32,
     /// Its policy.
     pub policy: Versioned<Policy>,
 }
@@ -200,8 +200,8 @@ pub struct Event {
     pub tuple: crate::tuple::Tuple,
     /// [`Policy::set`] (or [`Policy::audit`]) that did not allow it; 0 for verdicts of other kinds.
     pub set: u32,
-    /// Interface of the hook.
-    pub link: u32,
+    /// Interface index of the hook.
+    pub ifindex: u32,
     /// Packets that were not reported on this CPU since the last event, because there were too many.
     pub suppressed: u32,
     /// See [`direction`].

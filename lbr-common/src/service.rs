@@ -137,7 +137,7 @@ pub struct Backend {
     pub addr: Addr,
     /// Interface index of the host side of the pod's veth if the node's route ends there: reached by
     /// `bpf_redirect_peer`. 0: reached through the stack.
-    pub link: u32,
+    pub ifindex: u32,
     /// [`Frontend::service`] of the service it belongs to.
     pub service: u32,
     /// Port, host byte order.

@@ -72,8 +72,8 @@ impl Scratch {
 pub(crate) struct Decision {
     /// What the packet must look like.
     pub(crate) to: Tuple,
-    /// Interface to redirect into; 0: on by the stack; or [`lbr_common::flow::BY_ROUTE`].
-    pub(crate) link: u32,
+    /// As [`lbr_common::flow::Flow::redirect_to`].
+    pub(crate) redirect_to: u32,
     /// Service that the flow belongs to; 0: none.
     pub(crate) service: u32,
     /// From backend to client.

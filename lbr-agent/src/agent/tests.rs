@@ -19,7 +19,7 @@ fn pods_are_named_with_and_without_a_link_and_nothing_else_is() {
         ("10.1.0.7", policy_flags::PENDING, 8),
         ("192.0.2.1", policy_flags::NODE, 0),
     ] {
-        let mut endpoint = EndpointPolicy { link, ..EndpointPolicy::default() };
+        let mut endpoint = EndpointPolicy { ifindex: link, ..EndpointPolicy::default() };
         endpoint.policy.flags = flags;
         desired.endpoints.insert(addr.parse::<IpAddr>().unwrap().into(), endpoint);
     }
@@ -93,7 +93,7 @@ fn the_pods_of_a_former_agent_are_read() {
     let addr = |last| lbr_common::addr::Addr::from(IpAddr::from([10, 1, 0, last]));
     for (last, flags) in [(5, policy_flags::POD), (6, policy_flags::PENDING), (7, policy_flags::NODE)] {
         let mut endpoint = EndpointPolicy::default();
-        (endpoint.policy.flags, endpoint.link) = (flags, 7);
+        (endpoint.policy.flags, endpoint.ifindex) = (flags, 7);
         tables.endpoints.insert(addr(last), endpoint);
     }
     tables.pod_names.insert(addr(5), PodName { namespace: Text::new("ns"), name: Text::new("web") });

@@ -56,7 +56,8 @@ pub(super) fn tables() -> Desired {
 fn endpoints(tables: &mut Desired) {
     let plain = Policy { set: 0, audit: 0, flags: policy_flags::POD };
     let flags = policy_flags::POD | policy_flags::ISOLATED_IN | policy_flags::AUDIT_OUT;
-    let mut add = |addr, link, policy| tables.endpoints.insert(addr, EndpointPolicy { link, policy });
+    let mut add =
+        |addr, link, policy| tables.endpoints.insert(addr, EndpointPolicy { ifindex: link, policy });
     add(CLIENT, 1, plain);
     add(addr6(1), 1, plain);
     add(WEB, 2, Policy { set: SET, audit: AUDIT_SET, flags });

@@ -96,7 +96,8 @@ fn write_backends(
         let id = ids.backend(service, addr, port);
         let flags = if chosen.here { backend_flags::HERE } else { 0 };
         let link = here.direct.of(addr.into());
-        let backend = Backend { addr, link, service, port, proto: plan.proto, sets: chosen.sets, flags };
+        let backend =
+            Backend { addr, ifindex: link, service, port, proto: plan.proto, sets: chosen.sets, flags };
         desired.backends.insert(id, backend);
     }
     for (set, targets) in (0..).zip(&choice.sets) {

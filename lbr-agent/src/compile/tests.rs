@@ -220,7 +220,7 @@ fn links_say_how_they_are_reached() {
     let d = compile(&state(vec![web()], vec![slice("web", 8080, endpoints)]), &node, &mut Ids::new());
     let flags: Vec<_> = d.links.values().map(|l| l.flags).collect();
     assert_eq!(flags, [link_flags::PEER | link_flags::ROUTED, link_flags::PEER, 0]);
-    let links: Vec<_> = d.backends.values().map(|b| b.link).collect();
+    let links: Vec<_> = d.backends.values().map(|b| b.ifindex).collect();
     assert_eq!(links, [3, 0]);
 }
 

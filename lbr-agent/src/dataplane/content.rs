@@ -79,13 +79,13 @@ mod tests {
     #[test]
     fn endpoints_are_those_of_the_generation() {
         let pod = Policy { set: 3, audit: 0, flags: policy_flags::POD };
-        let appears = Endpoint { link: 7, policy: versioned(Policy::default(), pod) };
-        let goes = Endpoint { link: 8, policy: versioned(pod, Policy::default()) };
+        let appears = Endpoint { ifindex: 7, policy: versioned(Policy::default(), pod) };
+        let goes = Endpoint { ifindex: 8, policy: versioned(pod, Policy::default()) };
         let map = BTreeMap::from([(addr(1), appears), (addr(2), goes)]);
         let before = in_force(map.clone(), 4);
-        assert_eq!(before, BTreeMap::from([(addr(2), EndpointPolicy { link: 8, policy: pod })]));
+        assert_eq!(before, BTreeMap::from([(addr(2), EndpointPolicy { ifindex: 8, policy: pod })]));
         let after = in_force(map, 5);
-        assert_eq!(after, BTreeMap::from([(addr(1), EndpointPolicy { link: 7, policy: pod })]));
+        assert_eq!(after, BTreeMap::from([(addr(1), EndpointPolicy { ifindex: 7, policy: pod })]));
     }
 
     #[test]

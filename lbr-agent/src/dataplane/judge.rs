@@ -174,7 +174,7 @@ mod tests {
             (OTHER, policy_flags::PENDING | isolated),
         ] {
             let policy = Policy { set: 1, audit: 0, flags };
-            tables.endpoints.insert(addr, EndpointPolicy { link: 0, policy });
+            tables.endpoints.insert(addr, EndpointPolicy { ifindex: 0, policy });
         }
         tables
     }

@@ -76,7 +76,7 @@ fn the_gate_opens_when_the_policies_of_the_pod_are_in_force() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(agent::run("here".to_owned(), Settings::default(), inputs, &mut fake, script)).unwrap();
     let endpoint = fake.in_force().endpoints[&ip().into()];
-    assert_eq!(endpoint.link, LINK);
+    assert_eq!(endpoint.ifindex, LINK);
     assert_eq!(endpoint.policy.flags, policy_flags::POD | policy_flags::ISOLATED_IN);
     assert!(fake.attached().contains(&LINK));
     assert!(runtime.block_on(gate.ready(name(), vec![ip()])).is_err(), "the agent has ended");

@@ -110,7 +110,7 @@ impl Reconciler {
     /// Whether this is the address of a pod of this node whose interface has its programs, and whose policies are in
     /// force as they are desired.
     pub fn is_ready(&self, addr: &Addr) -> bool {
-        let link = self.maps.in_force(addr).map(|endpoint| endpoint.link);
+        let link = self.maps.in_force(addr).map(|endpoint| endpoint.ifindex);
         let has_programs =
             |link: u32| self.maps.links.actual().contains_key(&link) && !self.maps.links.must_write(&link);
         link.is_some_and(has_programs) && !self.epoch_due

@@ -148,7 +148,7 @@ fn the_epoch_is_raised_before_services_are_written_and_again_if_they_need_it() {
     converge(&mut r, &mut fake, &services(&[(1, &[1, 2])]));
     let isolated = |mut desired: Desired, flags| {
         let policy = Policy { flags, ..Policy::default() };
-        desired.endpoints.insert(Addr::v4([10, 244, 0, 9]), EndpointPolicy { link: 0, policy });
+        desired.endpoints.insert(Addr::v4([10, 244, 0, 9]), EndpointPolicy { ifindex: 0, policy });
         desired
     };
     for (step, desired, expected) in [

@@ -42,7 +42,7 @@ fn is_translated_before(flow: &Flow) -> bool {
     if flow.flags & flow_flags::NO_NAT != 0 {
         return false;
     }
-    flow.flags & flow_flags::REPLY == 0 || (flow.from != 0 && LINKS.get_ptr(flow.from).is_some())
+    flow.flags & flow_flags::REPLY == 0 || (flow.in_ifindex != 0 && LINKS.get_ptr(flow.in_ifindex).is_some())
 }
 
 step::global! {
@@ -76,8 +76,8 @@ fn follow(work: &mut Scratch) -> Found {
 #[inline(always)]
 fn is_verified(work: &Scratch, flow: &Flow, hook: Hook) -> bool {
     match hook {
-        Hook::FromPod | Hook::FromNetdev | Hook::Xdp => flow.from == work.ifindex,
-        Hook::ToPod => flow.at == work.ifindex && source::came_by(work, flow.from),
+        Hook::FromPod | Hook::FromNetdev | Hook::Xdp => flow.in_ifindex == work.ifindex,
+        Hook::ToPod => flow.out_ifindex == work.ifindex && source::came_by(work, flow.in_ifindex),
         Hook::ToNetdev | Hook::Socket => true,
     }
 }
@@ -87,26 +87,26 @@ fn is_verified(work: &Scratch, flow: &Flow, hook: Hook) -> bool {
 #[inline(always)]
 fn verify(work: &mut Scratch, flow: &mut Flow, is_stale: bool) -> Step {
     match work.hook {
-        Hook::FromPod if is_stale || flow.from != work.ifindex => {
+        Hook::FromPod if is_stale || flow.in_ifindex != work.ifindex => {
             source::check(work)?;
             came_from(work, flow);
         }
-        Hook::FromNetdev if is_stale || flow.from != work.ifindex => {
+        Hook::FromNetdev if is_stale || flow.in_ifindex != work.ifindex => {
             source::check_external(work)?;
             came_from(work, flow);
         }
         Hook::ToPod if work.entered_by != 0 => {
-            if !source::came_by(work, flow.from) {
+            if !source::came_by(work, flow.in_ifindex) {
                 source::check_forwarded(work)?;
                 if !source::is_local(work) {
-                    flow.from = work.entered_by;
+                    flow.in_ifindex = work.entered_by;
                 }
             }
-            if is_stale || flow.at != work.ifindex {
+            if is_stale || flow.out_ifindex != work.ifindex {
                 if receiver::check(work)? {
-                    flow.at = work.ifindex;
-                } else if flow.at == work.ifindex {
-                    flow.at = 0;
+                    flow.out_ifindex = work.ifindex;
+                } else if flow.out_ifindex == work.ifindex {
+                    flow.out_ifindex = 0;
                 }
             }
         }
@@ -118,10 +118,10 @@ fn verify(work: &mut Scratch, flow: &mut Flow, is_stale: bool) -> Step {
 /// Notes where packets of this direction come from, which is where those of the other one go to.
 #[inline(always)]
 fn came_from(work: &mut Scratch, flow: &mut Flow) {
-    flow.from = work.ifindex;
+    flow.in_ifindex = work.ifindex;
     work.draft.reply_key = flow.twin_key();
     if let Some(twin) = own_twin(&work.packet.tuple, &work.draft.reply_key) {
-        twin.at = work.ifindex;
+        twin.out_ifindex = work.ifindex;
     }
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn carry_on(work: &mut Scratch) -> bool {
     /// With any other flag there is more to do than to translate.
     const ORDINARY: u32 = flow_flags::REPLY | flow_flags::PICKED_UP | flow_flags::EXTERNAL;
     let Some(flow) = entry(&work.packet.tuple) else { return false };
-    if flow.link != BY_ROUTE
+    if flow.redirect_to != BY_ROUTE
         || flow.flags & !ORDINARY != 0
         || flow.state != State::Established as u32
         || flow.epoch != work.epoch
@@ -193,5 +193,5 @@ step::global! {
 
 #[inline(always)]
 fn was_translated(work: &mut Scratch) -> Found {
-    Ok(translating(&work.packet).is_some_and(|flow| source::came_by(work, flow.at)))
+    Ok(translating(&work.packet).is_some_and(|flow| source::came_by(work, flow.out_ifindex)))
 }

@@ -59,7 +59,7 @@ fn own_twin(key: &Tuple, twin_key: &Tuple) -> Option<&'static mut Flow> {
 fn decide(decision: &mut Decision, flow: &Flow) {
     *decision = Decision {
         to: flow.to,
-        link: flow.link,
+        redirect_to: flow.redirect_to,
         service: flow.service,
         is_reply: flow.flags & flow_flags::REPLY != 0,
         is_no_nat: flow.flags & flow_flags::NO_NAT != 0,
@@ -72,9 +72,9 @@ fn decide(decision: &mut Decision, flow: &Flow) {
 
 /// How a client's packets reach a backend: what came by an uplink for a backend elsewhere leaves by a route.
 #[inline(always)]
-fn way_to(backend: &Backend, flow_flags: u32) -> u32 {
+fn redirect_target(backend: &Backend, flow_flags: u32) -> u32 {
     let is_external = flow_flags & lbr_common::flow::flow_flags::EXTERNAL != 0;
-    if is_external && backend.flags & backend_flags::HERE == 0 { BY_ROUTE } else { backend.link }
+    if is_external && backend.flags & backend_flags::HERE == 0 { BY_ROUTE } else { backend.ifindex }
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds, exact to a timer tick: enough for ages in seconds, at a third of the

@@ -4,7 +4,7 @@ use lbr_common::flow::{BY_ROUTE, Flow, flow_flags};
 use lbr_common::service::backend_flags;
 use lbr_common::verdict::Hook;
 
-use super::{entry, way_to};
+use super::{entry, redirect_target};
 use crate::maps::{self, LINKS};
 use crate::policy;
 use crate::scratch::Scratch;
@@ -37,9 +37,9 @@ fn validate(work: &mut Scratch) -> Found {
             {
                 return Ok(false);
             }
-            Some(backend) if !is_hairpin => flow.link = way_to(backend, flow.flags),
+            Some(backend) if !is_hairpin => flow.redirect_to = redirect_target(backend, flow.flags),
             None if follows_service => return Ok(false),
-            None if !is_hairpin && flow.link != BY_ROUTE => flow.link = 0,
+            None if !is_hairpin && flow.redirect_to != BY_ROUTE => flow.redirect_to = 0,
             _ => {}
         }
     }
@@ -50,8 +50,8 @@ fn validate(work: &mut Scratch) -> Found {
         judge_again(work, flow)?;
     }
     audit_once(work, flow);
-    flow.link = if_attached(flow.link);
-    flow.twin_link = if_attached(flow.twin_link);
+    flow.redirect_to = if_attached(flow.redirect_to);
+    flow.twin_redirect_to = if_attached(flow.twin_redirect_to);
     flow.epoch = work.epoch;
     Ok(true)
 }
@@ -140,11 +140,11 @@ fn judge_directions(work: &mut Scratch, either: bool) -> Step {
     policy::judge(work)
 }
 
-/// The link, or 0 if it is none (any more) that lbr puts packets into.
+/// The redirect target, or 0 if it is not an interface with lbr's programs any more.
 #[inline(always)]
-fn if_attached(link: u32) -> u32 {
-    if link == BY_ROUTE {
-        return link;
+fn if_attached(target: u32) -> u32 {
+    if target == BY_ROUTE {
+        return target;
     }
-    if link != 0 && LINKS.get_ptr(link).is_some() { link } else { 0 }
+    if target != 0 && LINKS.get_ptr(target).is_some() { target } else { 0 }
 }

@@ -65,7 +65,7 @@ pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outco
 
 #[inline(always)]
 fn forward(skb: Skb, work: &mut Scratch) -> i32 {
-    match work.decision.link {
+    match work.decision.redirect_to {
         0 => PASS,
         BY_ROUTE => route::send(skb, work),
         link => skb.redirect_peer(link),

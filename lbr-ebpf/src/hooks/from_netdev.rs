@@ -47,7 +47,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     if !work.decision.is_dsr_ipip {
         nat::rewrite(skb, &work.packet, &work.decision.to)?;
     }
-    if work.decision.link == BY_ROUTE {
+    if work.decision.redirect_to == BY_ROUTE {
         route::decrement_ttl(skb, &work.packet).map_err(|_| Verdict::RewriteFailed)?;
         if work.decision.is_dsr {
             dsr::wrap(skb, work)?;
@@ -65,10 +65,10 @@ step::global! {
 fn follow_flow(skb: Skb, work: &mut Scratch) -> Step {
     let decision = &work.decision;
     // Without a redirect target `to_pod` translates it.
-    if decision.is_no_nat || (!decision.is_external && decision.is_reply && decision.link == 0) {
+    if decision.is_no_nat || (!decision.is_external && decision.is_reply && decision.redirect_to == 0) {
         return Err(Verdict::Allowed);
     }
-    if decision.link == BY_ROUTE {
+    if decision.redirect_to == BY_ROUTE {
         let to = decision.to.dst;
         if decision.is_dsr && !dsr::makes_room(skb, work, decision.is_dsr_ipip) {
             return Err(Verdict::NoRoomForOption);

@@ -51,7 +51,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     if work.decision.is_no_nat {
         return Ok(Verdict::Allowed);
     }
-    if work.decision.link == BY_ROUTE {
+    if work.decision.redirect_to == BY_ROUTE {
         // To a client elsewhere, in the name of the node.
         let to = work.decision.to.dst;
         route::find(skb, work, &to)?;
@@ -104,8 +104,8 @@ fn is_neighbor_discovery(work: &mut Scratch) -> Found {
         return Ok(true);
     }
     // Of other addresses, the node's and its pods' are on the link.
-    let link = policy::endpoint(&to, work.generation, &mut work.query.receiver);
-    Ok(link != 0 || work.query.receiver.flags & policy_flags::NODE != 0)
+    let ifindex = policy::endpoint(&to, work.generation, &mut work.query.receiver);
+    Ok(ifindex != 0 || work.query.receiver.flags & policy_flags::NODE != 0)
 }
 
 /// A packet that lbr does not parse passes if its source is the pod's and the pod is not isolated for egress. A VLAN tag is

@@ -29,7 +29,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     }
     if work.packet.is_icmp_error() {
         icmp_error::translate(skb, work)?;
-        work.decision.link = 0;
+        work.decision.redirect_to = 0;
         return Ok(Verdict::IcmpError);
     }
     if work.packet.part == Part::Later {
@@ -50,7 +50,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     }
     nat::rewrite(skb, &work.packet, &work.decision.to)?;
     // The packet is on its way out of the right interface already.
-    work.decision.link = 0;
+    work.decision.redirect_to = 0;
     Ok(Verdict::ToClient)
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
         verdict
     };
     // The packet is on its way out of the right interface already.
-    work.decision.link = 0;
+    work.decision.redirect_to = 0;
     Ok(verdict)
 }
 

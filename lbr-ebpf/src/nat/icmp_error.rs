@@ -85,7 +85,7 @@ fn translate_related(skb: Skb, work: &mut Scratch) -> Found {
     if work.decision.is_no_nat {
         return Ok(true);
     }
-    if work.decision.link == BY_ROUTE && work.hook != Hook::ToNetdev {
+    if work.decision.redirect_to == BY_ROUTE && work.hook != Hook::ToNetdev {
         let to = work.decision.to.dst;
         route::find(skb, work, &to)?;
     }
@@ -186,7 +186,7 @@ fn set_own_addresses(work: &mut Scratch) {
     work.error.src =
         if work.packet.tuple.src == work.inner.tuple.dst { to.src } else { work.packet.tuple.src };
     work.error.dst = to.dst;
-    if work.decision.link == BY_ROUTE
+    if work.decision.redirect_to == BY_ROUTE
         && !work.decision.is_reply
         && let Some(node) = route::own_address(work)
     {

@@ -149,6 +149,6 @@ pub(crate) fn endpoint(addr: &Addr, generation: u32, policy: &mut Policy) -> u32
     // SAFETY: as in `link`.
     unsafe {
         *policy = (*entry).policy.at(generation);
-        (*entry).link
+        (*entry).ifindex
     }
 }

@@ -109,7 +109,7 @@ fn send(work: &mut Scratch, verdict: Verdict) {
     work.limit.sent += 1;
     let event: &mut Event = &mut work.event;
     event.time = now;
-    event.link = work.ifindex;
+    event.ifindex = work.ifindex;
     event.tuple = work.query.tuple;
     event.set = work.query.set;
     event.suppressed = work.limit.suppressed;

@@ -154,7 +154,7 @@ fn block_text(addr: Addr, bits: u32) -> String {
 }
 
 fn backend_text(backend: &Backend) -> String {
-    let link = if backend.link == 0 { String::new() } else { format!("@{}", backend.link) };
+    let link = if backend.ifindex == 0 { String::new() } else { format!("@{}", backend.ifindex) };
     let state = if backend.sets == 0 { "(draining)" } else { "" };
     format!("{}{link}{state}", socket_text(backend.addr, backend.port))
 }

@@ -39,7 +39,7 @@ fn right(case: &Case, tuples: &[Tuple]) -> Desired {
     let mut tables = Desired::default();
     let node = Policy { flags: policy_flags::NODE, ..Policy::default() };
     for ip in &case.node.links.node_addresses {
-        tables.endpoints.insert(Addr::from(*ip), EndpointPolicy { link: 0, policy: node });
+        tables.endpoints.insert(Addr::from(*ip), EndpointPolicy { ifindex: 0, policy: node });
     }
     for (number, tuple) in (1..).zip(tuples) {
         let expected = case.expected(tuple);

@@ -36,7 +36,7 @@ fn a_pod_reaches_itself() {
                     let flow = world.flow(tuple(proto, client, service));
                     assert_eq!(flow.flags & flow_flags::HAIRPIN, flow_flags::HAIRPIN);
                     assert_eq!(
-                        (flow.link, flow.twin_link),
+                        (flow.redirect_to, flow.twin_redirect_to),
                         (world.programs.links[0], world.programs.links[0])
                     );
                     world.reset();

@@ -107,9 +107,15 @@ fn the_other_direction_restores_an_evicted_entry() {
                         // Of a datagram's, the proof is a time.
                         let proof = if proto == TCP { b.proof } else { a.proof };
                         // By which links its packets come and go the other entry knows best.
-                        assert!([0, b.from].contains(&a.from) && [0, b.at].contains(&a.at));
-                        let (from, at) = (a.from, a.at);
-                        assert_eq!(*a, Flow { last_seen: a.last_seen, proof, from, at, ..b });
+                        assert!(
+                            [0, b.in_ifindex].contains(&a.in_ifindex)
+                                && [0, b.out_ifindex].contains(&a.out_ifindex)
+                        );
+                        let (from, at) = (a.in_ifindex, a.out_ifindex);
+                        assert_eq!(
+                            *a,
+                            Flow { last_seen: a.last_seen, proof, in_ifindex: from, out_ifindex: at, ..b }
+                        );
                     }
                 }
                 world.reset();

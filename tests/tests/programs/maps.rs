@@ -130,7 +130,7 @@ pub(crate) fn fill(world: &mut World) {
     let number = Versioned { old: 2, new: 3, since: 1 };
     let policy = Policy { set: 7, audit: 0, flags: policy_flags::POD | policy_flags::ISOLATED_IN };
     let policy = Versioned { old: policy, new: policy, since: 1 };
-    tables.endpoints.insert(&net.remote2.into(), &Endpoint { link: 0, policy }).unwrap();
+    tables.endpoints.insert(&net.remote2.into(), &Endpoint { ifindex: 0, policy }).unwrap();
     tables.link_policy.insert(&3, &number).unwrap();
     tables.ip_class.insert(&net.remote.into(), &number).unwrap();
     let block = Block { family: 4, addr: Addr::from(net.remote).bytes };
@@ -218,7 +218,7 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&first("slots")["key"]), ["service", "set", "slot"]);
     assert_eq!(fields(&first("slots")["value"]), ["backend"]);
     let backend = first("backends");
-    assert_eq!(fields(&backend["value"]), ["addr", "flags", "link", "port", "proto", "service", "sets"]);
+    assert_eq!(fields(&backend["value"]), ["addr", "flags", "ifindex", "port", "proto", "service", "sets"]);
     assert_eq!(backend["value"]["port"], 8080);
     assert_eq!(backend["key"], 100);
     assert_eq!(fields(&first("maglev")["key"]), ["part", "table"]);
@@ -247,20 +247,20 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&first("affinity")["value"]), ["_pad", "backend", "last_used"]);
     let tuple = ["_pad", "dst", "dst_port", "proto", "src", "src_port"];
     let flow = [
-        "at",
         "audited",
         "backend",
         "epoch",
         "flags",
-        "from",
+        "in_ifindex",
         "last_seen",
-        "link",
+        "out_ifindex",
         "proof",
+        "redirect_to",
         "service",
         "slot",
         "state",
         "to",
-        "twin_link",
+        "twin_redirect_to",
     ];
     for state in [conntrack::State::Established, conntrack::State::New] {
         let request =
@@ -282,7 +282,7 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&first("sockets")["value"]), ["_pad", "addr", "backend", "port"]);
     let versioned = ["new", "old", "since"];
     let endpoint = first("endpoints");
-    assert_eq!(fields(&endpoint["value"]), ["link", "policy"]);
+    assert_eq!(fields(&endpoint["value"]), ["ifindex", "policy"]);
     assert_eq!(fields(&endpoint["value"]["policy"]), versioned);
     assert_eq!(fields(&endpoint["value"]["policy"]["new"]), ["audit", "flags", "set"]);
     for map in ["link_policy", "ip_class", "cidr_class"] {

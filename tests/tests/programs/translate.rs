@@ -31,7 +31,7 @@ fn to_a_backend_on_this_node_and_back() {
                     }
                     let flow = world.flow(tuple(proto, client, service));
                     let links = &world.programs.links;
-                    assert_eq!((flow.link, flow.twin_link), (links[1], links[0]));
+                    assert_eq!((flow.redirect_to, flow.twin_redirect_to), (links[1], links[0]));
                 }
             }
         }

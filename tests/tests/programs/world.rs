@@ -211,7 +211,7 @@ impl World {
         let link = if is_local { self.programs.links[1] } else { 0 };
         let backend = Backend {
             addr: to.ip().into(),
-            link,
+            ifindex: link,
             service,
             port: to.port(),
             proto,

@@ -199,15 +199,15 @@ fn flows_of_another_uplink_are_left_to_tc() {
         let connection = wire.connect(&net, proto);
         let frame = connection.request().build();
         let key = tuple(proto, connection.there.0, connection.there.1);
-        assert_eq!(wire.world.flow(key).from, wire.uplink);
+        assert_eq!(wire.world.flow(key).in_ifindex, wire.uplink);
         wire.is_carried(&frame);
         for from in [0, wire.world.programs.links[0], wire.uplink + 1] {
-            let flow = Flow { from, ..wire.world.flow(key) };
+            let flow = Flow { in_ifindex: from, ..wire.world.flow(key) };
             wire.world.programs.flows.insert(&key, &flow).unwrap();
             wire.is_left(&frame);
             // Nothing is wrong with it.
             expect(&wire.run(Hook::FromNetdev, &frame), Verdict::ToBackend, Action::Redirect);
-            assert_eq!(wire.world.flow(key).from, wire.uplink);
+            assert_eq!(wire.world.flow(key).in_ifindex, wire.uplink);
             wire.is_carried(&frame);
         }
     }

@@ -87,7 +87,7 @@ impl Line {
                 .map_or_else(|| format!("verdict {}", event.verdict), |v| v.name().to_owned()),
             direction: is_of_policies(event).then(|| names::direction_name(direction)),
             hook,
-            link: event.link,
+            link: event.ifindex,
             protocol: proto_name(tuple.proto).into_owned(),
             source_pod: names::pod(tables, &tuple.src),
             source: end(tuple.src, tuple.src_port),

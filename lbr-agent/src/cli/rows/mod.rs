@@ -170,7 +170,7 @@ pub(super) fn backends(tables: &Desired, link_name: impl Fn(u32) -> String) -> V
             port: backend.port,
             protocol: proto_name(backend.proto).into_owned(),
             state: if backend.sets == 0 { "draining" } else { "active" },
-            link: if backend.link == 0 { String::new() } else { link_name(backend.link) },
+            link: if backend.ifindex == 0 { String::new() } else { link_name(backend.ifindex) },
         }
     };
     let mut rows: Vec<_> = tables.backends.iter().map(row).collect();
@@ -259,12 +259,12 @@ mod tests {
             port: 8080,
             proto: proto::TCP,
             service: 1,
-            link: 9,
+            ifindex: 9,
             sets: set::bit(set::CLUSTER),
             ..Backend::default()
         };
         tables.backends.insert(5, backend);
-        tables.backends.insert(6, Backend { addr: addr(3), sets: 0, link: 0, ..backend });
+        tables.backends.insert(6, Backend { addr: addr(3), sets: 0, ifindex: 0, ..backend });
         let name =
             ServiceName { namespace: Text::new("default"), name: Text::new("web"), port: Text::new("http") };
         tables.services.insert(1, name);

@@ -121,7 +121,7 @@ pub(in crate::cli) fn endpoints(tables: &Desired, link_name: impl Fn(u32) -> Str
             } else {
                 names::pod(tables, addr).unwrap_or_default()
             },
-            link: if endpoint.link == 0 { String::new() } else { link_name(endpoint.link) },
+            link: if endpoint.ifindex == 0 { String::new() } else { link_name(endpoint.ifindex) },
             state: if has(policy_flags::NODE) {
                 "node"
             } else if has(policy_flags::POD) {

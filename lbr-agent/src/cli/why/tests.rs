@@ -249,7 +249,7 @@ fn audited_policies_are_named_where_they_would_change_the_answer() {
 fn each_family_that_both_have_is_judged() {
     let mut tables = example::tables();
     let policy = Policy { set: example::SET, audit: 0, flags: policy_flags::POD | policy_flags::ISOLATED_IN };
-    tables.endpoints.insert(example::addr6(2), EndpointPolicy { link: 2, policy });
+    tables.endpoints.insert(example::addr6(2), EndpointPolicy { ifindex: 2, policy });
     let name = tables.pod_names[&WEB];
     tables.pod_names.insert(example::addr6(2), name);
     tables.ip_class.remove(&example::addr6(1));

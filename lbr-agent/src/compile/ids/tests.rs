@@ -223,7 +223,7 @@ fn numbers_of_policy_that_any_map_shows_are_not_used_again() {
         d.set_members.insert(MemberKey { set: LEFT, number: 0 }, member);
     });
     let ports = Prefix { data: Ports { set: LEFT, ..Ports::default() }, len: 0 };
-    let endpoint = |policy| made(&|d| _ = d.endpoints.insert(pod(1), EndpointPolicy { link: 0, policy }));
+    let endpoint = |policy| made(&|d| _ = d.endpoints.insert(pod(1), EndpointPolicy { ifindex: 0, policy }));
 
     let rule = RuleKey { policy: LEFT, direction: 0, rule: 0 };
     assert_eq!(policy(&made(&|d| _ = d.policies.insert(LEFT, PolicyRecord::default()))), fresh);

@@ -21,12 +21,14 @@ pub(super) fn write_node(state: &ClusterState, node: &NodeView, owners: &Owners<
     for (&ip, &link) in &node.links.addresses {
         let addr = Addr::from(ip);
         if node.links.links.contains_key(&link) && !owners.has(addr) {
-            desired.endpoints.insert(addr, EndpointPolicy { link, policy: flags(policy_flags::PENDING) });
+            desired
+                .endpoints
+                .insert(addr, EndpointPolicy { ifindex: link, policy: flags(policy_flags::PENDING) });
         }
     }
     let reported = state.nodes.get(&ObjectName::cluster(&node.name)).map(|n| n.addresses.as_slice());
     for &ip in node.links.node_addresses.iter().chain(reported.into_iter().flatten()) {
-        let endpoint = EndpointPolicy { link: 0, policy: flags(policy_flags::NODE) };
+        let endpoint = EndpointPolicy { ifindex: 0, policy: flags(policy_flags::NODE) };
         desired.endpoints.insert(ip.into(), endpoint);
     }
 }
@@ -51,7 +53,7 @@ pub(super) fn write_pods(
         let other = links.iter().copied().find(|&link| link != 0).unwrap_or(0);
         for (&addr, &own) in subject.addresses.iter().zip(&links) {
             let link = if own != 0 { own } else { other };
-            desired.endpoints.insert(addr, EndpointPolicy { link, policy });
+            desired.endpoints.insert(addr, EndpointPolicy { ifindex: link, policy });
             if link != 0 {
                 *desired.link_policy.entry(link).or_default() |= policy.flags;
             }

@@ -15,7 +15,7 @@ fn pod(last: u8) -> Addr {
 }
 
 fn with_set(set: u32) -> EndpointPolicy {
-    EndpointPolicy { link: 5, policy: Policy { set, audit: 0, flags: ISOLATED } }
+    EndpointPolicy { ifindex: 5, policy: Policy { set, audit: 0, flags: ISOLATED } }
 }
 
 /// Pods, each with a set of its own: (last byte of its address, set, entries of the set in both maps).
@@ -119,7 +119,7 @@ fn blocks_change_all_together_or_not_at_all() {
 #[test]
 fn isolated_pods_come_first_where_addresses_lack_room() {
     let mut fake = Fake::new(0).with_faults(0);
-    let with_flags = |flags| EndpointPolicy { link: 5, policy: Policy { flags, ..Policy::default() } };
+    let with_flags = |flags| EndpointPolicy { ifindex: 5, policy: Policy { flags, ..Policy::default() } };
     let pending = with_flags(policy_flags::PENDING);
     let before = Desired { endpoints: [(pod(8), pending), (pod(9), pending)].into(), ..Desired::default() };
     let mut reconciler = start(&mut fake, &before);

@@ -5,7 +5,7 @@ use lbr_common::select;
 use lbr_common::service::{Backend, backend_flags, frontend_flags};
 use lbr_common::verdict::Verdict;
 
-use super::super::{decide, way_to};
+use super::super::{decide, redirect_target};
 use super::snat;
 use super::store::{NEVER, store, store_original};
 use super::{Terms, draft, judge_backend, spare_port};
@@ -81,9 +81,12 @@ fn to_backend_here(work: &mut Scratch, id: u32, backend: &Backend, hash: u32) ->
 /// What all these flows have besides their tuples.
 #[inline(always)]
 fn draft_wire(work: &mut Scratch, id: u32, backend: &Backend, flags: u32) {
-    let link = way_to(backend, flow_flags::EXTERNAL);
+    let redirect_to = redirect_target(backend, flow_flags::EXTERNAL);
     let flags = flags | flow_flags::EXTERNAL;
-    draft(work, &Terms { service: backend.service, backend: id, link, twin_link: BY_ROUTE, flags });
+    draft(
+        work,
+        &Terms { service: backend.service, backend: id, redirect_to, twin_redirect_to: BY_ROUTE, flags },
+    );
 }
 
 #[inline(always)]

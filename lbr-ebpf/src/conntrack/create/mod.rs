@@ -40,8 +40,8 @@ struct Terms {
     service: u32,
     backend: u32,
     /// Redirect targets of the client's packets and of the answers.
-    link: u32,
-    twin_link: u32,
+    redirect_to: u32,
+    twin_redirect_to: u32,
     flags: u32,
 }
 
@@ -49,7 +49,7 @@ impl Terms {
     /// Those of a flow without a Service.
     #[inline(always)]
     const fn plain(flags: u32) -> Self {
-        Self { service: 0, backend: 0, link: 0, twin_link: 0, flags }
+        Self { service: 0, backend: 0, redirect_to: 0, twin_redirect_to: 0, flags }
     }
 }
 
@@ -72,21 +72,21 @@ fn draft(work: &mut Scratch, terms: &Terms) {
     flow.last_seen = now;
     flow.service = terms.service;
     flow.backend = terms.backend;
-    flow.link = terms.link;
+    flow.redirect_to = terms.redirect_to;
     flow.epoch = work.epoch;
     flow.flags = terms.flags;
-    flow.twin_link = terms.twin_link;
+    flow.twin_redirect_to = terms.twin_redirect_to;
     flow.audited = work.query.audited();
     flow.state = State::first(work.packet.segment(), sees_replies) as u32;
     flow.proof = stamp(now);
     flow.slot = slot;
     // Its source was looked at where the packet is, and its destination is what policies were asked about.
-    flow.from = match work.hook {
+    flow.in_ifindex = match work.hook {
         Hook::ToPod => work.entered_by,
         Hook::ToNetdev => 0,
         _ => work.ifindex,
     };
-    flow.at = work.query.receiver_link;
+    flow.out_ifindex = work.query.receiver_link;
 }
 
 /// Judges the connection from the client of the packet to `backend`. The client was looked up before, as the sender.
@@ -99,8 +99,8 @@ fn judge_backend(work: &mut Scratch, backend: &Backend) -> Step {
     policy::judge(work)?;
     // A pod of this node of which nothing else is known: no program would meet the packet again.
     if work.query.receiver.flags == 0
-        && backend.link != 0
-        && policy::link_at(backend.link, work.generation) & policy_flags::ISOLATED_IN != 0
+        && backend.ifindex != 0
+        && policy::link_at(backend.ifindex, work.generation) & policy_flags::ISOLATED_IN != 0
     {
         return Err(Verdict::NotJudged);
     }

@@ -73,7 +73,7 @@ fn plan(work: &mut Scratch, id: u32, backend: &Backend, port: u16) {
     let ifindex = work.ifindex;
     // SAFETY: valid for the run of the program; the agent replaces entries whole.
     let link_flags = LINKS.get_ptr(ifindex).map_or(0, |link| unsafe { (*link).flags });
-    let own_link = if link_flags & link_flags::PEER != 0 { ifindex } else { 0 };
+    let own_ifindex = if link_flags & link_flags::PEER != 0 { ifindex } else { 0 };
     let is_hairpin = backend.addr == key.src;
     let to = &mut work.draft.flow.to;
     // A pod takes no packet from its own address, so to itself it comes from the frontend's, which leads
@@ -84,10 +84,10 @@ fn plan(work: &mut Scratch, id: u32, backend: &Backend, port: u16) {
     to.dst_port = backend.port;
     to.proto = key.proto;
     to._pad = [0; 3];
-    let (link, twin_link, flags) = if is_hairpin {
-        (own_link, own_link, flow_flags::HAIRPIN)
+    let (redirect_to, twin_redirect_to, flags) = if is_hairpin {
+        (own_ifindex, own_ifindex, flow_flags::HAIRPIN)
     } else {
-        (backend.link, if link_flags & link_flags::ROUTED != 0 { ifindex } else { 0 }, 0)
+        (backend.ifindex, if link_flags & link_flags::ROUTED != 0 { ifindex } else { 0 }, 0)
     };
-    draft(work, &Terms { service: backend.service, backend: id, link, twin_link, flags });
+    draft(work, &Terms { service: backend.service, backend: id, redirect_to, twin_redirect_to, flags });
 }

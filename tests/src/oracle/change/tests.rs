@@ -14,7 +14,7 @@ const PEER: Addr = Addr::v4([10, 0, 0, 2]);
 fn tables() -> Desired {
     let mut tables = Desired::default();
     let policy = Policy { set: 5, ..Policy::default() };
-    tables.endpoints.insert(POD, EndpointPolicy { link: 0, policy });
+    tables.endpoints.insert(POD, EndpointPolicy { ifindex: 0, policy });
     tables.ip_class.insert(PEER, 7);
     tables.port_class.insert(port(80), 1);
     tables.verdicts.insert(key(7, 1), Allow { policy: 1, rule: 0 });

@@ -56,7 +56,7 @@ pub(crate) fn wire_with_pods(name: &str, net: &Net) -> (Wire, Policies) {
     let mut wire = Wire::new(name);
     let mut policies = Policies::pods(&mut wire.world, net);
     let policy = Policy { set: 0, audit: 0, flags: policy_flags::NODE };
-    policies.wanted.endpoints.insert(node(net).into(), EndpointPolicy { link: 0, policy });
+    policies.wanted.endpoints.insert(node(net).into(), EndpointPolicy { ifindex: 0, policy });
     policies.apply(&mut wire.world);
     (wire, policies)
 }

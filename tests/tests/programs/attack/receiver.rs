@@ -48,7 +48,7 @@ fn anothers_packet_at_an_isolated_pod() {
                     expect_drop(&world.deliver(&frame), Verdict::NotJudged, &frame);
                     expect_untouched(&world.run(Hook::ToPod, 1, &frame), Verdict::Allowed, &frame);
                 }
-                assert_eq!(world.flow(key).at, before.at);
+                assert_eq!(world.flow(key).out_ifindex, before.out_ifindex);
                 world.reset_flows();
             }
         }
@@ -141,7 +141,7 @@ fn an_answer_in_anothers_name() {
                 assert!(world.programs.flows.is_confirmed(&tuple(proto, client, other)));
                 let back = packet(proto, client, other).build();
                 expect_drop(&world.answer(&back), Verdict::SpoofedSource, &back);
-                assert_ne!(world.flow(tuple(proto, client, other)).from, link);
+                assert_ne!(world.flow(tuple(proto, client, other)).in_ifindex, link);
                 expect_untouched(&world.send(&back), Verdict::Allowed, &back);
                 world.reset_flows();
             }
@@ -165,7 +165,7 @@ fn a_conversation_at_another_link() {
                 let link = world.programs.links[2];
                 expect_untouched(&world.forward(link, 0, &answer), Verdict::Allowed, &answer);
             }
-            assert_eq!(world.flow(tuple(proto, other, client)).at, world.programs.links[0]);
+            assert_eq!(world.flow(tuple(proto, other, client)).out_ifindex, world.programs.links[0]);
         }
     }
 }

@@ -116,7 +116,7 @@ impl Cast {
             self.next_backend += 1;
             let (link, flags) = if is_here { (world.programs.links[1], backend_flags::HERE) } else { (0, 0) };
             let (addr, port) = (to.ip().into(), to.port());
-            let backend = Backend { addr, link, service, port, proto, sets: 1, flags };
+            let backend = Backend { addr, ifindex: link, service, port, proto, sets: 1, flags };
             world.programs.kernel.tables().backends.insert(&id, &backend).unwrap();
             let key = SlotKey { service, slot, ..SlotKey::default() };
             world.programs.kernel.tables().slots.insert(&key, &Slot { backend: id }).unwrap();

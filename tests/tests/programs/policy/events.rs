@@ -58,7 +58,7 @@ fn say_what_was_denied() {
         let denied = |verdict, hook, way: u32, set, tuple: Tuple, link| Event {
             tuple,
             set,
-            link,
+            ifindex: link,
             direction: way as u16,
             verdict: verdict as u8,
             hook: hook as u8,

@@ -235,17 +235,17 @@ fn each_end_is_looked_at_once() {
                 for by in [Programs::WIRE, world.programs.links[2]] {
                     world.forward(by, 0, &answer);
                     let flow = world.flow(tuple(proto, from, client));
-                    assert_eq!((flow.from, flow.at), (by, own));
+                    assert_eq!((flow.in_ifindex, flow.out_ifindex), (by, own));
                 }
-                assert_eq!(world.flow(tuple(proto, client, to)).from, own);
+                assert_eq!(world.flow(tuple(proto, client, to)).in_ifindex, own);
             }
             // Begun by the other side.
             let (from, to) = (at(net.other, PORT), at(net.client, 80));
             world.establish(proto, (from, ELSEWHERE), to, CLIENT);
             world.send(&packet(proto, to, from).build());
             let flow = world.flow(tuple(proto, from, to));
-            assert_eq!((flow.from, flow.at), (Programs::WIRE, own));
-            assert_eq!(world.flow(tuple(proto, to, from)).from, own);
+            assert_eq!((flow.in_ifindex, flow.out_ifindex), (Programs::WIRE, own));
+            assert_eq!(world.flow(tuple(proto, to, from)).in_ifindex, own);
         }
     }
 }

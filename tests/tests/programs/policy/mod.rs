@@ -53,7 +53,7 @@ impl Policies {
             policies.pod(world, number, addr, 0);
         }
         let policy = Policy { set: 0, audit: 0, flags: policy_flags::NODE };
-        policies.wanted.endpoints.insert(net.router.into(), EndpointPolicy { link: 0, policy });
+        policies.wanted.endpoints.insert(net.router.into(), EndpointPolicy { ifindex: 0, policy });
         policies.apply(world);
         policies
     }
@@ -64,7 +64,7 @@ impl Policies {
         let audits = flags & (policy_flags::AUDIT_IN | policy_flags::AUDIT_OUT) != 0;
         let flags = flags | policy_flags::POD;
         let policy = Policy { set: SET, audit: if audits { AUDIT } else { 0 }, flags };
-        self.wanted.endpoints.insert(addr.into(), EndpointPolicy { link, policy });
+        self.wanted.endpoints.insert(addr.into(), EndpointPolicy { ifindex: link, policy });
         self.wanted.link_policy.insert(link, flags);
     }
 

@@ -9,7 +9,7 @@ use crate::model::{Node, Peer, PolicyRule};
 use crate::source::links::LocalLink;
 
 fn flags(d: &Desired, ip: &str) -> Option<(u32, u32)> {
-    d.endpoints.get(&addr(ip)).map(|e| (e.link, e.policy.flags))
+    d.endpoints.get(&addr(ip)).map(|e| (e.ifindex, e.policy.flags))
 }
 
 #[test]
