@@ -1,4 +1,4 @@
-//! Backends that go and come, and the flows that lead to them.
+//! Removed and replaced backends, and the flows that lead to them.
 
 use lbr_agent::dataplane::Dataplane as _;
 use lbr_common::conntrack::State;
@@ -11,7 +11,7 @@ use super::world::{
     tuple,
 };
 
-/// Datagrams move to a living backend, connections are left alone.
+/// Datagrams move to a living backend; connections stay.
 #[test]
 fn a_removed_backend() {
     let mut world = World::new("removed");
@@ -38,7 +38,7 @@ fn a_removed_backend() {
     }
 }
 
-/// Nobody is left: datagrams are refused, connections are not.
+/// Without any backend, datagrams are refused and connections are not.
 #[test]
 fn the_last_backend_removed() {
     let mut world = World::new("last-removed");
@@ -61,7 +61,7 @@ fn the_last_backend_removed() {
     }
 }
 
-/// Another backend was removed: flows look once whether theirs is there, and stay.
+/// After the removal of another backend, flows check once that theirs is still there, and stay.
 #[test]
 fn a_backend_that_stays() {
     let mut world = World::new("stays");
@@ -72,7 +72,7 @@ fn a_backend_that_stays() {
             world.service(service, proto, &[kept]);
             world.connect(proto, client, service, ELSEWHERE);
             let frame = packet(proto, client, service).build();
-            // It keeps its flows, new ones go elsewhere.
+            // The backend keeps its flows; new ones go elsewhere.
             world.service(service, proto, &[at(net.remote2, 8080)]);
             world.programs.kernel.raise_epoch().unwrap();
             for _ in 0..2 {
@@ -103,7 +103,7 @@ fn a_backend_whose_port_changed() {
     }
 }
 
-/// Nothing is established yet, so nothing is lost by another backend.
+/// No connection is established yet, so the SYN may go to another backend.
 #[test]
 fn a_syn_to_a_removed_backend() {
     let mut world = World::new("syn-removed");
@@ -120,9 +120,9 @@ fn a_syn_to_a_removed_backend() {
     }
 }
 
-/// Nor does a SYN wait for what the agent says to flows: it is led as the tables are.
+/// A SYN follows the tables at once, without waiting for a new epoch.
 #[test]
-fn a_syn_to_a_backend_that_is_gone_at_this_moment() {
+fn syn_to_a_removed_backend_does_not_wait_for_the_epoch() {
     let mut world = World::new("syn-gone");
     for net in nets() {
         for is_established in [false, true] {
@@ -147,8 +147,8 @@ fn a_syn_to_a_backend_that_is_gone_at_this_moment() {
     }
 }
 
-/// A connection or a stream that begins anew elsewhere leaves the answers' entry of the former backend behind. What that
-/// one still sends reaches the client, and does not lead the client back.
+/// A connection or a stream that begins anew elsewhere leaves the reply entry of its former backend behind. Later
+/// packets of that backend reach the client, and do not lead the client back to it.
 #[test]
 fn the_former_backend_does_not_take_the_client_back() {
     let mut world = World::new("former");
@@ -167,7 +167,7 @@ fn the_former_backend_does_not_take_the_client_back() {
         let frame = opening(proto, client, service).build();
         let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
         expect_ends(&frame, &out, client, new);
-        // It has not heard the last segment, or has still something to say.
+        // The former backend has not seen the last segment, or still sends data.
         world.age(tuple(proto, old, client), 5);
         let late = if proto == TCP {
             segment(old, client, flags::FIN | flags::ACK).build()

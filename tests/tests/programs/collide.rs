@@ -1,4 +1,4 @@
-//! Flows whose answers must be told apart, and a pod that is its own backend.
+//! Flows whose answers must be distinguished, and a pod that is its own backend.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use super::world::{
     opening, packet, segment, syn, tuple,
 };
 
-/// The pod would not take a packet from its own address, so it gets one from the frontend's.
+/// The pod would drop a packet from its own address, so the source becomes the frontend's address.
 #[test]
 fn a_pod_reaches_itself() {
     World::both("hairpin", |world| {
@@ -77,7 +77,7 @@ fn one_backend_behind_two_frontends() {
     });
 }
 
-/// With another backend to choose, the port stays what it is.
+/// With another backend to choose, the source port does not change.
 #[test]
 fn two_backends_behind_two_frontends() {
     let mut world = World::new("two-backends");
@@ -103,7 +103,7 @@ fn two_backends_behind_two_frontends() {
     }
 }
 
-/// Another client port's flow to the same backend, in this state.
+/// Flows of other client ports to the same backend, in this state.
 fn others(world: &mut World, key: &Tuple, state: State, ports: impl Iterator<Item = u16>) {
     let flow = world.flow(*key);
     for port in ports {
@@ -115,7 +115,7 @@ fn others(world: &mut World, key: &Tuple, state: State, ports: impl Iterator<Ite
     }
 }
 
-/// No free port is found any more: dropped, and no flow is harmed, whatever state it lives in.
+/// Without a free port the packet is dropped, and no flow is harmed, whatever its state.
 #[test]
 fn ports_exhausted() {
     for state in [State::New, State::Replied, State::Established] {
@@ -145,8 +145,8 @@ fn ports_exhausted() {
     }
 }
 
-/// A closed connection's port may be used again at once, by another frontend too. A reset does that also before the
-/// handshake is complete; a FIN does nothing then.
+/// The port of a closed connection may be reused at once, also by another frontend. A reset frees it before the
+/// handshake is complete too; a FIN does not.
 #[test]
 fn a_closed_connection_gives_its_port_away() {
     let mut world = World::new("closed");

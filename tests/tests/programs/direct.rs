@@ -1,4 +1,4 @@
-//! Direct server return: what carries the frontend to the backend's node, and what that node makes of it.
+//! Direct server return: how the frontend travels to the backend's node, and how that node uses it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,7 +16,7 @@ use super::world::{
     Net, PORT, PROTOS, TCP, UDP, at, expect, expect_untouched, nets, opening, packet, segment, tuple,
 };
 
-/// Kind of the IPv4 option, number of the IPv6 header.
+/// Type of the IPv4 option, number of the IPv6 header.
 const OPTION: u8 = 0x9e;
 const DESTINATION_OPTIONS: u8 = 60;
 
@@ -34,7 +34,7 @@ impl Form {
         frontend_flags::DSR | if self == Self::Tunnel { frontend_flags::DSR_IPIP } else { 0 }
     }
 
-    /// Bytes.
+    /// Bytes that it adds.
     fn adds(self, family: Family) -> usize {
         match (self, family) {
             (Self::Option, Family::V4) => 8,
@@ -54,7 +54,7 @@ fn ends(net: &Net) -> (SocketAddr, SocketAddr, SocketAddr) {
     (at(net.other, PORT), at(net.service, 80), at(net.remote, 8080))
 }
 
-/// A frontend whose one backend is on another node, and answers directly.
+/// A frontend with one backend, which is on another node and answers directly.
 fn elsewhere(wire: &mut Wire, net: &Net, proto: u8, form: Form) -> u32 {
     let (_, service, backend) = ends(net);
     let id = wire.world.service(service, proto, &[backend])[0];
@@ -69,7 +69,7 @@ fn set_flags(wire: &mut Wire, service: SocketAddr, proto: u8, flags: u32) {
     wire.world.frontend(service, proto, Frontend { flags, ..found.unwrap().1 });
 }
 
-/// From now on this is the backend's node, and `there` another one.
+/// From now on this is the backend's node, and `there` is another node.
 fn here(wire: &mut Wire, id: u32, there: IpAddr) {
     let kernel = &mut wire.world.programs.kernel;
     let (_, mut backend) =
@@ -86,7 +86,7 @@ fn a_node(ip: IpAddr) -> Prefix<Block> {
     Prefix { data: Block::of(&ip.into()), len: Block::FULL }
 }
 
-/// With and without a sum of the device, which has to stay right when bytes are put in and taken out.
+/// With and without a checksum by the device, which must stay right when bytes are inserted and removed.
 #[test]
 fn the_frontend_travels_with_the_packet() {
     let mut wire = Wire::new("direct");
@@ -109,7 +109,7 @@ fn the_frontend_travels_with_the_packet() {
                 }
                 ran.packet
             });
-            assert!(!wire.world.has_flow(tuple(proto, backend, client)), "no answer is waited for");
+            assert!(!wire.world.has_flow(tuple(proto, backend, client)), "no reply entry is expected");
 
             here(&mut wire, id, node(&net));
             for (sent, carried) in sent.into_iter().zip(carried) {
@@ -140,9 +140,9 @@ fn is_a_tunnel(out: &Parsed, sent: &[u8], from: IpAddr, to: IpAddr) {
     assert_eq!(Parsed::ip(&out.payload), Ok(sent), "as it came");
 }
 
-/// A packet that claims to be for a frontend gets no further than any other to its destination.
+/// A packet with a false claim of a frontend is treated like any other packet to its destination.
 #[test]
-fn what_others_claim_is_not_believed() {
+fn false_claim_of_a_frontend_is_ignored() {
     let mut wire = Wire::new("claimed");
     for (form, net, proto) in cases() {
         wire.world.reset();
@@ -156,7 +156,7 @@ fn what_others_claim_is_not_believed() {
         // The backend is not on this node.
         is_ignored(&mut wire);
         here(&mut wire, id, node(&net));
-        // Its frontend's backends do not answer directly; or there is none.
+        // The Service's backends do not answer directly; then it has no frontend.
         set_flags(&mut wire, service, proto, 0);
         is_ignored(&mut wire);
         let frontends = wire.world.frontends();
@@ -168,10 +168,10 @@ fn what_others_claim_is_not_believed() {
     }
 }
 
-/// The node that was asked has the connection. So what it sends on begins one at the backend's node wherever it is, but for
-/// a reset, which ends one only.
+/// The node that the client asked has the connection. So a segment that it sends on begins a flow at the backend's
+/// node in any state, except a reset, which only ends one.
 #[test]
-fn a_connection_in_its_middle() {
+fn mid_stream_segment_begins_a_flow_at_the_backends_node() {
     let mut wire = Wire::new("directmiddle");
     for (form, net, _) in cases().filter(|(_, _, proto)| *proto == TCP) {
         for bits in [flags::ACK, flags::PSH | flags::ACK, flags::FIN | flags::ACK, flags::RST | flags::ACK] {
@@ -197,9 +197,9 @@ fn a_connection_in_its_middle() {
     }
 }
 
-/// Who is no node could use a tunnel to send in the name of anybody.
+/// A sender that is no node could use a tunnel to forge any source address.
 #[test]
-fn tunnels_are_for_nodes() {
+fn only_a_nodes_tunnel_is_opened() {
     let mut wire = Wire::new("tunnels");
     for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
         wire.world.reset();
@@ -210,7 +210,7 @@ fn tunnels_are_for_nodes() {
         here(&mut wire, id, node(&net));
         let ran = wire.run(Hook::FromNetdev, &carried);
         assert_eq!(expect(&ran, Verdict::ToBackend, Action::Pass).dst, backend);
-        // Also of a conversation that goes on.
+        // Also within a known conversation.
         wire.world.programs.kernel.tables().peers.remove(&a_node(node(&net))).unwrap();
         expect_untouched(&wire.run(Hook::FromNetdev, &carried), Verdict::NoService, &carried);
         wire.world.reset_flows();
@@ -218,9 +218,9 @@ fn tunnels_are_for_nodes() {
     }
 }
 
-/// Told to the client before anything is sent: as much less as the frontend takes.
+/// A packet that does not fit together with the frontend is answered with the reduced MTU.
 #[test]
-fn what_does_not_fit_with_it_is_told() {
+fn too_big_packet_is_answered_with_the_reduced_mtu() {
     let mut wire = Wire::new("directmtu");
     for (form, net) in Form::ALL.into_iter().flat_map(|form| nets().map(|net| (form, net))) {
         wire.world.reset();
@@ -239,9 +239,9 @@ fn what_does_not_fit_with_it_is_told() {
     }
 }
 
-/// A header that is full of options takes no more: such a connection is sent on in the name of the node.
+/// A header full of options has no room for the frontend: such a connection gets SNAT.
 #[test]
-fn without_room_the_node_stands_in() {
+fn full_header_falls_back_to_snat() {
     let mut wire = Wire::new("directroom");
     let net = nets()[0];
     let (client, service, backend) = ends(&net);
@@ -249,7 +249,7 @@ fn without_room_the_node_stands_in() {
     let full = Packet::udp(client, service).ip_options(&[1; 40]).build();
     let out = expect(&wire.run(Hook::FromNetdev, &full), Verdict::ToBackend, Action::Redirect);
     assert_eq!((out.src.ip(), out.dst), (node(&net), backend));
-    // Once a flow goes directly, all of its packets have to.
+    // All packets of a direct flow must go directly.
     wire.world.reset_flows();
     let plain = packet(UDP, client, service).build();
     expect(&wire.run(Hook::FromNetdev, &plain), Verdict::ToBackend, Action::Redirect);

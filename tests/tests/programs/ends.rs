@@ -1,4 +1,4 @@
-//! When a connection has ended, and what a SYN on its ports is then.
+//! When a connection has ended, and what a SYN on its ports means then.
 
 use lbr_common::conntrack::State;
 use lbr_common::verdict::Verdict;
@@ -9,7 +9,7 @@ use super::world::{
     ELSEWHERE, LOCAL, PORT, TCP, World, answering, at, expect, expect_ends, nets, packet, segment, syn, tuple,
 };
 
-/// A port that is used again after its connection ended is a new connection: it may go elsewhere.
+/// A port that is reused after its connection ended is a new connection, which may go to another backend.
 #[test]
 fn a_syn_after_the_end() {
     let mut world = World::new("syn-after-end");
@@ -20,7 +20,7 @@ fn a_syn_after_the_end() {
             for bits in [flags::RST, flags::RST | flags::ACK, flags::FIN | flags::ACK] {
                 world.service(service, TCP, &[old]);
                 world.connect(TCP, client, service, ELSEWHERE);
-                // A reset of either side ends it, a FIN only together with the other side's.
+                // A reset of either side ends the connection; a FIN only together with the other side's.
                 let both = bits & flags::RST == 0;
                 if from_client || both {
                     let end = segment(client, service, bits).build();
@@ -32,17 +32,17 @@ fn a_syn_after_the_end() {
                 }
                 world.service(service, TCP, &[new]);
                 if both {
-                    // Its last segments still find it,
+                    // Last segments still find the flow.
                     let frame = packet(TCP, client, service).build();
                     let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
                     expect_ends(&frame, &out, client, old);
                 }
-                // the next connection does not,
+                // A SYN does not.
                 let frame = syn(client, service).build();
                 let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
                 expect_ends(&frame, &out, client, new);
                 assert!(!world.programs.flows.is_confirmed(&tuple(TCP, client, service)));
-                // and is not over itself.
+                // The new flow is not over.
                 world.service(service, TCP, &[old]);
                 let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
                 expect_ends(&frame, &out, client, new);
@@ -52,8 +52,8 @@ fn a_syn_after_the_end() {
     }
 }
 
-/// Whoever goes on after a reset did not accept it (RFC 5961): an off-path sender may have sent it. The connection is
-/// where it was, also for a SYN.
+/// A side that sends after a reset did not accept it (RFC 5961): an off-path sender may have forged it. The
+/// connection returns to its former state, also for a SYN.
 #[test]
 fn a_reset_that_was_not_accepted() {
     let mut world = World::new("reset-ignored");
@@ -78,7 +78,7 @@ fn a_reset_that_was_not_accepted() {
                 expect(&world.deliver(&packet(TCP, old, client).build()), Verdict::ToClient, Action::Pass);
             }
             assert_eq!(keys.map(|key| world.state(key)), [State::Established; 2]);
-            // For as long as any that is established.
+            // It lives as long as any established connection.
             world.age(keys[0], 80_000);
             world.service(service, TCP, &[old, new]);
             let frame = syn(client, service).build();
@@ -89,7 +89,7 @@ fn a_reset_that_was_not_accepted() {
     }
 }
 
-/// Half closed is not over: what is still to come must find its way.
+/// A half-closed connection is not over: its remaining packets must still find their backend.
 #[test]
 fn a_syn_after_one_side_closed() {
     let mut world = World::new("syn-half-closed");
@@ -121,7 +121,7 @@ fn a_syn_after_one_side_closed() {
     }
 }
 
-/// The same backend again: the flow must not still count as over, or the next SYN retransmitted would begin anew.
+/// With the same backend again, the flow must not count as over, or a retransmitted SYN would begin anew.
 #[test]
 fn a_syn_after_the_end_to_the_same_backend() {
     let mut world = World::new("syn-same");
@@ -150,7 +150,7 @@ fn a_syn_after_the_end_to_the_same_backend() {
     }
 }
 
-/// What a handshake without its last segment says is that of nobody in particular: a FIN ends nothing then.
+/// Without the last segment of the handshake the client is not proven, and a FIN ends nothing.
 #[test]
 fn a_fin_before_the_handshake_is_complete() {
     let mut world = World::new("early-fin");
@@ -166,8 +166,8 @@ fn a_fin_before_the_handshake_is_complete() {
         world.answer(&answering(TCP, backend, client).build());
         let forged = segment(client, service, fin).numbers(1, 1).build();
         expect(&world.send(&forged), Verdict::ToBackend, Action::Redirect);
-        assert_eq!(world.state(key), State::Replied, "nobody has read the answer");
-        // It acknowledges the answer, so it is the client's, and the last segment of the handshake too.
+        assert_eq!(world.state(key), State::Replied, "no segment acknowledges the SYN/ACK");
+        // It acknowledges the SYN/ACK, so it is the client's, and completes the handshake.
         expect(&world.send(&segment(client, service, fin).build()), Verdict::ToBackend, Action::Redirect);
         assert_eq!(world.state(key), State::FinOriginal);
         world.reset();

@@ -1,4 +1,4 @@
-//! Fragmented datagrams: the later ones borrow the ports of the first.
+//! Fragmented datagrams: later fragments use the ports of the first one.
 
 use lbr_common::verdict::Verdict;
 use lbr_tests::packet::{Ext, Packet, Parsed};
@@ -8,7 +8,7 @@ use super::world::{
     LOCAL, PORT, PROTOS, TCP, UDP, World, at, expect, expect_drop, expect_untouched, nets, packet,
 };
 
-/// The datagram in the translated fragments has a right checksum.
+/// The transport datagram of these fragments.
 fn join(frames: &[Vec<u8>], l4: usize) -> Vec<u8> {
     frames.iter().flat_map(|frame| frame[l4..].to_vec()).collect()
 }
@@ -25,7 +25,7 @@ fn there_and_back() {
                     world.reset_flows();
                     world.connect(proto, client, service, LOCAL);
                     let payload: Vec<u8> = (0..len).map(|n: u32| n as u8).collect();
-                    // The first fragment must have all of the header that the program reads.
+                    // The first fragment must hold all of the header that the program reads.
                     let size = if proto == TCP { size.max(24) } else { size };
                     let directions = [(client, service, client, backend), (backend, client, service, client)];
                     for (src, dst, new_src, new_dst) in directions {
@@ -69,7 +69,7 @@ fn an_answer_from_elsewhere() {
     }
 }
 
-/// A fragment whose first one was not seen can not be translated, and must not leave as it is.
+/// A fragment without its first one cannot be translated, and must not leave untranslated.
 #[test]
 fn without_the_first() {
     let mut world = World::new("fragments-unknown");
@@ -79,14 +79,14 @@ fn without_the_first() {
         let frames = |dst, id| Packet::udp(client, dst).payload(&[3; 4000]).fragments(id, 1448);
         let unknown = frames(service, 1);
         expect_drop(&world.send(&unknown[1]), Verdict::FragmentUnknown, &unknown[1]);
-        // Out of order: those behind the first one are translated.
+        // Out of order: fragments behind the first one are translated.
         expect(&world.send(&unknown[0]), Verdict::ToBackend, Action::Redirect);
         expect(&world.send(&unknown[2]), Verdict::ToBackend, Action::Redirect);
         expect(&world.send(&unknown[1]), Verdict::ToBackend, Action::Redirect);
-        // Another datagram is another matter.
+        // Another datagram needs a first fragment of its own.
         let other = frames(service, 2);
         expect_drop(&world.send(&other[2]), Verdict::FragmentUnknown, &other[2]);
-        // Datagrams to others are none of lbr's business, first fragments included.
+        // Datagrams without a Service pass, first fragments included.
         let foreign = frames(at(net.other, 80), 1);
         expect_untouched(&world.send(&foreign[0]), Verdict::NoService, &foreign[0]);
         expect_untouched(&world.send(&foreign[1]), Verdict::FragmentNotTracked, &foreign[1]);
@@ -94,8 +94,7 @@ fn without_the_first() {
     }
 }
 
-/// A fragment of an ICMP message that is not the first has no type. What lies where the type would be must not
-/// make it an error.
+/// A later fragment of an ICMP message has no type. Its bytes at the place of the type must not make it an error.
 #[test]
 fn later_fragments_of_icmp() {
     let mut world = World::new("fragments-icmp");
@@ -115,7 +114,7 @@ fn later_fragments_of_icmp() {
     }
 }
 
-/// A fragment header on a datagram that is all there (RFC 6946), and one behind other headers.
+/// A fragment header on a whole datagram (RFC 6946), and one behind other headers.
 #[test]
 fn atomic_and_nested() {
     World::both("fragments-atomic", |world| {
@@ -137,7 +136,7 @@ fn atomic_and_nested() {
     });
 }
 
-/// Ports that are in the second fragment only: nobody sends that, so nothing is guessed.
+/// No sender puts the ports into the second fragment only, so they are not guessed.
 #[test]
 fn a_first_fragment_without_ports() {
     let mut world = World::new("fragments-tiny");

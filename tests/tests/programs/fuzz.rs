@@ -1,6 +1,6 @@
-//! Random packets against what must hold for every packet.
+//! Random packets, checked against rules that hold for every packet.
 //!
-//! `LBR_FUZZ_SEED` and `LBR_FUZZ_PACKETS` repeat a run, or make another one.
+//! `LBR_FUZZ_SEED` and `LBR_FUZZ_PACKETS` repeat a run, or choose another one.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -52,7 +52,7 @@ fn random_packets() {
         }
     }
     println!("{packets} packets in {:?}, seed {seed}: {seen:?}", start.elapsed());
-    // A run that never came near the interesting places proves nothing.
+    // A run that misses the interesting verdicts proves nothing.
     for verdict in [
         Verdict::ToBackend,
         Verdict::ToClient,
@@ -73,7 +73,7 @@ fn random_packets() {
     }
 }
 
-/// Other backends, as the agent would write them.
+/// Replaces backends, as the agent would.
 fn change(world: &mut World, random: &mut Random) {
     for net in nets() {
         let all = [
@@ -94,7 +94,7 @@ fn change(world: &mut World, random: &mut Random) {
             world.frontend(at(net.service2, 81), proto, none);
         }
     }
-    // Backends of before are gone for datagrams.
+    // Removes the former backends, so that datagrams leave them.
     let used: Vec<u32> =
         world.programs.kernel.tables().slots.entries().unwrap().iter().map(|(_, s)| s.backend).collect();
     let backends = world.programs.kernel.tables().backends.entries().unwrap();
@@ -116,7 +116,7 @@ fn require(holds: bool, what: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what.to_owned()) }
 }
 
-/// What must hold for every packet.
+/// The rules that hold for every packet.
 fn judge(net: &Net, sent: &[u8], ran: &Ran) -> Result<(), String> {
     match ran.verdict.effect() {
         Effect::Pass => {
@@ -137,7 +137,7 @@ fn judge(net: &Net, sent: &[u8], ran: &Ran) -> Result<(), String> {
 
 fn refused(sent: &[u8], ran: &Ran) -> Result<(), String> {
     let answer = Parsed::frame(&ran.packet)?;
-    // What is quoted may have been wrong before.
+    // The quoted packet may have had wrong checksums before.
     let own: Vec<String> =
         answer.checksum_errors().into_iter().filter(|e| !e.starts_with("quoted")).collect();
     require(own.is_empty(), "wrong checksum in an answer")?;
@@ -145,18 +145,18 @@ fn refused(sent: &[u8], ran: &Ran) -> Result<(), String> {
     let about = Parsed::frame(sent)?;
     if let Transport::Tcp { flags: set, seq, ack } = answer.transport {
         require(set & flags::RST != 0 && answer.payload.is_empty(), "no reset")?;
-        // RFC 9293, 3.5.2: from where the segment acknowledges, or else from zero, acknowledging it.
+        // RFC 9293, 3.5.2: the reset begins at the acknowledged number, or at zero and acknowledges the segment.
         let wanted = match about.transport {
             Transport::Tcp { flags: sent, ack, .. } if sent & flags::ACK != 0 => (flags::RST, ack, 0),
             Transport::Tcp { seq, .. } => (flags::RST | flags::ACK, 0, seq.wrapping_add(1)),
-            // Its header says that there is more of it than there is.
+            // Its header claims more bytes than there are.
             _ => (set, seq, ack),
         };
         require((set, seq, ack) == wanted, "a reset with other numbers")?;
         return require(answer.src == about.dst && answer.dst == about.src, "a reset of another connection");
     }
     let headers = if answer.src.is_ipv6() { 62 } else { 42 };
-    require(sent[14..].starts_with(&ran.packet[headers..]), "quotes what was not sent")?;
+    require(sent[14..].starts_with(&ran.packet[headers..]), "quotes bytes that were not sent")?;
     let back = answer.src.ip() == about.dst.ip() && answer.dst.ip() == about.src.ip();
     require(back, "answered to another address")
 }
@@ -175,7 +175,7 @@ fn translated(net: &Net, sent: &[u8], ran: &Ran) -> Result<(), String> {
     let (src, dst) = (after.src.ip(), after.dst.ip());
     match ran.verdict {
         Verdict::ToBackend => {
-            require([net.local, net.remote, net.client].contains(&dst), "to something that is no backend")?;
+            require([net.local, net.remote, net.client].contains(&dst), "to an address that is no backend")?;
             require(services.contains(&before.dst.ip()), "was not for a Service")?;
             let is_hairpin = src == before.dst.ip() && before.src.ip() == dst;
             require(src == before.src.ip() || is_hairpin, "another source address")?;
@@ -183,13 +183,13 @@ fn translated(net: &Net, sent: &[u8], ran: &Ran) -> Result<(), String> {
         Verdict::ToClient => require(services.contains(&src), "not from a Service")?,
         _ => {}
     }
-    // Apart from addresses and ports, nothing changed.
+    // Nothing but addresses and ports changes.
     blank(&mut before);
     blank(&mut after);
     require(before == after, "more than the ends changed")
 }
 
-/// Takes out what a translation may change, and what can not be told apart from it.
+/// Blanks what a translation may change, and what cannot be distinguished from that.
 fn blank(packet: &mut Parsed) {
     let nowhere = if packet.src.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
     packet.src = nowhere.parse().unwrap();

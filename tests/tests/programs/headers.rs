@@ -1,4 +1,4 @@
-//! Everything around the ports that a packet may have, or lack.
+//! Headers that a packet may have beside its ports, or lack.
 
 use lbr_common::addr::Family;
 use lbr_common::verdict::{Hook, Verdict};
@@ -44,7 +44,7 @@ fn ipv6_extension_headers() {
             vec![Ext::DestOpts(vec![0; 30])],
             vec![Ext::HopByHop(vec![]), Ext::DestOpts(vec![]), routing(2, 0), Ext::DestOpts(vec![])],
             vec![routing(4, 0)],
-            // As many as are followed, at the most.
+            // The most headers that lbr follows.
             vec![Ext::DestOpts(vec![]); 7],
         ];
         for proto in PROTOS {
@@ -60,7 +60,7 @@ fn ipv6_extension_headers() {
                 let out = expect(&world.answer(&frame), Verdict::ToClient, Action::Redirect);
                 expect_ends(&frame, &out, service, client);
             }
-            // On the way to a stop that is not the end.
+            // Segments are left: the destination is not the final one.
             for left in [1, 2, 255] {
                 let frame = packet(proto, client, service).ext(routing(4, left)).build();
                 expect_untouched(&world.send(&frame), Verdict::RoutingHeader, &frame);
@@ -72,7 +72,7 @@ fn ipv6_extension_headers() {
     });
 }
 
-/// The authentication header counts its length in other units than its relatives (RFC 4302, 2.2).
+/// The authentication header counts its length in units other than those of other extension headers (RFC 4302, 2.2).
 #[test]
 fn ipv6_authentication_header() {
     World::both("ah", |world| {
@@ -100,10 +100,10 @@ fn ipv6_authentication_header() {
     });
 }
 
-/// A tag leads by a way of its own, on which nobody looks at the source: a pod may not send one. What comes tagged to a
-/// pod is not lbr's.
+/// A VLAN tag leads a packet past the source check, so a pod may not send one. lbr leaves tagged packets to a pod
+/// alone.
 #[test]
-fn not_for_services() {
+fn vlan_tagged_and_non_ip_frames_are_no_services() {
     let mut world = World::new("not-ip");
     for net in nets() {
         for proto in PROTOS {
@@ -129,7 +129,7 @@ fn not_for_services() {
     }
 }
 
-/// One packet of every kind that is translated.
+/// One packet of every kind that lbr translates.
 fn kinds(net: &Net) -> Vec<Vec<u8>> {
     let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
     let mut frames = Vec::new();
@@ -157,9 +157,9 @@ fn services(world: &mut World, net: &Net) {
     }
 }
 
-/// Cut anywhere: the length in the IP header says otherwise, so it is malformed.
+/// A packet cut at any byte contradicts the length in its IP header, so it is malformed.
 #[test]
-fn cut_anywhere() {
+fn truncated_packet_is_malformed() {
     let mut world = World::new("cut");
     let mut runs = 0;
     for net in nets() {
@@ -169,7 +169,7 @@ fn cut_anywhere() {
             for len in 14..frame.len() {
                 let cut = &frame[..len];
                 if len < runs_from {
-                    // Some kernels make no test packet without its IP header.
+                    // Some kernels reject a test packet that is cut in its IP header.
                     let link = world.programs.links[0];
                     if let Ok(ran) = world.programs.run(Hook::FromPod, link, cut) {
                         expect_drop(&ran, Verdict::Malformed, cut);
@@ -185,10 +185,10 @@ fn cut_anywhere() {
     println!("{runs} cut packets");
 }
 
-/// Cut anywhere, with a length in the IP header that agrees: never translated without its ports and its
-/// checksum, never a wrong checksum.
+/// A packet cut at any byte, with a matching length in the IP header: it is never translated without its ports and
+/// its checksum, and never gets a wrong checksum.
 #[test]
-fn short_but_honest() {
+fn short_packet_with_matching_length_is_not_half_translated() {
     let mut world = World::new("short");
     for net in nets() {
         services(&mut world, &net);
@@ -199,7 +199,7 @@ fn short_but_honest() {
                 for ran in [world.send(&short), world.deliver(&short)] {
                     match ran.action {
                         Action::Drop => assert_eq!(ran.packet, short),
-                        // The transport checksum no longer covers what is there: judged by its change only.
+                        // The transport checksum no longer covers the packet, so only its change is checked.
                         _ if ran.packet == short => {}
                         _ => {
                             let out = Parsed::frame(&ran.packet).unwrap();
@@ -216,7 +216,7 @@ fn short_but_honest() {
     }
 }
 
-/// How far the transport checksum is off; `None` if there is none.
+/// The checksum errors of a packet, without those of quoted TCP segments.
 fn sum_error(frame: &[u8]) -> Vec<String> {
     let parsed = Parsed::frame(frame).unwrap();
     parsed.checksum_errors().into_iter().filter(|e| !e.starts_with("quoted TCP")).collect()
@@ -232,7 +232,7 @@ fn set_length(frame: &mut [u8], family: Family) {
     }
 }
 
-/// Padding behind the packet, as Ethernet adds to short ones, is no part of it.
+/// Ethernet padding behind a short packet is no part of the packet.
 #[test]
 fn padding() {
     World::both("padding", |world| {
@@ -255,7 +255,7 @@ fn padding() {
 
 /// Header fields that contradict each other.
 #[test]
-fn lies() {
+fn contradictory_header_fields_are_malformed() {
     let mut world = World::new("lies");
     let [v4, v6] = nets();
     for proto in PROTOS {
@@ -272,7 +272,7 @@ fn lies() {
             }
             expect_drop(&world.send(&bad), Verdict::Malformed, &bad);
         };
-        // Header lengths below the least, or beyond the packet; other versions.
+        // Header lengths below the minimum, or beyond the packet; other versions.
         for first in [0x40, 0x41, 0x44, 0x05, 0x55, 0x65, 0xf5] {
             expect_malformed(frame(&v4), 14, &[first]);
         }
@@ -290,20 +290,20 @@ fn lies() {
         for payload in [len + 1, 65_535] {
             expect_malformed(frame(&v6), 18, &(payload as u16).to_be_bytes());
         }
-        // The transport header lies behind the end.
+        // The transport header is behind the end.
         for total in [20, 27] {
             expect_malformed(frame(&v4), 16, &(total as u16).to_be_bytes());
         }
         for payload in [1, 7] {
             expect_malformed(frame(&v6), 18, &(payload as u16).to_be_bytes());
         }
-        // An extension header that is longer than the packet, before ports, and before nothing.
+        // An extension header longer than the packet, before ports, and before nothing.
         let (client, service) = (at(v6.client, PORT), at(v6.service, 80));
         let long = packet(proto, client, service).ext(Ext::DestOpts(vec![])).build();
         expect_malformed(long.clone(), 55, &[255]);
         expect_malformed(long, 54, &[59, 9]);
     }
-    // Without transport header, for a Service: the answer must not quote what was not sent.
+    // Without a transport header, for a Service: an answer must not quote bytes that were not sent.
     let none = Packet::raw(v4.client, v4.service, 99).build();
     let mut bad = none.clone();
     bad[14..18].copy_from_slice(&[0x4f, 0, 0, 0]);
@@ -311,9 +311,9 @@ fn lies() {
     expect_drop(&world.send(&bad), Verdict::Malformed, &bad);
 }
 
-/// A RST that is cut behind its flags is still a packet with ports, and too short for a checksum.
+/// A segment that is cut behind its flags is dropped, and not half translated.
 #[test]
-fn tcp_without_checksum() {
+fn segment_cut_behind_its_flags_is_dropped() {
     let mut world = World::new("tcp-cut");
     for net in nets() {
         services(&mut world, &net);
@@ -328,9 +328,9 @@ fn tcp_without_checksum() {
     }
 }
 
-/// SCTP is known to the parser and no Service's yet: refused at a Service's address, else untouched.
+/// A protocol that no Service has, SCTP included, is refused at a Service's address, and untouched elsewhere.
 #[test]
-fn udp_lite_and_others() {
+fn other_protocols_are_refused_at_a_service() {
     let mut world = World::new("others");
     for net in nets() {
         world.service(at(net.service, 80), UDP, &[at(net.local, 8080)]);

@@ -13,15 +13,15 @@ use super::world::{
 const REASONS: [Reason; 4] =
     [Reason::PortUnreachable, Reason::HostUnreachable, Reason::TooBig { mtu: 1280 }, Reason::TimeExceeded];
 
-/// An error with the packet it is about, as it must look like.
+/// The expected error, and the packet that it is about.
 struct Wanted {
     from: IpAddr,
     to: IpAddr,
     about: (SocketAddr, SocketAddr),
 }
 
-/// Checksums are right, all but that of a TCP segment quoted in full: it covers the ports, and lies beyond what
-/// must be quoted, so receivers do not look at it.
+/// Checksums are right, except that of a TCP segment quoted in full: it covers the ports, and lies beyond the
+/// required quotation, so receivers ignore it.
 #[track_caller]
 fn expect_error(ran: &Ran, action: Action, sent: &[u8], wanted: &Wanted) {
     let got = Parsed::frame(&ran.packet).unwrap();
@@ -62,7 +62,7 @@ fn flow(world: &mut World, net: &Net, proto: u8, backend: IpAddr) -> (SocketAddr
     (client, service, backend)
 }
 
-/// What was sent to the backend could not be delivered: the client hears it about the packet that it sent.
+/// A packet to the backend could not be delivered: the client's error is about the packet that the client sent.
 #[test]
 fn about_a_request() {
     World::both("icmp-request", |world| {
@@ -78,7 +78,7 @@ fn about_a_request() {
                             let about = (client, service);
                             let wanted = Wanted { from: net.router, to: client.ip(), about };
                             expect_error(&world.deliver(&error), Action::Pass, &error, &wanted);
-                            // From the backend itself: it is known as the Service.
+                            // From the backend itself, which the client knows as the Service.
                             let error = Packet::icmp_error(target, client.ip(), reason, quoted).build();
                             let wanted = Wanted { from: service.ip(), to: client.ip(), about };
                             if target == net.local {
@@ -95,8 +95,8 @@ fn about_a_request() {
     });
 }
 
-/// A shorter way to the backend is not one to the Service. A pod that believed it would send everything for the
-/// Service to the link address of one backend.
+/// A shorter way to the backend is not one to the Service. A pod that accepted the redirect would send all packets
+/// for the Service to one backend's link address.
 #[test]
 fn redirects_are_not_translated() {
     let mut world = World::new("icmp-redirect");
@@ -111,7 +111,7 @@ fn redirects_are_not_translated() {
     }
 }
 
-/// What was sent to the client could not be delivered: the backend hears it about the packet that it sent.
+/// An answer to the client could not be delivered: the backend's error is about the packet that the backend sent.
 #[test]
 fn about_an_answer() {
     World::both("icmp-answer", |world| {
@@ -135,7 +135,8 @@ fn about_an_answer() {
     });
 }
 
-/// Quoted packets with everything between the IP header and the ports, and errors with options of their own.
+/// Quoted packets with all kinds of headers between the IP header and the ports, and errors with options of their
+/// own.
 #[test]
 fn with_options_and_extension_headers() {
     World::both("icmp-options", |world| {
@@ -178,7 +179,7 @@ fn about_a_first_fragment() {
             let error = error.build();
             let wanted = Wanted { from: net.router, to: client.ip(), about: (client, service) };
             expect_error(&world.deliver(&error), Action::Pass, &error, &wanted);
-            // A later one has none.
+            // A later fragment has none.
             let error =
                 Packet::icmp_error(net.router, client.ip(), Reason::TimeExceeded, &frames[1][14..500]);
             let error = error.build();
@@ -202,7 +203,7 @@ fn about_a_datagram_without_checksum() {
     assert_eq!(ran.packet[14 + 20 + 8 + 20 + 6..][..2], [0, 0]);
 }
 
-/// A pod that is its own backend is told about what it sent.
+/// A pod that is its own backend gets an error about the packet that it sent.
 #[test]
 fn about_a_pods_own_service() {
     World::both("icmp-hairpin", |world| {
@@ -245,7 +246,7 @@ fn unrelated_errors_pass_untouched() {
                             Packet::icmp_error(net.client, net.other, Reason::PortUnreachable, quoted);
                         let error = error.build();
                         expect_untouched(&world.send(&error), Verdict::NoService, &error);
-                        // To a Service there is nobody to pass it to.
+                        // At a Service's address no host can receive the error.
                         let error = Packet::icmp_error(net.client, net.service, Reason::TimeExceeded, quoted);
                         let error = error.build();
                         expect_drop(&world.send(&error), Verdict::Unanswerable, &error);
@@ -260,7 +261,7 @@ fn unrelated_errors_pass_untouched() {
     });
 }
 
-/// A quotation that is cut before the eight bytes which must be there can not be translated.
+/// A quotation cut before the eight bytes that must be there cannot be translated.
 #[test]
 fn too_short_a_quotation_passes_untouched() {
     let mut world = World::new("icmp-short");

@@ -1,4 +1,4 @@
-//! How long a flow lives, and how half of one becomes whole again.
+//! How long a flow lives, and how its twin restores an evicted entry.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use super::world::{
     segment, tuple,
 };
 
-/// How long a flow without packets lives in each state. Past that, a packet is one without a flow.
+/// The lifetime of a flow without packets, in each state. After that, a packet belongs to no flow.
 #[test]
 fn every_state_has_its_lifetime() {
     let mut world = World::new("lifetimes");
@@ -48,7 +48,7 @@ fn every_state_has_its_lifetime() {
     }
 }
 
-/// A flow from the client's pod to a backend here, by packets only.
+/// Brings a flow from the client's pod to a backend here into `state`, by packets only.
 fn in_state(
     world: &mut World,
     proto: u8,
@@ -77,8 +77,8 @@ fn in_state(
     }
 }
 
-/// The kernel evicts single entries. Whichever is left brings the other one back, at the latest a second after
-/// it was last looked at.
+/// The kernel evicts single entries. The other entry restores an evicted one, at the latest a second after its last
+/// check.
 #[test]
 fn the_other_direction_restores_an_evicted_entry() {
     let mut world = World::new("evicted");
@@ -104,9 +104,9 @@ fn the_other_direction_restores_an_evicted_entry() {
                     let after = keys.map(|key| world.flow(key));
                     for (a, b) in before.iter().zip(after) {
                         assert!(b.last_seen >= a.last_seen);
-                        // Of a datagram's, the proof is a time.
+                        // For datagrams the proof is a time.
                         let proof = if proto == TCP { b.proof } else { a.proof };
-                        // By which links its packets come and go the other entry knows best.
+                        // The other entry may know more of the links that its packets use.
                         assert!(
                             [0, b.in_ifindex].contains(&a.in_ifindex)
                                 && [0, b.out_ifindex].contains(&a.out_ifindex)
@@ -124,7 +124,7 @@ fn the_other_direction_restores_an_evicted_entry() {
     }
 }
 
-/// A recently seen flow is not looked at twice: the price of a packet.
+/// A flow seen within the last second is not written again, which keeps packets cheap.
 #[test]
 fn time_stamps_move_once_a_second() {
     let mut world = World::new("stamps");
@@ -141,9 +141,10 @@ fn time_stamps_move_once_a_second() {
     assert!(world.flow(key).last_seen >= first);
 }
 
-/// Without the entry of its direction a connection gets the backend that it had, as long as the set is the same.
+/// Without the entry of its direction, a connection gets its former backend, as long as the set of backends is the
+/// same.
 #[test]
-fn the_same_choice_again() {
+fn evicted_connection_gets_the_same_backend() {
     let mut world = World::new("same-choice");
     for net in nets() {
         for proto in PROTOS {
@@ -167,10 +168,9 @@ fn the_same_choice_again() {
     }
 }
 
-/// A flow that got a stand-in source port keeps it when its forward entry is lost: the answer's entry brings it
-/// back. Without that, a request may take another port, but never one that leads elsewhere.
+/// A flow with a substitute source port keeps it when its forward entry is evicted.
 #[test]
-fn a_stand_in_port_after_eviction() {
+fn substitute_port_survives_eviction() {
     let mut world = World::new("stand-in");
     for net in nets() {
         for proto in PROTOS {

@@ -1,7 +1,7 @@
-//! What the shipped kernel object does with packets, one by one.
+//! The shipped kernel object, run packet by packet.
 //!
-//! The tests share one loaded object for each set of options. Each of them gets it as it is right after loading, so none
-//! sees another's flows; [`lbr_tests::testrun::Pool`] sees to that. [`world`] has the addresses and the Services.
+//! The tests share one loaded object for each set of options. [`lbr_tests::testrun::Pool`] resets it to its state
+//! right after loading before each test. [`world`] has the addresses and the Services.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod attack;

@@ -26,7 +26,7 @@ use serde_json::Value;
 
 use super::world::{LOCAL, PORT, UDP, World, at, nets, packet, tuple};
 
-/// What a longest-prefix map has before its key.
+/// The prefix length, which precedes the key in a longest-prefix map.
 const PREFIX_LEN: usize = size_of::<u32>();
 
 /// Size of a row's key in the kernel.
@@ -34,7 +34,7 @@ macro_rules! key_size {
     (lpm $key:ty) => {
         PREFIX_LEN + size_of::<$key>()
     };
-    // An array has indices, a ring has none.
+    // The key of an array is an index; a ring has no key.
     ($shape:ident $key:ty) => {
         size_of::<$key>()
     };
@@ -56,13 +56,13 @@ macro_rules! kernel_sizes {
 fn sizes() -> BTreeMap<&'static str, (usize, usize)> {
     let mut sizes = BTreeMap::from(lbr_common::agent_maps!(agent_sizes));
     sizes.extend(lbr_common::kernel_maps!(kernel_sizes));
-    // The kernel knows no type for what is in a ring.
+    // The kernel has no types for the entries of a ring.
     sizes.insert(maps::EVENTS.name, (0, 0));
     sizes
 }
 
 #[test]
-fn are_what_the_contract_says() {
+fn pinned_maps_match_the_contract() {
     let world = World::new("maps");
     let sizes = sizes();
     assert_eq!(sizes.len(), maps::PINNED.len());
@@ -91,7 +91,7 @@ fn are_what_the_contract_says() {
     assert_eq!(folder & 0o7777, 0o700);
 }
 
-/// The variables that the agent sets when it loads the object: without one of them it would not load.
+/// The variables that the agent sets at load: without one of them, loading fails.
 #[test]
 fn the_object_has_its_variables() {
     for name in [maps::config::NODE_NETNS, maps::config::HASH_SEED] {
@@ -158,7 +158,7 @@ pub(crate) fn fill(world: &mut World) {
     let block = Block::of(&net.service.into());
     kernel.tables().service_cidrs.insert(&Prefix { data: block, len: Block::FULL }, &1).unwrap();
     kernel.tables().peers.insert(&Prefix { data: block, len: Block::FULL }, &peer_flags::NODE).unwrap();
-    // Nobody may talk to it: one denial.
+    // The address is isolated for ingress: a denial.
     world.deliver(&packet(UDP, at(net.remote2, PORT), at(net.remote2, 9)).build());
     world.deliver(&packet(UDP, client, at(net.remote2, 9)).build());
     let pinned = |name| {
@@ -170,7 +170,7 @@ pub(crate) fn fill(world: &mut World) {
     let mut affinity: aya::maps::HashMap<_, AffinityKey, Affinity> =
         pinned(maps::AFFINITY.name).try_into().unwrap();
     affinity.insert(AffinityKey { service: 1, ..AffinityKey::default() }, Affinity::default(), 0).unwrap();
-    // For as long as a program runs only.
+    // A claim lasts only while a program runs.
     let mut claims: aya::maps::HashMap<_, Tuple, u32> = pinned(maps::CLAIMS.name).try_into().unwrap();
     claims.insert(tuple(UDP, service, client), 1, 0).unwrap();
     let mut sockets: aya::maps::HashMap<_, SocketKey, SocketPeer> =
@@ -180,7 +180,7 @@ pub(crate) fn fill(world: &mut World) {
     sockets.insert(key, peer, 0).unwrap();
 }
 
-/// What `bpftool map dump` prints of a map, with BTF: `formatted` of every entry.
+/// The output of `bpftool map dump` with BTF: `formatted` of every entry.
 fn dump(world: &World, map: &str) -> Vec<Value> {
     let path = world.programs.pins().join(map);
     let output = Command::new("bpftool").args(["-j", "map", "dump", "pinned"]).arg(&path).output();
@@ -191,7 +191,7 @@ fn dump(world: &World, map: &str) -> Vec<Value> {
     entries.into_iter().map(|entry| entry["formatted"].clone()).collect()
 }
 
-/// Names of the fields of a value, in order of the alphabet.
+/// Names of the fields of a value, in alphabetical order.
 fn fields(value: &Value) -> Vec<&str> {
     value.as_object().unwrap_or_else(|| panic!("{value} has no fields")).keys().map(String::as_str).collect()
 }

@@ -8,7 +8,7 @@ use super::world::TCP;
 
 /// The sequence number of every SYN and SYN/ACK here. So the same number acknowledges either of them.
 const ISN: u32 = 7_000;
-/// What acknowledges a SYN or a SYN/ACK.
+/// The number that acknowledges a SYN or a SYN/ACK.
 pub(crate) const ACKNOWLEDGED: u32 = ISN + 1;
 
 /// A TCP segment of an established connection, or a datagram, with some payload.
@@ -17,7 +17,7 @@ pub(crate) fn packet(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
     packet.payload(b"an odd payload!")
 }
 
-/// A segment behind the handshake, of either side.
+/// A segment after the handshake, of either side.
 pub(crate) fn segment(src: SocketAddr, dst: SocketAddr, flags: u8) -> Packet {
     Packet::tcp(src, dst, flags).numbers(ACKNOWLEDGED, ACKNOWLEDGED)
 }
@@ -32,12 +32,12 @@ pub(crate) fn syn_ack(src: SocketAddr, dst: SocketAddr) -> Packet {
     Packet::tcp(src, dst, flags::SYN | flags::ACK).numbers(ISN, ACKNOWLEDGED).tcp_options(&[2, 4, 5, 180])
 }
 
-/// What begins a conversation: a SYN or a datagram.
+/// The first packet of a conversation: a SYN or a datagram.
 pub(crate) fn opening(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
     if proto == TCP { syn(src, dst) } else { packet(proto, src, dst) }
 }
 
-/// What answers that: a SYN/ACK or a datagram.
+/// The answer to it: a SYN/ACK or a datagram.
 pub(crate) fn answering(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
     if proto == TCP { syn_ack(src, dst) } else { packet(proto, src, dst) }
 }
@@ -45,5 +45,5 @@ pub(crate) fn answering(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
 /// Makes a packet of a protocol between two ends.
 type Make = fn(u8, SocketAddr, SocketAddr) -> Packet;
 
-/// What client and server send in turn: first the opening and its answer, then a packet each.
+/// The packets of client and server in turn: the opening and its answer, then one packet each.
 pub(crate) const TURNS: [[Make; 2]; 2] = [[opening, answering], [packet, packet]];

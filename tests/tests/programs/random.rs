@@ -1,4 +1,4 @@
-//! Random packets: valid ones of every kind that the programs know, and what becomes of them on bad wires.
+//! Random packets: valid ones of every kind that the programs know, and damaged ones.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -55,7 +55,7 @@ pub(crate) fn frame(random: &mut Random, net: &Net) -> Vec<u8> {
     frame
 }
 
-/// Someone who sends or receives: few of them, so that packets meet.
+/// A source or destination: few of them, so that packets meet.
 fn end(random: &mut Random, net: &Net) -> SocketAddr {
     let ports = [80, 81, 53, 8080, 8081, PORT];
     let hosts = [net.service, net.service2, net.local, net.remote, net.client, net.other];

@@ -1,4 +1,4 @@
-//! What nobody serves: answered by the program, or dropped.
+//! Packets that no endpoint serves: refused by the program, or dropped.
 
 use std::net::IpAddr;
 
@@ -12,8 +12,8 @@ use super::world::{
     segment,
 };
 
-/// A reset for TCP; for everything else "port unreachable" from the packet's destination, back to
-/// where it came from, about this packet.
+/// A reset for TCP; for everything else "port unreachable" from the packet's destination to its source, about this
+/// packet.
 #[track_caller]
 fn expect_refused(ran: &Ran, verdict: Verdict, sent: &[u8]) {
     let answer = expect(ran, verdict, Action::Redirect);
@@ -50,7 +50,7 @@ fn expect_reset(answer: &Parsed, about: &Parsed) {
     let Transport::Tcp { seq, ack, flags: sent } = about.transport else { panic!("no segment: {about:?}") };
     assert_eq!((answer.src, answer.dst, answer.ttl), (about.dst, about.src, 64));
     assert_eq!(answer.macs, about.macs.map(|(src, dst)| (dst, src)), "MAC addresses are swapped");
-    // RFC 9293, 3.5.2: what acknowledges something is answered from there on, and everything else acknowledged.
+    // RFC 9293, 3.5.2: the reset begins at the acknowledged number, or at zero and acknowledges the segment.
     let reset = if sent & flags::ACK != 0 {
         Transport::Tcp { flags: flags::RST, seq: ack, ack: 0 }
     } else {
@@ -84,7 +84,7 @@ fn no_endpoint() {
     }
 }
 
-/// Whatever it is that is sent to a port, or a protocol, that the Service does not have.
+/// Any packet to a port, or of a protocol, that the Service does not have.
 #[test]
 fn no_such_port() {
     let mut world = World::new("no-such-port");
@@ -127,7 +127,7 @@ fn with_options_and_extension_headers() {
     }
 }
 
-/// A first fragment is answered, so that the sender hears it at once.
+/// A first fragment is answered, so that the sender learns of the refusal at once.
 #[test]
 fn fragments() {
     let mut world = World::new("refuse-fragments");
@@ -140,7 +140,7 @@ fn fragments() {
     }
 }
 
-/// Only endpoints on this node count, and there is none: another node may have one, so no refusal.
+/// Only endpoints on this node count, and there is none. Another node may have one, so the packet is not refused.
 #[test]
 fn local_only_is_dropped() {
     let mut world = World::new("local-only");
@@ -156,9 +156,10 @@ fn local_only_is_dropped() {
     }
 }
 
-/// Never an error about an error, nor to a group or to nobody (RFC 1122 3.2.2, RFC 4443 2.4 (e)).
+/// No error answers an error, or a packet whose source is a group or no host's address (RFC 1122 3.2.2, RFC 4443 2.4
+/// (e)).
 #[test]
-fn what_must_not_be_answered() {
+fn unanswerable_packet_is_dropped() {
     let mut world = World::new("unanswerable");
     for net in nets() {
         let service = at(net.service, 80);
@@ -185,7 +186,7 @@ fn what_must_not_be_answered() {
     }
 }
 
-/// The slot or the backend is not there: the agent's writes and the packet crossed.
+/// The slot or the backend is missing: the agent's writes and the packet crossed.
 #[test]
 fn backend_missing() {
     let mut world = World::new("backend-missing");
@@ -195,7 +196,7 @@ fn backend_missing() {
             world.frontend(service, proto, Frontend { service: 900, count: 3, ..Frontend::default() });
             let frame = opening(proto, client, service).build();
             expect_drop(&world.send(&frame), Verdict::BackendMissing, &frame);
-            // The count is already or still larger than the slots: the first one is taken.
+            // The count is already, or still, larger than the number of slots: the first slot is taken.
             let service = at(net.service2, 80);
             let backend = at(net.remote, 8080);
             world.service(service, proto, &[backend]);
@@ -212,7 +213,7 @@ fn backend_missing() {
     }
 }
 
-/// A SYN is refused as what begins a connection, everything else as what belongs to none: with a reset, but for a reset,
+/// A SYN is refused as the beginning of a connection, any other segment as part of none: with a reset, except a RST,
 /// which is never answered (RFC 9293, 3.5.2). The Service may have endpoints or not.
 #[test]
 fn every_tcp_flag() {
@@ -242,9 +243,9 @@ fn every_tcp_flag() {
     }
 }
 
-/// From whatever number it acknowledges, so that its sender takes the reset for that of its peer.
+/// A reset has the numbers that the segment's sender accepts as its peer's.
 #[test]
-fn a_reset_is_from_where_the_segment_acknowledges() {
+fn reset_has_the_numbers_its_receiver_accepts() {
     let mut world = World::new("refuse-numbers");
     for net in nets() {
         let (client, service) = (at(net.client, PORT), at(net.service, 80));

@@ -1,4 +1,4 @@
-//! One loaded object for many tests: each of them gets it as if it had loaded it.
+//! One loaded object for many tests: each test gets it as if freshly loaded.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -28,7 +28,7 @@ const ADDRESSES: usize = 1;
 const ROUTES: usize = 3;
 const PINS: usize = 5;
 
-/// What `ip` says of the network, and which programs are at the pods' links.
+/// The output of `ip` about the network, and the programs at the pods' links.
 fn network(programs: &Programs) -> Vec<String> {
     let commands = ["-o link", "-o addr", "-o neigh", "-4 route show table all", "-6 route show table all"];
     let ip = |line: &str| process::run(Command::new("ip").args(line.split(' '))).unwrap().stdout;
@@ -48,7 +48,7 @@ fn network(programs: &Programs) -> Vec<String> {
     said
 }
 
-/// Leaves something everywhere.
+/// Changes something in every map and in the network.
 fn dirty(world: &mut World) {
     maps::fill(world);
     let [net, _] = nets();
@@ -77,9 +77,9 @@ impl Drop for Own {
     }
 }
 
-/// Whatever a test leaves, the next one does not find it.
+/// A test finds nothing of what another test left behind.
 #[test]
-fn is_as_right_after_loading() {
+fn reused_object_is_as_freshly_loaded() {
     let own = Own(Box::leak(Box::default()));
     let mut world = World::of(own.0.take("first", 0).unwrap());
     let (fresh, network_fresh) = (contents(&mut world.programs), network(&world.programs));

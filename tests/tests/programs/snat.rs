@@ -1,4 +1,4 @@
-//! Ports in the name of the node: whose they are, and when somebody else may have one.
+//! SNAT ports of the node: which connection has one, and when another connection may take it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +22,7 @@ struct Case {
     node: IpAddr,
 }
 
-/// In each family.
+/// One case for each family.
 fn cases(name: &str) -> impl Iterator<Item = Case> {
     nets().into_iter().map(move |net| {
         let mut wire = Wire::new(name);
@@ -33,18 +33,18 @@ fn cases(name: &str) -> impl Iterator<Item = Case> {
 }
 
 impl Case {
-    /// Which port a new connection of this client is given.
+    /// The port that a new connection of this client gets.
     fn begin(&mut self, client: SocketAddr) -> u16 {
         let ran = self.wire.run(Hook::FromNetdev, &syn(client, self.service).build());
         expect(&ran, Verdict::ToBackend, Action::Redirect).src.port()
     }
 
-    /// A connection of this client, and its port.
+    /// Establishes a connection of this client; returns its port.
     fn establish(&mut self, client: SocketAddr) -> u16 {
         self.wire.establish(TCP, client, self.service).0.port()
     }
 
-    /// Each side's FIN.
+    /// Sends the FIN of each side.
     fn close(&mut self, client: SocketAddr, port: u16) {
         for (from, to) in [(client, self.service), (self.backend, at(self.node, port))] {
             self.wire.run(Hook::FromNetdev, &segment(from, to, flags::FIN | flags::ACK).build());
@@ -52,7 +52,7 @@ impl Case {
         assert_eq!(self.wire.world.state(tuple(TCP, client, self.service)), State::Closed);
     }
 
-    /// A connection of this client from its begin to its end, so many seconds ago.
+    /// A connection of this client that was opened and closed `seconds` ago.
     fn ended(&mut self, client: SocketAddr, seconds: u64) -> u16 {
         let port = self.establish(client);
         self.close(client, port);
@@ -60,7 +60,7 @@ impl Case {
         port
     }
 
-    /// Gives every port of the node to a flow like this client's.
+    /// Gives every other port of the node to a flow like this client's.
     fn fill(&mut self, client: SocketAddr) {
         let key = tuple(TCP, client, self.service);
         let flow = self.wire.world.flow(key);
@@ -75,8 +75,8 @@ impl Case {
         }
     }
 
-    /// Two ports of a client that are given the same port of the node, as long as nobody has it.
-    fn of_one_mind(&mut self) -> [SocketAddr; 2] {
+    /// Two clients that get the same port of the node, as long as it is free.
+    fn clients_of_one_port(&mut self) -> [SocketAddr; 2] {
         let mut given = BTreeMap::new();
         for port in 20_000.. {
             let client = at(self.net.other, port);
@@ -90,25 +90,25 @@ impl Case {
     }
 }
 
-/// Its backend waits for the last segment of the former connection, and would not take a SYN as such.
+/// The backend of an ended connection is in TIME-WAIT, and would not accept a SYN from the same port.
 #[test]
-fn the_port_of_an_ended_connection_rests() {
+fn port_of_an_ended_connection_rests() {
     for mut case in cases("rests") {
-        let [first, second] = case.of_one_mind();
+        let [first, second] = case.clients_of_one_port();
         let port = case.ended(first, 0);
-        assert_ne!(case.begin(second), port, "another one for the next connection");
+        assert_ne!(case.begin(second), port, "the next connection gets another port");
 
         case.wire.world.reset_flows();
         assert_eq!(case.ended(first, 3), port);
-        assert_eq!(case.begin(second), port, "after a while it is as good as any");
+        assert_eq!(case.begin(second), port, "after a while the port is free again");
     }
 }
 
-/// A client that comes back after its port of the node was given to another one must not be led into that connection.
+/// A client that comes back after its port went to another client must not enter that client's connection.
 #[test]
-fn a_port_that_was_given_away_is_not_taken_back() {
+fn port_of_another_client_is_not_taken_back() {
     for mut case in cases("away") {
-        let [first, second] = case.of_one_mind();
+        let [first, second] = case.clients_of_one_port();
         let port = case.ended(first, 3);
         assert_eq!(case.begin(second), port);
         assert_ne!(case.begin(first), port, "the second one lives");
@@ -118,9 +118,9 @@ fn a_port_that_was_given_away_is_not_taken_back() {
     }
 }
 
-/// A node with no port that has rested gives one that has not, rather than turn a client away.
+/// A node without a rested port gives away one that has not rested, rather than refuse a client.
 #[test]
-fn without_another_port_it_does_not_rest() {
+fn last_port_is_given_away_without_rest() {
     for mut case in cases("norest") {
         let client = at(case.net.other, 20_000);
         case.ended(client, 0);
@@ -129,9 +129,9 @@ fn without_another_port_it_does_not_rest() {
     }
 }
 
-/// The clock goes in ticks of some milliseconds, so a busy node meets ports that were silent for none.
+/// The clock advances in ticks of some milliseconds, so a busy node meets ports with no silence at all.
 #[test]
-fn without_another_port_none_rests_for_a_tick() {
+fn last_port_is_given_away_within_a_clock_tick() {
     for mut case in cases("tick") {
         let client = at(case.net.other, 20_000);
         case.ended(client, 0);
@@ -149,7 +149,7 @@ fn without_another_port_none_rests_for_a_tick() {
     }
 }
 
-/// A connection that is established never gives its port away, and so a client may be turned away: it is told.
+/// An established connection never gives its port away; a client that gets no port is refused with an answer.
 #[test]
 fn living_connections_keep_their_ports() {
     for mut case in cases("keeps") {
@@ -162,7 +162,7 @@ fn living_connections_keep_their_ports() {
         let ran = case.wire.run(Hook::FromNetdev, &frame);
         expect(&ran, Verdict::SnatExhausted, Action::Redirect);
         assert_eq!(case.wire.world.programs.flows.len(), before);
-        // One that fell silent for longer than it lives is none.
+        // A connection past its lifetime has ended.
         case.wire.world.age(tuple(TCP, client, case.service), 7_000);
         let port = case.wire.world.flow(tuple(TCP, client, case.service)).to.src_port;
         let given = (0..10_u16).find_map(|n| {
@@ -174,11 +174,11 @@ fn living_connections_keep_their_ports() {
     }
 }
 
-/// Nor does one of which the kernel has evicted an entry.
+/// A connection keeps its port after the kernel has evicted one of its entries.
 #[test]
 fn a_half_evicted_connection_keeps_its_port() {
     for mut case in cases("halfkeeps") {
-        let [first, second] = case.of_one_mind();
+        let [first, second] = case.clients_of_one_port();
         let port = case.establish(first);
         case.wire.world.age(tuple(TCP, first, case.service), 100);
         case.wire.world.programs.flows.remove(&tuple(TCP, first, case.service)).unwrap();

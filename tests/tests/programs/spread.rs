@@ -7,15 +7,15 @@ use lbr_tests::testrun::Action;
 
 use super::world::{PROTOS, World, at, expect, nets, opening, part};
 
-/// At most.
+/// Connections for each case, at most.
 const CONNECTIONS: u16 = 10_000;
-/// 99.9 % quantile of the chi-square distribution with 4 degrees of freedom: an even choice fails one run in a
-/// thousand for each of the four cases, so a failure is tried again once with other ports.
+/// 99.9 % quantile of the chi-square distribution with 4 degrees of freedom. An even choice exceeds it once in a
+/// thousand runs for each of the four cases, so a failed case is tried again with other ports.
 const LIMIT: f64 = 18.47;
 
 /// Pearson's chi-square over connections with consecutive source ports, as a kernel hands them out.
 #[test]
-fn is_even() {
+fn choice_of_backends_is_even() {
     let mut world = World::new("spread");
     let connections = CONNECTIONS / part() as u16;
     for net in nets() {

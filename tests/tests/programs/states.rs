@@ -1,4 +1,4 @@
-//! Random conversations: whether the entries are in the state that the state machine says, in the table of that state.
+//! Random conversations: the entries are in the state of the state machine, and in the table of that state.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use super::world::{ACKNOWLEDGED, PORT, PROTOS, TCP, World, at, nets, packet, par
 const CONVERSATIONS: usize = 4_000;
 const PACKETS: usize = 14;
 
-/// What the entries should be like.
+/// The expected entries.
 #[derive(Clone, Copy, Debug)]
 struct Model {
     state: State,
@@ -31,7 +31,7 @@ impl Model {
         self.silence * 1_000_000_000 > lifetime(self.state, proto, &Timeouts::DEFAULT)
     }
 
-    /// The same after a packet that belongs to it.
+    /// The model after a packet of its connection.
     fn after(self, proto: u8, side: Side, segment: Segment, (seq, ack): (u32, u32)) -> Self {
         let is_proven = if proto == TCP { ack == self.proof } else { self.age >= 3 };
         let state = self.state.next(side, segment, is_proven);
@@ -62,7 +62,7 @@ fn step(random: &mut Random) -> Step {
         bits = flags::SYN;
     }
     if !by_client && bits == flags::SYN {
-        // It would begin a connection of the server.
+        // A SYN would begin a connection of the server.
         bits |= flags::ACK;
     }
     let seq = random.pick(&[ACKNOWLEDGED - 1, ACKNOWLEDGED - 1, 41]);
@@ -92,7 +92,7 @@ fn run(world: &mut World, proto: u8, step: &Step, ends: (SocketAddr, SocketAddr,
 }
 
 #[test]
-fn random_conversations_are_in_the_state_of_the_machine() {
+fn random_conversations_follow_the_state_machine() {
     let mut random = Random(7);
     let mut world = World::new("states");
     let mut seen = std::collections::BTreeMap::<(u8, &str), u32>::new();
@@ -149,7 +149,7 @@ fn random_conversations_are_in_the_state_of_the_machine() {
         }
     }
     println!("{seen:?}");
-    // A run that met only a few states proves nothing.
+    // A run that meets only a few states proves nothing.
     let least = if part() == 1 { 50 } else { 0 };
     for state in State::ALL.into_iter().filter(|state| *state != State::PickedUp) {
         assert!(seen.get(&(TCP, state.name())).copied().unwrap_or(0) >= least, "{state:?}: {seen:?}");

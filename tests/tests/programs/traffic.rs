@@ -1,4 +1,4 @@
-//! What goes through each Service is counted, once, whichever program translates it.
+//! Traffic through each Service is counted once, whichever program translates it.
 
 use lbr_agent::dataplane::Pinned;
 use lbr_common::service::Traffic;
@@ -41,7 +41,7 @@ fn requests_and_responses_of_each_service() {
                     expected[number].response_packets += 1;
                 }
             }
-            // What concerns no Service, or is refused, is not counted.
+            // Packets without a Service and refused packets are not counted.
             world.send(&packet(proto, at(net.client, PORT), at(net.other, 80)).build());
             world.send(&packet(proto, at(net.client, PORT), at(net.service, 81)).build());
             assert_eq!(traffic(&world), [(1, expected[0]), (2, expected[1])]);

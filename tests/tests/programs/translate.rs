@@ -61,7 +61,7 @@ fn to_a_backend_elsewhere_and_back() {
     });
 }
 
-/// A client behind a bridge: the answer of a local backend goes by the stack, and must be translated once.
+/// The answer of a local backend to a client behind a bridge goes by the stack, and must be translated once.
 #[test]
 fn the_answer_to_a_client_behind_a_bridge_passes() {
     let mut world = World::new("bridge");
@@ -79,7 +79,7 @@ fn the_answer_to_a_client_behind_a_bridge_passes() {
                 let backends_link = world.programs.links[1];
                 let ran_on = world.forward(backends_link, 2, &ran.packet);
                 expect_untouched(&ran_on, Verdict::Allowed, &ran.packet);
-                // By any other way it is what it says: a packet from a Service's address.
+                // By any other way it is a packet from a Service's address.
                 let ran_on = world.deliver(&ran.packet);
                 expect_drop(&ran_on, Verdict::Martian, &ran.packet);
             }
@@ -87,9 +87,9 @@ fn the_answer_to_a_client_behind_a_bridge_passes() {
     }
 }
 
-/// What a client's pod is sent by others, and a request that the stack delivers to a backend's pod, is no answer.
+/// A packet from elsewhere to the client's pod begins no flow of a Service at `to_pod`, nor does a delivered request.
 #[test]
-fn nothing_begins_at_to_pod() {
+fn to_pod_begins_no_flow_of_a_service() {
     let mut world = World::new("to-pod");
     for net in nets() {
         for proto in PROTOS {
@@ -106,7 +106,7 @@ fn nothing_begins_at_to_pod() {
 }
 
 #[test]
-fn what_is_no_service_passes_untouched() {
+fn packet_to_no_service_passes_untouched() {
     World::both("other", |world| {
         for net in nets() {
             for proto in PROTOS {
@@ -124,7 +124,7 @@ fn what_is_no_service_passes_untouched() {
     });
 }
 
-/// The same port number is another Service port for the other protocol.
+/// The same port number is a different Service port for each protocol.
 #[test]
 fn protocols_are_apart() {
     let mut world = World::new("protocols");
@@ -149,7 +149,7 @@ fn an_established_flow_outlives_every_change_of_its_service() {
             let (old, new) = (at(net.remote, 8080), at(net.remote2, 8080));
             world.service(service, proto, &[old]);
             world.connect(proto, client, service, ELSEWHERE);
-            // Its backend takes no new connections any more,
+            // The backend takes no new connections any more,
             world.service(service, proto, &[new]);
             let frame = packet(proto, client, service).build();
             let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
@@ -169,7 +169,7 @@ fn an_established_flow_outlives_every_change_of_its_service() {
     }
 }
 
-/// No checksum stays none (RFC 768), and one that comes out as zero is written as all ones.
+/// An absent checksum stays absent (RFC 768), and one that comes out as zero is sent as all ones.
 #[test]
 fn udp_checksum_zero() {
     let mut world = World::new("udp-zero");
@@ -197,7 +197,7 @@ fn udp_checksum_zero() {
     }
 }
 
-/// Large packets lie in pieces, not in a row.
+/// Large packets are not linear in memory.
 #[test]
 fn a_large_packet() {
     let mut world = World::new("large");
@@ -221,8 +221,8 @@ fn a_large_packet() {
     }
 }
 
-/// Whatever a segment says, it is translated as long as its connection is there. Flags other than FIN and RST leave that
-/// what it is.
+/// A segment of a living connection is translated whatever its flags. Flags other than FIN and RST do not change the
+/// connection's state.
 #[test]
 fn every_tcp_flag_is_kept() {
     let mut world = World::new("flags");
@@ -234,7 +234,7 @@ fn every_tcp_flag_is_kept() {
             let frame = Packet::tcp(client, service, bits).build();
             let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Redirect);
             expect_ends(&frame, &out, client, backend);
-            // Alone, a SYN would open another connection where the last one was reset.
+            // A SYN alone would open another connection where the last one was reset.
             let answer = if bits & flags::SYN == 0 { bits } else { bits | flags::ACK };
             let frame = Packet::tcp(backend, client, answer & !(flags::FIN | flags::RST)).build();
             let out = expect(&world.answer(&frame), Verdict::ToClient, Action::Redirect);

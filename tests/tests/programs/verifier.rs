@@ -1,10 +1,10 @@
-//! What the programs cost the kernel's verifier.
+//! The programs' cost in the kernel's verifier.
 
 use lbr_agent::dataplane::OBJECT;
 use lbr_tests::bench::verifier::{BAR, costs};
 
-/// The kernel's limit is twice the bar: a later verifier that looks at more states of the same code must not lock lbr
-/// out.
+/// The kernel's limit is twice the bar: a later verifier that explores more states of the same code must not reject
+/// lbr.
 #[test]
 fn every_program_is_below_the_bar() {
     let costs = costs(OBJECT).unwrap();

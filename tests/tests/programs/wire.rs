@@ -1,4 +1,4 @@
-//! The node at a wire: an uplink, clients on its link, and other nodes' pods behind a router.
+//! The node at a wire: an uplink, clients on its link, and pods of other nodes behind a router.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -24,7 +24,7 @@ pub(crate) fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// A node whose clients are on the link of its uplink, and other nodes' pods behind the router there.
+/// A node with clients on the link of its uplink, and with other nodes' pods behind the router there.
 pub(crate) struct Wire {
     pub(crate) world: World,
     pub(crate) uplink: u32,
@@ -43,7 +43,7 @@ impl Wire {
     pub(crate) fn new(name: &str) -> Self {
         let mut world = World::new(name);
         let uplink = world.programs.uplink("uplink", NODE.0, NODE.1).unwrap();
-        // Before the neighbours, whom the kernel forgets then. What is sent here is addressed to the interface.
+        // Before the neighbours, which the kernel forgets at this point. Packets here are addressed to the interface.
         let mut lines = vec![format!("link set uplink address {}", mac_text(OWN_MAC))];
         for net in nets() {
             let (router, client) = (mac_text(ROUTER_MAC), mac_text(CLIENT_MAC));
@@ -66,8 +66,8 @@ impl Wire {
         self.run(Hook::Xdp, frame)
     }
 
-    /// A conversation from a client to a Service that both sides take part in, by tc: none of its packets up to there is
-    /// XDP's. Gives its ends as the backend sees them: whom it answers, and itself.
+    /// Establishes a conversation from a client to a Service by tc, as XDP carries no packet before that. Returns its
+    /// ends as the backend sees them: the client, then the backend.
     pub(crate) fn establish(
         &mut self,
         proto: u8,

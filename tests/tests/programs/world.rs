@@ -1,4 +1,4 @@
-//! The node that all tests play on: two pods whose veths are reached directly, Services, and what is elsewhere.
+//! The node of all tests: two pods whose veths are reached directly, Services, and addresses elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Once;
@@ -22,8 +22,8 @@ pub(crate) const PROTOS: [u8; 2] = [TCP, UDP];
 /// The port of clients in tests that need only one.
 pub(crate) const PORT: u16 = 40_000;
 
-/// `LBR_PART=20`: tests that run very many packets run one in 20 of them, and say so. For software emulation, where each
-/// packet takes as long as 20. 1 otherwise: all of them.
+/// `LBR_PART=20`: tests with very many packets run one in 20 of them, and log this. For software emulation, where a
+/// packet takes 20 times as long. 1 by default: all packets.
 pub(crate) fn part() -> usize {
     static TOLD: Once = Once::new();
     let part = number("LBR_PART").map_or(1, |part| part.max(1) as usize);
@@ -53,7 +53,7 @@ pub(crate) struct Net {
     /// Addresses of Services.
     pub(crate) service: IpAddr,
     pub(crate) service2: IpAddr,
-    /// Nothing that lbr knows.
+    /// An address unknown to lbr.
     pub(crate) other: IpAddr,
     pub(crate) router: IpAddr,
     pub(crate) family: Family,
@@ -85,13 +85,13 @@ pub(crate) fn at(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
-/// Where a side's packets meet the programs: the hook, and which link.
+/// Where the packets of one side meet the programs: the hook, and the link's number.
 pub(crate) type Way = (Hook, usize);
 /// The client's pod sends.
 pub(crate) const CLIENT: Way = (Hook::FromPod, 0);
 /// The local backend's pod sends.
 pub(crate) const LOCAL: Way = (Hook::FromPod, 1);
-/// What comes from elsewhere reaches the client's pod.
+/// A packet from elsewhere reaches the client's pod.
 pub(crate) const ELSEWHERE: Way = (Hook::ToPod, 0);
 
 pub(crate) fn tuple(proto: u8, src: SocketAddr, dst: SocketAddr) -> Tuple {
@@ -112,7 +112,7 @@ fn key(ip: IpAddr, port: u16, proto: u8) -> FrontendKey {
 /// The first backend's id.
 const FIRST_BACKEND: u32 = 100;
 
-/// The loaded object with Services. Tests share the object: each of them gets it as it is right after loading.
+/// The loaded object with Services. Tests share it; each one gets it in its state right after loading.
 pub(crate) struct World {
     pub(crate) programs: Shared<'static>,
     next_id: u32,
@@ -133,7 +133,7 @@ impl World {
         Self { programs, next_id: 0, next_backend: FIRST_BACKEND }
     }
 
-    /// Both kinds of packets that a test run can make: without a checksum by the device, and with one.
+    /// Runs the test with both kinds of packets that a test run can make: without and with a checksum by the device.
     pub(crate) fn both(name: &str, test: impl Fn(&mut Self)) {
         let mut world = Self::new(name);
         test(&mut world);
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    /// From now on packets come with a checksum by the device, if the kernel makes such. If not, that is said once.
+    /// From now on packets have a checksum by the device, if the kernel supports it. If not, logs that once.
     pub(crate) fn sum_packets(&mut self) -> bool {
         static TOLD: Once = Once::new();
         let is_possible = self.programs.sum_packets().unwrap();
@@ -179,8 +179,8 @@ impl World {
         }
     }
 
-    /// Adds a Service port with its address, and its backends; gives their ids. One that is there gets these
-    /// backends in its slots; the old ones stay in `backends`. [`Net::local`] is reached by its link.
+    /// Adds a Service port with its address and backends; returns the backends' ids. An existing Service port gets
+    /// these backends in its slots; the old ones stay in `backends`. [`Net::local`] is reached by its link.
     pub(crate) fn service(&mut self, frontend: SocketAddr, proto: u8, backends: &[SocketAddr]) -> Vec<u32> {
         let key = key(frontend.ip(), frontend.port(), proto);
         let existing = self.frontends().into_iter().find(|(k, _)| *k == key);
@@ -238,13 +238,13 @@ impl World {
         self.programs.run(Hook::FromPod, link, &vec![0; frame.len()]).is_ok()
     }
 
-    /// As the agent does: the backend first, the epoch after.
+    /// Like the agent: the backend first, the epoch after it.
     pub(crate) fn remove_backend(&mut self, id: u32) {
         self.programs.kernel.tables().backends.remove(&id).unwrap();
         self.raise_epoch();
     }
 
-    /// Something has changed, say flows.
+    /// Raises the epoch, so that flows are checked again.
     pub(crate) fn raise_epoch(&mut self) {
         self.programs.kernel.raise_epoch().unwrap();
     }
@@ -287,7 +287,7 @@ impl World {
         self.flow(key).state()
     }
 
-    /// Makes both entries of a flow look as if all of it happened `seconds` earlier, and nothing since.
+    /// Ages both entries of a flow by `seconds`, without a packet since.
     pub(crate) fn age(&mut self, key: Tuple, seconds: u64) {
         let mut flow = self.flow(key);
         for key in [Some(key), self.has_flow(flow.twin_key()).then(|| flow.twin_key())].into_iter().flatten()
@@ -301,8 +301,8 @@ impl World {
         }
     }
 
-    /// A conversation from a client to `to` that both sides take part in: a handshake, or datagrams over more than two
-    /// seconds. Gives its ends as the server sees them: whom it answers, and itself.
+    /// Establishes a conversation from a client to `to`: a handshake, or datagrams over more than two seconds.
+    /// Returns its ends as the server sees them: the client, then the server.
     #[track_caller]
     pub(crate) fn establish(
         &mut self,
@@ -335,7 +335,7 @@ impl World {
         self.establish(proto, (client, CLIENT), to, server);
     }
 
-    /// A packet that entered the node by one link, or another interface, and reaches the pod behind a link by the stack.
+    /// A packet that entered the node by this interface, and that the stack delivers to the pod behind a link.
     #[track_caller]
     pub(crate) fn forward(&mut self, entered_by: u32, link: usize, frame: &[u8]) -> Ran {
         let link = self.programs.links[link];
@@ -343,7 +343,7 @@ impl World {
     }
 }
 
-/// Verdict, action, and a packet with right checksums, which is returned.
+/// Asserts verdict, action and right checksums; returns the packet.
 #[track_caller]
 pub(crate) fn expect(ran: &Ran, verdict: Verdict, action: Action) -> Parsed {
     let packet = Parsed::frame(&ran.packet);
@@ -353,20 +353,20 @@ pub(crate) fn expect(ran: &Ran, verdict: Verdict, action: Action) -> Parsed {
     packet
 }
 
-/// Not touched, byte for byte.
+/// Asserts that the packet passes unchanged, byte for byte.
 #[track_caller]
 pub(crate) fn expect_untouched(ran: &Ran, verdict: Verdict, sent: &[u8]) {
     assert_eq!((ran.verdict, ran.action), (verdict, Action::Pass), "{:?}", Parsed::frame(sent));
     assert_eq!(ran.packet, sent, "{:?} became {:?}", Parsed::frame(sent), Parsed::frame(&ran.packet));
 }
 
-/// Nothing goes on.
+/// Asserts that the packet is dropped.
 #[track_caller]
 pub(crate) fn expect_drop(ran: &Ran, verdict: Verdict, sent: &[u8]) {
     assert_eq!((ran.verdict, ran.action), (verdict, Action::Drop), "{:?}", Parsed::frame(sent));
 }
 
-/// The packet that was sent, with other ends and nothing else changed.
+/// Asserts that the packet is the one that was sent, with these ends and no other change.
 #[track_caller]
 pub(crate) fn expect_ends(sent: &[u8], got: &Parsed, src: SocketAddr, dst: SocketAddr) {
     let mut wanted = Parsed::frame(sent).unwrap();

@@ -1,5 +1,5 @@
-//! XDP at an uplink: packets of flows that are established leave as tc would have sent them, all others are left to it
-//! byte for byte.
+//! XDP at an uplink: packets of established flows leave as tc would have sent them; all others are left to tc byte
+//! for byte.
 
 use lbr_common::conntrack::State;
 use lbr_common::flow::Flow;
@@ -17,7 +17,8 @@ fn ip(line: &str) {
     netns::ip([line]).unwrap();
 }
 
-/// Both ways, and to the byte what tc makes of it, but for the link addresses, which the kernel adds there.
+/// In both directions the packet equals tc's byte for byte, except the link addresses, which the kernel adds after
+/// tc.
 #[test]
 fn established_flows_are_sent_on() {
     let mut wire = Wire::new("xdpflow");
@@ -40,7 +41,7 @@ fn established_flows_are_sent_on() {
     }
 }
 
-/// A sum that would come out as zero is sent as its other form, and one that is not there stays away (RFC 768).
+/// A checksum that comes out as zero is sent as all ones, and an absent one stays absent (RFC 768).
 #[test]
 fn checksums_of_datagrams() {
     let mut wire = Wire::new("xdpsum");
@@ -51,7 +52,7 @@ fn checksums_of_datagrams() {
             expect(&sent, Verdict::ToBackend, Action::Transmit);
             assert_eq!(sent.packet[40..42], [0, 0]);
         }
-        // Every sum, of which one has two forms.
+        // Every sum; one of them has two forms.
         let sum_at = if net.family.is_v6() { 60 } else { 40 };
         let mut both = 0;
         for n in (0..=u16::MAX).step_by(part()) {
@@ -59,7 +60,7 @@ fn checksums_of_datagrams() {
             let frame = Packet::udp(connection.there.0, connection.there.1).payload(&payload).build();
             let mut ran = wire.xdp(&frame);
             if ran.verdict == Verdict::LeftToTc {
-                // Once a second tc notes that it lives.
+                // tc takes it. XDP leaves it again only because of its checksum.
                 wire.run(Hook::FromNetdev, &frame);
                 ran = wire.xdp(&frame);
             }
@@ -72,13 +73,13 @@ fn checksums_of_datagrams() {
                 expect(&ran, Verdict::ToBackend, Action::Transmit);
             }
         }
-        // Those that look as if a device had to complete them: one sum.
+        // A datagram whose checksum looks as if a device had to complete it: one sum.
         let least = if part() == 1 { 1 } else { 0 };
         assert!((least..=2).contains(&both), "{both} were left to tc");
     }
 }
 
-/// A checksum that a device is to complete: XDP would send it as it is.
+/// XDP would send a checksum that a device is to complete as it is, so tc gets the packet.
 #[test]
 fn unfinished_checksums_are_left_to_tc() {
     let mut wire = Wire::new("xdppart");
@@ -101,9 +102,9 @@ fn unfinished_checksums_are_left_to_tc() {
     }
 }
 
-/// What is no packet in the middle of a flow.
+/// Packets other than those in the middle of a flow.
 #[test]
-fn what_has_to_be_looked_at_is_left_to_tc() {
+fn packets_not_in_mid_flow_are_left_to_tc() {
     let mut wire = Wire::new("xdpleft");
     for net in nets() {
         let tcp = wire.connect(&net, TCP);
@@ -132,27 +133,27 @@ fn what_has_to_be_looked_at_is_left_to_tc() {
         for cut in [15, 34, 40, 50] {
             wire.is_left(&tcp.request().build()[..cut]);
         }
-        // It goes on all the same.
+        // The flows themselves go on by XDP.
         wire.is_carried(&tcp.request().build());
         wire.is_carried(&udp.request().build());
     }
 }
 
-/// What the agent or tc has to say about a flow, they say first.
+/// XDP does not carry a flow that tc has to check: after a new epoch, or after its lifetime.
 #[test]
-fn flows_that_need_a_look_are_left_to_tc() {
+fn flows_to_be_checked_again_are_left_to_tc() {
     let mut wire = Wire::new("xdplook");
     for net in nets() {
         let udp = wire.connect(&net, UDP);
         let frame = udp.request().build();
         let key = tuple(UDP, udp.there.0, udp.there.1);
         wire.is_carried(&frame);
-        // Something has changed: tc asks the policies again, once.
+        // A new epoch: tc asks the policies again, once.
         wire.world.raise_epoch();
         wire.is_left(&frame);
         expect(&wire.run(Hook::FromNetdev, &frame), Verdict::ToBackend, Action::Redirect);
         wire.is_carried(&frame);
-        // Silent for long: another conversation.
+        // Past its lifetime: another conversation.
         wire.world.age(key, 181);
         wire.is_left(&frame);
         expect(&wire.run(Hook::FromNetdev, &frame), Verdict::ToBackend, Action::Redirect);
@@ -161,7 +162,7 @@ fn flows_that_need_a_look_are_left_to_tc() {
     }
 }
 
-/// A connection that is about to end, or has, is tc's.
+/// A connection that is ending, or has ended, is left to tc.
 #[test]
 fn connections_that_end_are_left_to_tc() {
     let mut wire = Wire::new("xdpend");
@@ -177,7 +178,7 @@ fn connections_that_end_are_left_to_tc() {
                 wire.run(Hook::FromNetdev, &segment(from, to, bits).build());
                 wire.is_left(&request);
                 wire.is_left(&answer);
-                // By whoever goes on after a reset, it is as it was.
+                // A segment after the reset restores the connection.
                 expect(&wire.run(Hook::FromNetdev, &answer), Verdict::ToClient, Action::Redirect);
                 if bits & flags::RST != 0 {
                     wire.is_carried(&request);
@@ -191,7 +192,7 @@ fn connections_that_end_are_left_to_tc() {
     }
 }
 
-/// Where a packet's source was not looked at, XDP does not carry it: at another uplink, at none so far.
+/// XDP does not carry a flow whose source was verified at another uplink, or nowhere yet.
 #[test]
 fn flows_of_another_uplink_are_left_to_tc() {
     let mut wire = Wire::new("xdpfrom");
@@ -205,7 +206,7 @@ fn flows_of_another_uplink_are_left_to_tc() {
             let flow = Flow { in_ifindex: from, ..wire.world.flow(key) };
             wire.world.programs.flows.insert(&key, &flow).unwrap();
             wire.is_left(&frame);
-            // Nothing is wrong with it.
+            // tc accepts the packet, and verifies its source here.
             expect(&wire.run(Hook::FromNetdev, &frame), Verdict::ToBackend, Action::Redirect);
             assert_eq!(wire.world.flow(key).in_ifindex, wire.uplink);
             wire.is_carried(&frame);
@@ -213,7 +214,7 @@ fn flows_of_another_uplink_are_left_to_tc() {
     }
 }
 
-/// A promiscuous interface hears what is for others: neither XDP nor tc has to do with it.
+/// A promiscuous interface receives frames for other hosts: neither XDP nor tc handles them.
 #[test]
 fn frames_for_another_host_are_not_touched() {
     const OTHERS: [[u8; 6]; 3] = [[2, 0, 0, 0, 0, 3], ROUTER_MAC, [2, 0, 0, 0, 1, 2]];
@@ -234,13 +235,13 @@ fn frames_for_another_host_are_not_touched() {
             expect_untouched(&wire.run(Hook::FromNetdev, &frame), Verdict::OtherHost, &frame);
             assert!(!wire.world.has_flow(key));
         }
-        // A group of the link is nobody's way to a Service either, and not XDP's.
+        // XDP leaves a link broadcast to tc as well.
         wire.is_left(&connection.request().macs(CLIENT_MAC, [0xff; 6]).build());
         wire.is_carried(&connection.request().build());
     }
 }
 
-/// XDP keeps a flow alive by itself, in both directions: were it tc, packets that follow would overtake one each second.
+/// XDP itself keeps a flow alive in both directions. If tc did, later packets would overtake one each second.
 #[test]
 fn flows_stay_alive() {
     let mut wire = Wire::new("xdpalive");
@@ -252,15 +253,15 @@ fn flows_stay_alive() {
         let (frame, answer) = (connection.request().build(), connection.answer().build());
         wire.world.age(there, 100);
         wire.is_carried(&frame);
-        // Nobody has looked at the answers' source since it is established.
+        // The answers' source has not been verified since the connection was established.
         expect(&wire.run(Hook::FromNetdev, &answer), Verdict::ToClient, Action::Redirect);
         wire.is_carried_back(&answer);
         for key in [there, back] {
-            // Not by comparing: a machine that runs for less than 100 s has no such time, and it wraps.
+            // Subtraction, not comparison: on a machine up for less than 100 s the time wraps.
             let since = wire.world.flow(key).last_seen.wrapping_sub(before);
             assert!(since < 50_000_000_000, "{key:?}: {since}");
         }
-        // The kernel evicts.
+        // The kernel evicts the reply entry.
         wire.world.age(there, 100);
         wire.world.programs.flows.remove(&back).unwrap();
         wire.is_carried(&frame);
@@ -268,29 +269,29 @@ fn flows_stay_alive() {
     }
 }
 
-/// Only where it is sure that the packet arrives is it sent past the kernel.
+/// XDP sends a packet past the kernel only where it is sure that the packet arrives.
 #[test]
-fn ways_that_are_not_clear_are_left_to_tc() {
+fn unclear_routes_are_left_to_tc() {
     let mut wire = Wire::new("xdpway");
     wire.world.programs.uplink("other", [198, 51, 100, 1].into(), "2001:db8:51::1".parse().unwrap()).unwrap();
     for net in nets() {
         let udp = wire.connect(&net, UDP);
         let frame = udp.request().build();
         wire.is_carried(&frame);
-        // Nobody knows the router's link address.
+        // The router's link address is unknown.
         ip(&format!("neigh del {} dev uplink", net.router));
         wire.is_left(&frame);
         let router = mac_text(ROUTER_MAC);
         ip(&format!("neigh replace {} lladdr {router} dev uplink nud permanent", net.router));
         wire.is_carried(&frame);
-        // Too long for the way.
+        // Too long for the route's MTU.
         let long = Packet::udp(udp.there.0, udp.there.1).payload(&[7; 1400]).build();
         wire.is_carried(&long);
         let width = if net.family.is_v6() { 128 } else { 32 };
         ip(&format!("route replace {}/{width} via {} dev uplink mtu lock 1300", net.remote, net.router));
         wire.is_left(&long);
         wire.is_carried(&frame);
-        // By another interface.
+        // A route by another interface.
         let gateway = if net.family.is_v6() { "2001:db8:51::9" } else { "198.51.100.9" };
         ip(&format!("neigh replace {gateway} lladdr {router} dev other nud permanent"));
         ip(&format!("route replace {}/{width} via {gateway} dev other", net.remote));

@@ -1,5 +1,5 @@
-//! An address that stands for another one: IPv4-mapped, in an IPv6 header (RFC 4291, 2.5.5.2). In every table it would be
-//! the IPv4 host's.
+//! An address that stands for another one: IPv4-mapped, in an IPv6 header (RFC 4291, 2.5.5.2). Every map would take
+//! it for the IPv4 host's.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -45,7 +45,7 @@ fn an_alias_of_an_address() {
             expect_drop(&wire.run(Hook::FromNetdev, &frame), Verdict::Martian, &frame);
             expect_untouched(&wire.run(Hook::Xdp, &frame), Verdict::LeftToTc, &frame);
         }
-        // Any part of a packet has addresses.
+        // Every fragment has addresses.
         for frame in packet(17, src, dst).payload(&[1; 200]).fragments(9, 64) {
             expect_drop(&wire.world.send(&frame), Verdict::Martian, &frame);
             expect_drop(&wire.run(Hook::FromNetdev, &frame), Verdict::Martian, &frame);
@@ -54,7 +54,7 @@ fn an_alias_of_an_address() {
     assert!(wire.world.programs.flows.is_empty());
 }
 
-/// Nor does an error quote one: it is about no conversation of the IPv4 host.
+/// An error that quotes one is related to no conversation of the IPv4 host.
 #[test]
 fn an_alias_in_an_error() {
     let [v4, v6] = nets();

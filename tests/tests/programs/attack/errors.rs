@@ -1,4 +1,4 @@
-//! ICMP messages that carry what policies do not let through, or speak as a router.
+//! ICMP messages that carry data past policies, or pose as a router's.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -27,7 +27,7 @@ fn error(net: &Net, ends: (IpAddr, IpAddr), about: (u8, SocketAddr, SocketAddr),
     Packet::icmp_error(ends.0, ends.1, Reason::TimeExceeded, &quoted[..len - headers]).build()
 }
 
-/// A pod that may neither send nor be sent to, but for one conversation with a host elsewhere.
+/// A pod that is isolated in both directions, with one conversation with a host elsewhere.
 fn one_conversation(net: &Net, proto: u8) -> (World, Policies) {
     let mut world = World::new("error-data");
     let mut policies = Policies::pods(&mut world, net);
@@ -38,7 +38,7 @@ fn one_conversation(net: &Net, proto: u8) -> (World, Policies) {
     (world, policies)
 }
 
-/// As much as a router quotes may come with a conversation, and nothing beyond.
+/// An error may carry as much of a packet as a router quotes, and nothing beyond.
 #[test]
 fn data_in_an_error() {
     for net in nets() {
@@ -55,7 +55,7 @@ fn data_in_an_error() {
                 let frame = error(&net, (net.other, net.client), there, len);
                 expect_drop(&world.deliver(&frame), Verdict::IngressDenied, &frame);
             }
-            // Out of the pod, about what it was sent: to whom has sent it, from whom it was sent to.
+            // From the pod, about a packet that it received: from that packet's receiver to its sender.
             let back = (proto, other, client);
             let frame = error(&net, (net.client, net.other), back, most(&net));
             let ran = world.send(&frame);
@@ -66,8 +66,8 @@ fn data_in_an_error() {
     }
 }
 
-/// An error is for the sender of the packet that it quotes: with any conversation's packet in it, it is not a way to
-/// somebody else.
+/// An error is for the sender of the packet that it quotes: a quoted packet of any conversation opens no way to
+/// another host.
 #[test]
 fn an_error_about_anothers_packet() {
     for net in nets() {
@@ -75,20 +75,20 @@ fn an_error_about_anothers_packet() {
             let (mut world, _policies) = one_conversation(&net, proto);
             let (client, other) = (at(net.client, PORT), at(net.other, 80));
             let (there, back) = ((proto, client, other), (proto, other, client));
-            // To others than the other host.
+            // To hosts other than the sender.
             for to in [net.remote, net.local, net.remote2] {
                 let frame = error(&net, (net.client, to), back, 100);
                 expect_drop(&world.send(&frame), Verdict::EgressDenied, &frame);
             }
-            // Of its own packets the pod has nothing to tell.
+            // The pod cannot send errors about its own packets.
             let frame = error(&net, (net.client, net.other), there, 100);
             expect_drop(&world.send(&frame), Verdict::EgressDenied, &frame);
-            // Nor in the name of a router.
+            // Nor in a router's name.
             for source in [net.router, net.other, net.local] {
                 let frame = error(&net, (source, net.other), back, 100);
                 expect_drop(&world.send(&frame), Verdict::SpoofedSource, &frame);
             }
-            // About what another pod was sent by the same host.
+            // About a packet that the same host sent to another pod.
             let local = at(net.local, PORT);
             world.establish(proto, (local, LOCAL), other, (Hook::ToPod, 1));
             let frame = error(&net, (net.client, net.other), (proto, other, local), 100);
@@ -99,7 +99,7 @@ fn an_error_about_anothers_packet() {
     }
 }
 
-/// To a Service, an error is for the backend's client only.
+/// An error of a Service's backend is for that backend's client only.
 #[test]
 fn an_error_by_a_service() {
     for net in nets() {
@@ -111,7 +111,7 @@ fn an_error_by_a_service() {
             policies.apply(&mut world);
             world.service(service, proto, &[backend]);
             world.connect(proto, client, service, LOCAL);
-            // The backend may tell its client what became of the client's packet, as long as errors are.
+            // The backend may send its client an error about the client's packet, up to the length of errors.
             let about = (proto, client, backend);
             let frame = error(&net, (net.local, net.client), about, most(&net));
             assert_eq!(world.answer(&frame).verdict, Verdict::IcmpError);
@@ -119,7 +119,7 @@ fn an_error_by_a_service() {
             expect_drop(&world.answer(&frame), Verdict::EgressDenied, &frame);
             let frame = error(&net, (net.local, net.other), about, 100);
             expect_drop(&world.answer(&frame), Verdict::EgressDenied, &frame);
-            // The client, what became of an answer.
+            // The client may send an error about an answer.
             let about = (proto, service, client);
             let frame = error(&net, (net.client, net.service), about, most(&net));
             assert_eq!(world.send(&frame).verdict, Verdict::IcmpError);
@@ -129,7 +129,7 @@ fn an_error_by_a_service() {
     }
 }
 
-/// By the wire, to the port of the node that stands for a client's: as long as an error is, it reaches the client.
+/// By the wire, to the node's port that stands for a client's: up to the length of errors, it reaches the client.
 #[test]
 fn data_in_an_error_by_the_wire() {
     for net in nets() {
@@ -154,14 +154,14 @@ fn data_in_an_error_by_the_wire() {
                 assert_eq!(ran.packet == about_request, !is_related);
                 assert_eq!(wire.run(Hook::FromNetdev, &about_answer).verdict, by_client, "{len}");
             }
-            // To somebody else it is about no packet of his.
+            // To another address it is about no packet of that host.
             let frame = error(&net, (net.router, net.client), (proto, seen, backend), 100);
             expect_untouched(&wire.run(Hook::FromNetdev, &frame), Verdict::NoService, &frame);
         }
     }
 }
 
-/// Who may be sent to by one pod only is not sent an error in its name by the wire.
+/// A pod that accepts packets of one pod only gets no error in that pod's name by the wire.
 #[test]
 fn an_error_in_a_pods_name() {
     const FRIENDS: u32 = 5;
@@ -180,7 +180,7 @@ fn an_error_in_a_pods_name() {
             expect_drop(&world.forward(Programs::WIRE, 0, &frame), Verdict::SpoofedSource, &frame);
             let third = world.programs.links[2];
             expect_drop(&world.forward(third, 0, &frame), Verdict::SpoofedSource, &frame);
-            // It may send one itself.
+            // That pod may send one itself.
             let local = world.programs.links[1];
             expect_untouched(&world.forward(local, 0, &frame), Verdict::NoService, &frame);
         }
@@ -195,7 +195,8 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// Neighbour discovery that a router could have forwarded is none (RFC 4861, 6.1 and 7.1): judged as any other message.
+/// A neighbour discovery message that a router could have forwarded (RFC 4861, 6.1 and 7.1) is judged as any other
+/// message.
 #[test]
 fn router_words_from_afar() {
     let [_, net] = nets();
@@ -211,13 +212,13 @@ fn router_words_from_afar() {
             expect_drop(&world.deliver(&frame), Verdict::IngressDenied, &frame);
             let frame = message(kind, hop_limit, net.local, net.other);
             expect_untouched(&world.answer(&frame), Verdict::Allowed, &frame);
-            // With another's address it goes nowhere.
+            // With another's source address it is dropped.
             let frame = message(kind, hop_limit, net.remote, net.other);
             expect_drop(&world.answer(&frame), Verdict::SpoofedSource, &frame);
             world.reset_flows();
         }
     }
-    // Multicast listener discovery has hop limit 1, and comes from an address of the link.
+    // Multicast listener discovery has hop limit 1, and a source that is local to the link.
     for kind in [130, 131, 132, 143] {
         for (hop_limit, source) in [(1, net.client), (255, net.client), (64, net.client)] {
             let frame = message(kind, hop_limit, source, ip("ff02::16"));
@@ -228,7 +229,7 @@ fn router_words_from_afar() {
     }
 }
 
-/// What only routers say, no pod says: not to its neighbours, not to anybody.
+/// A pod may not send a router's messages, neither to its neighbours nor to any other host.
 #[test]
 fn router_words_of_a_pod() {
     let [v4, v6] = nets();
@@ -249,8 +250,8 @@ fn router_words_of_a_pod() {
     }
 }
 
-/// A pod speaks to its link of its own addresses, however isolated it is: it could not be reached otherwise. That is no
-/// way to anybody who is not on the link.
+/// An isolated pod announces its own addresses on its link, or it could not be reached. That opens no way beyond the
+/// link.
 #[test]
 fn neighbor_discovery_as_a_way_out() {
     let [_, net] = nets();
@@ -281,12 +282,12 @@ fn neighbor_discovery_as_a_way_out() {
             let frame = message(kind, 255, source, ip("ff02::1"));
             expect_drop(&world.send(&frame), Verdict::SpoofedSource, &frame);
         }
-        // Before it has an address (RFC 4862, 5.4.2).
+        // Before the pod has an address (RFC 4862, 5.4.2).
         let frame = message(kind, 255, ip("::"), ip("ff02::1:ff00:2"));
         expect_untouched(&world.send(&frame), Verdict::NeighborDiscovery, &frame);
         let frame = message(kind, 64, ip("::"), ip("ff02::1:ff00:2"));
         expect_drop(&world.send(&frame), Verdict::SpoofedSource, &frame);
-        // To the pod it comes from its link.
+        // Messages to the pod come from its link.
         let frame = message(kind, 255, net.router, net.client);
         expect_untouched(&world.deliver(&frame), Verdict::NeighborDiscovery, &frame);
     }

@@ -1,4 +1,4 @@
-//! More first packets than there is room for.
+//! More first packets than the maps have room for.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -75,8 +75,8 @@ fn expect_all(world: &World, before: &BTreeMap<Tuple, Flow>) {
     assert!(unconfirmed <= 2 * UNCONFIRMED.max_entries, "{unconfirmed} entries are more than the quota");
 }
 
-/// A pod that opens connections as fast as it can takes the room of its like: no connection that is established loses
-/// an entry, or anything of it.
+/// A pod that opens connections as fast as it can evicts only first packets: no established connection loses an
+/// entry, or anything in it.
 #[test]
 fn a_flood_of_first_packets_of_a_pod() {
     for net in nets() {
@@ -90,7 +90,7 @@ fn a_flood_of_first_packets_of_a_pod() {
     }
 }
 
-/// The same by the wire, from addresses of anybody's to a Service.
+/// The same by the wire, from arbitrary addresses to a Service.
 #[test]
 fn a_flood_of_first_packets_by_the_wire() {
     for net in nets() {
@@ -176,7 +176,7 @@ fn anybody(net: &Net, host: u8) -> IpAddr {
     }
 }
 
-/// Each conversation as it was, in both directions.
+/// Each conversation goes on in both directions.
 fn goes_on(world: &mut World, net: &Net) {
     for proto in PROTOS {
         for port in PORT..PORT + CONVERSATIONS {
@@ -197,7 +197,7 @@ fn goes_on(world: &mut World, net: &Net) {
     }
 }
 
-/// A node of which a backend elsewhere sees the address: every port of it is taken by SYNs that nobody goes on with.
+/// A node that does SNAT for a backend elsewhere: SYNs without a handshake hold every port of it.
 struct Held {
     wire: Wire,
     net: Net,
@@ -212,7 +212,7 @@ impl Held {
         Self { wire, net, service }
     }
 
-    /// SYNs, of which none may be turned away; gives the ports of the node that they were given.
+    /// Sends SYNs, of which none may be refused; returns the ports of the node that they got.
     fn flood(&mut self, count: u16) -> BTreeMap<u16, u32> {
         let mut given = BTreeMap::new();
         for n in 0..count {
@@ -225,7 +225,7 @@ impl Held {
     }
 }
 
-/// First packets hold their ports no longer than until another one needs them: a client always gets one.
+/// A first packet holds its port only until another connection needs it: a client always gets one.
 #[test]
 fn a_port_held_by_silence() {
     const PORTS: u16 = u16::MAX - 61_000 + 1;
@@ -236,7 +236,7 @@ fn a_port_held_by_silence() {
         let given = held.flood(PORTS * 2);
         assert!(given.len() > usize::from(PORTS) * 9 / 10, "{} ports are no flood", given.len());
         assert!(!given.contains_key(&seen.port()), "the port of an established connection was given away");
-        // Right behind them, in the second in which a handshake may still be on its way.
+        // Right behind them, within the second in which a handshake may still be on its way.
         let late = at(net.other, PORT + 1);
         let (late_seen, _) = held.wire.establish(TCP, late, service);
         assert_ne!(late_seen.port(), seen.port());
@@ -254,8 +254,8 @@ fn a_port_held_by_silence() {
     }
 }
 
-/// As long as the flood lasts, whoever holds a port without a handshake is turned out by the next one; who has just been
-/// given one has a second for it.
+/// While the flood lasts, the next SYN takes the port of one without a handshake; a port is safe for its first
+/// second.
 #[test]
 fn a_handshake_among_silent_ports() {
     for net in nets() {

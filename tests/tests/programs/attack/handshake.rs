@@ -1,4 +1,4 @@
-//! A connection that one side plays alone.
+//! A connection in which only one side takes part.
 
 use std::net::SocketAddr;
 
@@ -16,8 +16,8 @@ use crate::world::{
     expect_untouched, nets, packet, segment, syn, syn_ack, tuple,
 };
 
-/// A segment that may belong to an older connection is picked up, as the pod may have opened that. What follows on its
-/// ports is judged for itself: whatever the pod answered, and however long it takes.
+/// A segment that may belong to an older connection is picked up, as the pod may have opened that. A SYN on its ports
+/// is judged for itself, whatever the pod answered.
 #[test]
 fn a_syn_behind_a_stray_segment() {
     for net in nets() {
@@ -54,14 +54,14 @@ fn a_syn_behind_a_stray_segment() {
     }
 }
 
-/// A reset of what the pod took part in is a packet of that.
+/// A reset of a connection that the pod took part in belongs to that connection.
 fn passed_again(bits: u8, answer: Option<u8>) -> Verdict {
     let begins = bits & flags::RST == 0 || answer.is_some_and(|bits| bits & flags::RST == 0);
     if begins { Verdict::Allowed } else { Verdict::StrayReset }
 }
 
-/// A SYN is one whatever else is set but ACK and RST: its receiver may take it for one (RFC 9293, 3.10.7.2 asks in LISTEN
-/// for RST, ACK and SYN, and nothing else).
+/// A segment with SYN and without ACK and RST is a SYN, whatever else is set: its receiver may accept it (RFC 9293,
+/// 3.10.7.2: in LISTEN only RST, ACK and SYN are checked).
 #[test]
 fn a_syn_with_something_else() {
     const URG: u8 = 32;
@@ -83,7 +83,7 @@ fn a_syn_with_something_else() {
     }
 }
 
-/// A pod that may not send opens nothing behind what it answers, either.
+/// A pod that is isolated for egress cannot open a connection behind its answers either.
 #[test]
 fn a_syn_behind_an_answer() {
     for net in nets() {
@@ -94,7 +94,7 @@ fn a_syn_behind_an_answer() {
         let (other, pod) = (at(net.other, PORT), at(net.client, 80));
         let opening = syn(pod, other).build();
         expect_drop(&world.send(&opening), Verdict::EgressDenied, &opening);
-        // It is a server: its segments pass, within and without a connection.
+        // It is a server: its segments pass, with and without a connection.
         let answer = segment(pod, other, flags::ACK).build();
         expect_untouched(&world.send(&answer), Verdict::Allowed, &answer);
         expect_drop(&world.send(&opening), Verdict::EgressDenied, &opening);
@@ -108,7 +108,7 @@ fn a_syn_behind_an_answer() {
         );
         let data = packet(TCP, pod, other).build();
         expect_untouched(&world.send(&data), Verdict::Allowed, &data);
-        // Where it may, the SYN is a segment of the connection that there is.
+        // Where policy allows it, the SYN is a segment of the existing connection.
         policies.allow(SET, direction::EGRESS, TCP, PORT);
         policies.apply(&mut world);
         expect_untouched(&world.send(&opening), Verdict::Allowed, &opening);
@@ -116,8 +116,7 @@ fn a_syn_behind_an_answer() {
     }
 }
 
-/// Who does not see what the server answers can not say what it acknowledges, and the server's RST to what he says is his
-/// end. So what he plays stays with the first packets.
+/// A sender that does not receive the SYN/ACK cannot acknowledge its number, so its flow stays unconfirmed.
 #[test]
 fn a_forged_ack() {
     let wrong = [0, 1, ACKNOWLEDGED - 1, ACKNOWLEDGED + 1, !ACKNOWLEDGED, u32::MAX];
@@ -141,10 +140,10 @@ fn a_forged_ack() {
             forge(&mut world, (client, service), ack);
             is_unproven(&world, State::Replied);
         }
-        // A challenge ACK is no data.
+        // A challenge ACK carries no data.
         world.answer(&segment(backend, client, flags::ACK).build());
         is_unproven(&world, State::Replied);
-        // With SYN cookies, another answer has another number.
+        // With SYN cookies, another SYN/ACK has another number.
         let again = syn_ack(backend, client).numbers(u32::MAX, ACKNOWLEDGED).build();
         expect(&world.answer(&again), Verdict::ToClient, Action::Redirect);
         forge(&mut world, (client, service), ACKNOWLEDGED);
@@ -154,14 +153,14 @@ fn a_forged_ack() {
         expect(&world.send(&last), Verdict::ToBackend, Action::Redirect);
         assert_eq!(keys.map(|key| world.state(key)), [State::Established; 2]);
         assert_eq!(keys.map(|key| world.programs.flows.is_confirmed(&key)), [true; 2]);
-        // From now on it is only the ends' business which numbers count.
+        // From now on only the ends check numbers.
         world.answer(&again);
         forge(&mut world, (client, service), 5);
         assert_eq!(world.state(keys[0]), State::FinOriginal);
     }
 }
 
-/// ACK, data and FIN that acknowledge this.
+/// Sends ACK, data and FIN that acknowledge this number.
 #[track_caller]
 fn forge(world: &mut World, (src, dst): (SocketAddr, SocketAddr), ack: u32) {
     for (bits, payload) in
@@ -191,14 +190,14 @@ fn a_forged_client_by_the_wire() {
             }
         }
         assert_eq!(wire.world.programs.flows.len(), (0, 2));
-        // The client it claims to be answers with a reset: so much for that.
+        // The host whose address was forged answers with a reset, which ends the flow.
         let reset = segment(client, service, flags::RST).build();
         wire.run(Hook::FromNetdev, &reset);
         assert_eq!(wire.world.state(key), State::Refused);
     }
 }
 
-/// Datagrams of one side, however many and for however long, are no conversation. Neither are answers without delay.
+/// Datagrams of one side are no conversation, however many, and for however long. Neither are immediate answers.
 #[test]
 fn a_stream_of_one_side() {
     for net in nets() {
@@ -220,7 +219,7 @@ fn a_stream_of_one_side() {
             assert_eq!(world.state(key), State::Replied);
             assert!(!world.programs.flows.is_confirmed(&key));
         }
-        // Both, over two seconds: by a packet of either side.
+        // Both directions, over two seconds: by a packet of either side.
         world.age(key, 3);
         world.answer(&answer);
         assert_eq!(world.state(key), State::Established);
@@ -229,8 +228,8 @@ fn a_stream_of_one_side() {
     }
 }
 
-/// What a server sends behind its SYN/ACK it sends to a client that it believes in, also if the last segment of the
-/// handshake was lost before it came by here.
+/// A server that sends on after its SYN/ACK has accepted the client, also if the last segment of the handshake was
+/// lost before it came by here.
 #[test]
 fn a_server_that_goes_on_confirms() {
     for net in nets() {
@@ -258,8 +257,8 @@ fn a_server_that_goes_on_confirms() {
     }
 }
 
-/// A policy change is asked about the connection as it was begun, whoever's packet asks; a SYN is not its beginning only
-/// because it has its ports.
+/// After a policy change, any packet of a connection has it judged in its original direction. A SYN on its ports is
+/// not its beginning.
 #[test]
 fn a_syn_in_an_established_connection() {
     for net in nets() {
@@ -283,7 +282,7 @@ fn a_syn_in_an_established_connection() {
         let again = syn(client, server).build();
         expect_untouched(&world.send(&again), Verdict::Allowed, &again);
         assert_eq!(world.state(tuple(TCP, client, server)), State::Established);
-        // By a Service, the server may not open a connection to the client's port either.
+        // With a Service, the server may not open a connection to the client's port either.
         world.reset_flows();
         let (service, backend) = (at(net.service, 80), at(net.local, 8080));
         world.service(service, TCP, &[backend]);

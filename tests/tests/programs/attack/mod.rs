@@ -1,5 +1,5 @@
-//! What somebody tries who is not trusted: a pod against the policies of others and its own, or a host outside against the
-//! node's Services and pods. Each test is named by what the attacker wants, and shows that it is not to be had.
+//! Attempts of an untrusted sender: a pod against the policies of others and its own, or a host outside against the
+//! node's Services and pods. Each test is named after the attacker's goal, and shows that it is out of reach.
 
 mod alias;
 mod errors;
@@ -45,7 +45,7 @@ fn beginnings(src: SocketAddr, dst: SocketAddr) -> Vec<Packet> {
     ]
 }
 
-/// One of each that opens nothing.
+/// One segment of each kind that opens nothing.
 fn strays(src: SocketAddr, dst: SocketAddr) -> impl Iterator<Item = Packet> {
     let plain = STRAY.map(move |bits| segment(src, dst, bits));
     plain.into_iter().chain([packet(TCP, src, dst)])
@@ -61,7 +61,7 @@ pub(crate) fn wire_with_pods(name: &str, net: &Net) -> (Wire, Policies) {
     (wire, policies)
 }
 
-/// Only Services have addresses of the block that this one is in.
+/// Reserves the block of this address for Services.
 fn reserve_block(world: &mut World, service: IpAddr) {
     let bits = if service.is_ipv6() { 112 } else { 96 + 24 };
     let addr = Addr::from(service);
@@ -71,13 +71,13 @@ fn reserve_block(world: &mut World, service: IpAddr) {
     world.programs.kernel.tables().service_cidrs.insert(&key, &0).unwrap();
 }
 
-/// The address is one of the node: what has no frontend there is left to the stack.
+/// Makes this an address of the node: packets to it without a frontend are left to the stack.
 fn open_address(world: &mut World, ip: IpAddr) {
     let flags = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
     world.frontend(at(ip, 0), 0, Frontend { flags, ..Frontend::default() });
 }
 
-/// The address is another node's.
+/// Makes this an address of another node.
 fn a_node(world: &mut World, ip: IpAddr) {
     let key = Prefix { data: Block::of(&ip.into()), len: Block::FULL };
     world.programs.kernel.tables().peers.insert(&key, &peer_flags::NODE).unwrap();

@@ -1,4 +1,4 @@
-//! A way to a pod, or out of it, by another pod's address.
+//! A way into a pod, or out of it, by another pod's address.
 
 use lbr_common::policy::policy_flags;
 use lbr_common::verdict::{Hook, Verdict};
@@ -12,7 +12,7 @@ use crate::world::{
     packet, tuple,
 };
 
-/// The client's pod may not be sent anything; the local one may.
+/// The client's pod is isolated for ingress; the local one is not.
 fn isolated(name: &str, net: &Net) -> (World, Policies) {
     let mut world = World::new(name);
     let mut policies = Policies::pods(&mut world, net);
@@ -21,8 +21,8 @@ fn isolated(name: &str, net: &Net) -> (World, Policies) {
     (world, policies)
 }
 
-/// Policies are asked by address. With another pod's, a frame for the link address of an isolated one is not let through,
-/// whatever conversation of that other pod it belongs to.
+/// Policies are looked up by address. A frame for an isolated pod's link address with another pod's IP address is
+/// dropped, whatever conversation of that other pod it belongs to.
 #[test]
 fn anothers_packet_at_an_isolated_pod() {
     for net in nets() {
@@ -52,7 +52,7 @@ fn anothers_packet_at_an_isolated_pod() {
                 world.reset_flows();
             }
         }
-        // A pod that nobody isolates gets what its link carries, if the pod whose address it has may get it.
+        // A pod without isolation gets what its link carries, if the pod with the packet's address may get it.
         for packet in beginnings(from, at(net.remote2, 80)) {
             let frame = packet.build();
             expect_untouched(&world.run(Hook::ToPod, 1, &frame), Verdict::NoService, &frame);
@@ -64,7 +64,7 @@ fn anothers_packet_at_an_isolated_pod() {
     }
 }
 
-/// The same with the ports of a conversation that a Service leads to that other pod: what is translated was judged for
+/// The same with the ports of a conversation that a Service leads to another pod: a translated packet was judged for
 /// the pod that it was translated for.
 #[test]
 fn anothers_translated_packet_at_an_isolated_pod() {
@@ -89,7 +89,7 @@ fn anothers_translated_packet_at_an_isolated_pod() {
     }
 }
 
-/// An error for another pod is another pod's, too, related or not.
+/// An error for another pod is dropped as well, related or not.
 #[test]
 fn anothers_error_at_an_isolated_pod() {
     for net in nets() {
@@ -107,7 +107,7 @@ fn anothers_error_at_an_isolated_pod() {
     }
 }
 
-/// Whoever hears what is for another pod does not become that pod: it answers in its own name only.
+/// A pod that overhears a packet for another pod answers in its own name only.
 #[test]
 fn an_answer_in_anothers_name() {
     for net in nets() {
@@ -130,7 +130,7 @@ fn an_answer_in_anothers_name() {
                 expect_drop(&world.answer(&back), Verdict::SpoofedSource, &back);
                 expect_untouched(&world.send(&back), Verdict::Allowed, &back);
                 expect_drop(&world.answer(&back), Verdict::SpoofedSource, &back);
-                // And in the middle of it, also where the conversation is confirmed by a packet that was heard.
+                // And in mid-stream, also where an overheard packet confirms the conversation.
                 if proto == UDP {
                     world.age(tuple(proto, other, client), 3);
                 }
@@ -149,7 +149,7 @@ fn an_answer_in_anothers_name() {
     }
 }
 
-/// What is known of a destination at a link is known there only, and not by whom the packet came.
+/// A flow remembers the link of its destination, whichever interface its packets come by.
 #[test]
 fn a_conversation_at_another_link() {
     for net in nets() {
@@ -161,7 +161,7 @@ fn a_conversation_at_another_link() {
             let answer = packet(proto, other, client).build();
             for _ in 0..2 {
                 expect_untouched(&world.forward(Programs::WIRE, 0, &answer), Verdict::Allowed, &answer);
-                // By another way all the same: nobody's address that has a link.
+                // By another interface too: the source is an address without a link.
                 let link = world.programs.links[2];
                 expect_untouched(&world.forward(link, 0, &answer), Verdict::Allowed, &answer);
             }

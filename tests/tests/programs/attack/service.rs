@@ -1,4 +1,4 @@
-//! A packet that is none of a Service's, and should be taken for one; or the other way round.
+//! A packet without a Service that poses as a Service's, or the other way round.
 
 use std::net::IpAddr;
 
@@ -26,8 +26,8 @@ fn run(wire: &mut Wire, hook: Hook, frame: &[u8]) -> lbr_tests::testrun::Ran {
     if hook == Hook::FromPod { wire.world.send(frame) } else { wire.run(hook, frame) }
 }
 
-/// What opens nothing belongs to a connection that there is, or to none: it never begins one of a Service. At an address
-/// of the node it is the stack's; at one that only Services have, nobody's.
+/// A segment that opens nothing belongs to an existing connection or to none; it never begins one of a Service. At an
+/// address of the node it is left to the stack; at one that only Services have, it is not.
 #[test]
 fn an_answer_turned_into_a_service() {
     for net in nets() {
@@ -53,7 +53,7 @@ fn an_answer_turned_into_a_service() {
                 }
             }
             assert!(wire.world.programs.flows.is_empty());
-            // They are Services, after all.
+            // A SYN reaches the Service at both.
             for service in [closed, open] {
                 let frame = syn(client, service).build();
                 assert_eq!(run(&mut wire, hook, &frame).verdict, Verdict::ToBackend);
@@ -63,8 +63,8 @@ fn an_answer_turned_into_a_service() {
     }
 }
 
-/// A table leads a connection of another node to the same backend: only what a client sends in the middle of one. What
-/// answers or ends a connection is not led anywhere.
+/// A Maglev table leads a connection of another node to the same backend: only mid-stream segments of a client. A
+/// segment that answers or ends a connection leads nowhere.
 #[test]
 fn an_answer_turned_into_a_service_with_a_table() {
     for net in nets() {
@@ -99,7 +99,7 @@ fn an_answer_turned_into_a_service_with_a_table() {
                     expect(&ran, Verdict::ToBackend, Action::Redirect);
                     let key = tuple(TCP, client, service);
                     assert_eq!(wire.world.state(key), State::PickedUp);
-                    // A SYN begins a connection, and what was picked up is not in its way.
+                    // A SYN begins a connection, whatever was picked up.
                     let frame = syn(client, service).build();
                     expect(&wire.run(Hook::FromNetdev, &frame), Verdict::ToBackend, Action::Redirect);
                     assert_eq!(wire.world.state(key), State::New);
@@ -112,7 +112,7 @@ fn an_answer_turned_into_a_service_with_a_table() {
                 }
                 wire.world.reset_flows();
             }
-            // Nobody picks up for a pod of this node who is not there.
+            // At the uplink, no connection is picked up for a pod of this node.
             let frame = segment(at(net.client, PORT), service, flags::ACK).build();
             let ran = wire.run(Hook::FromNetdev, &frame);
             assert_ne!(ran.verdict, Verdict::ToBackend);
@@ -121,15 +121,15 @@ fn an_answer_turned_into_a_service_with_a_table() {
     }
 }
 
-/// A packet leaves the node by the uplink. The kernel may send there too, at the same moment, and be counted: then again.
+/// A packet leaves the node by the uplink. Tries again if a packet of the kernel's own is counted at the same moment.
 fn leave(wire: &mut Wire, entered_by: u32, frame: &[u8]) {
     let uplink = wire.uplink;
     let run = |_| wire.world.programs.run_at(Hook::ToNetdev, uplink, entered_by, frame).ok();
     assert_eq!((0..20).find_map(run).unwrap().action, Action::Pass);
 }
 
-/// A datagram of the node from a port that is a NodePort, also in its name: what answers it is the stack's, and begins
-/// nothing at the Service. From elsewhere the port is the Service's.
+/// A datagram of the node, or in its name, from a port that is a NodePort: its answer is left to the stack, and
+/// begins nothing at the Service. From elsewhere the port is the Service's.
 #[test]
 fn a_datagram_that_answers_the_node() {
     for net in nets() {
@@ -151,12 +151,12 @@ fn a_datagram_that_answers_the_node() {
                 expect(&wire.run(Hook::FromNetdev, &frame), Verdict::ToBackend, Action::Redirect);
             }
             assert_ne!(wire.world.flow(tuple(UDP, asked, port)).flags & flow_flags::HOST, 0);
-            // A client that is known keeps its Service, whatever the node sends it.
+            // A known client keeps its Service, whatever the node sends to it.
             let request = packet(UDP, port, stranger).build();
             leave(&mut wire, entered_by, &request);
             let frame = packet(UDP, stranger, port).build();
             expect(&wire.run(Hook::FromNetdev, &frame), Verdict::ToBackend, Action::Redirect);
-            // Past its lifetime the answer is a request.
+            // Past the flow's lifetime the answer is a request.
             wire.world.age(tuple(UDP, port, asked), 31);
             let frame = packet(UDP, asked, port).build();
             expect(&wire.run(Hook::FromNetdev, &frame), Verdict::ToBackend, Action::Redirect);
@@ -164,7 +164,7 @@ fn a_datagram_that_answers_the_node() {
     }
 }
 
-/// The same where a client had a conversation with the Service before, which is over.
+/// The same after a conversation of a client with the Service, which is over.
 #[test]
 fn a_datagram_that_answers_the_node_after_a_stream() {
     for net in nets() {
@@ -182,7 +182,8 @@ fn a_datagram_that_answers_the_node_after_a_stream() {
     }
 }
 
-/// Nobody sends from an address that only Services have: whoever does wants an entry that later stands in the way.
+/// No host sends from an address that only Services have: such a packet would leave an entry that later hides the
+/// Service.
 #[test]
 fn a_shadow_over_a_service() {
     for net in nets() {
@@ -191,7 +192,7 @@ fn a_shadow_over_a_service() {
         for proto in PROTOS {
             wire.world.service(at(net.service, 80), proto, &[at(net.remote, 8080)]);
         }
-        // One that has a Service, and one that has none yet.
+        // An address that has a Service, and one that has none yet.
         for source in [net.service, net.service2] {
             for port in [80, 81] {
                 let from = at(source, port);
@@ -204,7 +205,7 @@ fn a_shadow_over_a_service() {
                         expect_drop(&wire.world.send(&frame), Verdict::SpoofedSource, &frame);
                     }
                 }
-                // What opens nothing is looked at where it would make an entry.
+                // Segments that open nothing are checked where they would make an entry.
                 let pod = at(net.client, PORT);
                 for packet in beginnings(from, pod).into_iter().chain(strays(from, pod)) {
                     let frame = packet.build();
@@ -221,7 +222,7 @@ fn a_shadow_over_a_service() {
     }
 }
 
-/// A node may have an address that is a frontend's, here or elsewhere: what it sends is not forged.
+/// A node may have an address that is a frontend's, here or elsewhere: its packets are not forged.
 #[test]
 fn an_address_of_a_node_is_no_shadow() {
     for net in nets() {
@@ -238,8 +239,8 @@ fn an_address_of_a_node_is_no_shadow() {
     }
 }
 
-/// Who asked before the Service was there has a conversation without it. That is not in its way: datagrams move to the
-/// Service when the agent has written it, and a SYN whenever it comes. A connection that is established ends as it began.
+/// A client that asked before the Service existed has a conversation without it. That does not hide the Service:
+/// datagrams move to it when the agent has written it, and a SYN at once. An established connection ends as it began.
 #[test]
 fn a_shadow_that_was_there_before() {
     for net in nets() {
@@ -267,11 +268,11 @@ fn a_shadow_that_was_there_before() {
                 expect_ends(&frame, &out, client, backend);
                 let key = tuple(proto, client, service);
                 assert!(!world.programs.flows.is_confirmed(&key));
-                // From now on so do all.
+                // From now on all packets go to the Service.
                 let frame = packet(proto, client, service).build();
                 let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
                 expect_ends(&frame, &out, client, backend);
-                // And from the address that the Service has now, nothing comes back past it.
+                // And no packet from the Service's address reaches the client past the Service.
                 let forged = packet(proto, service, client).build();
                 expect_drop(&world.deliver(&forged), Verdict::Martian, &forged);
                 let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
@@ -281,7 +282,7 @@ fn a_shadow_that_was_there_before() {
     }
 }
 
-/// A frontend that became another Service's: a SYN goes there, whatever entry has its ports.
+/// The frontend belongs to another Service now: a SYN goes there, whatever entry has its ports.
 #[test]
 fn a_syn_to_a_frontend_of_another_service() {
     for net in nets() {
@@ -298,7 +299,7 @@ fn a_syn_to_a_frontend_of_another_service() {
             for (key, _) in world.frontends() {
                 world.remove_frontend(&key);
             }
-            // Taken by another one, without a word to the flows: removed, it has a new number.
+            // Taken by another Service without a new epoch: after a removal it has a new number.
             world.service(service, TCP, &[new]);
             let data = packet(TCP, client, service).build();
             assert_eq!(expect(&world.send(&data), Verdict::ToBackend, Action::Pass).dst, old);
@@ -309,7 +310,7 @@ fn a_syn_to_a_frontend_of_another_service() {
     }
 }
 
-/// Too long for the way, and it may be cut, which only the stack does: the sender hears the MTU all the same, and cuts.
+/// Too long for the route, and may be fragmented, which only the stack does: the sender gets the MTU all the same.
 #[test]
 fn a_datagram_that_may_be_cut() {
     for net in nets() {
@@ -333,7 +334,7 @@ fn a_datagram_that_may_be_cut() {
     }
 }
 
-/// The pod of a Service's client is not reached by the Service's address.
+/// A Service's address cannot open a conversation with a client's pod.
 #[test]
 fn a_service_that_speaks_first() {
     for net in nets() {

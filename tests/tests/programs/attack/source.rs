@@ -1,4 +1,4 @@
-//! A source address that is somebody else's.
+//! A forged source address.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,8 +17,8 @@ use crate::world::{
     packet, syn, tuple,
 };
 
-/// By the wire nobody sends in the name of a pod of this node, nor of the node: neither to a Service, nor to a pod, nor
-/// with the ports of a conversation of that pod.
+/// By the wire, no packet passes with the address of a pod of this node, or of the node: neither to a Service, nor to
+/// a pod, nor with the ports of a conversation of that pod.
 #[test]
 fn a_pod_by_the_wire() {
     for net in nets() {
@@ -43,7 +43,7 @@ fn a_pod_by_the_wire() {
                 }
             }
         }
-        // With the ports of a conversation, whatever it is.
+        // With the ports of any conversation.
         for proto in PROTOS {
             for to in [service, at(net.other, 80)] {
                 for make in [opening, packet] {
@@ -62,8 +62,8 @@ fn a_pod_by_the_wire() {
     }
 }
 
-/// The last look is at the pod's link: a pod of this node comes by its own link, or by the bridge that the link is a port
-/// of, whatever interface has no program of its own.
+/// The last check is at the pod's link: a packet of a local pod enters by its own link, or by the bridge of that
+/// link, as other interfaces may have no program.
 #[test]
 fn a_pod_by_another_way() {
     const BRIDGE: u32 = 77;
@@ -96,7 +96,7 @@ fn a_pod_by_another_way() {
             }
             world.reset_flows();
         }
-        // Somebody's by whatever way.
+        // A source outside passes by the wire.
         for packet in beginnings(at(net.other, PORT), pod) {
             let frame = packet.build();
             expect_untouched(&world.forward(Programs::WIRE, 0, &frame), Verdict::Allowed, &frame);
@@ -104,7 +104,7 @@ fn a_pod_by_another_way() {
     }
 }
 
-/// A pod that is begun to be known late: until then its link may use no address that is another's.
+/// A pod that is not known yet: until then its link may use no address that is another's.
 #[test]
 fn a_neighbor_of_a_pod_without_a_name() {
     const UNKNOWN: usize = 2;
@@ -126,7 +126,8 @@ fn a_neighbor_of_a_pod_without_a_name() {
     }
 }
 
-/// A tag leads into another network of the same wire, where nobody asks for the pod's policies: dropped, isolated or not.
+/// A VLAN tag leads into another network of the same wire, where the pod's policies are not enforced: dropped,
+/// isolated or not.
 #[test]
 fn a_tag_around_the_source_check() {
     for net in nets() {
@@ -150,9 +151,9 @@ fn a_tag_around_the_source_check() {
     }
 }
 
-/// What lbr does not read on passes with an address of the pod only.
+/// A packet that lbr does not parse further passes with the pod's own address only.
 #[test]
-fn what_is_not_read_on() {
+fn unparsed_packet_passes_with_its_own_source_only() {
     for net in nets() {
         let mut world = World::new("unread-source");
         let _policies = Policies::pods(&mut world, &net);
@@ -177,7 +178,7 @@ fn what_is_not_read_on() {
     }
 }
 
-/// A packet in a packet could pass for another node's at a backend's node. Out of the cluster it may go.
+/// A pod's IP-in-IP packet could pass for another node's at a backend's node. It may leave the cluster.
 #[test]
 fn a_tunnel_into_the_cluster() {
     for net in nets() {
@@ -203,7 +204,7 @@ fn a_tunnel_into_the_cluster() {
     }
 }
 
-/// Addresses of a link only, which no policy speaks of.
+/// Link-local addresses, which no policy covers.
 fn of_link(net: &crate::world::Net) -> (IpAddr, [IpAddr; 3]) {
     let ip = |text: &str| text.parse().unwrap();
     if net.family.is_v6() {
@@ -213,7 +214,7 @@ fn of_link(net: &crate::world::Net) -> (IpAddr, [IpAddr; 3]) {
     }
 }
 
-/// From an address of its link only a pod speaks to its link: no source check holds that up. To anybody else it does.
+/// From a link-local address a pod may send to its link, and nowhere else.
 #[test]
 fn a_link_local_source_to_afar() {
     for net in nets() {
@@ -233,7 +234,7 @@ fn a_link_local_source_to_afar() {
     }
 }
 
-/// A pod that may not send has policies for its own addresses only: with an address of the link it sends nothing.
+/// A pod that is isolated for egress has policies for its own addresses only: from a link-local one it sends nothing.
 #[test]
 fn a_link_local_source_around_isolation() {
     for net in nets() {
@@ -252,9 +253,9 @@ fn a_link_local_source_around_isolation() {
     }
 }
 
-/// Before a host has an address, it asks for one: by DHCP and by nothing else.
+/// Before a host has an address it asks for one by DHCP, and sends nothing else.
 #[test]
-fn no_address_at_all() {
+fn unspecified_source_is_for_dhcp_only() {
     let [net, _] = nets();
     let mut world = World::new("no-address");
     let _policies = Policies::pods(&mut world, &net);
@@ -274,8 +275,7 @@ fn no_address_at_all() {
     }
 }
 
-/// Where one pod's packets were looked at, another one's are not: each link for itself, also in an established
-/// conversation.
+/// Each link has its own source check, also within an established conversation.
 #[test]
 fn a_conversation_of_the_neighbor() {
     for net in nets() {

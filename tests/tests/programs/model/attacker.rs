@@ -1,4 +1,4 @@
-//! What a pod sends that is not trusted, and a host at the wire that forges what it likes.
+//! Packets of an untrusted pod, and of a host at the wire that forges packets.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use super::cast::Place;
 use super::open::PORTS;
 use super::{Broken, Model};
 
-/// What is sent.
+/// A forged packet.
 struct Forged {
     packet: Packet,
     proto: u8,
@@ -19,12 +19,13 @@ struct Forged {
 }
 
 impl Model {
-    /// A packet of the attacker's never arrives as one of another's conversation, nor where policy denies it.
+    /// A packet of the attacker never arrives as part of another's conversation, nor where policy denies it.
     pub(super) fn attack(&mut self, random: &mut Random) -> Broken {
         let from = if random.once_in(3) { Place::Pod(2) } else { Place::Wire };
         let (src, dst) = self.forged_ends(random, from);
         let forged = self.forge(random, src, dst);
-        // On the wire it can not be told from what the host itself sends, or, as a former backend, may still send.
+        // On the wire it is indistinguishable from a packet of the host itself, or of a former backend that may still
+        // send.
         let is_former = src == at(self.cast.net.remote, 8080)
             && self.talks.live.iter().any(|talk| (talk.proto, talk.client) == (forged.proto, dst));
         let is_known = forged.proto != 0 && (is_former || self.talks.sends(forged.proto, src, dst));
@@ -56,7 +57,7 @@ impl Model {
             return Err(format!("a forged packet arrives as one of a conversation: {got:?}"));
         }
         if forged.begins && !self.cast.allows(got.src.ip(), got.dst.ip()) {
-            return Err(format!("policy denies it, and it arrives: {got:?}"));
+            return Err(format!("a packet that policy denies arrives: {got:?}"));
         }
         Ok(())
     }
@@ -64,7 +65,7 @@ impl Model {
     fn forged_ends(&self, random: &mut Random, from: Place) -> (SocketAddr, SocketAddr) {
         let net = self.cast.net;
         let port = |random: &mut Random| random.pick(&[PORTS[0], PORTS[1], 8080, 8081, 80, 61_000]);
-        // Half of the time the ends of a packet that somebody sends or receives now, as they are on the way.
+        // Half of the time: the ends of a live conversation's packet, as they are on the way.
         if random.once_in(2) && !self.talks.live.is_empty() {
             let talk = &self.talks.live[random.below(self.talks.live.len())];
             let (client, server) = talk.seen;

@@ -1,4 +1,4 @@
-//! Who takes part, and the way of a packet through the programs of the node.
+//! The hosts, and the way of a packet through the programs of the node.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,13 +15,13 @@ use super::super::wire::Wire;
 use super::super::world::{Net, PROTOS, at};
 use crate::attack;
 
-/// Packets that are kept for the message of a failure.
+/// Packets kept for the message of a failure.
 const LOG: usize = 40;
 /// Numbers of the first Service's backends begin here.
 const FIRST_BACKEND: u32 = 1_000;
-/// Class of the addresses that an isolated pod may hear from.
+/// Class of the addresses that may reach an isolated pod.
 const FRIENDS: u32 = 40;
-/// What the second pod allows, and the first one.
+/// Policy sets of the second pod, and of the first one.
 const SETS: [u32; 2] = [41, 42];
 
 /// Where a packet begins its way: behind the link with this number, or at the wire.
@@ -31,12 +31,12 @@ pub(super) enum Place {
     Wire,
 }
 
-/// Who may reach whom.
+/// Which pods are isolated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rules {
-    /// The first pod is reached by nobody.
+    /// No address reaches the first pod.
     pub(super) a_isolated: bool,
-    /// The second pod is reached by the first one only.
+    /// Only the first pod reaches the second one.
     pub(super) b_isolated: bool,
 }
 
@@ -106,7 +106,8 @@ impl Cast {
         }
     }
 
-    /// What the first Service leads to; backends of before stay. Looks nothing up: a look at all of a map takes long.
+    /// Sets the backends of the first Service; former ones stay in the map. Looks nothing up: a scan of a whole map
+    /// takes long.
     pub(super) fn set_backends(&mut self, proto: u8, to: &[SocketAddr]) {
         let service = self.services[&proto];
         let world = &mut self.wire.world;
@@ -163,7 +164,7 @@ impl Cast {
         self.pod(ip).map_or(Place::Wire, Place::Pod)
     }
 
-    /// What its receiver gets of a packet. None: nothing, or the node's stack has it.
+    /// The packet that its receiver gets. None: dropped, or left to the node's stack.
     pub(super) fn travel(&mut self, who: &str, from: Place, frame: &[u8]) -> Option<Parsed> {
         let mut way = Vec::new();
         let got = self.pass(from, frame.to_owned(), &mut way);
@@ -175,7 +176,7 @@ impl Cast {
         got
     }
 
-    /// For whoever looks why a sequence failed.
+    /// A line for the message of a failure.
     pub(super) fn note(&mut self, line: String) {
         if self.log.len() >= LOG {
             self.log.remove(0);
@@ -197,7 +198,7 @@ impl Cast {
             );
             match ran.action {
                 Action::Drop => return None,
-                // Else it is an answer to the sender.
+                // Otherwise it is an answer to the sender.
                 Action::Redirect | Action::Transmit => return goes_on.then_some(ran.packet),
                 Action::Pass => frame = ran.packet,
             }
@@ -222,7 +223,7 @@ impl Cast {
     ) -> lbr_tests::testrun::Ran {
         self.packets += 1;
         let programs = &mut self.wire.world.programs;
-        // A packet of the kernel's own, at the uplink in that moment, is counted as well.
+        // The kernel's own packet at the uplink at that moment is counted as well.
         let ran = programs.run_at(hook, link, entered_by, frame);
         let ran = ran.or_else(|_| programs.run_at(hook, link, entered_by, frame)).unwrap();
         way.push(ran.verdict);

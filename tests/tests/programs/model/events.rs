@@ -1,4 +1,4 @@
-//! What happens to the node meanwhile.
+//! Changes of the node during a sequence.
 
 use lbr_tests::packet::flags;
 
@@ -19,7 +19,7 @@ impl Model {
         Ok(())
     }
 
-    /// The first Service gets other backends; those that it had are gone, or stay as terminating ones do.
+    /// The first Service gets other backends; its former ones are removed, or stay as terminating ones do.
     fn change_backends(&mut self, random: &mut Random) {
         let (net, proto) = (self.cast.net, random.pick(&PROTOS));
         let all = [at(net.local, 8080), at(net.local, 8081), at(net.remote, 8080)];
@@ -30,7 +30,7 @@ impl Model {
         if random.once_in(3) {
             return;
         }
-        self.cast.note("those of before are gone".to_owned());
+        self.cast.note("the former backends are removed".to_owned());
         for (id, _) in old {
             self.cast.wire.world.remove_backend(id);
         }
@@ -42,7 +42,7 @@ impl Model {
         }
     }
 
-    /// Conversations that are not allowed any more end.
+    /// Ends the conversations that are no longer allowed.
     fn change_rules(&mut self, random: &mut Random) {
         let rules = Rules { a_isolated: random.once_in(2), b_isolated: random.once_in(2) };
         self.cast.set_rules(rules);
@@ -57,7 +57,7 @@ impl Model {
         }
     }
 
-    /// The kernel evicts an entry: of an assured connection, the other one brings it back; any other may be lost.
+    /// The kernel evicts an entry. The twin restores it if the connection is assured; any other entry may be lost.
     fn evict(&mut self, random: &mut Random) -> Broken {
         if self.talks.live.is_empty() {
             return Ok(());

@@ -1,7 +1,7 @@
-//! Random packets of honest hosts and of an attacker, against a model that knows who opened what.
+//! Random packets of honest hosts and of an attacker, against a model that knows which host opened what.
 //!
-//! A sequence is a list of numbers; what a step does follows from its number and from what the model knows at that time.
-//! So any part of a sequence is a sequence too, and one that fails is made short by leaving steps out.
+//! A sequence is a list of numbers; each step follows from its number and from the model's state. So any part of a
+//! sequence is a sequence too, and a failing one is shortened by leaving steps out.
 //!
 //! - `cast` has the hosts, and the way of a packet through the programs.
 //! - `talk` has the conversations, and what their ends send.
@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// A sequence's rule was broken.
 type Broken = Result<(), String>;
 
-/// What is played, on one family of addresses.
+/// The model, on one family of addresses.
 struct Model {
     cast: Cast,
     talks: Talks,
@@ -56,7 +56,7 @@ impl Model {
         Ok(())
     }
 
-    /// The shortest part of a failing sequence that was found to fail as well.
+    /// The shortest part of a failing sequence that was found to fail too.
     fn shrink(&mut self, mut steps: Vec<u64>) -> Vec<u64> {
         let mut size = steps.len() / 2;
         while size > 0 {
@@ -82,7 +82,7 @@ fn steps(seed: u64) -> Vec<u64> {
     (0..count).map(|_| (random.below(1 << 32) as u64) << 32 | random.below(1 << 32) as u64).collect()
 }
 
-/// `LBR_SEQUENCES=1000000` plays so many, from seed `LBR_SEED` on (1); without it, as many as [`TIME`] allows.
+/// `LBR_SEQUENCES=1000000` plays that many, from seed `LBR_SEED` on (1); without it, as many as [`TIME`] allows.
 #[test]
 fn conversations_hold_whatever_an_attacker_sends() {
     let (first, count) = (number("LBR_SEED").unwrap_or(1), number("LBR_SEQUENCES"));
@@ -113,7 +113,7 @@ fn conversations_hold_whatever_an_attacker_sends() {
             let again = model.play(&short).err().unwrap_or_else(|| "not again".to_owned());
             let last = model.cast.log.join("\n");
             panic!(
-                "LBR_SEED={seed} LBR_SEQUENCES=1: {broken}\n{} steps do as well: {again}\n{last}",
+                "LBR_SEED={seed} LBR_SEQUENCES=1: {broken}\n{} steps suffice: {again}\n{last}",
                 short.len()
             );
         }
@@ -128,7 +128,7 @@ fn conversations_hold_whatever_an_attacker_sends() {
         }
     }
     say(&format!("{played} sequences, {packets} packets, {:?}: {seen:?}", begin.elapsed()));
-    // A run that met only a few kinds proves nothing.
+    // A run that meets only a few kinds proves nothing.
     if count.is_none() {
         for what in ["opened", "denied", "there", "back", "closed", "attack stopped", "attack passed"] {
             assert!(seen.get(what).copied().unwrap_or(0) >= 20, "{what}: {seen:?}");

@@ -61,7 +61,8 @@ impl Model {
         Ok(())
     }
 
-    /// Sends the first packet; gives the ends that its receiver sees. None: it may not arrive, and does not.
+    /// Sends the first packet; returns the ends that its receiver sees. None: policy denies it, and it does not
+    /// arrive.
     fn ask(&mut self, talk: &Talk) -> Result<Option<(SocketAddr, SocketAddr)>, String> {
         let net = self.cast.net;
         let frame = opening(talk.proto, talk.client, talk.dialed);
@@ -77,7 +78,7 @@ impl Model {
         };
         let is_allowed = |to: &SocketAddr| self.cast.allows(talk.client.ip(), to.ip());
         let Some(Parsed { src, dst, .. }) = got else {
-            // A flow of before may still lead to a pod that may not be asked, even if that is no backend any more.
+            // An older flow may still lead to a pod that denies the client, even if that is no backend any more.
             let is_of_service = talk.dialed == at(net.service, 80);
             let may_meet_pod = is_of_service && !is_allowed(&at(net.local, 8080));
             if servers.iter().all(is_allowed) && !may_meet_pod {
@@ -89,14 +90,14 @@ impl Model {
         if !is_allowed(&dst) {
             return Err(format!("{talk:?}: the opening is denied, and arrives at {dst}"));
         }
-        // A flow of before may still lead to its backend.
+        // An older flow may still lead to its backend.
         let is_of_service = talk.dialed == at(net.service, 80) && [net.local, net.remote].contains(&dst.ip());
         if !servers.contains(&dst) && !is_of_service {
             return Err(format!("{talk:?}: the opening arrives at {dst}"));
         }
         let is_own = src.ip() == talk.client.ip() || self.cast.pod(talk.client.ip()).is_none();
         if !is_own || self.talks.receives(talk.proto, src, dst) {
-            return Err(format!("{talk:?}: the opening arrives from {src}, which is somebody else's"));
+            return Err(format!("{talk:?}: the opening arrives from {src}, which is not the client's"));
         }
         Ok(Some((src, dst)))
     }

@@ -1,4 +1,4 @@
-//! Conversations of honest hosts: which there are, and that each packet of them arrives as one of it.
+//! Conversations of honest hosts, and the check that each packet arrives as part of its conversation.
 
 use std::net::SocketAddr;
 
@@ -25,7 +25,7 @@ pub(super) enum Phase {
 pub(super) struct Talk {
     pub(super) proto: u8,
     pub(super) client: SocketAddr,
-    /// Whom the client asks: a Service, or a server itself.
+    /// The address that the client asks: a Service's, or a server's own.
     pub(super) dialed: SocketAddr,
     /// Client and server, as the server sees them.
     pub(super) seen: (SocketAddr, SocketAddr),
@@ -38,11 +38,12 @@ pub(super) struct Talk {
     pub(super) is_orphan: bool,
 }
 
-/// Those that live.
+/// The live conversations.
 #[derive(Debug, Default)]
 pub(super) struct Talks {
     pub(super) live: Vec<Talk>,
-    /// Protocol, and ends as they were seen by backends that datagrams have left: their answers may still be on the way.
+    /// Protocol and ends of datagram conversations as seen by backends that they have left: answers may still be on
+    /// the way.
     pub(super) left: Vec<(u8, (SocketAddr, SocketAddr))>,
 }
 
@@ -54,12 +55,12 @@ impl Talks {
         })
     }
 
-    /// Whether a packet with these ends is one of a conversation, where it is received.
+    /// Whether a packet with these ends belongs to a conversation, where it is received.
     pub(super) fn receives(&self, proto: u8, src: SocketAddr, dst: SocketAddr) -> bool {
         self.uses(proto, dst, src)
     }
 
-    /// Whether a packet with these ends is one of a conversation, where it is sent.
+    /// Whether a packet with these ends belongs to a conversation, where it is sent.
     pub(super) fn sends(&self, proto: u8, src: SocketAddr, dst: SocketAddr) -> bool {
         self.uses(proto, src, dst)
     }
@@ -130,7 +131,7 @@ impl Model {
                 self.talks.live.remove(at);
                 Ok(())
             }
-            // Who has sent FIN sends nothing but ACK.
+            // A side that has sent FIN sends nothing but ACK.
             Phase::Half(by_client) => self.send(at, by_client, flags::ACK, b""),
             Phase::Open => self.send(at, random.once_in(2), flags::PSH | flags::ACK, b"some data"),
         }
@@ -147,7 +148,7 @@ impl Model {
         Ok(())
     }
 
-    /// A packet of a conversation, which arrives as one of it.
+    /// Sends a packet of a conversation, which must arrive as part of it.
     pub(super) fn send(&mut self, at: usize, by_client: bool, bits: u8, payload: &[u8]) -> Broken {
         let talk = self.talks.live[at].clone();
         let frame = talk.packet(by_client, bits, payload).build();
@@ -162,7 +163,7 @@ impl Model {
         Ok(())
     }
 
-    /// Nothing is sent for so many seconds.
+    /// Lets so many seconds pass without a packet.
     pub(super) fn wait(&mut self, at: usize, seconds: u64) {
         let talk = &self.talks.live[at];
         let keys = [tuple(talk.proto, talk.client, talk.dialed), tuple(talk.proto, talk.seen.1, talk.seen.0)];

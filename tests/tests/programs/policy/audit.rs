@@ -1,4 +1,4 @@
-//! Audits: what audited policies would deny passes, and is told once for each connection.
+//! Audits: a connection that audited policies would deny passes, and is reported once.
 
 use lbr_common::policy::{direction, policy_flags};
 use lbr_common::verdict::{Hook, Verdict};
@@ -17,9 +17,9 @@ fn expect(ran: &Ran, verdict: Verdict, audits: &[Verdict]) {
     assert_eq!((ran.verdict, &ran.audits[..]), (verdict, audits));
 }
 
-/// Counted as a verdict of its own and for the set, with the first packet of the connection only.
+/// Counted as a verdict of its own and for the set, by the first packet of the connection only.
 #[test]
-fn what_would_be_denied_is_told_once_and_passes() {
+fn audited_connection_passes_and_is_reported_once() {
     for net in nets() {
         let mut world = World::new("audit");
         let mut policies = Policies::pods(&mut world, &net);
@@ -34,21 +34,21 @@ fn what_would_be_denied_is_told_once_and_passes() {
         expect(&world.deliver(&packet(TCP, other, client).build()), Verdict::Allowed, &[]);
         expect(&world.run(Hook::ToPod, 1, &syn(other, local).build()), Verdict::Allowed, &[IN]);
         assert_eq!(denials(&world), [(AUDIT, INGRESS, 1, 1), (AUDIT, EGRESS, 1, 1)]);
-        // Each end speaks for itself.
+        // Each end is audited by itself.
         expect(&world.send(&syn(client, local).build()), Verdict::Allowed, &[OUT, IN]);
         expect(&world.answer(&syn(local, client).build()), Verdict::Allowed, &[]);
         assert_eq!(denials(&world), [(AUDIT, INGRESS, 1, 2), (AUDIT, EGRESS, 1, 2)]);
 
-        // What the audited set allows is not told of.
+        // A connection that the audited set allows is not reported.
         policies.allow(AUDIT, EGRESS, TCP, 443);
         policies.apply(&mut world);
         expect(&world.send(&syn(client, at(net.other, 443)).build()), Verdict::Allowed, &[]);
     }
 }
 
-/// It would have changed nothing: the other end denies the connection anyway.
+/// The audit would have changed nothing: the other end denies the connection.
 #[test]
-fn what_is_denied_is_not_told_of() {
+fn denied_connection_is_not_reported_as_audited() {
     let mut world = World::new("audit-denied");
     let [net, _] = nets();
     let mut policies = Policies::pods(&mut world, &net);
@@ -62,9 +62,9 @@ fn what_is_denied_is_not_told_of() {
     assert_eq!(denials(&world), [(SET, INGRESS, 0, 2)]);
 }
 
-/// Whose client nobody knows: told of as what it is allowed as.
+/// The client of a mid-stream connection is unknown: the direction that is allowed is the one that is audited.
 #[test]
-fn a_connection_in_its_middle() {
+fn mid_stream_connection_is_audited_in_its_allowed_direction() {
     let mut world = World::new("audit-midflow");
     let [net, _] = nets();
     let mut policies = Policies::pods(&mut world, &net);
@@ -78,9 +78,9 @@ fn a_connection_in_its_middle() {
     assert_eq!(denials(&world), [(AUDIT, INGRESS, 1, 1)]);
 }
 
-/// A flow that is begun by the second attempt was judged twice.
+/// A flow that begins with the second attempt is judged twice, and reported once.
 #[test]
-fn a_flow_that_needs_several_attempts() {
+fn flow_of_a_second_attempt_is_reported_once() {
     for net in nets() {
         for proto in PROTOS {
             let mut world = World::new("audit-attempts");
@@ -98,9 +98,9 @@ fn a_flow_that_needs_several_attempts() {
     }
 }
 
-/// Every change lets the flows be judged again; only what is new of a connection is told.
+/// After every change flows are judged again; only news about a connection is reported.
 #[test]
-fn a_connection_that_is_judged_again() {
+fn connection_judged_again_reports_only_news() {
     for net in nets() {
         let mut world = World::new("audit-again");
         let mut policies = Policies::pods(&mut world, &net);
@@ -130,12 +130,12 @@ fn a_connection_that_is_judged_again() {
         }
         assert_eq!(denials(&world), [(AUDIT, EGRESS, 1, 2)]);
 
-        // Other policies are audited: whether they concern it is news.
+        // Other policies are audited now, so the connection is reported again.
         policies.wanted.endpoints.get_mut(&net.client.into()).unwrap().policy.audit = AUDIT + 1;
         policies.apply(&mut world);
         both(&mut world, &[OUT], true);
         assert_eq!(denials(&world), [(AUDIT, EGRESS, 1, 2), (AUDIT + 1, EGRESS, 1, 2)]);
-        // They allow it now, and then they do not.
+        // They allow it, and then no longer.
         policies.allow_all(AUDIT + 1, EGRESS);
         policies.apply(&mut world);
         both(&mut world, &[], false);
@@ -145,9 +145,9 @@ fn a_connection_that_is_judged_again() {
     }
 }
 
-/// Somebody else's packet with the tuple of a flow does not take away what is to be told of it.
+/// A spoofed packet with the tuple of a flow does not suppress the report about that flow.
 #[test]
-fn a_spoofed_packet_between() {
+fn spoofed_packet_does_not_suppress_a_report() {
     let mut world = World::new("audit-spoofed");
     let [net, _] = nets();
     let mut policies = Policies::pods(&mut world, &net);

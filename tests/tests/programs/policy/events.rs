@@ -1,4 +1,4 @@
-//! The ring of events: what is in one, and how many there are.
+//! The ring of events: their content, and their number.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use super::{AUDIT, Policies, SET, denials};
 use crate::world::{PORT, TCP, UDP, World, at, nets, packet, syn, tuple};
 
-/// Reads what the programs put into the ring.
+/// Reads the events that the programs report.
 struct Ring(RingBuf<MapData>);
 
 impl Ring {
@@ -42,7 +42,7 @@ fn now() -> u64 {
 }
 
 #[test]
-fn say_what_was_denied() {
+fn events_describe_denials() {
     for net in nets() {
         let mut world = World::new("events");
         let mut policies = Policies::pods(&mut world, &net);
@@ -72,12 +72,12 @@ fn say_what_was_denied() {
                 world.send(&syn(client, other).build()),
                 denied(Verdict::EgressDenied, from, egress, SET, tuple(TCP, client, other), client_link),
             ),
-            // As sent by the client, and as the backend would see it.
+            // With the client's source and the backend's destination.
             (
                 world.send(&syn(client, service).build()),
                 denied(Verdict::EgressDenied, from, egress, SET, tuple(TCP, client, backend), client_link),
             ),
-            // It opens nothing, so both directions were asked; told as it came.
+            // It opens nothing, so both directions are judged; it is reported as it came.
             (
                 world.deliver(&packet(TCP, other, client).build()),
                 denied(Verdict::IngressDenied, to, ingress, SET, tuple(TCP, other, client), client_link),
@@ -86,7 +86,7 @@ fn say_what_was_denied() {
                 world.answer(&packet(UDP, client, other).build()),
                 denied(Verdict::SpoofedSource, from, ingress, 0, tuple(UDP, client, other), local_link),
             ),
-            // Passes, as port 443 is allowed by what is enforced.
+            // Passes, as the enforced set allows port 443.
             (
                 world.send(&syn(client, at(net.other, 443)).build()),
                 denied(
@@ -111,9 +111,9 @@ fn say_what_was_denied() {
     }
 }
 
-/// A storm of denials is counted, but not told of one by one.
+/// A storm of denials is counted, but not reported one by one.
 #[test]
-fn are_limited() {
+fn events_are_rate_limited() {
     const MORE: u32 = 50;
     let mut world = World::new("events-limit");
     let [net, _] = nets();
@@ -136,14 +136,14 @@ fn are_limited() {
         }
         sent += u64::from(EVENTS_PER_SECOND + MORE);
         let events = ring.take();
-        // Else it was no storm: this machine has other work.
+        // Otherwise it was no storm: the machine has other work.
         (now() - began < 900_000_000).then_some(events)
     });
     let events = events.unwrap();
     assert_eq!(events.len(), EVENTS_PER_SECOND as usize);
     assert!(events[1..].iter().all(|event| event.suppressed == 0));
     assert_eq!(denials(&world), [(SET, direction::EGRESS, 0, sent)]);
-    // The first one of another second says how many were left out.
+    // The first event of another second has the number of those left out.
     std::thread::sleep(Duration::from_millis(1_100));
     for suppressed in [MORE, 0] {
         assert_eq!(world.send(&frame).verdict, Verdict::EgressDenied);

@@ -13,9 +13,9 @@ use crate::world::{
     expect_untouched, nets, opening, packet, syn, tuple,
 };
 
-/// Nobody knows who opened it, so one of the two must have been allowed to.
+/// The client of a mid-stream segment is unknown, so one of the two directions must be allowed.
 #[test]
-fn in_its_middle_either_direction_will_do() {
+fn mid_stream_segment_passes_if_either_direction_is_allowed() {
     for net in nets() {
         let mut world = World::new("midflow");
         let mut policies = Policies::pods(&mut world, &net);
@@ -25,7 +25,7 @@ fn in_its_middle_either_direction_will_do() {
         policies.apply(&mut world);
         let pod = |port| at(net.client, port);
         let other = |port| at(net.other, port);
-        // What the pod sent as a client, and as a server; then what it got.
+        // Segments of the pod as a client and as a server; then segments to it.
         for (from, to) in [(pod(PORT), other(80)), (pod(90), other(PORT))] {
             for bits in [flags::ACK, flags::SYN | flags::ACK, flags::FIN | flags::ACK] {
                 let (sent, got) = (Packet::tcp(from, to, bits).build(), Packet::tcp(to, from, bits).build());
@@ -38,7 +38,7 @@ fn in_its_middle_either_direction_will_do() {
                 expect_untouched(&world.send(&sent), Verdict::Allowed, &sent);
                 world.reset();
             }
-            // A reset may pass, and is the end of whatever it belongs to: nothing begins with it.
+            // A reset may pass, and begins no flow.
             for bits in [flags::RST, flags::RST | flags::ACK, flags::RST | flags::SYN] {
                 let (sent, got) = (Packet::tcp(from, to, bits).build(), Packet::tcp(to, from, bits).build());
                 expect_untouched(&world.send(&sent), Verdict::StrayReset, &sent);
@@ -54,13 +54,13 @@ fn in_its_middle_either_direction_will_do() {
                 expect_drop(&world.deliver(&got), Verdict::IngressDenied, &got);
             }
         }
-        // A SYN says who opens it.
+        // A SYN shows which side opens the connection.
         let sent = syn(pod(90), other(PORT)).build();
         expect_drop(&world.send(&sent), Verdict::EgressDenied, &sent);
         let got = syn(other(80), pod(PORT)).build();
         expect_drop(&world.deliver(&got), Verdict::IngressDenied, &got);
 
-        // Judged again it is asked for both ways too, by the packets of either side.
+        // When it is judged again, both directions are tried too, for packets of either side.
         let (sent, got) =
             (packet(TCP, pod(90), other(PORT)).build(), packet(TCP, other(PORT), pod(90)).build());
         expect_untouched(&world.send(&sent), Verdict::Allowed, &sent);
@@ -74,7 +74,7 @@ fn in_its_middle_either_direction_will_do() {
     }
 }
 
-/// One client port, to a Service and to its backend directly: whichever came first keeps the port.
+/// One client port, to a Service and to its backend directly: the first connection keeps the port.
 #[test]
 fn beside_a_flow_to_a_service_with_the_same_backend() {
     for net in nets() {
@@ -121,7 +121,7 @@ fn beside_a_flow_to_a_service_with_the_same_backend() {
     }
 }
 
-/// A Service's port is nobody's business: rules speak of the endpoint's.
+/// Rules apply to the endpoint's port, not to the Service's.
 #[test]
 fn to_a_service_the_port_of_its_endpoint_counts() {
     for net in nets() {
@@ -144,7 +144,7 @@ fn to_a_service_the_port_of_its_endpoint_counts() {
     }
 }
 
-/// Who asked in vain before the Service was there, and asks again from the same port.
+/// A client that asked before the Service existed asks again from the same port.
 #[test]
 fn an_address_that_becomes_a_service_is_seen() {
     for net in nets() {
@@ -165,10 +165,10 @@ fn an_address_that_becomes_a_service_is_seen() {
     }
 }
 
-/// Of a connection that was picked up nobody knows whether it lives: it is kept for five minutes. An echo and other
-/// protocols are kept for half a minute, and for ten once they are a conversation.
+/// A connection that was picked up may be dead: it is kept for five minutes. Echo and other protocols are kept for
+/// half a minute, and for ten minutes once they are established.
 #[test]
-fn what_is_no_connection_of_a_service_has_its_lifetime() {
+fn flows_without_a_service_have_their_lifetime() {
     for net in nets() {
         let mut world = World::new("plain-lifetimes");
         let _policies = Policies::pods(&mut world, &net);
@@ -206,7 +206,7 @@ fn what_is_no_connection_of_a_service_has_its_lifetime() {
                     world.send(&frame);
                 }
                 assert_eq!(world.state(key), state);
-                // What begins anew knows nothing of this.
+                // A new flow does not have this mark.
                 let mut flow = world.flow(key);
                 flow.audited = 77;
                 world.programs.flows.insert(&key, &flow).unwrap();
@@ -219,9 +219,9 @@ fn what_is_no_connection_of_a_service_has_its_lifetime() {
     }
 }
 
-/// The source of what reaches a pod is looked at once for each way that it comes by, in either direction.
+/// The source of a packet to a pod is verified once for each interface that it comes by, in either direction.
 #[test]
-fn each_end_is_looked_at_once() {
+fn each_source_is_verified_once() {
     for net in nets() {
         for proto in PROTOS {
             let mut world = World::new("looked-at");

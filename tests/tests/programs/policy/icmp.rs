@@ -1,4 +1,4 @@
-//! ICMP errors and policy: what belongs to a connection passes with it, and no longer than it.
+//! ICMP errors and policy: an error passes with the connection that it belongs to, and no longer than that.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -36,7 +36,7 @@ fn expect_errors(world: &mut World, hook: Hook, errors: &[Vec<u8>], verdict: Ver
     }
 }
 
-/// A pod that nobody may reach, and that opened a connection, which is established.
+/// A pod that is isolated for ingress, and that opened a connection, which is established.
 fn opened(world: &mut World, net: &Net, proto: u8, to: SocketAddr) -> Policies {
     let mut policies = Policies::pods(world, net);
     policies.pod(world, 0, net.client, policy_flags::ISOLATED_IN);
@@ -46,7 +46,7 @@ fn opened(world: &mut World, net: &Net, proto: u8, to: SocketAddr) -> Policies {
     policies
 }
 
-/// Another node sends on what it is told of answers that go to clients from here, and translates it.
+/// Another node sends errors about answers to its clients on to here (direct server return); they pass, translated.
 #[test]
 fn about_an_answer_to_a_client_of_another_node() {
     for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
@@ -78,14 +78,14 @@ fn about_a_flow_that_lives() {
             expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IcmpError);
             world.age(key, 170);
             expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IcmpError);
-            // Something changed, but nothing for it.
+            // A new epoch, but no change for this flow.
             world.raise_epoch();
             expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IcmpError);
-            // An error is no sign of life.
+            // An error does not refresh the flow.
             let after = world.flow(key);
             let aged = before.last_seen.wrapping_sub(170_000_000_000);
             assert_eq!((after.last_seen, after.epoch), (aged, before.epoch));
-            // About another connection: a packet like any other.
+            // About another connection: judged like any other packet.
             for about in [(proto, at(net.client, PORT + 1), other), (proto, client, at(net.other, 81))] {
                 let errors = self::errors(net.remote, &about);
                 expect_errors(&mut world, Hook::ToPod, &errors, Verdict::IngressDenied);
@@ -111,7 +111,7 @@ fn about_a_flow_that_fell_silent() {
     }
 }
 
-/// The last segments of a connection that was closed may be too big for the path like any other.
+/// The last segments of a closed connection may be too big for the path like any other.
 #[test]
 fn about_a_connection_that_ended() {
     for net in nets() {
@@ -132,7 +132,7 @@ fn about_a_connection_that_ended() {
     }
 }
 
-/// Nothing of it was sent since: an error may be the first packet that asks.
+/// The flow has had no packet since the change: an error may be the first packet that is judged.
 #[test]
 fn about_a_flow_that_is_revoked() {
     for net in nets() {
@@ -156,7 +156,7 @@ fn about_a_flow_that_is_revoked() {
     }
 }
 
-/// What an isolated pod says about what it got.
+/// Errors of an isolated pod about packets that it received.
 #[test]
 fn from_the_pod() {
     for net in nets() {
@@ -182,8 +182,8 @@ fn from_the_pod() {
     }
 }
 
-/// About a packet to a Service, by which the error is known at the client's link: it was translated at the
-/// backend's, or says so only.
+/// An error about a packet to a Service may quote the Service at the client's link: the backend's link translated it,
+/// or its sender forged that.
 #[test]
 fn about_a_flow_to_a_service() {
     for net in nets() {
@@ -206,7 +206,7 @@ fn about_a_flow_to_a_service() {
             world.raise_epoch();
             expect_errors(&mut world, Hook::ToPod, &both, Verdict::IcmpError);
 
-            // Nobody has answered.
+            // Unreplied, past its lifetime.
             world.age(key, if proto == UDP { 31 } else { 61 });
             expect_errors(&mut world, Hook::ToPod, &both, Verdict::IngressDenied);
             world.reset_flows();

@@ -1,4 +1,4 @@
-//! What is sent to many, or to an address that nobody knows, and reaches a pod that nobody may send to.
+//! Packets to groups, broadcast addresses or unknown pods that reach an isolated pod.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use lbr_common::verdict::Verdict;
 use super::{Policies, SET};
 use crate::world::{Net, PORT, UDP, World, at, expect_drop, expect_untouched, nets, packet};
 
-/// Addresses of no pod that a pod may get packets for: groups, and the broadcast addresses of all and of its network.
+/// Addresses of no pod whose packets reach pods: groups, and the broadcast addresses of all and of the pod's network.
 fn many(net: &Net) -> Vec<IpAddr> {
     let texts: &[&str] = if net.family.is_v6() {
         &["ff02::1", "ff05::1:3"]
@@ -18,10 +18,10 @@ fn many(net: &Net) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// No policy of the receiver speaks of it, so what isolates the pod keeps it out: the first packet, and those that
-/// follow. The node may send what it wants.
+/// No policy of the receiver covers such a packet, so isolation keeps it out: the first packet, and those that
+/// follow. The node may send anything.
 #[test]
-fn does_not_reach_an_isolated_pod() {
+fn packet_to_many_does_not_reach_an_isolated_pod() {
     for net in nets() {
         let mut world = World::new("many");
         let mut policies = Policies::pods(&mut world, &net);
@@ -31,7 +31,7 @@ fn does_not_reach_an_isolated_pod() {
             policies.pod(&world, 0, net.client, flags);
             policies.apply(&mut world);
             for to in many(&net) {
-                // From a pod of this node, which had to ask its own policies first.
+                // From a pod of this node, whose own policies are asked first.
                 let from_pod = packet(UDP, at(net.local, PORT), at(to, 80)).build();
                 let from_afar = packet(UDP, at(net.other, PORT), at(to, 80)).build();
                 for _ in 0..2 {
@@ -56,7 +56,7 @@ fn does_not_reach_an_isolated_pod() {
     }
 }
 
-/// A flow that was begun before the agent knew the receiver is asked about like any other.
+/// A flow that is older than the agent's knowledge of the receiver is judged like any other.
 #[test]
 fn a_receiver_that_becomes_known() {
     for net in nets() {
@@ -79,7 +79,7 @@ fn a_receiver_that_becomes_known() {
     }
 }
 
-/// The map of addresses had no room for it: what is known of its link has to do.
+/// The map of endpoints had no room for the pod, so the flags of its link decide.
 #[test]
 fn a_pod_without_an_entry_is_cut_off_if_it_is_isolated() {
     for net in nets() {

@@ -1,4 +1,4 @@
-//! NetworkPolicies in the programs: what the agent would write, and what becomes of packets.
+//! NetworkPolicies in the programs: maps as the agent writes them, and what happens to packets.
 
 mod audit;
 mod events;
@@ -38,7 +38,7 @@ pub(crate) struct Policies {
 }
 
 impl Policies {
-    /// No pod is known yet. To be made before Services, which it would take for leftovers.
+    /// No pod is known yet. Must be made before Services, which it would take for leftovers.
     pub(crate) fn new(world: &mut World) -> Self {
         let reconciler = Reconciler::load(&mut world.programs.kernel).unwrap();
         let Desired { links, uplinks, .. } = reconciler.actual();
@@ -46,7 +46,7 @@ impl Policies {
         Self { reconciler, wanted }
     }
 
-    /// The client's pod and the local one without policies, and a router's address for the node's own.
+    /// The client's pod and the local one without policies; the router's address is the node's own.
     pub(crate) fn pods(world: &mut World, net: &Net) -> Self {
         let mut policies = Self::new(world);
         for (number, addr) in [net.client, net.local].into_iter().enumerate() {
@@ -93,7 +93,7 @@ impl Policies {
     pub(crate) fn apply(&mut self, world: &mut World) {
         let outcome = self.reconciler.apply(self.wanted.clone(), true, &mut world.programs.kernel);
         assert!(outcome.is_converged(), "{:?}", outcome.problems);
-        // It knows nothing of the Services that tests write.
+        // The reconciler knows nothing of the Services that tests write.
         world.programs.kernel.set_hints(ALL_HINTS).unwrap();
         world.raise_epoch();
     }

@@ -14,8 +14,8 @@ use crate::world::{PORT, World, at, nets, syn};
 /// How many connections are opened, one every 100 ms: more than the monitor takes to start in software emulation.
 const CONNECTIONS: u16 = 1_200;
 
-/// The first line of the monitor, while connections are opened until it comes. What happened before it was ready it
-/// leaves out.
+/// The first line of the monitor. Connections are opened until it comes, as the monitor leaves out events from before
+/// it was ready.
 fn first_line(world: &mut World, args: &[&str], mut open: impl FnMut(&mut World, u16)) -> serde_json::Value {
     let mut monitor = Command::new(binary().unwrap());
     monitor.arg("monitor").args(args).args(["--json", "--bpffs"]).arg(world.programs.pins());
@@ -39,7 +39,7 @@ fn expect(line: &serde_json::Value, verdict: Verdict) {
     assert!(line.to_string().contains("10.244.1.2"), "{line}");
 }
 
-/// A denial reaches whoever watches, with what is known of it.
+/// A denial reaches a running monitor with its details.
 #[test]
 fn prints_a_denial() {
     let mut world = World::new("monitor");
@@ -54,7 +54,7 @@ fn prints_a_denial() {
     expect(&line, Verdict::EgressDenied);
 }
 
-/// What would be denied is for those who ask for it, and what is denied is not.
+/// `--audit` prints audited connections, and no denials.
 #[test]
 fn prints_an_audit() {
     let mut world = World::new("monitor-audit");

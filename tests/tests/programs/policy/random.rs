@@ -1,4 +1,4 @@
-//! Random clusters on the real maps: whether the programs decide as the specification does.
+//! Random clusters on the real maps: the programs decide as the specification does.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,11 +16,11 @@ use crate::world::{World, part, syn};
 
 const CLUSTERS: u64 = 1_400;
 const TUPLES: usize = 100;
-/// What has to come together: the connections that concern no pod of the node meet no program.
+/// Connections that must have met a program: those that concern no pod of the node meet none.
 const AT_LEAST: usize = 100_000;
 /// Interface indexes that random clusters have.
 const LINKS: std::ops::Range<u32> = 9..21;
-/// Of an echo.
+/// Identifier of an echo.
 const ID: u16 = 7;
 
 /// The first packet of a connection, and the tuple that the program sees.
@@ -32,7 +32,7 @@ fn first_packet(tuple: &Tuple) -> (Vec<u8>, Tuple) {
         proto::UDP => (Packet::udp(from, to).build(), *tuple),
         proto::SCTP => {
             let ports = [tuple.src_port.to_be_bytes(), tuple.dst_port.to_be_bytes()].concat();
-            // Verification tag and checksum, which nobody looks at.
+            // Verification tag and checksum, which the programs do not read.
             let header = [ports, vec![0; 8]].concat();
             (Packet::raw(src, dst, proto::SCTP).payload(&header).build(), *tuple)
         }
@@ -47,7 +47,7 @@ fn first_packet(tuple: &Tuple) -> (Vec<u8>, Tuple) {
     }
 }
 
-/// What the programs must do, and what they must tell of audits.
+/// The expected verdict, action and audits.
 fn wanted(case: &Case, tuple: &Tuple, expected: &Expected) -> (Verdict, Action, Vec<Verdict>) {
     if expected.egress == Answer::Denied {
         return (Verdict::EgressDenied, Action::Drop, Vec::new());
@@ -65,17 +65,17 @@ fn wanted(case: &Case, tuple: &Tuple, expected: &Expected) -> (Verdict, Action, 
     (verdict, Action::Pass, audits.map(|(_, verdict)| verdict).collect())
 }
 
-/// One agent sees one cluster after the other, so every switch from one to the next is tried too.
+/// One agent sees one cluster after the other, so every switch from one to the next is tested too.
 #[test]
-fn decide_as_the_specification_does() {
+fn programs_decide_as_the_specification_does() {
     let mut world = World::new("policy");
-    // All links that a cluster may have are there from the start, so that they are attached to once only.
+    // All links that a cluster may have exist from the start, so that programs are attached once only.
     for index in LINKS {
         world.programs.veth(index).unwrap();
         let link = Link { flags: link_flags::PEER, master: 0 };
         world.programs.kernel.tables().links.insert(&index, &link).unwrap();
     }
-    // A bridge port, of which nobody knows what is behind it.
+    // A bridge port with an unknown pod behind it.
     let unknown = world.programs.links[2];
     let mut reconciler = Reconciler::load(&mut world.programs.kernel).unwrap();
     let links = reconciler.actual().links;
@@ -100,7 +100,7 @@ fn decide_as_the_specification_does() {
             let known = &case.node.links.addresses;
             let link = [addr].iter().chain(&pod).find_map(|addr| known.get(addr)).copied().unwrap_or(unknown);
             let (frame, seen) = first_packet(&tuple);
-            // What comes from an address behind a link came by it.
+            // A packet from an address behind a link came by that link.
             let entered_by = match (hook, known.get(&src)) {
                 (Hook::FromPod, _) => link,
                 (_, by) => by.copied().unwrap_or(testrun::Programs::WIRE),
@@ -118,7 +118,7 @@ fn decide_as_the_specification_does() {
                 tuple_text(&tuple),
                 case.yaml()
             );
-            // The next one is judged, whatever this one began.
+            // The next connection is judged regardless of the flow of this one.
             for key in [seen, seen.reversed()] {
                 let _ = world.programs.flows.remove(&key);
             }

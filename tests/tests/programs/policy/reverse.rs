@@ -1,4 +1,4 @@
-//! What the server begins on the ports of a connection that has ended is a connection of its own.
+//! A connection that the server opens on the ports of an ended one is a connection of its own.
 
 use lbr_common::conntrack::State;
 use lbr_common::flow::flow_flags;
@@ -35,7 +35,7 @@ impl End {
     }
 }
 
-/// Nobody may reach the client.
+/// The client is isolated for ingress.
 fn closed_client(world: &mut World, net: &Net) -> Policies {
     let mut policies = Policies::pods(world, net);
     policies.pod(world, 0, net.client, policy_flags::ISOLATED_IN);
@@ -68,7 +68,7 @@ fn after_a_tcp_connection() {
             assert_eq!(world.flow(back).flags & flow_flags::REPLY, flow_flags::REPLY);
             expect_drop(&world.deliver(&opened), Verdict::IngressDenied, &opened);
 
-            // Where it is allowed, the server is the client of it.
+            // Where policy allows it, the server is the client of the new connection.
             policies.allow(SET, direction::INGRESS, TCP, PORT);
             policies.apply(&mut world);
             expect_untouched(&world.deliver(&opened), Verdict::Allowed, &opened);
@@ -76,7 +76,7 @@ fn after_a_tcp_connection() {
                 let flow = world.flow(key);
                 assert_eq!((flow.flags & flow_flags::REPLY, flow.state()), (reply, State::New), "{end:?}");
             }
-            // So it ends with what allowed it, although the pod may still send what it wants.
+            // So it ends with what allowed it, although the pod's egress is not isolated.
             policies.revoke();
             policies.apply(&mut world);
             let answer = packet(TCP, client, server).build();
@@ -97,7 +97,7 @@ fn after_silence() {
         expect_untouched(&world.deliver(&answer), Verdict::Allowed, &answer);
         world.age(forth, 170);
         expect_untouched(&world.deliver(&answer), Verdict::Allowed, &answer);
-        // That was a sign of life.
+        // The answer refreshed the flow.
         world.age(forth, 170);
         expect_untouched(&world.deliver(&answer), Verdict::Allowed, &answer);
         world.age(forth, 181);
@@ -111,7 +111,7 @@ fn after_silence() {
     }
 }
 
-/// The answers of a Service were translated; a connection on the same ports is for the pod that it says.
+/// A Service's answers were translated; a connection on the same ports is for the pod that it addresses.
 #[test]
 fn after_a_connection_to_a_service() {
     for net in nets() {

@@ -27,8 +27,8 @@ fn expect(ran: &Ran, verdict: Verdict, frame: &[u8]) {
     }
 }
 
-/// Packets that the client's pod sends under another address. With the flag they are somebody's whom nobody knows;
-/// but that is no way out for a pod that may not send.
+/// Packets that the client's pod sends from another address. With `ANY_SOURCE` that address is judged; a pod that is
+/// isolated for egress still cannot send them.
 #[test]
 fn of_a_pod() {
     for net in nets() {
@@ -43,7 +43,7 @@ fn of_a_pod() {
             let mut policies = Policies::pods(&mut world, &net);
             policies.pod(&world, 0, net.client, flags);
             policies.apply(&mut world);
-            // Another pod of this node, one of another node, anybody, and the node itself.
+            // Another pod of this node, a pod of another node, a host outside, and the node itself.
             let pretended = [
                 (net.local, Verdict::Allowed),
                 (net.remote, Verdict::NoService),
@@ -62,7 +62,7 @@ fn of_a_pod() {
                 let wanted = if then == Some(verdict) { dropped } else { 0 };
                 assert_eq!(counted(&world, Hook::FromPod, verdict), wanted, "{verdict:?}");
             }
-            // Its own address is its own.
+            // Its own address is judged by its policies.
             let frame = packet(UDP, at(net.client, PORT), at(net.remote2, 80)).build();
             let own = if flags & policy_flags::ISOLATED_OUT == 0 {
                 (Verdict::Allowed, Action::Pass)
@@ -75,7 +75,7 @@ fn of_a_pod() {
     }
 }
 
-/// A packet of somebody else's flow.
+/// A packet of another pod's flow.
 #[test]
 fn of_a_pod_that_knows_a_flow() {
     for net in nets() {
@@ -98,8 +98,8 @@ fn of_a_pod_that_knows_a_flow() {
     }
 }
 
-/// What comes by an interface in the name of the node is what its stack masquerades: somebody's, so policies are asked
-/// about it as about any address. What the node itself sends is not judged.
+/// A packet from an interface with the node's address is masqueraded by the node's stack, so policies judge it like
+/// any address. A packet of the node itself is not judged.
 #[test]
 fn of_the_node() {
     for net in nets() {
@@ -129,7 +129,7 @@ fn of_the_node() {
     }
 }
 
-/// A link whose pod nobody knows yet may send from addresses that are nobody's.
+/// A link whose pod is not known yet may send from addresses that belong to no other link.
 #[test]
 fn of_a_link_without_a_pod() {
     const UNKNOWN: usize = 2;

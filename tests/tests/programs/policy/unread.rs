@@ -1,4 +1,4 @@
-//! Packets that can not be judged, as lbr does not read on: no way into an isolated pod, nor out of it.
+//! Packets that cannot be judged, as lbr does not parse them further: they neither enter nor leave an isolated pod.
 
 use lbr_common::policy::policy_flags;
 use lbr_common::verdict::{Hook, Verdict};
@@ -7,7 +7,7 @@ use lbr_tests::packet::{Ext, Packet};
 use super::Policies;
 use crate::world::{PORT, PROTOS, UDP, World, at, expect_drop, expect_untouched, nets, packet};
 
-/// Kinds of them between two ends, with what they are where nobody is isolated.
+/// Kinds of them between two ends, with their verdict where no pod is isolated.
 fn kinds(src: std::net::SocketAddr, dst: std::net::SocketAddr) -> Vec<(Verdict, Vec<u8>)> {
     let mut kinds = Vec::new();
     for proto in PROTOS {
@@ -25,7 +25,7 @@ fn kinds(src: std::net::SocketAddr, dst: std::net::SocketAddr) -> Vec<(Verdict, 
 }
 
 #[test]
-fn pass_only_where_nobody_is_isolated() {
+fn unparsed_packets_pass_only_without_isolation() {
     for net in nets() {
         for (flags, isolated_in, isolated_out) in [
             (0, false, false),
@@ -43,14 +43,14 @@ fn pass_only_where_nobody_is_isolated() {
                 for (verdict, frame) in kinds(src, dst) {
                     let ran = world.run(hook, 0, &frame);
                     if verdict == Verdict::VlanTagged && hook == Hook::FromPod {
-                        // Nobody could look at the source of it further on.
+                        // Its source could not be checked later.
                         expect_drop(&ran, Verdict::TaggedByPod, &frame);
                     } else if is_isolated {
                         expect_drop(&ran, Verdict::NotJudged, &frame);
                     } else {
                         expect_untouched(&ran, verdict, &frame);
                     }
-                    // The node may do what it wants.
+                    // The node is not judged.
                     if hook == Hook::ToPod {
                         let link = world.programs.links[0];
                         let ran = world.programs.run_from_node(link, &frame).unwrap();
