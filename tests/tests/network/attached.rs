@@ -1,17 +1,17 @@
-//! What is attached to a link, as the kernel says.
+//! The programs attached to a link, as the kernel reports them.
 
 use anyhow::Result;
 use aya::programs::{SchedClassifier, TcAttachType};
 use lbr_tests::netns::Netns;
 use lbr_tests::process;
 
-/// Sides of a pod's link, and the program that belongs there.
+/// Sides of a pod's link, and the program that belongs to each.
 pub(crate) const POD_HOOKS: [(&str, &str); 2] = [("ingress", "from_pod"), ("egress", "to_pod")];
 
 /// The same of an uplink.
 pub(crate) const UPLINK_HOOKS: [(&str, &str); 2] = [("ingress", "from_netdev"), ("egress", "to_netdev")];
 
-/// Ids of the programs of this name at one side of a link: by clsact if that was asked for, or if the kernel has no tcx
+/// Ids of the programs with this name at one side of a link: by clsact if requested, or if the kernel has no tcx
 /// (before Linux 6.6).
 pub(crate) fn programs(node: &Netns, clsact: bool, link: &str, side: &str, hook: &str) -> Result<Vec<u64>> {
     if clsact {
@@ -28,7 +28,7 @@ fn filters(node: &Netns, link: &str, side: &str, hook: &str) -> Result<Vec<u64>>
     Ok(ours.filter_map(|o| o["prog"]["id"].as_u64()).collect())
 }
 
-/// Not by `bpftool net`: Debian 12's does not know of tcx.
+/// Not by `bpftool net`: that of Debian 12 does not know tcx.
 fn tcx(node: &Netns, link: &str, side: &str, hook: &str) -> Result<Vec<u64>> {
     let side = if side == "ingress" { TcAttachType::Ingress } else { TcAttachType::Egress };
     node.run(|| {

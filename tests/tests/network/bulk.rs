@@ -1,4 +1,4 @@
-//! Much data both ways over one connection, every byte compared.
+//! Bulk data both ways over one connection, with every byte compared.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -12,7 +12,7 @@ use lbr_tests::topology::{Pod, PodNetwork};
 use crate::catalog::{TWIN, simple};
 use crate::world::{Place, Plan, World, at, run};
 
-/// Where the other side listens.
+/// The port where the server listens.
 pub(crate) const PORT: u16 = 9_000;
 
 /// A prime, so that a shift by any number of segments shows.
@@ -64,7 +64,7 @@ fn receive(mut from: impl Read, block: &[u8], len: u64) -> Result<()> {
     Ok(())
 }
 
-/// A gigabyte each way and family, with the offloads that veths have by default.
+/// A gigabyte each way and for each family, with the default offloads of veths.
 fn gigabyte(name: &str, network: PodNetwork) {
     let plan = Plan { backends: 1, ..Plan::new(network, Place::SameNode) };
     let files = |world: &World| vec![("bulk.yaml", simple("twin", TWIN, &world.first(1), PORT))];

@@ -8,7 +8,7 @@ use crate::world::{OTHER_PORT, PORT, World, vip};
 
 /// Every backend, TCP and UDP on port 80.
 pub(crate) const WEB: u8 = 1;
-/// Several ports, each with other target ports in either slice.
+/// Several ports, with different target ports in each slice.
 pub(crate) const MULTI: u8 = 2;
 /// No endpoints.
 pub(crate) const EMPTY: u8 = 3;
@@ -16,13 +16,13 @@ pub(crate) const EMPTY: u8 = 3;
 pub(crate) const MIRROR: u8 = 4;
 /// The first backend.
 pub(crate) const ONE: u8 = 5;
-/// The first backend, where nobody listens.
+/// The first backend, on a port without a listener.
 pub(crate) const CLOSED: u8 = 6;
 /// Two addresses of one family.
 pub(crate) const TWO: u8 = 7;
-/// Its endpoints change.
+/// A Service whose endpoints change.
 pub(crate) const CYCLE: u8 = 8;
-/// Its endpoint becomes ready later.
+/// A Service whose endpoint becomes ready later.
 pub(crate) const LATER: u8 = 9;
 /// The first backend, on another port.
 pub(crate) const TWIN: u8 = 10;
@@ -40,7 +40,7 @@ fn slice(name: &str, pods: &[&Pod], target: u16, family: Family) -> String {
     slice.addresses(pods.iter().map(|pod| pod.address(family))).yaml()
 }
 
-/// A Service whose only endpoint is ready, or not.
+/// A Service whose only endpoint is ready, or is not.
 pub(crate) fn later(pod: &Pod, ready: bool) -> String {
     let service =
         Service::new("later", &vip(LATER)).port("tcp", "TCP", 80, PORT).port("udp", "UDP", 80, PORT);
@@ -56,7 +56,7 @@ pub(crate) fn later(pod: &Pod, ready: bool) -> String {
     join([service.yaml()].into_iter().chain(slices))
 }
 
-/// The first slice has the first backend, the second one the second, and their ports are the other way round.
+/// The first slice has the first backend, the second one has the second, with their ports swapped.
 fn multi(pods: &[Pod]) -> String {
     let service = Service::new("multi", &vip(MULTI))
         .port("http", "TCP", 80, "web")
@@ -74,12 +74,12 @@ fn multi(pods: &[Pod]) -> String {
     join(documents)
 }
 
-/// IPv4 addresses of the Service with two of them.
+/// IPv4 addresses of the Service that has two of them.
 pub(crate) fn two_addresses() -> [std::net::IpAddr; 2] {
     [vip(TWO)[0], std::net::Ipv4Addr::new(10, 96, 1, TWO).into()]
 }
 
-/// Everything.
+/// The manifests of all Services.
 pub(crate) fn all(world: &World) -> Vec<(&'static str, String)> {
     let (every, one) = (world.first(usize::MAX), world.first(1));
     let two = Service::new("two", &two_addresses()).port("tcp", "TCP", 80, PORT).port("udp", "UDP", 80, PORT);

@@ -1,4 +1,4 @@
-//! The same checks with the backends in every place, and with both kinds of pod networks.
+//! The same checks for every place of the backends, and for both kinds of pod networks.
 
 use lbr_tests::agent::AgentOptions;
 use lbr_tests::topology::{PodNetwork, Underlay};

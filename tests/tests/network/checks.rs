@@ -32,8 +32,8 @@ pub(crate) fn addresses(world: &mut World) -> Result<()> {
         seen(&who)?;
         ensure!(shown == to, "the answer of {to} came from {shown}");
         let bound = world.ask().from_port(BOUND);
-        ensure!(bound.tcp(to)?.peer.port() == BOUND, "source port changed without need");
-        ensure!(bound.udp(to)?.peer.port() == BOUND, "source port changed without need");
+        ensure!(bound.tcp(to)?.peer.port() == BOUND, "the source port was changed without need");
+        ensure!(bound.udp(to)?.peer.port() == BOUND, "the source port was changed without need");
     }
     Ok(())
 }
@@ -56,7 +56,7 @@ pub(crate) fn spread(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// Port by port, slice by slice.
+/// Each port leads to its own target port in each slice.
 pub(crate) fn several_ports(world: &mut World) -> Result<()> {
     let [one, two] = [0, 1].map(|i: usize| world.backends[i].name.clone());
     let straight = BTreeSet::from([(one.clone(), PORT), (two.clone(), OTHER_PORT)]);
@@ -68,7 +68,7 @@ pub(crate) fn several_ports(world: &mut World) -> Result<()> {
             let to = at(MULTI, port)[family.index()];
             let client = world.ask();
             let ask = |_| if protocol == Protocol::Tcp { client.tcp(to) } else { client.udp(to) };
-            // 40 times the same of two happens once in 2^39.
+            // Forty answers of the same one of two happen once in 2^39.
             let all: Vec<Identity> = (0..40).map(ask).collect::<Result<_>>()?;
             let found: BTreeSet<_> = all.into_iter().map(|who| (who.name, who.local.port())).collect();
             ensure!(found == *wanted, "{protocol:?} {to}: {found:?}");
@@ -87,7 +87,7 @@ pub(crate) fn two_addresses(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// A pod reaches itself through its own Service, which it sees as the other side.
+/// A pod reaches itself through its own Service, and sees the Service as its peer.
 pub(crate) fn hairpin(world: &mut World) -> Result<()> {
     for to in at(MIRROR, 80) {
         let client = world.ask();
@@ -111,14 +111,14 @@ pub(crate) fn refused(world: &mut World) -> Result<()> {
         refused_at_once(&format!("{to}/TCP"), || client.tcp(to))?;
         refused_at_once(&format!("{to}/UDP"), || client.udp(to))?;
     }
-    // The number is there, with the other protocol.
+    // The port exists with the other protocol only.
     for to in at(MULTI, 80) {
         refused_at_once(&format!("{to}/UDP"), || client.udp(to))?;
     }
     not_for_the_node(world)
 }
 
-/// Without socket programs the node's own processes get nowhere.
+/// Without socket programs, the node's own processes do not reach Services.
 fn not_for_the_node(world: &World) -> Result<()> {
     if world.plan.agent.sockets {
         return Ok(());
@@ -128,7 +128,7 @@ fn not_for_the_node(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// The backend's "port unreachable" reaches the client, as one about the Service.
+/// The backend's "port unreachable" reaches the client as an error about the Service.
 pub(crate) fn port_unreachable(world: &mut World) -> Result<()> {
     let client = world.ask();
     for to in at(CLOSED, 80) {
@@ -138,7 +138,7 @@ pub(crate) fn port_unreachable(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// Datagrams in two and in many fragments.
+/// Datagrams of two fragments and of many.
 pub(crate) fn fragments(world: &mut World) -> Result<()> {
     for to in at(ONE, 80).into_iter().chain(at(WEB, 80)) {
         for len in [2_000, 60_000] {
@@ -148,7 +148,7 @@ pub(crate) fn fragments(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// One source port, two Services, one backend: both conversations go on side by side.
+/// One source port, two Services, one backend: both conversations go on in parallel.
 pub(crate) fn one_port_two_services(world: &mut World) -> Result<()> {
     for (this, that) in at(ONE, 80).into_iter().zip(at(TWIN, 80)) {
         let client = world.ask().from_port(20_002);
@@ -157,7 +157,7 @@ pub(crate) fn one_port_two_services(world: &mut World) -> Result<()> {
         for _ in 0..3 {
             let (a, b) = (ask_on(&one)?, ask_on(&two)?);
             ensure!((&a.name, a.local) == (&b.name, b.local), "the test itself: one backend");
-            ensure!(a.peer != b.peer, "the backend can not tell {} from {}", a.peer, b.peer);
+            ensure!(a.peer != b.peer, "the backend sees {} and {} as the same client", a.peer, b.peer);
         }
         datagrams_to_both(&client, this, that)?;
     }

@@ -12,11 +12,11 @@ use crate::attached::{POD_HOOKS, programs};
 use crate::catalog::{self, ONE, WEB};
 use crate::world::{Check, Place, Plan, World, at, run, serve, until};
 
-/// How long after a link appeared its programs are attached, at most; on a quiet machine.
+/// The most time between a link's appearance and its programs, on a quiet machine.
 fn attached() -> Duration {
     lbr_tests::patience::millis(100)
 }
-/// The same for what a busy machine may delay.
+/// The same with the delays of a busy machine.
 fn at_last() -> Duration {
     lbr_tests::patience::millis(500)
 }
@@ -50,7 +50,7 @@ fn clsact() {
     cell("hc", PodNetwork::Routed, "clsact");
 }
 
-/// The best of several times is what lbr takes; the worst also has what the machine takes.
+/// The best of several times is lbr's own; the worst includes delays of the machine.
 fn translated_at_once(world: &mut World) -> Result<()> {
     let (mut best, mut worst, mut connected) = (Duration::MAX, Duration::ZERO, Duration::ZERO);
     for number in 0..4 {
@@ -80,7 +80,7 @@ fn translated_at_once(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// When the link with this ending appeared, and when both programs were in place.
+/// The times when the link with this name's ending appeared, and when both programs were in place.
 fn watch(world: &World, name: &str) -> JoinHandle<Result<(Instant, Instant)>> {
     let (node, clsact, ending) = (world.node.ns.clone(), world.plan.is_clsact(), format!("-{name}"));
     world.node.ns.spawn_thread(move || {
@@ -92,7 +92,7 @@ fn watch(world: &World, name: &str) -> JoinHandle<Result<(Instant, Instant)>> {
             if let Some(link) = names.into_iter().find(|name| name.ends_with(&ending)) {
                 let since = *appeared.get_or_insert_with(Instant::now);
                 let found = POD_HOOKS.map(|(side, hook)| programs(&node, clsact, &link, side, hook));
-                // An error: tc asks for the name of a link that is being renamed, for instance.
+                // Errors happen, for instance when tc asks for a link that is being renamed.
                 if found.iter().all(|ids| ids.as_ref().is_ok_and(|ids| ids.len() == 1)) {
                     return Ok((since, Instant::now()));
                 }
@@ -103,7 +103,7 @@ fn watch(world: &World, name: &str) -> JoinHandle<Result<(Instant, Instant)>> {
     })
 }
 
-/// The backend's pod is replaced: another veth, the same address. Clients go on from the ports that they had.
+/// The backend's pod is replaced: another veth, the same address. Clients continue from their former ports.
 fn same_address(world: &mut World) -> Result<()> {
     const BOUND: u16 = 20_100;
     let ask = |world: &World| -> Result<()> {
@@ -126,14 +126,14 @@ fn same_address(world: &mut World) -> Result<()> {
         world.servers.insert(new.name.clone(), serve(&new)?);
         world.backends[0] = new;
         let begin = Instant::now();
-        // What is sent before the new link is known is lost, and nobody may wait long for that.
+        // Packets sent before the new link is known are lost, so each request waits a short time only.
         until(at_last(), || ask(world))?;
         println!("    {:?} until the new pod was reached from the old ports", begin.elapsed());
     }
     Ok(())
 }
 
-/// What `lbr show links` says is what there is.
+/// `lbr show links` shows the links of the pods that exist, and no other.
 fn nothing_stays(world: &mut World) -> Result<()> {
     let all: Vec<&Pod> = world.bed.pods().values().collect();
     let mut wanted: Vec<u64> = all.iter().map(|pod| pod.ifindex.into()).collect();

@@ -1,4 +1,4 @@
-//! A client that never stops.
+//! A client that never pauses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use lbr_tests::probe::Client;
 
-/// New connections one after another, none of which may fail.
+/// New connections one after another; none may fail.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<Result<usize>>,
 }
 
 impl Load {
-    /// To each of these in turn, by TCP and UDP.
+    /// Connects to each of these in turn, by TCP and UDP.
     pub(crate) fn start(client: Client, to: [SocketAddr; 2]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
@@ -34,7 +34,7 @@ impl Load {
         Self { stop, thread }
     }
 
-    /// How many there were.
+    /// Stops, and returns the number of requests.
     pub(crate) fn stop(self) -> Result<usize> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow::anyhow!("the load panicked"))?

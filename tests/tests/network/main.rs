@@ -1,7 +1,7 @@
-//! Services on real links: the agent on a folder of manifests, pods in namespaces, ordinary sockets.
+//! Services on real links: the agent on a folder of manifests, pods in namespaces, and ordinary sockets.
 //!
-//! Needs root. [`cells`] plays the same checks wherever a backend can be; the other files hold what needs a
-//! world of its own.
+//! Needs root. [`cells`] runs the same checks for every place of a backend; the other files hold tests that need a
+//! world of their own.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 #![expect(clippy::print_stdout, reason = "how long things took, for `--nocapture` and for failing tests")]
 

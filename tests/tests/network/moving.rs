@@ -12,7 +12,7 @@ use lbr_tests::topology::Pod;
 use crate::catalog::{self, CYCLE, LATER, simple};
 use crate::world::{OTHER_PORT, PORT, World, ask_on, at, ends, refused_at_once, soon, until};
 
-/// Refused as long as no endpoint is ready, and works at once afterwards, also from the same source port.
+/// Refused as long as no endpoint is ready, and served at once afterwards, also from the same source port.
 pub(crate) fn ready_later(world: &mut World) -> Result<()> {
     let client = world.ask();
     let bound = world.ask().from_port(20_003);
@@ -60,7 +60,7 @@ pub(crate) fn connections_stay(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// A client that never pauses leaves a backend within a second of its removal.
+/// A client that never pauses moves away from a removed backend within a second.
 pub(crate) fn datagrams_move(world: &mut World) -> Result<()> {
     for (number, to) in (0..).zip(at(CYCLE, 80)) {
         cycle(world, &world.first(2), PORT)?;
@@ -98,7 +98,7 @@ fn cycle(world: &World, pods: &[&Pod], port: u16) -> Result<()> {
     world.wait_for("cycle", &ends(pods, port)).map(drop)
 }
 
-/// A client with one source port that asks every 50 milliseconds, whatever happens.
+/// A client with one source port that asks every 50 milliseconds, with or without an answer.
 pub(crate) struct Datagrams {
     socket: UdpSocket,
     pub(crate) sent: usize,
@@ -114,7 +114,7 @@ impl Datagrams {
         Ok(Self { socket, sent: 0, answered: 0 })
     }
 
-    /// Asks until an answer is as wanted.
+    /// Asks until an answer satisfies the condition.
     pub(crate) fn until(&mut self, wanted: impl Fn(&Identity) -> bool) -> Result<Identity> {
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(5) {
@@ -125,13 +125,13 @@ impl Datagrams {
         anyhow::bail!("no such answer within five seconds ({} of {})", self.answered, self.sent)
     }
 
-    /// The same, and how long it took.
+    /// The same, with the time that it took.
     pub(crate) fn timed(&mut self, wanted: impl Fn(&Identity) -> bool) -> Result<(Identity, Duration)> {
         let begin = Instant::now();
         Ok((self.until(wanted)?, begin.elapsed()))
     }
 
-    /// Nobody else answers for a while.
+    /// For a while, no other server answers.
     pub(crate) fn keeps(&mut self, who: &Identity) -> Result<()> {
         for _ in 0..6 {
             let Some(now) = self.step()? else { continue };
@@ -140,7 +140,7 @@ impl Datagrams {
         Ok(())
     }
 
-    /// One question, and the rest of the interval.
+    /// One request, then a wait for the rest of the interval.
     fn step(&mut self) -> Result<Option<Identity>> {
         let begin = Instant::now();
         self.sent += usize::from(self.socket.send(b"who").is_ok());
@@ -156,12 +156,12 @@ impl Datagrams {
                 self.answered += 1;
                 Ok(Some(std::str::from_utf8(&buffer[..len])?.parse()?))
             }
-            // Late, or an ICMP error.
+            // A late answer, or an ICMP error.
             Err(_) => Ok(None),
         }
     }
 
-    /// Datagrams without an answer, after some time for the late ones.
+    /// Datagrams without an answer, after a wait for late answers.
     pub(crate) fn lost(&mut self) -> Result<usize> {
         let late = until(Duration::from_millis(300), || {
             self.receive()?;

@@ -1,4 +1,4 @@
-//! Path MTU discovery through a Service: the errors of routers come back as errors about the Service.
+//! Path MTU discovery through a Service: errors of routers reach the client as errors about the Service.
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
@@ -29,7 +29,7 @@ fn both_ways(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// Pods that think the path takes 1500 bytes, and a tunnel that takes 1450.
+/// Pods that assume a path MTU of 1500 bytes, and a tunnel with 1450.
 fn tunnel(name: &str, network: PodNetwork) {
     let plan =
         Plan { pod_mtu: Some(1500), backends: 1, ..Plan::new(network, Place::OtherNode(Underlay::Vxlan)) };
@@ -37,7 +37,7 @@ fn tunnel(name: &str, network: PodNetwork) {
     run(
         &mut world,
         &[
-            ("datagrams are told", |world| told(world, 1450)),
+            ("datagrams learn the MTU", |world| clients_learn_the_mtu(world, 1450)),
             ("bulk both ways", both_ways),
             ("fragments", |world| {
                 at(ONE, 80).into_iter().try_for_each(|to| world.ask().udp_echo(to, 60_000))
@@ -56,16 +56,22 @@ fn bridged_pods_over_a_tunnel() {
     tunnel("mb", PodNetwork::Bridge);
 }
 
-/// A router half way takes 1300 bytes.
+/// A router on the way has an MTU of 1300 bytes.
 #[test]
 fn a_narrow_router() {
     let plan = Plan { backends: 1, ..Plan::new(PodNetwork::Routed, Place::OtherNode(Underlay::Routed)) };
     let mut world = World::start("mr", plan, files).unwrap();
     narrow(&world, 1300).unwrap();
-    run(&mut world, &[("datagrams are told", |world| told(world, 1300)), ("bulk both ways", both_ways)]);
+    run(
+        &mut world,
+        &[
+            ("datagrams learn the MTU", |world| clients_learn_the_mtu(world, 1300)),
+            ("bulk both ways", both_ways),
+        ],
+    );
 }
 
-/// Leads the nodes' traffic through the fabric, a router with a small MTU from now on.
+/// Routes the nodes' traffic through the fabric, which becomes a router with a small MTU.
 fn narrow(world: &World, mtu: u32) -> Result<()> {
     let fabric = world.bed.fabric();
     let nodes: Vec<_> = world.bed.nodes().values().collect();
@@ -84,16 +90,16 @@ fn narrow(world: &World, mtu: u32) -> Result<()> {
     Ok(())
 }
 
-/// A datagram that may not be fragmented is refused by the client's own kernel once the error came back, and
-/// the kernel knows the MTU of the way to the Service.
-fn told(world: &mut World, mtu: i32) -> Result<()> {
+/// After the ICMP error, the client's own kernel refuses a datagram that may not be fragmented, and knows the MTU of
+/// the path to the Service.
+fn clients_learn_the_mtu(world: &mut World, mtu: i32) -> Result<()> {
     for to in at(ONE, 80) {
-        world.ask().inside(|| told_about(to, mtu))?;
+        world.ask().inside(|| socket_learns_the_mtu(to, mtu))?;
     }
     Ok(())
 }
 
-fn told_about(to: SocketAddr, mtu: i32) -> Result<()> {
+fn socket_learns_the_mtu(to: SocketAddr, mtu: i32) -> Result<()> {
     let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
     let socket = std::net::UdpSocket::bind(any)?;
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
@@ -105,7 +111,7 @@ fn told_about(to: SocketAddr, mtu: i32) -> Result<()> {
     set(&socket, level, discover, libc::IP_PMTUDISC_DO)?;
     socket.connect(to)?;
     until(Duration::from_secs(3), || {
-        // What fits the link and not the path: the first time nobody knows.
+        // Fits the link, but not the path, whose MTU is unknown at first.
         let error = socket.send(&[1; 1440]).err();
         let kind = error.and_then(|e| e.raw_os_error());
         let known = get(&socket, level, asks)?;
@@ -113,12 +119,12 @@ fn told_about(to: SocketAddr, mtu: i32) -> Result<()> {
         ensure!(known == mtu, "the MTU to {to} is {known}, not {mtu}");
         Ok(())
     })?;
-    // The rest of the error queue, so that the answer is what is read next.
+    // Drains the error queue, so that the next read gets the answer.
     let mut buffer = [0; 2048];
     while socket.recv(&mut buffer).is_err_and(|e| e.raw_os_error() == Some(libc::EMSGSIZE)) {}
     let fits = vec![2; usize::try_from(mtu - headers)?];
-    socket.send(&fits).context("what fits is sent")?;
-    let len = socket.recv(&mut buffer).context("and echoed")?;
+    socket.send(&fits).context("send a datagram that fits")?;
+    let len = socket.recv(&mut buffer).context("receive its echo")?;
     ensure!(buffer[..len] == fits, "damaged");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Which way packets take: past the node's stack wherever that is possible.
+//! The path of packets: past the node's stack wherever possible.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ const REQUESTS: usize = 100;
 /// Packets that the node's stack has forwarded, IPv4 and IPv6.
 fn forwarded(world: &World) -> Result<[u64; 2]> {
     world.node.ns.run(|| {
-        // Not `/proc/net`, which is that of the process' first thread.
+        // Not `/proc/net`, which belongs to the process' first thread.
         let text = fs::read_to_string("/proc/thread-self/net/snmp")?;
         let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: "));
         let (names, values) = (lines.next().context("names")?, lines.next().context("values")?);
@@ -26,7 +26,7 @@ fn forwarded(world: &World) -> Result<[u64; 2]> {
     })
 }
 
-/// What `traffic` adds to the forwarded packets and to the two counters of the pods' hook.
+/// The increase of forwarded packets and of the two counters at the pods' hook during `traffic`.
 fn measure(world: &World, traffic: impl FnOnce() -> Result<()>) -> Result<([u64; 2], [u64; 2])> {
     let count = |verdict| packets(world, "from_pod", verdict);
     let (before, to, back) = (forwarded(world)?, count("to_backend")?, count("to_client")?);
@@ -57,7 +57,7 @@ fn routed_pods_are_reached_past_the_stack() {
         let least = u64::try_from(2 * REQUESTS * 5).unwrap();
         assert!(to >= least && back >= least, "{to} to backends, {back} to clients");
     }
-    // The measure itself: what is no Service goes by the stack.
+    // A check of the measure: packets without a Service go by the stack.
     let direct = std::net::SocketAddr::new(world.backends[0].v4.into(), crate::world::PORT);
     let (stack, _) = measure(&world, || world.ask().tcp(direct).map(drop)).unwrap();
     assert!(stack[0] > 0, "{stack:?}");

@@ -1,4 +1,4 @@
-//! The agent ends, in good order or killed, and starts again, while traffic goes on.
+//! The agent ends, by a stop or a kill, and starts again while traffic goes on.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -75,7 +75,7 @@ fn nothing_fails(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// Ids of our programs at both sides of every pod link, as the kernel says.
+/// Ids of lbr's programs at both sides of every pod link, as the kernel reports them.
 fn attached(world: &World) -> Result<Vec<(String, Vec<u64>)>> {
     let mut found = Vec::new();
     for pod in world.bed.pods().values().filter(|pod| pod.node == world.node.name) {
@@ -87,7 +87,7 @@ fn attached(world: &World) -> Result<Vec<(String, Vec<u64>)>> {
     Ok(found)
 }
 
-/// What was written while no agent ran is in force when it is there again, and what was deleted is gone.
+/// After its start, the agent puts changes from the time without it into force, and removes what was deleted then.
 fn changed_meanwhile(world: &mut World) -> Result<()> {
     for killed in [true, false] {
         world.write("cycle.yaml", &simple("cycle", CYCLE, &world.first(2), PORT))?;
@@ -118,7 +118,7 @@ fn changed_meanwhile(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// It refuses, says why, and disturbs nothing.
+/// A second agent refuses to run, gives the reason, and disturbs nothing.
 fn second_agent(world: &mut World) -> Result<()> {
     let first = world.agent();
     let mut command = world.node.ns.command(agent::binary()?)?;

@@ -1,4 +1,4 @@
-//! What `lbr show` prints of a live scenario, and what is left when everything is deleted.
+//! The output of `lbr show` for a live scenario, and the maps after everything is deleted.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ const CHECKS: &[Check] = &[
 ];
 
 #[test]
-fn what_is_shown() {
+fn show_agrees_with_the_scenario() {
     let plan = Plan::new(PodNetwork::Routed, Place::SameNode);
     let mut world = World::start("sh", plan, catalog::all).unwrap();
     run(&mut world, CHECKS);
@@ -38,12 +38,12 @@ fn rows(world: &World, kind: &str) -> Result<Vec<Value>> {
     Ok(world.agent().show(kind)?.as_array().with_context(|| format!("{kind} are no list"))?.clone())
 }
 
-/// One line for each object of the JSON, and under each title something.
+/// A table has one line for each JSON object, and a value in each column.
 fn tables(world: &mut World) -> Result<()> {
     world.ask().tcp(at(WEB, 80)[0])?;
     for kind in KINDS {
         for format in ["table", "wide"] {
-            // The idle time and the counters change all the time, the number of rows does not.
+            // Idle times and counters change all the time; the number of rows does not.
             let count = rows(world, kind)?.len();
             let mut command = world.node.ns.command(agent::binary()?)?;
             command.args(["show", kind, "-o", format, "--bpffs"]).arg(world.agent().bpffs());
@@ -102,7 +102,7 @@ fn texts(row: &Value) -> Vec<String> {
     all.filter_map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
-/// Neither half a file nor a wrong one disturbs the others, and who wrote it is told.
+/// A cut file or a wrong one does not affect the others, and its error is shown with file, document and field.
 fn bad_files(world: &mut World) -> Result<()> {
     let good = simple("web", WEB, &world.first(3), PORT);
     let wrong = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: fine\n---\napiVersion: v1\nkind: \
@@ -135,7 +135,7 @@ fn bad_files(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// What was in it is gone within a second: nobody answers at that address.
+/// A Service of a deleted file is gone within a second: its address does not answer.
 fn deleted_file(world: &mut World) -> Result<()> {
     let text = simple("one", ONE, &world.first(1), PORT);
     let begin = Instant::now();
@@ -151,7 +151,7 @@ fn deleted_file(world: &mut World) -> Result<()> {
     world.wait_for("one", &ends(&world.first(1), PORT)).map(drop)
 }
 
-/// The maps end empty, but for what was connected, and new objects work.
+/// The maps end up empty, open connections stay, and new objects work.
 fn everything_deleted(world: &mut World) -> Result<()> {
     let stream = world.ask().tcp_stream(at(WEB, 80)[0])?;
     let files = catalog::all(world);

@@ -1,4 +1,4 @@
-//! Processes of the node: their sockets are connected to backends, and show the Service.
+//! Processes of the node: their sockets are connected to backends, and show the Service's address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -29,7 +29,7 @@ const CHECKS: &[Check] = &[
 ];
 
 fn sockets(name: &str, network: PodNetwork, place: Place) {
-    // Neither the pods' programs nor the sockets' are for what is called so.
+    // No program handles interfaces with such a name.
     let arguments = ["--link-exclude", "*-alien"].map(str::to_owned).to_vec();
     let agent = AgentOptions { sockets: true, arguments, ..AgentOptions::default() };
     let plan = Plan { agent, ..Plan::new(network, place) };
@@ -52,7 +52,7 @@ fn routed_other_node() {
     sockets("so", PodNetwork::Routed, Place::OtherNode(Underlay::Routed));
 }
 
-/// A client among the node's processes.
+/// A client within the node's cgroup.
 fn process(world: &mut World) -> Result<Client> {
     let cgroup = world.bed.cgroup()?;
     Ok(Client::new(&world.node.ns).cgroup(&cgroup))
@@ -81,7 +81,7 @@ fn connected(world: &mut World) -> Result<()> {
         socket.send(b"hello")?;
         let (len, from) = socket.recv_from(&mut [0; 64])?;
         ensure!((len, from) == (5, to), "{len} bytes from {from}");
-        // What is connected may still be sent to elsewhere, and back.
+        // A connected socket may still send elsewhere, and connect anew.
         let other = at(TWIN, 80)[Family::of(to.ip()).index()];
         socket.send_to(b"again", to)?;
         ensure!(socket.recv_from(&mut [0; 64])?.1 == to, "after sendto");
@@ -144,8 +144,7 @@ fn refused(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// On one unconnected socket the answers must be told apart by the Service that was asked last, at least one
-/// after the other.
+/// On one unconnected socket, each answer must appear to come from the Service that was asked last.
 fn one_port_two_services(world: &mut World) -> Result<()> {
     let client = process(world)?;
     for (this, that) in at(ONE, 80).into_iter().zip(at(TWIN, 80)) {
@@ -163,7 +162,7 @@ fn one_port_two_services(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// An unconnected socket goes on to a living backend.
+/// An unconnected socket moves to a living backend.
 fn datagrams_move(world: &mut World) -> Result<()> {
     let client = process(world)?.timeout(Duration::from_millis(500));
     for to in at(CYCLE, 80) {
@@ -188,7 +187,7 @@ fn datagrams_move(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// The cgroup is the same, the network namespace is not: no translation, and no count.
+/// In the same cgroup but another network namespace, a socket is neither translated nor counted.
 fn other_namespace(world: &mut World) -> Result<()> {
     let options = PodOptions::from(world.plan.network);
     let node = world.node.clone();
@@ -215,7 +214,7 @@ fn socket_count(world: &World) -> Result<u64> {
     crate::world::packets(world, "socket", "socket_connect")
 }
 
-/// What is attached stays in force.
+/// Attached programs stay in force without the agent.
 fn without_agent(world: &mut World) -> Result<()> {
     world.agents[0].kill();
     stream(world)?;

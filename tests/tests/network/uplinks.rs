@@ -1,4 +1,4 @@
-//! The node's uplinks, on which clients from outside reach ports at the node: found, named, followed, taken over.
+//! The node's uplinks, where clients from outside reach ports of the node: found, named, followed, taken over.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,12 +18,12 @@ use crate::world::{PORT, patience, until};
 
 /// At the node's addresses.
 const NODE_PORT: u16 = 30_080;
-/// On a link that comes and goes: of the node, and of who is behind it.
+/// Addresses on a link that comes and goes: the node's, and the one behind it.
 const SIDE: [&str; 2] = ["198.51.100.1", "198.51.100.2"];
-/// One more for the uplink that is always there.
+/// One more address for the permanent uplink.
 const MORE: &str = "172.18.0.77";
 
-/// Fields are dropped in this order: what runs before where it runs.
+/// Fields are dropped in this order, so processes end before their namespaces.
 struct Rig {
     agent: Agent,
     _server: Server,
@@ -53,13 +53,13 @@ impl Rig {
         Ok(Self { agent, _server: server, outside, side, node, is_clsact, _bed: bed })
     }
 
-    /// By the names of the interfaces, the programs at both sides; an interface that is not there has none.
+    /// Ids of the programs at both sides of an interface; a missing interface has none.
     fn attached(&self, link: &str) -> Result<Vec<Vec<u64>>> {
         let ids = |(side, hook)| programs(&self.node.ns, self.is_clsact, link, side, hook);
         UPLINK_HOOKS.into_iter().map(ids).collect()
     }
 
-    /// `uplinks`, without the interfaces' numbers.
+    /// The content of `uplinks`, without the interfaces' numbers.
     fn uplinks(&self) -> Result<Vec<Uplink>> {
         Ok(Pinned::open(self.agent.bpffs())?.tables()?.uplinks.into_values().collect())
     }
@@ -83,7 +83,7 @@ impl Rig {
         self.node.ns.ip(["link del eth1"])
     }
 
-    /// Asks until the port of the node answers at an address.
+    /// Asks until the node port answers at an address.
     fn answers(&self, from: &Netns, at: &str) -> Result<()> {
         let to = SocketAddr::new(at.parse()?, NODE_PORT);
         until(patience(), || Client::new(from).tcp(to).map(drop)).with_context(|| to.to_string())
@@ -104,7 +104,7 @@ fn web(pod: [IpAddr; 2]) -> String {
     join([service.yaml()].into_iter().chain(slices))
 }
 
-/// Clients from outside notice nothing when the agent ends and begins, and nothing is attached twice.
+/// Clients from outside notice no end or start of the agent, and no program is attached twice.
 fn taken_over(name: &str, attach: &str) {
     let mut rig = Rig::start(name, &["--attach", attach]).unwrap();
     let client = || Client::new(&rig.outside.ns);
@@ -138,7 +138,7 @@ fn taken_over_clsact() {
     taken_over("uc", "clsact");
 }
 
-/// Addresses and interfaces that come, go, and come again.
+/// Addresses and interfaces that appear, disappear, and appear again.
 fn followed(name: &str, attach: &str) {
     let rig = Rig::start(name, &["--attach", attach, "--devices=eth*"]).unwrap();
     rig.answers(&rig.outside.ns, &rig.node.v4.to_string()).unwrap();
@@ -170,7 +170,7 @@ fn followed(name: &str, attach: &str) {
         })
         .unwrap();
     }
-    // The link that stayed was none the worse.
+    // The permanent link is not affected.
     rig.answers(&rig.outside.ns, &rig.node.v6.to_string()).unwrap();
 }
 
@@ -184,12 +184,12 @@ fn followed_clsact() {
     followed("ug", "clsact");
 }
 
-/// What is not named is left alone, also where it was attached before.
+/// An interface that is not named is left alone, also if programs were attached to it before.
 #[test]
-fn only_named_ones() {
+fn only_named_uplinks_are_attached() {
     let mut rig = Rig::start("un", &["--devices=eth1"]).unwrap();
     let rejected = || rig.agent.show_text("rejected").unwrap();
-    assert!(rejected().contains("--devices=eth1"), "nobody is told that eth1 is not there: {}", rejected());
+    assert!(rejected().contains("--devices=eth1"), "the missing eth1 is not reported: {}", rejected());
     rig.plug().unwrap();
     rig.answers(&rig.side, SIDE[0]).unwrap();
     assert!(!rejected().contains("--devices"), "{}", rejected());

@@ -1,4 +1,4 @@
-//! What an uplink does not let in or send on, and how that is told: one node that is asked, one where the backend is.
+//! Packets that an uplink drops or refuses, and the answers to them: one node is asked, the backend is on another.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -17,18 +17,18 @@ use lbr_tests::topology::{Bed, BedOptions, Host, Node, PodNetwork, Underlay};
 
 use crate::world::{PORT, patience, until};
 
-/// To the pod on the other node.
+/// A node port of the pod on the other node.
 const NODE_PORT: u16 = 30_080;
-/// To the same pod, on another port of it.
+/// A node port of another port of that pod.
 const OTHER_NODE_PORT: u16 = 30_081;
-/// To an address behind a route that leads nowhere.
+/// A node port of an address behind a blackhole route.
 const NOWHERE: u16 = 30_082;
-/// `eth0` of the node that is asked.
+/// MAC address of `eth0` of the node that is asked.
 const MAC: [u8; 6] = [2, 0x42, 0xac, 0x12, 0, 1];
-/// Ports that stand in for clients' own.
+/// Number of SNAT ports.
 const SNAT_PORTS: usize = 8;
 
-/// Fields are dropped in this order: what runs before where it runs.
+/// Fields are dropped in this order, so processes end before their namespaces.
 struct Rig {
     agent: Agent,
     _servers: [Server; 2],
@@ -79,8 +79,8 @@ impl Rig {
         Ok(counts.iter().find(of).map_or(0, |count| count.counter.packets))
     }
 
-    /// A datagram from each family that the client is told of by an ICMP error, which is counted.
-    fn is_told(&self, verdict: Verdict, ttl: i32, is_error: impl Fn(&Transport) -> bool) -> Result<()> {
+    /// A datagram of each family is answered with an ICMP error and counted.
+    fn is_answered(&self, verdict: Verdict, ttl: i32, is_error: impl Fn(&Transport) -> bool) -> Result<()> {
         for to in self.at(NODE_PORT) {
             let before = self.count(verdict)?;
             let capture = Capture::start(&self.outside.ns, "eth0")?;
@@ -134,13 +134,13 @@ fn set(socket: &UdpSocket, family: Family, options: [libc::c_int; 2], value: lib
     Ok(())
 }
 
-/// As many clients as there are ports, for each backend. The next one is told at once, and may come when another one
-/// has gone.
+/// Each backend has as many clients as there are SNAT ports. The next client is refused at once, and is served after
+/// another one has left.
 #[test]
 fn ports_of_the_node_run_out_and_come_back() {
     let rig = Rig::start("we", Underlay::Routed).unwrap();
     for (to, other) in rig.at(NODE_PORT).into_iter().zip(rig.at(OTHER_NODE_PORT)) {
-        // Connections of the start have ended.
+        // The connections of the start have ended.
         let connect = || rig.client().timeout(Duration::from_secs(2)).tcp_stream(to);
         let mut open = Vec::new();
         for number in 0..SNAT_PORTS {
@@ -148,16 +148,16 @@ fn ports_of_the_node_run_out_and_come_back() {
         }
         let before = rig.count(Verdict::SnatExhausted).unwrap();
         let error = connect().expect_err("more connections than ports");
-        assert!(is_refused(&error), "{to}: not told at once: {error:#}");
+        assert!(is_refused(&error), "{to}: not refused at once: {error:#}");
         assert_eq!(rig.count(Verdict::SnatExhausted).unwrap(), before + 1);
         rig.client().tcp(other).expect("another backend has ports of its own");
-        // Both sides say that it is over.
+        // Both sides close.
         let mut last = open.pop().unwrap();
         last.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(last.read(&mut [0; 16]).unwrap(), 0, "the server hangs up");
         drop(last);
         until(patience(), || connect().map(drop)).unwrap();
-        // Those that are open were none the worse.
+        // The open connections are not affected.
         for mut stream in open {
             writeln!(stream, "who").unwrap();
             assert!(stream.read(&mut [0; 256]).unwrap() > 0, "{to}");
@@ -165,7 +165,7 @@ fn ports_of_the_node_run_out_and_come_back() {
     }
 }
 
-/// Who can not be answered is not heard.
+/// A packet from a source that cannot be answered is dropped.
 #[test]
 fn martian_sources_are_dropped() {
     let rig = Rig::start("wm", Underlay::Routed).unwrap();
@@ -193,9 +193,9 @@ fn martian_sources_are_dropped() {
     }
 }
 
-/// The fabric takes one hop.
+/// The fabric uses one hop.
 #[test]
-fn a_hop_limit_that_is_used_up_is_told() {
+fn expired_hop_limit_is_answered_with_time_exceeded() {
     let rig = Rig::start("wh", Underlay::Routed).unwrap();
     let is_time_exceeded = |error: &Transport| {
         matches!(
@@ -204,7 +204,7 @@ fn a_hop_limit_that_is_used_up_is_told() {
                 | Transport::IcmpError { kind: 3, code: 0, rest: 0, .. }
         )
     };
-    rig.is_told(Verdict::HopLimit, 2, is_time_exceeded).unwrap();
+    rig.is_answered(Verdict::HopLimit, 2, is_time_exceeded).unwrap();
 }
 
 #[test]
@@ -212,14 +212,14 @@ fn a_backend_without_a_route_is_counted() {
     let rig = Rig::start("wr", Underlay::Routed).unwrap();
     for to in rig.at(NOWHERE) {
         let before = rig.count(Verdict::NoRoute).unwrap();
-        rig.client().timeout(Duration::from_millis(300)).udp(to).expect_err("nobody is there");
+        rig.client().timeout(Duration::from_millis(300)).udp(to).expect_err("the backend does not exist");
         assert!(rig.count(Verdict::NoRoute).unwrap() > before, "{to}");
     }
 }
 
-/// The way to the backend takes less than the way to the node.
+/// The path to the backend has a smaller MTU than the path to the node.
 #[test]
-fn what_does_not_fit_the_tunnel_is_told() {
+fn datagram_too_big_for_the_tunnel_is_answered_with_its_mtu() {
     let rig = Rig::start("wt", Underlay::Vxlan).unwrap();
     let mtu = rig.bed.options().pod_mtu();
     for to in rig.at(NODE_PORT) {
@@ -238,7 +238,7 @@ fn what_does_not_fit_the_tunnel_is_told() {
         })
         .unwrap();
         assert!(rig.count(Verdict::TooBig).unwrap() > before, "{to}: not counted");
-        // What the error named as the largest just passes, once nothing more is to be told.
+        // A datagram of the reported MTU passes, once the socket's pending errors are read.
         socket.set_read_timeout(Some(patience())).unwrap();
         let mut back = [0; 2048];
         until(patience(), || {

@@ -1,4 +1,4 @@
-//! A node with a client, backends here or on another node, and the agents.
+//! A node with a client, backends on it or on another node, and the agents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -10,16 +10,16 @@ use lbr_tests::agent::{Agent, AgentOptions};
 use lbr_tests::probe::{Client, Identity, Server};
 use lbr_tests::topology::{Bed, BedOptions, Node, Pod, PodNetwork, PodOptions, Underlay};
 
-/// Where servers listen.
+/// The port where servers listen.
 pub(crate) const PORT: u16 = 8080;
-/// Where they listen as well.
+/// The second port where servers listen.
 pub(crate) const OTHER_PORT: u16 = 8081;
 
-/// How long until a saved file is in force, at most.
+/// The longest time until a saved file is in force.
 pub(crate) fn soon() -> Duration {
     lbr_tests::patience::millis(1_000)
 }
-/// The same for what a busy machine may delay without being wrong.
+/// The same with the delays of a busy machine.
 pub(crate) fn patience() -> Duration {
     lbr_tests::patience::millis(5_000)
 }
@@ -31,7 +31,7 @@ pub(crate) enum Place {
     OtherNode(Underlay),
 }
 
-/// What a world is made of.
+/// The parts of a world.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) network: PodNetwork,
@@ -46,13 +46,13 @@ impl Plan {
         Self { network, place, backends: 3, pod_mtu: None, agent: AgentOptions::default() }
     }
 
-    /// Whether programs are attached the old way.
+    /// Whether programs are attached by clsact.
     pub(crate) fn is_clsact(&self) -> bool {
         self.agent.arguments.iter().any(|argument| argument == "clsact")
     }
 }
 
-/// Fields are dropped in this order: what runs before where it runs.
+/// Fields are dropped in this order, so processes end before their namespaces.
 #[derive(Debug)]
 pub(crate) struct World {
     /// The first one is on the client's node.
@@ -60,14 +60,14 @@ pub(crate) struct World {
     pub(crate) servers: BTreeMap<String, Vec<Server>>,
     pub(crate) client: Pod,
     pub(crate) backends: Vec<Pod>,
-    /// The client's.
+    /// The client's node.
     pub(crate) node: Node,
     pub(crate) plan: Plan,
     pub(crate) bed: Bed,
 }
 
 impl World {
-    /// With every pod serving, and agents on the files that `files` writes.
+    /// Starts a world in which every pod serves, with agents on the files of `files`.
     pub(crate) fn start(
         name: &str,
         plan: Plan,
@@ -120,7 +120,7 @@ impl World {
         self.agents.iter().try_for_each(|agent| agent.write(name, text))
     }
 
-    /// Waits until every port of a Service has exactly these endpoints. Says how long it took.
+    /// Waits until every port of a Service has exactly these endpoints. Returns the time that it took.
     pub(crate) fn wait_for(&self, service: &str, endpoints: &[SocketAddr]) -> Result<Duration> {
         let begin = Instant::now();
         let wanted: BTreeSet<String> = endpoints.iter().map(ToString::to_string).collect();
@@ -158,7 +158,7 @@ pub(crate) fn ends(pods: &[&Pod], port: u16) -> Vec<SocketAddr> {
     all.map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
-/// Asks on an open connection.
+/// Sends a request on an open connection.
 pub(crate) fn ask_on(mut stream: &TcpStream) -> Result<Identity> {
     writeln!(stream, "who").context("request on an open connection")?;
     let mut line = String::new();
@@ -166,7 +166,7 @@ pub(crate) fn ask_on(mut stream: &TcpStream) -> Result<Identity> {
     line.parse()
 }
 
-/// Tries again until it holds.
+/// Retries until it holds.
 pub(crate) fn until(timeout: Duration, mut holds: impl FnMut() -> Result<()>) -> Result<()> {
     let end = Instant::now() + timeout;
     loop {
@@ -180,7 +180,7 @@ pub(crate) fn until(timeout: Duration, mut holds: impl FnMut() -> Result<()>) ->
     }
 }
 
-/// It failed because nobody listens, and it said so at once.
+/// Asserts that the call is refused for lack of a listener, and at once.
 pub(crate) fn refused_at_once<T>(what: &str, act: impl FnOnce() -> Result<T>) -> Result<()> {
     let at_once = lbr_tests::patience::millis(300);
     let begin = Instant::now();
@@ -191,7 +191,7 @@ pub(crate) fn refused_at_once<T>(what: &str, act: impl FnOnce() -> Result<T>) ->
     Ok(())
 }
 
-/// A check has a name; all are made, and then all that failed are said.
+/// A check with a name. All checks run, then all failures are reported.
 pub(crate) type Check = (&'static str, fn(&mut World) -> Result<()>);
 
 pub(crate) fn run(world: &mut World, checks: &[Check]) {
