@@ -1,4 +1,4 @@
-//! Clients that come back to the same endpoint (`sessionAffinity: ClientIP`).
+//! Clients that return to the same endpoint (`sessionAffinity: ClientIP`).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("Services should be able to switch session affinity for service with type clusterIP", switch_cluster_ip),
     ("Services should be able to switch session affinity for NodePort service", switch_node_port),
     ("Services should have session affinity timeout work", timeout),
-    ("an endpoint that goes takes nobody with it", endpoint_goes),
+    ("clients of a removed endpoint move to another one", endpoint_goes),
     ("all addresses of a Service port lead a client to the same endpoint", all_addresses),
 ];
 
@@ -68,7 +68,7 @@ fn load_balancer(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Off, on, off; what was remembered does not come back.
+/// Off and on twice; an old choice does not come back.
 fn switch(world: &World, service: &Service, slices: &str, ways: &[(From, SocketAddr)]) -> Result<()> {
     for _ in 0..2 {
         world.apply(&[service.yaml(), slices.to_owned()])?;
@@ -97,7 +97,7 @@ fn switch_node_port(world: &World) -> Result<()> {
     switch(world, &web.at_nodes(), &web.on(world, &PODS), &ways)
 }
 
-/// After two seconds of silence the next connection is spread anew. Each finds the same one of three by chance.
+/// After two seconds of silence the next connection chooses anew; one in three gets the same endpoint by chance.
 fn timeout(world: &World) -> Result<()> {
     const SECONDS: u64 = 2;
     let web = world.web();
@@ -109,7 +109,7 @@ fn timeout(world: &World) -> Result<()> {
         (From::Outside, world.node_port("a", web, Family::V6)),
     ] {
         let first = world.sticks(from, to)?;
-        // New connections keep it: this takes longer than the timeout.
+        // New connections renew the affinity: together they take longer than the timeout.
         for _ in 0..6 {
             std::thread::sleep(Duration::from_millis(500));
             let name = world.sticks(from, to)?;
@@ -121,7 +121,7 @@ fn timeout(world: &World) -> Result<()> {
 }
 
 fn moves_after(world: &World, from: From, to: SocketAddr, silence: Duration) -> Result<()> {
-    // The same one eight times in a row: once in 2,000 times.
+    // The same endpoint eight times in a row by chance: once in 2,000 times.
     const TRIES: usize = 8;
     let first = world.client(from).tcp(to)?.name;
     for _ in 1..TRIES {
@@ -133,7 +133,7 @@ fn moves_after(world: &World, from: From, to: SocketAddr, silence: Duration) -> 
     bail!("{from:?} to {to}: still {first} after {TRIES} times {silence:?} of silence")
 }
 
-/// The client goes to another one, and stays there.
+/// The client moves to another endpoint, and stays there.
 fn endpoint_goes(world: &World) -> Result<()> {
     let web = world.web();
     for family in Family::ALL {
@@ -147,7 +147,7 @@ fn endpoint_goes(world: &World) -> Result<()> {
             let rest: Vec<&'static str> = PODS.into_iter().filter(|name| *name != first).collect();
             world.apply(&[sticky(web.at_nodes()), web.on(world, &rest)])?;
             let second = world.sticks(from, to)?;
-            ensure!(second != first, "{from:?} to {to}: {first} is gone");
+            ensure!(second != first, "{from:?} to {to}: {first} is removed, but still answers");
             world.apply(&[sticky(web.at_nodes()), web.on(world, &PODS)])?;
             let third = world.sticks(from, to)?;
             ensure!(third == second, "{from:?} to {to}: {second}, then {third} without need");
@@ -156,7 +156,7 @@ fn endpoint_goes(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// As long as one node is asked.
+/// As long as the client asks one node.
 fn all_addresses(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[sticky(web.balanced()), web.on(world, &PODS)])?;

@@ -1,4 +1,4 @@
-//! ClusterIPs, on three nodes.
+//! ClusterIPs on three nodes.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -35,7 +35,7 @@ fn basic(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// ServiceCIDRs may be added, and taken away again, while Services keep their addresses.
+/// ServiceCIDRs may be added and removed while Services keep their addresses.
 fn other_cidr(world: &World) -> Result<()> {
     let web = world.web();
     let addresses: [IpAddr; 2] = ["10.200.0.1".parse()?, "fd00:10:200::1".parse()?];
@@ -93,7 +93,7 @@ fn no_such_port(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// It would travel between the node and its gateway otherwise.
+/// Otherwise the packet would travel between the node and its gateway.
 fn unallocated(world: &World) -> Result<()> {
     let nobody = world.web();
     world.apply(&[])?;

@@ -1,4 +1,4 @@
-//! Datagrams of a client that never changes its port: they have to move when their endpoint goes.
+//! Datagrams of a client with a fixed port: they must move when their endpoint goes.
 
 use std::net::SocketAddr;
 
@@ -34,16 +34,16 @@ pub(crate) const CHECKS: &[Check] = &[
         "Conntrack should be able to preserve UDP traffic when initial unready endpoints get ready",
         initially_unready,
     ),
-    ("a node that asks by a port of another, and then the ClusterIP from the same port", both_ways),
+    ("a node's process asks another node's NodePort, then the ClusterIP, from one port", both_ways),
     ("LoadBalancers should be able to preserve UDP traffic when server pod cycles", load_balancer),
     ("Conntrack: internalTrafficPolicy=Local", internal_local),
     ("Conntrack: externalTrafficPolicy=Local", external_local),
 ];
 
-/// One source port for everybody, as long as it is no Service's.
+/// One source port for all clients, as long as it is no Service's.
 const FROM_PORT: u16 = 12_345;
 
-/// From one endpoint to the next, and back.
+/// Moves the Service from one endpoint to the next, and back.
 fn cycle(
     world: &World,
     web: Web,
@@ -114,7 +114,7 @@ fn target_port(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// What was sent in vain leaves nothing that would keep what follows from the endpoint.
+/// Datagrams sent without an endpoint leave no flow that keeps later ones from the endpoint.
 fn initially_unready(world: &World) -> Result<()> {
     for family in Family::ALL {
         let web = world.web();
@@ -140,7 +140,7 @@ fn initially_unready(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Both lead to the same backend, which the node reaches without a translation the second time.
+/// Both lead to the same backend; by the ClusterIP the node reaches it without a translation.
 fn both_ways(world: &World) -> Result<()> {
     for backend in ["a1", "host-a"] {
         let web = world.web();

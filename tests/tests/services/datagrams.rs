@@ -1,4 +1,4 @@
-//! A client with one source port, which asks again and again, whatever happens.
+//! A client with one source port that keeps asking, with or without an answer.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ pub(crate) struct Datagrams {
 }
 
 impl Datagrams {
-    /// Nothing is sent yet.
+    /// Sends nothing yet.
     pub(crate) fn from(world: &World, from: From, port: u16, to: SocketAddr) -> Result<Self> {
         let socket = world.client(from).from_port(port).udp_socket(Family::of(to.ip()))?;
         socket.set_read_timeout(Some(INTERVAL))?;
         Ok(Self { socket, to })
     }
 
-    /// Asks until somebody answers who is wanted. Each request keeps the flow alive.
+    /// Asks until an answer satisfies the condition. Each request keeps the flow alive.
     pub(crate) fn until(&self, wanted: impl Fn(&Identity) -> bool) -> Result<Identity> {
         let begin = Instant::now();
         let mut last = None;
@@ -44,7 +44,7 @@ impl Datagrams {
         }
     }
 
-    /// Asks, and takes the answer that comes soon, if any. Who refuses does not end it.
+    /// Asks, and returns the answer that comes soon, if any. A refusal is not an error.
     pub(crate) fn once(&self) -> Result<Option<Identity>> {
         if self.socket.send_to(b"who", self.to).is_err() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Direct server return: endpoints on other nodes see the client, and their nodes answer it themselves.
+//! Direct server return: endpoints on other nodes see the client, and their nodes answer the client directly.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use lbr_tests::manifests::Service;
 use crate::objects::Web;
 use crate::world::{Check, From, World, patience, until};
 
-/// The frontend as an option of the packet.
+/// The frontend travels in an option of the packet.
 pub(crate) const CHECKS: &[Check] = &checks::<Option>();
-/// The packet as it came, in one from node to node.
+/// The packet travels unchanged inside of one from node to node.
 pub(crate) const TUNNELED: &[Check] = &checks::<Tunnel>();
 
 pub(crate) struct Option;
 pub(crate) struct Tunnel;
 
-/// How packets get to endpoints on other nodes.
+/// How packets travel to endpoints on other nodes.
 pub(crate) trait Form {
     /// Value of the annotation.
     const NAME: &str;
 
-    /// With answers that go straight from the endpoint's node.
+    /// The Service with direct answers of the endpoint's node.
     fn direct(service: Service) -> Service {
         service.annotation(&format!("lbr.dev/forwarding: {}", Self::NAME))
     }
@@ -41,12 +41,12 @@ impl Form for Tunnel {
 const fn checks<F: Form>() -> [Check; 9] {
     [
         ("endpoints everywhere see the client, whichever node it asks", the_client_is_seen::<F>),
-        ("answers do not come by the node that was asked", answers_go_straight::<F>),
+        ("answers bypass the node that was asked", answers_go_straight::<F>),
         ("a load balancer's address answers under its own name", load_balancer::<F>),
         ("an endpoint in the node's network sees the client", host_network::<F>),
         ("large transfers and datagrams arrive whole", large::<F>),
-        ("datagrams that travel together arrive apart", together::<F>),
-        ("what a router says of an answer reaches who sent it", told::<F>),
+        ("datagrams of one GSO packet arrive one by one", together::<F>),
+        ("a router's ICMP error about an answer reaches the endpoint", router_errors_arrive::<F>),
         ("clients inside of the cluster are served as before", inside::<F>),
         ("switched on and off, and nothing is left", switched::<F>),
     ]
@@ -77,8 +77,8 @@ fn answers_go_straight<F: Form>(world: &World) -> Result<()> {
         let count = |verdict| world.count("a", Hook::FromNetdev, verdict);
         let (requests, answers) = (count(Verdict::ToBackend)?, count(Verdict::ToClient)?);
         world.client(From::Outside).tcp_bulk(to, 1 << 20)?;
-        ensure!(count(Verdict::ToBackend)? > requests + 20, "{to}: the requests did not come by");
-        ensure!(count(Verdict::ToClient)? == answers, "{to}: answers came by");
+        ensure!(count(Verdict::ToBackend)? > requests + 20, "{to}: the requests bypassed node a");
+        ensure!(count(Verdict::ToClient)? == answers, "{to}: answers came by node a");
     }
     Ok(())
 }
@@ -104,7 +104,7 @@ fn host_network<F: Form>(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// What does not fit with the frontend in it is told to the sender, which costs a datagram.
+/// A datagram too big together with the frontend is answered with an ICMP error and lost.
 fn large<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
@@ -119,7 +119,7 @@ fn large<F: Form>(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// As one packet with the headers of the first, which the last link before the receiver takes apart.
+/// They travel as one packet with the first one's headers, which the last link before the receiver splits.
 fn together<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
@@ -135,13 +135,13 @@ fn together<F: Form>(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// It tells the node that was asked, in whose name the answer is.
-fn told<F: Form>(world: &World) -> Result<()> {
+/// The router sends the error to the node that was asked, as the answer has that node's address.
+fn router_errors_arrive<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[F::direct(web.at_nodes()).yaml(), web.on(world, &["b1"])])?;
     Family::ALL
         .into_iter()
-        .try_for_each(|family| world.hears_of_narrow_ways(world.node_port("a", web, family)))
+        .try_for_each(|family| world.answers_over_a_narrow_path(world.node_port("a", web, family)))
 }
 
 fn inside<F: Form>(world: &World) -> Result<()> {
@@ -159,7 +159,7 @@ fn inside<F: Form>(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Connections that are open go on as they began.
+/// Open connections go on as they began.
 fn switched<F: Form>(world: &World) -> Result<()> {
     let web = world.web();
     let slices = web.on(world, &["b1"]);

@@ -1,4 +1,4 @@
-//! Which endpoints a Service port leads to: what its slices say together, port by port.
+//! The endpoints that a Service port leads to: all of its slices together, port by port.
 
 use std::net::SocketAddr;
 
@@ -33,13 +33,13 @@ pub(crate) const CHECKS: &[Check] = &[
     ("Granular Checks: Services should update endpoints: http and udp", updated),
 ];
 
-/// From where a Service is asked.
+/// The places of clients.
 const ASKERS: [From; 4] = [From::Pod("a2"), From::Pod("c1"), From::Node("b"), From::Outside];
 
 /// Another port of the Service.
 const SECOND: u16 = 81;
 
-/// A slice with ports (the Service's name of it, protocol, number) and ready endpoints.
+/// A slice with ports (their names in the Service, protocol, number) and ready endpoints.
 fn slice(world: &World, web: Web, name: &str, ports: &[(&str, &str, u16)], backends: &[&str]) -> String {
     join(Family::ALL.map(|family| {
         let name = format!("{}-{name}-{}", web.name(), if family.is_v6() { "v6" } else { "v4" });
@@ -54,7 +54,7 @@ fn slice(world: &World, web: Web, name: &str, ports: &[(&str, &str, u16)], backe
     }))
 }
 
-/// One endpoint answers, at this port of its own.
+/// Asserts that this endpoint answers, at this port of its own.
 fn answers(
     world: &World,
     from: From,
@@ -82,7 +82,7 @@ fn multiport(world: &World) -> Result<()> {
     );
     let own = [("tcp", "TCP", PORT), ("udp", "UDP", PORT)];
     let second = [("second", "TCP", OTHER_PORT), ("second-udp", "UDP", OTHER_PORT)];
-    // Of two pods each has one of the ports, as in the test of Kubernetes.
+    // Each of two pods has one of the ports, as in the test of Kubernetes.
     world.apply(&[
         service.yaml(),
         slice(world, web, "first", &own, &["a1"]),
@@ -142,7 +142,7 @@ fn endpoints_in_slices(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// The number is each slice's own: that of the Service (a name, by then resolved) is nobody's.
+/// Each slice resolves the name to its own number; the target port in the Service is not used.
 fn named_ports(world: &World) -> Result<()> {
     let web = world.web();
     let at = |port| [("tcp", "TCP", port), ("udp", "UDP", port)];
@@ -193,7 +193,7 @@ fn added_and_removed(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// The same name with other addresses, after it was gone, and with the same slices all the time.
+/// A Service that is removed and recreated with the same name and other addresses, while its slices stay.
 fn recreated(world: &World) -> Result<()> {
     let (web, address) = (world.web(), world.web());
     let slices = web.on(world, &["a1"]);
@@ -217,7 +217,7 @@ fn recreated(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// They are in no slice, whatever is to be published.
+/// Evicted pods are in no slice, even with `publishNotReadyAddresses`.
 fn evicted(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.at_nodes().spec("publishNotReadyAddresses: true");
@@ -243,7 +243,7 @@ fn same_selector(world: &World) -> Result<()> {
             world.reaches(from, world.node_port("a", web, family), &names)?;
         }
     }
-    // One goes, the other stays.
+    // One Service is removed; the other stays.
     world.apply(&[two.at_nodes().yaml(), two.on(world, &names)])?;
     for (from, family) in ASKERS.iter().flat_map(|from| Family::ALL.map(|family| (*from, family))) {
         world.reaches(from, world.node_port("a", two, family), &names)?;

@@ -1,4 +1,4 @@
-//! What is expected of an address: who answers, as whom the client is seen, or that nobody answers, and how.
+//! Expectations of an address: which endpoints answer, which source they see, or how the request fails.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -13,18 +13,19 @@ use crate::world::{From, World, patience, until};
 /// Both protocols.
 pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 
-/// Longer than any answer here takes.
+/// Longer than any answer takes here.
 fn silence() -> Duration {
     lbr_tests::patience::millis(300)
 }
 
-/// Until a refusal has to be there.
+/// The time within which a refusal must arrive.
 fn at_once() -> Duration {
     lbr_tests::patience::millis(300)
 }
 
 impl World {
-    /// All of these answer, and nobody else. Says who answered, and as whom they saw the client.
+    /// Asserts that all of these and no other endpoints answer. Returns the answers, with the client as each endpoint
+    /// saw it.
     pub(crate) fn reaches(&self, from: From, to: SocketAddr, names: &[&str]) -> Result<Vec<Identity>> {
         let wanted: BTreeSet<&str> = names.iter().copied().collect();
         let mut all = Vec::new();
@@ -48,7 +49,7 @@ impl World {
         Ok(all)
     }
 
-    /// The same; every one of them sees the client under this address.
+    /// The same; each endpoint sees the client under this address.
     pub(crate) fn reaches_as(
         &self,
         from: From,
@@ -62,8 +63,9 @@ impl World {
         Ok(())
     }
 
-    /// The answer of this address is too big for a router before the client, and still arrives, as its sender is told.
-    pub(crate) fn hears_of_narrow_ways(&self, to: SocketAddr) -> Result<()> {
+    /// The answer of this address is too big for a router before the client, and arrives after the router's ICMP
+    /// error.
+    pub(crate) fn answers_over_a_narrow_path(&self, to: SocketAddr) -> Result<()> {
         let client = self.address(From::Outside, Family::of(to.ip()));
         let route = format!("{client} dev br1");
         self.bed.fabric().ip([format!("route add {route} mtu lock 1300")])?;
@@ -74,7 +76,7 @@ impl World {
         heard
     }
 
-    /// The client is told at once that nobody serves there.
+    /// Asserts that the client is refused at once.
     pub(crate) fn is_refused(&self, from: From, to: SocketAddr) -> Result<()> {
         for protocol in PROTOCOLS {
             let begin = Instant::now();
@@ -88,7 +90,7 @@ impl World {
         Ok(())
     }
 
-    /// No answer of any kind.
+    /// Asserts that there is no answer, and no refusal.
     pub(crate) fn is_lost(&self, from: From, to: SocketAddr) -> Result<()> {
         for protocol in PROTOCOLS {
             match self.client(from).timeout(silence()).ask(protocol, to) {
@@ -103,7 +105,7 @@ impl World {
         Ok(())
     }
 
-    /// Nobody answers; how that is told is not said.
+    /// Asserts that there is no answer, in whatever way the request fails.
     pub(crate) fn fails(&self, from: From, to: SocketAddr) -> Result<()> {
         for protocol in PROTOCOLS {
             if let Ok(answer) = self.client(from).timeout(silence()).ask(protocol, to) {
@@ -113,9 +115,9 @@ impl World {
         Ok(())
     }
 
-    /// Every one of so many requests is answered by the same backend. Says who it is.
+    /// Asserts that the same endpoint answers every request. Returns its name.
     pub(crate) fn sticks(&self, from: From, to: SocketAddr) -> Result<String> {
-        // As many as the tests of Kubernetes ask.
+        // As many requests as in the tests of Kubernetes.
         const REQUESTS: usize = 15;
         let client = self.client(from);
         let mut names = BTreeSet::new();
@@ -123,7 +125,7 @@ impl World {
             let answer = client.ask(protocol, to).with_context(|| format!("{from:?} to {to}"))?;
             names.insert(answer.name);
         }
-        ensure!(names.len() == 1, "{from:?} to {to}: answered by {names:?}, where one should");
-        names.pop_first().context("nobody answered")
+        ensure!(names.len() == 1, "{from:?} to {to}: answered by {names:?}, not by one endpoint");
+        names.pop_first().context("no endpoint answered")
     }
 }

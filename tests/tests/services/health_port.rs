@@ -1,4 +1,4 @@
-//! Where load balancers ask which nodes have endpoints (`healthCheckNodePort`).
+//! The port where load balancers ask whether a node has endpoints (`healthCheckNodePort`).
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("Services should be closed when externalTrafficPolicy changes to Cluster", closes),
 ];
 
-/// No Service's port at nodes.
+/// A port that is no NodePort.
 const PORT: u16 = 32_100;
 
 fn local(web: Web) -> String {
@@ -25,7 +25,7 @@ fn local(web: Web) -> String {
     service.spec(&format!("healthCheckNodePort: {PORT}")).yaml()
 }
 
-/// The first line of the answer, and all of it.
+/// The status line of the answer, and the whole answer.
 fn get(world: &World, from: From, to: SocketAddr) -> Result<(String, String)> {
     world.client(from).inside(|| {
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1))?;
@@ -37,7 +37,7 @@ fn get(world: &World, from: From, to: SocketAddr) -> Result<(String, String)> {
     })
 }
 
-/// Every node answers so many local endpoints, to a load balancer outside.
+/// Every node reports its number of local endpoints to a load balancer outside.
 fn counts(world: &World, web: Web, counts: [usize; 3]) -> Result<()> {
     for (family, (node, count)) in
         Family::ALL.into_iter().flat_map(|family| NODES.into_iter().zip(counts).map(move |n| (family, n)))
@@ -70,7 +70,7 @@ fn follows_endpoints(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// The load balancer turns to others, while what still comes is served.
+/// The load balancer moves to other nodes, while the node still serves what arrives.
 fn only_terminating(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[local(web), web.with(world, &[at("a1", Terminating), at("b1", Ready)])])?;

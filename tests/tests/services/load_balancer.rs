@@ -1,4 +1,4 @@
-//! Addresses that a load balancer or the network before the cluster leads to a node.
+//! Addresses that a load balancer, or the network before the cluster, routes to a node.
 
 use std::net::SocketAddr;
 
@@ -22,9 +22,9 @@ pub(crate) const CHECKS: &[Check] = &[
     ),
     ("Services should be able to reach ExternalIP that is not assigned to a node", external_ip),
     ("an external address with externalTrafficPolicy=Local", external_ip_local),
-    ("an address that the load balancer gives back leads nowhere", given_back),
+    ("an address that the load balancer has given back leads nowhere", given_back),
     ("an address whose load balancer is a proxy is not taken by nodes", proxied),
-    ("a socket of the node hears answers on the port of a load balancer at the node's address", own_address),
+    ("a socket of the node gets answers on the port of a load balancer at the node's address", own_address),
 ];
 
 const PODS: [&str; 3] = ["a1", "b1", "c1"];
@@ -73,7 +73,7 @@ fn local(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Whoever is in the cluster was not sent here by a load balancer: every endpoint will do.
+/// No load balancer chose the node of a client inside of the cluster, so every endpoint serves it.
 fn local_from_pods(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[local_service(web).yaml(), web.on(world, &["a1"])])?;
@@ -175,7 +175,7 @@ fn given_back(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// `ipMode: Proxy`: who speaks to the address has to meet the load balancer, also from inside.
+/// `ipMode: Proxy`: traffic to the address must pass the load balancer, also from inside.
 fn proxied(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.balanced().yaml().replace("ipMode: VIP", "ipMode: Proxy");
@@ -183,7 +183,8 @@ fn proxied(world: &World) -> Result<()> {
     for family in Family::ALL {
         let vip = web.external(family).ip();
         world.bed.route_vip(vip, world.node("b"))?;
-        // The load balancer of this test is a process of a node: what comes there has kept its destination.
+        // The load balancer of this test is a process of a node, so packets reach it with their destination
+        // unchanged.
         let nodad = if family.is_v6() { " nodad" } else { "" };
         world.node("b").ns.ip([format!("addr add {vip} dev lo{nodad}")])?;
         let balancer = Server::start(&world.node("b").ns, "balancer", &[vip], web.external(family).port())?;
@@ -197,7 +198,8 @@ fn proxied(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// As with a load balancer that leads to the nodes themselves. Without a NodePort nothing else says that the port is taken.
+/// As with a load balancer that forwards to the nodes' own addresses. Without a NodePort no other check reserves the
+/// port.
 fn own_address(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.of_type("LoadBalancer").spec("allocateLoadBalancerNodePorts: false");

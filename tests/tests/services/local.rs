@@ -1,4 +1,4 @@
-//! Ports at nodes that lead to endpoints on the node that was asked (`externalTrafficPolicy: Local`).
+//! NodePorts that lead to endpoints on the node that was asked (`externalTrafficPolicy: Local`).
 
 use anyhow::Result;
 use lbr_common::addr::Family;
@@ -36,7 +36,7 @@ fn only_nodes_with_endpoints(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// It does not come by the wire, so no load balancer has chosen the node.
+/// The request does not come by the wire, so no load balancer has chosen the node.
 fn short_circuit(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[local(web).yaml(), web.on(world, &["a1"])])?;
@@ -44,20 +44,20 @@ fn short_circuit(world: &World) -> Result<()> {
         for node in ["b", "c"] {
             let own = world.node_port(node, web, family);
             world.reaches_as(From::Node(node), own, &["a1"], world.in_the_name_of(node, family))?;
-            // To the one with the endpoint it goes by the wire.
+            // To the node with the endpoint, the request goes by the wire.
             let client = world.address(From::Node(node), family);
             world.reaches_as(From::Node(node), world.node_port("a", web, family), &["a1"], client)?;
         }
         world.reaches(From::Node("a"), world.node_port("a", web, family), &["a1"])?;
         world.is_lost(From::Node("b"), world.node_port("c", web, family))?;
         world.is_lost(From::Node("a"), world.node_port("b", web, family))?;
-        // A pod to its own node: kube-proxy does the same, no test of Kubernetes asks for it.
+        // A pod to its own node: kube-proxy does the same, and no test of Kubernetes covers it.
         world.reaches(From::Pod("b1"), world.node_port("b", web, family), &["a1"])?;
     }
     Ok(())
 }
 
-/// Whoever takes the addresses of all nodes for its own gets this wrong.
+/// A proxy that takes the addresses of all nodes for its own fails here.
 fn other_node(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[local(web).yaml(), web.on(world, &["b1"])])?;

@@ -1,5 +1,5 @@
-//! Consistent hashing (`lbr.dev/algorithm: maglev`): whatever node and address a client asks, and while endpoints come
-//! and go.
+//! Consistent hashing (`lbr.dev/algorithm: maglev`): the same endpoint at every node and address, while endpoints
+//! come and go.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -21,14 +21,14 @@ pub(crate) const CHECKS: &[Check] = &[
 
 const PODS: [&str; 3] = ["a1", "b1", "c1"];
 
-/// Below those that the kernel hands out, so that nobody else has them.
+/// Below the kernel's ephemeral ports, so that no other client has them.
 const PORTS: Range<u16> = 20_000..20_030;
 
 fn by_table(service: Service) -> String {
     service.annotation("lbr.dev/algorithm: maglev").yaml()
 }
 
-/// Who answers a client outside, by its port.
+/// Names of the endpoints that answer a client outside, by its source port.
 fn answers(world: &World, protocol: Protocol, to: SocketAddr, ports: Range<u16>) -> Result<Vec<String>> {
     let ask = |port| {
         let client = world.client(From::Outside).from_port(port);
@@ -56,7 +56,7 @@ fn same_on_all_nodes(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Asked at another node each time, which knows nothing of the connections before.
+/// Each time another node is asked, which has no flows of the connections before.
 fn endpoint_goes(world: &World) -> Result<()> {
     for family in Family::ALL {
         let web = world.web();
@@ -83,10 +83,10 @@ fn switch(world: &World) -> Result<()> {
         let service = web.at_nodes();
         let service = if with_table { by_table(service) } else { service.yaml() };
         world.apply(&[service, slices.clone()])?;
-        // Connections that are known stay where they are.
+        // Known connections stay with their endpoints.
         let ports = 21_000 + 100 * round..21_040 + 100 * round;
         let (a, b) = (ask("a", ports.clone())?, ask("b", ports)?);
-        // By chance two nodes choose the same 40 times in a row once in 3 to the 40th times.
+        // Two nodes choose the same endpoints 40 times in a row by chance once in 3 to the 40th times.
         ensure!((a == b) == with_table, "table {with_table}: {a:?} at node a, {b:?} at node b");
     }
     Ok(())
@@ -101,7 +101,7 @@ fn sticky(world: &World) -> Result<()> {
             world.sticks(from, world.node_port("a", web, family))?;
         }
     }
-    // Without it, all are reached from anywhere: also by processes of the node, at random.
+    // Without affinity, all endpoints are reached from anywhere: by processes of the node at random.
     world.apply(&[by_table(web.at_nodes()), web.on(world, &PODS)])?;
     for from in [From::Outside, From::Pod("b2"), From::Node("c")] {
         world.reaches(from, world.node_port("b", web, Family::V4), &PODS)?;

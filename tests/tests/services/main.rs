@@ -1,8 +1,8 @@
-//! Services of every kind on three nodes, asked by pods, by processes of the nodes, and from outside of the cluster.
+//! Services of every type on three nodes, with clients in pods, on nodes, and outside of the cluster.
 //!
-//! Needs root. Each subject is played on nodes of its own, once for each way in which packets of pods get from node to
-//! node, and every check goes through both address families and through TCP and UDP. A check is named after the test of
-//! Kubernetes (`[sig-network]`) that it stands for, where there is one.
+//! Needs root. Each subject has nodes of its own, once for each underlay between nodes, and every check runs with
+//! both address families and with TCP and UDP. A check has the name of the Kubernetes test (`[sig-network]`) that it
+//! stands for, where there is one.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 #![expect(clippy::print_stdout, reason = "how long things took, for `--nocapture` and for failing tests")]
 
@@ -28,7 +28,7 @@ mod topology;
 mod types;
 mod world;
 
-/// A test for each subject and for each way between nodes.
+/// A test for each subject and for each underlay.
 macro_rules! play {
     ($($subject:ident)*) => {
         mod routed {
@@ -62,7 +62,7 @@ play! {
     stray terminating topology types
 }
 
-/// The subjects that ask from outside for backends on other nodes, with XDP at the uplinks. See [`world::Xdp`].
+/// The subjects with clients outside and backends on other nodes, with XDP at the uplinks. See [`world::Xdp`].
 macro_rules! play_with_xdp {
     ($($subject:ident)*) => {
         mod xdp {

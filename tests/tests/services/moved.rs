@@ -1,5 +1,5 @@
-//! Ports of nodes that others use too: a NodePort that becomes another Service's, and a NodePort's number as the source of
-//! what the node masquerades.
+//! NodePorts with a second use: one that becomes another Service's, and one whose number is the source port of
+//! masqueraded traffic.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -17,10 +17,10 @@ pub(crate) const CHECKS: &[Check] = &[
         "a NodePort that moves to another Service takes datagrams with it, and no connection",
         to_another_service,
     ),
-    ("what the node masquerades behind a NodePort's number reaches its server", behind_a_node_port),
+    ("traffic masqueraded with a NodePort's number reaches its server", behind_a_node_port),
 ];
 
-/// Of the client that is asked for its datagrams.
+/// Source port of the client's datagrams.
 const FROM_PORT: u16 = 12_346;
 
 fn to_another_service(world: &World) -> Result<()> {
@@ -51,8 +51,8 @@ fn to_another_service(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// A pod asks a server outside. The node puts its own address and the number of a NodePort in the place of the pod's, so
-/// that the answers look like a client's requests to the NodePort.
+/// A pod asks a server outside. The node masquerades it with a NodePort's number as the source port, so that the
+/// answers look like a client's requests to the NodePort.
 fn behind_a_node_port(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.at_nodes().yaml(), web.on(world, &["a1"])])?;
@@ -77,7 +77,7 @@ fn behind_a_node_port(world: &World) -> Result<()> {
             let who = who.with_context(|| format!("{pod:?} to {to}"))?;
             ensure!(who.name == "outside" && who.peer == seen, "{pod:?} to {to}, as {seen}: {who}");
         }
-        // The NodePort is what it was.
+        // The NodePort works as before.
         world.reaches(From::Stranger, seen, &["a1"]).map(drop)
     });
     process::run(node.command("nft")?.arg("delete table inet fixed"))?;

@@ -1,4 +1,4 @@
-//! Ports at nodes, for everybody and to every endpoint (`externalTrafficPolicy: Cluster`).
+//! NodePorts for all clients, leading to every endpoint (`externalTrafficPolicy: Cluster`).
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -14,18 +14,18 @@ use crate::world::{Check, From, NODES, PORT, World, patience, until};
 pub(crate) const CHECKS: &[Check] = &[
     ("Services should be able to create a functioning NodePort service", functioning),
     ("an endpoint on the node sees the client, one elsewhere sees the node", sources),
-    ("the client sees the node it asked", what_the_client_sees),
+    ("the client sees the node it asked", client_sees_the_node_it_asked),
     ("Granular Checks: Services should function for service endpoints using hostNetwork", host_network),
     ("127.0.0.1:nodePort and [::1]:nodePort", loopback),
     ("Granular Checks: Services should be able to handle large requests", large),
-    ("what a router says of an answer reaches who sent it", told),
+    ("a router's ICMP error about an answer reaches the endpoint", router_errors_arrive),
     ("Services should be rejected when no endpoints exist", no_endpoints),
-    ("who claims outside to be a pod of the node is dropped", spoofed),
+    ("a packet from outside with a local pod's address is dropped", spoofed),
     ("other ports of the node stay its own", other_ports),
-    ("a port that is in use can not be bound by others", not_bound),
+    ("a NodePort cannot be bound by other sockets", not_bound),
 ];
 
-/// Everybody who may ask.
+/// Every kind of client.
 const ALL: [From; 6] =
     [From::Outside, From::Stranger, From::Pod("a2"), From::Pod("c1"), From::Node("a"), From::Node("b")];
 
@@ -52,7 +52,7 @@ fn sources(world: &World) -> Result<()> {
     for family in Family::ALL {
         let client = world.address(From::Outside, family);
         world.reaches_as(From::Outside, world.node_port("a", here, family), &["a1"], client)?;
-        // The answers have to come back through the node that was asked.
+        // The answers must come back through the node that was asked.
         let node = world.in_the_name_of("a", family);
         world.reaches_as(From::Outside, world.node_port("a", there, family), &["b1"], node)?;
         world.client(From::Outside).tcp_bulk(world.node_port("a", here, family), 1 << 20)?;
@@ -61,8 +61,8 @@ fn sources(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Datagrams of a socket that is not connected show where answers come from.
-fn what_the_client_sees(world: &World) -> Result<()> {
+/// An unconnected socket shows where answers come from.
+fn client_sees_the_node_it_asked(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.at_nodes().yaml(), web.on(world, &["a1", "b1"])])?;
     for family in Family::ALL {
@@ -88,7 +88,7 @@ fn host_network(world: &World) -> Result<()> {
         }
         let client = world.address(From::Outside, family);
         world.reaches_as(From::Outside, world.node_port("b", web, family), &["host-b"], client)?;
-        // Between nodes there is no tunnel.
+        // There is no tunnel between nodes.
         let node = world.address(From::Node("a"), family);
         world.reaches_as(From::Outside, world.node_port("a", web, family), &["host-b"], node)?;
     }
@@ -109,7 +109,7 @@ fn loopback(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Datagrams in fragments. Through a tunnel the path may have to be learned first, which costs a datagram.
+/// Fragmented datagrams. Through a tunnel the path MTU may be unknown at first, which costs a datagram.
 fn large(world: &World) -> Result<()> {
     let (here, there) = (world.web(), world.web());
     let services = [here.at_nodes().yaml(), there.at_nodes().yaml()];
@@ -129,7 +129,7 @@ fn large(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn told(world: &World) -> Result<()> {
+fn router_errors_arrive(world: &World) -> Result<()> {
     let (here, there) = (world.web(), world.web());
     world.apply(&[
         here.at_nodes().yaml(),
@@ -138,7 +138,7 @@ fn told(world: &World) -> Result<()> {
         there.on(world, &["b1"]),
     ])?;
     for (family, web) in Family::ALL.into_iter().flat_map(|family| [(family, here), (family, there)]) {
-        world.hears_of_narrow_ways(world.node_port("a", web, family))?;
+        world.answers_over_a_narrow_path(world.node_port("a", web, family))?;
     }
     Ok(())
 }
@@ -156,7 +156,7 @@ fn no_endpoints(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// What listens on the node itself is reached as before, and ports without anybody are refused by the kernel.
+/// Servers of the node itself are reached as before, and the kernel refuses ports without a listener.
 fn other_ports(world: &World) -> Result<()> {
     let web = world.web();
     world.apply(&[web.at_nodes().yaml(), web.on(world, &["a1"])])?;
@@ -170,7 +170,7 @@ fn other_ports(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Whoever got it would never be heard of. The unspecified IPv6 address is that of both families.
+/// A socket bound to a NodePort would receive nothing. The unspecified IPv6 address covers both families.
 fn not_bound(world: &World) -> Result<()> {
     let web = world.web();
     let bind = |from, at: SocketAddr| {
@@ -192,14 +192,14 @@ fn not_bound(world: &World) -> Result<()> {
             ensure!(world.count("b", Hook::Socket, Verdict::PortTaken)? == before + 2, "{ip}: not counted");
         }
         let other = SocketAddr::new(own, web.other_node_port());
-        ensure!(bind(From::Node("b"), other)? == free, "{other} is nobody's");
+        ensure!(bind(From::Node("b"), other)? == free, "{other} is free");
         ensure!(bind(From::Pod("b1"), at(any[family.index()]))? == free, "the ports of pods are their own");
     }
     let single = Service::new(&web.name(), &[web.cluster_ip(Family::V4).ip()]).spec("type: NodePort");
     let single = single.port("tcp", "TCP", 80, PORT).node_port(web.node_port());
     let single = single.port("udp", "UDP", 80, PORT).node_port(web.node_port());
     world.apply(&[single.yaml()])?;
-    ensure!(bind(From::Node("b"), at(any[1]))? == in_use, "bound, and deaf to IPv4");
+    ensure!(bind(From::Node("b"), at(any[1]))? == in_use, "bound, although IPv4 would not reach it");
     world.apply(&[])?;
     ensure!(bind(From::Node("b"), at(any[1]))? == free, "the Service is gone");
     Ok(())

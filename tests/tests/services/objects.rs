@@ -8,10 +8,10 @@ use lbr_tests::topology::Bed;
 
 use crate::world::{PORT, World};
 
-/// Zones: the first node is alone in one.
+/// Zones: the first node is alone in its zone.
 pub(crate) const ZONES: [(&str, &str); 3] = [("a", "east"), ("b", "west"), ("c", "west")];
 
-/// Where ClusterIPs come from.
+/// The blocks of ClusterIPs.
 const SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
 
 /// Nodes with their addresses and zones, their pods, and the ServiceCIDR.
@@ -30,7 +30,7 @@ fn zone(node: &str) -> &'static str {
     ZONES.iter().find(|(name, _)| *name == node).map_or("", |(_, zone)| zone)
 }
 
-/// A Service by its number, which makes its name, its addresses and its ports: TCP and UDP on the same ones.
+/// A Service by its number, which determines its name, addresses and ports: TCP and UDP on the same ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Web {
     number: u8,
@@ -55,17 +55,17 @@ impl Web {
         [Ipv4Addr::new(10, 96, 0, self.number).into(), v6.into()]
     }
 
-    /// Its port at nodes.
+    /// Its NodePort.
     pub(crate) fn node_port(self) -> u16 {
         30_000 + u16::from(self.number)
     }
 
-    /// Another one.
+    /// Another NodePort.
     pub(crate) fn other_node_port(self) -> u16 {
         31_000 + u16::from(self.number)
     }
 
-    /// Its address from outside, of a load balancer or an external one, port 80. No node has it.
+    /// Its address from outside, a load balancer's or an external one, port 80. No node has it.
     pub(crate) fn external(self, family: Family) -> SocketAddr {
         SocketAddr::new(self.externals()[family.index()], 80)
     }
@@ -80,7 +80,7 @@ impl Web {
         self.of_type("ClusterIP")
     }
 
-    /// Of a type, without ports at nodes.
+    /// Of this type, without NodePorts.
     pub(crate) fn of_type(self, kind: &str) -> Service {
         let service = Service::new(&self.name(), &self.cluster_ips()).spec(&format!("type: {kind}"));
         service.port("tcp", "TCP", 80, PORT).port("udp", "UDP", 80, PORT)
@@ -91,13 +91,13 @@ impl Web {
         self.with_node_ports("NodePort", self.node_port())
     }
 
-    /// Of type LoadBalancer, with its address and with ports at nodes.
+    /// Of type LoadBalancer, with its address and with NodePorts.
     pub(crate) fn balanced(self) -> Service {
         let service = self.with_node_ports("LoadBalancer", self.node_port());
         self.externals().into_iter().fold(service, Service::ingress)
     }
 
-    /// Of a type that has ports at nodes.
+    /// Of a type that has NodePorts.
     pub(crate) fn with_node_ports(self, kind: &str, port: u16) -> Service {
         Service::new(&self.name(), &self.cluster_ips())
             .spec(&format!("type: {kind}"))
@@ -134,11 +134,11 @@ impl Web {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Ready,
-    /// Not yet.
+    /// Not ready yet.
     Unready,
-    /// About to go, and still serving.
+    /// Terminating, and still serving.
     Terminating,
-    /// About to go, and not serving any more.
+    /// Terminating, and no longer serving.
     Ended,
 }
 

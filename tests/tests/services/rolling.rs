@@ -1,4 +1,4 @@
-//! Endpoints that are replaced one by one, and agents that are restarted, under load: no request fails.
+//! Endpoints are replaced one by one, and agents restart, under load: no request fails.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,10 +26,10 @@ pub(crate) const CHECKS: &[Check] = &[
     ),
     ("Services should work after restarting kube-proxy", restarts),
     ("open connections stay with an endpoint that terminates", connections_stay),
-    ("an open connection through another node stays while others come and go", neighbours),
+    ("an open connection through another node stays while other endpoints come and go", neighbours),
 ];
 
-/// New connections one after another, each with one question.
+/// New connections one after another, with one request each.
 struct Load {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<usize>>,
@@ -59,7 +59,7 @@ impl Load {
     }
 }
 
-/// As a Deployment does it: the new one is ready before the old one terminates, which serves for a while.
+/// Like a Deployment: the new endpoint is ready before the old one terminates, which serves for a while.
 fn roll(world: &World, web: Web, service: &Service, pairs: &[[&'static str; 2]]) -> Result<()> {
     for [old, new] in pairs {
         world.apply(&[service.yaml(), web.with(world, &[at(old, Ready), at(new, Ready)])])?;
@@ -115,7 +115,7 @@ fn local(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// What was in force stays while nobody is there, and after.
+/// What was in force stays while the agent is down, and afterwards.
 fn restarts(world: &World) -> Result<()> {
     let web = world.web();
     for family in Family::ALL {

@@ -1,4 +1,4 @@
-//! Clients that a load balancer's address is for (`loadBalancerSourceRanges`).
+//! Clients that may use a load balancer's address (`loadBalancerSourceRanges`).
 
 use anyhow::Result;
 use lbr_common::addr::Family;
@@ -11,8 +11,8 @@ pub(crate) const CHECKS: &[Check] = &[
     ("LoadBalancers should only allow access from service loadbalancer source ranges", from_outside),
     ("LoadBalancers should only allow access from service loadbalancer source ranges (pods)", from_pods),
     ("LoadBalancers should only allow access from service loadbalancer source ranges (nodes)", from_nodes),
-    ("ranges change, and a range of everybody is none", changes),
-    ("ports at nodes and the ClusterIP know no ranges", other_addresses),
+    ("ranges change, and a range of all addresses restricts nothing", changes),
+    ("ranges do not apply to NodePorts and the ClusterIP", other_addresses),
 ];
 
 fn only(web: Web, ranges: &[String]) -> Service {
@@ -28,7 +28,7 @@ fn just(world: &World, from: From) -> Vec<String> {
     ]
 }
 
-/// Leads the address to this node.
+/// Routes the address to this node.
 fn serve(world: &World, web: Web, ranges: &[String], node: &str) -> Result<()> {
     world.apply(&[only(web, ranges).yaml(), web.on(world, &["a1", "b1"])])?;
     web.externals().into_iter().try_for_each(|vip| world.bed.route_vip(vip, world.node(node)))
@@ -46,7 +46,7 @@ fn from_outside(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// It is the pod's own address that counts, on whatever node.
+/// The pod's own address counts, on whatever node.
 fn from_pods(world: &World) -> Result<()> {
     let web = world.web();
     for (allowed, denied) in [("a2", "b2"), ("b2", "a2")] {
@@ -85,7 +85,7 @@ fn changes(world: &World) -> Result<()> {
             }
         }
     }
-    // As people write it: with spaces around, and wider than one address.
+    // As users write ranges: with spaces around, and wider than one address.
     serve(world, web, &[" 192.0.2.0/24 ".to_owned(), " 2001:db8:2::/64 ".to_owned()], "b")?;
     for family in Family::ALL {
         world.reaches(From::Outside, web.external(family), &["a1", "b1"])?;

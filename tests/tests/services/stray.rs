@@ -1,4 +1,4 @@
-//! Segments that no connection waits for: whoever answers by a Service is never seen under its own address.
+//! Segments outside of any connection's window: the client never sees a server under its own address.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ pub(crate) const CHECKS: &[Check] = &[(
     out_of_window,
 )];
 
-/// What the stray segments carry.
+/// The payload of stray segments.
 const STRAY: &[u8] = b"stray";
 
 fn out_of_window(world: &World) -> Result<()> {
@@ -49,14 +49,11 @@ fn stray(world: &World, from: From, to: SocketAddr) -> Result<()> {
     })?;
     let source = Parsed::frame(&came.bytes).map_err(anyhow::Error::msg)?.src;
     ensure!(source == to, "the stray segment came from {source}");
-    // Whoever gets a segment of nobody's resets it.
+    // A client that got an unknown segment would reset it.
     let others: Vec<IpAddr> = world.bed.pods()["b1"].addresses().into();
     for frame in capture.drain(Duration::from_millis(100))? {
         let Ok(packet) = Parsed::frame(&frame.bytes) else { continue };
-        ensure!(
-            !others.contains(&packet.dst.ip()),
-            "the client says something to the pod itself: {packet:?}"
-        );
+        ensure!(!others.contains(&packet.dst.ip()), "the client sends to the pod itself: {packet:?}");
     }
     let again = ask(&stream)?;
     ensure!(again == server, "another connection: {again}");

@@ -1,4 +1,4 @@
-//! Endpoints that are about to go, or not there yet: who is asked when nobody is ready.
+//! Terminating and unready endpoints: which ones are used when none is ready.
 
 use anyhow::Result;
 use lbr_common::addr::Family;
@@ -52,7 +52,7 @@ fn internal_cluster(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// What is ready elsewhere does not count.
+/// Ready endpoints elsewhere do not count.
 fn internal_local(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.internal().spec("internalTrafficPolicy: Local").yaml();
@@ -107,7 +107,7 @@ fn external_local(world: &World) -> Result<()> {
         world.is_lost(From::Outside, world.node_port("c", web, family))?;
         world.reaches(From::Pod("c1"), world.node_port("a", web, family), &["a1"])?;
         world.is_lost(From::Pod("a2"), world.node_port("c", web, family))?;
-        // Inside of the node every endpoint counts, and one is ready.
+        // Within the node every endpoint counts, and one is ready.
         world.reaches(From::Node("c"), world.node_port("c", web, family), &["b1"])?;
     }
     world.apply(&[service, web.with(world, &[at("a1", Terminating), at("a2", Ready)])])?;
@@ -130,7 +130,7 @@ fn unready(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// The EndpointSlice then says `ready`, whatever the pod says.
+/// The EndpointSlice then has `ready: true`, whatever the state of the pod.
 fn published(world: &World) -> Result<()> {
     let web = world.web();
     let service = web.at_nodes().spec("publishNotReadyAddresses: true").yaml();

@@ -1,4 +1,4 @@
-//! Endpoints near the client: hints for zones and for nodes in EndpointSlices decide.
+//! Endpoints near the client, by the hints for zones and nodes in EndpointSlices.
 
 use anyhow::Result;
 use lbr_common::addr::Family;
@@ -20,13 +20,16 @@ pub(crate) const CHECKS: &[Check] = &[
         "Traffic Distribution should fall back to the zone when there are no endpoints on the same node",
         node_then_zone,
     ),
-    ("Topology Hints should distribute endpoints evenly; without all hints everybody is asked", missing_hint),
-    ("no hint names this zone: everybody is asked", other_zones),
+    (
+        "Topology Hints should distribute endpoints evenly; without all hints all endpoints are used",
+        missing_hint,
+    ),
+    ("no hint names this zone: all endpoints are used", other_zones),
     ("hints of endpoints that are not ready do not count", only_ready),
-    ("hints hold for what comes by the wire, and not for externalTrafficPolicy=Local", by_the_wire),
+    ("hints hold for clients at the wire, and not for externalTrafficPolicy=Local", by_the_wire),
 ];
 
-/// Ready, for the zone that it is in.
+/// Ready endpoints with hints for their own zones.
 fn zoned() -> [Backend; 3] {
     [
         at("a1", Ready).for_zones(&["east"]),
@@ -50,7 +53,7 @@ fn same_zone(world: &World) -> Result<()> {
     reaches(world, web, "a", "a2", &["a1"])?;
     reaches(world, web, "b", "b2", &["b1", "c1"])?;
     reaches(world, web, "c", "c2", &["b1", "c1"])?;
-    // The only one of its zone goes: nobody is left without an endpoint.
+    // The only endpoint of the zone goes: its clients use the others.
     world.apply(&[web.internal().yaml(), web.with(world, &zoned()[1..])])?;
     reaches(world, web, "a", "a2", &["b1", "c1"])
 }

@@ -1,4 +1,4 @@
-//! Services that change their type, their ports or their protocols: the new is there, and nothing of the old.
+//! Services that change their type, ports or protocols: the new ones work, and the old ones are gone.
 
 use std::net::SocketAddr;
 
@@ -32,7 +32,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("other Services keep their ports when one goes", neighbours),
 ];
 
-/// Outside of the cluster and inside.
+/// Clients outside of the cluster and inside.
 const CLIENTS: [From; 3] = [From::Outside, From::Pod("b2"), From::Node("c")];
 
 fn external_name(web: Web) -> String {
@@ -47,7 +47,7 @@ fn ports(world: &World, web: Web) -> impl Iterator<Item = SocketAddr> {
     Family::ALL.into_iter().flat_map(move |family| NODES.map(|node| world.node_port(node, web, family)))
 }
 
-/// The node's own answer: nobody listens.
+/// The node refuses: no socket listens.
 fn has_no_port(world: &World, web: Web) -> Result<()> {
     for to in ports(world, web) {
         CLIENTS.into_iter().try_for_each(|from| world.is_refused(from, to))?;
@@ -196,7 +196,7 @@ fn up_and_down(world: &World) -> Result<()> {
     world.apply(&documents(second, &["b1"]))?;
     has_no_port(world, first)?;
     has_port(world, second, &["b1"])?;
-    // A Service that comes again finds nothing of its former life.
+    // A Service that comes back finds nothing of its former life.
     world.apply(&[documents(first, &["c1"]), documents(second, &["b1"])].concat())?;
     has_port(world, first, &["c1"])
 }
@@ -215,7 +215,7 @@ fn labelled(object: &str, label: &str) -> String {
     object.replacen("metadata:\n", &format!("metadata:\n  labels:\n    {label}\n"), 1)
 }
 
-/// Who labels a Service so has another proxy for it.
+/// A Service with this label belongs to another proxy.
 fn other_proxy(world: &World) -> Result<()> {
     let web = world.web();
     let slices = web.on(world, &["a1"]);
@@ -234,7 +234,7 @@ fn other_proxy(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// EndpointSlices that are labelled so are for names, not for proxies.
+/// EndpointSlices with this label are for DNS, not for proxies.
 fn headless(world: &World) -> Result<()> {
     const SERVICE: &str = "    kubernetes.io/service-name:";
     let web = world.web();

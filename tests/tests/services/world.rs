@@ -17,12 +17,12 @@ use lbr_tests::topology::{Bed, BedOptions, Cgroup, Host, Node, PodOptions, Under
 
 use crate::objects::{self, Web};
 
-/// Where every server listens.
+/// The port where every server listens.
 pub(crate) const PORT: u16 = 8080;
-/// Where they listen as well.
+/// The second port where every server listens.
 pub(crate) const OTHER_PORT: u16 = 8081;
 
-/// How long a change may take, on a busy machine.
+/// The longest time that a change takes on a busy machine.
 pub(crate) fn patience() -> Duration {
     lbr_tests::patience::millis(10_000)
 }
@@ -30,15 +30,15 @@ pub(crate) fn patience() -> Duration {
 /// Names of the nodes. Each has two pods, `a1` and `a2` for instance, and a server of its own, `host-a`.
 pub(crate) const NODES: [&str; 3] = ["a", "b", "c"];
 
-/// Nobody asks at this address. Its one port says which version of the objects is in force.
+/// No client asks at this address. Its one port is the version of the objects in force.
 const MARKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 255, 254));
 
-/// Who asks.
+/// Where a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum From {
     /// A host outside of the cluster.
     Outside,
-    /// Another one.
+    /// Another host outside.
     Stranger,
     /// A pod, by its name.
     Pod(&'static str),
@@ -50,11 +50,11 @@ pub(crate) enum From {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Xdp {
     Off,
-    /// In the driver, and it has to send on packets, both ways.
+    /// In the driver; it must forward packets in both directions.
     Native,
 }
 
-/// Fields are dropped in this order: what runs before where it runs.
+/// Fields are dropped in this order, so processes end before their namespaces.
 #[derive(Debug)]
 pub(crate) struct World {
     /// By name of the node.
@@ -68,9 +68,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// With everybody serving, agents that know nodes and ServiceCIDRs, and no Service.
+    /// Starts a world in which every pod and node serves, with agents that know nodes and ServiceCIDRs, and without
+    /// Services.
     fn start(name: &str, underlay: Underlay, xdp: Xdp) -> Result<Self> {
-        // Pods of VXLAN networks are known to their nodes only.
+        // Pods of VXLAN networks are known to their own nodes only.
         let masquerade = underlay == Underlay::Vxlan;
         let wires = xdp != Xdp::Off;
         let mut bed = Bed::with(name, BedOptions { underlay, masquerade, wires, ..BedOptions::default() })?;
@@ -85,7 +86,7 @@ impl World {
         }
         let clients = [bed.add_client("outside")?, bed.add_client("stranger")?];
         let cluster = objects::cluster(&bed);
-        // Without them nobody may name an external address.
+        // Without these blocks no Service may have an external address.
         let mut arguments = vec!["--external-ips=203.0.113.0/24,2001:db8:113::/48".to_owned()];
         if xdp == Xdp::Native {
             arguments.push("--xdp=native".to_owned());
@@ -114,7 +115,7 @@ impl World {
         for (name, agent) in self.agents.borrow().iter() {
             until(patience(), || self.is_in_force(agent)).with_context(|| format!("node {name}"))?;
         }
-        // The marker is among what is written, and what is removed comes right after that.
+        // The marker is among the writes; removals follow right after.
         std::thread::sleep(Duration::from_millis(50));
         Ok(())
     }
@@ -127,7 +128,7 @@ impl World {
         self.agents.borrow().values().try_for_each(|agent| agent.write("services.yaml", &text))
     }
 
-    /// Kills the agent of a node without a warning, and starts it again.
+    /// Kills the agent of a node, and starts it again.
     pub(crate) fn restart(&self, node: &str) -> Result<()> {
         let mut agents = self.agents.borrow_mut();
         let agent = agents.get_mut(node).with_context(|| format!("no node {node}"))?;
@@ -143,7 +144,7 @@ impl World {
         Ok(())
     }
 
-    /// Gives a client outside one more address, or takes it away again.
+    /// Gives a client outside one more address, or removes it.
     pub(crate) fn pretend(&self, verb: &str, address: IpAddr) -> Result<()> {
         let nodad = if address.is_ipv6() && verb == "add" { " nodad" } else { "" };
         self.clients[0].ns.ip([format!("addr {verb} {address} dev lo{nodad}")])
@@ -179,7 +180,7 @@ impl World {
         SocketAddr::new(self.node(node).address(family), web.node_port())
     }
 
-    /// As whom a node speaks to the pods of others.
+    /// The source address of a node towards pods of other nodes.
     pub(crate) fn in_the_name_of(&self, node: &str, family: Family) -> IpAddr {
         let node = self.node(node);
         match self.bed.options().underlay {
@@ -206,7 +207,7 @@ impl World {
         Ok(count.map_or(0, |count| count.counter.packets))
     }
 
-    /// XDP sent on requests and answers, if it was there.
+    /// XDP forwarded requests and answers if it was attached, and none otherwise.
     fn was_carried_by(&self, xdp: Xdp) -> Result<()> {
         for verdict in [Verdict::ToBackend, Verdict::ToClient] {
             let counts = NODES.map(|node| self.count(node, Hook::Xdp, verdict));
@@ -219,7 +220,7 @@ impl World {
         Ok(())
     }
 
-    /// Without objects there is nothing in the maps.
+    /// The maps are empty after all objects are deleted.
     fn is_empty(&self) -> Result<()> {
         let agents = self.agents.borrow();
         agents.values().try_for_each(|agent| agent.remove("services.yaml"))?;
@@ -237,7 +238,7 @@ impl World {
         Ok(())
     }
 
-    /// For whoever looks why a check failed.
+    /// A description for the message of a failed check.
     fn picture(&self) -> String {
         let of = |(name, agent): (&String, &Agent)| {
             let show = |what| agent.show_text(what).unwrap_or_else(|error| format!("{error:#}\n"));
@@ -251,10 +252,10 @@ fn serve(ns: &lbr_tests::netns::Netns, name: &str, addresses: &[IpAddr]) -> Resu
     [PORT, OTHER_PORT].into_iter().map(|port| Server::start(ns, name, addresses, port)).collect()
 }
 
-/// A check has a name; all are made, and then all that failed are said.
+/// A check with a name. All checks run, then all failures are reported.
 pub(crate) type Check = (&'static str, fn(&World) -> Result<()>);
 
-/// Makes the checks of a subject, and looks whether anything of their Services is left.
+/// Runs the checks of a subject, then asserts that nothing of their Services is left.
 pub(crate) fn play(subject: &str, underlay: Underlay, xdp: Xdp, checks: &[Check]) {
     let world = World::start(subject, underlay, xdp).unwrap();
     let mut failed = Vec::new();
@@ -277,7 +278,7 @@ pub(crate) fn play(subject: &str, underlay: Underlay, xdp: Xdp, checks: &[Check]
     assert!(failed.is_empty(), "{} of {} checks:\n{}", failed.len(), checks.len(), failed.join("\n"));
 }
 
-/// Tries again until it holds.
+/// Retries until it holds.
 pub(crate) fn until(timeout: Duration, mut holds: impl FnMut() -> Result<()>) -> Result<()> {
     let end = Instant::now() + timeout;
     loop {
