@@ -1,4 +1,4 @@
-//! What arrives where: a capture in every namespace, so that "no answer" and "not delivered" are told apart.
+//! A capture in every namespace, which distinguishes "no answer" from "not delivered".
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -17,14 +17,14 @@ use lbr_tests::probe::{Capture, Frame};
 pub(crate) struct Arrival {
     /// IP protocol number.
     pub(crate) protocol: u8,
-    /// Source port, identifier of an echo, key of GRE: what [`crate::probe`] gives every probe of its own.
+    /// Source port, identifier of an echo, or key of GRE: [`crate::probe`] gives each probe its own.
     pub(crate) ident: u16,
     /// Destination port, or 0.
     pub(crate) port: u16,
     pub(crate) src: IpAddr,
 }
 
-/// Notes down every request that comes in through `eth0` of a namespace.
+/// Records every request that comes in through `eth0` of a namespace.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     seen: Arc<Mutex<BTreeSet<Arrival>>>,
@@ -48,7 +48,7 @@ impl Recorder {
         Ok(Self { seen, stop, thread: Some(thread) })
     }
 
-    /// The request with this protocol, identifier and destination port, if it has come.
+    /// The request with this protocol, identifier and destination port, if it has arrived.
     pub(crate) fn find(&self, protocol: u8, ident: u16, port: u16) -> Option<Arrival> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.iter().find(|a| (a.protocol, a.ident, a.port) == (protocol, ident, port)).copied()

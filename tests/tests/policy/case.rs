@@ -1,4 +1,4 @@
-//! Cases as they are written in `tests/scenarios/policies`, one file for each row of the truth tables.
+//! Cases from `tests/scenarios/policies`, with one file for each row of the truth tables.
 //!
 //! ```yaml
 //! row: B16
@@ -15,10 +15,10 @@
 //!     refused: [x/b -> x/a tcp/82]
 //! ```
 //!
-//! A line of probes is *who -> whom what*. Who and whom: names of [`crate::cast`], `pods` for every pod (but
-//! the other side), `self` and `localhost` for the sender. What: `tcp/80`, `udp/80`, `sctp/80`, `icmp` (echo),
-//! `gre`. Each is tried with both families and, from pods with TCP and UDP, by the address and by the Service,
-//! unless `v4`, `v6`, `pod-ip` or `cluster-ip` says otherwise.
+//! A line of probes is *sources -> destinations probes*. Sources and destinations: names of [`crate::cast`], `pods`
+//! for every pod (but the other side), `self` and `localhost` for the sender. Probes: `tcp/80`, `udp/80`, `sctp/80`,
+//! `icmp` (echo), `gre`. Each is tried with both families and, from pods with TCP and UDP, by the address and by the
+//! Service, unless `v4`, `v6`, `pod-ip` or `cluster-ip` says otherwise.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,13 +34,13 @@ use serde_json::{Map, Value};
 #[serde(deny_unknown_fields)]
 pub(crate) struct File {
     pub(crate) row: String,
-    /// What the row says, for people.
+    /// A description of the row.
     #[serde(rename = "about")]
     _about: String,
     pub(crate) cases: Vec<Case>,
 }
 
-/// One state of the cluster, and what passes in it.
+/// One state of the cluster, and the traffic that passes in it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
@@ -61,18 +61,18 @@ pub(crate) struct Case {
     pub(crate) refused: Vec<String>,
 }
 
-/// What becomes of a packet.
+/// The fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expect {
     /// It arrives, and the answer comes back.
     Allowed,
-    /// It does not arrive, and nobody says anything.
+    /// It does not arrive, and there is no answer.
     Denied,
-    /// It arrives, and the answer is that nobody listens.
+    /// It arrives, and is refused for lack of a listener.
     Refused,
 }
 
-/// What is sent.
+/// The packet or connection of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum What {
     Tcp(u16),
@@ -99,7 +99,7 @@ pub(crate) struct Line {
 }
 
 impl File {
-    /// Where the files are.
+    /// The folder of the files.
     pub(crate) fn folder() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/policies")
     }
@@ -118,7 +118,7 @@ impl File {
 
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)?;
-        // `y` is a namespace here, not a truth.
+        // `y` is a namespace here, not a boolean.
         let options = serde_saphyr::options! { strict_booleans: true };
         serde_saphyr::from_str_with_options(&text, options)
             .with_context(|| format!("read {}", path.display()))
@@ -160,7 +160,7 @@ impl Line {
             }
         }
         if line.from.is_empty() || line.to.is_empty() || line.what.is_empty() {
-            bail!("say who, whom and what");
+            bail!("a line needs a source, a destination and a probe");
         }
         Ok(line)
     }

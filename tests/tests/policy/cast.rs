@@ -1,4 +1,4 @@
-//! Who plays: the same few pods, nodes and hosts in every case, with addresses that a person can remember.
+//! The cast: the same few pods, nodes and hosts in every case, with addresses that are easy to remember.
 //!
 //! ```text
 //! node-a 172.18.0.1 (routed pods)      node-b 172.18.0.2 (bridged pods)     on the wire
@@ -7,11 +7,11 @@
 //!   y/a 10.244.1.21                      z/a 10.244.2.31
 //! ```
 //!
-//! IPv6 has the same digits: `fd00:10:244:1::11`, `fd00:172:18::100`. Pods have the label `pod: a`, namespaces
-//! `ns: x` and the usual `kubernetes.io/metadata.name`. Everybody serves TCP and UDP on 80 and 81.
+//! IPv6 has the same digits: `fd00:10:244:1::11`, `fd00:172:18::100`. Pods have the label `pod: a`, namespaces `ns:
+//! x` and the usual `kubernetes.io/metadata.name`. Each of the cast serves TCP and UDP on 80 and 81.
 //!
-//! Everybody has a Service, whose ports are **crossed**: its port 81 leads to 80, and 80 to 81. Who judges a
-//! packet before it is translated is wrong in every case.
+//! Each has a Service, whose ports are **crossed**: its port 81 leads to 80, and 80 to 81. A proxy that judges a
+//! packet before its translation fails every case.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -36,10 +36,10 @@ const PODS: [(&str, &str, usize, u16); 6] = [
 /// Hosts that are no part of the cluster, by the last part of their addresses.
 const EXTERNAL: [u8; 2] = [100, 200];
 
-/// Where everybody listens.
+/// The ports where each server listens.
 pub(crate) const PORTS: [u16; 2] = [80, 81];
 
-/// Somebody who sends and receives.
+/// A pod, node or host that sends and receives.
 #[derive(Clone, Debug)]
 pub(crate) struct Actor {
     pub(crate) name: String,
@@ -47,7 +47,7 @@ pub(crate) struct Actor {
     pub(crate) addresses: [IpAddr; 2],
     /// Addresses of its Service.
     pub(crate) service: [IpAddr; 2],
-    /// If it is a pod.
+    /// Its pod, unless it is a node or a host outside.
     pub(crate) pod: Option<Pod>,
 }
 
@@ -60,7 +60,7 @@ impl Actor {
     pub(crate) fn object(&self) -> Option<Value> {
         let pod = self.pod.as_ref()?;
         let (namespace, name) = self.name.split_once('/')?;
-        // One name, two numbers: `web` is another port in y/b, and `dual` another one for UDP everywhere.
+        // One name, two numbers: `web` is another port in y/b, and `dual` is another one for UDP everywhere.
         let web = if self.name == "y/b" { 81 } else { 80 };
         let named = |name: &str, number: u16, protocol: &str| json!({"name": name, "containerPort": number, "protocol": protocol});
         let mut ports = vec![
@@ -179,7 +179,7 @@ pub(crate) fn cluster(nodes: &[Node], actors: &BTreeMap<String, Actor>) -> Strin
     join(documents)
 }
 
-/// A Service with crossed ports. Port 82 leads to itself, where nobody listens.
+/// A Service with crossed ports. Port 82 leads to itself, where no server listens.
 pub(crate) fn service(name: &str, addresses: [IpAddr; 2], backends: &[&Actor]) -> Vec<String> {
     let ports = || {
         let protocols = ["TCP", "UDP"].into_iter();

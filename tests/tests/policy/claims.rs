@@ -1,4 +1,4 @@
-//! C16 once more: addresses that a pod behind a bridge claims by ARP and neighbour discovery.
+//! C16: addresses that a pod behind a bridge claims by ARP and neighbour discovery.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -17,10 +17,10 @@ use crate::packets::{arrives, at, isolated, on_link, send};
 use crate::stage;
 use crate::world::World;
 
-/// Where bridged pods are.
+/// The node of the bridged pods.
 const NODE: usize = 1;
 
-/// A question to the gateway in the name of each of these addresses.
+/// A request to the gateway from each of these addresses.
 fn claim(pod: &Pod, (v4, v6): (Ipv4Addr, Ipv6Addr)) -> Result<()> {
     let (gateway4, gateway6) =
         (Ipv4Addr::new(10, 244, 2, 1), Ipv6Addr::new(0xfd00, 0x10, 0x244, 2, 0, 0, 0, 1));
@@ -34,15 +34,15 @@ fn free(host: u8) -> (Ipv4Addr, Ipv6Addr) {
 }
 
 #[test]
-fn c16_one_question_gives_no_second_identity() {
+fn c16_claimed_address_is_no_second_identity() {
     stage::with(|world| {
-        // Nothing leaves y/b, as long as it is y/b.
+        // y/b may send nothing, as long as it is known as y/b.
         world.apply(&isolated(&["y"]))?;
         let (from, to) = (world.actor("y/b")?, world.actor("z/a")?);
         let pod = from.pod.as_ref().context("a pod")?;
         let claimed = free(99);
         claim(pod, claimed)?;
-        // What the node has heard is in force after that.
+        // The node's neighbour entries are in force after that.
         std::thread::sleep(Duration::from_millis(500));
         for source in [IpAddr::from(claimed.0), claimed.1.into()] {
             let before = world.counted(NODE, "spoofed_source")?;
@@ -61,7 +61,7 @@ fn c16_one_question_gives_no_second_identity() {
     .unwrap();
 }
 
-/// `state.epoch`, how often the agent compiled, and its processor time in clock ticks.
+/// `state.epoch`, the number of compilations, and the agent's processor time in clock ticks.
 fn work(world: &World) -> Result<(u32, u64, u64)> {
     let path = world.agents[NODE].bpffs().join(maps::STATE.name);
     let state: Array<MapData, State> = Map::from_map_data(MapData::from_pin(path)?)?.try_into()?;
@@ -81,10 +81,10 @@ fn work(world: &World) -> Result<(u32, u64, u64)> {
 }
 
 #[test]
-fn c16_a_pod_that_claims_many_addresses_is_no_work() {
+fn c16_many_claimed_addresses_cost_no_work() {
     stage::with(|world| {
         let pod = world.actor("y/b")?.pod.as_ref().context("a pod")?;
-        // What changed before is written.
+        // Earlier changes are written by now.
         std::thread::sleep(Duration::from_millis(500));
         let before = work(world)?;
         let begin = std::time::Instant::now();
@@ -94,7 +94,7 @@ fn c16_a_pod_that_claims_many_addresses_is_no_work() {
         }
         let took = begin.elapsed();
         let after = work(world)?;
-        // A hundred clock ticks are a second.
+        // A hundred clock ticks are one second.
         let share = (after.2 - before.2) as f64 / 100.0 / took.as_secs_f64();
         println!(
             "{} epochs, {} rounds, {:.1} % of a processor",

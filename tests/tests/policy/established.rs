@@ -16,7 +16,7 @@ use crate::stage;
 use crate::world::World;
 
 const INTERVAL: Duration = Duration::from_millis(10);
-/// A lost segment is sent again after 200 ms at the earliest; a busy machine is late by less than that.
+/// A lost segment is sent again after 200 ms at the earliest; a busy machine delays it by less than that.
 fn stall() -> Duration {
     lbr_tests::patience::millis(180)
 }
@@ -29,7 +29,7 @@ fn for_good() -> Duration {
 }
 const PAIRS: [(&str, &str); 4] = [("y/a", "x/a"), ("y/b", "x/a"), ("y/a", "x/c"), ("y/b", "x/c")];
 
-/// What x lets in.
+/// A policy for ingress to x with these rules.
 fn ingress(rules: &Value) -> Case {
     policies("ingress", &json!([{"in": "x", "podSelector": {}, "ingress": rules}]))
 }
@@ -64,7 +64,7 @@ fn reports(connections: Vec<(SocketAddr, LongLived)>) -> Result<Vec<(SocketAddr,
     connections.into_iter().map(|(target, connection)| Ok((target, connection.stop()?))).collect()
 }
 
-/// Connects before, and looks on while the cases come one after the other, each for this long.
+/// Connects in the first case, then applies the others one after the other, each for this long.
 fn play(world: &World, before: &Case, after: &[Case], pause: Duration) -> Result<Vec<(SocketAddr, Report)>> {
     world.apply(before)?;
     let connections = connect(world).context("while it is allowed")?;
@@ -86,7 +86,7 @@ fn all_went_on(reports: Vec<(SocketAddr, Report)>) -> Result<()> {
 
 fn all_stopped(reports: Vec<(SocketAddr, Report)>) -> Result<()> {
     for (target, report) in reports {
-        // The client gives up after two seconds; nobody resets the connection.
+        // The client gives up after two seconds; nothing resets the connection.
         let is_silent =
             report.stalls > 0 && report.error.as_deref().is_some_and(|e| e.contains("os error 11"));
         ensure!(report.answers > 0 && is_silent, "{target}: {report:?}");
@@ -99,7 +99,7 @@ fn silence() -> Case {
 }
 
 #[test]
-fn c18_what_stays_allowed_goes_on() {
+fn c18_connection_still_allowed_goes_on() {
     let before = ingress(&from_y(&json!([{"port": 80}])));
     let after = [
         ingress(&from_y(&json!([{"port": 80, "endPort": 90}]))),
@@ -111,26 +111,26 @@ fn c18_what_stays_allowed_goes_on() {
 }
 
 #[test]
-fn c18_what_is_denied_stops() {
+fn c18_connection_denied_stops() {
     stage::with(|world| all_stopped(play(world, &ingress(&json!([{}])), &[silence()], for_good())?)).unwrap();
 }
 
 #[test]
-fn c18_a_first_policy_stops_what_was_free() {
+fn c18_first_policy_stops_a_connection() {
     let after = ingress(&from_y(&json!([{"port": 81}])));
     stage::with(|world| all_stopped(play(world, &policies("nothing", &json!([])), &[after], for_good())?))
         .unwrap();
 }
 
 #[test]
-fn c18_a_label_that_changes_stops_it() {
+fn c18_changed_label_stops_a_connection() {
     let after = ingress(&json!([{"from": [{"namespaceSelector": {"matchLabels": {"team": "red"}}}]}]));
     let mut before = after.clone();
     before.namespaces.insert("y".to_owned(), json!({"metadata": {"labels": {"team": "red"}}}));
     stage::with(|world| all_stopped(play(world, &before, &[after], for_good())?)).unwrap();
 }
 
-/// Nothing is lost of what waited: the connection is the same one when it is allowed again.
+/// Waiting data is not lost: the same connection goes on when it is allowed again.
 #[test]
 fn c18_allowed_again_in_time_nothing_is_lost() {
     stage::with(|world| {
@@ -173,9 +173,9 @@ fn c18_datagrams_stop_and_go_on() {
     .unwrap();
 }
 
-/// With `--established=keep` only new connections are judged anew.
+/// With `--established=keep` only new connections are judged.
 #[test]
-fn c18_kept_when_asked_for() {
+fn c18_established_keep_keeps_connections() {
     let world = World::start("keep", &["--established=keep"]).unwrap();
     all_went_on(play(&world, &ingress(&json!([{}])), &[silence()], awhile()).unwrap()).unwrap();
     for (client, target) in targets(&world).unwrap() {

@@ -1,4 +1,4 @@
-//! C17: fragments that are not the first have the verdict of their first one.
+//! C17: later fragments have the verdict of their first fragment.
 
 use anyhow::{Context as _, Result, ensure};
 use lbr_common::addr::Family;
@@ -27,7 +27,7 @@ fn only_80(world: &World) -> Result<()> {
 const PAIRS: [(&str, &str); 4] = [("y/a", "x/a"), ("y/a", "x/c"), ("y/b", "x/c"), ("y/b", "x/b")];
 
 #[test]
-fn c17_all_fragments_of_what_is_allowed_pass() {
+fn c17_all_fragments_of_allowed_datagrams_pass() {
     stage::with(|world| {
         only_80(world)?;
         for (from, to) in PAIRS {
@@ -47,7 +47,7 @@ fn c17_all_fragments_of_what_is_allowed_pass() {
 }
 
 #[test]
-fn c17_no_fragment_of_what_is_denied_passes() {
+fn c17_no_fragment_of_denied_datagrams_passes() {
     stage::with(|world| {
         only_80(world)?;
         for (from, to) in PAIRS.into_iter().chain([("z/a", "x/a"), ("z/a", "x/c"), ("y/a", "z/a")]) {

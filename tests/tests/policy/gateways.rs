@@ -1,4 +1,4 @@
-//! A route whose gateway is a pod: what its link is does not change by it.
+//! A route whose gateway is a pod does not change the kind of the pod's link.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use crate::packets::policies;
 use crate::stage;
 use crate::world::World;
 
-/// Where the routes lead: nobody is there.
+/// Destinations of the routes; no host is there.
 const BEHIND: [&str; 2] = ["203.0.113.0/24", "2001:db8:cafe::/48"];
 
-/// Of `lbr show KIND` on a node.
+/// Interfaces in the output of `lbr show KIND` on a node.
 fn interfaces(world: &World, node: usize, kind: &str) -> Result<BTreeSet<u64>> {
     let shown = world.agents[node].show(kind)?;
     let rows = shown.as_array().with_context(|| format!("{kind} are a list"))?;
     Ok(rows.iter().filter_map(|row| row["ifindex"].as_u64()).collect())
 }
 
-/// Nobody but the node reaches x/a and x/c, and the others reach each other.
+/// Only the node reaches x/a and x/c; the other pods reach each other.
 fn closed() -> Case {
     let words = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect();
     let pods = json!([{"key": "pod", "operator": "In", "values": ["a", "c"]}]);

@@ -13,13 +13,13 @@ use crate::probe::{send_raw, short};
 use crate::stage;
 use crate::world::World;
 
-/// x may send UDP and receive nothing.
+/// x may send UDP, and is isolated for ingress.
 fn senders() -> Value {
     let egress = json!([{"ports": [{"port": 80, "protocol": "UDP"}]}]);
     json!([{"in": "x", "podSelector": {}, "policyTypes": ["Ingress", "Egress"], "egress": egress}])
 }
 
-/// A router (a host outside) complains to `from` about a datagram to `to`, which was sent or not.
+/// A router (a host outside) sends `from` an error about a datagram to `to`, which was sent or not.
 fn complaint_arrives(
     world: &World,
     from: &str,
@@ -70,7 +70,7 @@ fn c8_host_unreachable() {
     complaints(Reason::HostUnreachable).unwrap();
 }
 
-/// Addresses of neighbours are found out, even where nothing else passes.
+/// Neighbours are resolved even where no other packet passes.
 #[test]
 fn c10_neighbours_are_found() {
     stage::with(|world| {
@@ -150,7 +150,7 @@ fn c10_pods_are_no_routers() {
     .unwrap();
 }
 
-/// Solicitations and advertisements of neighbours pass as packets too, isolated or not.
+/// Neighbour solicitations and advertisements also pass as packets, isolated or not.
 #[test]
 fn c10_neighbour_messages_pass() {
     stage::with(|world| {

@@ -1,9 +1,9 @@
 //! NetworkPolicy by row of the truth tables (A: which direction is isolated, B: which rule matches, C: kinds of
 //! traffic), with packets between namespaces.
 //!
-//! Needs root. [`rows`] plays the files in `tests/scenarios/policies`; [`case`] says how to read them, [`cast`]
-//! who plays. The other tests hold what needs packets made by hand, changes while a connection lasts, or an
-//! agent with other arguments; the names of all begin with their row:
+//! Needs root. [`rows`] runs the files in `tests/scenarios/policies`; [`case`] has their format, [`cast`] the pods,
+//! nodes and hosts. The other tests need packets made by hand, changes during a connection, or an agent with other
+//! arguments. Each name begins with its row:
 //!
 //! | row | tests |
 //! |---|---|
@@ -13,10 +13,11 @@
 //! | C16 | [`spoofed`], [`claims`], [`masqueraded`] |
 //! | C17 | [`fragments`] |
 //! | C18 | [`established`], [`masqueraded`] |
-//! | C19 | [`pending`], without the gate that holds back a pod's start |
+//! | C19 | [`pending`], without the gate, which no plugin calls yet |
 //! | C22 | [`multicast`] |
 //!
-//! C14 and C15 are about NodePort and LoadBalancer, which lbr does not have: their files test what arrives.
+//! C14 and C15 are about clients of NodePorts and load balancers: their files test such traffic as it arrives at
+//! pods.
 //!
 //! `cargo test -p lbr-tests --test policy b16 -- --test-threads=1`, and only one case of a file with
 //! `LBR_CASE="two numbers"` in front.

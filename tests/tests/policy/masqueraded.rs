@@ -1,5 +1,5 @@
-//! C4 and C16: what the node masquerades into a pod comes from outside, whatever address it has. C18: what a stray segment
-//! leaves behind is no connection.
+//! C4 and C16: a packet that the node masquerades into a pod comes from outside, whatever its address. C18: a stray
+//! segment leaves no connection behind.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use crate::probe::{long, send_raw, short};
 use crate::stage;
 use crate::world::World;
 
-/// Nothing in for x, but what the rules say.
+/// x receives only what these rules allow.
 fn receivers(rules: &Value) -> crate::case::Case {
     policies(
         "receivers",
@@ -23,9 +23,9 @@ fn receivers(rules: &Value) -> crate::case::Case {
     )
 }
 
-/// A host outside asks a pod by its node, which puts its own address in the place of the host's.
+/// A host outside asks a pod through the pod's node, which masquerades the request.
 #[test]
-fn c16_what_the_node_masquerades_is_judged() {
+fn c16_masqueraded_packet_is_judged() {
     stage::with(|world| {
         let node = world.actor("node-a")?;
         let (asks, asked) = (world.actor("ext-100")?, world.actor("x/a")?);
@@ -65,7 +65,7 @@ fn is_judged(world: &World) -> Result<()> {
                     let who = who.with_context(|| format!("{family:?}, allowed"))?;
                     ensure!(who.peer.ip() == node.address(family), "not masqueraded: {who}");
                 } else {
-                    ensure!(who.is_err(), "{family:?}: denied, and answered");
+                    ensure!(who.is_err(), "{family:?}: denied, but answered");
                 }
             }
             let is_denied = world.counted(0, "ingress_denied")? > denied;
@@ -79,8 +79,8 @@ fn is_judged(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// A segment that opens nothing passes, as it may be of a connection that the pod has opened. The pod answers a reset. The
-/// SYN behind it, from the same port and by an ordinary socket, is judged for itself.
+/// A segment that opens nothing passes, as it may belong to a connection that the pod has opened. The pod answers
+/// with a reset. The SYN behind it, from the same port of an ordinary socket, is judged for itself.
 #[test]
 fn c18_a_syn_behind_a_stray_segment() {
     stage::with(|world| {

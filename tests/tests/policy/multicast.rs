@@ -1,6 +1,6 @@
-//! C22: what an isolated pod sends to many. Only rules for everybody and matching blocks allow it.
+//! C22: multicast and broadcast of an isolated pod. Only rules without peers and matching blocks allow it.
 //!
-//! Between bridged pods of one node, as a routed pod has no neighbour to hear it.
+//! Between bridged pods of one node, as a routed pod has no neighbour to receive it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,7 +13,7 @@ use crate::packets::{arrives, at, policies, send};
 use crate::stage;
 use crate::world::World;
 
-/// Where to, and the link address of that.
+/// Destinations and their link addresses.
 const GROUPS: [(IpAddr, [u8; 6]); 3] = [
     (IpAddr::V4(Ipv4Addr::new(239, 1, 2, 3)), [0x01, 0x00, 0x5e, 1, 2, 3]),
     (IpAddr::V6(Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 1, 3)), [0x33, 0x33, 0, 1, 0, 3]),
@@ -56,13 +56,13 @@ fn c22_selectors_do_not_match_groups() {
 }
 
 #[test]
-fn c22_rules_for_everybody_do() {
+fn c22_rules_without_peers_match_groups() {
     stage::with(|world| check(world, Some(json!([{"ports": [{"port": 80, "protocol": "UDP"}]}])), [true; 3]))
         .unwrap();
 }
 
 #[test]
-fn c22_blocks_do() {
+fn c22_blocks_match_groups() {
     let rules = json!([{"to": [{"ipBlock": {"cidr": "224.0.0.0/4"}}, {"ipBlock": {"cidr": "ff00::/8"}}]}]);
     stage::with(|world| check(world, Some(rules), [true, true, false])).unwrap();
 }

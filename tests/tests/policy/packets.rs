@@ -1,4 +1,4 @@
-//! Packets made by hand: how a pod sends them, and whether they arrive.
+//! Packets made by hand: their sending, and the check whether they arrive.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,12 +30,12 @@ pub(crate) fn isolated(namespaces: &[&str]) -> Case {
     policies("isolated", &Value::Array(all))
 }
 
-/// An address and a port of somebody.
+/// An address and a port of one of the cast.
 pub(crate) fn at(actor: &Actor, family: Family, port: u16) -> SocketAddr {
     SocketAddr::new(actor.address(family), port)
 }
 
-/// Gives a packet the link addresses of its way: to a neighbour on the bridge, or to the gateway.
+/// Sets the link addresses for the packet's path: to a neighbour on the bridge, or to the gateway.
 pub(crate) fn on_link(packet: Packet, from: &Actor, to: &Actor) -> Result<Packet> {
     use lbr_tests::topology::PodNetwork::Bridge;
     let pod = from.pod.as_ref().with_context(|| format!("{} is no pod", from.name))?;
@@ -43,12 +43,12 @@ pub(crate) fn on_link(packet: Packet, from: &Actor, to: &Actor) -> Result<Packet
     Ok(packet.macs(pod.mac, neighbour.map_or(pod.gateway_mac, |to| to.mac)))
 }
 
-/// Sends a frame out of somebody's `eth0`.
+/// Sends a frame out of `eth0` of one of the cast.
 pub(crate) fn send(from: &Actor, frame: &[u8]) -> Result<()> {
     send_frames(&from.ns, "eth0", &[frame])
 }
 
-/// Whether `act` makes a packet arrive at somebody's interface.
+/// Whether `act` makes a packet arrive at the interface of one of the cast.
 pub(crate) fn arrives(
     to: &Actor,
     matches: impl Fn(&Parsed) -> bool,

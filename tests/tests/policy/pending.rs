@@ -1,4 +1,4 @@
-//! C19: a pod whose link is there before its object. (The gate in front of a pod's start is not there yet.)
+//! C19: a pod whose link exists before its object. (No plugin calls the gate in front of a pod's start yet.)
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::packets::policies;
 use crate::probe::{long, short};
 use crate::world::World;
 
-/// How long after a pod's link appeared it is isolated, on a busy machine.
+/// The longest time from a pod's link to its isolation, on a busy machine.
 fn attached() -> Duration {
     lbr_tests::patience::millis(1_000)
 }
@@ -25,7 +25,7 @@ fn unknown(mut case: Case) -> Case {
     case
 }
 
-/// The late ones only.
+/// Isolates the late pods only.
 fn isolated() -> Case {
     let late = json!([{"key": "pod", "operator": "In", "values": ["a", "c", "late"]}]);
     policies("isolated", &json!([{"in": "x", "podSelector": {"matchExpressions": late}}]))
@@ -57,7 +57,7 @@ fn c19_pending_allow() {
     let mut lines = vec![(TO_PODS, Expect::Allowed), (FROM_PODS, Expect::Allowed)];
     lines.extend(OWN_NODE);
     check(&world, &unknown(Case::default()), &lines).unwrap();
-    // A policy that selects it once it is known does nothing before that.
+    // A policy that will select the pods has no effect before they are known.
     check(&world, &unknown(isolated()), &lines).unwrap();
     lines[0].1 = Expect::Denied;
     check(&world, &isolated(), &lines).unwrap();
@@ -75,13 +75,13 @@ fn c19_pending_deny() {
     // Known, and not isolated.
     lines[..2].iter_mut().for_each(|line| line.1 = Expect::Allowed);
     check(&world, &Case::default(), &lines).unwrap();
-    // Known, and isolated by a policy that was there before.
+    // Known, and isolated by an earlier policy.
     check(&world, &unknown(isolated()), &OWN_NODE).unwrap();
     lines[0].1 = Expect::Denied;
     check(&world, &isolated(), &lines).unwrap();
 }
 
-/// The object and a policy are there first, the link comes later: isolated as soon as lbr has seen the link.
+/// The object and a policy come first, the link comes later: isolated as soon as lbr has seen the link.
 #[test]
 fn c19_known_before_its_link() {
     let mut world = World::start("pl", &[]).unwrap();

@@ -1,4 +1,4 @@
-//! One packet or connection from somebody to somebody, and what became of it.
+//! One packet or connection, and what became of it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -14,11 +14,11 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, Sockaddr
 use crate::case::{Expect, What};
 use crate::world::World;
 
-/// How long to wait for what should not come. A packet between two namespaces takes less than a millisecond.
+/// The wait for a packet that should not come. A packet between two namespaces takes less than a millisecond.
 pub(crate) fn short() -> Duration {
     lbr_tests::patience::millis(250)
 }
-/// How long to wait for what should come, before it is believed that it does not.
+/// The wait for a packet that should come, before it counts as lost.
 pub(crate) fn long() -> Duration {
     lbr_tests::patience::millis(2_000)
 }
@@ -34,7 +34,7 @@ pub(crate) struct Probe {
     pub(crate) expect: Expect,
 }
 
-/// What became of it.
+/// The result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Got {
     Allowed,
@@ -42,9 +42,9 @@ pub(crate) enum Got {
     Refused,
     /// The request arrived, the answer did not.
     NoAnswer,
-    /// The other side saw it from this address, which is not the sender's.
+    /// The receiver saw this source address, which is not the sender's.
     WrongSource(IpAddr),
-    /// Somebody else said something: an ICMP error, where nothing must be said.
+    /// Another answer: an ICMP error, where there must be none.
     Error(String),
 }
 
@@ -68,7 +68,7 @@ impl fmt::Display for Probe {
 }
 
 impl Probe {
-    /// Sends it and waits.
+    /// Sends the probe, and waits for its result.
     pub(crate) fn send(&self, world: &World, patience: Duration) -> Got {
         let ident = world.next_ident();
         match self.try_send(world, ident, patience) {
@@ -131,8 +131,8 @@ impl Probe {
         recorder.is_some_and(|r| r.find(self.what.number(self.family), ident, port).is_some())
     }
 
-    /// The client's address is kept, except where a pod talks to itself through its Service. A node has
-    /// several.
+    /// The client's address is kept, except where a pod connects to itself through its Service. A node has several
+    /// addresses.
     fn is_known_source(&self, world: &World, peer: IpAddr) -> Result<bool> {
         let from = world.actor(&self.from)?;
         let is_pods_own = from.pod.is_some() && self.from != self.to && self.to != "localhost";
@@ -140,7 +140,7 @@ impl Probe {
     }
 }
 
-/// Until it has arrived, or not.
+/// Waits until it has arrived, or until patience ends.
 fn wait(patience: Duration, arrived: impl Fn() -> bool) -> Got {
     let end = Instant::now() + patience;
     while Instant::now() < end {
@@ -168,7 +168,7 @@ pub(crate) fn ping(to: IpAddr, ident: u16, patience: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Sends what follows an IP header that the kernel makes (raw(7)).
+/// Sends the bytes behind an IP header that the kernel makes (raw(7)).
 pub(crate) fn send_raw(ns: &Netns, to: IpAddr, protocol: u8, bytes: &[u8]) -> Result<()> {
     ns.run(|| {
         let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
@@ -177,7 +177,7 @@ pub(crate) fn send_raw(ns: &Netns, to: IpAddr, protocol: u8, bytes: &[u8]) -> Re
         if fd < 0 {
             return Err(std::io::Error::last_os_error()).context("open a raw socket");
         }
-        // SAFETY: the descriptor was just made and belongs to nobody else.
+        // SAFETY: the descriptor was just made and has no other owner.
         let socket = UdpSocket::from(unsafe { OwnedFd::from_raw_fd(fd) });
         socket
             .send_to(bytes, SocketAddr::new(to, 0))
@@ -198,7 +198,7 @@ pub(crate) fn sctp_init(from: u16, to: u16) -> Vec<u8> {
     bytes
 }
 
-/// GRE with a key (RFC 2890) and nothing in it.
+/// GRE with a key (RFC 2890) and no payload.
 fn gre(key: u16) -> Vec<u8> {
     let mut bytes = vec![0x20, 0, 0x08, 0x00, 0, 0];
     bytes.extend(key.to_be_bytes());

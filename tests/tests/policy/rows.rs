@@ -22,10 +22,10 @@ policy_rows! {
     c1 c2 c3 c4 c5 c6 c7 c8 c9 c11 c12 c13 c14 c15 c20 c21
 }
 
-/// All cases of a row; what was wrong with each, at the end.
+/// Runs all cases of a row, and reports all failures at the end.
 fn play(row: &str) {
     let file = File::all().and_then(|files| File::load(&files[row])).unwrap();
-    // One case, by words of its name: LBR_CASE="egress only" cargo test ...
+    // One case, by a part of its name: LBR_CASE="egress only" cargo test ...
     let only = std::env::var("LBR_CASE").unwrap_or_default();
     let failed: Vec<String> = stage::with(|world| {
         let chosen = file.cases.iter().filter(|case| case.name.contains(&only));
@@ -36,7 +36,7 @@ fn play(row: &str) {
     assert!(failed.is_empty(), "{} of {} cases\n{}", failed.len(), file.cases.len(), failed.join("\n"));
 }
 
-/// No file without a test, no row with less than three cases, no line of probes that can not be read.
+/// Every file has a test, every row has at least three cases, and every line of probes can be parsed.
 #[test]
 fn every_row_has_three_cases() {
     let files = File::all().unwrap();

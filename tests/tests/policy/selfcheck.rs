@@ -1,4 +1,4 @@
-//! What the other tests rely on: that a packet which vanishes is seen as such, and its answer apart from it.
+//! Foundations of the other tests: a lost request is seen as such, and distinguished from a lost answer.
 
 use anyhow::Result;
 
@@ -7,7 +7,7 @@ use crate::probe::{Got, short};
 use crate::stage;
 use crate::world::World;
 
-/// What becomes of these probes, while node-a throws away what is for y/b.
+/// The results of these probes while node-a drops packets for y/b.
 fn without_y_b(world: &World, line: &str) -> Result<Vec<Got>> {
     world.apply(&Case::default())?;
     let lost = world
@@ -29,7 +29,7 @@ fn a_lost_request_is_denied() {
     assert_eq!(got, vec![Got::Denied; 14]);
 }
 
-/// IPv6 only: where the way back is missing, `rp_filter` drops the request of IPv4.
+/// IPv6 only: without the way back, `rp_filter` drops the request of IPv4.
 #[test]
 fn a_lost_answer_is_no_denial() {
     let got = stage::with(|world| without_y_b(world, "y/b -> x/a tcp/80 udp/80 icmp pod-ip v6")).unwrap();
@@ -37,7 +37,7 @@ fn a_lost_answer_is_no_denial() {
 }
 
 #[test]
-fn nobody_is_lost_otherwise() {
+fn no_other_packet_is_lost() {
     let line = Line::parse("pods -> pods ext-100 tcp/80 udp/80 icmp", Expect::Allowed).unwrap();
     let wrong = stage::with(|world| {
         world.apply(&Case::default())?;

@@ -1,4 +1,4 @@
-//! C2: a Service with two pods behind it, of which one is the client.
+//! C2: a Service with two pods, one of which is the client.
 
 use std::net::SocketAddr;
 
@@ -13,10 +13,10 @@ use crate::probe::short;
 use crate::stage;
 use crate::world::World;
 
-/// Requests of each kind; that one of two pods gets none of them happens once in 2^23.
+/// Requests of each kind. One of two pods gets none of them once in 2^23.
 const REQUESTS: usize = 24;
 
-/// Of an isolated pod only those requests are answered that come back to itself.
+/// Requests of an isolated pod are answered only where they return to the pod itself.
 fn only_itself(world: &World, client: &str, other: &str) -> Result<()> {
     let (client, other) = (world.actor(client)?, world.actor(other)?);
     let text = join(service("pair", vip(240), &[client, other]));

@@ -10,7 +10,7 @@ use crate::packets::{arrives, at, isolated, on_link, policies, send};
 use crate::stage;
 use crate::world::World;
 
-/// `from` sends a datagram to `to` that says it came from `claimed`.
+/// Whether a datagram of `from` with the source address of `claimed` arrives at `to`.
 fn passes(world: &World, from: &str, claimed: &str, to: &str, family: Family) -> Result<bool> {
     let [from, claimed, to] = [world.actor(from)?, world.actor(claimed)?, world.actor(to)?];
     let ident = world.next_ident();
@@ -19,7 +19,7 @@ fn passes(world: &World, from: &str, claimed: &str, to: &str, family: Family) ->
     arrives(to, |p| p.src.port() == ident, || send(from, &frame))
 }
 
-/// None of these arrives, and lbr on the sender's node says why.
+/// None of these arrives, and lbr on the sender's node counts the reason.
 fn all_dropped(world: &World, triples: &[(&str, &str, &str)]) -> Result<()> {
     for (from, claimed, to) in triples {
         let node = usize::from(world.actor(from)?.pod.as_ref().is_some_and(|pod| pod.node == "node-b"));
@@ -71,7 +71,7 @@ fn c16_a_pod_as_its_node() {
 }
 
 #[test]
-fn c16_a_pod_as_another_node_or_somebody_outside() {
+fn c16_a_pod_as_another_node_or_an_outside_host() {
     stage::with(|world| {
         world.apply(&policies("nothing", &json!([])))?;
         all_dropped(
@@ -87,7 +87,7 @@ fn c16_a_pod_as_another_node_or_somebody_outside() {
     .unwrap();
 }
 
-/// What comes in from the wire is not the node, whatever it says: also where a pod may be reached by everybody.
+/// A packet from the wire is not the node's, whatever its source: also where every peer may reach the pod.
 #[test]
 fn c16_the_wire_as_the_pods_own_node() {
     stage::with(|world| {
@@ -112,7 +112,7 @@ fn c16_the_wire_as_the_pods_own_node() {
     .unwrap();
 }
 
-/// Of a node's `eth0`.
+/// The link address of a node's `eth0`.
 fn link_address(world: &World, node: usize) -> Result<[u8; 6]> {
     let text = world.nodes[node].ns.run(|| {
         let output = std::process::Command::new("ip").args(["-o", "link", "show", "eth0"]).output()?;

@@ -1,4 +1,4 @@
-//! One world for all cases. It takes seconds to make, so that it is made once and lasts as long as the process.
+//! One world for all cases. It takes seconds to make, so it is made once, and lasts as long as the process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
@@ -10,12 +10,12 @@ static WORLD: Mutex<Option<Result<World, String>>> = Mutex::new(None);
 static ENDING: AtomicBool = AtomicBool::new(false);
 static ENDED: AtomicBool = AtomicBool::new(false);
 
-/// Runs with the world; nobody else has it meanwhile.
+/// Runs with the world, which no other test uses meanwhile.
 pub(crate) fn with<T>(f: impl FnOnce(&World) -> T) -> T {
     static KEEPER: Once = Once::new();
     KEEPER.call_once(|| {
-        // A thread of its own: agents are killed when the thread that started them ends, and a test may be
-        // one. It also takes the world down, so that no namespace is left behind.
+        // A thread of its own: agents are killed when the thread that started them ends, and a test's thread may end.
+        // It also removes the world, so that no namespace is left behind.
         std::thread::spawn(keep);
         // SAFETY: the function takes nothing, returns nothing, and does not unwind.
         unsafe { libc::atexit(end) };
@@ -41,7 +41,7 @@ fn keep() {
     ENDED.store(true, Ordering::Release);
 }
 
-/// Runs while the process exits: nothing here needs thread-local storage, which may be gone.
+/// Runs while the process exits: it must not use thread-local storage, which may be gone.
 extern "C" fn end() {
     ENDING.store(true, Ordering::Release);
     while !ENDED.load(Ordering::Acquire) {

@@ -1,5 +1,5 @@
-//! C7 and C9: what looks like an answer, and answers nothing. C4: the addresses of a node that are not its own
-//! in `Node.status`.
+//! C7 and C9: packets that look like an answer, without a request. C4: addresses of a node that are not in its
+//! `Node.status`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,7 +15,7 @@ use crate::probe::{ping, send_raw};
 use crate::stage;
 use crate::world::World;
 
-/// x may send anything and receive nothing.
+/// x may send anything, and is isolated for ingress.
 fn senders() -> Value {
     json!([{"in": "x", "podSelector": {}, "policyTypes": ["Ingress", "Egress"], "egress": [{}]}])
 }
@@ -33,7 +33,7 @@ fn echo_arrives(from: &Actor, to: &Actor, ident: u16, reply: bool, family: Famil
     arrives(to, is_it, || send_raw(&from.ns, dst, protocol, &packet.build_ip()[header..]))
 }
 
-/// x/a and x/c ask ext-100; then messages with the same identifier come.
+/// x/a and x/c ping ext-100; then messages with the same identifier come.
 fn after_a_ping(expected: &[(&str, bool, bool)]) -> Result<()> {
     stage::with(|world| {
         world.apply(&policies("senders", &senders()))?;
@@ -58,24 +58,24 @@ fn after_a_ping(expected: &[(&str, bool, bool)]) -> Result<()> {
 }
 
 #[test]
-fn c9_an_answer_of_the_one_who_was_asked_passes() {
+fn c9_reply_of_the_pinged_host_passes() {
     after_a_ping(&[("ext-100", true, true)]).unwrap();
 }
 
 #[test]
-fn c9_an_answer_of_somebody_else_does_not() {
+fn c9_reply_of_another_host_is_denied() {
     after_a_ping(&[("ext-200", true, false)]).unwrap();
 }
 
 /// A request with the identifier of an answer is no answer.
 #[test]
-fn c9_a_request_with_the_same_identifier_does_not() {
+fn c9_request_with_the_same_identifier_is_denied() {
     after_a_ping(&[("ext-100", false, false), ("ext-200", false, false)]).unwrap();
 }
 
-/// Datagrams from port 80 that nobody has asked for.
+/// Datagrams from port 80 without a request.
 #[test]
-fn c7_an_answer_to_nothing() {
+fn c7_unrequested_answer_is_denied() {
     stage::with(|world| {
         world.apply(&policies("senders", &senders()))?;
         for (from, to) in [("ext-100", "x/a"), ("ext-100", "x/c"), ("y/a", "x/a"), ("y/b", "x/c")] {
@@ -104,7 +104,7 @@ fn c7_an_answer_to_nothing() {
     .unwrap();
 }
 
-/// Addresses that the node has and no Node object names: the gateway on the bridge, and one on the loopback.
+/// Addresses of the node that no Node object has: the gateway on the bridge, and one on the loopback.
 #[test]
 fn c4_the_nodes_other_addresses() {
     stage::with(other_addresses).unwrap();
@@ -115,7 +115,7 @@ fn other_addresses(world: &World) -> Result<()> {
     let added = ["192.0.2.1", "2001:db8::1"];
     let node = &world.actor("node-a")?.ns;
     node.ip(added.map(|ip| format!("addr add {ip} dev lo")))?;
-    // lbr hears of them a moment later.
+    // lbr learns of them a moment later.
     let client = Client::new(&world.actor("x/a")?.ns).timeout(crate::probe::short());
     let ping = |ip: &str| -> Result<()> {
         let target = ip.parse()?;
@@ -129,7 +129,7 @@ fn other_addresses(world: &World) -> Result<()> {
     let gateway: [IpAddr; 2] = ["10.244.2.1".parse()?, "fd00:10:244:2::1".parse()?];
     for ip in gateway {
         Client::new(&world.actor("x/c")?.ns).ping(ip).with_context(|| format!("x/c to its gateway {ip}"))?;
-        // From the other node it is any address.
+        // For the other node's pod it is an ordinary address.
         let other = Client::new(&world.actor("x/a")?.ns).timeout(crate::probe::short());
         ensure!(
             other.tcp(SocketAddr::new(ip, 9)).is_err_and(|e| lbr_tests::probe::is_timeout(&e)),

@@ -1,4 +1,4 @@
-//! The cast in a bed, with an agent on each node, and the state that a case puts it into.
+//! The cast in a bed with an agent on each node, and the state of a case.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -16,12 +16,12 @@ use crate::case::{Case, Expect, Line, merge};
 use crate::cast::{self, Actor, PORTS};
 use crate::probe::{Got, Probe, long, short};
 
-/// How long until a saved file is in force, at most, on a busy machine.
+/// The longest time until a saved file is in force, on a busy machine.
 fn patience() -> Duration {
     lbr_tests::patience::millis(5_000)
 }
 
-/// Fields are dropped in this order: what runs before where it runs.
+/// Fields are dropped in this order, so processes end before their namespaces.
 #[derive(Debug)]
 pub(crate) struct World {
     /// On node-a and on node-b.
@@ -36,7 +36,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// With everybody serving, and agents that have these arguments.
+    /// Starts a world in which each of the cast serves, with agents that have these arguments.
     pub(crate) fn start(name: &str, arguments: &[&str]) -> Result<Self> {
         let mut bed = Bed::new(name)?;
         let (nodes, actors) = cast::build(&mut bed)?;
@@ -72,7 +72,7 @@ impl World {
     }
 
     pub(crate) fn actor(&self, name: &str) -> Result<&Actor> {
-        self.actors.get(name).with_context(|| format!("nobody is called {name:?}"))
+        self.actors.get(name).with_context(|| format!("{name:?} is not in the cast"))
     }
 
     /// A source port or identifier that no other probe has had lately.
@@ -81,7 +81,7 @@ impl World {
         self.idents.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_else(|now| now)
     }
 
-    /// Namespaces, pods, policies, and a Service by whose port one sees that all of it has been read.
+    /// Namespaces, pods, policies, and a Service whose port shows that all of it has been read.
     fn documents(&self, case: &Case, number: u16) -> Result<String> {
         let mut objects: Vec<Value> = Vec::new();
         for name in ["x", "y", "z"] {
@@ -94,7 +94,8 @@ impl World {
         let known = |name: &String| self.actors.contains_key(name);
         ensure!(case.pods.keys().all(known), "{:?}: not all pods of the cast", case.pods.keys());
         for (index, policy) in case.policies.iter().enumerate() {
-            // Names are new in every state: of a policy that is wrong, an earlier version would stay in force.
+            // Names are new in every state: after a wrong policy, an earlier version with its name would stay in
+            // force.
             let mut spec = policy.clone();
             let namespace = spec.remove("in").context("`in`, the namespace of the policy")?;
             let metadata = json!({"namespace": namespace, "name": format!("p{number}-{index}")});
@@ -126,15 +127,15 @@ impl World {
 
     /// Plays a case: the state, then all of its probes at once, and again.
     ///
-    /// What should pass is asked with more patience before it counts as lost. What should not pass must not,
-    /// from the first round on in which everything was as expected.
+    /// A probe that should pass is repeated with more patience before it counts as lost. A probe that should not pass
+    /// must not, from the first round in which all results were as expected.
     pub(crate) fn play(&self, case: &Case) -> Result<()> {
         self.apply(case)?;
         let probes = self.probes(&case.lines()?)?;
         ensure!(!probes.is_empty(), "no probes");
         let end = Instant::now() + long();
         while !self.wrong(&probes, short()).is_empty() && Instant::now() < end {}
-        // What is written after the marker (a switch of generations, for instance) is in force by now.
+        // Writes behind the marker (a switch of generations, for instance) are in force by now.
         std::thread::sleep(Duration::from_millis(50));
         let wrong = self.wrong(&probes, short());
         let (lost, through): (Vec<_>, Vec<_>) =
@@ -150,10 +151,10 @@ impl World {
         bail!("{} of {} probes:\n{}", lines.len(), probes.len(), lines.join("\n"))
     }
 
-    /// Sends all of them at the same time; those that were not as expected.
+    /// Sends all of them at the same time; returns those with another result than expected.
     pub(crate) fn wrong(&self, probes: &[Probe], patience: Duration) -> Vec<(Probe, Got)> {
         self.recorders.values().for_each(Recorder::forget);
-        // Enough to wait at the same time, and not so many that two processors are late for them.
+        // Enough to wait for at the same time, and not so many that two processors delay them.
         const AT_ONCE: usize = 96;
         let mut wrong = Vec::new();
         for probes in probes.chunks(AT_ONCE) {
@@ -193,7 +194,7 @@ impl World {
         for &family in line.families {
             for (via, by_service) in line.via.into_iter().zip([false, true]) {
                 for what in &line.what {
-                    // lbr translates for pods, and TCP and UDP only.
+                    // lbr translates for pods only, and TCP and UDP only.
                     let possible =
                         is_pod && to != "localhost" && matches!(what, Tcp(_) | Udp(_)) || !by_service;
                     if via && possible {

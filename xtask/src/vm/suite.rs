@@ -18,7 +18,7 @@ const SHORT_NETWORK: [&str; 5] =
 /// Tests of `services` that every kernel is asked.
 const SHORT_SERVICES: [&str; 3] = ["routed::cluster_ip", "routed::node_port", "xdp::node_port"];
 /// Tests of `policy` that every kernel is asked.
-const SHORT_POLICY: [&str; 3] = ["rows::a", "c18_what", "selfcheck::"];
+const SHORT_POLICY: [&str; 3] = ["rows::a", "c18_connection", "selfcheck::"];
 
 /// Words in names of tests that ask for what older kernels lack, and the first version that has it.
 const SINCE: [(&str, (u32, u32)); 2] = [("tcx", (6, 6)), ("xdp", (5, 18))];
