@@ -1,4 +1,4 @@
-//! The bed itself, without lbr: what other tests rely on.
+//! The bed itself, without lbr: the foundation of other tests.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::fs;
@@ -28,7 +28,7 @@ fn talk(from: &Pod, to: &Pod) {
         let (tcp, udp) = (client.tcp(target).unwrap(), client.udp(target).unwrap());
         for answer in [tcp, udp] {
             assert_eq!(answer.name, to.name);
-            assert_eq!(answer.peer.ip(), from.address(Family::of(address)), "source kept");
+            assert_eq!(answer.peer.ip(), from.address(Family::of(address)), "the source is kept");
             assert_eq!(answer.local, target);
         }
         let (answer, source) = client.udp_unconnected(target).unwrap();
@@ -41,7 +41,7 @@ fn talk(from: &Pod, to: &Pod) {
     }
 }
 
-/// Every pod to every pod: the same node and another one, routed and bridged, both families.
+/// Every pod reaches every pod: on the same node and on another one, routed and bridged, with both families.
 fn everyone_talks(underlay: Underlay) {
     let mut bed = Bed::with("talk", BedOptions { underlay, ..BedOptions::default() }).unwrap();
     let mut pods = Vec::new();
@@ -74,7 +74,7 @@ fn vxlan_nodes() {
     everyone_talks(Underlay::Vxlan);
 }
 
-/// Three nodes and a client: who reaches whom, and under which address.
+/// Three nodes and a client: which of them reach each other, and under which source address.
 fn everyone_outside(underlay: Underlay, masquerade: bool) {
     let options = BedOptions { underlay, masquerade, ..BedOptions::default() };
     let mut bed = Bed::with("outside", options).unwrap();
@@ -100,7 +100,7 @@ fn everyone_outside(underlay: Underlay, masquerade: bool) {
             ask(&node.ns, "outside", outside.address(family), node.address(family));
         }
         ask(&other.ns, "outside", outside.address(family), other.address(family));
-        // Between pods their addresses stay as they are.
+        // Between pods, addresses stay as they are.
         ask(&first.ns, &last.name, last.address(family), first.address(family));
         ask(&last.ns, &first.name, first.address(family), last.address(family));
         for (from, to) in [(&outside.ns, nodes[2].address(family)), (&first.ns, last.address(family))] {
@@ -146,7 +146,7 @@ fn addresses_of_services_lead_to_the_node_that_is_named() {
     for vip in vips {
         let to = SocketAddr::new(vip, PORT);
         let lost = client.clone().timeout(Duration::from_millis(200)).tcp(to).unwrap_err();
-        assert!(is_timeout(&lost), "nobody says where it is: {lost:#}");
+        assert!(is_timeout(&lost), "no node answers for the address: {lost:#}");
         for node in nodes.iter().chain([&nodes[0]]) {
             bed.route_vip(vip, node).unwrap();
             assert_eq!(client.tcp(to).unwrap().name, node.name);
@@ -173,7 +173,7 @@ fn pods_come_and_go() {
     let bridged = bed.add_pod(&node, "third", PodNetwork::Bridge.into()).unwrap_err();
     assert!(format!("{bridged:#}").contains("one kind"), "{bridged:#}");
     let again = bed.add_pod(&node, "second", PodOptions::default()).unwrap();
-    assert_eq!(again.v4, second.v4, "the lowest free address is given out");
+    assert_eq!(again.v4, second.v4, "the pod gets the lowest free address");
     ping(&first, &again);
 }
 
@@ -208,7 +208,7 @@ fn frames_are_sent_and_captured() {
     assert!(!got.outgoing);
 }
 
-/// Names of everything that a bed may leave behind.
+/// Names of everything that a bed could leave behind.
 fn traces(prefix: &str) -> Vec<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mut found: Vec<String> =
@@ -221,7 +221,7 @@ fn traces(prefix: &str) -> Vec<String> {
     found
 }
 
-/// A bed with everything, and how its names begin.
+/// A bed with everything, and the prefix of its names.
 fn furnished() -> (Bed, String) {
     let mut bed = Bed::new("gone").unwrap();
     let node = bed.add_node("a").unwrap();

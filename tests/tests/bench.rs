@@ -1,4 +1,4 @@
-//! The benchmark as a program: that it measures, not how fast anything is.
+//! The benchmark as a program: the test is whether it measures, not how fast anything is.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ fn direct_and_nftables_are_measured() {
     std::fs::remove_file(&file).unwrap();
     let report: Value = serde_json::from_slice(&text).unwrap();
     let results = report["results"].as_array().unwrap();
-    // Direct, and two numbers of Services, with three metrics each.
+    // Direct, and two numbers of Services; three metrics each.
     assert_eq!(results.len(), 9, "{report:#}");
     for result in results {
         assert_eq!(result["ratio_to_direct"]["rounds"], 2, "{result:#}");

@@ -1,6 +1,6 @@
-//! Random Services and slices that come, change and go, with faults at any write and restarts at any moment:
-//! the maps must always end up as compiled, and a packet must find its way at every moment in between (the
-//! fake looks after every write).
+//! Random Services and slices are added, changed and removed, with faults at any write and restarts at any moment:
+//! the maps must always end up as compiled, and a packet must find its way at every moment in between (the fake
+//! checks after every write).
 #![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,7 +22,7 @@ use lbr_tests::scenario::text;
 const RUNS: u64 = 100;
 const EVENTS: usize = 120;
 
-/// Few names and addresses, so that everything meets everything.
+/// Few names and addresses, so that they collide.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const PORTS: [(&str, Protocol, u16); 3] =
     [("http", Protocol::Tcp, 80), ("dns", Protocol::Udp, 53), ("admin", Protocol::Tcp, 81)];
@@ -209,7 +209,7 @@ impl Agent {
         panic!("does not converge: {:?}", self.reconciler.retry(true, &mut self.fake));
     }
 
-    /// A new agent on the same maps, to which the same objects are listed, in this order.
+    /// A new agent on the same maps, which gets the same objects in a random order.
     fn restart(self, random: &mut Random) -> Self {
         let state = self.store.state().clone();
         let mut objects: Vec<_> = state.services.into_values().map(Object::Service).collect();
@@ -254,14 +254,14 @@ fn run(seed: u64) {
             0 => {
                 agent.converge();
             }
-            // In the middle: what is pending is forgotten with the agent.
+            // A restart in the middle: the new agent does not know what is pending.
             1 => agent = agent.restart(&mut random),
-            // A restart of an agent that had nothing left to do changes nothing.
+            // A restart of a converged agent changes nothing.
             2 => {
                 let before = agent.converge();
                 agent = agent.restart(&mut random);
                 let after = agent.converge();
-                // Of two claims to one address, the wrong one may be listed first and get the number.
+                // Of two claims to one address, the rejected one may be listed first and get the number.
                 if before.rejected.is_empty() {
                     assert_eq!(before, after, "a restart changed the maps");
                 }
@@ -275,7 +275,7 @@ fn run(seed: u64) {
     }
     let long_lived = agent.converge();
     let fresh = compile(agent.store.state(), &agent.node, &mut Ids::new());
-    assert_eq!(text::tables(&long_lived), text::tables(&fresh), "history must not matter");
+    assert_eq!(text::tables(&long_lived), text::tables(&fresh), "the tables depend on history");
 
     for reference in references(&agent.store) {
         agent.store.apply(Change::Delete(reference));

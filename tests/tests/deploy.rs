@@ -1,5 +1,5 @@
-//! The manifests in `deploy/`: every field is one that Kubernetes has, the parts fit together, and the rights are
-//! exactly those that are needed.
+//! The manifests in `deploy/`: Kubernetes knows every field, the parts fit together, and the rights are exactly those
+//! that are needed.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 #![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
 
@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The part of a kustomization that is used here.
+/// The part of a kustomization that these manifests use.
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Kustomization {
@@ -46,7 +46,7 @@ fn kustomization() -> Kustomization {
     serde_saphyr::from_str(&read("kustomization.yaml")).unwrap()
 }
 
-/// Every object that is applied, with the file that it is in.
+/// Every applied object, with the file that it is in.
 fn documents() -> Vec<(String, Value)> {
     let files = kustomization().resources;
     let read_all = |file: String| {
@@ -56,14 +56,14 @@ fn documents() -> Vec<(String, Value)> {
     files.into_iter().flat_map(read_all).collect()
 }
 
-/// The only object of this kind, none of whose fields Kubernetes would ignore.
+/// The only object of this kind; Kubernetes ignores none of its fields.
 fn only<T: DeserializeOwned + Serialize>(kind: &str) -> T {
     let all: Vec<_> = documents().into_iter().filter(|(_, document)| document["kind"] == kind).collect();
     let [(file, document)] = all.as_slice() else { panic!("{} objects of kind {kind}", all.len()) };
     strict(file, document).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Decodes, and compares what was understood with what is written.
+/// Decodes an object, and compares the result with the document.
 fn strict<T: DeserializeOwned + Serialize>(file: &str, document: &Value) -> Result<T, String> {
     let object: T = serde_json::from_value(document.clone()).map_err(|error| format!("{file}: {error}"))?;
     let understood = serde_json::to_value(&object).map_err(|error| format!("{file}: {error}"))?;
@@ -122,7 +122,7 @@ fn every_file_is_applied_and_every_object_is_of_a_known_kind() {
 }
 
 #[test]
-fn a_field_that_kubernetes_has_not_is_found() {
+fn unknown_field_is_found() {
     let (file, mut document) =
         documents().into_iter().find(|(_, document)| document["kind"] == "DaemonSet").unwrap();
     document["spec"]["template"]["spec"]["containers"][0]["securityContext"]["readOnlyRootFileSystem"] =
@@ -132,7 +132,7 @@ fn a_field_that_kubernetes_has_not_is_found() {
 }
 
 #[test]
-fn the_parts_name_each_other() {
+fn parts_refer_to_each_other() {
     let kustomization = kustomization();
     let daemon: DaemonSet = only("DaemonSet");
     let account: ServiceAccount = only("ServiceAccount");
@@ -214,7 +214,7 @@ fn the_container_has_what_it_needs_and_no_more() {
     }
 }
 
-/// /healthz is red on a node that is about to be removed: no reason to restart the agent there.
+/// /healthz fails on a node that is about to be removed, which is no reason to restart the agent there.
 #[test]
 fn probes_do_not_ask_about_the_node() {
     let container = container();
@@ -260,7 +260,7 @@ fn the_role_reads_what_lbr_watches_and_writes_events_only() {
     assert_eq!(granted, expected);
 }
 
-/// Kustomize puts the parts together, and kubectl finds every kind and would create it; nothing is written.
+/// Kustomize combines the parts, and kubectl finds every kind and would create it; a dry run writes nothing.
 #[test]
 fn kubectl_would_apply_it() {
     const KINDS: [&Kind; 4] = [&SERVICE_ACCOUNT, &CLUSTER_ROLE, &CLUSTER_ROLE_BINDING, &DAEMON_SET];
@@ -282,14 +282,14 @@ fn kubectl_would_apply_it() {
         assert_eq!(server.list(kind), [Value::Null; 0]);
     }
 
-    // The same in earnest, which a dry run can not show: what arrives is what is written, with the image's name.
+    // A real apply shows more than a dry run: the written objects arrive with the image's name.
     kubectl.run(&["apply", "-k", folder]).unwrap_or_else(|error| panic!("{error:#}"));
     let image = &server.get(&DAEMON_SET, "kube-system", "lbr").unwrap()["spec"]["template"]["spec"]["containers"]
         [0]["image"];
     assert_eq!(*image, concat!("localhost/lbr:", env!("CARGO_PKG_VERSION")));
 }
 
-/// A folder that goes with the test.
+/// A folder that is removed with the test.
 struct Home(std::path::PathBuf);
 
 impl Home {

@@ -1,5 +1,5 @@
-//! Behind which pod link an address is, as the kernel's own tables tell it: routed and bridged pods, pods that
-//! never spoke, and pods that speak for others.
+//! The pod link behind an address, by the kernel's own tables: routed and bridged pods, pods that have sent nothing,
+//! and pods that claim others' addresses.
 //!
 //! Needs root.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
@@ -15,7 +15,7 @@ use lbr_tests::probe::send_frames;
 use lbr_tests::topology::{Bed, Node, Pod, PodNetwork, PodOptions};
 use tokio::sync::watch;
 
-/// The watch of one node's links, and the list of pods that it works with.
+/// The watch of one node's links, and its list of pods.
 struct Watch {
     links: watch::Receiver<LocalLinks>,
     pods: watch::Sender<PodAddresses>,
@@ -26,14 +26,14 @@ impl Watch {
         Self::after(node, &[])
     }
 
-    /// After an agent that knew these pods.
+    /// Starts after an agent that knew these pods.
     fn after(node: &Node, known: &[&Pod]) -> Self {
         let (pods, known_pods) = watch::channel(names(known));
         let links = node.ns.run(|| watch_links(LinkFilter::default(), known_pods, behind(known))).unwrap();
         Self { links, pods }
     }
 
-    /// The agent learns of pods.
+    /// Gives the watch the pods' names.
     fn name(&self, pods: &[&Pod]) {
         let _ = self.pods.send(names(pods));
     }
@@ -42,7 +42,7 @@ impl Watch {
         self.links.borrow().addresses.clone()
     }
 
-    /// Waits for a picture; returns how long it took.
+    /// Waits until the links satisfy the condition; returns the time that it took.
     fn wait(&self, what: &str, is_right: impl Fn(&LocalLinks) -> bool) -> Duration {
         let start = Instant::now();
         while !is_right(&self.links.borrow()) {
@@ -60,7 +60,7 @@ impl Watch {
     }
 }
 
-/// As the API names them.
+/// Pod names by address, as in the API.
 fn names(pods: &[&Pod]) -> PodAddresses {
     pods.iter().flat_map(|pod| pod.addresses().map(|addr| (addr, pod.name.clone()))).collect()
 }
@@ -76,7 +76,7 @@ fn gateways(node: &Node) -> [IpAddr; 2] {
     [Ipv4Addr::new(10, 244, node.index, 1).into(), v6.into()]
 }
 
-/// A datagram to the gateway, from an address of the pod: what makes it ask for the gateway before.
+/// A datagram from this address of the pod to the gateway, which makes the pod resolve the gateway first.
 fn speak(pod: &Pod, from: IpAddr, gateway: IpAddr) {
     pod.ns
         .run(
@@ -110,7 +110,7 @@ fn eventually(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// The node's neighbour table gives the address this link address.
+/// Whether the node's neighbour table has this link address for the address.
 fn believes(node: &Node, addr: IpAddr, mac: [u8; 6]) -> bool {
     output(node, "ip", &["neigh", "show", &addr.to_string()]).contains(&mac_text(mac))
 }
@@ -143,12 +143,12 @@ fn bridged_pods_are_known_when_they_have_spoken() {
     let node = bed.add_node("a").unwrap();
     let pods = ["one", "two"].map(|name| bed.add_pod(&node, name, PodNetwork::Bridge.into()).unwrap());
     let watch = Watch::start(&node);
-    assert_eq!(watch.addresses(), BTreeMap::new(), "nobody has spoken");
+    assert_eq!(watch.addresses(), BTreeMap::new(), "no pod has sent anything");
     speaks(&pods[0], &node);
     watch.wait_for("one speaks", &[&pods[0]]);
     speaks(&pods[1], &node);
     watch.wait_for("two speaks", &[&pods[0], &pods[1]]);
-    // Neighbours grow old and are confirmed again all the time: no reason to compile anything.
+    // Neighbour entries age and are confirmed all the time, which changes nothing.
     let mut links = watch.links.clone();
     links.mark_unchanged();
     for state in ["reachable", "stale", "probe"] {
@@ -156,7 +156,7 @@ fn bridged_pods_are_known_when_they_have_spoken() {
         std::thread::sleep(Duration::from_millis(150));
         assert!(!links.has_changed().unwrap(), "{state}");
     }
-    // A watch that starts later reads it from the kernel.
+    // A later watch reads the addresses from the kernel.
     assert_eq!(Watch::start(&node).addresses(), behind(&[&pods[0], &pods[1]]));
 
     watch.name(&[&pods[0]]);
@@ -174,9 +174,9 @@ fn bridged_pods_that_never_spoke_are_asked() {
     let watch = Watch::start(&node);
     watch.name(&[&pods[0]]);
     watch.wait_for("asked", &[&pods[0]]);
-    assert_eq!(watch.addresses(), behind(&[&pods[0]]), "nobody asked for the other one");
+    assert_eq!(watch.addresses(), behind(&[&pods[0]]), "only the named pod is asked for");
 
-    // A pod that is named before it can answer is asked again.
+    // A pod that is named before it can answer is asked for again.
     pods[1].ns.ip(["link set eth0 down"]).unwrap();
     watch.name(&[&pods[0], &pods[1]]);
     eventually("the kernel gives up", || {
@@ -199,7 +199,7 @@ fn a_pod_that_speaks_for_another_does_not_get_its_address() {
     let [gateway, _] = gateways(&node);
     let IpAddr::V4(gateway) = gateway else { panic!("IPv4 first") };
 
-    // In ARP and neighbour discovery, as the kernel itself does it for an address that is its own.
+    // By ARP and neighbour discovery, as the kernel does for an address of its own.
     thief
         .ns
         .ip([
@@ -213,11 +213,11 @@ fn a_pod_that_speaks_for_another_does_not_get_its_address() {
         speak(&thief, addr, gateway);
         eventually("the node believes the thief", || believes(&node, addr, thief.mac));
     }
-    // Whoever speaks next makes a picture that has seen all of this.
+    // The next pod that sends updates the links after all of this.
     speaks(&witness, &node);
     watch.wait_for("the victim's by neighbour tables", &[&victim, &thief, &witness]);
 
-    // With the victim's link address, which moves in the bridge's table.
+    // With the victim's link address, which moves to the thief in the bridge's table.
     let frame = arp_request(victim.v4, victim.mac, gateway);
     send_frames(&thief.ns, "eth0", &[&frame]).unwrap();
     eventually("the bridge believes the thief", || {
@@ -228,7 +228,7 @@ fn a_pod_that_speaks_for_another_does_not_get_its_address() {
     bed.remove_pod(&witness).unwrap();
     watch.wait_for("the victim's by forwarding table", &[&victim, &thief]);
 
-    // An unsolicited announcement of an address outside of the pods' network.
+    // An unsolicited announcement of an address outside of the pod network.
     node.ns.run(|| lbr_tests::netns::sysctl("ipv4/conf/cni0/arp_accept", "1")).unwrap();
     node.ns.run(|| lbr_tests::netns::sysctl("ipv4/conf/cni0/rp_filter", "0")).unwrap();
     let elsewhere = Ipv4Addr::new(172, 18, 0, 77);
@@ -238,18 +238,18 @@ fn a_pod_that_speaks_for_another_does_not_get_its_address() {
     speaks(&last, &node);
     watch.wait_for("what is elsewhere stays there", &[&victim, &thief, &last]);
 
-    // A watch without a past has only the tables; so does whoever comes after the victim.
+    // Without known pods a watch has only the tables, as for an address whose pod is gone.
     bed.remove_pod(&victim).unwrap();
     thief.ns.ip(["neigh flush dev eth0"]).unwrap();
     speak(&thief, victim.v4.into(), gateway.into());
-    watch.wait("the address of nobody", |links| {
+    watch.wait("an address without a pod", |links| {
         links.addresses.get(&victim.v4.into()) == Some(&thief.ifindex)
     });
 }
 
-/// An agent that begins finds a neighbour table in which another pod has the last word.
+/// A new agent finds a neighbour table with another pod's claim.
 #[test]
-fn what_a_former_agent_knew_of_pods_holds() {
+fn addresses_known_to_a_former_agent_are_kept() {
     let mut bed = Bed::new("former").unwrap();
     let node = bed.add_node("a").unwrap();
     let [victim, thief] =
@@ -263,13 +263,13 @@ fn what_a_former_agent_knew_of_pods_holds() {
     assert_eq!(misled.get(&victim.v4.into()), Some(&thief.ifindex), "the test itself");
 }
 
-/// Addresses of the node's pod network with this host number, that no pod has.
+/// Addresses of the node's pod network with this host number, which no pod has.
 fn free(node: &Node, host: u8) -> (Ipv4Addr, Ipv6Addr) {
     let v6 = Ipv6Addr::new(0xfd00, 0x10, 0x244, node.index.into(), 0, 0, 1, host.into());
     (Ipv4Addr::new(10, 244, node.index, host), v6)
 }
 
-/// One question of each family to the gateway, in the name of these addresses.
+/// One request of each family to the gateway, from these addresses.
 fn claim(pod: &Pod, node: &Node, (v4, v6): (Ipv4Addr, Ipv6Addr)) {
     let [IpAddr::V4(gateway4), IpAddr::V6(gateway6)] = gateways(node) else { unreachable!() };
     let arp = arp_request(v4, pod.mac, gateway4);
@@ -278,7 +278,7 @@ fn claim(pod: &Pod, node: &Node, (v4, v6): (Ipv4Addr, Ipv6Addr)) {
 }
 
 #[test]
-fn a_known_pod_gets_no_second_address_and_takes_none_of_a_later_one() {
+fn known_pod_gets_no_second_address() {
     let mut bed = Bed::new("second").unwrap();
     let node = bed.add_node("a").unwrap();
     let [pod, other] =
@@ -292,22 +292,22 @@ fn a_known_pod_gets_no_second_address_and_takes_none_of_a_later_one() {
     eventually("the node believes the pod", || {
         believes(&node, later.0.into(), pod.mac) && believes(&node, later.1.into(), pod.mac)
     });
-    // Whoever speaks next makes a picture that has seen all of this.
+    // The next pod that sends updates the links after all of this.
     speaks(&other, &node);
     watch.wait_for("its own addresses only", &[&pod, &other]);
 
-    // The one to whom these addresses are given is found, although the node's table says otherwise at first.
+    // The pod that gets these addresses is found, although the node's table has another pod at first.
     let options = PodOptions { host: Some(77), ..PodOptions::from(PodNetwork::Bridge) };
     let late = bed.add_pod(&node, "late", options).unwrap();
     watch.name(&[&pod, &late]);
     watch.wait_for("the later pod at its own link", &[&pod, &late, &other]);
 }
 
-/// Of each family.
+/// The most addresses of an unknown pod, for each family.
 const AT_MOST: usize = 8;
 
 #[test]
-fn a_flood_of_claims_wakes_nobody_and_delays_nobody() {
+fn flood_of_claims_causes_few_updates_and_no_delay() {
     let mut bed = Bed::new("flood").unwrap();
     let node = bed.add_node("a").unwrap();
     let [known, pending, other] = ["known", "pending", "other"]
@@ -317,7 +317,7 @@ fn a_flood_of_claims_wakes_nobody_and_delays_nobody() {
     watch.wait_for("known", &[&known]);
     let mut links = watch.links.clone();
 
-    // 50 a second, each of another address.
+    // 50 claims a second, each of another address.
     let flood = |from: &Pod, count: u8| {
         for host in 100..100 + count {
             claim(from, &node, free(&node, host));
@@ -329,7 +329,7 @@ fn a_flood_of_claims_wakes_nobody_and_delays_nobody() {
     assert!(believes(&node, free(&node, 150).0.into(), known.mac), "the test itself");
     assert!(!links.has_changed().unwrap(), "{:?}", links.borrow().addresses);
 
-    // A pod that nobody knows yet has a few of them, and no more pictures than it may cause.
+    // A pod that is not known yet gets a few of the addresses, and causes a limited number of updates.
     let mut pictures = 0;
     let took = std::thread::scope(|scope| {
         let flood = scope.spawn(|| flood(&pending, 100));

@@ -1,5 +1,5 @@
-//! A change of policy is one switch: at every moment, also between two writes of which the second fails, programs
-//! see all of the old policies or all of the new ones.
+//! A change of policy is one switch: at every moment, also between two writes of which the second fails, programs see
+//! either all of the old policies or all of the new ones.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::sync::{Arc, Mutex};
@@ -15,14 +15,14 @@ use lbr_tests::oracle::history::{History, Moment};
 const HISTORIES: u64 = 60;
 const STEPS: usize = 12;
 const TUPLES: usize = 40;
-/// More rounds than any run of bad luck takes.
+/// More rounds than any series of faults takes.
 const ROUNDS: usize = 200;
 
 /// What programs decide about some connections: one answer for each end, of the enforced policies.
 type Answers = Vec<[Option<bool>; 2]>;
 
 fn answers(tables: &Desired, tuples: &[Tuple]) -> Answers {
-    // Which rule allows it, and whether a pod that is gone was isolated, no packet asks.
+    // No packet depends on the rule that allows it, or on the isolation of a pod that is gone.
     let answer = |side: Side| match side {
         Side::NoPod => None,
         side => Some(side.passes()),
@@ -30,7 +30,7 @@ fn answers(tables: &Desired, tuples: &[Tuple]) -> Answers {
     tuples.iter().map(|tuple| judge(tables, tuple)).map(|j| [answer(j.egress), answer(j.ingress)]).collect()
 }
 
-/// What was in force before a step, what shall be afterwards, and what was seen in between.
+/// The answers before a step, those after it, and what was seen in between.
 #[derive(Default)]
 struct Watched {
     tuples: Vec<Tuple>,
@@ -45,7 +45,7 @@ impl Watched {
     fn look(&mut self, tables: &Desired) {
         self.looks += 1;
         let seen = answers(tables, &self.tuples);
-        // Once new, always new.
+        // Once the new answers are seen, the old ones do not come back.
         let is_old = seen == self.old && !self.is_new;
         self.is_new |= seen == self.new && self.old != self.new;
         if !is_old && seen != self.new {
@@ -57,8 +57,7 @@ impl Watched {
     }
 }
 
-/// One step of an agent: writes until everything is in force. With `restart`, another agent takes over after the
-/// first round, wherever that ended.
+/// One step of an agent: writes until everything is in force.
 fn step(moment: &Moment, ids: &mut Ids, fake: &mut Fake, watched: &Arc<Mutex<Watched>>, seed: u64) -> bool {
     let store = moment.case.store().unwrap();
     let tables = compile(store.state(), &moment.case.node, ids);
@@ -103,7 +102,7 @@ fn play(faults: u32) {
             looks = looks.max(w.looks);
         }
     }
-    // Otherwise nothing was shown.
+    // Otherwise the run proves nothing.
     assert!(changes > 200 && looks > 100, "{changes} steps changed an answer, {looks} looks");
 }
 

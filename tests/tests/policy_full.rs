@@ -1,5 +1,5 @@
-//! Policies in maps that are too small for them: what the specification denies, and denied before, does not pass,
-//! and with room everything is as it should be.
+//! Policies in maps that are too small for them: a connection that the specification denies, and denied before, does
+//! not pass; with room again, everything is as specified.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use serde_json::Value;
 const HISTORIES: u64 = 60;
 const STEPS: usize = 12;
 const TUPLES: usize = 60;
-/// Writes of the agent after each step: what was removed makes room for the next one.
+/// Writes of the agent after each step: removals make room for the next write.
 const ROUNDS: usize = 4;
 
 /// One agent and its maps.
@@ -28,7 +28,7 @@ struct Agent {
 }
 
 impl Agent {
-    /// What the agent does after a change, and what was left out.
+    /// Writes after a change as the agent does; returns the outcome, and how many policies were left out.
     fn write(&mut self, moment: &Moment, reconciler: &mut Reconciler) -> (Outcome, usize) {
         let mut store = moment.case.store().unwrap();
         let fake = &mut self.fake;
@@ -40,7 +40,7 @@ impl Agent {
     }
 }
 
-/// Whether each end lets a connection pass; an end that is no pod of this node has no say.
+/// Whether this end lets a connection pass; an end that is no pod of this node allows everything.
 fn passes(side: Side) -> bool {
     side.passes()
 }
@@ -55,7 +55,7 @@ fn expected(case: &Case, tuple: &Tuple) -> [Answer; 2] {
     [expected.egress, expected.ingress]
 }
 
-/// Whether a rule allowed it before, to the pods of then or to those of now.
+/// Whether a rule allowed it before, for the former pods or for the present ones.
 fn was_allowed(before: &[Moment], now: &Case, tuple: &Tuple, side: usize) -> bool {
     let is_policy = |object: &Value| object["kind"] == "NetworkPolicy";
     let end = IpAddr::from(if side == 0 { tuple.src } else { tuple.dst }).to_string();
@@ -76,7 +76,7 @@ fn was_allowed(before: &[Moment], now: &Case, tuple: &Tuple, side: usize) -> boo
 }
 
 #[test]
-fn what_has_no_room_opens_nothing() {
+fn policy_without_room_opens_nothing() {
     let (mut short, mut closed, mut held) = (0, 0, 0);
     for seed in 0..HISTORIES {
         let mut agent = Agent { ids: Ids::new(), fit: Fit::default(), fake: Fake::new(seed).with_faults(0) };
@@ -123,7 +123,7 @@ fn what_has_no_room_opens_nothing() {
         assert!(outcome.is_converged() && without_room == 0, "seed {seed}: {outcome:?}");
         check(&moment.case, &agent.fake.in_force(), &moment.case.tuples(seed, TUPLES)).unwrap();
     }
-    // Otherwise nothing was shown.
+    // Otherwise the run proves nothing.
     assert!(
         short > 200 && closed > 200 && held > 200,
         "{short} writes lacked room, {closed} closed, {held} held"

@@ -1,5 +1,4 @@
-//! What lbr may do on a node: it runs with the rights that `deploy/daemonset.yaml` gives it, and each of them is
-//! needed.
+//! The rights of lbr on a node: it runs with those of `deploy/daemonset.yaml`, and needs each of them.
 //!
 //! Needs root.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
@@ -25,7 +24,7 @@ use nix::sched::{CloneFlags, unshare};
 const PORT: u16 = 8080;
 const SOON: Duration = Duration::from_secs(5);
 
-/// Capabilities in the manifest, as setpriv(1) and the kernel call them.
+/// Capabilities in the manifest, as setpriv(1) and the kernel spell them.
 fn rights() -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/daemonset.yaml");
     let daemon: serde_json::Value = serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap();
@@ -34,7 +33,7 @@ fn rights() -> Vec<String> {
     add.iter().map(|name| name.as_str().unwrap().to_lowercase()).collect()
 }
 
-/// `setpriv` that leaves these capabilities only, as a container runtime does.
+/// `setpriv` with these capabilities only, as a container runtime sets them.
 fn setpriv(rights: &[String]) -> Vec<String> {
     let only = rights.iter().fold("-all".to_owned(), |all, right| format!("{all},+{right}"));
     let words = ["setpriv", "--bounding-set", &only, "--inh-caps", &only, "--ambient-caps", &only];
@@ -148,10 +147,10 @@ fn the_manifests_rights_are_enough_with_clsact() {
     enough("clsact");
 }
 
-/// What `lbr run` says when it can not start.
+/// The output of `lbr run` when it cannot start.
 fn refusal(node: &Node, bpffs: &Path, through: &[String]) -> String {
     let manifests = bpffs.parent().unwrap().parent().unwrap();
-    // If it does start, it does not end.
+    // If it does start, it does not end by itself.
     let mut command = node.ns.command("timeout").unwrap();
     command.arg("20").args(through).arg(binary().unwrap());
     command.args(["run", "--node-name", "node", "--socket-lb", "off", "--manifests"]).arg(manifests);
@@ -176,7 +175,7 @@ fn a_missing_right_is_named_before_anything_is_touched() {
     }
 }
 
-/// The check of the agent is not more than what the kernel asks: without each of the rights it refuses.
+/// The agent checks for no more than the kernel does: without any one of the rights, the kernel refuses.
 #[test]
 fn each_right_is_needed() {
     let mut bed = Bed::new("needed").unwrap();
@@ -188,7 +187,7 @@ fn each_right_is_needed() {
         println!("{name}: {refused:?}");
         refused
     };
-    // This one first: aya asks the kernel once what it can, and remembers the answer.
+    // This one comes first: aya detects the kernel's features once, and keeps the result.
     assert_eq!(refused("with-all", rights()), BTreeSet::new());
     for (n, right) in rights().into_iter().enumerate() {
         let mut others = rights();
@@ -198,7 +197,7 @@ fn each_right_is_needed() {
     }
 }
 
-/// Which programs the kernel refuses from a thread with these capabilities, or why there are not even maps.
+/// Programs that the kernel refuses from a thread with these capabilities, or the error if there are no maps.
 fn refused_with(rights: &[String], pins: &Path) -> BTreeSet<String> {
     keep_only(rights);
     let mut object = match EbpfLoader::new().default_map_pin_directory(pins).load(OBJECT) {
@@ -217,7 +216,7 @@ fn refused_with(rights: &[String], pins: &Path) -> BTreeSet<String> {
     object.programs_mut().filter_map(load).collect()
 }
 
-/// Takes all other capabilities from the calling thread (capset(2)).
+/// Drops all other capabilities of the calling thread (capset(2)).
 fn keep_only(rights: &[String]) {
     let numbers = [("net_admin", 12), ("perfmon", 38), ("bpf", 39)];
     let number = |right: &String| numbers.iter().find(|(name, _)| name == right).unwrap().1;
@@ -232,7 +231,7 @@ fn keep_only(rights: &[String]) {
 }
 
 #[test]
-fn a_second_agent_is_told_who_the_first_is() {
+fn second_agent_reports_the_first_one() {
     let (mut bed, node, client, backend, _server) = stage("second");
     let mut through = vec!["env".to_owned(), "POD_NAME=lbr-x7k2p".to_owned()];
     through.extend(setpriv(&rights()));
@@ -242,13 +241,13 @@ fn a_second_agent_is_told_who_the_first_is() {
     let first = format!("process {} in pod lbr-x7k2p) uses {}", agent.id().unwrap(), agent.bpffs().display());
     assert!(said.contains("another lbr agent (version ") && said.contains(&first), "{said}");
     asks(&Client::new(&client.ns), &backend);
-    // The kernel frees the lock of one that was killed.
+    // The kernel frees the lock of a killed agent.
     agent.kill();
     agent.run().unwrap();
     asks(&Client::new(&client.ns), &backend);
 }
 
-/// In a container, what is mounted at /sys/fs/cgroup is its own part of the hierarchy, and looks like a root.
+/// In a container, the mount at /sys/fs/cgroup is the container's part of the hierarchy, and looks like a root.
 #[test]
 fn the_root_of_the_cgroups_is_found_from_within_a_container() {
     let mut bed = Bed::new("cgroupns").unwrap();
@@ -256,11 +255,11 @@ fn the_root_of_the_cgroups_is_found_from_within_a_container() {
     let own = bed.folder().join("own");
     fs::create_dir(&own).unwrap();
     let found = in_container(&cgroup, &own);
-    assert!(!found.is_empty(), "the machine's own mount is visible here");
+    assert!(!found.is_empty(), "the machine's own mount is not found");
 }
 
-/// Everything that lbr finds in a cgroup namespace, with a mount of that namespace's own root at `own`: what it
-/// has found is unmounted there, until it finds nothing more.
+/// All folders that lbr finds in a cgroup namespace, with a mount of that namespace's own root at `own`: each folder
+/// is unmounted there, until none is found.
 fn in_container(cgroup: &Cgroup, own: &Path) -> Vec<PathBuf> {
     let search = || {
         cgroup.enter_thread().unwrap();

@@ -1,4 +1,5 @@
-//! What the kernel object uses is what `lbr_agent::dataplane::requirements` lists, and what ARCHITECTURE.md says.
+//! The features that the kernel object uses are those in `lbr_agent::dataplane::requirements`, and in
+//! ARCHITECTURE.md.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::collections::BTreeSet;
@@ -9,7 +10,7 @@ use aya_obj::{Object, ProgramSection};
 use lbr_agent::dataplane::OBJECT;
 use lbr_agent::dataplane::requirements::{self, FEATURES, Kind, What};
 
-/// The object as the agent hands it to the kernel, but for maps: their descriptors are 1.
+/// The object as the agent loads it, except that all map descriptors are 1.
 fn object() -> Object {
     let mut object = Object::parse(OBJECT).unwrap();
     let text = object.functions.keys().map(|(section, _)| *section).collect();
@@ -30,7 +31,7 @@ fn kind(section: &ProgramSection) -> Kind {
 
 /// The helper that an instruction calls.
 fn helper(instruction: &bpf_insn) -> Option<u32> {
-    // A call of another function has another source register.
+    // A call of another function has a different source register.
     let is_call = u32::from(instruction.code) == BPF_JMP | BPF_CALL && instruction.src_reg() == 0;
     is_call.then(|| instruction.imm.cast_unsigned())
 }
@@ -73,7 +74,7 @@ fn every_type_of_map_and_program_is_listed() {
     assert_eq!(used, listed.collect(), "left: types of programs in the object; right: in requirements.rs");
 }
 
-/// The table stands between two comments. `LBR_WRITE_DOCS=1` writes it anew.
+/// The table stands between two markers. `LBR_WRITE_DOCS=1` writes it anew.
 #[test]
 fn architecture_has_the_table() {
     const BEGIN: &str = "<!-- kernel features -->\n";

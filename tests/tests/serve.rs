@@ -1,4 +1,4 @@
-//! Health and metrics of a real agent: what they say is what the maps hold and what traffic did.
+//! Health and metrics of a real agent agree with its maps and with the traffic.
 //!
 //! Needs root.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
@@ -19,7 +19,7 @@ use lbr_tests::topology::{Bed, Node, PodOptions};
 const PORT: u16 = 8080;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The answer from an address of the node, asked from inside it.
+/// The answer of a server at an address of the node, requested from inside the node.
 fn get(node: &Node, server: &str, path: &str) -> String {
     let mut text = String::new();
     let answer = node.ns.run(|| {
@@ -37,7 +37,7 @@ fn metrics(node: &Node) -> String {
     get(node, "127.0.0.1:10249", "/metrics")
 }
 
-/// The value of a metric with its labels, 0 if it is not there.
+/// The value of a metric with its labels; 0 if it is absent.
 fn value(text: &str, metric: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
     line.map_or(0.0, |value| value.parse().unwrap())
@@ -55,7 +55,7 @@ fn until(node: &Node, what: &str, mut is_so: impl FnMut(&str) -> bool) -> String
     }
 }
 
-/// Every map of the agent has as many entries as is said.
+/// Asserts that the metrics have the number of entries of every map of the agent.
 fn compare(bpffs: &Path, text: &str) {
     let tables = Pinned::open(bpffs).unwrap().tables().unwrap();
     for (map, count) in [
@@ -92,7 +92,7 @@ fn node_object(name: &str, taint: &str) -> String {
 }
 
 #[test]
-fn what_is_said_is_so() {
+fn health_and_metrics_agree_with_the_node() {
     let mut bed = Bed::new("serve").unwrap();
     let node = bed.add_node("a").unwrap();
     let client = bed.add_pod(&node, "client", PodOptions::default()).unwrap();
@@ -104,7 +104,7 @@ fn what_is_said_is_so() {
     let agent =
         Agent::start_with(&mut bed, &node, &AgentOptions::default(), &[("web.yaml", service)]).unwrap();
 
-    // A change is counted, measured from its beginning, and in force.
+    // A change is counted, its duration is measured, and it is in force.
     agent.write("slice.yaml", &slice(server.address(Family::V4))).unwrap();
     let programmed = "kubeproxy_network_programming_duration_seconds_count{ip_family=\"IPv4\"}";
     let text = until(&node, "the slice is in force", |text| value(text, programmed) == 1.0);
@@ -118,7 +118,7 @@ fn what_is_said_is_so() {
     let sync = value(&text, "kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"}");
     assert!(sync >= 2.0, "{sync}");
 
-    // Traffic is counted, and connections by Service. The walk of before may be 15 seconds old.
+    // Traffic is counted, and connections by Service. The last walk may be 15 seconds old.
     let ask = Client::new(&client.ns);
     let open: Vec<TcpStream> = (0..5).map(|_| ask.tcp_stream(to).unwrap()).collect();
     let packets = "lbr_packets_total{hook=\"from_pod\",reason=\"to_backend\",effect=\"translate\"}";
@@ -137,7 +137,7 @@ fn what_is_said_is_so() {
     assert!(value(&metrics(&node), packets) > before);
     drop(open);
 
-    // Both families, all addresses; the node decides about one of the two pages.
+    // Both families, all addresses; the node's state affects one of the two pages.
     let node_address = SocketAddr::new(node.addresses()[0], 10256).to_string();
     for server in ["127.0.0.1:10256", "[::1]:10256", &node_address] {
         for path in ["/healthz", "/livez"] {
@@ -159,7 +159,7 @@ fn what_is_said_is_so() {
     let config = get(&node, "127.0.0.1:10249", "/configz");
     assert!(config.contains("\"healthzBindAddress\":\"0.0.0.0:10256\""), "{config}");
 
-    // Another agent that must have the same address ends before it touches anything.
+    // Another agent that must have the same address ends before it changes anything.
     let mut second = node.ns.command(agent::binary().unwrap()).unwrap();
     let bpffs = agent.bpffs().with_file_name("second");
     second.args(["run", "--node-name=b", "--socket-lb=off", "--bind-address-hard-fail", "--manifests"]);
@@ -172,7 +172,7 @@ fn what_is_said_is_so() {
     assert!(!bpffs.exists());
 }
 
-/// A Service whose endpoints are asked for at a port of the node, with one endpoint or none.
+/// A Service with a health check port, and one endpoint or none.
 fn with_health_port(policy: &str, endpoint: Option<(IpAddr, &str)>) -> String {
     let service = Service::new("web", &["10.96.0.10".parse().unwrap()])
         .port("http", "TCP", 80, PORT)
@@ -200,7 +200,7 @@ fn load_balancers_learn_which_nodes_have_endpoints() {
     let first = [("web.yaml", with_health_port("Local", Some((here, "a"))))];
     let agent = Agent::start_with(&mut bed, &node, &AgentOptions::default(), &first).unwrap();
 
-    // Somebody else has the port: it is counted and said, the rest works.
+    // The port is in use: that is counted and logged, and the rest works.
     until(&node, "the port is in use", |text| {
         value(text, "lbr_bind_failures_total{flag=\"healthCheckNodePort\"}") >= 1.0
     });

@@ -1,4 +1,4 @@
-//! The XDP program at the uplinks of a node: attached, taken over, taken away, and kept apart from those of others.
+//! The XDP program at the uplinks of a node: attached, taken over, detached, and apart from other XDP programs.
 //!
 //! Needs root.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
@@ -29,14 +29,14 @@ fn attached(ns: &Netns, interface: &str) -> Option<(u64, u64)> {
     Some((xdp["mode"].as_u64()?, xdp["prog"]["id"].as_u64()?))
 }
 
-/// What `lbr show uplinks` says of an interface.
+/// The XDP mode of an interface in `lbr show uplinks`.
 fn shown(agent: &Agent, interface: &str) -> Option<String> {
     let rows = agent.show("uplinks").unwrap();
     let row = rows.as_array()?.iter().find(|row| row["name"] == interface)?;
     Some(row["xdp"].as_str()?.to_owned())
 }
 
-/// Id of the kernel's link that is pinned there.
+/// Id of the kernel's link that this pin holds.
 fn link_id(pin: &Path) -> u64 {
     json(Command::new("bpftool").args(["-j", "link", "show", "pinned"]).arg(pin))["id"].as_u64().unwrap()
 }
@@ -58,7 +58,7 @@ fn start(bed: &mut Bed, node: &Node, arguments: &[&str]) -> Agent {
     agent
 }
 
-/// Ends the agent and starts another one, with other arguments, on the same pins.
+/// Ends the agent, and starts another one with other arguments on the same pins.
 fn restart(bed: &mut Bed, node: &Node, mut agent: Agent, arguments: &[&str]) -> Agent {
     agent.kill();
     start(bed, node, arguments)
@@ -74,7 +74,7 @@ fn until(mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn another_agent_takes_over_what_it_wants() {
+fn next_agent_takes_over_the_program() {
     let mut bed = Bed::new("xdpt").unwrap();
     let node = bed.add_node("n").unwrap();
     let ns = node.ns.clone();
@@ -85,7 +85,7 @@ fn another_agent_takes_over_what_it_wants() {
     let pin = agent.bpffs().join(format!("attached/{}-xdp", ns.ifindex("eth0").unwrap()));
     let link = link_id(&pin);
 
-    // Not by another link: no packet meets an interface without a program.
+    // It keeps the link, so the interface is never without a program.
     let agent = restart(&mut bed, &node, agent, &["--xdp=native"]);
     let (mode, second) = attached(&ns, "eth0").unwrap();
     assert_eq!((mode, link_id(&pin)), (1, link));
@@ -97,7 +97,7 @@ fn another_agent_takes_over_what_it_wants() {
     until(|| shown(&agent, "eth0").as_deref() == Some("generic"));
     assert_eq!(attached(&ns, "eth0").unwrap().0, 2);
 
-    // A veth is for the operator to name.
+    // With `auto`, virtual interfaces such as veths are left out.
     let agent = restart(&mut bed, &node, agent, &["--xdp=auto"]);
     until(|| agent.said().contains("uplink eth0: no XDP, as --xdp=auto leaves virtual interfaces out"));
     assert_eq!((shown(&agent, "eth0").as_deref(), attached(&ns, "eth0")), (Some("off"), None));
@@ -118,9 +118,9 @@ fn another_agent_takes_over_what_it_wants() {
     assert_eq!(attached(&ns, "eth0"), None);
 }
 
-/// One uplink that can not costs the others nothing.
+/// An uplink that cannot have XDP does not affect the others.
 #[test]
-fn an_uplink_that_can_not_is_named() {
+fn uplink_that_cannot_have_xdp_is_reported() {
     let mut bed = Bed::new("xdpf").unwrap();
     let node = bed.add_node("n").unwrap();
     let ns = node.ns.clone();
@@ -134,7 +134,7 @@ fn an_uplink_that_can_not_is_named() {
         "link set other up",
     ])
     .unwrap();
-    // Somebody else's, at the veth.
+    // A program of another owner, at the veth.
     let foreign = ns
         .run(|| {
             let mut ebpf = aya::Ebpf::load(lbr_agent::dataplane::OBJECT)?;
@@ -161,7 +161,7 @@ fn an_uplink_that_can_not_is_named() {
     assert_eq!(attached(&ns, "up2"), before);
     drop(foreign);
 
-    // What goes takes its program along, and leaves no pin.
+    // An interface that is removed takes its program along, and leaves no pin.
     let index = ns.ifindex("up2").unwrap();
     let pin = agent.bpffs().join(format!("attached/{index}-xdp"));
     let agent = restart(&mut bed, &node, agent, &["--xdp=native", "--devices=eth0,up*"]);
