@@ -74,7 +74,7 @@ fn asks(client: &Client, expected: &Pod) {
     }
 }
 
-/// Loads, attaches, serves pods and processes of the node, follows changes, takes over after a restart.
+/// Loads, attaches, serves pods and processes of the node, follows changes, and takes over after a restart.
 fn enough(attach: &str) {
     let (mut bed, node, client, backend, _server) = stage(&format!("enough-{attach}"));
     let arguments = ["--attach".to_owned(), attach.to_owned()].to_vec();
