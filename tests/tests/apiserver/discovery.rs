@@ -1,4 +1,4 @@
-//! What is served, and what is not.
+//! Which paths are served, and which are not.
 
 use lbr_tests::apiserver::{SERVICE_CIDR, Server};
 

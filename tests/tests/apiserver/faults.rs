@@ -1,4 +1,4 @@
-//! What tests do to requests.
+//! Faults that tests inject into requests.
 
 use std::time::{Duration, Instant};
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::fixtures::{pod, service, service_in};
 
-/// kubectl with a folder of its own, which goes with it.
+/// kubectl with a folder of its own, which is removed with it.
 struct Kubectl {
     inner: lbr_tests::kubectl::Kubectl,
     folder: PathBuf,
@@ -30,13 +30,13 @@ impl Kubectl {
         Self { inner, folder }
     }
 
-    /// What it prints.
+    /// The output of kubectl.
     #[track_caller]
     fn ok(&self, words: &[&str]) -> String {
         self.inner.run(words).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// What it says when it fails.
+    /// The error message of kubectl.
     #[track_caller]
     fn fails(&self, words: &[&str]) -> String {
         self.inner.run(words).unwrap_err().to_string()
@@ -207,7 +207,7 @@ fn https_with_a_token_is_spoken() {
     assert!(refused.contains("Unauthorized") || refused.contains("must be logged in"), "{refused}");
 }
 
-/// In a mount namespace of its own, where `/run` has nothing but a service account.
+/// In a mount namespace of its own, where `/run` has only a service account.
 const IN_A_POD: &str = "mount -t tmpfs none /run \
     && mkdir -p /var/run/secrets/kubernetes.io \
     && cp -r \"$0\" /var/run/secrets/kubernetes.io/serviceaccount \

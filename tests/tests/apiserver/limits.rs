@@ -1,5 +1,5 @@
-//! Where a store of kube-rs 5.0 does not follow by itself: what lbr has to see to. A test that fails here with a newer
-//! kube-rs is good news.
+//! Cases where a store of kube-rs 5.0 does not follow by itself, so lbr must handle them. A test that fails here with
+//! a newer kube-rs is good news.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn streams_are_not_given_up_for_lists() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expired_version_that_is_a_status_is_asked_for_forever() {
+async fn expired_version_answered_by_status_is_retried_forever() {
     let mut server = populated();
     server.expired_by_status(true);
     let client = reflect(&server, lists());
@@ -36,7 +36,7 @@ async fn an_expired_version_that_is_a_status_is_asked_for_forever() {
     assert!(!client.follows(&server, DOUBT).await, "kube-rs lists again by itself now");
     assert_eq!(server.count(Verb::List, &SERVICE), listed);
     server.expired_by_status(false);
-    client.must_follow(&server, "when it is an event").await;
+    client.must_follow(&server, "when expiry is an event").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,7 +71,7 @@ fn a_stale_token_is_410_and_the_one_it_gives_goes_on() {
 }
 
 #[test]
-fn resource_versions_mean_what_they_mean() {
+fn resource_version_parameters_select_a_version() {
     let server = five();
     let old = server.revision();
     server.delete(&SERVICE, "default", "s2");

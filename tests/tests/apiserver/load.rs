@@ -59,7 +59,7 @@ fn a_large_cluster_is_loaded_listed_and_watched() {
     println!(
         "{SLICES} slices of {ENDPOINTS}: loaded in {loaded:?}, listed in {listed:?}, watched in {watched:?}"
     );
-    // Many times what it takes: only a copy for each endpoint or worse is caught here.
+    // Far more than it takes: it catches only a copy for each endpoint, or worse.
     assert!(loaded + listed + watched < Duration::from_secs(120));
     assert!(server.delete(&ENDPOINT_SLICE, "load", "svc-00007"));
     assert_eq!(events.short(1), ["DELETED load/svc-00007"]);

@@ -1,4 +1,4 @@
-//! The test API server: what it says on the wire, what kube-rs makes of it, and kubectl.
+//! The test API server: its answers on the wire, and kube-rs and kubectl as its clients.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod fixtures;

@@ -1,4 +1,4 @@
-//! HTTP by hand: what is tested is the bytes on the connection, not what a client library makes of them.
+//! HTTP by hand: the tests check the bytes on the connection, not a client library's view of them.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -42,13 +42,13 @@ impl Answer {
     }
 }
 
-/// A connection whose answer's head was read.
+/// A connection after the head of its response was read.
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) code: u16,
     headers: Vec<(String, String)>,
     reader: BufReader<TcpStream>,
-    /// What a chunk still holds.
+    /// The rest of a chunk.
     pending: Vec<u8>,
 }
 
@@ -105,7 +105,7 @@ fn line(reader: &mut BufReader<TcpStream>) -> String {
 }
 
 impl Open {
-    /// Everything until the end.
+    /// Everything up to the end.
     pub(crate) fn rest(mut self) -> Answer {
         let length = self.headers.iter().find(|(name, _)| name == "content-length");
         let length = length.map(|(_, value)| value.parse::<usize>().unwrap());
@@ -148,7 +148,7 @@ impl Open {
         }
     }
 
-    /// The next event, or how the watch ended.
+    /// The next event, or the end of the watch.
     pub(crate) fn event(&mut self) -> Event {
         loop {
             if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
@@ -163,12 +163,12 @@ impl Open {
         }
     }
 
-    /// The next events, in short: `ADDED ns/name`.
+    /// The next events, abbreviated: `ADDED ns/name`.
     pub(crate) fn short(&mut self, count: usize) -> Vec<String> {
         (0..count).map(|_| self.event().short()).collect()
     }
 
-    /// Waits that long for an event that should not come.
+    /// Waits this long for an event that should not come.
     pub(crate) fn silent(&mut self, time: Duration) -> bool {
         self.reader.get_ref().set_read_timeout(Some(time)).unwrap();
         let silent =
@@ -184,12 +184,12 @@ enum Chunk {
     Broken,
 }
 
-/// What comes out of a watch.
+/// An item of a watch.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Event {
     Is(Value),
     Malformed,
-    /// In order.
+    /// A regular end.
     Ended,
     /// The connection broke, after these bytes of an event.
     Broken(String),

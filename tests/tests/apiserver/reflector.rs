@@ -1,5 +1,5 @@
-//! kube-rs against the server: whatever went wrong, its store is the server's state in the end. Where it is not, that
-//! is in [`crate::limits`].
+//! kube-rs against the server: after any fault, its store ends up with the server's state. The exceptions are in
+//! [`crate::limits`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::fixtures::{labelled, name, service, service_in, version};
 
 const RETRY: Duration = Duration::from_millis(20);
 
-/// How long a store may take, and how long one is watched that is not expected to follow.
+/// The longest time for a store to follow, and the time to wait for one that should not follow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const DOUBT: Duration = Duration::from_millis(500);
 
@@ -60,10 +60,10 @@ pub(crate) fn streams() -> Watcher {
 
 pub(crate) fn reflect(server: &Server, watched: Watcher) -> Reflector {
     let mut config = Config::new(server.url().parse().unwrap());
-    // An answer that hangs is given up, which also ends watches where nothing happens.
+    // An answer that hangs is given up, which also ends idle watches.
     config.read_timeout = Some(Duration::from_secs(1));
     let api: Api<Service> = Api::all(Client::try_from(config).unwrap());
-    // As kube-proxy asks.
+    // With the selectors of kube-proxy.
     let watched = watched.fields("spec.clusterIP!=None").labels("!service.kubernetes.io/service-proxy-name");
     let (store, writer) = reflector::store();
     let events = watcher(api, watched).backoff(Soon).reflect(writer);
@@ -102,7 +102,7 @@ impl Reflector {
     }
 }
 
-/// What the server has, by the rules of kube-proxy's selectors.
+/// The server's state, by the rules of kube-proxy's selectors.
 fn truth(server: &Server) -> Picture {
     let all = server.list(&SERVICE);
     let wanted = all.iter().filter(|service| {
@@ -126,7 +126,7 @@ pub(crate) fn populated() -> Server {
     server
 }
 
-/// One of each change, numbered so that each time is another.
+/// One change of each type, numbered so that each round differs.
 pub(crate) fn churn(server: &Server, n: u32) {
     let ip = |last: u32| format!("10.0.{n}.{last}");
     server.put(service("s1", &ip(1))).unwrap();
@@ -147,7 +147,7 @@ pub(crate) fn churn(server: &Server, n: u32) {
 
 type Step = fn(&mut Server);
 
-/// What goes wrong before the client comes, and while it is there.
+/// Faults before the client comes, and while it is there.
 const TROUBLES: [(&str, Step, Step); 20] = [
     ("nothing", |_| {}, |_| {}),
     ("lists refused", |s| s.fault(3, When::verb(Verb::List), Fault::Refuse(500, None)), |_| {}),
@@ -213,7 +213,7 @@ async fn survives(watched: Watcher, wrong: &str, before: Step, during: Step, str
     let mut server = populated();
     before(&mut server);
     let client = reflect(&server, watched);
-    // Changes come while the client is still starting, too.
+    // Changes are made while the client is still starting, too.
     churn(&server, 1);
     client.must_follow(&server, &format!("{wrong}: at first")).await;
     churn(&server, 2);
@@ -223,7 +223,7 @@ async fn survives(watched: Watcher, wrong: &str, before: Step, during: Step, str
         churn(&server, n);
     }
     client.must_follow(&server, &format!("{wrong}: at last")).await;
-    // Lists are not asked for by a client that streams them.
+    // A client that streams lists does not request them.
     if !(streams && wrong.starts_with("list")) {
         assert_eq!(server.faults_left(), 0, "{wrong} did not happen");
     }
@@ -247,7 +247,7 @@ async fn a_store_that_streams_follows_through_all_troubles() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_a_version_that_is_gone_begin_anew() {
     let server = populated();
-    // The first page, then the fault of the second, after which the first version is gone.
+    // The first page, then the fault of the second; after that the first version is gone.
     server.fault(1, When::verb(Verb::List), Fault::Delay(Duration::from_millis(1)));
     server.fault(1, When::verb(Verb::List), Fault::Delay(Duration::from_millis(200)));
     let client = reflect(&server, lists());

@@ -1,4 +1,4 @@
-//! HTTPS and tokens, as a pod finds them.
+//! HTTPS and tokens, as in a pod.
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};

@@ -1,4 +1,4 @@
-//! kube-rs with types: what it reads of lists and objects, what it writes, and Events.
+//! kube-rs with types: lists and objects that it reads, objects that it writes, and Events.
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;

@@ -64,7 +64,7 @@ fn without_a_version_the_present_comes_first() {
 }
 
 #[test]
-fn an_object_that_stops_to_match_is_deleted_and_one_that_begins_is_added() {
+fn object_that_stops_matching_is_deleted_and_one_that_begins_is_added() {
     let server = Server::start().unwrap();
     server.put(labelled("s", ("proxy", "other"))).unwrap();
     let query = format!("{}&labelSelector=%21proxy&fieldSelector=spec.clusterIP%21%3DNone", from(&server));
@@ -102,7 +102,7 @@ fn a_version_that_is_gone_is_410() {
     let mut current = watch(&server, &from(&server));
     server.compact_all();
     server.put(service("b", "10.0.0.1")).unwrap();
-    assert_eq!(current.short(1), ["ADDED default/b"], "who is up to date is not touched");
+    assert_eq!(current.short(1), ["ADDED default/b"], "an up-to-date watch goes on");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn old_servers_refuse_to_stream_lists_or_do_not_know_it() {
 }
 
 #[test]
-fn bookmarks_come_to_those_who_want_them() {
+fn bookmarks_are_sent_on_request_only() {
     let server = Server::start().unwrap();
     let mut deaf = watch(&server, &from(&server));
     let mut events = watch(&server, &format!("{}&allowWatchBookmarks=true", from(&server)));
@@ -195,7 +195,7 @@ fn a_client_that_goes_away_closes_its_watch() {
 }
 
 #[test]
-fn objects_need_not_make_sense() {
+fn invalid_specs_are_served() {
     let server = Server::start().unwrap();
     let mut odd = service("odd", "10.0.0.1");
     odd["spec"] = Value::from(42);

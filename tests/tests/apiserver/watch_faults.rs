@@ -1,4 +1,4 @@
-//! What tests do to watches.
+//! Faults that tests inject into watches.
 
 use std::time::{Duration, Instant};
 
@@ -118,7 +118,7 @@ fn another_history_begins_lower() {
     let again = format!("/api/v1/services?watch=true&resourceVersion={old}");
     let mut deaf = watch(&server, &again);
     server.put(service("newer", "10.0.0.1")).unwrap();
-    assert!(deaf.silent(SILENCE), "as a real server, it waits for that version");
+    assert!(deaf.silent(SILENCE), "like a real server, it waits for that version");
     server.refuse_future(true);
     assert_eq!(watch(&server, &again).short(1), ["ERROR 410"]);
     assert_eq!(crate::raw::get(&server, &format!("/api/v1/services?resourceVersion={old}")).code, 504);

@@ -76,7 +76,7 @@ fn an_update_from_an_old_version_is_a_conflict() {
     let mut other = updated.json();
     other["metadata"]["uid"] = "other".into();
     refused(&put(&server, ONE, &other), 409, "Conflict");
-    // Without a version it is what the client wants, whatever is there.
+    // Without a version, an update replaces any version.
     assert_eq!(put(&server, ONE, &service("one", "10.0.0.3")).code, 200);
     assert_eq!(server.get(&SERVICE, "default", "one").unwrap()["metadata"]["uid"], made["metadata"]["uid"]);
     refused(
@@ -87,7 +87,7 @@ fn an_update_from_an_old_version_is_a_conflict() {
 }
 
 #[test]
-fn what_changes_nothing_is_no_change() {
+fn update_without_a_change_makes_no_version() {
     let (server, made) = with_one();
     assert_eq!(put(&server, ONE, &made).json(), made);
     assert_eq!(
@@ -117,7 +117,7 @@ fn status_is_only_written_through_its_subresource() {
     let mut two = service("two", "10.0.0.1");
     two["status"] = status.clone();
     assert_eq!(post(&server, SERVICES, &two).json().get("status"), None);
-    // Nodes register with one.
+    // Nodes register with a status.
     let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n" }, "status": { "phase": "x" } });
     assert_eq!(post(&server, "/api/v1/nodes", &node).json()["status"]["phase"], "x");
     assert_eq!(get(&server, "/apis/networking.k8s.io/v1/namespaces/a/networkpolicies/b/status").code, 404);

@@ -1,4 +1,4 @@
-//! `lbr cleanup --kube-proxy` beside rules of others.
+//! `lbr cleanup --kube-proxy` beside rules of other programs.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use lbr_tests::topology::Bed;
 use crate::rules::{OTHER_TABLES, OTHERS, iptables, nftables};
 use crate::{cleanup, output};
 
-/// Feeds a command; whether it took it.
+/// Feeds text to a command; an error has the command's output.
 fn feed(ns: &Netns, program: &str, arguments: &[&str], text: &str) -> Result<(), String> {
     let mut command = ns.command(program).unwrap();
     command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::null());
@@ -30,14 +30,14 @@ fn ruleset(ns: &Netns) -> String {
     output(ns.command("nft").unwrap().args(["list", "ruleset"]))
 }
 
-/// A node with rules of others only.
+/// A node with rules of other programs only.
 fn others(bed: &mut Bed) -> Netns {
-    // Without interfaces: no packet raises a counter.
+    // Without interfaces, so no packet raises a counter.
     let ns = bed.namespace("n").unwrap();
     for family in Family::ALL {
         restore(&ns, family, OTHERS);
     }
-    // The chains of the kernel stay behind when their last rule goes, as they do with kube-proxy.
+    // The kernel's chains stay when their last rule is removed, as they do with kube-proxy.
     for family in Family::ALL {
         let chains = "*nat\n:PREROUTING ACCEPT\n:INPUT ACCEPT\n:OUTPUT ACCEPT\n:POSTROUTING ACCEPT\nCOMMIT\n";
         restore(&ns, family, chains);
@@ -46,7 +46,7 @@ fn others(bed: &mut Bed) -> Netns {
     ns
 }
 
-/// Dry run, run, and run again.
+/// A dry run, a run, and a second run.
 fn removes_all_but(ns: &Netns, expected: &str) -> String {
     let full = ruleset(ns);
     assert_ne!(full, expected);
@@ -123,7 +123,7 @@ fn thousands_of_services() {
 }
 
 #[test]
-fn what_others_jump_to_stays_and_is_named() {
+fn chain_with_a_foreign_jump_stays_and_is_reported() {
     let mut bed = Bed::new("ckk").unwrap();
     let ns = others(&mut bed);
     restore(
@@ -143,7 +143,7 @@ fn what_others_jump_to_stays_and_is_named() {
     );
 }
 
-/// Without counters and comments.
+/// The rules without counters and comments.
 fn legacy_rules(ns: &Netns, program: &str) -> String {
     let saved = output(&mut ns.command(program).unwrap());
     let lines = saved.lines().filter(|line| !line.starts_with('#'));
@@ -191,9 +191,9 @@ fn older_iptables() {
     assert!(ok && again.contains("nothing of kube-proxy"), "{again}{errors}");
 }
 
-/// An interface of that name and another type is somebody else's.
+/// An interface with that name and another type belongs to another program.
 #[test]
-fn the_interface_of_ipvs_mode_is_told_by_its_type() {
+fn ipvs_interface_is_identified_by_its_type() {
     let mut bed = Bed::new("ckv").unwrap();
     let ns = bed.add_node("n").unwrap().ns;
     ns.ip(["link add kube-ipvs0 type bridge"]).unwrap();

@@ -1,4 +1,4 @@
-//! `lbr cleanup`: lbr's own pins and attachments, beside those of others.
+//! `lbr cleanup`: lbr's own pins and attachments, beside those of other programs.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use lbr_tests::topology::{Bed, PodNetwork};
 
 use crate::{cleanup, output};
 
-/// A filter of somebody else: the same program, in another place.
+/// A filter of another program: lbr's program in another place.
 fn foreign_filter(ns: &Netns, link: &str, priority: u16, handle: u16) {
     ns.run(|| {
         let mut ebpf = aya::Ebpf::load(lbr_agent::dataplane::OBJECT)?;
@@ -63,7 +63,7 @@ fn cgroup_programs(cgroup: &Path) -> usize {
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    // The kernel's own, in the root of each such file system.
+    // The kernel's own, in the root of each BPF filesystem.
     names.retain(|name| !name.ends_with(".debug"));
     names.sort();
     names
@@ -87,8 +87,8 @@ fn all_goes(attach: &str) {
     ns.ip(["link add spare type bridge"]).unwrap();
     let links = [pod.link.as_str(), other.link.as_str(), "spare", "eth0"];
 
-    // Of others: a filter at a pod's link of another priority, one of lbr's priority with another handle at a
-    // link that is none of lbr's, an empty clsact there, and pins.
+    // Of other programs: a filter at a pod's link with another priority; a filter with lbr's priority and another
+    // handle at a link that lbr does not use, and an empty clsact there; and pins.
     output(ns.command("tc").unwrap().args(["qdisc", "add", "dev", links[0], "clsact"]));
     foreign_filter(&ns, links[0], 60, 1);
     output(ns.command("tc").unwrap().args(["qdisc", "add", "dev", "spare", "clsact"]));
@@ -115,7 +115,7 @@ fn all_goes(attach: &str) {
     let pins = agent.bpffs().to_owned();
     let flags = ["--bpffs", pins.to_str().unwrap()];
 
-    // Not while an agent runs; looking is allowed.
+    // It refuses while an agent runs; a dry run is allowed.
     let (ok, said, errors) = cleanup(&ns, &flags);
     assert!(!ok && said.is_empty() && errors.contains("an lbr agent uses"), "{said}{errors}");
     let (ok, would, errors) = cleanup(&ns, &[&flags[..], &["--dry-run"]].concat());
@@ -125,13 +125,13 @@ fn all_goes(attach: &str) {
     );
     assert_eq!((attached(&ns, &links), cgroup_programs(&cgroup)), (full.clone(), CGROUP_PROGRAMS));
 
-    // Nor with another folder, in which nobody can see whether an agent runs.
+    // It also refuses with another folder, where a running agent cannot be detected.
     let nowhere = bpffs.join("nowhere");
     let (ok, said, errors) = cleanup(&ns, &["--bpffs", nowhere.to_str().unwrap()]);
     assert!(ok && said.contains("left: clsact filter from_pod") == (attach == "clsact"), "{said}{errors}");
     assert_eq!(attached(&ns, &links), full);
 
-    // Killed in the middle of a start, with maps of another version.
+    // The agent was killed during a start, with maps of another version.
     agent.kill();
     fs::remove_file(pins.join("frontends")).unwrap();
     fs::remove_file(pins.join("state")).unwrap();
@@ -160,7 +160,7 @@ fn all_goes(attach: &str) {
     let (ok, again, errors) = cleanup(&ns, &flags);
     assert!(ok && again == "nothing of lbr is on this node\n", "{again}{errors}");
 
-    // As on a fresh node. And --force is for those who mean it.
+    // The agent starts as on a fresh node. `--force` removes its state while it runs.
     agent.run().unwrap();
     let (ok, did, errors) = cleanup(&ns, &[&flags[..], &["--force"]].concat());
     assert!(ok && did.contains("removed: folder"), "{did}{errors}");
@@ -178,7 +178,7 @@ fn clsact() {
     all_goes("clsact");
 }
 
-/// A wrong --bpffs costs nobody anything.
+/// A wrong --bpffs removes nothing of other programs.
 #[test]
 fn folders_of_others_are_refused() {
     let mut bed = Bed::new("cof").unwrap();

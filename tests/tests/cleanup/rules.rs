@@ -1,10 +1,10 @@
-//! Rule sets: kube-proxy's, as its modes make them, and those of others beside it.
+//! Rule sets: those of kube-proxy's modes, and those of other programs.
 
 use std::fmt::Write as _;
 
 use lbr_common::addr::Family;
 
-/// Others in the tables of iptables: kubelet, a CNI plugin, kube-router, the operator.
+/// Other programs in the tables of iptables: kubelet, a CNI plugin, kube-router, the operator.
 pub(crate) const OTHERS: &str = "*mangle
 :KUBE-IPTABLES-HINT - [0:0]
 :KUBE-KUBELET-CANARY - [0:0]
@@ -36,7 +36,7 @@ COMMIT
 COMMIT
 ";
 
-/// Others in tables of their own; one has a chain of a name that is kube-proxy's elsewhere.
+/// Other programs' tables; one has a chain whose name is kube-proxy's elsewhere.
 pub(crate) const OTHER_TABLES: &str = "
 table inet mine {
     set blocked { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 } }
@@ -52,7 +52,7 @@ table ip kube-proxy-metrics {
 }
 ";
 
-/// nftables mode.
+/// The table of nftables mode.
 pub(crate) const NFTABLES: &str = "
 table FAMILY kube-proxy {
     comment \"rules for kube-proxy\"
@@ -76,14 +76,14 @@ table FAMILY kube-proxy {
 pub(crate) fn nftables(family: Family) -> String {
     let (family, address, vip) =
         if family.is_v6() { ("ip6", "ipv6_addr", "fd00:96::1") } else { ("ip", "ipv4_addr", "10.96.0.1") };
-    // The chain of the endpoint is declared before the rule that goes to it.
+    // The chain of the endpoint is declared before the rule that jumps to it.
     let chain = format!(
         "table {family} kube-proxy {{ chain endpoint-X {{ }}; chain service-2QRHZV4L-default/kubernetes/tcp/https {{ }}; chain firewall-check {{ }}; chain services {{ }}; chain masquerading {{ }}; }}\n"
     );
     chain + &NFTABLES.replace("FAMILY", family).replace("ADDRESS", address).replace("VIP", vip)
 }
 
-/// iptables mode with this many Services of one endpoint, and the chains that ipvs mode has besides.
+/// iptables mode with this many Services of one endpoint, plus the chains of ipvs mode.
 pub(crate) fn iptables(family: Family, services: usize) -> String {
     let (host, address) = if family.is_v6() { (128, "fd00:96::1") } else { (32, "10.96.0.1") };
     let backend = if family.is_v6() { "[fd00:1::1]:6443" } else { "10.0.0.1:6443" };

@@ -1,4 +1,4 @@
-//! Connections on which each byte is answered with itself.
+//! Connections on which each byte is echoed.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,14 +12,14 @@ use lbr_tests::netns::Netns;
 
 use crate::rig::{PORT, Rig};
 
-/// Between two bytes of a connection.
+/// Time between two bytes of a connection.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Between two looks at all connections.
+/// Time between two checks of all connections.
 const LOOK: Duration = Duration::from_millis(5);
-/// For what is on its way, and what TCP has to send again, when the flood is over.
+/// Time for segments on their way, and for TCP's retransmissions, after the flood.
 const DRAIN: Duration = Duration::from_secs(20);
 
-/// A connection, and how many bytes went there and came back.
+/// A connection, and how many bytes were sent and echoed.
 struct Conversation {
     stream: TcpStream,
     to: SocketAddr,
@@ -27,25 +27,25 @@ struct Conversation {
     echoed: u64,
 }
 
-/// All of them, established.
+/// All connections, established.
 pub(crate) struct Conversations {
     all: Vec<Conversation>,
     server: Vec<TcpStream>,
     listener: TcpListener,
 }
 
-/// The same with threads that play both ends.
+/// The same, with threads for both ends.
 pub(crate) struct Running {
     stop: Arc<AtomicBool>,
     is_over: Arc<AtomicBool>,
     client: JoinHandle<Result<Vec<Conversation>>>,
     server: JoinHandle<Result<()>>,
-    /// The flood meets a server that listens.
+    /// Kept, so that the flood meets a listening server.
     _listener: TcpListener,
 }
 
 impl Conversations {
-    /// So many of each kind: from a pod and from outside, to the server itself and by its Service.
+    /// So many of each kind: from a pod and from outside, to the server itself and to its Service.
     pub(crate) fn open(rig: &Rig, each: usize) -> Result<Self> {
         let listener =
             rig.server.ns.run(|| Ok(TcpListener::bind(SocketAddr::new(rig.server.v4.into(), PORT))?))?;
@@ -84,13 +84,13 @@ impl Conversations {
 }
 
 impl Running {
-    /// Waits for the last answers. How many bytes went there and back.
+    /// Waits for the last echoes. Returns how many bytes were sent and echoed.
     pub(crate) fn end(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         let exchanged = self.client.join().map_err(|_| anyhow::anyhow!("the client panicked"))?;
         self.is_over.store(true, Ordering::Relaxed);
         let served = self.server.join().map_err(|_| anyhow::anyhow!("the server panicked"))?;
-        // Closed when the server does not look any more.
+        // Closed only after the server has ended.
         let all = exchanged?;
         served.context("server")?;
         Ok(all.iter().map(|one| one.echoed).sum())
@@ -145,10 +145,10 @@ fn echo(all: &[TcpStream], is_over: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// What has come; 0: nothing yet.
+/// The bytes that have arrived; 0 if there are none yet.
 fn read(mut stream: &TcpStream, buffer: &mut [u8]) -> Result<usize> {
     match stream.read(buffer) {
-        Ok(0) => anyhow::bail!("the other side has hung up"),
+        Ok(0) => anyhow::bail!("the other side has closed"),
         Ok(count) => Ok(count),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
         Err(error) => Err(error.into()),

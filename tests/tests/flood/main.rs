@@ -1,5 +1,5 @@
-//! Established connections through a flood of first packets: a node, its agent, ordinary sockets, and a sender that puts
-//! SYNs from anybody onto the node's wire as fast as it can.
+//! Established connections through a flood of first packets: a node, its agent, ordinary sockets, and a sender that
+//! puts SYNs from random addresses onto the node's wire as fast as it can.
 //!
 //! Needs root. `LBR_FLOOD_SECONDS=60` floods for a minute instead of five seconds.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
@@ -23,8 +23,8 @@ fn seconds() -> Duration {
     Duration::from_secs(text.map_or(5, |text| text.parse().unwrap()))
 }
 
-/// 200 connections, half of them to the pod itself and half by a Service, each with a byte every 100 ms: none loses one,
-/// or is reset, while SYNs reach a pod that may not be reached, and the NodePort that some of the connections are by.
+/// 200 connections, half of them to the pod itself and half to a Service, each with a byte every 100 ms: none loses a
+/// byte or is reset, while SYNs flood an isolated pod, and the NodePort that some of the connections use.
 #[test]
 fn established_connections_outlast_a_flood() {
     let rig = Rig::start().unwrap();
@@ -51,7 +51,7 @@ fn established_connections_outlast_a_flood() {
         asked.frames - asked.lost,
         denied.lost + asked.lost,
     ));
-    // Each SYN that the wire took was judged.
+    // Each SYN that the wire accepted was judged.
     assert_eq!(after.denied - before.denied, denied.frames - denied.lost);
     // The packets of the connections are counted beside the SYNs.
     assert!(after.to_backend - before.to_backend >= asked.frames - asked.lost);

@@ -1,4 +1,4 @@
-//! A node with a server's pod, one that may not be reached, a client's pod, and a client outside.
+//! A node with a server's pod, an isolated pod, a client's pod, and a client outside.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
@@ -10,34 +10,34 @@ use lbr_tests::bench::generate::{Frame, Sent, Wire, link_address};
 use lbr_tests::manifests::{self, Endpoint, EndpointSlice, Service, join};
 use lbr_tests::topology::{Bed, Host, Node, Pod, PodOptions};
 
-/// Where the server listens.
+/// The port where the server listens.
 pub(crate) const PORT: u16 = 8080;
 const NODE_PORT: u16 = 30_080;
 const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
-/// Addresses and ports of a flood: more than first packets have room, so that none is known when it comes again.
+/// Sources of a flood: more than the quota of first packets, so that none is still known when it comes again.
 const SOURCES: u32 = 1 << 19;
 
-/// Nobody may reach a pod of this namespace.
+/// Isolates every pod of this namespace for ingress.
 const POLICY: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: nobody\n  namespace: shut\n\
                       spec:\n  podSelector: {}\n  policyTypes: [Ingress]\n";
 
-/// Whom a flood is for.
+/// The target of a flood.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
     Isolated,
     NodePort,
 }
 
-/// What the programs have counted.
+/// Packets that the programs have counted.
 pub(crate) struct Arrived {
-    /// Before the pod that may not be reached.
+    /// At the link of the isolated pod.
     pub(crate) denied: u64,
     /// At the uplink, to the Service.
     pub(crate) to_backend: u64,
 }
 
-/// Fields are dropped in this order: what runs before where it runs.
+/// Fields are dropped in this order, so processes end before their namespaces.
 pub(crate) struct Rig {
     agent: Agent,
     pub(crate) outside: Host,
@@ -56,7 +56,7 @@ impl Rig {
             ["client", "server", "shut"].map(|name| bed.add_pod(&node, name, PodOptions::default()));
         let (client, server, shut) = (client?, server?, shut?);
         let outside = bed.add_client("outside")?;
-        // The pod's own address is reached from outside too.
+        // The pod's own address is routed from outside too.
         bed.fabric().ip([format!("route add {} via {}", node.pod_cidrs()[0], node.v4)])?;
         let files = [("all.yaml", documents(&node, [&client, &server, &shut]))];
         let agent = Agent::start_with(&mut bed, &node, &AgentOptions::default(), &files)?;
@@ -83,7 +83,7 @@ impl Rig {
             let link = self.node.wire();
             let frame = Frame::syn(link_address(&link)?, via, to)?;
             let wire = Wire::open(nix::net::if_::if_nametoindex(link.as_str())?)?;
-            // Knuth's multiplier: every number once, in no order.
+            // Knuth's multiplier: every number once, in scattered order.
             let flow = |n: u32| frame.of_flow(n.wrapping_mul(2_654_435_769));
             let mut frames: Vec<Frame> = (0..SOURCES).map(flow).collect();
             wire.repeat(&mut frames, |spent| spent >= time)

@@ -1,4 +1,4 @@
-//! What lbr asks for.
+//! The requests of lbr.
 
 use lbr_tests::apiserver::{ENDPOINT_SLICE, SERVICE, StreamingLists, Verb};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! What may not happen on the way.
+//! Faults on the way must remove nothing.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ fn deletes(changes: &[Change]) -> usize {
     changes.iter().filter(|change| matches!(change, Change::Delete(_))).count()
 }
 
-/// Relists that end before their end take nothing away.
+/// Relists that break off remove nothing.
 #[test]
-fn nothing_is_gone_because_a_list_was_cut() {
+fn cut_list_deletes_nothing() {
     for lists in [StreamingLists::Served, StreamingLists::Refused] {
         let server = populated();
         server.streaming_lists(lists);
@@ -30,7 +30,7 @@ fn nothing_is_gone_because_a_list_was_cut() {
 }
 
 #[test]
-fn what_was_deleted_meanwhile_is_deleted_once() {
+fn object_deleted_meanwhile_is_deleted_once() {
     let mut server = populated();
     let reader = Reader::start(&server);
     reader.follows(&server, "at first");
@@ -41,7 +41,7 @@ fn what_was_deleted_meanwhile_is_deleted_once() {
     reader.follows(&server, "again");
     reader.look(|seen| {
         assert_eq!(deletes(&seen.changes), 1);
-        // After all that the list named.
+        // After all objects in the list.
         let last = seen
             .changes
             .iter()
@@ -65,7 +65,7 @@ fn the_store_is_complete_only_when_every_kind_was_listed() {
 }
 
 #[test]
-fn an_unreachable_server_takes_nothing_away_and_its_silence_is_known() {
+fn unreachable_server_deletes_nothing_and_its_silence_is_measured() {
     let mut server = populated();
     let reader = Reader::start(&server);
     reader.follows(&server, "at first");
@@ -91,9 +91,9 @@ fn a_server_that_is_down_when_lbr_starts_is_waited_for() {
     reader.follows(&server, "up");
 }
 
-/// The API server would refuse it; an older one, or another's controller, may not have.
+/// The API server would refuse it; an older one, or another controller's, may not have.
 #[test]
-fn an_object_that_makes_no_sense_costs_only_itself() {
+fn invalid_object_affects_no_other() {
     for lists in [StreamingLists::Served, StreamingLists::Refused] {
         let server = populated();
         server.streaming_lists(lists);
@@ -102,26 +102,26 @@ fn an_object_that_makes_no_sense_costs_only_itself() {
         server.put(odd).unwrap();
         let reader = Reader::start(&server);
         reader.wait("the others", |seen| seen.store.state().services.len() == 5 && seen.store.is_synced());
-        reader.wait("told", |seen| {
+        reader.wait("rejected", |seen| {
             seen.store.state().rejected.iter().any(|r| r.object == "Service default/odd")
         });
-        // One that was good stays what it was.
+        // An accepted object keeps its last accepted version.
         let mut bad = service("s2", "10.0.0.1");
         bad["spec"]["ports"] = json!([{"port": "http"}]);
         server.put(bad).unwrap();
-        reader.wait("told too", |seen| {
+        reader.wait("rejected too", |seen| {
             seen.store.state().rejected.iter().any(|r| r.object == "Service default/s2")
         });
         reader.look(|seen| assert_eq!(seen.store.state().services.len(), 5));
         server.put(service("s2", "10.0.0.2")).unwrap();
         server.delete(&SERVICE, "default", "odd");
-        reader.wait("mended", |seen| seen.store.state().rejected.is_empty());
-        reader.follows(&server, "mended");
+        reader.wait("corrected", |seen| seen.store.state().rejected.is_empty());
+        reader.follows(&server, "corrected");
     }
 }
 
 #[test]
-fn a_policy_with_a_field_of_the_future_isolates_and_is_told() {
+fn policy_with_an_unknown_field_isolates_and_is_rejected() {
     let server = populated();
     let policy = |spec| {
         json!({
@@ -131,7 +131,7 @@ fn a_policy_with_a_field_of_the_future_isolates_and_is_told() {
     };
     server.put(policy(json!({"podSelector": {}, "ingress": [{"onlyOnSundays": true}]}))).unwrap();
     let reader = Reader::start(&server);
-    reader.wait("told", |seen| seen.store.state().rejected.iter().any(|r| r.reason.contains("upgrade lbr")));
+    reader.wait("shown", |seen| seen.store.state().rejected.iter().any(|r| r.reason.contains("upgrade lbr")));
     reader.look(|seen| {
         let name = lbr_agent::model::ObjectName { namespace: "default".to_owned(), name: "new".to_owned() };
         assert_eq!(seen.store.state().policies[&name].ingress, Some(Vec::new()));

@@ -1,5 +1,5 @@
-//! lbr's own source of objects against the API server for tests: whatever goes wrong, its store is the server's state
-//! in the end, and nothing is taken away before that is certain.
+//! lbr's source of objects against the test API server: whatever the fault, its store ends up with the server's
+//! state, and nothing is removed before that is certain.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod asked;

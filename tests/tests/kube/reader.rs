@@ -1,4 +1,4 @@
-//! A store that follows a server, and what both have.
+//! A store that follows a server, and the content of both.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,19 +14,19 @@ use lbr_tests::apiserver::{
 };
 use serde_json::{Value, json};
 
-/// How long a store may take to follow.
+/// The longest time until a store has followed.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// After this long without a byte an answer counts as lost.
+/// After this long without a byte, an answer counts as lost.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// The kinds that lbr watches.
 pub(crate) const WATCHED: [&Kind; 7] =
     [&SERVICE, &ENDPOINT_SLICE, &NAMESPACE, &POD, &NODE, &NETWORK_POLICY, &SERVICE_CIDR];
 
-/// Kind, name, and what makes versions differ.
+/// Kind, name, and a field that differs between versions.
 pub(crate) type Picture = BTreeMap<(String, String), String>;
 
-/// What lbr knows of a server.
+/// lbr's knowledge of a server.
 pub(crate) struct Reader {
     seen: Arc<Mutex<Seen>>,
     pub(crate) contact: Arc<Contact>,
@@ -52,7 +52,7 @@ impl Reader {
         let (sender, mut changes) = tokio::sync::mpsc::channel(100);
         source.spawn(sender).unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
-        // The thread ends when nobody looks any more: then the source ends too.
+        // The thread ends when the reader is dropped, and then the source ends too.
         let target = Arc::downgrade(&seen);
         std::thread::spawn(move || {
             while let Some(change) = changes.blocking_recv() {
@@ -65,12 +65,12 @@ impl Reader {
         Self { seen, contact, _folder: folder }
     }
 
-    /// Looks at what is known now.
+    /// Examines the current state.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
         look(&self.seen.lock().unwrap())
     }
 
-    /// Waits for something.
+    /// Waits for a condition.
     #[track_caller]
     pub(crate) fn wait(&self, what: &str, is_so: impl Fn(&Seen) -> bool) {
         let deadline = Instant::now() + PATIENCE;
@@ -80,7 +80,7 @@ impl Reader {
         }
     }
 
-    /// Waits until the store is what the server has.
+    /// Waits until the store has the server's state.
     #[track_caller]
     pub(crate) fn follows(&self, server: &Server, when: &str) {
         let deadline = Instant::now() + PATIENCE;
@@ -99,7 +99,7 @@ impl Reader {
     }
 }
 
-/// What lbr knows: names, and of Services, Pods and policies something that changes.
+/// lbr's view: names, and for Services, Pods and policies a field that changes.
 pub(crate) fn picture(seen: &Seen) -> Picture {
     let state = seen.store.state();
     let row = |kind: &str, name: String, text: String| ((kind.to_owned(), name), text);
@@ -116,7 +116,7 @@ pub(crate) fn picture(seen: &Seen) -> Picture {
     all
 }
 
-/// What the server has of it, by the selectors that kube-proxy uses.
+/// The server's view of the same, by the selectors that kube-proxy uses.
 fn truth(server: &Server) -> Picture {
     let mut all = Picture::new();
     for kind in WATCHED {
@@ -145,7 +145,7 @@ fn truth(server: &Server) -> Picture {
     all
 }
 
-/// A server with some of everything.
+/// A server with some objects of every kind.
 pub(crate) fn populated() -> Server {
     let server = Server::start().unwrap();
     server.put_all((1..=5).map(|n| service(&format!("s{n}"), "10.0.0.1"))).unwrap();
@@ -193,7 +193,7 @@ pub(crate) fn slice(name: &str, ip: &str) -> Value {
     })
 }
 
-/// One of each change, numbered so that each time is another.
+/// One change of each type, numbered so that each round differs.
 pub(crate) fn churn(server: &Server, n: u32) {
     let ip = |last: u32| format!("10.0.{n}.{last}");
     server.put(service("s1", &ip(1))).unwrap();
@@ -208,7 +208,7 @@ pub(crate) fn churn(server: &Server, n: u32) {
     server.put(slice(&format!("s1-{n}"), &ip(7))).unwrap();
 }
 
-/// A folder that goes with the test.
+/// A folder that is removed with the test.
 struct Folder(PathBuf);
 
 impl Folder {

@@ -1,4 +1,4 @@
-//! The scenarios of `compile` by way of an API server: the same objects make the same maps.
+//! The scenarios of `compile` through an API server: the same objects make the same maps.
 
 use lbr_agent::compile::{Ids, compile};
 use lbr_agent::desired::Desired;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::reader::{Reader, WATCHED};
 
-/// The objects of a step, with what an API server fills in.
+/// The objects of a step, with the defaults of an API server.
 fn objects(text: &str) -> Vec<Value> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
     let mut objects = Vec::new();
@@ -48,7 +48,7 @@ fn reference(text: &str) -> ObjectRef {
     ObjectRef { kind, name }
 }
 
-/// By a folder, and by a server.
+/// Applies a step by a folder, and by a server.
 fn change(step: &Step, folder: &mut Store, server: &Server) {
     if let Some(text) = &step.apply {
         for parsed in manifest::parse("scenario", text).objects {
@@ -65,7 +65,7 @@ fn change(step: &Step, folder: &mut Store, server: &Server) {
 }
 
 #[test]
-fn make_the_same_maps() {
+fn scenarios_make_the_same_maps() {
     let mut compared = 0;
     for path in Scenario::files("services").unwrap() {
         let scenario = Scenario::load(&path).unwrap();
@@ -78,7 +78,7 @@ fn make_the_same_maps() {
                 node = now.view().unwrap();
             }
             change(step, &mut folder, &server);
-            // Rejections name their origin, and numbers depend on the way.
+            // Rejections name their origin, and numbers depend on the order of changes.
             let tables = |store: &Store| Desired {
                 rejected: Default::default(),
                 ..compile(store.state(), &node, &mut Ids::new())

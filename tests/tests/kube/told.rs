@@ -1,4 +1,4 @@
-//! Events on objects: written once, at a pace, and without a part in anything else.
+//! Events on objects: written once, at a limited rate, and without any effect on other work.
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -62,7 +62,7 @@ impl Agent {
         Self { fake, stop: Some(stop), thread: Some(thread), folder }
     }
 
-    /// Changes come into force.
+    /// Asserts that changes come into force.
     #[track_caller]
     fn goes_on(&self, server: &Server) {
         for n in 1..5 {
@@ -98,7 +98,7 @@ fn wait(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// One of whose ports can not be honoured.
+/// A Service with one port that lbr cannot serve.
 fn wrong(name: &str, ip: &str) -> Value {
     let mut service = service(name, ip);
     service["spec"]["ports"] =
@@ -119,7 +119,7 @@ fn about(server: &Server, kind: &str) -> Vec<Value> {
 }
 
 #[test]
-fn each_is_written_once_and_where_it_is_looked_for() {
+fn each_event_is_written_once_where_kubectl_looks() {
     let server = Server::start().unwrap();
     server.put(wrong("bad", "10.0.0.7")).unwrap();
     let agent = Agent::start(&server, "once", quick());
@@ -144,7 +144,7 @@ fn each_is_written_once_and_where_it_is_looked_for() {
 }
 
 #[test]
-fn what_comes_and_goes_is_counted_in_one_event() {
+fn recurring_rejection_is_counted_in_one_event() {
     const TIMES: u64 = 12;
     let server = Server::start().unwrap();
     let agent = Agent::start(&server, "series", quick());
@@ -161,9 +161,9 @@ fn what_comes_and_goes_is_counted_in_one_event() {
 }
 
 #[test]
-fn many_at_once_do_not_flood() {
+fn burst_of_events_is_limited() {
     let server = Server::start().unwrap();
-    // More than the queue takes, and nothing in the maps: those in memory look at everything after each write.
+    // More than the queue takes, and without entries in the maps: the maps in memory are checked after each write.
     let none = |n: u32| {
         let mut service = wrong(&format!("bad{n}"), &format!("10.0.{}.{}", 10 + n / 200, 1 + n % 200));
         service["spec"]["ports"].as_array_mut().unwrap().remove(0);
@@ -177,9 +177,9 @@ fn many_at_once_do_not_flood() {
     assert_eq!(server.count(Verb::Create, &EVENTS_EVENT), 5);
 }
 
-/// Rules without events, an overloaded server, and one that does not answer.
+/// RBAC rules without events, an overloaded server, and a server that does not answer.
 #[test]
-fn a_server_that_takes_no_events_costs_nothing_else() {
+fn server_that_refuses_events_affects_nothing_else() {
     for fault in [Fault::Refuse(403, None), Fault::Refuse(503, None), Fault::Hang] {
         let server = Server::start().unwrap();
         server.put(wrong("bad", "10.0.0.7")).unwrap();
@@ -192,9 +192,9 @@ fn a_server_that_takes_no_events_costs_nothing_else() {
 }
 
 #[test]
-fn a_server_that_is_busy_for_a_while_has_them_later() {
+fn busy_server_gets_events_later() {
     let server = Server::start().unwrap();
-    // Not 503: the client itself tries that again.
+    // Not 503: the client itself repeats that request.
     server.fault(3, When::kind(&EVENTS_EVENT), Fault::Refuse(500, None));
     let _agent = Agent::start(&server, "later", quick());
     wait("it is written at last", || about(&server, "Node").len() == 1);

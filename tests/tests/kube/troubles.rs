@@ -1,4 +1,4 @@
-//! What goes wrong with an API server, each by itself, for a server that streams lists and for one that does not.
+//! Faults of an API server, one by one, for a server that streams lists and for one that does not.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::reader::{Reader, churn, populated, service};
 
 type Step = fn(&mut Server);
 
-/// Changes come while the client starts, while the trouble lasts, and afterwards.
+/// Changes are made while the client starts, during the fault, and afterwards.
 fn survives(lists: StreamingLists, before: Step, during: Step) {
     let mut server = populated();
     server.streaming_lists(lists);
@@ -28,7 +28,7 @@ fn survives(lists: StreamingLists, before: Step, during: Step) {
     reader.wait("silence", |_| reader.contact.silent_for() == Duration::ZERO);
 }
 
-/// Stops the server, lets something happen, and starts it again.
+/// Stops the server, makes a change, and starts it again.
 fn while_away(server: &mut Server, what: impl FnOnce(&mut Server)) {
     server.stop();
     std::thread::sleep(Duration::from_millis(50));

@@ -10,14 +10,14 @@ use crate::world::{Load, World};
 const AGE: &str = "lbr_state_age_seconds";
 
 #[test]
-fn the_last_state_stays_and_its_age_is_told() {
+fn last_state_stays_and_its_age_is_reported() {
     let mut world = World::serving("ka");
     assert_eq!(world.metric(AGE), Some(0.0));
     let before = world.maps();
     let load = Load::start(&world.client, WEB);
 
     world.api_away();
-    world.until("the age is told", || world.metric(AGE).is_some_and(|age| age > 0.0));
+    world.until("the age is reported", || world.metric(AGE).is_some_and(|age| age > 0.0));
     let first = world.metric(AGE).unwrap();
     for _ in 0..6 {
         std::thread::sleep(Duration::from_millis(500));
@@ -30,14 +30,14 @@ fn the_last_state_stays_and_its_age_is_told() {
     load.stop(&world);
 
     world.api_back();
-    world.until("all is well", || world.metric(AGE) == Some(0.0));
+    world.until("the age is zero", || world.metric(AGE) == Some(0.0));
     assert!(world.lives());
     assert_eq!(world.maps(), before);
 }
 
-/// The events of the time in between can be had, or are forgotten and all is listed again.
+/// The agent gets the missed events, or lists everything again if the server has forgotten them.
 #[test]
-fn what_changed_meanwhile_is_followed() {
+fn changes_made_while_away_are_followed() {
     let mut world = World::serving("kb");
     for is_forgotten in [false, true] {
         let when = if is_forgotten { "by lists" } else { "by events" };

@@ -1,4 +1,4 @@
-//! What the API says is what packets meet.
+//! Packets follow the objects of the API server.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn a_service_and_its_slice_lead_to_a_pod() {
     world.api.put(service("web", WEB)).unwrap();
     world.until("web", || world.reaches(&world.client, WEB));
     assert_eq!(world.who(WEB), "backend-1");
-    // The backend sees who asks.
+    // The backend sees the client's address.
     let answer = Client::new(&world.client.ns).tcp(WEB.parse().unwrap()).unwrap();
     assert_eq!(answer.peer.ip(), world.client.v4);
 
@@ -47,9 +47,9 @@ fn a_changed_slice_moves_new_connections_and_leaves_old_ones() {
     assert!(report.error.is_none() && report.stalls == 0, "{report:?}");
     assert_eq!(report.last.unwrap().name, "backend-1");
 
-    // With no endpoint it is refused, not silent.
+    // Without an endpoint the connection is refused, not dropped.
     world.api.put(slice("web", &[])).unwrap();
-    world.until("nobody", || !world.reaches(&world.client, WEB));
+    world.until("no endpoint", || !world.reaches(&world.client, WEB));
     assert!(!world.is_dropped(&world.client, WEB));
 }
 
@@ -67,7 +67,7 @@ fn a_policy_denies_by_the_labels_of_namespaces() {
     assert!(world.is_dropped(&world.stranger, &direct));
     assert!(world.reaches(&world.client, WEB) && world.reaches(&world.client, &direct));
 
-    // Both namespaces change sides.
+    // The namespaces swap their labels.
     world.api.put_all([namespace("shop", "x"), namespace("elsewhere", "shop")]).unwrap();
     world.until("the labels", || world.is_dropped(&world.client, WEB));
     assert!(world.is_dropped(&world.client, &direct));

@@ -1,5 +1,5 @@
-//! The agent on an API server, with real pods: what the API says is what packets meet, and an API server that is away
-//! changes nothing.
+//! The agent with an API server and real pods: packets follow the objects, and an API server that is away changes
+//! nothing.
 //!
 //! Needs root.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]

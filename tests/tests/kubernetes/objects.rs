@@ -1,4 +1,4 @@
-//! Objects, as the API server has them.
+//! Objects as the API server has them.
 
 use lbr_tests::topology::Pod;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 pub(crate) const WEB: &str = "10.96.0.10:80";
 /// Address and port of the Service `other`.
 pub(crate) const OTHER: &str = "10.96.0.11:80";
-/// Where the backends listen.
+/// The port where the backends listen.
 pub(crate) const PORT: u16 = 8080;
 
 pub(crate) fn namespace(name: &str, team: &str) -> Value {

@@ -1,4 +1,4 @@
-//! The agent ends, and another one finds its maps, with an API server or without.
+//! The agent ends, and another one takes over its maps, with an API server or without.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn written(said: &str) -> (u64, u64) {
     (count(" writes="), count(" removals="))
 }
 
-/// A connection that lasts, and new ones: neither may notice anything.
+/// A long-lived connection and new ones: none of them may fail or stall.
 struct Traffic {
     load: Load,
     stream: LongLived,
@@ -48,8 +48,8 @@ impl Traffic {
 #[test]
 fn without_an_api_server_the_maps_are_adopted_as_they_are() {
     let mut world = World::serving("kr");
-    // Not the endpoint of the load: a port that one Service's connection has left in TIME_WAIT there would hold up
-    // another Service's, as behind any NAT.
+    // Not the endpoint of the load: a port in TIME_WAIT there from one Service's connection would delay another
+    // Service's, as behind any NAT.
     world.api.put_all([service("other", OTHER), slice("other", &[&world.backends[1]])]).unwrap();
     world.until("other", || world.reaches(&world.client, OTHER));
     let traffic = Traffic::start(&world);
@@ -59,7 +59,7 @@ fn without_an_api_server_the_maps_are_adopted_as_they_are() {
     world.agent.kill();
     world.agent.launch().unwrap();
     world.until("the agent serves", || world.lives() && world.metric("lbr_maps_readable") == Some(1.0));
-    world.until("the silence is told", || world.metric("lbr_state_age_seconds").is_some_and(|age| age > 0.0));
+    world.until("the age is reported", || world.metric("lbr_state_age_seconds").is_some_and(|age| age > 0.0));
     for _ in 0..6 {
         assert_eq!(world.maps(), before);
         assert!(world.lives() && world.is_dropped(&world.stranger, WEB));
@@ -79,10 +79,10 @@ fn without_an_api_server_the_maps_are_adopted_as_they_are() {
     traffic.went_well(&world);
 }
 
-/// Whatever kind the API server lists last.
+/// Whichever kind the API server lists last.
 #[test]
 fn a_killed_agent_writes_nothing_anew() {
-    // An older Service that is gone has left numbers free, which an agent that begins to count anew would take.
+    // An older Service, now gone, has left numbers free, which an agent that restarts its count would reuse.
     let mut world = World::start("kw");
     world.api.put_all([service("older", OTHER), slice("older", &[&world.backends[1]])]).unwrap();
     world.until("older", || world.reaches(&world.client, OTHER));
@@ -90,9 +90,9 @@ fn a_killed_agent_writes_nothing_anew() {
     world.api.delete(&SERVICE, "default", "older");
     world.api.delete(&ENDPOINT_SLICE, "default", "older-1");
     world.until("older is gone", || world.maps().backends.len() == 1);
-    // What has no part in traffic, as names, goes at the end of the same round.
+    // Maps without a part in traffic, such as names, are cleaned at the end of the same round.
     std::thread::sleep(Duration::from_millis(300));
-    // The same instrument must show what a first start writes.
+    // A check of the measure: it must show the writes of a first start.
     let (writes, _) = written(&world.agent.said());
     let maps = world.maps();
     let attached = (maps.links.len() + maps.uplinks.len()) as u64;
@@ -109,7 +109,7 @@ fn a_killed_agent_writes_nothing_anew() {
         world.agent.wait_until_ready().unwrap();
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(world.maps(), before, "{kind} was late");
-        // Programs are attached anew, so their links are written anew.
+        // Programs are attached again, so their links are written again.
         assert_eq!(written(&world.agent.said()), (attached, 0), "{kind} was late");
         assert_eq!(world.api.faults_left(), 0);
         assert!(world.is_dropped(&world.stranger, WEB));

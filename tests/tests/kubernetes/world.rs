@@ -17,13 +17,13 @@ use lbr_tests::topology::{Bed, Node, Pod, PodOptions};
 
 use crate::objects::{PORT, WEB, namespace, pod, policy, service, slice};
 
-/// How long something may take that has to come. The agent asks an API server that was away after 30 seconds at most.
+/// The longest wait. The agent asks an API server that was away after 30 seconds at most.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a client waits for an answer that is not meant to come.
+/// The wait for an answer that should not come.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// Fields are dropped in this order: what runs before where it runs.
+/// Fields are dropped in this order, so processes end before their namespaces.
 pub(crate) struct World {
     pub(crate) agent: Agent,
     pub(crate) api: apiserver::Server,
@@ -39,7 +39,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Namespaces and pods are known, and nothing else.
+    /// Starts with the namespaces and pods only.
     pub(crate) fn start(name: &str) -> Self {
         let mut bed = Bed::new(name).unwrap();
         let node = bed.add_node("a").unwrap();
@@ -54,46 +54,46 @@ impl World {
         api.put_all(backends.iter().map(|backend| pod("default", backend))).unwrap();
         let kubeconfig = bed.folder().join("kubeconfig");
         std::fs::write(&kubeconfig, api.kubeconfig()).unwrap();
-        // So many words that each round of writes is told.
+        // Verbose enough to log each round of writes.
         let arguments = vec!["-v=4".to_owned()];
         let options = AgentOptions { arguments, kubeconfig: Some(kubeconfig), ..AgentOptions::default() };
         let agent = Agent::start_with(&mut bed, &node, &options, &[]).unwrap();
         Self { agent, api, _servers: servers, client, stranger, backends, node, _bed: bed }
     }
 
-    /// The same with the Service `web` on the first backend, and the policy, all in force.
+    /// The same with the Service `web` on the first backend and the policy, both in force.
     pub(crate) fn serving(name: &str) -> Self {
         let world = Self::start(name);
         world.serve();
         world
     }
 
-    /// Makes of [`Self::start`] a [`Self::serving`].
+    /// Adds to [`Self::start`] the objects of [`Self::serving`].
     pub(crate) fn serve(&self) {
         self.api.put_all([service("web", WEB), slice("web", &[&self.backends[0]]), policy()]).unwrap();
         self.until("web", || self.reaches(&self.client, WEB));
         self.until("the policy", || self.is_dropped(&self.stranger, WEB));
     }
 
-    /// Whether a connection is answered. One that is refused is not.
+    /// Whether a connection is answered, and not refused.
     pub(crate) fn reaches(&self, from: &Pod, to: &str) -> bool {
         Client::new(&from.ns).timeout(SILENCE).tcp(to.parse().unwrap()).is_ok()
     }
 
-    /// Whether packets go nowhere, without an answer of any kind.
+    /// Whether packets are dropped without any answer.
     pub(crate) fn is_dropped(&self, from: &Pod, to: &str) -> bool {
         let answer = Client::new(&from.ns).timeout(SILENCE).tcp(to.parse().unwrap());
         answer.is_err_and(|error| is_timeout(&error))
     }
 
-    /// Who answers the client.
+    /// Name of the backend that answers the client, or the error.
     pub(crate) fn who(&self, to: &str) -> String {
         Client::new(&self.client.ns)
             .tcp(to.parse().unwrap())
             .map_or_else(|e| format!("{e:#}"), |who| who.name)
     }
 
-    /// Waits for something.
+    /// Waits for a condition.
     #[track_caller]
     pub(crate) fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let end = Instant::now() + PATIENCE;
@@ -103,23 +103,23 @@ impl World {
         }
     }
 
-    /// What the agent's maps hold. They are read by their pins, with or without an agent.
+    /// The content of the agent's maps, read by their pins, with or without an agent.
     pub(crate) fn maps(&self) -> Desired {
         Pinned::open(self.agent.bpffs()).unwrap().tables().unwrap()
     }
 
-    /// The API server goes away: nobody listens, and all connections break.
+    /// The API server goes away: it does not listen, and all connections break.
     pub(crate) fn api_away(&mut self) {
         self.api.stop();
     }
 
-    /// The API server is there again, where it was.
+    /// The API server is back at its address.
     pub(crate) fn api_back(&mut self) {
         let ns = self.node.ns.clone();
         ns.run(|| self.api.resume()).unwrap();
     }
 
-    /// An answer of the agent, headers and all; why there is none otherwise.
+    /// A response of the agent with its headers, or the error.
     pub(crate) fn get(&self, server: &str, path: &str) -> Result<String> {
         self.node.ns.run(|| {
             let mut text = String::new();
@@ -131,12 +131,12 @@ impl World {
         })
     }
 
-    /// Whether `/livez` says 200.
+    /// Whether `/livez` answers 200.
     pub(crate) fn lives(&self) -> bool {
         self.get("127.0.0.1:10256", "/livez").is_ok_and(|text| text.starts_with("HTTP/1.1 200 "))
     }
 
-    /// The value of a metric without labels, if it is there.
+    /// The value of a metric without labels, if present.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
         let text = self.get("127.0.0.1:10249", "/metrics").ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -144,7 +144,7 @@ impl World {
     }
 }
 
-/// New connections one after another, each with one question. None may fail, whoever answers.
+/// New connections one after another, each with one request. None may fail, whichever backend answers.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<usize>>,

@@ -34,7 +34,7 @@ fn tables_made_of_the_right_answers_pass_and_wrong_ones_do_not() {
     assert!(found == allowed && allowed > 1000, "{found} of {allowed}");
 }
 
-/// One set for each pod, one class for each address, one port class for each connection.
+/// One set for each pod, one class for each address, and one port class for each connection.
 fn right(case: &Case, tuples: &[Tuple]) -> Desired {
     let mut tables = Desired::default();
     let node = Policy { flags: policy_flags::NODE, ..Policy::default() };

@@ -16,7 +16,7 @@ pub(crate) fn first_seed() -> u64 {
     setting("LBR_ORACLE_SEED", 1)
 }
 
-/// Runs `test` with `count` seeds; fails with what it returns for the first one that fails.
+/// Runs `test` with `count` seeds; panics with the result of the first one that fails.
 pub(crate) fn for_seeds(count: u64, test: impl Fn(u64) -> Option<String> + Sync) {
     let (next, failed) = (AtomicU64::new(0), Mutex::new(None));
     let first = first_seed();
@@ -41,7 +41,7 @@ pub(crate) fn for_seeds(count: u64, test: impl Fn(u64) -> Option<String> + Sync)
     }
 }
 
-/// A panic is a mismatch, too.
+/// A panic counts as a mismatch.
 pub(crate) fn no_panic<T>(f: impl FnOnce() -> Result<T, Mismatch>) -> Result<T, Mismatch> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -1,4 +1,4 @@
-//! Random histories: what lbr decides after every step, and whether the step was safe.
+//! Random histories: lbr's verdicts after every step, and whether the step was safe.
 
 use lbr_tests::oracle::Mismatch;
 use lbr_tests::oracle::history::{Failure, History};
@@ -14,7 +14,7 @@ fn every_step_is_right_and_safe() {
     run(false);
 }
 
-/// Numbers that a new agent does not find again, or finds for something else.
+/// A new agent must find the same numbers for the same content.
 #[test]
 fn every_step_is_right_and_safe_for_new_agents() {
     run(true);

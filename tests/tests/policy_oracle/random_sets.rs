@@ -1,4 +1,4 @@
-//! Random clusters, each asked about many connections.
+//! Random clusters, each with many connections.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ fn compare(case: &Case, tuples: &[Tuple]) -> Result<(), Mismatch> {
     })
 }
 
-/// The comparison goes past the reader of files, as that is slow.
+/// The comparison skips the reader of files, which is slow.
 #[test]
 fn files_are_read_as_the_objects_in_them() {
     for_seeds(500, |seed| {
@@ -47,7 +47,7 @@ fn files_are_read_as_the_objects_in_them() {
     });
 }
 
-/// Cases that say nothing would agree with anything.
+/// Cases without variety would agree with anything.
 #[test]
 fn every_answer_occurs_often() {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Table A: which direction is isolated. And table C, as far as a new connection is concerned.
+//! Table A: which direction is isolated. And table C, as far as it concerns new connections.
 
 use lbr_tests::oracle::Answer;
 use serde_json::json;
@@ -55,7 +55,7 @@ fn a7_all_in_and_nothing_out() {
     row("A7", &[spec], &[("TCP c a 80", true), ("TCP a c 80", false)]);
 }
 
-/// A policy that is audited changes nothing, and what it would change is known.
+/// An audited policy changes nothing, and its verdict is known.
 #[test]
 fn audited() {
     let mut case = cluster(&[json!({}), json!({"ingress": [{"ports": [{"port": 80}]}]})]);

@@ -68,7 +68,7 @@ fn b4_one_item_is_and_two_items_are_or() {
 }
 
 #[test]
-fn b5_what_the_api_refuses_matches_nothing() {
+fn b5_invalid_peers_match_nothing() {
     let block = json!({"cidr": "0.0.0.0/0"});
     for peer in [
         json!({}),

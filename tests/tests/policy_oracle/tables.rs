@@ -17,8 +17,8 @@ use lbr_common::tuple::{Tuple, proto};
 use lbr_tests::oracle::{Case, Expected};
 use serde_json::{Value, json};
 
-/// Checks a row: policies of namespace x, given as their `spec`, and connections with whether they pass, each
-/// as `TCP a b 80` (protocol, source, destination, port; what is no pod's name is an address).
+/// Checks a row: policies of namespace x, given as their `spec`, and connections with whether they pass, each as `TCP
+/// a b 80` (protocol, source, destination, port; an end is a pod's name or an address).
 pub(crate) fn row(name: &str, specs: &[Value], connections: &[(&str, bool)]) {
     let case = cluster(specs);
     for (connection, passes) in connections {
@@ -69,7 +69,7 @@ pub(crate) fn cluster(specs: &[Value]) -> Case {
     Case { objects, node }
 }
 
-/// What the oracle says of a connection.
+/// The oracle's answer for a connection.
 pub(crate) fn expected(case: &Case, connection: &str) -> Expected {
     let [protocol, src, dst, port] = connection.split(' ').collect::<Vec<_>>()[..] else {
         panic!("{connection:?}");

@@ -1,5 +1,5 @@
-//! The look-ups in user space and those of the program, on random tables, also on such as no agent writes: both
-//! must choose the same backend, and give the same reason where there is none.
+//! The look-ups in user space and in the program, on random tables, including those that no agent writes: both must
+//! choose the same backend, and give the same verdict where there is none.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ impl Random {
         from[self.below(from.len() as u32) as usize]
     }
 
-    /// One of a few hosts of a network, so that everything meets everything.
+    /// One of a few hosts of a network, so that tuples and tables meet.
     fn addr(&mut self, net: u8, family: Family) -> Addr {
         let host = 1 + self.below(4) as u8;
         let v6 = [0xfd, 0, 0, 0, 0, 0, 0, net, 0, 0, 0, 0, 0, 0, 0, host];
@@ -63,7 +63,7 @@ impl Random {
             for _ in 0..1 + self.below(2) {
                 let key = FrontendKey { addr: self.addr(96, family), ..key };
                 tables.frontends.insert(key, Frontend { service, count, flags, ..Frontend::default() });
-                // The agent writes the whole address last: packets come before that.
+                // The agent writes the whole address last, so packets may come before it.
                 if !self.one_in(8) {
                     let whole = FrontendKey { port: 0, proto: 0, ..key };
                     let flags = frontend_flags::WILDCARD;
@@ -105,7 +105,7 @@ impl Random {
     }
 }
 
-/// Of the Service in `restart.rs`.
+/// A connection to the Service in `restart.rs`.
 pub(crate) fn tuple_to_service_1(src_port: u16) -> Tuple {
     let (src, dst) = (Addr::v4([10, 244, 9, 9]), super::tables::address(1).addr);
     Tuple { src, dst, src_port, dst_port: 80, proto: proto::TCP, _pad: [0; 3] }
@@ -152,10 +152,10 @@ fn user_space_and_the_program_choose_the_same() {
         Verdict::BackendMissing,
     ];
     let rare = rare.map(|verdict| seen.get(&verdict).copied().unwrap_or(0));
-    assert!(rare.iter().all(|&times| times >= 100), "not everything was met: {seen:?}");
+    assert!(rare.iter().all(|&times| times >= 100), "a verdict is too rare: {seen:?}");
 }
 
-/// The same by a table, of which some parts are missing, and which leads to backends that are gone.
+/// The same with a Maglev table that lacks some parts, and has backends that are gone.
 #[test]
 fn user_space_and_the_program_choose_the_same_by_table() {
     let mut real = Real::load("table").unwrap();

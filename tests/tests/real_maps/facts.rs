@@ -1,4 +1,4 @@
-//! What the fake takes for facts about the kernel: each test runs on both.
+//! Facts about the kernel that the fake relies on: each test runs on both.
 
 use std::fmt::Debug;
 
@@ -27,7 +27,7 @@ fn both(test: impl Fn(&mut dyn Dataplane)) {
     test(real.kernel().unwrap());
 }
 
-/// A test for every table, with an entry made of any number, and another value for it.
+/// A test for every table, with an entry for any number, and another value for it.
 trait Fact {
     fn holds<K, V>(&self, table: &mut dyn Table<K, V>, entry: impl Fn(u32) -> (K, V), other: V)
     where
@@ -69,7 +69,7 @@ fn sorted<K: Copy + Ord, V: Copy>(table: &dyn Table<K, V>) -> Vec<(K, V)> {
 }
 
 #[test]
-fn a_full_map_takes_no_more_until_something_goes() {
+fn full_map_takes_no_entry_until_one_is_removed() {
     struct Full;
     impl Fact for Full {
         fn holds<K, V>(&self, table: &mut dyn Table<K, V>, entry: impl Fn(u32) -> (K, V), other: V)
@@ -91,7 +91,7 @@ fn a_full_map_takes_no_more_until_something_goes() {
             expected.sort_by_key(|(key, _)| *key);
             assert_eq!(sorted(table), expected);
 
-            // What is there can still be replaced, and makes room when it goes.
+            // An existing entry can still be replaced, and its removal makes room.
             table.insert(&expected[0].0, &other).unwrap();
             table.remove(&expected[1].0).unwrap();
             table.insert(&key, &value).unwrap();
@@ -102,7 +102,7 @@ fn a_full_map_takes_no_more_until_something_goes() {
 }
 
 #[test]
-fn an_entry_is_replaced_and_what_is_not_there_may_be_removed() {
+fn entry_is_replaced_and_missing_entry_may_be_removed() {
     struct Replaced;
     impl Fact for Replaced {
         fn holds<K, V>(&self, table: &mut dyn Table<K, V>, entry: impl Fn(u32) -> (K, V), other: V)
@@ -149,9 +149,9 @@ fn an_inserted_link_is_attached_once_and_a_removed_one_detached() {
     both(&remove(5), &[]);
 }
 
-/// The fake's failed insertion of a link: the entry is there, and another try attaches it.
+/// The fake's failed insertion of a link: the entry exists, and another attempt attaches it.
 #[test]
-fn a_link_that_can_not_be_attached_is_entered_all_the_same() {
+fn link_that_cannot_be_attached_is_entered() {
     let mut real = Real::load("no-link").unwrap();
     let link = Link { flags: 1, master: 0 };
     let entries = |real: &mut Real| real.kernel().unwrap().tables().links.entries().unwrap();

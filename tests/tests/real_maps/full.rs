@@ -1,4 +1,4 @@
-//! Maps with eight entries: what does not fit is told, and nothing else suffers.
+//! Maps with eight entries: objects without room are reported, and others are not affected.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ impl World {
         apply(&mut self.reconciler, tables, self.real.kernel().unwrap())
     }
 
-    /// As the agent does: what was removed makes room in the next round.
+    /// Like the agent: removals make room in the next round.
     fn converge(&mut self, tables: &Desired) {
         let _ = self.apply(tables);
         let outcome = self.reconciler.retry(true, self.real.kernel().unwrap());
@@ -65,7 +65,7 @@ fn third_does_not_fit(small: &[&str], expected: &[&str]) {
     assert_eq!(ask(&mut world.real, 1).len(), 3);
     assert_eq!(ask(&mut world.real, 2).len(), 3);
     assert!(ask(&mut world.real, 3)[0].starts_with("refused"), "{:?}", ask(&mut world.real, 3));
-    // Told as long as it lasts.
+    // Reported as long as it lasts.
     assert_eq!(problems(&world.apply(&wanted)), expected);
 
     world.converge(&services(&[(2, &[4, 5, 6]), (3, &[7, 8, 9])]));
@@ -90,7 +90,7 @@ fn no_room_for_either() {
 }
 
 #[test]
-fn a_service_that_can_not_grow_keeps_what_it_has() {
+fn service_that_cannot_grow_keeps_its_endpoints() {
     let mut world = World::new(&["frontends", "slots", "backends"]);
     world.converge(&services(&[(1, &[1, 2, 3]), (2, &[4, 5, 6])]));
     let before = ask(&mut world.real, 1);
@@ -104,8 +104,8 @@ fn a_service_that_can_not_grow_keeps_what_it_has() {
     assert_eq!(ask(&mut world.real, 1).len(), 6);
 }
 
-/// Each Service needs two entries: its port and its address as a whole. A port without its address is not in
-/// force, so it must not take the room of a Service that fits.
+/// Each Service needs two entries: its port and its whole address. A port without its address is not in force, so it
+/// must not take the room of a Service that fits.
 #[test]
 fn no_room_for_frontends() {
     let mut world = World::new(&["frontends"]);
@@ -122,7 +122,7 @@ fn no_room_for_frontends() {
 }
 
 #[test]
-fn what_is_only_for_people_keeps_nothing_out_of_force() {
+fn full_names_map_keeps_no_service_out_of_force() {
     let mut world = World::new(&["services"]);
     let ten: Vec<(u32, &[u8])> = (1..=10).map(|service| (service, &[1, 2][..])).collect();
     let outcome = world.apply(&services(&ten));

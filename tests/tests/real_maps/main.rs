@@ -1,5 +1,5 @@
-//! The agent's tables on the maps of the kernel: scenarios, restarts, full maps, and whether what stands in for
-//! the kernel elsewhere (the fake, the look-ups in user space) does as the kernel does.
+//! The agent's tables on the kernel's maps: scenarios, restarts, full maps, and whether its stand-ins (the fake, the
+//! look-ups in user space) behave like the kernel.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod agree;

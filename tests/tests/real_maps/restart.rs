@@ -1,4 +1,4 @@
-//! The agent ends, and another one finds what it left.
+//! The agent ends, and another one takes over its state.
 
 use std::fs::DirEntry;
 use std::path::Path;
@@ -56,7 +56,7 @@ fn running(name: &str) -> (Real, Desired) {
     (real, tables)
 }
 
-/// All that another agent, or a failed start, could have changed.
+/// Everything that another agent, or a failed start, could have changed.
 #[derive(Debug, PartialEq)]
 struct Left {
     tables: Desired,
@@ -74,7 +74,7 @@ impl Left {
         let name = |entry: std::io::Result<DirEntry>| entry.unwrap().file_name().into_string().unwrap();
         let mut pins: Vec<_> = std::fs::read_dir(real.pins()).unwrap().map(name).collect();
         pins.extend(std::fs::read_dir(real.pins().join("attached")).unwrap().map(name));
-        // Goes with the agent that it names.
+        // It is removed with the agent that it names.
         pins.retain(|name| name != "owner");
         pins.sort();
         Self {
@@ -86,7 +86,7 @@ impl Left {
         }
     }
 
-    /// With one, also what its programs do.
+    /// With an agent, also the answers of its programs.
     fn with_answers(real: &mut Real) -> Self {
         let answers = [1, 2, 3].map(|service| ask(real, service)).concat();
         Self { answers, ..Self::by(real) }
@@ -111,7 +111,7 @@ fn a_new_agent_writes_nothing_anew_but_links() {
     assert_eq!(reconciler.actual(), tables);
     let outcome = apply(&mut reconciler, &tables, kernel);
     assert_eq!((outcome.writes, outcome.removals, outcome.pending), (2, 0, 0), "{outcome:?}");
-    // A former agent may have ended between a removal and this.
+    // A former agent may have ended between a removal and the raise of the epoch.
     let state = State { epoch: before.state.epoch + 1, ..before.state };
     assert_eq!(Left::by(&real), Left { state, ..before });
     let outcome = apply(&mut reconciler, &tables, real.kernel().unwrap());
@@ -188,7 +188,7 @@ fn a_link_that_went_away_meanwhile_is_forgotten() {
     real.expect_attached(&[6]).unwrap();
 }
 
-/// The object with a program in it that reads above its stack.
+/// The object, with a program that reads above its stack.
 fn broken(program: &str) -> Vec<u8> {
     /// `r0 = *(u64 *)(r10 + 8)`
     const READ_ABOVE_STACK: [u8; 8] = [0x79, 0xa0, 8, 0, 0, 0, 0, 0];
@@ -203,7 +203,7 @@ fn broken(program: &str) -> Vec<u8> {
     object
 }
 
-/// As it is in an object for a little-endian machine.
+/// The bytes in an object for a little-endian machine.
 fn instruction_bytes(instruction: aya_obj::generated::bpf_insn) -> [u8; 8] {
     let [low, high] = instruction.off.to_le_bytes();
     let [a, b, c, d] = instruction.imm.to_le_bytes();
@@ -211,7 +211,7 @@ fn instruction_bytes(instruction: aya_obj::generated::bpf_insn) -> [u8; 8] {
     [instruction.code, registers, low, high, a, b, c, d]
 }
 
-/// An upgrade to programs of which the kernel refuses one, whichever it is.
+/// An upgrade to an object with a program that the kernel refuses, whichever program it is.
 #[test]
 fn an_object_that_the_kernel_refuses_leaves_the_programs_of_before() {
     let (mut real, _) = running("refused");

@@ -1,4 +1,4 @@
-//! Every scenario: what the maps hold, and what the shipped program does with packets.
+//! Every scenario: the content of the maps, and the verdicts of the shipped program.
 
 use lbr_agent::dataplane::Pinned;
 use lbr_agent::desired::Desired;
@@ -11,7 +11,7 @@ fn load(name: &str) -> Scenario {
 }
 
 fn scenario(name: &str) {
-    // Another order for each scenario, and the same one each time.
+    // Each scenario has an order of its own, which does not change.
     let seed = name.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
     for order in [Order::Given, Order::Shuffled(seed)] {
         play(&load(name), order);

@@ -58,7 +58,7 @@ pub(crate) fn apply(reconciler: &mut Reconciler, tables: &Desired, dataplane: &m
     reconciler.apply(tables.clone(), true, dataplane)
 }
 
-/// What becomes of connections to port 80 of 10.96.0.`service`: each answer once, in order.
+/// The fates of connections to port 80 of 10.96.0.`service`: each one once, sorted.
 pub(crate) fn ask(real: &mut Real, service: u32) -> Vec<String> {
     let ask = |src_port| {
         let (src, dst) = (Addr::v4([10, 244, 9, 9]), address(service).addr);
