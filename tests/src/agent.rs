@@ -13,11 +13,11 @@ use crate::netns::Netns;
 use crate::process::{self, Proc};
 use crate::topology::{Bed, Node};
 
-/// How long the agent may take until it says that it is ready: long enough for a debug build that reads
-/// 10,000 Services on a busy machine.
+/// The longest time until the agent reports that it is ready: enough for a debug build that reads 10,000 Services on
+/// a busy machine.
 const START: Duration = Duration::from_secs(120);
 
-/// What an agent is started with.
+/// Options of an agent.
 #[derive(Clone, Debug, Default)]
 pub struct AgentOptions {
     /// Also translate sockets of the node, in the bed's cgroup.
@@ -30,7 +30,7 @@ pub struct AgentOptions {
     pub kubeconfig: Option<PathBuf>,
 }
 
-/// A running agent, killed by id when dropped. What it pinned stays in the bed's bpffs.
+/// A running agent, killed by its process id when dropped. Its pins stay in the bed's bpffs.
 #[derive(Debug)]
 pub struct Agent {
     process: Option<Proc>,
@@ -43,7 +43,7 @@ pub struct Agent {
     arguments: Vec<String>,
     through: Vec<String>,
     kubeconfig: Option<PathBuf>,
-    /// Where its log begins that is of the last start.
+    /// Offset in the log where the last start begins.
     begin: usize,
 }
 
@@ -63,7 +63,7 @@ impl Agent {
         let folder = bed.folder().join(format!("manifests-{}", node.name));
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let mut arguments = options.arguments.clone();
-        // Never the cgroup that the agent would find by itself: that one is for the whole machine.
+        // Never the cgroup that the agent finds by itself, which covers the whole machine.
         arguments.extend(match options.sockets {
             true => ["--cgroup".to_owned(), bed.cgroup()?.path().display().to_string()],
             false => ["--socket-lb".to_owned(), "off".to_owned()],
@@ -88,20 +88,20 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Starts it with another argument in the place of this one, from the next start on.
+    /// Replaces an argument; the next start uses the new one.
     pub fn replace_argument(&mut self, old: &str, new: &str) {
         for argument in self.arguments.iter_mut().filter(|argument| *argument == old) {
             new.clone_into(argument);
         }
     }
 
-    /// Starts it again, after [`Self::kill`].
+    /// Starts the agent again after [`Self::kill`].
     pub fn run(&mut self) -> Result<()> {
         self.launch()?;
         self.wait_until_ready()
     }
 
-    /// Starts it, and does not wait.
+    /// Starts the agent without waiting.
     pub fn launch(&mut self) -> Result<()> {
         self.begin = usize::try_from(fs::metadata(&self.log).map(|m| m.len()).unwrap_or(0))?;
         let log = File::options().create(true).append(true).open(&self.log);
@@ -128,7 +128,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Waits until it has said that it is ready. One that is not in time is killed.
+    /// Waits until the agent reports that it is ready. An agent that takes too long is killed.
     pub fn wait_until_ready(&mut self) -> Result<()> {
         let mut process = self.process.take().context("`lbr run` was not started")?;
         let end = Instant::now() + START;
@@ -145,12 +145,12 @@ impl Agent {
         Ok(())
     }
 
-    /// Kills it without a warning (`SIGKILL`).
+    /// Kills the agent (`SIGKILL`).
     pub fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Asks it to end (`SIGTERM`) and waits.
+    /// Ends the agent (`SIGTERM`) and waits.
     pub fn stop(&mut self) -> Result<()> {
         let Some(mut process) = self.process.take() else { return Ok(()) };
         process.signal(nix::sys::signal::Signal::SIGTERM)?;
@@ -171,7 +171,7 @@ impl Agent {
         &self.manifests
     }
 
-    /// Where it pins its maps.
+    /// The folder of its pins.
     pub fn bpffs(&self) -> &Path {
         &self.bpffs
     }
@@ -198,7 +198,7 @@ impl Agent {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// What `lbr why` prints, and whether it says "allowed".
+    /// The output of `lbr why`, and whether it says "allowed".
     pub fn why(&self, from: &str, to: &str) -> Result<(String, bool)> {
         let mut command = self.node.command(&self.binary)?;
         let output = command.args(["why", from, to, "--bpffs"]).arg(&self.bpffs).output()?;
@@ -209,7 +209,7 @@ impl Agent {
         }
     }
 
-    /// Waits until what `lbr show KIND` says is as wanted.
+    /// Waits until the output of `lbr show KIND` satisfies the condition.
     pub fn wait_for(
         &self,
         kind: &str,
@@ -229,12 +229,12 @@ impl Agent {
         }
     }
 
-    /// What it has printed so far.
+    /// Its output so far.
     pub fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_else(|error| format!("no log: {error}"))
     }
 
-    /// What it has printed since its last start.
+    /// Its output since its last start.
     pub fn said(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(log.get(self.begin..).unwrap_or_default()).into_owned()

@@ -10,29 +10,29 @@ use crate::apiserver::Server;
 use crate::netns::Netns;
 use crate::process;
 
-/// How to get it.
+/// How to install it.
 const MISSING: &str =
     "there is no kubectl: `cargo xtask setup` installs it (on Debian: apt-get install kubernetes-client)";
 
-/// From this minor version on, kubectl leaves validation to servers that say they do it. An older one wants schemas,
-/// which the test server has not.
+/// From this minor version on, kubectl leaves validation to servers that offer it. An older one needs schemas, which
+/// the test server does not have.
 const SERVER_VALIDATES: u64 = 29;
 
 /// Runs kubectl on one API server.
 #[derive(Debug)]
 pub struct Kubectl {
-    /// `KUBECTL`, or the one of the path.
+    /// `KUBECTL`, or the one in the path.
     binary: String,
     kubeconfig: PathBuf,
-    /// Where it may keep what it has learnt of the server.
+    /// The folder of its cache.
     home: PathBuf,
-    /// Where the server can be reached.
+    /// The namespace where the server can be reached.
     ns: Option<Netns>,
     validates_itself: bool,
 }
 
 impl Kubectl {
-    /// Looks for it, and writes its kubeconfig into a folder that is there.
+    /// Finds kubectl, and writes its kubeconfig into an existing folder.
     pub fn new(server: &Server, folder: &Path, ns: Option<&Netns>) -> Result<Self> {
         let kubeconfig = folder.join("kubeconfig");
         fs::write(&kubeconfig, server.kubeconfig())
@@ -50,13 +50,13 @@ impl Kubectl {
         &self.kubeconfig
     }
 
-    /// What it prints. The error holds what it complains about.
+    /// Its output. The error has its error messages.
     pub fn run(&self, words: &[&str]) -> Result<String> {
         let output = process::run(&mut self.command(words)?)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// It, to be started in another way.
+    /// A command for it, to be started in another way.
     pub fn command(&self, words: &[&str]) -> Result<Command> {
         let mut command = self.bare()?;
         command.args(words);

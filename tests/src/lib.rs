@@ -1,8 +1,8 @@
-//! What tests, demo and bench share: namespaces as nodes and pods, packets, probes, and the agent on a folder
-//! of manifests.
+//! Code that tests, demo and bench share: namespaces as nodes and pods, packets, probes, and the agent on a folder of
+//! manifests.
 //!
-//! Everything here makes real things on the kernel of this machine and removes them again when its guard is
-//! dropped, also on panic. Errors are `anyhow`: callers only ever print them.
+//! Everything here makes real objects in the kernel of this machine, and removes them when its guard is dropped, also
+//! on panic. Errors are `anyhow`: callers only print them.
 
 pub mod agent;
 pub mod apiserver;

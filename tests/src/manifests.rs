@@ -1,4 +1,4 @@
-//! Text of Kubernetes objects, as a person would write it.
+//! Text of Kubernetes objects, as a user would write it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -64,7 +64,7 @@ impl Service {
         self
     }
 
-    /// Takes the ports away that were added so far.
+    /// Removes the ports that were added so far.
     pub fn without_ports(self) -> Self {
         Self { ports: Vec::new(), ..self }
     }
@@ -77,7 +77,7 @@ impl Service {
         self
     }
 
-    /// Adds an address to `status.loadBalancer.ingress`, as a load balancer does that leaves destinations as they are.
+    /// Adds an address to `status.loadBalancer.ingress`, as of a load balancer that keeps destinations.
     pub fn ingress(mut self, address: IpAddr) -> Self {
         self.ingress.push(address);
         self
@@ -156,7 +156,7 @@ pub struct EndpointSlice {
     endpoints: Vec<Endpoint>,
 }
 
-/// An endpoint of an [`EndpointSlice`]: ready, unless told otherwise.
+/// An endpoint of an [`EndpointSlice`]: ready by default.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Endpoint {
@@ -313,7 +313,7 @@ pub fn join(documents: impl IntoIterator<Item = String>) -> String {
     documents.into_iter().collect::<Vec<_>>().join("---\n")
 }
 
-/// Saves a file as a careful editor does: beside it first, then renamed, so that nobody reads half of it.
+/// Saves a file like a careful editor: into another file, which is then renamed, so that no reader sees half of it.
 pub fn save(folder: &Path, name: &str, text: &str) -> Result<()> {
     let (path, beside) = (folder.join(name), folder.join(format!(".{name}.new")));
     fs::write(&beside, text)

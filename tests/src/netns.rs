@@ -13,10 +13,10 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::process::{self, Proc};
 
-/// Where `ip netns` keeps its names.
+/// The folder where `ip netns` keeps its names.
 pub const FOLDER: &str = "/run/netns";
 
-/// A network namespace. A plain name: whoever made it removes it with [`Self::delete`].
+/// A network namespace. A plain name: its creator removes it with [`Self::delete`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Netns {
     name: String,
@@ -52,13 +52,13 @@ impl Netns {
         &self.name
     }
 
-    /// The file that stands for it.
+    /// The file of the namespace.
     pub fn path(&self) -> PathBuf {
         Path::new(FOLDER).join(&self.name)
     }
 
-    /// Runs `f` on a thread of its own inside the namespace and gives back what it returns. Sockets made
-    /// there stay in the namespace wherever they are used later.
+    /// Runs `f` on a thread of its own inside the namespace, and returns its result. Sockets made there stay in the
+    /// namespace wherever they are used later.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let thread = std::thread::scope(|scope| {
             scope

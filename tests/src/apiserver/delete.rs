@@ -1,4 +1,4 @@
-//! Deletion, and what finalizers make of it.
+//! Deletion, with finalizers and preconditions.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ pub(super) fn delete_collection(state: &mut State, target: &Target, query: &Quer
     Ok(Reply::json(StatusCode::OK, &status))
 }
 
-/// Deletes, or only marks an object that has finalizers and gives it.
+/// Deletes the object, or only marks it if it has finalizers and returns it.
 fn removed(state: &mut State, kind: &'static Kind, present: &Arc<Object>) -> Option<Arc<Object>> {
     let mut value = present.value();
     if !has_finalizers(&value) {

@@ -1,4 +1,4 @@
-//! What is served: version, groups, resources, and as much of OpenAPI as kubectl asks for.
+//! The discovery documents: version, groups, resources, and as much of OpenAPI as kubectl needs.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::kind::{KINDS, Kind, Status};
 
-/// Says that the server checks fields, so that kubectl does not want schemas to do it itself. It checks nothing.
+/// Claims that the server checks fields, so that kubectl needs no schemas for that. The server checks nothing.
 const FIELD_VALIDATION: &str = "fieldValidation";
 
-/// The answer for a path, or None if it is nothing of the kind.
+/// The answer for a path; None if the path is no discovery document.
 pub(super) fn answer(path: &str, absent: &BTreeSet<&'static Kind>) -> Option<Value> {
     let served: Vec<&Kind> = KINDS.into_iter().filter(|kind| !absent.contains(kind)).collect();
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -121,7 +121,7 @@ fn prefix(group: &str, version: &str) -> String {
     if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 
-/// Only that objects of these kinds can be patched, and that fields are checked.
+/// Says only that objects of these kinds can be patched, and that fields are checked.
 fn schema(group: &str, version: &str, served: &[&Kind]) -> Option<Value> {
     let kinds = served.iter().filter(|kind| kind.group == group && kind.version == version);
     let parameter = json!({ "name": FIELD_VALIDATION, "in": "query", "schema": { "type": "string" } });

@@ -1,4 +1,4 @@
-//! Events as watches send them: a line of JSON each.
+//! Events as watches send them: one line of JSON each.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::history::Change;
 use super::kind::Kind;
 use super::object::Object;
 
-/// A bookmark, perhaps the one that ends the initial events. Its object has nothing but metadata.
+/// A bookmark; with a flag, the one that ends the initial events. Its object has only metadata.
 pub(super) fn bookmark(kind: &Kind, revision: u64, end_of_initial: bool) -> Bytes {
     let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
     if end_of_initial {
@@ -24,7 +24,7 @@ pub(super) fn error(failure: &Failure) -> Bytes {
     text("ERROR", &failure.status())
 }
 
-/// The changes of the last object first.
+/// Changes grouped by object, the last object first.
 pub(super) fn objects_reversed<'a>(changes: &[&'a Change]) -> Vec<&'a Change> {
     let mut objects: BTreeMap<_, Vec<&Change>> = BTreeMap::new();
     for change in changes {
@@ -38,7 +38,7 @@ fn text(what: &str, object: &Value) -> Bytes {
     Bytes::from(format!("{}\n", json!({ "type": what, "object": object })))
 }
 
-/// An event of an object, whose text is taken as it is.
+/// An event of an object, whose text is copied as it is.
 pub(super) fn of(what: &str, object: &Object) -> Bytes {
     let parts = object.parts();
     let mut text = BytesMut::with_capacity(32 + parts.iter().map(Bytes::len).sum::<usize>());

@@ -1,4 +1,4 @@
-//! What a request fails with: a `Status` object as API servers write it.
+//! Failures of requests: `Status` objects as API servers write them.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ pub(super) struct Failure {
     pub(super) reason: &'static str,
     pub(super) message: String,
     pub(super) details: Option<Value>,
-    /// A token to go on with, for a list whose version is gone.
+    /// A token to continue with, for a list whose version is gone.
     pub(super) continue_token: Option<String>,
     /// Seconds, also sent as a header.
     pub(super) retry_after: Option<u64>,
@@ -23,7 +23,7 @@ impl Failure {
         Self { code, reason, message: message.into(), details: None, continue_token: None, retry_after: None }
     }
 
-    /// A path that nothing is served at.
+    /// A path that is not served.
     pub(super) fn no_path() -> Self {
         let message = "the server could not find the requested resource";
         Self { details: Some(json!({})), ..Self::new(StatusCode::NOT_FOUND, "NotFound", message) }

@@ -1,11 +1,11 @@
-//! Faults that tests order: what goes wrong with which requests, and how events are delivered.
+//! Faults that tests inject: into which requests, and into the delivery of events.
 
 use std::time::Duration;
 
 use super::kind::Kind;
 use super::request::Verb;
 
-/// Which requests a fault is for. The default is all of them.
+/// The requests that a fault affects. The default is all of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct When {
     /// Only this kind.
@@ -35,23 +35,23 @@ impl When {
     }
 }
 
-/// What goes wrong with a request.
+/// A fault of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
     /// It is refused with this status code, and `Retry-After` in seconds.
     Refuse(u16, Option<u64>),
     /// It is not answered, until the server stops.
     Hang,
-    /// It is done and answered this much later.
+    /// It is executed, and answered this much later.
     Delay(Duration),
-    /// The connection breaks in the middle of the item of a list, or event of a watch, that comes after so many
-    /// whole ones; or in the middle of an answer that is one object.
+    /// The connection breaks in the middle of the list item or watch event that follows so many whole ones; or in the
+    /// middle of an answer with one object.
     Cut(usize),
-    /// The item or event after so many others is no JSON.
+    /// The item or event after so many others is not JSON.
     Malformed(usize),
 }
 
-/// What is done to a body.
+/// The damage to a body.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Damage {
     None,
@@ -69,7 +69,7 @@ impl Fault {
     }
 }
 
-/// The faults that are still to come, in the order in which they were asked for.
+/// The pending faults, in the order in which they were injected.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<(usize, When, Fault)>);
 
@@ -95,16 +95,16 @@ impl Faults {
     }
 }
 
-/// How the events of a kind reach watches.
+/// The delivery of a kind's events to watches.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Delivery {
     /// Nothing is sent.
     pub(super) held: bool,
-    /// What happened up to this revision is sent in another order.
+    /// Events up to this revision are sent in another order.
     pub(super) reordered_until: u64,
     /// Each event is sent twice.
     pub(super) twice: bool,
-    /// Events wait so long.
+    /// Delay of each event.
     pub(super) delay: Duration,
 }
 
@@ -124,6 +124,6 @@ pub enum End {
     Clean,
     /// The connection breaks.
     Broken,
-    /// With an ERROR event that says 410.
+    /// With an ERROR event with code 410.
     Expired,
 }

@@ -1,4 +1,4 @@
-//! One request: counted, perhaps spoiled, then answered.
+//! One request: counted, possibly damaged, and answered.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub(super) async fn handle(shared: Arc<Shared>, request: http::Request<Incoming>
     Ok(reply.response(fault.map_or(Damage::None, Fault::damage)))
 }
 
-/// What is asked for. A kind that is not served is as unknown as any other path.
+/// The target and verb of a request. A kind that is not served is as unknown as any other path.
 fn asked(shared: &Shared, head: &Parts, query: &Query) -> (Option<Target>, Verb) {
     let target = Target::of(head.uri.path());
     let target = target.filter(|target| !shared.state().settings.absent.contains(target.kind));

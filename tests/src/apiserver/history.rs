@@ -1,4 +1,4 @@
-//! The changes since the server started: what watches are fed from, and how the past is read.
+//! The changes since the server started: the source of watches, and of lists of the past.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ pub(super) struct Change {
     pub(super) after: Option<Arc<Object>>,
 }
 
-/// Changes in order. None is ever dropped: compaction is only a rule for requests, as a watch that is open has
-/// in a real server already been handed what is compacted, and a test must not depend on how fast that was.
+/// Changes in order. None is ever dropped: compaction is only a rule for requests. A real server has already sent
+/// compacted events to an open watch, and a test must not depend on how fast that was.
 #[derive(Debug, Default)]
 pub(super) struct History {
     changes: Vec<Change>,
@@ -50,12 +50,12 @@ impl History {
         self.changes.iter().skip(start).filter(move |change| change.kind == kind)
     }
 
-    /// What was different at `revision`, or None if that version is compacted.
+    /// The differences at `revision`; None if that version is compacted.
     pub(super) fn undone(&self, kind: &Kind, revision: u64) -> Option<BTreeMap<Key, Option<Arc<Object>>>> {
         let mut undone = BTreeMap::new();
         for change in self.after(kind, revision) {
             if let Some(object) = change.before.as_ref().or(change.after.as_ref()) {
-                // The first change after that version knows what was there.
+                // The first change after that version has the object as it was.
                 undone.entry(object.key.clone()).or_insert_with(|| change.before.clone());
             }
         }

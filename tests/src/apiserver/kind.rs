@@ -1,5 +1,5 @@
-//! The kinds that are served: names, and the few fields that may be selected by. What else an object holds is not
-//! known here.
+//! The served kinds: names, and the few fields that selectors may use. The server does not interpret the rest of an
+//! object.
 
 use serde_json::Value;
 
@@ -14,35 +14,35 @@ pub struct Kind {
     pub kind: &'static str,
     /// Name in paths.
     pub plural: &'static str,
-    /// Name for one object, as kubectl takes it.
+    /// Name for one object in kubectl.
     pub singular: &'static str,
-    /// Names kubectl also takes.
+    /// Other names in kubectl.
     pub short: &'static [&'static str],
     /// Whether objects are in namespaces.
     pub namespaced: bool,
     /// How `status` is treated.
     pub status: Status,
-    /// Fields that may be selected by, besides `metadata.name` and `metadata.namespace`.
+    /// Fields that selectors may use, besides `metadata.name` and `metadata.namespace`.
     pub fields: &'static [Field],
 }
 
-/// What becomes of `status` in requests to the object itself.
+/// The treatment of `status` in requests to the object itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// The kind has none.
     None,
     /// Only the subresource writes it.
     Subresource,
-    /// As [`Status::Subresource`], but it may be given when the object is created, as nodes do.
+    /// Like [`Status::Subresource`], but it may be set when the object is created, as nodes do.
     KeptOnCreate,
 }
 
-/// A field that may be selected by.
+/// A field that selectors may use.
 #[derive(Debug)]
 pub struct Field {
     /// Its name in a selector.
     pub name: &'static str,
-    /// JSON pointers to it: the first that is there counts. None at all reads as the empty string, as in Go.
+    /// JSON pointers to it: the first one that exists counts. If none does, the value is the empty string, as in Go.
     pub pointers: &'static [&'static str],
 }
 
@@ -188,7 +188,7 @@ pub static EVENTS_EVENT: Kind = Kind {
     ],
 };
 
-/// v1 ServiceAccount, for `deploy/` as the next three.
+/// v1 ServiceAccount; this and the next three are for `deploy/`.
 pub static SERVICE_ACCOUNT: Kind = Kind {
     group: "",
     version: "v1",
@@ -274,7 +274,7 @@ impl Kind {
         }
     }
 
-    /// The kind that an object says it is.
+    /// The kind in an object's `kind` and `apiVersion`.
     pub fn of(object: &Value) -> Option<&'static Self> {
         let (api, kind) = (object.get("apiVersion")?.as_str()?, object.get("kind")?.as_str()?);
         KINDS.into_iter().find(|known| known.kind == kind && known.api_version() == api)

@@ -18,10 +18,10 @@ use tokio_rustls::TlsAcceptor;
 use super::handle::handle;
 use super::shared::Shared;
 
-/// How long a port may stay taken after what listened on it was stopped.
+/// The longest time that a port stays taken after its listener stopped.
 const PORT_FREE: Duration = Duration::from_secs(5);
 
-/// Listens. The socket is made by the calling thread, so it is in that thread's network namespace.
+/// Listens. The calling thread makes the socket, so it is in that thread's network namespace.
 pub(super) fn bind(address: SocketAddr) -> Result<StdListener> {
     let deadline = Instant::now() + PORT_FREE;
     loop {
@@ -38,7 +38,7 @@ pub(super) fn bind(address: SocketAddr) -> Result<StdListener> {
     }
 }
 
-/// Accepts connections until the task is aborted, which ends the connections, too.
+/// Accepts connections until the task is aborted, which also ends the connections.
 pub(super) fn accept(
     runtime: &Runtime,
     listener: StdListener,
@@ -53,7 +53,7 @@ pub(super) fn accept(
             tokio::select! {
                 accepted = listener.accept() => {
                     let Ok((stream, _)) = accepted else { continue };
-                    // Events are small and are awaited.
+                    // Events are small, and clients wait for them.
                     let _ = stream.set_nodelay(true);
                     connections.spawn(connection(stream, tls.clone(), Arc::clone(&shared)));
                 }
@@ -74,7 +74,7 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Sha
     }
 }
 
-/// Errors are the client's: it went away, or a test cut the body.
+/// Errors are the client's: it has closed, or a test cut the body.
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, shared: Arc<Shared>) {
     let service = service_fn(move |request| handle(Arc::clone(&shared), request));
     let _ =

@@ -1,4 +1,4 @@
-//! One version of one object: its text, and what is selected by. Texts are made once and shared by every list
+//! One version of one object: its text, and the values for selectors. The text is made once, and shared by every list
 //! and watch.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::kind::Kind;
 
-/// Where an object is: namespace (empty for none), then name. Lists are in this order.
+/// The place of an object: namespace (empty for none), then name. Lists are in this order.
 pub(super) type Key = (String, String);
 
 /// One version of one object.
@@ -48,7 +48,7 @@ impl Object {
         }
     }
 
-    /// The same object at another revision: what a DELETED event carries.
+    /// The same object at another revision, for a DELETED event.
     pub(super) fn at(&self, revision: u64) -> Self {
         Self::new(self.kind, self.value(), revision)
     }
@@ -69,12 +69,12 @@ impl Object {
     }
 }
 
-/// What stands before the rest of an object's text.
+/// The beginning of an object's text.
 fn head(kind: &Kind) -> Bytes {
     Bytes::from(format!(r#"{{"kind":"{}","apiVersion":"{}","#, kind.kind, kind.api_version()))
 }
 
-/// The metadata, made when it is missing.
+/// The metadata, created if it is missing.
 pub(super) fn metadata_mut(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {
         *value = Value::Object(Map::new());

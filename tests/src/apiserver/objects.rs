@@ -9,13 +9,12 @@ use super::server::Server;
 use super::shared::{Request, State};
 
 impl Server {
-    /// Creates or replaces an object, status and all, and gives its resource version. An equal object is no
-    /// change.
+    /// Creates or replaces an object with its status, and returns its resource version. An equal object is no change.
     pub fn put(&self, object: Value) -> Result<u64> {
         self.put_all([object])
     }
 
-    /// [`Self::put`] for many objects. Clients see them all at once. Gives the version after the last.
+    /// [`Self::put`] for many objects. Clients see them all at once. Returns the version after the last one.
     pub fn put_all(&self, objects: impl IntoIterator<Item = Value>) -> Result<u64> {
         self.shared.change(|state| {
             for object in objects {
@@ -25,8 +24,8 @@ impl Server {
         })
     }
 
-    /// Deletes an object, whatever its finalizers, and says whether it was there. `namespace` is empty for kinds
-    /// without.
+    /// Deletes an object regardless of its finalizers, and returns whether it existed. `namespace` is empty for kinds
+    /// without one.
     pub fn delete(&self, kind: &'static Kind, namespace: &str, name: &str) -> bool {
         let key = (namespace.to_owned(), name.to_owned());
         self.shared.change(|state| state.store.delete(kind, &key).is_some())
@@ -49,7 +48,7 @@ impl Server {
         self.shared.state().store.revision()
     }
 
-    /// What was asked for since the start, or since [`Self::clear_requests`].
+    /// The requests since the start, or since [`Self::clear_requests`].
     pub fn requests(&self) -> Vec<Request> {
         self.shared.state().requests.clone()
     }
@@ -59,13 +58,13 @@ impl Server {
         self.shared.state().requests.clear();
     }
 
-    /// How many requests there were of a verb for a kind.
+    /// The number of requests with this verb for a kind.
     pub fn count(&self, verb: Verb, kind: &Kind) -> usize {
         let state = self.shared.state();
         state.requests.iter().filter(|request| request.verb == verb && request.kind == Some(kind)).count()
     }
 
-    /// How many watches of a kind are open.
+    /// The number of open watches of a kind.
     pub fn open_watches(&self, kind: &Kind) -> usize {
         self.shared.open_watches(kind)
     }

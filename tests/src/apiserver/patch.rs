@@ -20,13 +20,12 @@ pub(super) fn merge(target: &mut Value, patch: Value) {
     }
 }
 
-/// Which lists are merged. All others are replaced.
+/// The lists that are merged. All others are replaced.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lists {
-    /// Names of fields, and the key that tells their items apart.
+    /// Names of fields, and the key that distinguishes their items.
     keys: &'static [(&'static str, &'static str)],
-    /// Server-side apply tells ports apart by protocol, too. Strategic merge does not, and neither
-    /// does it in Kubernetes.
+    /// Server-side apply distinguishes ports by protocol, too. Strategic merge does not, as in Kubernetes.
     protocol: bool,
 }
 
@@ -132,7 +131,7 @@ fn merge_list(items: &mut Vec<Value>, changes: Vec<Value>, key: &str, lists: Lis
     }
 }
 
-/// What tells items apart.
+/// The identity of an item.
 #[derive(PartialEq)]
 struct Id(Option<Value>, Option<Value>);
 
@@ -145,7 +144,7 @@ impl Id {
 }
 
 impl Lists {
-    /// The key of a list, if all its items have it. `ports` are keyed otherwise in containers than in Services.
+    /// The key of a list, if all its items have it. `ports` have another key in containers than in Services.
     fn key(self, name: &str, items: &[Value]) -> Option<&'static str> {
         let name = match items.first() {
             Some(item) if name == "ports" && item.get("containerPort").is_some() => "containerPorts",
@@ -156,7 +155,7 @@ impl Lists {
     }
 }
 
-/// Brings items into an order that is given by their keys, or by themselves where the list has no key.
+/// Sorts items by the given order of their keys, or of the items themselves where the list has no key.
 fn sort(items: &mut [Value], key: Option<&str>, order: &[Value]) {
     let same = |item: &Value, wanted: &Value| match key {
         Some(key) => item.get(key) == wanted.get(key),

@@ -15,7 +15,7 @@ use super::selector::Selector;
 use super::shared::State;
 use super::watch::OPTIONS;
 
-/// Which version is listed.
+/// The version that is listed.
 enum Version {
     Current,
     Exact(u64),
@@ -117,13 +117,14 @@ fn options(query: &Query, current: u64) -> Result<(u64, Version, Option<Continue
     match asked {
         Some(asked) if exact && asked > current => Err(Failure::too_large(asked, current)),
         Some(asked) if exact => Ok((limit, Version::Exact(asked), None)),
-        // What a cache answers is not paged.
+        // A list from the cache has no pages.
         Some(0) => Ok((0, Version::Current, None)),
         _ => Ok((limit, Version::Current, None)),
     }
 }
 
-/// The version of a list is compacted. Who was going on with one gets a token for the rest at another version.
+/// The version of a list is compacted. A client in the middle of the list gets a token for the rest at another
+/// version.
 fn gone(from: Option<&Continue>, current: u64) -> Failure {
     let Some(from) = from else {
         return Failure::expired("The resourceVersion for the provided list is too old.");

@@ -1,4 +1,4 @@
-//! What a request is answered with, before it is bytes on a connection.
+//! The answer to a request, before it is bytes on a connection.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,7 +19,7 @@ use super::watch::Watch;
 /// A body. Its error breaks the connection.
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// hyper sends what it holds when a body has nothing more for the moment.
+/// hyper sends what it holds while a body has nothing more to send.
 const FLUSH: Duration = Duration::from_millis(10);
 
 /// An answer.
@@ -34,7 +34,7 @@ pub(super) struct Reply {
 enum Content {
     /// A JSON text in parts.
     Parts(Vec<Bytes>),
-    /// A list: what stands before the items, the items, what stands after them.
+    /// A list: the text before the items, the items, the text after them.
     List(Bytes, Vec<Bytes>, Bytes),
     Watch(Box<Watch>),
 }
@@ -56,7 +56,7 @@ impl Reply {
         Self { code: StatusCode::OK, retry_after: None, content: Content::Watch(Box::new(watch)) }
     }
 
-    /// The response, damaged if a test wants it so.
+    /// The response, damaged if a test injected that.
     pub(super) fn response(self, damage: Damage) -> Response<Body> {
         let (length, body) = match self.content {
             Content::Parts(parts) => whole(Bytes::new(), vec![joined(parts)], Bytes::new(), damage),
@@ -83,8 +83,7 @@ impl From<Failure> for Reply {
     }
 }
 
-/// A body whose length is known, with commas between the items. The length stays that of the whole when it is
-/// cut.
+/// A body of known length, with commas between the items. A cut body keeps the length of the whole.
 fn whole(head: Bytes, mut items: Vec<Bytes>, tail: Bytes, damage: Damage) -> (Option<u64>, Body) {
     if let Damage::Malformed { at } = damage
         && let Some(item) = items.get_mut(at)
@@ -130,7 +129,7 @@ fn damaged_events(
     })
 }
 
-/// Breaks the connection, after what was written has gone out.
+/// Breaks the connection after the written bytes have been sent.
 pub(super) fn broken() -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     stream::once(async {
         tokio::time::sleep(FLUSH).await;
@@ -142,7 +141,7 @@ fn half(item: &Bytes) -> Bytes {
     item.slice(..item.len() / 2)
 }
 
-/// No JSON any more, but as long, and a line still ends as a line.
+/// No longer JSON, but of the same length, and each line still ends as a line.
 fn malformed(item: &Bytes) -> Bytes {
     let mut bytes = BytesMut::from(&item[..]);
     if let Some(brace) = bytes.iter().rposition(|byte| *byte == b'}') {
@@ -162,5 +161,5 @@ fn streamed(frames: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> B
     StreamBody::new(frames.map(|frame| frame.map(Frame::data))).boxed_unsync()
 }
 
-/// What hyper's service gives.
+/// The result of hyper's service.
 pub(super) type Answer = Result<Response<Body>, Infallible>;

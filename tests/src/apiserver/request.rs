@@ -1,4 +1,4 @@
-//! What a request asks for: verb, kind, object, parameters.
+//! The parts of a request: verb, kind, object, parameters.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::kind::{Kind, Status};
 use super::object::Key;
 
-/// What a request does, in the words of RBAC.
+/// The verb of a request, in the words of RBAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the words of RBAC")]
 pub enum Verb {
@@ -22,15 +22,15 @@ pub enum Verb {
     Patch,
     Delete,
     DeleteCollection,
-    /// Something that is not about objects: discovery, version, health.
+    /// A request that is not for objects: discovery, version, health.
     Other,
 }
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) kind: &'static Kind,
-    /// Empty: all namespaces, or a kind without.
+    /// Empty: all namespaces, or a kind without namespaces.
     pub(super) namespace: String,
     /// Empty: the collection.
     pub(super) name: String,
@@ -62,7 +62,7 @@ impl Target {
             _ => return None,
         };
         let all_namespaces = found.namespace.is_empty();
-        // An object in a namespace has it in its path, any other has not.
+        // A namespaced object has its namespace in the path, no other has.
         let fits = match (found.kind.namespaced, found.name.is_empty()) {
             (true, false) => !all_namespaces,
             (true, true) => true,
@@ -112,7 +112,7 @@ impl Query {
         )
     }
 
-    /// Empty when it is not there.
+    /// Empty if absent.
     pub(super) fn text(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
@@ -125,7 +125,7 @@ impl Query {
         matches!(self.text(name), "true" | "1")
     }
 
-    /// 0 when it is not there.
+    /// 0 if absent.
     pub(super) fn number(&self, name: &str) -> Result<u64, Failure> {
         match self.text(name) {
             "" => Ok(0),
@@ -135,7 +135,7 @@ impl Query {
         }
     }
 
-    /// `resourceVersion`: None when it is not there.
+    /// `resourceVersion`: None if absent.
     pub(super) fn resource_version(&self) -> Result<Option<u64>, Failure> {
         match self.text("resourceVersion") {
             "" => Ok(None),
@@ -146,7 +146,7 @@ impl Query {
     }
 }
 
-/// Where a list goes on: its version (0: whatever is current), and the last key that was sent.
+/// Where a list continues: its version (0: the current one), and the last key that was sent.
 #[derive(Debug, PartialEq)]
 pub(super) struct Continue {
     pub(super) revision: u64,
@@ -170,7 +170,7 @@ impl Continue {
     }
 }
 
-/// Percent and plus decoded.
+/// Decodes percent and plus.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::kind::Kind;
 use super::object::Object;
 
-/// What a list or watch is narrowed to. The default selects everything.
+/// The filter of a list or watch. The default selects everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Selector {
     labels: Vec<Requirement>,
@@ -20,7 +20,7 @@ struct Requirement {
 #[derive(Clone, Debug, PartialEq)]
 enum Test {
     In(Vec<String>),
-    /// True for an absent key, too.
+    /// Also true for an absent key.
     NotIn(Vec<String>),
     Exists,
     Absent,
@@ -72,7 +72,7 @@ impl Selector {
     }
 }
 
-/// The terms of a selector: commas inside parentheses do not part them.
+/// The terms of a selector: commas inside parentheses do not separate them.
 fn split(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_i32;
     text.split(move |letter| {

@@ -1,4 +1,4 @@
-//! The server as tests hold it: start, objects, requests.
+//! The server for tests: start and stop, address, credentials.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,10 +14,10 @@ use tokio_rustls::TlsAcceptor;
 use super::shared::{Shared, State};
 use super::{listen, tls};
 
-/// How a server is started.
+/// Options of a server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it listens.
+    /// The address where it listens.
     pub address: SocketAddr,
     /// HTTPS, with these names in the certificate besides the address and the usual ones.
     pub tls: Option<Vec<String>>,
@@ -31,7 +31,7 @@ impl Default for Options {
     }
 }
 
-/// A running server. It has threads of its own, so that it answers while a test blocks. It ends when dropped.
+/// A running server. It has threads of its own, so it answers while a test blocks. It ends when dropped.
 #[derive(Debug)]
 pub struct Server {
     pub(super) shared: Arc<Shared>,
@@ -109,12 +109,12 @@ impl Server {
         Ok(())
     }
 
-    /// Where it listens.
+    /// The address where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL that clients are given.
+    /// The URL for clients.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
@@ -152,7 +152,7 @@ impl Server {
         config.to_string()
     }
 
-    /// Writes what a pod finds in `/var/run/secrets/kubernetes.io/serviceaccount`.
+    /// Writes the files that a pod has in `/var/run/secrets/kubernetes.io/serviceaccount`.
     pub fn write_service_account(&self, folder: &Path) -> Result<()> {
         let token = self.shared.state().settings.token.clone().unwrap_or_default();
         let files =
@@ -167,7 +167,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A runtime must not wait for its threads where futures run, and a test may be such a place.
+        // A runtime must not wait for its threads in a place where futures run, and a test may be such a place.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

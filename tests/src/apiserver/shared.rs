@@ -1,4 +1,4 @@
-//! What connections and the test share.
+//! The state that connections and the test share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,18 +11,18 @@ use super::kind::Kind;
 use super::request::Verb;
 use super::store::Store;
 
-/// State, and how watches learn that it changed.
+/// The state, and the notifications of watches.
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
     /// A lock of its own: watches are dropped while the state is locked.
     open: Mutex<BTreeMap<&'static Kind, usize>>,
     pub(super) changed: watch::Sender<()>,
-    /// Counts, and how watches are to end.
+    /// A counter, and how watches are to end.
     pub(super) ended: watch::Sender<(u64, End)>,
 }
 
-/// Everything that is behind the lock.
+/// Everything behind the lock.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) store: Store,
@@ -33,7 +33,7 @@ pub(super) struct State {
     bookmarks: BTreeMap<&'static Kind, u64>,
 }
 
-/// How the server behaves; tests change it while it runs.
+/// The server's behaviour; tests change it while it runs.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) streaming_lists: StreamingLists,
@@ -57,12 +57,12 @@ impl Default for Settings {
     }
 }
 
-/// What becomes of `sendInitialEvents`.
+/// The treatment of `sendInitialEvents`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamingLists {
-    /// It is done.
+    /// It is served.
     Served,
-    /// 422, as where the feature is switched off.
+    /// 422, as where the feature is disabled.
     Refused,
     /// It is an unknown parameter, as before Kubernetes 1.27.
     Unknown,
@@ -71,7 +71,7 @@ pub enum StreamingLists {
 /// A request that was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What it does.
+    /// Its verb.
     pub verb: Verb,
     /// The kind it is for; none for discovery and the like, and for kinds that are not served.
     pub kind: Option<&'static Kind>,
@@ -93,12 +93,12 @@ impl Shared {
         }
     }
 
-    /// The state. A test that panicked while it held the lock does not matter to others.
+    /// The state. A test that panics with the lock does not affect others.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, then wakes the watches.
+    /// Changes the state, and wakes the watches.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let changed = change(&mut self.state());
         self.changed.send_replace(());
@@ -140,7 +140,7 @@ impl State {
         self.delivery.entry(kind).or_default()
     }
 
-    /// How many bookmarks a test asked for.
+    /// The number of bookmarks that a test requested.
     pub(super) fn asked_bookmarks(&self, kind: &Kind) -> u64 {
         self.bookmarks.get(kind).copied().unwrap_or(0)
     }

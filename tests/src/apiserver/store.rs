@@ -11,8 +11,7 @@ use super::kind::{Kind, NAMESPACE};
 use super::object::{Key, Object, metadata_mut, metadata_text};
 use super::time;
 
-/// The first revision of a new server. Not 0 or 1: those mean something of their own in requests, or look like
-/// it.
+/// The first revision of a new server. Neither 0 nor 1, which have a special meaning in requests or look like it.
 const FIRST: u64 = 100;
 
 /// The objects of all kinds. Every change is a new revision, shared by all kinds as in etcd.
@@ -48,7 +47,7 @@ impl Store {
         self.history.compact(revision.min(self.revision));
     }
 
-    /// Raises the revision, as changes of kinds that are not served here do.
+    /// Raises the revision, as changes of other kinds would.
     pub(super) fn advance(&mut self, by: u64) -> u64 {
         self.revision += by;
         self.revision
@@ -89,8 +88,8 @@ impl Store {
         Some(past.into_values().collect())
     }
 
-    /// Creates or replaces. What the server adds to metadata is added here. An object that is equal to the one
-    /// that is there is no change.
+    /// Creates or replaces an object, and adds the server's metadata. An object that equals the present one is no
+    /// change.
     pub(super) fn put(&mut self, kind: &'static Kind, mut value: Value) -> Arc<Object> {
         let key = key_of(kind, &mut value);
         let before = self.objects.get(kind).and_then(|all| all.get(&key)).map(Arc::clone);
@@ -109,7 +108,7 @@ impl Store {
         after
     }
 
-    /// Deletes, and gives the last state.
+    /// Deletes an object, and returns its last state.
     pub(super) fn delete(&mut self, kind: &'static Kind, key: &Key) -> Option<Arc<Object>> {
         let before = self.objects.get_mut(kind)?.remove(key)?;
         self.revision += 1;
@@ -118,7 +117,7 @@ impl Store {
         Some(before)
     }
 
-    /// What the server itself writes into metadata.
+    /// The metadata that the server itself writes.
     fn complete(&mut self, kind: &Kind, value: &mut Value, before: Option<&Object>) {
         let before = before.map(Object::value);
         let kept = |name: &str| Some(metadata_text(before.as_ref()?, name)?.to_owned());
@@ -140,7 +139,7 @@ impl Store {
         }
     }
 
-    /// A new uid: unlike all others of this process, and of others that began at another time.
+    /// A new uid: different from all others of this process, and of processes that began at another time.
     fn uid(&mut self) -> String {
         self.made += 1;
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -150,7 +149,7 @@ impl Store {
     }
 }
 
-/// Where an object is. One of a namespaced kind that names no namespace is in `default`.
+/// The place of an object. A namespaced object without a namespace is in `default`.
 fn key_of(kind: &Kind, value: &mut Value) -> Key {
     let name = metadata_text(value, "name").unwrap_or_default().to_owned();
     let namespace = metadata_text(value, "namespace").map(str::to_owned);

@@ -1,4 +1,4 @@
-//! A certificate authority of our own, and the server's certificate.
+//! A certificate authority, and the server's certificate.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 /// Names of the API server inside a cluster.
 const NAMES: [&str; 4] = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
 
-/// What connections are accepted with, and the authority's certificate in PEM.
+/// The acceptor for connections, and the authority's certificate in PEM.
 pub(super) fn make(address: SocketAddr, names: &[String]) -> Result<(TlsAcceptor, String)> {
     let authority_key = KeyPair::generate()?;
     let mut authority = CertificateParams::default();

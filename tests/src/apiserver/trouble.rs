@@ -1,4 +1,4 @@
-//! What tests order to go wrong.
+//! Faults on request of a test.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use super::shared::StreamingLists;
 use super::store::Store;
 
 impl Server {
-    /// So many requests that match go wrong. Faults are used in the order in which they were ordered.
+    /// Injects a fault into so many matching requests. Faults are used in the order of injection.
     pub fn fault(&self, times: usize, when: When, fault: Fault) {
         self.shared.state().faults.add(times, when, fault);
     }
 
-    /// How many ordered faults have not happened.
+    /// The number of injected faults that have not happened.
     pub fn faults_left(&self) -> usize {
         self.shared.state().faults.left()
     }
 
-    /// No ordered fault happens any more. What hangs goes on hanging.
+    /// Removes all pending faults. Hanging requests still hang.
     pub fn clear_faults(&self) {
         self.shared.state().faults.clear();
     }
@@ -33,14 +33,13 @@ impl Server {
         self.shared.end_watches(how);
     }
 
-    /// Makes all versions before `revision` too old: a watch or list from one of them is 410. Watches that are
-    /// open go on.
+    /// Makes all versions before `revision` too old: a watch or list from one of them gets 410. Open watches go on.
     pub fn compact(&self, revision: u64) {
         self.shared.change(|state| state.store.compact(revision));
     }
 
-    /// [`Self::compact`] up to the current version, which is raised first, so that no version that a client
-    /// knows is left.
+    /// [`Self::compact`] up to the current version, which is raised first, so that no version known to a client is
+    /// left.
     pub fn compact_all(&self) {
         self.shared.change(|state| {
             let revision = state.store.advance(1);
@@ -48,9 +47,9 @@ impl Server {
         });
     }
 
-    /// Other objects, with resource versions that begin again at `revision`, as after a restored backup. All
-    /// watches break. Whether a watch from a version that is still to come is refused is for
-    /// [`Self::refuse_future`]; a real server accepts it, and sends nothing until then.
+    /// Replaces all objects, with resource versions that begin again at `revision`, as after a restored backup. All
+    /// watches break. [`Self::refuse_future`] decides whether a watch from a future version is refused; a real server
+    /// accepts it, and sends nothing until then.
     pub fn other_history(&self, revision: u64, objects: impl IntoIterator<Item = Value>) -> Result<()> {
         let replaced = self.shared.change(|state| {
             state.store = Store::from(revision);
@@ -60,8 +59,7 @@ impl Server {
         replaced
     }
 
-    /// Raises the revision without a change that a client could see, then sends a bookmark to the watches of a
-    /// kind.
+    /// Raises the revision without a visible change, then sends a bookmark to the watches of a kind.
     pub fn bookmark(&self, kind: &'static Kind) -> u64 {
         self.shared.change(|state| {
             state.ask_bookmark(kind);
@@ -69,13 +67,13 @@ impl Server {
         })
     }
 
-    /// Keeps the events of a kind back.
+    /// Holds back the events of a kind.
     pub fn hold(&self, kind: &'static Kind) {
         self.shared.change(|state| state.delivery_mut(kind).held = true);
     }
 
-    /// Sends what was held. A client that reconnects in the middle of another order may miss events: a real
-    /// server never does that within one kind.
+    /// Sends the held events. A client that reconnects within another order may miss events; a real server keeps the
+    /// order within one kind.
     pub fn release(&self, kind: &'static Kind, order: Order) {
         self.shared.change(|state| {
             let revision = state.store.revision();
@@ -92,12 +90,12 @@ impl Server {
         self.shared.change(|state| state.delivery_mut(kind).twice = twice);
     }
 
-    /// How long events of a kind wait before they are sent.
+    /// Sets the delay of a kind's events.
     pub fn delay_events(&self, kind: &'static Kind, delay: Duration) {
         self.shared.change(|state| state.delivery_mut(kind).delay = delay);
     }
 
-    /// Whether a kind is served. One that is not is 404, and absent from discovery. Its open watches go on.
+    /// Whether a kind is served. One that is not gets 404, and is absent from discovery. Its open watches go on.
     pub fn serve(&self, kind: &'static Kind, served: bool) {
         self.shared.change(|state| match served {
             true => state.settings.absent.remove(kind),
@@ -105,22 +103,22 @@ impl Server {
         });
     }
 
-    /// What becomes of `sendInitialEvents`.
+    /// Sets the treatment of `sendInitialEvents`.
     pub fn streaming_lists(&self, how: StreamingLists) {
         self.shared.state().settings.streaming_lists = how;
     }
 
-    /// Whether a watch from a version that is gone gets 410 as its status, and not as its first event.
+    /// Whether a watch from a version that is gone gets 410 as its status, instead of its first event.
     pub fn expired_by_status(&self, by_status: bool) {
         self.shared.state().settings.expired_by_status = by_status;
     }
 
-    /// Whether a watch from a version that is still to come gets 410.
+    /// Whether a watch from a future version gets 410.
     pub fn refuse_future(&self, refuse: bool) {
         self.shared.state().settings.refuse_future = refuse;
     }
 
-    /// How often watches that opened later get bookmarks: every minute unless a test says otherwise.
+    /// Sets how often watches opened from now on get bookmarks: every minute by default.
     pub fn bookmarks_every(&self, time: Duration) {
         self.shared.state().settings.bookmarks_every = time;
     }

@@ -1,4 +1,4 @@
-//! Watches: each pulls from the history what it has not sent yet, so nothing is queued for slow clients.
+//! Watches: each pulls its unsent events from the history, so nothing is queued for slow clients.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,10 +20,10 @@ use super::request::{Query, Target};
 use super::selector::Selector;
 use super::shared::{Shared, State, StreamingLists};
 
-/// Far enough for "never" in a test.
+/// "Never" for a test.
 const FAR: Duration = Duration::from_secs(86_400);
 
-/// What the parameters are called in refusals.
+/// The name of the parameters in refusals.
 pub(super) const OPTIONS: &str = "ListOptions.meta.k8s.io \"\"";
 
 /// One open watch.
@@ -32,7 +32,7 @@ pub(super) struct Watch {
     shared: Arc<Shared>,
     target: Target,
     selector: Selector,
-    /// Everything up to this revision was sent, or is no concern of this watch.
+    /// Everything up to this revision was sent, or does not concern this watch.
     sent: u64,
     bookmarks: bool,
     ready: VecDeque<Bytes>,
@@ -51,7 +51,7 @@ pub(super) fn watch(shared: &Arc<Shared>, target: Target, query: &Query) -> Resu
     let selector = Selector::parse(kind, query.text("labelSelector"), query.text("fieldSelector"))?;
     let asked = query.resource_version()?;
     let bookmarks = query.flag("allowWatchBookmarks");
-    // Subscribed before the state is read, so nothing falls between.
+    // Subscribed before the state is read, so that no change is missed.
     let (changed, ended) = (shared.changed.subscribe(), shared.ended.subscribe());
     let state = shared.state();
     let current = state.store.revision();
@@ -168,7 +168,7 @@ impl Watch {
         }
     }
 
-    /// Makes events of what happened since, and says how long they are to wait.
+    /// Makes events of the changes since the last call, and returns their delay.
     fn pull(&mut self) -> Duration {
         let shared = Arc::clone(&self.shared);
         let state = shared.state();
@@ -184,7 +184,7 @@ impl Watch {
                 self.ready.extend(std::iter::repeat_n(event, if delivery.twice { 2 } else { 1 }));
             }
         }
-        // A watch from a version that is still to come stays there.
+        // A watch from a future version stays there.
         self.sent = self.sent.max(current);
         let asked = state.asked_bookmarks(kind);
         if asked > self.asked_bookmarks && self.bookmarks {
@@ -194,7 +194,7 @@ impl Watch {
         delivery.delay
     }
 
-    /// What a change is to this watch's selector.
+    /// The event of a change for this watch's selector.
     fn seen(&self, change: &Change) -> Option<Bytes> {
         let passes = |object: &Arc<Object>| self.target.holds(&object.key) && self.selector.matches(object);
         let before = change.before.as_ref().filter(|object| passes(object));
@@ -223,7 +223,7 @@ impl Watch {
         self.over = true;
     }
 
-    /// A version from which no watch can start: an event as a rule, or a status.
+    /// A version from which no watch can start: normally an event, or else a status.
     fn refuse(&mut self, state: &State, from: u64) -> Result<(), Failure> {
         let message = format!("too old resource version: {from} ({})", state.store.revision());
         if state.settings.expired_by_status {

@@ -14,7 +14,7 @@ use super::reply::Reply;
 use super::request::{Query, Target};
 use super::shared::State;
 
-/// The longest name, and how much of it a generated one may take.
+/// The longest prefix of a generated name.
 const GENERATED: usize = 58;
 
 /// Content types of patches.
@@ -36,7 +36,7 @@ impl PatchType {
     }
 }
 
-/// Objects come as JSON, or as something that does not say what it is.
+/// Objects must be JSON, or have no content type.
 pub(super) fn expect_json(content_type: &str) -> Result<(), Failure> {
     match content_type.split(';').next().unwrap_or_default().trim() {
         "" | "application/json" => Ok(()),
@@ -116,7 +116,7 @@ pub(super) fn patch(
     replaced(state, target, &present, value)
 }
 
-/// Puts `value` in the place of `present`, or only its status, or all but its status.
+/// Replaces `present` by `value`, or only its status, or all but its status.
 fn replaced(
     state: &mut State,
     target: &Target,
@@ -153,7 +153,7 @@ fn replaced(
                 _ => value["status"] = status,
             }
         }
-        // Only the server writes these.
+        // The server alone writes these.
         for name in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
             let kept = before["metadata"][name].take();
             match kept {
@@ -198,7 +198,7 @@ fn parsed(target: &Target, body: &[u8]) -> Result<Value, Failure> {
     Ok(value)
 }
 
-/// Name and namespace have to be those of the path, or missing.
+/// Name and namespace must be those of the path, or be missing.
 fn in_place(target: &Target, value: &mut Value) -> Result<(), Failure> {
     for (field, wanted) in [("name", &target.name), ("namespace", &target.namespace)] {
         match metadata_text(value, field) {

@@ -1,4 +1,4 @@
-//! Both ends of a measurement as processes: what answers at a backend, and what asks from a client.
+//! Both ends of a measurement as processes: the servers at a backend, and the generator at a client.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,7 @@ use super::load::{self, STREAM_PORT};
 use crate::netns::{Netns, sysctl};
 use crate::process::{self, Proc};
 
-/// Prepares a client for thousands of connections in a second to one address: all ports, and again after a second.
+/// Prepares a client for thousands of connections a second to one address: all ports, and each again after a second.
 pub(super) fn prepare_client(ns: &Netns) -> Result<()> {
     ns.run(|| {
         sysctl("ipv4/ip_local_port_range", "1024 65535")?;
@@ -21,7 +21,7 @@ pub(super) fn prepare_client(ns: &Netns) -> Result<()> {
     })
 }
 
-/// Starts what answers, on this CPU.
+/// Starts the servers on this CPU.
 pub(super) fn start(ns: &Netns, address: IpAddr, cpu: Option<usize>) -> Result<Vec<Proc>> {
     Ok(vec![start_server(ns, address, cpu)?, start_iperf(ns, address, cpu)?])
 }

@@ -1,4 +1,4 @@
-//! Frames of 64 bytes, each a datagram or a SYN of a flow by its number, sent onto a wire past the sender's stack.
+//! Frames of 64 bytes, each a datagram or a SYN of a numbered flow, sent onto a wire past the sender's stack.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -10,11 +10,11 @@ use nix::ifaddrs::getifaddrs;
 
 use crate::packet::{Packet, flags};
 
-/// Of a frame of 64 bytes, four are its check sequence, which the device adds.
+/// Four of the 64 bytes are the check sequence, which the device adds.
 const FRAME: usize = 60;
 /// Frames in a system call.
 const BATCH: usize = 64;
-/// Where the first sender is: RFC 2544 has set these addresses aside for benchmarks.
+/// The first sender's address: RFC 2544 reserves these for benchmarks.
 const SENDERS: u32 = u32::from_be_bytes([198, 18, 0, 1]);
 /// Ports of each sender: those above the well-known ones.
 const PORTS: u32 = 60_000;
@@ -35,27 +35,27 @@ pub fn sender(flow: u32) -> (Ipv4Addr, u16) {
     (Ipv4Addr::from(SENDERS + flow / PORTS), port)
 }
 
-/// A frame that becomes that of any flow.
+/// A frame that can become the frame of any flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     bytes: [u8; FRAME],
-    /// Where the sum over ports and addresses is.
+    /// The offset of the checksum over ports and addresses.
     sum: usize,
 }
 
 impl Frame {
-    /// The one of flow 0: from link address to link address, and to a destination.
+    /// The frame of flow 0, between these link addresses, to this destination.
     pub fn new(from: [u8; 6], via: [u8; 6], to: SocketAddrV4) -> Result<Self> {
         let bytes =
             Packet::udp(sender(0).into(), to.into()).macs(from, via).payload(&[0; FRAME - 42]).build();
         Self::of(bytes, at::UDP_SUM)
     }
 
-    /// The same that opens a TCP connection.
+    /// The same as a SYN.
     pub fn syn(from: [u8; 6], via: [u8; 6], to: SocketAddrV4) -> Result<Self> {
         let syn = Packet::tcp(sender(0).into(), to.into(), flags::SYN).tcp_options(&[2, 4, 5, 180]);
         let mut bytes = syn.macs(from, via).build();
-        // As a device pads what is shorter.
+        // Padded like a short frame by a device.
         bytes.resize(FRAME, 0);
         Self::of(bytes, at::TCP_SUM)
     }
@@ -64,14 +64,14 @@ impl Frame {
         Ok(Self { bytes: bytes.try_into().ok().context("a frame of another length")?, sum })
     }
 
-    /// That of another flow.
+    /// The frame of another flow.
     #[must_use]
     pub fn of_flow(mut self, flow: u32) -> Self {
         self.set_flow(flow);
         self
     }
 
-    /// Makes it that of another flow: source address and port, and the sums over them.
+    /// Makes it the frame of another flow: source address and port, and their checksums.
     fn set_flow(&mut self, flow: u32) {
         let (address, port) = sender(flow);
         let [a, b, c, d] = address.octets();
@@ -92,7 +92,7 @@ impl Frame {
         let mut sum = u32::from(!self.word(offset)) + u32::from(!old) + u32::from(new);
         sum = (sum & 0xffff) + (sum >> 16);
         sum = (sum & 0xffff) + (sum >> 16);
-        // Folded twice: fits.
+        // Folded twice, so it fits.
         let fixed = !(sum as u16);
         self.bytes[offset..offset + 2].copy_from_slice(&fixed.to_be_bytes());
     }
@@ -102,14 +102,14 @@ impl Frame {
     }
 }
 
-/// What was sent.
+/// The result of sending.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sent {
-    /// Frames, with those that the wire did not take.
+    /// Frames, including those that the wire did not accept.
     pub frames: u64,
-    /// Those that the wire did not take.
+    /// Frames that the wire did not accept.
     pub lost: u64,
-    /// How long that took.
+    /// The time that it took.
     pub time: Duration,
 }
 
@@ -119,14 +119,14 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// In the network namespace of this thread.
+    /// Opens it in the network namespace of this thread.
     pub fn open(interface: u32) -> Result<Self> {
         // SAFETY: no pointers. Protocol 0: nothing is received.
         let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
         if fd < 0 {
             return Err(io::Error::last_os_error()).context("open a packet socket");
         }
-        // SAFETY: just opened, and nobody else's.
+        // SAFETY: just opened, without another owner.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         let bypass: libc::c_int = 1;
         // SAFETY: the kernel reads an int, of which the length is given.
@@ -151,7 +151,7 @@ impl Wire {
         Ok(Self { socket })
     }
 
-    /// Sends a frame of each of these flows, until there are no more or `until` says so between two batches.
+    /// Sends a frame of each of these flows, until there are no more or `until` returns true between two batches.
     pub fn send(
         &self,
         frame: &Frame,
@@ -176,7 +176,7 @@ impl Wire {
         }
     }
 
-    /// Sends frames that were made before, again and again, until `until` says so between two batches.
+    /// Sends these frames again and again, until `until` returns true between two batches.
     pub fn repeat(&self, frames: &mut [Frame], until: impl Fn(Duration) -> bool) -> Result<Sent> {
         let begin = Instant::now();
         let mut sent = Sent::default();
@@ -192,7 +192,7 @@ impl Wire {
         }
     }
 
-    /// Gives how many the wire did not take.
+    /// Returns the number of frames that the wire did not accept.
     fn send_all(&self, frames: &mut [Frame]) -> Result<u64> {
         // SAFETY: both are made of integers and pointers, for which zero is a value.
         let (mut parts, mut messages): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
@@ -226,7 +226,7 @@ impl Wire {
     }
 }
 
-/// Of an interface in this thread's namespace.
+/// The link address of an interface in this thread's namespace.
 pub fn link_address(name: &str) -> Result<[u8; 6]> {
     let mut all = getifaddrs()?.filter(|found| found.interface_name == name);
     let address = all.find_map(|found| found.address?.as_link_addr()?.addr());

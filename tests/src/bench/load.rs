@@ -16,10 +16,10 @@ pub const SERVER_PORT: u16 = 8080;
 /// Port of iperf3.
 pub const STREAM_PORT: u16 = 5201;
 
-/// Before the clock starts: routes, neighbours and caches are warm then.
+/// Time before the measurement, which warms routes, neighbours and caches.
 const WARM_UP: Duration = Duration::from_millis(100);
 
-/// Answers on TCP and UDP until killed. Says `ready` when it listens.
+/// Serves TCP and UDP until killed. Prints `ready` once it listens.
 #[expect(clippy::print_stdout, reason = "the parent process waits for this line")]
 pub fn serve(address: IpAddr) -> Result<()> {
     let at = SocketAddr::new(address, SERVER_PORT);
@@ -28,7 +28,7 @@ pub fn serve(address: IpAddr) -> Result<()> {
     std::thread::spawn(move || {
         let mut byte = [0; 16];
         loop {
-            // A client that has gone away is of no interest here.
+            // A client that has closed is no error here.
             if let Ok((len, from)) = udp.recv_from(&mut byte) {
                 let _ = udp.send_to(&byte[..len], from);
             }
@@ -78,7 +78,7 @@ fn exchange(stream: &mut TcpStream) -> Result<()> {
     stream.read_exact(&mut [0; 1]).context("no answer")
 }
 
-/// Repeats a transaction for so long, and returns how many there were in a second.
+/// Repeats a transaction for this time, and returns the rate per second.
 fn rate(time: Duration, mut transaction: impl FnMut() -> Result<()>) -> Result<f64> {
     let warm = Instant::now();
     while warm.elapsed() < WARM_UP {
@@ -92,7 +92,7 @@ fn rate(time: Duration, mut transaction: impl FnMut() -> Result<()>) -> Result<f
     Ok(f64::from(count) / begin.elapsed().as_secs_f64())
 }
 
-/// Which CPUs the two ends run on.
+/// The CPUs of the two ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpus {
     /// Of the client.
@@ -109,7 +109,7 @@ pub fn cpus() -> Result<Cpus> {
     Ok(Cpus { client, server: usable.next().unwrap_or(client) })
 }
 
-/// Keeps this thread, and what it starts, on one CPU.
+/// Pins this thread, and its children, to one CPU.
 pub fn pin(cpu: usize) -> Result<()> {
     ensure!(cpu < CpuSet::count(), "there is no CPU {cpu}");
     let mut set = CpuSet::new();

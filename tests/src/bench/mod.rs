@@ -1,10 +1,9 @@
-//! The benchmarks: what a Service costs between two pods of one node (this module) and to clients outside
-//! ([`node_port`]), what policies cost ([`policy`]) and each program by itself ([`programs`]), and how large a cluster may
-//! be ([`scale`]).
+//! The benchmarks: the cost of a Service between two pods of one node (this module) and for clients outside
+//! ([`node_port`]), of policies ([`policy`]), and of each program by itself ([`programs`]), and the limits of large
+//! clusters ([`scale`]).
 //!
-//! Every configuration has a bed of its own. All are measured in turn within each round, in an order that is
-//! rotated, and each result is a ratio to `direct` of the same round: what the machine does meanwhile hits
-//! all of them alike.
+//! Every configuration has a bed of its own. Each round measures all of them in turn, in a rotated order, and each
+//! result is a ratio to `direct` of the same round, so that other load on the machine affects all of them alike.
 
 mod ends;
 pub mod generate;
@@ -24,7 +23,7 @@ use std::fmt;
 pub use report::{Outcome, Summary};
 pub use rounds::{Plan, run};
 
-/// What is compared.
+/// The configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Config {
     /// To the pod's address; no Service anywhere.
@@ -33,11 +32,11 @@ pub enum Config {
     Nftables,
     /// Through a Service, with lbr.
     Lbr,
-    /// To the pod's address while lbr is attached: what traffic that needs no Service pays.
+    /// To the pod's address while lbr is attached: the cost for traffic without a Service.
     LbrPod,
 }
 
-/// What is measured.
+/// The metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum Metric {
@@ -61,7 +60,7 @@ impl Metric {
         if self == Self::TcpStream { "bit/s" } else { "1/s" }
     }
 
-    /// As it is typed.
+    /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::TcpCrr => "tcp_crr",
@@ -73,7 +72,7 @@ impl Metric {
         }
     }
 
-    /// Packets are sent and counted; nobody answers.
+    /// Packets are sent and counted, without an answer.
     fn counts_packets(self) -> bool {
         matches!(self, Self::UdpPps | Self::UdpNew)
     }

@@ -17,7 +17,7 @@ pub(super) struct ServicePort {
     pub(super) protocol: &'static str,
     pub(super) port: u16,
     pub(super) endpoints: Vec<(Ipv4Addr, u16)>,
-    /// Its port at nodes, for clients from everywhere.
+    /// Its NodePort, for clients from everywhere.
     pub(super) node_port: Option<u16>,
 }
 
@@ -26,14 +26,14 @@ impl ServicePort {
         format!("service-{}/{}/p{}", self.name, self.protocol, self.port)
     }
 
-    /// Where what comes from outside of the cluster enters.
+    /// The chain for traffic from outside of the cluster.
     fn external_chain(&self) -> String {
         format!("external-{}/{}/p{}", self.name, self.protocol, self.port)
     }
 }
 
-/// What is the same whatever the Services are. Priorities as in kube-proxy: its filters run before its
-/// translation, except the one of the host that runs after it.
+/// The part that does not depend on Services. Priorities as in kube-proxy: its filters run before its translation,
+/// except the one of the host, which runs after it.
 const FRAME: &str = "
   set nodeport-ips { type ipv4_addr; }
   map no-endpoint-services { type ipv4_addr . inet_proto . inet_service : verdict; }
@@ -96,11 +96,11 @@ const FRAME: &str = "
   }
 ";
 
-/// Services in one transaction. The kernel looks for a new set by walking the whole transaction: one of all
-/// Services takes minutes.
+/// Services in one transaction. The kernel finds a new set by walking the whole transaction, so one transaction for
+/// all Services takes minutes.
 const CHUNK: usize = 250;
 
-/// Loads the rule set into a node. `node_ips`: its addresses that have node ports.
+/// Loads the rule set into a node. `node_ips`: its addresses with NodePorts.
 pub(super) fn load(bed: &Bed, node: &Node, services: &[ServicePort], node_ips: &[Ipv4Addr]) -> Result<()> {
     let path = bed.folder().join("rules.nft");
     for text in ruleset(services, node_ips) {
@@ -168,7 +168,7 @@ fn add_chains(text: &mut String, service: &ServicePort) {
         choice.join(", ")
     );
     if service.node_port.is_some() {
-        // The traffic policy `Cluster`: whatever the endpoint, the client's address gives way to the node's.
+        // The traffic policy `Cluster`: traffic to every endpoint is masqueraded.
         let external = service.external_chain();
         let _ = writeln!(text, "  chain {external} {{\n    jump mark-for-masquerade\n    goto {chain}\n  }}");
     }

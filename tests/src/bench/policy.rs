@@ -1,8 +1,8 @@
-//! What policies cost a packet, and the agent: the shipped object on single packets, with maps that the real compiler
-//! and reconciler filled.
+//! The cost of policies for a packet and for the agent: the shipped object on single packets, with maps that the real
+//! compiler and reconciler filled.
 //!
-//! Every number of policies has a loaded object of its own, on a thread of its own, which is in a network namespace of
-//! its own. They are measured in turn within each round.
+//! Every number of policies has a loaded object of its own, on a thread of its own in a network namespace of its own.
+//! Each round measures them in turn.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -28,7 +28,7 @@ use crate::testrun::Programs;
 
 /// Pods of the node, in replicas of three.
 const LOCAL: u32 = 250;
-/// Pods that differ in the label that policies ask for.
+/// Pods that differ in the label that policies select.
 const APPS: u32 = 500;
 /// New flows in one round. Each needs a source port of its own.
 const FLOWS: u16 = 1_000;
@@ -37,18 +37,18 @@ const CHANGES: u16 = 21;
 /// Packets of one flow in one round.
 const PACKETS: u32 = 200_000;
 
-/// What is measured.
+/// The extent of the benchmark.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// How often everything is measured in turn.
     pub rounds: usize,
-    /// Numbers of policies; the first one is what the others are compared with.
+    /// Numbers of policies; the others are compared with the first one.
     pub policies: Vec<u32>,
     /// Pods of the cluster.
     pub pods: u32,
 }
 
-/// One number of policies.
+/// The state for one number of policies.
 struct State {
     policies: u32,
     ask: Sender<u16>,
@@ -140,8 +140,8 @@ fn set_up(policies: u32, pods: u32) -> Result<(Programs, String)> {
     Ok((programs, said))
 }
 
-/// Changes a policy back and forth, as the agent's loop would. Returns how long each change took until the programs
-/// decided by it; afterwards all is as it was.
+/// Changes a policy back and forth, as the agent's loop does. Returns the time of each change until the programs
+/// decide by it; afterwards everything is as before.
 fn change(
     programs: &mut Programs,
     reconciler: &mut Reconciler,
@@ -187,7 +187,7 @@ fn change(
     Ok(times)
 }
 
-/// Medians in nanoseconds: of a packet that begins a flow, and of one that belongs to it.
+/// Medians in nanoseconds: of a packet that begins a flow, and of one that belongs to one.
 fn measure(programs: &mut Programs, round: u16) -> Result<[f64; 2]> {
     let to = SocketAddr::new(IpAddr::V4(address(LOCAL)), 8080);
     let from = |port| SocketAddr::new(IpAddr::V4(address(0)), port);
@@ -210,7 +210,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Kilobytes in memory.
+/// Resident memory in kilobytes.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -240,7 +240,7 @@ fn cluster(policies: u32, pods: u32) -> Vec<Object> {
         })
     };
     let policy = |n: u32| {
-        // The first one is for the pod that is measured, and lets it talk to whom it talks to.
+        // The first policy selects the measured pod, and allows its connection.
         let subject = n % (LOCAL / 3);
         let peers = [LOCAL + n * 7, LOCAL + n * 13 + 1].map(|peer| Peer::Pods(is_app(peer)));
         let port = |ports| PolicyPort { protocol: Protocol::Tcp, ports };

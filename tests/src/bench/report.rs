@@ -1,4 +1,4 @@
-//! Results, for people and for programs.
+//! Results, as a table and as JSON.
 
 use std::fmt::{self, Write as _};
 
@@ -16,19 +16,19 @@ pub struct Outcome {
     lost: Vec<f64>,
 }
 
-/// What is measured side by side with others in each round.
+/// A configuration that is measured side by side with others in each round.
 #[derive(Clone, Debug)]
 pub(super) struct Column {
-    /// What it is.
+    /// Its configuration.
     pub(super) config: String,
-    /// What makes it differ from others of its kind: a name, and a value.
+    /// Its distinction from others of its kind: a name, and a value.
     pub(super) with: (&'static str, Value),
-    /// The column that it is compared with, by its number.
+    /// The number of the column that it is compared with.
     pub(super) base: usize,
 }
 
 impl Column {
-    /// The value, for people.
+    /// The value as text.
     fn with_text(&self) -> String {
         self.with.1.as_str().map_or_else(|| self.with.1.to_string(), str::to_owned)
     }
@@ -40,16 +40,16 @@ impl fmt::Display for Column {
     }
 }
 
-/// What one measurement found.
+/// The result of one measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Measured {
     /// In the unit of the metric.
     pub(super) value: f64,
-    /// The part of the packets that was sent and did not arrive, where that is counted.
+    /// The share of sent packets that did not arrive, where that is counted.
     pub(super) lost: Option<f64>,
 }
 
-/// Median and range of some rounds.
+/// Median and range over some rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
     /// The one in the middle, or the mean of the two there.
@@ -82,14 +82,14 @@ impl Outcome {
         Self { column, metric, values: Vec::new(), ratios: Vec::new(), lost: Vec::new() }
     }
 
-    /// One round: what was measured, and what `direct` was.
+    /// Adds one round: the measured value, and that of `direct`.
     pub(super) fn add(&mut self, measured: Measured, direct: f64) {
         self.values.push(measured.value);
         self.ratios.push(measured.value / direct);
         self.lost.extend(measured.lost);
     }
 
-    /// For programs.
+    /// The results as JSON.
     pub fn json(outcomes: &[Self]) -> Value {
         let result = |o: &Self| {
             let mut result = json!({
@@ -108,7 +108,7 @@ impl Outcome {
         json!({ "results": outcomes.iter().map(result).collect::<Vec<_>>() })
     }
 
-    /// For people.
+    /// The results as a table.
     pub fn table(outcomes: &[Self]) -> String {
         let name = outcomes.first().map_or("", |o| o.column.with.0);
         let mut text = format!(

@@ -1,4 +1,4 @@
-//! One configuration, ready to be measured: a bed with two pods, both load generators, and what translates.
+//! One configuration, ready for measurements: a bed with two pods, both load generators, and the proxy.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::manifests::{EndpointSlice, Service, join};
 use crate::process::Proc;
 use crate::topology::{Bed, Node, Pod, PodOptions};
 
-/// Address of the Service that is used.
+/// Address of the measured Service.
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
-/// Port of the Service that is used; it leads to [`SERVER_PORT`].
+/// Port of the measured Service; it leads to [`SERVER_PORT`].
 const SERVICE_PORT: u16 = 80;
 
-/// Endpoints of each Service that is not used.
+/// Endpoints of each unused Service.
 const ENDPOINTS: u32 = 5;
 
 /// Time for the agent to write the maps for all Services.
@@ -70,7 +70,7 @@ impl Rig {
     }
 }
 
-/// The Service that is used, with its one endpoint: the same server that `direct` talks to.
+/// The measured Service, with its one endpoint: the same server that `direct` uses.
 fn used(server: &Pod) -> [ServicePort; 3] {
     let ports = [
         ("tcp", SERVICE_PORT, SERVER_PORT),
@@ -87,7 +87,7 @@ fn used(server: &Pod) -> [ServicePort; 3] {
     })
 }
 
-/// A Service that nobody talks to.
+/// A Service without clients.
 fn unused(number: u32) -> ServicePort {
     // 10.97.0.0 on, and endpoints in 10.200.0.0/13, outside of the pods' network.
     let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 97, 0, 0)) + number);

@@ -1,4 +1,4 @@
-//! The rounds: everything in turn, again and again.
+//! The rounds: every configuration in turn, repeatedly.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -11,24 +11,24 @@ use super::rig::Rig;
 use super::{Config, Metric};
 use crate::interrupt;
 
-/// What is measured, and how often.
+/// The extent of a benchmark.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Each measures everything once.
+    /// Each round measures everything once.
     pub rounds: usize,
-    /// Of one measurement.
+    /// Duration of one measurement.
     pub time: Duration,
     /// Numbers of Services.
     pub services: Vec<u32>,
-    /// What is compared with `direct`, which is always there.
+    /// The configurations that are compared with `direct`, which is always measured.
     pub configs: Vec<Config>,
-    /// What is measured.
+    /// The metrics.
     pub metrics: Vec<Metric>,
-    /// Where both ends run; anywhere if not given.
+    /// The CPUs of both ends; any CPUs if absent.
     pub cpus: Option<Cpus>,
 }
 
-/// Sets everything up, measures, and takes everything down.
+/// Sets everything up, measures, and removes everything.
 pub fn run(plan: &Plan) -> Result<Vec<Outcome>> {
     let packets = plan.metrics.iter().find(|metric| metric.counts_packets());
     ensure!(packets.is_none(), "packets are counted by node-port only: {}", packets.map_or("", |m| m.name()));
@@ -65,7 +65,7 @@ pub(super) fn alternate(
     for round in 0..rounds {
         for (row, metric) in metrics.iter().enumerate() {
             let mut found = vec![Measured { value: 0.0, lost: None }; columns.len()];
-            // Nobody always goes first: a CPU gets warm, or is slowed down, in the course of a round.
+            // The order rotates: a CPU warms up, or is slowed down, in the course of a round.
             for step in 0..columns.len() {
                 interrupt::check()?;
                 let which = (step + round + row) % columns.len();
@@ -90,11 +90,11 @@ fn set_up(plan: &Plan, config: Config, services: u32) -> Result<Rig> {
     Rig::new(config, services, plan.cpus).with_context(|| format!("set up {config} with {services} Services"))
 }
 
-/// One line for whoever watches, in place of the last one.
+/// Shows progress in one line, which replaces the last one.
 pub(super) fn progress(text: &str) {
     let mut out = std::io::stderr();
     if out.is_terminal() {
-        // Nothing depends on it.
+        // Errors do not matter here.
         let _ = write!(out, "\r\x1b[K{text}").and_then(|()| out.flush());
     }
 }

@@ -1,7 +1,7 @@
-//! How large a cluster may be: the shipped agent over the API server for tests, with the kernel's maps.
+//! The size of a cluster that lbr can serve: the shipped agent over the test API server, with the kernel's maps.
 //!
-//! The agent is a process of its own, so that its memory and its time are its own; the server is in this one, and
-//! takes its part of the machine while objects are listed.
+//! The agent is a process of its own, so that its memory and CPU time are its own. The server is in this process, and
+//! uses its part of the machine while objects are listed.
 
 mod agent;
 mod objects;
@@ -18,7 +18,7 @@ use crate::apiserver::Server;
 use crate::interrupt;
 use crate::topology::Bed;
 
-/// After a change is in force, the agent may end what it does with it.
+/// Time for the agent to finish its work after a change is in force.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Services, and endpoints of each: `45000x2`.
@@ -42,18 +42,18 @@ impl FromStr for Shape {
     }
 }
 
-/// What is measured.
+/// The extent of the benchmark.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Sizes of clusters.
     pub shapes: Vec<Shape>,
     /// Changes of an endpoint that are timed.
     pub changes: u32,
-    /// For how long an agent with nothing to do is watched.
+    /// How long an idle agent is watched.
     pub rest: Duration,
 }
 
-/// Measures, and hands over a table for each size as soon as it is there.
+/// Measures, and reports a table for each size as soon as it is ready.
 pub fn run(plan: &Plan, tell: impl Fn(&str)) -> Result<()> {
     for shape in &plan.shapes {
         tell(&measure(*shape, plan)?);
@@ -65,7 +65,7 @@ fn measure(shape: Shape, plan: &Plan) -> Result<String> {
     let mut bed = Bed::new("scale")?;
     let node = bed.add_node("node")?;
     let server = node.ns.run(Server::start)?;
-    // What an agent takes that knows nothing.
+    // The cost of an agent without objects.
     let mut agent = Agent::start(&mut bed, &node, &server, "none")?;
     agent.wait_until_ready()?;
     let empty = agent.memory()?.resident;

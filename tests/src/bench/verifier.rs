@@ -1,11 +1,11 @@
-//! What the kernel's verifier makes of each program of the shipped object: instructions that it processed, states that
-//! it kept, and how long a load took.
+//! The cost of each program of the shipped object in the kernel's verifier: processed instructions, kept states, and
+//! the time of a load.
 //!
-//! The verifier gives up after 1,000,000 processed instructions (`BPF_COMPLEXITY_LIMIT_INSNS`), and a later kernel may
-//! look at more states of the same program. So the bar is half of that, on every kernel. The numbers come from the
-//! verifier's own log (`BPF_LOG_STATS`), which aya only asks for once a load has failed: the programs are loaded here by
-//! `bpf(2)`, from what aya makes of the object. Maps are made for it and go when the process ends; nothing is pinned or
-//! attached.
+//! The verifier gives up after 1,000,000 processed instructions (`BPF_COMPLEXITY_LIMIT_INSNS`), and a later kernel
+//! may explore more states of the same program. So the bar is half of that, on every kernel. The numbers come from
+//! the verifier's own log (`BPF_LOG_STATS`), which aya only requests after a failed load: the programs are loaded
+//! here by `bpf(2)`, from the object as aya prepares it. Maps are made for that, and removed when the process ends;
+//! nothing is pinned or attached.
 
 use std::fmt::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -24,25 +24,25 @@ use crate::testrun::sys;
 /// The most instructions that the verifier may process for one program, on any kernel.
 pub const BAR: u64 = 500_000;
 
-/// Room for the verifier's statistics, or for why it refuses.
+/// Room for the verifier's statistics, or its reason for a refusal.
 const LOG: usize = 1 << 16;
 
-/// What one program costs the verifier.
+/// The cost of one program in the verifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// Name of the program.
     pub program: String,
-    /// Instructions of the program as it is handed to the kernel.
+    /// Instructions of the program as it is loaded.
     pub instructions: usize,
     /// Instructions that the verifier processed, on all paths together.
     pub processed: u64,
-    /// States that it kept over all, and at once.
+    /// States that it kept in total, and at once.
     pub states: (u64, u64),
     /// The whole load: verification and translation to machine code.
     pub took: Duration,
 }
 
-/// Loads each program once, and returns a table. An error if the kernel refuses one, or if one is above the bar.
+/// Loads each program once, and returns a table. An error if the kernel refuses one, or if one exceeds the bar.
 pub fn run() -> Result<String> {
     let costs = costs(lbr_agent::dataplane::OBJECT)?;
     let above: Vec<&str> = costs.iter().filter(|c| c.processed > BAR).map(|c| c.program.as_str()).collect();
@@ -51,7 +51,7 @@ pub fn run() -> Result<String> {
     Ok(table)
 }
 
-/// What each program of an object costs, in the order of their names.
+/// The cost of each program of an object, sorted by name.
 pub fn costs(object: &[u8]) -> Result<Vec<Cost>> {
     let features = aya::features();
     let mut object = Object::parse(object).context("read the kernel object")?;
@@ -67,7 +67,7 @@ pub fn costs(object: &[u8]) -> Result<Vec<Cost>> {
         let data = MapData::create(map.clone(), name, btf.as_ref().map(|fd| fd.as_fd()))
             .with_context(|| format!("make map {name}"))?;
         if map.section_kind() == EbpfSectionKind::Rodata {
-            // What is frozen the verifier takes for constants, and leaves out what they make unreachable.
+            // The verifier takes frozen maps for constants, and skips code that they make unreachable.
             sys::fill_and_freeze(data.fd().as_fd(), map.data())
                 .with_context(|| format!("fill map {name}"))?;
         }
@@ -83,7 +83,7 @@ pub fn costs(object: &[u8]) -> Result<Vec<Cost>> {
     names.sort();
     names
         .into_iter()
-        // As the agent does.
+        // Like the agent.
         .filter(|name| abilities.xdp || name.as_str() != Hook::Xdp.name())
         .map(|name| {
             let program = &object.programs[name];

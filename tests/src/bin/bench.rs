@@ -1,4 +1,4 @@
-//! `bench`: measures what a Service costs, in one run with what it is compared to.
+//! `bench`: measures the cost of a Service, in one run with its comparisons.
 #![expect(clippy::print_stdout, reason = "a program for people")]
 
 use std::net::{IpAddr, SocketAddr};

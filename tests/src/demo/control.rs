@@ -10,7 +10,7 @@ use crate::kubectl::Kubectl;
 use crate::manifests;
 use crate::topology::{Bed, Node, Pod};
 
-/// What lbr reads.
+/// The source of lbr's objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A folder of YAML.
@@ -19,7 +19,7 @@ pub enum Source {
     Kubernetes,
 }
 
-/// What changes objects.
+/// The means to change objects.
 pub(super) enum Control {
     /// The agent knows its folder.
     Folder,
@@ -76,7 +76,7 @@ fn on_kubernetes(story: &mut Story<'_>, stage: &mut Stage) -> Result<Agent> {
     story.next("An API server, lbr on it, and kubectl")?;
     let kubeconfig = match stage.control() {
         Control::Kubernetes { server, kubectl } => {
-            // In a cluster the scheduler and the kubelets say where pods run, and what their addresses are.
+            // In a cluster the scheduler and the kubelets report where pods run, and their addresses.
             for pod in serde_saphyr::from_multiple(&yaml::pods(stage))? {
                 server.put(pod)?;
             }
@@ -102,7 +102,7 @@ fn on_kubernetes(story: &mut Story<'_>, stage: &mut Stage) -> Result<Agent> {
 }
 
 impl Stage {
-    /// Makes an object what `text` says.
+    /// Creates an object from `text`, or replaces it.
     pub(super) fn save(&self, story: &Story<'_>, name: &str, text: &str) -> Result<()> {
         match self.control() {
             Control::Folder => self.agent()?.write(name, text),
@@ -113,7 +113,7 @@ impl Stage {
         }
     }
 
-    /// Deletes what was saved under this name.
+    /// Deletes the object that was saved under this name.
     pub(super) fn remove(&self, story: &Story<'_>, name: &str) -> Result<()> {
         match self.control() {
             Control::Folder => self.agent()?.remove(name),
@@ -121,7 +121,7 @@ impl Stage {
         }
     }
 
-    /// Makes these the endpoints of the Service.
+    /// Sets the endpoints of the Service.
     pub(super) fn change_slice<'a>(
         &self,
         story: &Story<'_>,
@@ -148,7 +148,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What was done when something was saved.
+    /// Describes how an object was saved.
     pub(super) fn saved(&self) -> &'static str {
         match self.control() {
             Control::Folder => "Saved.",
@@ -156,7 +156,7 @@ impl Stage {
         }
     }
 
-    /// What was done when a backend left.
+    /// Describes how a backend left.
     pub(super) fn left(&self) -> &'static str {
         match self.control() {
             Control::Folder => "Its address was deleted from the YAML.",
@@ -166,7 +166,7 @@ impl Stage {
         }
     }
 
-    /// What was done when it came back.
+    /// Describes how it came back.
     pub(super) fn joined(&self) -> &'static str {
         match self.control() {
             Control::Folder => "A new pod with its address, and its line in the YAML.",

@@ -1,4 +1,4 @@
-//! Requests that go on while the demo changes things.
+//! Requests that continue while the demo changes objects.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::interrupt;
 use crate::probe::Client;
 
-/// One new connection after another, each with one request that is never repeated.
+/// One new connection after another, each with one request, without retries.
 #[derive(Debug)]
 pub(super) struct Load {
     state: Arc<Mutex<State>>,
@@ -50,8 +50,8 @@ impl Load {
         Self { state, thread: Some(thread) }
     }
 
-    /// Waits until a backend has been asked nothing for a while (`here` false), or is asked again (true).
-    /// Returns the time from now to the last, or the first, request.
+    /// Waits until a backend has had no request for a while (`here` false), or has one again (true). Returns the time
+    /// from now to the last, or the first, request.
     pub(super) fn wait(&self, name: &str, here: bool) -> Result<Duration> {
         const SILENCE: Duration = Duration::from_millis(500);
         let begin = Instant::now();
@@ -80,7 +80,7 @@ impl Load {
         Ok(lock(&self.state).spread.clone())
     }
 
-    /// Ends it: how many requests there were, and why some of them failed.
+    /// Ends it: the number of requests, and the errors of those that failed.
     pub(super) fn stop(mut self) -> Result<(usize, Vec<String>)> {
         lock(&self.state).stop = true;
         let thread = self.thread.take().ok_or_else(|| anyhow!("stopped already"))?;

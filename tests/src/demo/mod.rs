@@ -1,4 +1,4 @@
-//! The demo: lbr's main job in a minute, in numbered steps, for someone who sees it for the first time.
+//! The demo: lbr's main job in a minute, in numbered steps, for readers who see lbr for the first time.
 
 mod control;
 mod load;

@@ -1,4 +1,4 @@
-//! The second part: the same Service at a port of the node, asked from outside of the cluster.
+//! The second part: the same Service at a NodePort, with a client outside of the cluster.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use super::story::{BACKENDS, Stage, Story, indent};
 use super::{picture, yaml};
 use crate::probe::{Client, Protocol};
 
-/// How long a saved Service may take.
+/// The longest time until a saved Service is in force.
 const SOON: Duration = Duration::from_secs(2);
 
 /// Requests of the picture.
 const REQUESTS: usize = 300;
 
-/// Plays it on the stage as the part before left it.
+/// Plays it on the stage as the previous part left it.
 pub(super) fn scenes(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
     let outside = stage.bed.add_client("outside")?;
     let target = SocketAddr::new(stage.node.v4.into(), yaml::NODE_PORT);
@@ -24,7 +24,7 @@ pub(super) fn scenes(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
 
     story.next("The Service at a port of the node, for a client outside of the cluster")?;
     ensure!(client.tcp(target).is_err(), "{target} is answered before the Service has that port");
-    story.tell(&format!("{target} is nobody's so far. my-service.yaml becomes:"));
+    story.tell(&format!("{target} is not a Service's port yet. my-service.yaml becomes:"));
     story.tell(&indent(&yaml::service_at_node()));
     stage.save(story, "my-service.yaml", &yaml::service_at_node())?;
     let saved = Instant::now();

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 /// Cells of the longest bar.
 const WIDTH: usize = 40;
 
-/// One line for each of `names`, also for those that answered nothing.
+/// One line for each of `names`, also for those without answers.
 pub(super) fn bars(names: &[&str], spread: &BTreeMap<String, usize>) -> String {
     let count = |name: &&str| spread.get(*name).copied().unwrap_or(0);
     let most = names.iter().map(count).max().unwrap_or(0).max(1);

@@ -10,13 +10,13 @@ use super::yaml;
 use crate::probe::{Client, is_timeout};
 use crate::topology::Pod;
 
-/// How long a client waits for an answer that is not meant to come.
+/// How long a client waits for an answer that should not come.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// How long a saved policy may take.
+/// The longest time until a saved policy is in force.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Plays it on the stage as the parts before left it.
+/// Plays it on the stage as the previous parts left it.
 pub(super) fn scenes(story: &mut Story<'_>, stage: &Stage) -> Result<()> {
     let service = SocketAddr::new(yaml::SERVICE.into(), yaml::PORTS.0);
     let pod = SocketAddr::new(IpAddr::V4(stage.backends[0].v4), yaml::PORTS.1);
@@ -73,7 +73,7 @@ pub(super) fn scenes(story: &mut Story<'_>, stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Whether a connection is answered. One that is refused is an error: policies drop.
+/// Whether a connection is answered. A refusal is an error, as policies drop.
 fn reaches(client: &Pod, target: SocketAddr) -> Result<bool> {
     match Client::new(&client.ns).timeout(PATIENCE).tcp(target) {
         Ok(_) => Ok(true),

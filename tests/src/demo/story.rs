@@ -16,13 +16,13 @@ use crate::topology::{Bed, Node, Pod, PodOptions};
 /// Names of the backends.
 pub(super) const BACKENDS: [&str; 3] = ["backend-1", "backend-2", "backend-3"];
 
-/// The one that goes and comes back.
+/// The backend that leaves and comes back.
 const AWAY: usize = 1;
 
 /// Requests of the first picture.
 const REQUESTS: usize = 600;
 
-/// Says what happens, and knows which step it is in.
+/// Prints the story, and knows its current step.
 pub struct Story<'a> {
     number: u32,
     title: String,
@@ -35,7 +35,7 @@ impl<'a> Story<'a> {
         Self { number: 0, title: "start".to_owned(), say }
     }
 
-    /// Where it is, for the message about a failure.
+    /// The current step, for the message about a failure.
     pub fn step(&self) -> String {
         format!("step {} ({})", self.number, self.title)
     }
@@ -61,20 +61,20 @@ impl<'a> Story<'a> {
     }
 }
 
-/// Fields are dropped in this order: what runs before where it runs.
+/// Fields are dropped in this order, so processes end before their namespaces.
 pub(super) struct Stage {
     agent: Option<Agent>,
     control: Control,
     servers: Vec<Server>,
     pub(super) client: Pod,
-    /// A client that the policy does not speak of.
+    /// A client that the policy does not allow.
     pub(super) stranger: Pod,
     pub(super) backends: Vec<Pod>,
     pub(super) node: Node,
     pub(super) bed: Bed,
 }
 
-/// Plays it. Everything is removed again whatever happens.
+/// Plays it. Everything is removed again, whatever happens.
 pub fn play(story: &mut Story<'_>, source: Source) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("network namespaces and BPF programs need root: run it with sudo");

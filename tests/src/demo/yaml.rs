@@ -1,4 +1,4 @@
-//! The folder of manifests: ordinary objects, as `kubectl get -o yaml` or a tutorial has them.
+//! The folder of manifests: ordinary objects, as in the output of `kubectl get -o yaml` or in a tutorial.
 
 use lbr_common::addr::Family;
 
@@ -12,10 +12,10 @@ pub(super) const SERVICE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 96, 0
 /// The port that clients use, and the one that backends listen on.
 pub(super) const PORTS: (u16, u16) = (80, 8080);
 
-/// The port of `my-service` at the node.
+/// The NodePort of `my-service`.
 pub(super) const NODE_PORT: u16 = 30_080;
 
-/// Something that lbr has no use for.
+/// An object that lbr does not use.
 pub(super) const DEPLOYMENT: &str = "\
 apiVersion: apps/v1
 kind: Deployment

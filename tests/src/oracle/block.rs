@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-/// Whether an address is in a block (`10.0.0.0/8`; host bits do not count). Never one of the other family, and
-/// nothing is in what is no block.
+/// Whether an address is in a block (`10.0.0.0/8`; host bits do not count). An address of the other family never is,
+/// and an invalid block contains none.
 pub(super) fn contains(cidr: &str, addr: IpAddr) -> bool {
     let Some((first, last)) = range(cidr) else { return false };
     first.is_ipv4() == addr.is_ipv4() && (first..=last).contains(&addr)

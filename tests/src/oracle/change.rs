@@ -1,8 +1,8 @@
 //! Whether a change from one set of tables to the next is safe while it is half written.
 //!
-//! The agent adds what is new to `verdicts` and `port_class`, switches the endpoints and classes in one write,
-//! and removes what is old. In between, packets see both. So together with what the other tables hold, the old
-//! must mean what it meant, and the new what it will mean: a number never comes to stand for something else.
+//! The agent adds new entries to `verdicts` and `port_class`, switches the endpoints and classes in one write, and
+//! removes old entries. In between, packets see both. So beside the other tables, old entries must keep their
+//! meaning, and new ones must have theirs: no number is reused for other content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -12,10 +12,10 @@ use lbr_common::policy::{Allow, OTHER_PORTS, Ports, VerdictKey, class, direction
 use lbr_common::tuple::proto;
 
 const DIRECTIONS: [u32; 2] = [direction::INGRESS, direction::EGRESS];
-/// The last stands for all protocols without ports.
+/// The last one stands for all protocols without ports.
 const PROTOCOLS: [u8; 4] = [proto::TCP, proto::UDP, proto::SCTP, proto::ICMP];
 
-/// What is unsafe about the change, for a person.
+/// A description of what is unsafe about the change.
 pub fn unsafe_change(before: &Desired, after: &Desired) -> Option<String> {
     let conflict = conflict("verdicts", &before.verdicts, &after.verdicts)
         .or_else(|| conflict("port_class", &before.port_class, &after.port_class));
@@ -44,7 +44,7 @@ fn conflict<K: Ord + Debug, V: PartialEq + Debug>(
     before.iter().find_map(changed)
 }
 
-/// A question that packets can ask by what `tables` give to addresses, and that has another answer in `both`.
+/// A look-up that packets can make with the addresses of `tables`, and that has another result in `both`.
 fn changed_meaning(tables: &Desired, both: &Desired) -> Option<String> {
     let classes: BTreeSet<u32> =
         tables.ip_class.values().chain(tables.cidr_class.values()).copied().collect();
@@ -110,7 +110,7 @@ fn longest(prefixes: &[(u16, u16, u32)], port: u16) -> u32 {
     covering.min_by_key(|(first, last, _)| last - first).map_or(OTHER_PORTS, |(.., class)| *class)
 }
 
-/// What each number has stood for so far.
+/// The content behind each number so far.
 #[derive(Clone, Debug, Default)]
 pub struct Numbers {
     sets: BTreeMap<u32, u64>,
@@ -119,7 +119,7 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Takes note of the tables' numbers. What has come to stand for something else, for a person.
+    /// Records the tables' numbers. Describes a number that was reused for other content.
     pub fn reused(&mut self, tables: &Desired) -> Option<String> {
         let sets = tables.set_members.iter().map(|(key, member)| (key.set, member.hash));
         let classes = tables.classes.iter().map(|(&id, class)| (id, class.hash));

@@ -23,12 +23,12 @@ pub(super) const PORTS: [u16; 8] = [1, 53, 80, 81, 82, 443, 8080, 65535];
 const OTHER_NODES: [&str; 2] = ["node-2", "node-3"];
 const PODS: usize = 10;
 const POLICIES: usize = 6;
-/// Addresses of pods on each node: few, so that they are used again.
+/// Addresses of pods on each node: few, so that they are reused.
 const ADDRESSES: usize = 12;
 /// Interface index of the first pod link.
 const FIRST_LINK: u32 = 10;
 
-/// A whole cluster; with policies that the API refuses, if wanted.
+/// A whole cluster; with policies that the API refuses, if requested.
 pub(super) fn case(random: &mut Random, with_refused: bool) -> Case {
     let mut objects = vec![node(NODE, 1)];
     objects.extend(OTHER_NODES.iter().zip(2..).map(|(name, number)| node(name, number)));
@@ -53,8 +53,8 @@ pub(super) fn case(random: &mut Random, with_refused: bool) -> Case {
     case
 }
 
-/// Whether the specification has an answer for this cluster: an address has one owner at most, where a pod
-/// that terminates gives way to one that does not; and the namespaces of pods exist.
+/// Whether the specification has an answer for this cluster: an address has one owner at most, where a terminating
+/// pod gives way to one that is not; and the namespaces of pods exist.
 pub(super) fn is_valid(case: &Case) -> bool {
     let namespaces: BTreeSet<_> = case.of_kind("Namespace").map(|n| text(&n["metadata"]["name"])).collect();
     let mut owners: BTreeMap<IpAddr, (usize, usize)> = BTreeMap::new();
@@ -75,7 +75,7 @@ pub(super) fn is_valid(case: &Case) -> bool {
     owners.values().all(|&(stay, leave)| stay == 1 || (stay == 0 && leave == 1))
 }
 
-/// The links and addresses that this node has for its pods. A few are not known, and one belongs to no pod.
+/// The links and addresses of this node's pods. A few are unknown, and one belongs to no pod.
 pub(super) fn node_view(random: &mut Random, case: &Case) -> NodeView {
     let mut links = LocalLinks::default();
     let local = case.of_kind("Pod").filter(|pod| pod["spec"]["nodeName"] == NODE);
@@ -99,7 +99,7 @@ pub(super) fn node_view(random: &mut Random, case: &Case) -> NodeView {
     NodeView { name: NODE.to_owned(), links, ..NodeView::default() }
 }
 
-/// An address behind a pod link of which no pod is known.
+/// An address behind a pod link without a known pod.
 pub(super) fn stray() -> IpAddr {
     IpAddr::from([10, 0, 1, 200])
 }

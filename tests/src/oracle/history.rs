@@ -17,10 +17,10 @@ use super::random::Random;
 use super::verdict::text;
 use super::{Case, Mismatch, check, convert, generate, steps, yaml};
 
-/// Attempts to shrink, at most: each plays a whole history.
+/// Attempts to shrink, at most: each replays a whole history.
 const ATTEMPTS: usize = 2000;
 
-/// What the cluster was like at one moment after the other.
+/// The states of a cluster, one after the other.
 #[derive(Clone, Debug)]
 pub struct History {
     /// The moments.
@@ -30,23 +30,23 @@ pub struct History {
 /// A cluster at one moment.
 #[derive(Clone, Debug)]
 pub struct Moment {
-    /// All there is.
+    /// All objects.
     pub case: Case,
-    /// A new agent takes over before it learns of this, with the numbers that it finds in the maps.
+    /// A new agent takes over before it sees this state, with the numbers in the maps.
     pub restart: bool,
 }
 
-/// What went wrong, and when.
+/// A failure, and its moment.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// Index of the moment.
     pub step: usize,
-    /// What went wrong.
+    /// The failure.
     pub mismatch: Mismatch,
 }
 
 impl History {
-    /// A history that only depends on the seed and its length; with new agents in it, if wanted.
+    /// A history that depends only on the seed and its length; with new agents, if requested.
     pub fn random(seed: u64, length: usize, restarts: bool) -> Self {
         let mut random = Random(seed);
         let mut case = generate::case(&mut random, false);
@@ -61,8 +61,8 @@ impl History {
         Self { moments }
     }
 
-    /// Plays the history to lbr's store and compiler. After each step all verdicts must be those of the
-    /// specification, and the step must have been a safe one. `also` is asked about in addition.
+    /// Replays the history to lbr's store and compiler. After each step all verdicts must be those of the
+    /// specification, and the step must have been safe. `also` is checked in addition.
     pub fn replay(&self, seed: u64, tuples: usize, also: Option<Tuple>) -> Result<(), Failure> {
         let mut player = Player::default();
         for (step, moment) in self.moments.iter().enumerate() {
@@ -109,7 +109,7 @@ impl History {
         }
     }
 
-    /// Each moment as manifests: the first one whole, of the others what changed.
+    /// Each moment as manifests: the first one whole, the others as changes.
     pub fn yaml(&self) -> String {
         let mut text = String::new();
         let nothing = Case { objects: Vec::new(), node: Default::default() };
@@ -134,7 +134,7 @@ impl History {
     }
 }
 
-/// An agent: what it knows, and what it has put into the maps.
+/// An agent: its store, and the content of its maps.
 #[derive(Default)]
 struct Player {
     store: Store,
@@ -148,7 +148,7 @@ impl Player {
     fn play(&mut self, moment: &Moment, tuples: &[Tuple]) -> Result<(), Mismatch> {
         if moment.restart {
             self.ids = Ids::restore(&self.tables);
-            // What is in no map any more may be called anything: no packet has met it.
+            // A number that is in no map any more may be reused: no packet can see it.
             self.numbers = Numbers::default();
             self.numbers.reused(&self.tables);
             self.store = Store::new();
@@ -175,7 +175,7 @@ impl Player {
     }
 }
 
-/// What a source would send.
+/// The changes that a source would send.
 fn changes(before: &Case, after: &Case) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     for object in gone(before, after) {

@@ -1,9 +1,9 @@
 //! An independent opinion on NetworkPolicies, random clusters to ask it about, and the comparison with lbr.
 //!
-//! [`Case::random`] makes raw objects as the API has them. [`Case::expected`] reads the specification to them
-//! (`verdict.rs`); [`Case::tables`] gives them to lbr: its converters, its store, its compiler. [`check`]
-//! compares the two by `judge`, and a later test may by packets. What differs is made small ([`shrink`]) and
-//! printed as manifests. [`history`] does the same over many changes of one cluster.
+//! [`Case::random`] makes raw objects as in the API. [`Case::expected`] applies the specification to them
+//! (`verdict.rs`); [`Case::tables`] gives them to lbr: its converters, its store, its compiler. [`check`] compares
+//! the two by `judge`, and a later test may by packets. A difference is made small ([`shrink`]) and printed as
+//! manifests. [`history`] does the same over many changes of one cluster.
 
 mod block;
 pub mod change;
@@ -37,35 +37,35 @@ use random::Random;
 use tuples::Interesting;
 use verdict::{World, pod_ips};
 
-/// A cluster, and the node that it is seen from.
+/// A cluster, as one of its nodes sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// Pods, Namespaces, Nodes and NetworkPolicies as the API has them.
+    /// Pods, Namespaces, Nodes and NetworkPolicies as in the API.
     pub objects: Vec<Value>,
     /// The node.
     pub node: NodeView,
 }
 
 impl Case {
-    /// A cluster that only depends on the seed.
+    /// A cluster that depends only on the seed.
     pub fn random(seed: u64) -> Self {
         generate::case(&mut Random(seed), true)
     }
 
-    /// Connections worth asking about: new ones, of which no sender is this node itself.
+    /// Connections worth a check: new ones, not from this node itself.
     pub fn tuples(&self, seed: u64, count: usize) -> Vec<Tuple> {
         let interesting = Interesting::new(self);
         let mut random = Random(seed);
         (0..count).map(|_| interesting.tuple(&mut random)).collect()
     }
 
-    /// What the specification says.
+    /// The answer of the specification.
     pub fn expected(&self, tuple: &Tuple) -> Expected {
         self.world().expected(tuple)
     }
 
-    /// The addresses of the pod of this node with this address, if there is one: those that are no other pod's by
-    /// now.
+    /// The addresses of the pod of this node that has this address, if there is one: without those that belong to
+    /// another pod now.
     pub fn local_pod(&self, addr: IpAddr) -> Option<Vec<IpAddr>> {
         let pod = self.world().subject_at(addr)?;
         let is_its = |ip: &IpAddr| self.world().subject_at(*ip).is_some_and(|owner| std::ptr::eq(owner, pod));
@@ -77,7 +77,7 @@ impl Case {
         World { objects: &self.objects, node, node_addresses }
     }
 
-    /// The objects as lbr reads them. A refused policy is what takes its place.
+    /// The objects as lbr reads them, with the substitute for a refused policy.
     pub fn converted(&self) -> Result<Vec<Object>> {
         self.objects.iter().map(|object| Ok(convert(object)?.0)).collect()
     }
@@ -91,12 +91,12 @@ impl Case {
         Ok(store)
     }
 
-    /// What an agent without a past puts into the maps.
+    /// The tables of an agent without a past.
     pub fn tables(&self) -> Result<Desired> {
         Ok(compile(self.store()?.state(), &self.node, &mut Ids::new()))
     }
 
-    /// The objects as manifests, and what the node knows as a comment.
+    /// The objects as manifests, and the node's knowledge as a comment.
     pub fn yaml(&self) -> String {
         let mut text = format!("# node {}\n# links {:?}\n", self.node.name, self.node.links);
         self.objects.iter().for_each(|object| text.push_str(&yaml(object)));
@@ -114,7 +114,7 @@ fn yaml(object: &Value) -> String {
     format!("---\n{text}")
 }
 
-/// What lbr makes of an object, and whether it refused it.
+/// lbr's reading of an object, and whether lbr refused it.
 fn convert(value: &Value) -> Result<(Object, bool)> {
     fn api<'a, T: serde::Deserialize<'a>>(value: &'a Value) -> Result<T> {
         T::deserialize(value).with_context(|| value.to_string())
@@ -133,12 +133,12 @@ fn convert(value: &Value) -> Result<(Object, bool)> {
     }
 }
 
-/// A connection about which lbr and the specification do not agree.
+/// A connection about which lbr and the specification disagree.
 #[derive(Clone, Debug)]
 pub struct Mismatch {
-    /// The connection; `None` where something else is wrong than a verdict.
+    /// The connection; `None` where something other than a verdict is wrong.
     pub tuple: Option<Tuple>,
-    /// What lbr says, and what it should.
+    /// lbr's answer, and the right one.
     pub what: String,
 }
 
@@ -159,7 +159,7 @@ pub fn check(case: &Case, tables: &Desired, tuples: &[Tuple]) -> Result<(), Mism
     Ok(())
 }
 
-/// What differs for one connection, for a person.
+/// The difference for one connection, as text.
 pub fn difference(tables: &Desired, expected: &Expected, got: &Judged) -> Option<String> {
     let sides = [
         ("egress", &expected.egress, got.egress),
@@ -192,7 +192,7 @@ fn agrees(tables: &Desired, expected: &Answer, got: Side) -> bool {
     }
 }
 
-/// The rule that lbr names.
+/// The rule that lbr reports.
 fn rule(tables: &Desired, side: Side) -> Option<Rule> {
     let Side::Allowed(allow) = side else { return None };
     let policy = tables.policies.get(&allow.policy)?;

@@ -1,4 +1,4 @@
-//! Random NetworkPolicies: every form of a field that the API knows, absent, null and empty included.
+//! Random NetworkPolicies: every form of a field that the API has, including absent, null and empty.
 
 use serde_json::{Map, Value, json};
 
@@ -7,10 +7,10 @@ use super::generate::{NAMESPACE_KEYS, NAMESPACES, POD_KEYS, PORT_NAMES, PORTS, V
 use super::random::Random;
 use super::verdict::{pod_ips, text};
 
-/// A policy that the API would accept or, now and then, one that it would not (B5).
+/// A policy that the API would accept or, occasionally, one that it would not (B5).
 pub(super) fn policy(random: &mut Random, case: &Case, number: usize) -> Value {
     let mut policy = valid_policy(random, case, number);
-    // As the last rule and alone in it: whether a bad peer costs itself or its rule is then the same.
+    // As the last rule and alone in it, so that it does not matter whether a bad peer invalidates itself or its rule.
     if random.chance(2) {
         let bad = [
             json!({}),
@@ -60,7 +60,7 @@ pub(super) fn valid_policy(random: &mut Random, case: &Case, number: usize) -> V
     })
 }
 
-/// One that has pods in most cases.
+/// A namespace that has pods in most cases.
 fn namespace(random: &mut Random, case: &Case) -> String {
     let of_pods: Vec<_> = case.of_kind("Pod").map(|pod| text(&pod["metadata"]["namespace"])).collect();
     let any = of_pods.is_empty() || random.chance(10);
@@ -151,7 +151,7 @@ fn expression(random: &mut Random, keys: &[&str]) -> Value {
     }
 }
 
-/// A block around something that exists or an address outside, with host bits in half of the cases.
+/// A block around an existing address or one outside, with host bits in half of the cases.
 fn block(random: &mut Random, case: &Case) -> Value {
     let mut bases: Vec<_> = case.of_kind("Pod").flat_map(pod_ips).collect();
     bases.extend(

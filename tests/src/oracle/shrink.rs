@@ -1,14 +1,14 @@
-//! From a case that fails to a small one that still does.
+//! Reduces a failing case to a small one that still fails.
 
 use serde_json::Value;
 
 use super::{Case, convert, generate};
 
-/// Attempts, at most: a small case is for people, who do not wait for the smallest.
+/// Attempts, at most: a reader needs a small case, not the smallest.
 const ATTEMPTS: usize = 20_000;
 
-/// Takes away objects, and then fields and list items, as long as `fails` holds. What is left is a cluster
-/// for which the specification has an answer, and of which lbr refuses no more than before.
+/// Removes objects, and then fields and list items, as long as `fails` holds. The result is a cluster for which the
+/// specification has an answer, and of which lbr refuses no more objects than before.
 pub fn shrink(case: &Case, fails: impl Fn(&Case) -> bool) -> Case {
     let allowed = refused(case).unwrap_or(0);
     let mut attempts = 0;
@@ -57,12 +57,12 @@ fn shrink_object(small: &mut Case, i: usize, still_fails: &mut impl FnMut(&Case)
     }
 }
 
-/// How many objects lbr refuses; `None` if it can not read one at all.
+/// The number of objects that lbr refuses; `None` if it cannot read one at all.
 fn refused(case: &Case) -> Option<usize> {
     case.objects.iter().try_fold(0, |sum, object| Some(sum + usize::from(convert(object).ok()?.1)))
 }
 
-/// The value with one part less, in every way; the largest parts first.
+/// The value with one part removed, in every way; the largest parts first.
 fn smaller(value: &Value) -> Vec<Value> {
     let mut all = Vec::new();
     match value {

@@ -1,4 +1,4 @@
-//! What can happen to a cluster.
+//! Events in a cluster.
 
 use serde_json::{Value, json};
 
@@ -7,13 +7,13 @@ use super::history::reference;
 use super::random::Random;
 use super::{Case, policies};
 
-/// Names of pods, and of policies in each namespace: few, so that they come back.
+/// Names of pods, and of policies in each namespace: few, so that they recur.
 const PODS: usize = 10;
 const POLICIES: usize = 7;
-/// Tries, until something is possible.
+/// Attempts until an event is possible.
 const TRIES: usize = 20;
 
-/// One event. What the specification has no answer for does not happen.
+/// One event, never one for which the specification has no answer.
 pub(super) fn step(random: &mut Random, case: &mut Case) {
     for _ in 0..TRIES {
         let mut next = case.clone();
@@ -61,7 +61,7 @@ fn event(random: &mut Random, case: &mut Case) {
     }
 }
 
-/// In place of the object of the same name, if there is one.
+/// Replaces the object with the same name, or adds it.
 fn put(case: &mut Case, object: Value) {
     match case.objects.iter_mut().find(|other| reference(other) == reference(&object)) {
         Some(other) => *other = object,

@@ -1,4 +1,4 @@
-//! Connections worth asking about: between pods, to and from the edges of blocks and ports.
+//! Connections worth a check: between pods, and at the edges of blocks and ports.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,16 +11,16 @@ use super::random::Random;
 use super::verdict::{list, pod_ips, text};
 use super::{Case, block};
 
-/// GRE, for everything that has no ports.
+/// GRE, for all protocols without ports.
 const GRE: u8 = 47;
 
-/// Addresses and ports that mean something in a case.
+/// Addresses and ports with a meaning in a case.
 pub(super) struct Interesting {
-    /// Of pods of this node.
+    /// Addresses of this node's pods.
     local: Vec<IpAddr>,
-    /// Of all pods, also of those that have ended.
+    /// Addresses of all pods, including those that have ended.
     pods: Vec<IpAddr>,
-    /// Of anything but a process of this node, which is no sender to be judged.
+    /// Addresses other than those of this node, whose processes are not judged as senders.
     others: Vec<IpAddr>,
     own: Vec<IpAddr>,
     ports: Vec<u16>,

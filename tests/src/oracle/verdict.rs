@@ -1,5 +1,5 @@
-//! What NetworkPolicies say of a connection, as the specification says it: no tables, no preparation, every
-//! question asked anew of the raw objects. Slow, and short enough to be compared with the text of the API.
+//! The specification's answer for a connection: without tables and preparation, every question is asked anew of the
+//! raw objects. Slow, and short enough to be compared with the text of the API.
 //!
 //! Nothing here is shared with lbr: neither its model, nor its reading of selectors, blocks and ports.
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::block;
 
-/// The label that every namespace has, whatever its object says.
+/// The label that every namespace has, even if its object lacks it.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// A rule of a policy.
@@ -25,10 +25,10 @@ pub struct Rule {
     pub rule: usize,
 }
 
-/// What one end's policies say.
+/// The answer of one end's policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The address is no pod's of this node.
+    /// The address belongs to no pod of this node.
     NoPod,
     /// To the node itself, or a pod to itself.
     Exempt,
@@ -41,13 +41,13 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Whether a connection passes as far as this end is concerned.
+    /// Whether this end lets a connection pass.
     pub fn passes(&self) -> bool {
         *self != Self::Denied
     }
 }
 
-/// What both ends' policies say: those that are enforced, and those together with the audited ones.
+/// The answers of both ends' policies: the enforced ones, and those with the audited ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// The sender's.

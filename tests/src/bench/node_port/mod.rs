@@ -1,7 +1,8 @@
-//! What a NodePort costs a client outside: to a backend on the node that it asks, and on another one.
+//! The cost of a NodePort for a client outside: to a backend on the node that it asks, and to one on another node.
 //!
-//! Everything is compared with `direct`: the same client, and the backend's own address, forwarded both ways by the
-//! same node, which is a plain Linux router then. Every configuration has a bed of its own, with both backends.
+//! Everything is compared with `direct`: the same client and the backend's own address, forwarded both ways by the
+//! same node, which is a plain Linux router in this case. Every configuration has a bed of its own, with both
+//! backends.
 
 mod rig;
 mod services;
@@ -19,10 +20,10 @@ use super::report::{Column, Outcome};
 use super::rounds::{alternate, progress};
 use crate::interrupt;
 
-/// What is compared with `direct` by default.
+/// The configurations that are compared with `direct` by default.
 pub const CONFIGS: &str = "nftables,lbr,lbr:native";
 
-/// What makes packets reach the backend.
+/// The way to the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Config {
     /// Routes; no Service anywhere.
@@ -58,12 +59,12 @@ impl fmt::Display for Config {
     }
 }
 
-/// Where the backend is.
+/// The place of the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// On the node that the client asks.
     Here,
-    /// On another one.
+    /// On another node.
     There,
 }
 
@@ -78,22 +79,22 @@ impl Place {
     }
 }
 
-/// What is measured, and how often.
+/// The extent of a benchmark.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Each measures everything once.
+    /// Each round measures everything once.
     pub rounds: usize,
-    /// Of one measurement.
+    /// Duration of one measurement.
     pub time: Duration,
-    /// What is compared with `direct`, which is always there.
+    /// The configurations that are compared with `direct`, which is always measured.
     pub configs: Vec<Config>,
-    /// What is measured.
+    /// The metrics.
     pub metrics: Vec<Metric>,
-    /// Where both ends run; anywhere if not given.
+    /// The CPUs of both ends; any CPUs if absent.
     pub cpus: Option<Cpus>,
 }
 
-/// Sets everything up, measures, and takes everything down.
+/// Sets everything up, measures, and removes everything.
 pub fn run(plan: &Plan) -> Result<Vec<Outcome>> {
     let others = plan.configs.iter().filter(|config| **config != Config::Direct).cloned();
     let mut rigs = Vec::new();
@@ -107,7 +108,7 @@ pub fn run(plan: &Plan) -> Result<Vec<Outcome>> {
     let column = |(number, (rig, place)): (usize, &(&Rig, Place))| Column {
         config: rig.config().to_string(),
         with: ("backend", place.name().into()),
-        // The first one of the same place.
+        // The first configuration for the same place.
         base: number - number % rigs.len(),
     };
     let columns: Vec<Column> = cells.iter().enumerate().map(column).collect();

@@ -1,4 +1,4 @@
-//! One configuration, ready to be measured: a client, two nodes with a backend each, and what leads from a port of the
+//! One configuration, ready for measurements: a client, two nodes with a backend each, and the way from a port of the
 //! first node to both.
 
 use std::net::{SocketAddrV4, UdpSocket};
@@ -22,11 +22,11 @@ use crate::topology::{Bed, BedOptions, Host, Node, Pod, PodOptions};
 
 /// Flows of [`Metric::UdpPps`].
 const FLOWS: u32 = 256;
-/// Clients of [`Metric::UdpNew`] in a second: a busy DNS server has as many.
+/// New clients of [`Metric::UdpNew`] in a second: as many as at a busy DNS server.
 const NEW_CLIENTS: u32 = 10_000;
-/// They come in groups, this far apart.
+/// Time between two groups of them.
 const PACE: Duration = Duration::from_millis(1);
-/// By then all that was sent has arrived or is lost.
+/// Time after which every packet has arrived or is lost.
 const DRAIN: Duration = Duration::from_millis(10);
 
 /// Dropped in order: processes first, the bed last.
@@ -46,7 +46,7 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new(config: &Config, cpus: Option<Cpus>) -> Result<Self> {
-        // Only a wire takes what XDP sends.
+        // Only a wire accepts frames from XDP.
         let wires = matches!(config, Config::Lbr(Some(mode)) if mode != "off");
         let mut bed = Bed::with("node-port", BedOptions { wires, ..BedOptions::default() })?;
         let nodes = [bed.add_node("a")?, bed.add_node("b")?];
@@ -103,7 +103,7 @@ impl Rig {
         }
     }
 
-    /// Where the client reaches a port of the backend.
+    /// The address where the client reaches a port of the backend.
     fn target(&self, place: Place, port: u16) -> SocketAddrV4 {
         match self.config {
             Config::Direct => SocketAddrV4::new(self.backend(place).v4, port),
@@ -115,7 +115,7 @@ impl Rig {
         &self.backends[place as usize]
     }
 
-    /// Sends frames into the first node's uplink, and counts what reaches the backend.
+    /// Sends frames into the first node's uplink, and counts those that reach the backend.
     fn count(&self, place: Place, metric: Metric, time: Duration) -> Result<Measured> {
         let node = &self.nodes[0];
         let to = self.target(place, SINK_PORT);
@@ -133,13 +133,13 @@ impl Rig {
             }
         })?;
         ensure!(arrived > 0, "of {} frames none arrived", sent.frames);
-        // What else arrived meanwhile is a packet or two.
+        // Other arrivals meanwhile are a packet or two.
         let arrived = arrived.min(sent.frames) as f64;
         let lost = 1.0 - arrived / sent.frames as f64;
         Ok(Measured { value: arrived / sent.time.as_secs_f64(), lost: Some(lost) })
     }
 
-    /// Packets of flows that have begun before.
+    /// Packets of known flows.
     fn stream(&self, wire: &Wire, frame: &Frame, place: Place, time: Duration) -> Result<(Sent, u64)> {
         let pod = &self.backend(place).ns;
         wire.send(frame, 0..FLOWS, |_| false)?;
@@ -150,8 +150,8 @@ impl Rig {
         Ok((sent, delivered(pod)?.saturating_sub(before)))
     }
 
-    /// Packets of new clients at [`NEW_CLIENTS`], as long as is asked for. No client comes twice, and nothing is forgotten
-    /// for it: what an earlier one has taken is taken.
+    /// Packets of new clients at [`NEW_CLIENTS`], for this time. No client repeats, and no flow is removed for it:
+    /// earlier flows keep their entries.
     fn begin_flows(&self, wire: &Wire, frame: &Frame, place: Place, time: Duration) -> Result<(Sent, u64)> {
         let pod = &self.backend(place).ns;
         let (begin, before, mut all) = (Instant::now(), delivered(pod)?, Sent::default());
@@ -171,20 +171,20 @@ impl Rig {
     }
 }
 
-/// The pods' own addresses are reached by the first node, and what they send to clients leaves by it.
+/// Routes the pods' own addresses, and their packets to clients, by the first node.
 fn lead_both_ways(bed: &Bed, nodes: &[Node; 2], client: &Host) -> Result<()> {
     let [asked, other] = nodes;
     let routes = nodes.iter().map(|node| format!("route add {} via {}", node.pod_cidrs()[0], asked.v4));
     bed.fabric().ip(routes)?;
     other.ns.ip([format!("route add {} via {}", client.v4, asked.v4)])?;
-    // It sends back where it received: the senders need not hear of the shorter way.
+    // It sends packets out where they came in: the senders should get no redirects.
     asked.ns.run(|| {
         sysctl("ipv4/conf/all/send_redirects", "0")?;
         sysctl("ipv4/conf/eth0/send_redirects", "0")
     })
 }
 
-/// Packets of IPv4 that were handed to a protocol in this namespace: `Ip: InDelivers` (RFC 4293).
+/// IPv4 packets that were delivered to a protocol in this namespace: `Ip: InDelivers` (RFC 4293).
 fn delivered(ns: &Netns) -> Result<u64> {
     let text = ns.run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/snmp")?))?;
     in_delivers(&text).context("no InDelivers in /proc/net/snmp")

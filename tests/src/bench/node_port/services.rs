@@ -1,4 +1,4 @@
-//! The two Services, one for each place of a backend, for whoever makes them work.
+//! The two Services, one for each place of a backend, for either proxy.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::bench::nftables::{self, ServicePort};
 use crate::manifests::{self, Endpoint, EndpointSlice, Service, join};
 use crate::topology::{Bed, Node, Pod};
 
-/// Where nobody reads what arrives: it is counted below.
+/// A port that no server reads: arrivals are counted in the stack.
 pub(super) const SINK_PORT: u16 = 9000;
-/// Time for an agent to write its maps.
+/// The longest time until an agent has written its maps.
 const PROGRAM: Duration = Duration::from_secs(30);
 
-/// The port at nodes that leads to a port of the backend.
+/// The NodePort that leads to a port of the backend.
 pub(super) fn node_port(place: Place, port: u16) -> u16 {
     let first = match place {
         Place::Here => 30_000,
@@ -31,12 +31,12 @@ pub(super) fn node_port(place: Place, port: u16) -> u16 {
 const PORTS: [(&str, u16); 4] =
     [("TCP", SERVER_PORT), ("UDP", SERVER_PORT), ("TCP", STREAM_PORT), ("UDP", SINK_PORT)];
 
-/// The address of a Service: nobody uses it here.
+/// The ClusterIP of a Service, which is not used here.
 fn cluster_ip(place: Place) -> Ipv4Addr {
     Ipv4Addr::new(10, 96, 0, 10 + place as u8)
 }
 
-/// With the rules of kube-proxy.
+/// Loads the rules of kube-proxy.
 pub(super) fn load_rules(bed: &Bed, node: &Node, backends: &[Pod; 2]) -> Result<()> {
     let both = Place::ALL.into_iter().zip(backends);
     let services: Vec<ServicePort> = both.flat_map(|(place, pod)| service_ports(place, pod)).collect();
@@ -54,7 +54,7 @@ fn service_ports(place: Place, pod: &Pod) -> impl Iterator<Item = ServicePort> {
     })
 }
 
-/// With lbr, and this value of its flag `--xdp`. It knows the nodes and the pods, as in a cluster.
+/// Starts lbr, with this value of its flag `--xdp`. It knows the nodes and the pods, as in a cluster.
 pub(super) fn start_agent(
     bed: &mut Bed,
     node: &Node,

@@ -1,11 +1,11 @@
-//! What each program takes for a packet, by the way that the packet goes: the shipped object by `BPF_PROG_TEST_RUN`, with
-//! maps that the real compiler and reconciler filled.
+//! The cost of each program for a packet, by the packet's path: the shipped object by `BPF_PROG_TEST_RUN`, with maps
+//! that the real compiler and reconciler filled.
 //!
-//! A test run that repeats does not make the packet anew: what a program has rewritten is what it sees next. So there
-//! are two figures. *One run*: each packet is a call of its own, and the median counts; the caches hold what the
-//! system call left of them. *In a row*: thousands of runs in one call, for packets that a program leaves as they are;
-//! the caches hold everything. From both, what an empty program takes in the same way is taken off: clock, and call of
-//! the program. Neither holds what the kernel does with the packet afterwards: a redirect is only asked for.
+//! A repeated test run does not make the packet anew: it sees the packet that the previous run rewrote. So there are
+//! two figures. *One run*: each packet is a call of its own, and the median counts; the caches hold what the system
+//! call left of them. *In a row*: thousands of runs in one call, for packets that a program leaves unchanged; the
+//! caches hold everything. The cost of an empty program in the same mode (clock, and call of the program) is
+//! subtracted from both. Neither includes the kernel's work afterwards: a redirect is only requested.
 
 mod node;
 mod ways;
@@ -28,14 +28,14 @@ const SINGLE: u16 = 200;
 /// Runs in a row in a round.
 const ROW: u32 = 20_000;
 
-/// What a round says of one way: nanoseconds.
+/// The result of one path in a round, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Times {
     single: f64,
     row: Option<f64>,
 }
 
-/// All rounds of one way.
+/// All rounds of one path.
 #[derive(Default)]
 struct Found {
     single: Vec<f64>,
@@ -73,7 +73,7 @@ pub fn run(rounds: usize) -> Result<String> {
 }
 
 impl Times {
-    /// Without what an empty program takes.
+    /// Without the cost of an empty program.
     fn less(self, base: Self) -> Self {
         let row = self.row.zip(base.row).map(|(own, base)| own - base);
         Self { single: self.single - base.single, row }
@@ -96,7 +96,7 @@ fn time(way: &Way, node: &mut Node) -> Result<Times> {
     }
     let first = way.packets.number(0);
     if !way.before.is_empty() {
-        // As it is for most packets: after the handshake, and not the first of its direction.
+        // The state for most packets: after the handshake, and not the first packet of its direction.
         node.programs.flows.establish()?;
         let hook = if way.hook == Hook::Xdp { Hook::FromNetdev } else { way.hook };
         node.programs.run_at(hook, way.link, way.entered_by, &first)?;
@@ -119,7 +119,7 @@ fn time(way: &Way, node: &mut Node) -> Result<Times> {
     Ok(Times { single: Summary::of(&singles).median, row })
 }
 
-/// That what is measured is what is said.
+/// Checks that the path has the expected verdict.
 fn check(way: &Way, node: &mut Node, packet: &[u8]) -> Result<Ran> {
     let ran = node.programs.run_at(way.hook, way.link, way.entered_by, packet)?;
     ensure!(ran.verdict == way.verdict, "{:?} in place of {:?}", ran.verdict, way.verdict);

@@ -1,5 +1,5 @@
-//! The node that packets are run on: two open pods and an isolated one, an uplink, and Services with a backend here, on
-//! another node, and in the node itself.
+//! The node for all runs: two open pods and an isolated one, an uplink, and Services with a backend here, on another
+//! node, and in the node itself.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use crate::manifests::{Endpoint, EndpointSlice, Service, join};
 use crate::process;
 use crate::testrun::{Programs, open};
 
-/// Where all servers listen.
+/// The port where all servers listen.
 pub(super) const PORT: u16 = 8080;
 
 /// Addresses of one family.
@@ -29,18 +29,18 @@ pub(super) struct Net {
     /// Pods of this node.
     pub(super) client: IpAddr,
     pub(super) backend: IpAddr,
-    /// No policy allows it anything.
+    /// A pod to which no policy allows anything.
     pub(super) isolated: IpAddr,
     /// A pod of another node.
     pub(super) far: IpAddr,
-    /// The node itself, and the other one.
+    /// The node itself, and another one.
     pub(super) node: IpAddr,
     pub(super) other_node: IpAddr,
     /// Outside of the cluster.
     pub(super) outside: IpAddr,
     /// Addresses of [`Web`], in its order.
     pub(super) services: [IpAddr; 4],
-    /// Of no Service, but where Services have their addresses.
+    /// An address in the Services' block that no Service has.
     pub(super) unallocated: IpAddr,
 }
 
@@ -69,7 +69,7 @@ impl Web {
         }
     }
 
-    /// Its port at nodes, TCP and UDP.
+    /// Its NodePort, TCP and UDP.
     pub(super) fn node_port(self) -> u16 {
         30_000 + self as u16
     }
@@ -116,11 +116,11 @@ pub(super) struct Links {
     pub(super) uplink: u32,
 }
 
-/// The loaded object with everything in force.
+/// The loaded object with all maps filled.
 pub(super) struct Node {
     pub(super) programs: Programs,
     links: Links,
-    // What it attached is detached with it.
+    // Dropping it detaches what it attached.
     _reconciler: Reconciler,
 }
 
@@ -141,7 +141,7 @@ impl Node {
             NodeView { name: "node".to_owned(), links: local_links(&links, &nets), ..NodeView::default() };
         let mut reconciler = Reconciler::load(&mut programs.kernel)?;
         let mut tables = compile(store.state(), &view, &mut Ids::new());
-        // Written past the agent, which would attach programs there: what the kernel sends by this link now and then
+        // Written past the agent, which would attach programs there: occasional packets of the kernel by this link
         // would be counted too.
         let mut uplinks = HashMap::try_from(open(programs.pins(), &maps::UPLINKS)?)?;
         for (index, uplink) in std::mem::take(&mut tables.uplinks) {
@@ -166,7 +166,7 @@ impl Node {
     }
 }
 
-/// A link with the node's addresses, in the namespace that this thread is in, and routes by it to everybody else.
+/// A link with the node's addresses, in this thread's namespace, and default routes by it.
 fn make_uplink(nets: &[Net; 2]) -> Result<u32> {
     let mut lines = vec!["link add uplink address 02:00:00:00:00:02 type veth peer name beyond".to_owned()];
     for net in nets {
@@ -175,7 +175,7 @@ fn make_uplink(nets: &[Net; 2]) -> Result<u32> {
     }
     lines.extend(["link set beyond up".to_owned(), "link set uplink up".to_owned()]);
     lines.extend(nets.iter().map(|net| format!("route add default via {}", net.other_node)));
-    // XDP carries what it takes no question to send.
+    // XDP forwards packets only to known neighbours.
     let neighbor =
         |net: &Net| format!("neigh add {} lladdr 02:00:00:00:00:02 dev uplink nud permanent", net.other_node);
     lines.extend(nets.iter().map(neighbor));

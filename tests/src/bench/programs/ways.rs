@@ -1,4 +1,4 @@
-//! The ways of a packet that are measured: where it is, what must have happened before, and what becomes of it.
+//! The measured paths of a packet: where it is, what happened before, and its verdict.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,12 +18,12 @@ const FIRST: u16 = 1_024;
 pub(super) enum Packets {
     /// Always this one.
     Same(Vec<u8>),
-    /// Each begins a flow: by number.
+    /// Each one begins a flow, by its number.
     New(Box<dyn Fn(u16) -> Vec<u8>>),
 }
 
 impl Packets {
-    /// The one of this number.
+    /// The packet with this number.
     pub(super) fn number(&self, number: u16) -> Vec<u8> {
         match self {
             Self::Same(packet) => packet.clone(),
@@ -36,33 +36,33 @@ impl Packets {
 pub(super) struct Step {
     pub(super) hook: Hook,
     pub(super) link: u32,
-    /// The interface by which it came into the node; 0: the node sends it.
+    /// The interface by which it entered the node; 0: the node sends it.
     pub(super) entered_by: u32,
     pub(super) packet: Vec<u8>,
 }
 
-/// What is measured.
+/// A measured path.
 pub(super) struct Way {
     pub(super) hook: Hook,
     pub(super) name: &'static str,
     pub(super) link: u32,
     pub(super) entered_by: u32,
-    /// What has happened.
+    /// Steps before the measurement.
     pub(super) before: Vec<Step>,
     pub(super) packets: Packets,
-    /// What has to come of it.
+    /// The expected verdict.
     pub(super) verdict: Verdict,
     family: Option<Family>,
 }
 
 impl Way {
-    /// For people; empty where there is none.
+    /// Name of the family; empty where there is none.
     pub(super) fn family(&self) -> &'static str {
         self.family.map_or("", Family::name)
     }
 }
 
-/// All of them, by program.
+/// All paths, by program.
 pub(super) fn all(node: &mut Node) -> Result<Vec<Way>> {
     let links = node.links();
     let mut ways: Vec<Way> =
@@ -74,13 +74,13 @@ pub(super) fn all(node: &mut Node) -> Result<Vec<Way>> {
         ways.extend(at.of_from_netdev(node)?);
         ways.extend(at.of_to_netdev());
     }
-    // Of one way both families side by side: the sort is stable.
+    // Both families of a path are side by side, as the sort is stable.
     ways.sort_by_key(|way| way.hook);
     Ok(ways)
 }
 
 fn not_ip(hook: Hook, links: Links) -> Way {
-    // An ARP answer, as far as anybody looks.
+    // An ARP answer, as far as programs read it.
     let mut packet = vec![2, 0, 0, 0, 0, 2];
     packet.extend([2, 0, 0, 0, 0, 1, 0x08, 0x06]);
     packet.resize(60, 0);
@@ -99,7 +99,7 @@ fn not_ip(hook: Hook, links: Links) -> Way {
     }
 }
 
-/// Ways of one family.
+/// Paths of one family.
 #[derive(Clone, Copy)]
 struct At {
     net: Net,
@@ -198,7 +198,7 @@ impl At {
         let sent = self.step(Hook::FromPod, self.links.client, syn((client, CLIENT), (far, PORT)));
         let (to_here, to_there, to_empty) =
             (self.at_node(Web::Here), self.at_node(Web::There), self.at_node(Web::Empty));
-        // The source port that stands in is the same for the same flow, so the answer can be made before.
+        // The same flow always gets the same SNAT port, so the answer can be made in advance.
         let ran = node.programs.run_at(
             Hook::FromNetdev,
             self.links.uplink,
@@ -258,7 +258,7 @@ impl At {
         };
         let asked = self.step(Hook::FromNetdev, self.links.uplink, syn(to, self.at_node(Web::Own)));
         vec![
-            out("of somebody else", self.links.client, ack((client, PORT), to), Verdict::NoService),
+            out("of a pod", self.links.client, ack((client, PORT), to), Verdict::NoService),
             out("of the node", 0, ack((node, CLIENT), (outside, PORT)), Verdict::Node),
             out("answer of a process of the node", 0, ack((node, PORT), to), Verdict::ToClient).after(asked),
         ]
@@ -283,7 +283,7 @@ impl At {
 }
 
 impl Way {
-    /// With this before.
+    /// With this step before.
     fn after(mut self, step: Step) -> Self {
         self.before.push(step);
         self

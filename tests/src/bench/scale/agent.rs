@@ -1,4 +1,4 @@
-//! The agent as a process over an API server: its log, its maps, and what it takes.
+//! The agent as a process over an API server: its log, its maps, and its resources.
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -18,7 +18,7 @@ use crate::process::Proc;
 use crate::testrun::open;
 use crate::topology::{Bed, Node};
 
-/// How long a start may take.
+/// The longest time that a start may take.
 const START: Duration = Duration::from_secs(600);
 
 /// Killed when dropped.
@@ -29,11 +29,11 @@ pub(super) struct Agent {
     bpffs: PathBuf,
 }
 
-/// One round of the agent's loop in which something was written, as its log says.
+/// One round of the agent's loop with writes, as in its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Round {
     pub(super) compiled: Duration,
-    /// With the writing.
+    /// Including the writes.
     pub(super) in_force: Duration,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Memory {
 }
 
 impl Agent {
-    /// With maps of its own.
+    /// Starts it with maps of its own.
     pub(super) fn start(bed: &mut Bed, node: &Node, server: &Server, name: &str) -> Result<Self> {
         let config = bed.folder().join(format!("kubeconfig-{name}"));
         fs::write(&config, server.kubeconfig()).context("write a kubeconfig")?;
@@ -66,7 +66,7 @@ impl Agent {
         Ok(Self { process: Proc::spawn(&mut command)?, started, log, bpffs })
     }
 
-    /// How long that took since the start.
+    /// The time since the start.
     pub(super) fn wait_until_ready(&mut self) -> Result<Duration> {
         loop {
             let log = self.log()?;
@@ -80,7 +80,7 @@ impl Agent {
         }
     }
 
-    /// Waits until it has not run for a second.
+    /// Waits until it has used no CPU for a second.
     pub(super) fn wait_until_idle(&self) -> Result<()> {
         let end = Instant::now() + START;
         let mut before = self.cpu_time()?;
@@ -95,7 +95,7 @@ impl Agent {
         bail!("it never rests:\n{}", self.log()?)
     }
 
-    /// All so far.
+    /// All rounds so far.
     pub(super) fn rounds(&self) -> Result<Vec<Round>> {
         Ok(self.log()?.lines().filter_map(round).collect())
     }
@@ -104,7 +104,7 @@ impl Agent {
         fs::read_to_string(&self.log).with_context(|| format!("read {}", self.log.display()))
     }
 
-    /// What it takes now.
+    /// Its present memory.
     pub(super) fn memory(&self) -> Result<Memory> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let field = |name: &str| {
@@ -115,7 +115,7 @@ impl Agent {
         Ok(Memory { resident: field("VmRSS:")?, peak: field("VmHWM:")? })
     }
 
-    /// All threads, since the start. The kernel counts in hundredths of a second.
+    /// CPU time of all threads since the start. The kernel counts in hundredths of a second.
     pub(super) fn cpu_time(&self) -> Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
         let (_, fields) = stat.rsplit_once(") ").context("no name in stat")?;
@@ -124,7 +124,7 @@ impl Agent {
         Ok(Duration::from_millis(10 * ticks.context("no times in stat")?))
     }
 
-    /// Where what it wrote is read.
+    /// The maps that it writes.
     pub(super) fn maps(&self) -> Result<Maps> {
         Ok(Maps {
             frontends: HashMap::try_from(open(&self.bpffs, &maps::FRONTENDS)?)?,
@@ -134,7 +134,7 @@ impl Agent {
     }
 }
 
-/// As programs see them.
+/// The maps as programs see them.
 pub(super) struct Maps {
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     slots: HashMap<MapData, SlotKey, Slot>,
@@ -142,14 +142,14 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    /// What port 80 of a ClusterIP is.
+    /// The frontend of port 80 of a ClusterIP.
     pub(super) fn service(&self, ip: Ipv4Addr) -> Result<Frontend> {
         let addr = std::net::IpAddr::from(ip).into();
         let key = FrontendKey { addr, port: 80, proto: proto::TCP, ..FrontendKey::default() };
         self.frontends.get(&key, 0).with_context(|| format!("no frontend {ip}"))
     }
 
-    /// Whether new connections are led there.
+    /// Whether new connections are led to this address.
     pub(super) fn leads_to(&self, service: &Frontend, address: Ipv4Addr) -> Result<bool> {
         let address = std::net::IpAddr::from(address).into();
         // A new endpoint has the highest address, and so the last slot.
@@ -157,7 +157,7 @@ impl Maps {
         let backend = self.slots.get(&slot, 0).context("a slot is not there")?.backend;
         match self.backends.get(&backend, 0) {
             Ok(backend) => Ok(backend.addr == address),
-            // It was replaced between the two.
+            // It was replaced between the two reads.
             Err(aya::maps::MapError::KeyNotFound) => Ok(false),
             Err(error) => Err(error.into()),
         }

@@ -11,11 +11,11 @@ pub(super) struct Cluster {
     pub(super) endpoints: u32,
 }
 
-/// One endpoint that becomes another.
+/// An endpoint that is replaced by another.
 pub(super) struct Change {
     /// ClusterIP of its Service.
     pub(super) service: Ipv4Addr,
-    /// Where the endpoint is now.
+    /// Address of the new endpoint.
     pub(super) new: Ipv4Addr,
     /// The slice.
     pub(super) object: Value,
@@ -30,7 +30,7 @@ impl Cluster {
         [node, namespace].into_iter().chain(services)
     }
 
-    /// The change of this number, spread over all Services.
+    /// The change with this number, spread over all Services.
     pub(super) fn change(self, number: u32) -> Change {
         let service = number.wrapping_mul(7_919) % self.services;
         let new = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 192, 0, 0)) + number);
