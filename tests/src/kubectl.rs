@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_it_the_message_says_how_to_get_it() {
+    fn missing_kubectl_is_reported_with_its_package() {
         let kubectl = Kubectl {
             binary: "kubectl-that-nobody-has".to_owned(),
             kubeconfig: PathBuf::new(),

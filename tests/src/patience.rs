@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// The limit for what takes `usual` at most. `LBR_SLOW=N` says that this machine is one in N parts as fast as others, as
-/// an emulated one is: then it is N times as long.
+/// The limit for something that takes `usual` at most. `LBR_SLOW=N` means that this machine (an emulated one, for
+/// instance) is N times as slow as others: then the limit is N times as long.
 pub fn limit(usual: Duration) -> Duration {
     static FACTOR: LazyLock<u32> = LazyLock::new(|| factor(std::env::var("LBR_SLOW").ok().as_deref()));
     usual * *FACTOR
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_grow_only_where_that_is_said() {
+    fn limits_grow_only_with_lbr_slow() {
         assert_eq!([None, Some("8"), Some("0"), Some("fast")].map(factor), [1, 8, 1, 1]);
     }
 }

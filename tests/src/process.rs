@@ -15,7 +15,7 @@ pub struct Proc {
 }
 
 impl Proc {
-    /// Starts it. The thread that calls this must outlive the child: see `PR_SET_PDEATHSIG` in `prctl(2)`.
+    /// Starts it. The calling thread must outlive the child: see `PR_SET_PDEATHSIG` in `prctl(2)`.
     pub fn spawn(command: &mut Command) -> Result<Self> {
         let what = text(command);
         die_with_parent(command);
@@ -67,7 +67,7 @@ impl Drop for Proc {
     }
 }
 
-/// Lets the kernel kill the child when the starting thread ends, so that nothing outlives a killed test.
+/// Makes the kernel kill the child when the starting thread ends, so that nothing outlives a killed test.
 pub fn die_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec only the system call prctl runs: no allocation, no lock.
     unsafe {
@@ -78,7 +78,7 @@ pub fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Runs a command to its end; the error holds what it printed.
+/// Runs a command to its end; the error has its output.
 pub fn run(command: &mut Command) -> Result<Output> {
     let what = text(command);
     let output = command.output().with_context(|| format!("start `{what}`"))?;

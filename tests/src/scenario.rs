@@ -1,15 +1,15 @@
 //! Scenarios: Kubernetes YAML in, content of the maps and verdicts out, in one file.
 //!
-//! A file has a `description`, perhaps a `node`, and `steps`, each with one of these keys:
+//! A file has a `description`, optionally a `node`, and `steps`, each with one of these keys:
 //!
 //! - `apply`: documents as for `kubectl apply`
 //! - `delete`: list of `Kind namespace/name`
-//! - `node`: the node's links, routes and addresses, and the flags of its agent, are now these
+//! - `node`: from now on, the node has these links, routes and addresses, and its agent these flags
 //! - `restart`: the agent ends and another one starts; the maps must be the same afterwards, numbers included
 //! - `expect`: the maps, as [`text::tables`] prints them, in any order
-//! - `verdicts`: `client -> address:port/protocol: verdict`, where the verdict is as [`text::verdict`] prints
-//!   it, and the backends that are chosen are separated by `|`: `to 10.244.0.2:80|10.244.0.3:80`. The client is a pod;
-//!   `wire 192.0.2.9` is somebody outside, `node 192.0.2.1` a process of the node
+//! - `verdicts`: `client -> address:port/protocol: verdict`, where the verdict is as [`text::verdict`] prints it, and
+//!   the chosen backends are separated by `|`: `to 10.244.0.2:80|10.244.0.3:80`. The client is a pod; `wire
+//!   192.0.2.9` is a host outside, `node 192.0.2.1` a process of the node
 //!
 //! The objects of a step arrive in different orders, and the maps must end up the same. Each scenario ends
 //! with the deletion of everything, which must leave the maps empty.
@@ -44,12 +44,12 @@ pub struct Scenario {
     /// Name of the file without its extension.
     #[serde(skip)]
     pub name: String,
-    /// What it shows.
+    /// Its purpose.
     pub description: String,
     /// The node at the beginning.
     #[serde(default)]
     pub node: Node,
-    /// What happens, in this order.
+    /// The steps, in this order.
     pub steps: Vec<Step>,
 }
 
@@ -80,7 +80,7 @@ pub struct Node {
 /// Index of the bridge of bridged links.
 const BRIDGE: u32 = 999;
 
-/// What a pod link is.
+/// The kind of a pod link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkKind {
@@ -88,11 +88,11 @@ pub enum LinkKind {
     Veth,
     /// A veth, port of a bridge.
     BridgedVeth,
-    /// Something else that leads to a pod.
+    /// Another kind of interface that leads to a pod.
     Other,
 }
 
-/// One thing that happens, or is checked.
+/// One event or check.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
@@ -105,9 +105,9 @@ pub struct Step {
     /// Another agent takes over.
     #[serde(default)]
     pub restart: bool,
-    /// What the maps hold.
+    /// The content of the maps.
     pub expect: Option<String>,
-    /// What happens to packets.
+    /// The fates of packets.
     pub verdicts: Option<Vec<String>>,
 }
 
@@ -133,7 +133,7 @@ impl Scenario {
 }
 
 impl Node {
-    /// As `compile` wants it.
+    /// The node as input for `compile`.
     pub fn view(&self) -> Result<NodeView> {
         let link = |(index, kind): (&u32, &LinkKind)| {
             let (has_peer, has_master) = match kind {

@@ -18,7 +18,7 @@ const TUPLES: usize = 40;
 /// More rounds than any series of faults takes.
 const ROUNDS: usize = 200;
 
-/// What programs decide about some connections: one answer for each end, of the enforced policies.
+/// The decisions of the programs about some connections: for each end with enforced policies, one answer.
 type Answers = Vec<[Option<bool>; 2]>;
 
 fn answers(tables: &Desired, tuples: &[Tuple]) -> Answers {

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_is_told_where_it_is_counted() {
+    fn loss_is_reported_where_it_is_counted() {
         let column = Column { config: "lbr".to_owned(), with: ("backend", "here".into()), base: 0 };
         let mut outcome = Outcome::new(column, Metric::UdpPps);
         outcome.add(Measured { value: 50.0, lost: Some(0.25) }, 100.0);

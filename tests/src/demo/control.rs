@@ -81,8 +81,8 @@ fn on_kubernetes(story: &mut Story<'_>, stage: &mut Stage) -> Result<Agent> {
                 server.put(pod)?;
             }
             story.tell(&format!(
-                "A small API server for tests, at {} of the node. It knows the five pods, as kubelets would\n\
-                 have told it.",
+                "A small API server for tests, at {} of the node. It knows the five pods, as if kubelets\n\
+                 had reported them.",
                 server.address()
             ));
             kubectl.kubeconfig().to_owned()

@@ -38,7 +38,7 @@ pub(super) fn scenes(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
         }
     };
     story.tell(&format!(
-        "{} First answer {} ms later: from {}, who sees the client under its own address, {}.",
+        "{} First answer {} ms later: from {}, which sees the client under its own address, {}.",
         stage.saved(),
         saved.elapsed().as_millis(),
         first.name,

@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_away_has_no_bar() {
+    fn absent_backend_has_no_bar() {
         let spread = BTreeMap::from([("a".to_owned(), 40), ("b".to_owned(), 10)]);
         let text = bars(&["a", "b", "c"], &spread);
         let cells: Vec<usize> = text.lines().map(|line| line.matches('█').count()).collect();

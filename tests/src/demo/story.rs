@@ -109,7 +109,7 @@ fn scenes(story: &mut Story<'_>, stage: &mut Stage) -> Result<()> {
     stage.wait_for_backends(BACKENDS.len())?;
     let first = client.tcp(target)?;
     ensure!(first.peer.ip() == stage.client.v4, "the backend saw {} as the client", first.peer);
-    story.tell(&format!("First answer: from {}, who sees the client as {}.", first.name, first.peer));
+    story.tell(&format!("First answer: from {}, which sees the client as {}.", first.name, first.peer));
     let spread = client.spread(Protocol::Tcp, target, REQUESTS)?;
     story.tell(&format!("{REQUESTS} connections, each to a backend chosen at random by the kernel:"));
     story.say(picture::bars(&BACKENDS, &spread).trim_end());

@@ -92,7 +92,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The pod with an address, if its policies have a say here: it is one of this node.
+    /// The pod of this node that has an address: the only one whose policies count.
     pub(super) fn subject_at(self, addr: IpAddr) -> Option<&'a Value> {
         self.pod_at(addr).filter(|pod| pod["spec"]["nodeName"] == self.node)
     }
@@ -138,8 +138,8 @@ impl<'a> World<'a> {
         if allowing.is_empty() { Answer::Denied } else { Answer::Allowed(allowing) }
     }
 
-    /// The pod that has an address: never one of the host network (C6), never one that has ended (C20). While
-    /// a pod that terminates and another one claim it, it is the other one's.
+    /// The pod that has an address: never one of the host network (C6), never one that has ended (C20). While a
+    /// terminating pod and another one claim it, it belongs to the other one.
     fn pod_at(self, addr: IpAddr) -> Option<&'a Value> {
         let live = |pod: &&Value| {
             pod["spec"]["hostNetwork"] != true
@@ -150,7 +150,7 @@ impl<'a> World<'a> {
         self.of_kind("Pod").filter(live).filter(claims).min_by_key(terminating)
     }
 
-    /// B1, then any of the list.
+    /// B1, then any peer of the list.
     fn peers_match(self, policy: &Value, peers: &Value, addr: IpAddr) -> bool {
         let peers = list(peers);
         peers.is_empty() || peers.iter().any(|peer| self.peer_matches(policy, peer, addr))
@@ -186,7 +186,7 @@ impl<'a> World<'a> {
         selects(selector, |key| if key == NAMESPACE_NAME { Some(name) } else { label(namespace, key) })
     }
 
-    /// B11, then any of the list (B12 to B17).
+    /// B11, then any port of the list (B12 to B17).
     fn ports_match(self, ports: &Value, tuple: &Tuple) -> bool {
         let ports = list(ports);
         ports.is_empty() || ports.iter().any(|port| self.port_matches(port, tuple))

@@ -16,8 +16,8 @@ enum Kind {
     Raw(u8),
 }
 
-/// A packet in the making: addresses and protocol at the start, the rest by the methods, at the end
-/// [`Self::build`] or [`Self::fragments`]. Lengths and checksums are right.
+/// A packet builder: addresses and protocol at the start, the rest by the methods, at the end [`Self::build`] or
+/// [`Self::fragments`]. Lengths and checksums are right.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Packet {
@@ -81,7 +81,7 @@ impl Packet {
         Self::new((src, 0).into(), (dst, 0).into(), Kind::Raw(protocol))
     }
 
-    /// What the packet carries.
+    /// The payload.
     pub fn payload(self, bytes: &[u8]) -> Self {
         Self { payload: bytes.to_vec(), ..self }
     }
@@ -112,7 +112,7 @@ impl Packet {
         Self { macs: (src, dst), ..self }
     }
 
-    /// Adds a VLAN tag (802.1Q) inside of those that are there.
+    /// Adds a VLAN tag (802.1Q) inside of the present ones.
     pub fn vlan(mut self, id: u16) -> Self {
         self.vlans.push(id);
         self
@@ -128,7 +128,7 @@ impl Packet {
         Self { options: bytes.to_vec(), ..self }
     }
 
-    /// Adds an IPv6 extension header after those that are there.
+    /// Adds an IPv6 extension header after the present ones.
     pub fn ext(mut self, ext: Ext) -> Self {
         self.exts.push(ext);
         self
@@ -149,8 +149,8 @@ impl Packet {
         self.with_ip(&self.transport())
     }
 
-    /// The same as frames that each carry at most `size` bytes (rounded down to a multiple of eight) of what
-    /// follows the IP header.
+    /// The same as frames that each carry at most `size` bytes (rounded down to a multiple of eight) of the data
+    /// behind the IP header.
     pub fn fragments(&self, id: u32, size: usize) -> Vec<Vec<u8>> {
         let (whole, size) = (self.transport(), (size & !7).max(8));
         let fragment = |(number, bytes): (usize, &[u8])| {
@@ -174,7 +174,7 @@ impl Packet {
     }
 
     /// # Panics
-    /// When the addresses are of different families: the test is wrong.
+    /// If the addresses are of different families, which is a mistake in the test.
     fn with_ip(&self, rest: &[u8]) -> Vec<u8> {
         match (self.src.ip(), self.dst.ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => ipv4(
@@ -189,7 +189,7 @@ impl Packet {
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
                 ipv6((src, dst), self.ttl, self.protocol(), &self.exts, self.place, rest)
             }
-            (src, dst) => unreachable!("{src} and {dst} can not be in one packet"),
+            (src, dst) => unreachable!("{src} and {dst} cannot be in one packet"),
         }
     }
 

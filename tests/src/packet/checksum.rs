@@ -1,5 +1,5 @@
-//! The internet checksum, computed in full (RFC 1071): nothing is shared with `lbr_common::checksum`, so that
-//! a mistake there can not hide itself.
+//! The internet checksum, computed in full (RFC 1071). It shares nothing with `lbr_common::checksum`, so that a
+//! mistake there cannot hide itself.
 
 use std::net::IpAddr;
 

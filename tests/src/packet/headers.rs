@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::checksum::{finish, pseudo_sum};
 use super::kinds::Ext;
 
-/// IP protocol numbers that packets of tests name (IANA).
+/// IP protocol numbers that the tests use (IANA).
 pub(super) mod number {
     pub(in super::super) const HOP_BY_HOP: u8 = 0;
     pub(in super::super) const ICMP: u8 = 1;
@@ -67,7 +67,7 @@ pub(super) fn ipv6(
     place: Option<Place>,
     payload: &[u8],
 ) -> Vec<u8> {
-    // From the last header to the first, each knows the number of what follows it.
+    // From the last header to the first, as each holds the number of the next one.
     let (mut next, mut rest) = (proto, payload.to_vec());
     if let Some(p) = place {
         let field = clamp(p.offset) & 0xfff8 | u16::from(p.more);
@@ -110,13 +110,13 @@ pub(super) fn fill_checksum(bytes: &mut [u8], at: usize, ends: (IpAddr, IpAddr),
     let start = if proto == number::ICMP { 0 } else { pseudo_sum(ends.0, ends.1, proto, bytes.len()) };
     let mut check = finish(start, bytes);
     if proto == number::UDP && check == 0 {
-        // Zero would say "no checksum" (RFC 768).
+        // Zero would mean "no checksum" (RFC 768).
         check = 0xffff;
     }
     bytes[at..at + 2].copy_from_slice(&check.to_be_bytes());
 }
 
-/// A length field: as much as it can say.
+/// A length field, limited to its maximum.
 pub(super) fn clamp(len: usize) -> u16 {
     u16::try_from(len).unwrap_or(u16::MAX)
 }

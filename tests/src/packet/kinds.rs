@@ -1,10 +1,10 @@
-//! What a packet can be made of, besides addresses and bytes.
+//! The parts of a packet, besides addresses and bytes.
 
 use lbr_common::addr::Family;
 
 use super::headers::number;
 
-/// An IPv6 extension header. What it holds is what follows its first two bytes.
+/// An IPv6 extension header. The data begins after its first two bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ext {
     /// Hop-by-hop options; padded.
@@ -15,7 +15,7 @@ pub enum Ext {
     Routing {
         /// Routing type; 2 and 4 are in use, 0 is forbidden.
         kind: u8,
-        /// How many of its addresses are still to be visited.
+        /// Number of its addresses that are still to be visited.
         segments_left: u8,
         /// From its fifth byte on.
         data: Vec<u8>,
@@ -53,19 +53,19 @@ impl Ext {
     }
 }
 
-/// Why an ICMP error was sent. The numbers of both families follow from it.
+/// The reason of an ICMP error. Type and code of both families follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Nobody listens on the port.
+    /// No socket listens on the port.
     PortUnreachable,
     /// No route, or no such host.
     HostUnreachable,
-    /// Larger than the next link takes: fragmentation needed, packet too big.
+    /// Larger than the next link's MTU: fragmentation needed, packet too big.
     TooBig {
-        /// What the next link takes.
+        /// MTU of the next link.
         mtu: u16,
     },
-    /// The hop limit was used up.
+    /// The hop limit has expired.
     TimeExceeded,
     /// There is a shorter way. ICMP only: with IPv6 it is a message of neighbour discovery.
     Redirect,

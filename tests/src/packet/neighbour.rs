@@ -1,12 +1,12 @@
-//! Questions for link addresses. Who asks also says which link address it has itself.
+//! Requests for link addresses. A request also announces the sender's own link address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Packet, pseudo_sum, sum};
 
-/// A broadcast question for `target` (ARP), in the name of `sender`. Announces `sender` where both are the same.
+/// A broadcast request for `target` (ARP) from `sender`. Announces `sender` if both are the same.
 pub fn arp_request(sender: Ipv4Addr, mac: [u8; 6], target: Ipv4Addr) -> Vec<u8> {
-    // Ethernet: to everyone. ARP: Ethernet, IPv4, request.
+    // Ethernet: broadcast. ARP: Ethernet, IPv4, request.
     let mut frame = [[0xff; 6], mac].concat();
     frame.extend([0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
     frame.extend(mac);
@@ -16,7 +16,7 @@ pub fn arp_request(sender: Ipv4Addr, mac: [u8; 6], target: Ipv4Addr) -> Vec<u8> 
     frame
 }
 
-/// A neighbour solicitation (RFC 4861 4.3) for `target`, sent to it, in the name of `sender`.
+/// A neighbour solicitation (RFC 4861 4.3) for `target`, sent to it, from `sender`.
 pub fn solicitation(sender: Ipv6Addr, mac: [u8; 6], target: Ipv6Addr, target_mac: [u8; 6]) -> Vec<u8> {
     let (src, dst) = (IpAddr::V6(sender), IpAddr::V6(target));
     // Type 135, then the target, and the option "source link address".

@@ -6,7 +6,7 @@ use super::checksum::sum;
 use super::headers::number;
 use super::parse::{Fragment, Parsed, Transport};
 
-/// The packet so far, what follows its IP header, and how long that should be.
+/// The packet so far, the data behind its IP header, and the length that the header claims.
 type Rest<'a> = (Parsed, &'a [u8], usize);
 
 fn blank(src: IpAddr, dst: IpAddr, ttl: u8, protocol: u8) -> Parsed {

@@ -12,11 +12,11 @@ pub mod flags {
     pub const FIN: u8 = 1;
     /// First segment of a side.
     pub const SYN: u8 = 2;
-    /// The connection is no more.
+    /// Aborts the connection.
     pub const RST: u8 = 4;
-    /// Hand the data on.
+    /// The receiver should deliver the data.
     pub const PSH: u8 = 8;
-    /// The acknowledgement number counts.
+    /// The acknowledgement number is valid.
     pub const ACK: u8 = 16;
 }
 
@@ -31,7 +31,7 @@ pub struct Fragment {
     pub more: bool,
 }
 
-/// What follows the IP header.
+/// The header behind the IP header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// TCP.
@@ -53,7 +53,7 @@ pub enum Transport {
         code: u8,
         /// Fifth to eighth byte: the MTU of "packet too big", for instance.
         rest: u32,
-        /// The packet in it.
+        /// The quoted packet.
         quoted: Box<Parsed>,
     },
     /// Any other ICMP or ICMPv6.
@@ -67,11 +67,11 @@ pub enum Transport {
     },
     /// Another protocol, or a fragment that is not the first.
     Other,
-    /// The transport header is not all there.
+    /// The transport header is incomplete.
     Cut,
 }
 
-/// A packet, taken apart.
+/// A parsed packet.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Parsed {
     /// Source and destination link address, if there is a link header.
@@ -90,11 +90,11 @@ pub struct Parsed {
     pub options: Vec<u8>,
     /// Numbers of the IPv6 extension headers, in order.
     pub exts: Vec<u8>,
-    /// If it is one.
+    /// Its place, if it is a fragment.
     pub fragment: Option<Fragment>,
     /// The transport header.
     pub transport: Transport,
-    /// What follows the transport header.
+    /// The data behind the transport header.
     pub payload: Vec<u8>,
     pub(super) wrong: Vec<String>,
 }
@@ -128,12 +128,12 @@ impl Parsed {
         Ok(packet.0)
     }
 
-    /// Whether every checksum that can be judged is right, also in a quoted packet.
+    /// Whether every checksum that can be checked is right, including those in a quoted packet.
     pub fn checksums_ok(&self) -> bool {
         self.checksum_errors().is_empty()
     }
 
-    /// Which checksums are wrong, and by what.
+    /// The wrong checksums, and their errors.
     pub fn checksum_errors(&self) -> Vec<String> {
         let mut errors = self.wrong.clone();
         if let Transport::IcmpError { quoted, .. } = &self.transport {
@@ -142,7 +142,7 @@ impl Parsed {
         errors
     }
 
-    /// Forgets wrong checksums, to compare packets apart from them.
+    /// Forgets wrong checksums, so that packets can be compared without them.
     pub fn forgive(&mut self) {
         self.wrong.clear();
     }
@@ -152,7 +152,7 @@ impl Parsed {
         if let Transport::IcmpError { quoted, .. } = &self.transport { Some(quoted) } else { None }
     }
 
-    /// Reads what follows the IP header. `whole` is what the IP header promises.
+    /// Reads the data behind the IP header. `whole` is the length that the IP header claims.
     fn transport(&mut self, rest: &[u8], whole: usize) {
         let complete = rest.len() >= whole && self.fragment.is_none_or(|f| f.offset == 0 && !f.more);
         let rest = &rest[..rest.len().min(whole)];
@@ -215,7 +215,7 @@ impl Parsed {
         }
     }
 
-    /// Judges the transport checksum of a whole packet.
+    /// Checks the transport checksum of a whole packet.
     fn check(&mut self, rest: &[u8]) {
         let (name, start) = match self.protocol {
             number::ICMP => ("ICMP", 0),

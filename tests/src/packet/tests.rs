@@ -18,7 +18,7 @@ fn read(frame: &[u8]) -> Parsed {
 }
 
 #[test]
-fn what_is_built_is_read() {
+fn built_packet_is_read_back() {
     for (src, dst) in Family::ALL.map(ends) {
         let tcp = Packet::tcp(src, dst, flags::SYN).numbers(7, 9).tcp_options(&[2, 4, 5, 180]);
         let tcp = read(&tcp.payload(b"odd").ttl(9).vlan(5).build());
@@ -34,7 +34,7 @@ fn what_is_built_is_read() {
     }
 }
 
-/// A datagram of the wire: 127.0.0.1:1234 to 127.0.0.1:53, checksums by another implementation.
+/// A datagram from 192.168.0.1:1234 to 192.168.0.199:53, with checksums computed by hand.
 #[test]
 fn a_known_packet_has_known_checksums() {
     let bytes = Packet::udp("192.168.0.1:1234".parse().unwrap(), "192.168.0.199:53".parse().unwrap())

@@ -1,4 +1,4 @@
-//! A packet for people: one line, as tcpdump would print it.
+//! A packet as one line of text, like tcpdump's.
 
 use std::fmt;
 

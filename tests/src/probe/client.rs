@@ -1,4 +1,4 @@
-//! Clients: one question, one answer, from a given place and port.
+//! Clients: one request, one answer, from a given place and port.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -21,13 +21,13 @@ use crate::topology::Cgroup;
 /// Transport protocol of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// One connection per question.
+    /// One connection per request.
     Tcp,
-    /// One connected socket per question.
+    /// One connected socket per request.
     Udp,
 }
 
-/// Asks from a namespace.
+/// Sends requests from a namespace.
 #[derive(Clone, Debug)]
 pub struct Client {
     ns: Netns,
@@ -42,7 +42,7 @@ impl Client {
         Self { ns: ns.clone(), cgroup: None, bind: None, timeout: Duration::from_secs(2) }
     }
 
-    /// Waits so long for each step.
+    /// Waits this long for each step.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
@@ -52,7 +52,7 @@ impl Client {
         self.bind(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port))
     }
 
-    /// Sends from this address and port. An unspecified address stands for any of either family.
+    /// Sends from this address and port. The unspecified address stands for both families.
     pub fn bind(self, from: SocketAddr) -> Self {
         Self { bind: Some(from), ..self }
     }
@@ -62,7 +62,7 @@ impl Client {
         Self { cgroup: Some(cgroup.clone()), ..self }
     }
 
-    /// Connects, asks who is there, and closes.
+    /// Connects, asks for the server's identity, and closes.
     pub fn tcp(&self, to: SocketAddr) -> Result<Identity> {
         self.inside(|| self.ask_tcp(to))
     }
@@ -82,7 +82,7 @@ impl Client {
         self.inside(|| self.ask_by(protocol, to))
     }
 
-    /// Asks from an unconnected UDP socket. Also says which address the answer came from.
+    /// Asks from an unconnected UDP socket. Also returns the source address of the answer.
     pub fn udp_unconnected(&self, to: SocketAddr) -> Result<(Identity, SocketAddr)> {
         let socket = self.udp_socket(Family::of(to.ip()))?;
         socket.send_to(WHO.as_bytes(), to).with_context(|| format!("send to {to}"))?;
@@ -96,7 +96,7 @@ impl Client {
         self.inside(|| self.bound_udp(family))
     }
 
-    /// Sends a datagram of `len` bytes and compares what comes back.
+    /// Sends a datagram of `len` bytes, and compares the echo.
     pub fn udp_echo(&self, to: SocketAddr, len: usize) -> Result<()> {
         let (socket, sent) = (self.udp_socket(Family::of(to.ip()))?, pattern(len));
         socket.connect(to)?;
@@ -107,8 +107,8 @@ impl Client {
         Ok(())
     }
 
-    /// Sends `count` datagrams of `len` bytes at once, which travel as one packet as far as they can, and compares what
-    /// comes back.
+    /// Sends `count` datagrams of `len` bytes in one call, so that they travel as one packet as far as possible, and
+    /// compares the echoes.
     pub fn udp_segments(&self, to: SocketAddr, count: usize, len: usize) -> Result<()> {
         let (socket, sent) = (self.udp_socket(Family::of(to.ip()))?, pattern(count * len));
         socket.connect(to)?;
@@ -144,7 +144,7 @@ impl Client {
                 IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128),
             };
             let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, protocol)?;
-            // An echo socket of the kernel (icmp(7)): to the library it is a datagram socket like any other.
+            // An echo socket of the kernel (icmp(7)), which is a datagram socket to the library.
             let socket = UdpSocket::from(socket);
             socket.set_read_timeout(Some(self.timeout))?;
             socket.connect(SocketAddr::new(to, 0))?;
@@ -154,7 +154,7 @@ impl Client {
         })
     }
 
-    /// Asks `count` times and counts who answered. Every question must be answered.
+    /// Asks `count` times, and counts the answers of each server. Every request must be answered.
     pub fn spread(
         &self,
         protocol: Protocol,
@@ -172,7 +172,7 @@ impl Client {
         })
     }
 
-    /// Runs a closure where this client's sockets are opened.
+    /// Runs a closure in the place where this client's sockets are opened.
     pub fn inside<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         self.ns.run(|| {
             if let Some(cgroup) = &self.cgroup {
@@ -204,7 +204,7 @@ impl Client {
         std::str::from_utf8(&buffer[..len])?.parse()
     }
 
-    /// What a socket of this family binds to.
+    /// The address that a socket of this family binds to.
     fn source(&self, family: Family) -> Option<SocketAddr> {
         let from = self.bind?;
         let any = unspecified(family);
@@ -251,7 +251,7 @@ fn unspecified(family: Family) -> IpAddr {
     }
 }
 
-/// One line; the end of the connection before it is an error.
+/// Reads one line; it is an error if the connection ends before it.
 pub(super) fn read_line(stream: &TcpStream) -> Result<String> {
     let mut line = String::new();
     if BufReader::new(stream).read_line(&mut line)? == 0 {
@@ -260,12 +260,12 @@ pub(super) fn read_line(stream: &TcpStream) -> Result<String> {
     Ok(line)
 }
 
-/// Kind of the input or output error inside.
+/// The kind of the I/O error inside.
 pub fn error_kind(error: &Error) -> Option<io::ErrorKind> {
     error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind)
 }
 
-/// Whether the other side said that nobody listens there.
+/// Whether the connection was refused.
 pub fn is_refused(error: &Error) -> bool {
     error_kind(error) == Some(io::ErrorKind::ConnectionRefused)
 }

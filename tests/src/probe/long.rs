@@ -1,4 +1,4 @@
-//! A connection that lasts, and notices when it stalls.
+//! A long-lived connection that measures stalls.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use anyhow::{Result, anyhow};
 use super::client::read_line;
 use super::{Client, Identity, WHO};
 
-/// What a long-lived connection has seen.
+/// The statistics of a long-lived connection.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Answers received.
@@ -21,13 +21,13 @@ pub struct Report {
     pub stalls: usize,
     /// The longest wait for an answer.
     pub worst: Duration,
-    /// Who answered last.
+    /// The server of the last answer.
     pub last: Option<Identity>,
-    /// Why the connection ended before it was told to.
+    /// The error that ended the connection, if any.
     pub error: Option<String>,
 }
 
-/// Asks again and again over one TCP connection, until stopped or dropped.
+/// Sends requests over one TCP connection, until stopped or dropped.
 #[derive(Debug)]
 pub struct LongLived {
     stop: Arc<AtomicBool>,
@@ -35,7 +35,7 @@ pub struct LongLived {
 }
 
 impl LongLived {
-    /// Connects and begins: one question every `interval`; an answer after more than `limit` is a stall.
+    /// Connects and begins: one request every `interval`; an answer after more than `limit` is a stall.
     pub fn start(client: &Client, to: SocketAddr, interval: Duration, limit: Duration) -> Result<Self> {
         let mut stream = client.tcp_stream(to)?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -66,7 +66,7 @@ impl LongLived {
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Ends it and says how it went.
+    /// Ends it, and returns its statistics.
     pub fn stop(mut self) -> Result<Report> {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().ok_or_else(|| anyhow!("stopped already"))?;

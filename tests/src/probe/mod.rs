@@ -1,4 +1,4 @@
-//! Traffic: servers that say who they are, clients that ask, crafted frames and captures.
+//! Traffic: servers that report their identity, clients, crafted frames and captures.
 
 mod client;
 mod long;
@@ -16,7 +16,7 @@ pub use long::{LongLived, Report};
 pub use raw::{Capture, Frame, send_frames};
 pub use server::Server;
 
-/// What a server answers: who it is, and how the connection looks from its side.
+/// The answer of a server: its identity, and its view of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Name of the server.
@@ -43,12 +43,12 @@ impl FromStr for Identity {
     }
 }
 
-/// A request to say who one is. Everything else in a datagram is echoed.
+/// The request for a server's identity. Any other datagram is echoed.
 const WHO: &str = "who";
 
-/// `len` bytes in which no two places look alike.
+/// `len` bytes in which every place looks different.
 pub fn pattern(len: usize) -> Vec<u8> {
-    // A linear congruential generator (Numerical Recipes): any damage, shift or swap shows.
+    // A linear congruential generator (Numerical Recipes): it shows any damage, shift or swap.
     let mut state = u32::try_from(len).unwrap_or(u32::MAX);
     std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -58,7 +58,7 @@ pub fn pattern(len: usize) -> Vec<u8> {
     .collect()
 }
 
-/// Sum of FNV-1a over the bytes, to compare what was sent with what arrived.
+/// Sum of FNV-1a over the bytes, to compare sent and received data.
 fn digest(mut sum: u64, bytes: &[u8]) -> u64 {
     for byte in bytes {
         sum = (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);

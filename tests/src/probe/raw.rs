@@ -1,4 +1,4 @@
-//! Frames as they are: sent and captured through `AF_PACKET` (packet(7)).
+//! Raw frames: sent and captured through `AF_PACKET` (packet(7)).
 
 use std::io;
 use std::mem::size_of;
@@ -12,13 +12,13 @@ use crate::netns::Netns;
 /// A captured frame.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// From the link header on; without a VLAN tag that the kernel has taken out.
+    /// From the link header on; without a VLAN tag that the kernel has removed.
     pub bytes: Vec<u8>,
-    /// Leaving through the link, as opposed to arriving.
+    /// Sent through the link, not received.
     pub outgoing: bool,
-    /// The transport checksum is right or was left out on purpose (offload) when false: do not judge it.
+    /// If true, the transport checksum is left to a device (offload) and must not be checked.
     pub checksum_pending: bool,
-    /// VLAN tag that the kernel has taken out of the frame.
+    /// VLAN tag that the kernel has removed from the frame.
     pub vlan: Option<u16>,
 }
 
@@ -37,7 +37,7 @@ pub fn send_frames<F: AsRef<[u8]>>(ns: &Netns, link: &str, frames: &[F]) -> Resu
     Ok(())
 }
 
-/// Listens on a link from the moment it is made.
+/// Listens on a link from its creation on.
 #[derive(Debug)]
 pub struct Capture {
     socket: OwnedFd,
@@ -52,7 +52,7 @@ impl Capture {
         let wanted_room: libc::c_int = 16 << 20;
         for (level, option, value) in [
             (libc::SOL_PACKET, libc::PACKET_AUXDATA, on),
-            // Forced, because a burst of large frames does not fit the usual limit.
+            // Forced, as a burst of large frames exceeds the usual limit.
             (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, wanted_room),
         ] {
             let len = libc::socklen_t::try_from(size_of::<libc::c_int>())?;
@@ -79,7 +79,7 @@ impl Capture {
         bail!("none of the {seen} frames on {} within {timeout:?} is the one waited for", self.link)
     }
 
-    /// Everything that comes until the link has been silent for this long.
+    /// All frames until the link has been silent for this long.
     pub fn drain(&self, silence: Duration) -> Result<Vec<Frame>> {
         let mut frames = Vec::new();
         while let Some(frame) = self.next(Instant::now() + silence)? {
@@ -88,7 +88,7 @@ impl Capture {
         Ok(frames)
     }
 
-    /// The next frame, if there is one before `end`.
+    /// The next frame, if one arrives before `end`.
     fn next(&self, end: Instant) -> Result<Option<Frame>> {
         let left = end.saturating_duration_since(Instant::now());
         let mut poll = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
@@ -112,7 +112,7 @@ fn open(ns: &Netns, link: &str) -> Result<OwnedFd> {
         if fd < 0 {
             return Err(io::Error::last_os_error()).context("open a packet socket (needs root)");
         }
-        // SAFETY: the descriptor was just made and belongs to nobody else.
+        // SAFETY: the descriptor was just made and has no other owner.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: all zeros is a valid sockaddr_ll.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -141,7 +141,7 @@ fn receive(socket: &OwnedFd) -> Result<Frame> {
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of_val(&control);
-    // SAFETY: every pointer in the message is of a live buffer of the length that stands beside it.
+    // SAFETY: every pointer in the message is of a live buffer with the length beside it.
     let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
     bytes.truncate(usize::try_from(len).map_err(|_| io::Error::last_os_error())?);
     let outgoing = from.sll_pkttype == libc::PACKET_OUTGOING;

@@ -14,10 +14,10 @@ use super::{Identity, WHO, digest};
 use crate::netns::Netns;
 use crate::topology::Pod;
 
-/// Answers on TCP and UDP until it is dropped.
+/// A server for TCP and UDP until it is dropped.
 ///
-/// TCP, line by line: `who` → its [`Identity`]; `bulk N` and N bytes → their digest. UDP: `who` → its
-/// identity; anything else comes back as it is.
+/// TCP, line by line: `who` → its [`Identity`]; `bulk N` and N bytes → their digest. UDP: `who` → its identity; any
+/// other datagram is echoed.
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
@@ -34,12 +34,12 @@ struct Shared {
 }
 
 impl Server {
-    /// In a pod, on both its addresses, under the pod's name.
+    /// Starts in a pod, on both its addresses, with the pod's name.
     pub fn pod(pod: &Pod, port: u16) -> Result<Self> {
         Self::start(&pod.ns, &pod.name, &pod.addresses(), port)
     }
 
-    /// In a namespace, on each of the addresses. It listens when this returns.
+    /// Starts in a namespace, on each of the addresses. It listens when this returns.
     pub fn start(ns: &Netns, name: &str, addresses: &[IpAddr], port: u16) -> Result<Self> {
         let sockets = ns.run(|| {
             let bind = |ip: &IpAddr| {
@@ -72,7 +72,7 @@ impl Server {
         self.shared.served.load(Ordering::Relaxed)
     }
 
-    /// Ends every TCP connection, while new ones are still served.
+    /// Ends every TCP connection; new ones are still served.
     pub fn hang_up(&self) {
         for stream in self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner).values() {
             let _ = stream.shutdown(Shutdown::Both);
@@ -84,8 +84,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         for socket in &self.listening {
-            // Wakes the thread that waits in accept or recv; on UDP it also says ENOTCONN, and wakes all the
-            // same.
+            // Wakes the thread that waits in accept or recv. On UDP the call fails with ENOTCONN, but wakes the
+            // thread all the same.
             let _ = nix::sys::socket::shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
         }
         self.hang_up();
@@ -145,7 +145,7 @@ fn datagrams(shared: &Shared, socket: &UdpSocket) -> Result<()> {
     let local = socket.local_addr()?;
     let mut buffer = vec![0; 65_536];
     while !shared.stop.load(Ordering::Relaxed) {
-        // An ICMP error about an earlier answer ends up here too.
+        // An ICMP error about an earlier answer is reported here too.
         let Ok((len, peer)) = socket.recv_from(&mut buffer) else { continue };
         if shared.stop.load(Ordering::Relaxed) {
             break;

@@ -1,4 +1,4 @@
-//! What a scenario can run on.
+//! The data planes that a scenario can run on.
 
 use anyhow::Result;
 use lbr_agent::dataplane::Dataplane;
@@ -9,16 +9,16 @@ use lbr_common::tuple::Tuple;
 
 use super::{Node, text};
 
-/// Maps, what happens to packets by them, and the node around them.
+/// Maps, the verdicts of packets by them, and the node around them.
 pub trait Plane {
     /// The maps.
     fn dataplane(&mut self) -> Result<&mut dyn Dataplane>;
 
-    /// What happens to a packet that begins a connection, as [`text::verdict`] prints it; `None` if this can not be
-    /// asked for such a sender.
+    /// The fate of a packet that begins a connection, as [`text::verdict`] prints it; `None` if this plane cannot
+    /// tell it for such a sender.
     fn verdict(&mut self, tuple: &Tuple, sender: Sender) -> Result<Option<String>>;
 
-    /// The node is now this one; its agent has not heard of it yet.
+    /// The node changes to this one; its agent does not know that yet.
     fn set_node(&mut self, _node: &Node) -> Result<()> {
         Ok(())
     }
@@ -29,7 +29,7 @@ pub trait Plane {
     }
 }
 
-/// In memory, with the same lookups in user space.
+/// In memory, with the same look-ups in user space.
 impl Plane for Fake {
     fn dataplane(&mut self) -> Result<&mut dyn Dataplane> {
         Ok(self)

@@ -21,7 +21,7 @@ use crate::testrun::{Action, Flows, Meter, Ran, Sandbox};
 /// Above all numbers of links in scenarios.
 const CLIENT_LINK: u32 = 1000;
 
-/// Entries of each large map. More than scenarios need, and made in a moment.
+/// Entries of each large map: more than scenarios need, and quickly made.
 const ENTRIES: u32 = 1024;
 
 /// The data plane of the agent. One thread only: see [`Sandbox`].
@@ -36,13 +36,13 @@ pub struct Real {
 }
 
 impl Real {
-    /// A node without pod links but the client's, which the agent does not know.
+    /// A node whose only pod link is the client's, which the agent does not know.
     pub fn load(name: &str) -> Result<Self> {
         let large = maps::PINNED.iter().filter(|spec| spec.max_entries > ENTRIES as usize);
         Self::load_sized(name, large.map(|spec| (spec.name.to_owned(), ENTRIES)).collect())
     }
 
-    /// With maps of these sizes, the others as they are by default.
+    /// With maps of these sizes; other maps have their default size.
     pub fn load_sized(name: &str, sizes: BTreeMap<String, u32>) -> Result<Self> {
         let sandbox = Sandbox::enter(name)?;
         sandbox.veth("client", Some(CLIENT_LINK))?;
@@ -71,12 +71,12 @@ impl Real {
         })
     }
 
-    /// What the agent writes to.
+    /// The tables that the agent writes.
     pub fn kernel(&mut self) -> Result<&mut Kernel> {
         self.kernel.as_mut().context("the agent does not run")
     }
 
-    /// How it was loaded.
+    /// The options that it was loaded with.
     pub fn options(&mut self) -> &mut Options {
         &mut self.options
     }
@@ -86,7 +86,7 @@ impl Real {
         self.sandbox.pins()
     }
 
-    /// The agent ends without a word.
+    /// The agent ends without cleaning up.
     pub fn kill(&mut self) {
         self.kernel = None;
     }
@@ -97,7 +97,7 @@ impl Real {
         Ok(())
     }
 
-    /// The node has these pod links and no others.
+    /// Sets the node's pod links.
     pub fn set_links(&mut self, links: impl IntoIterator<Item = u32>) -> Result<()> {
         let links: BTreeSet<u32> = links.into_iter().collect();
         for gone in self.links.difference(&links) {
@@ -110,7 +110,7 @@ impl Real {
         Ok(())
     }
 
-    /// The programs at the pod links, as `pod5 from_pod`, one for each time that it is attached.
+    /// The programs at the pod links, as `pod5 from_pod`, once for each attachment.
     pub fn attached(&self) -> Result<Vec<String>> {
         let mut attached = Vec::new();
         for name in self.links.iter().map(|link| link_name(*link)) {
@@ -134,8 +134,8 @@ impl Real {
         Ok(ids)
     }
 
-    /// Waits until the programs are at these links and no others: the kernel detaches what has lost its pin a
-    /// moment later.
+    /// Waits until programs are attached to these links and no others: the kernel detaches a program a moment after
+    /// its pin is gone.
     pub fn expect_attached(&self, links: &[u32]) -> Result<()> {
         let programs =
             |link| [Hook::FromPod, Hook::ToPod].map(|h| format!("{} {}", link_name(link), h.name()));
@@ -151,7 +151,7 @@ impl Real {
         }
     }
 
-    /// What `from_pod` does with the first packet of a connection. The flow is forgotten at once.
+    /// The verdict of `from_pod` for the first packet of a connection. Its flow is removed at once.
     pub fn ask(&mut self, tuple: &Tuple) -> Result<Resolved> {
         let frame = first_packet(tuple)?;
         let kernel = self.kernel.as_mut().context("the agent does not run")?;
@@ -170,19 +170,19 @@ impl Plane for Real {
         Ok(self.kernel()?)
     }
 
-    /// Only a pod is asked for: the programs of the other hooks have tests of their own, with a node around them.
+    /// Answers for pods only: the programs of other hooks have tests of their own, with a node around them.
     fn verdict(&mut self, tuple: &Tuple, sender: Sender) -> Result<Option<String>> {
         if sender != Sender::Pod {
             return Ok(None);
         }
         let resolved = self.ask(tuple)?;
-        // Where no Service is concerned, policy has the last word; scenarios of Services have no policies.
+        // Where no Service is concerned, policy decides; scenarios of Services have no policies.
         let verdict = if resolved.verdict == Verdict::Node { Verdict::NoService } else { resolved.verdict };
         Ok(Some(text::verdict(verdict, resolved.backend)))
     }
 
-    /// The agent's network namespace has interfaces with these very indexes. All of them are veths: programs
-    /// are attached to anything else in the same way.
+    /// The agent's network namespace has interfaces with exactly these indexes. All of them are veths: programs are
+    /// attached to other kinds in the same way.
     fn set_node(&mut self, node: &Node) -> Result<()> {
         let uplink = (!node.addresses.is_empty()).then_some(super::UPLINK);
         self.set_links(node.links.keys().copied().chain(uplink))
@@ -204,7 +204,7 @@ fn first_packet(tuple: &Tuple) -> Result<Vec<u8>> {
         proto::TCP => Packet::tcp(src, dst, flags::SYN),
         proto::UDP => Packet::udp(src, dst).payload(b"hello"),
         proto::SCTP => {
-            // RFC 9260, 3.1: ports, verification tag, checksum (which lbr does not look at).
+            // RFC 9260, 3.1: ports, verification tag, checksum (which lbr does not read).
             let ports = [tuple.src_port.to_be_bytes(), tuple.dst_port.to_be_bytes()].concat();
             Packet::raw(src.ip(), dst.ip(), proto::SCTP).payload(&[ports, vec![0; 8]].concat())
         }
@@ -218,7 +218,7 @@ fn ends(tuple: &Tuple) -> (SocketAddr, SocketAddr) {
     (at(tuple.src, tuple.src_port), at(tuple.dst, tuple.dst_port))
 }
 
-/// Where the packet goes, if it was translated. An error if packet and action do not fit the verdict.
+/// The destination of the packet, if it was translated. An error if packet and action do not fit the verdict.
 fn backend(tuple: &Tuple, sent: &[u8], ran: &Ran) -> Result<Option<SocketAddr>> {
     let (src, dst) = ends(tuple);
     let effect = ran.verdict.effect();

@@ -1,4 +1,4 @@
-//! Runs a scenario on a data plane, by the same way as the agent: store, compile, reconcile.
+//! Runs a scenario on a data plane, through the same steps as the agent: store, compile, reconcile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -15,18 +15,18 @@ use lbr_common::tuple::{Tuple, proto};
 
 use super::{Node, Plane, Scenario, Step, text};
 
-/// In which order the objects of a step arrive.
+/// The order in which the objects of a step arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// As in the file.
     Given,
-    /// The other way round.
+    /// In reverse order.
     Reversed,
     /// In an order that follows from this number.
     Shuffled(u64),
 }
 
-/// Runs all steps, then deletes everything. An error says which step it was and what the maps held.
+/// Runs all steps, then deletes everything. An error has the step and the content of the maps.
 pub fn run(scenario: &Scenario, order: Order, plane: &mut dyn Plane) -> Result<()> {
     let mut agent = Agent::start(&scenario.node, order, plane)?;
     for (number, step) in scenario.steps.iter().enumerate() {
@@ -35,7 +35,7 @@ pub fn run(scenario: &Scenario, order: Order, plane: &mut dyn Plane) -> Result<(
     agent.end().with_context(|| format!("{}, after deleting everything", scenario.name))
 }
 
-/// Rounds until the maps must hold what they should; with one write of ten failing, a few are enough.
+/// Rounds until the maps must have the right content; with one write of ten failing, a few are enough.
 const MAX_ROUNDS: usize = 200;
 
 struct Agent<'a> {
@@ -45,9 +45,9 @@ struct Agent<'a> {
     reconciler: Reconciler,
     plane: &'a mut dyn Plane,
     order: Order,
-    /// By the object that they are about.
+    /// Rejections by their object.
     rejected: BTreeMap<String, Vec<Rejected>>,
-    /// What is applied, for a restart.
+    /// The applied objects, for a restart.
     objects: BTreeMap<ObjectRef, Object>,
     /// Entries written or removed since the last restart.
     touched: usize,
@@ -165,7 +165,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Everything is forgotten but the maps. What the sources list arrives one by one.
+    /// Forgets everything but the maps. The listed objects arrive one by one.
     fn restart(&mut self) -> Result<()> {
         let before = self.tables()?;
         self.plane.restart()?;
@@ -177,8 +177,8 @@ impl<'a> Agent<'a> {
         let objects: Vec<_> = self.objects.values().cloned().collect();
         for object in ordered(objects, self.order) {
             self.change(Change::Apply(object))?;
-            // Packets must not notice that not everything is listed yet. A Service that is about to lose its only
-            // address to another one may bring slots and backends that nothing leads to.
+            // Packets must not notice that the list is incomplete. A Service that is about to lose its only address
+            // to another one may bring slots and backends that nothing leads to.
             let now = self.tables()?;
             let same = now.frontends == before.frontends
                 && before.slots.iter().all(|(key, slot)| now.slots.get(key) == Some(slot))
@@ -189,8 +189,8 @@ impl<'a> Agent<'a> {
         self.converge()?;
         let after = self.tables()?;
         ensure!(before == after, "a restart changed the maps from {before:#?} to {after:#?}");
-        // Each link and uplink, to be sure that it is attached. What is rejected for the sake of another object is not while
-        // only one of them is listed: its record, which is for people, comes and goes.
+        // One write for each link and uplink, to be sure that it is attached. An object that is rejected because of
+        // another one is not rejected while only one of them is listed, so its record comes and goes.
         let (touched, links) = (self.touched, after.links.len() + after.uplinks.len());
         let as_few = touched == links || !after.rejected.is_empty();
         ensure!(as_few, "a restart wrote {touched} entries, and there are {links} links");
@@ -207,7 +207,7 @@ impl<'a> Agent<'a> {
         Ok(())
     }
 
-    /// What the maps really hold, not what the reconciler believes.
+    /// The real content of the maps, not the reconciler's view.
     fn tables(&mut self) -> Result<Desired> {
         Ok(Reconciler::load(self.plane.dataplane()?)?.actual())
     }

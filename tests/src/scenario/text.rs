@@ -29,10 +29,10 @@ use lbr_common::verdict::{Effect, Verdict};
 /// orphan ...
 /// ```
 ///
-/// `*` stands for the rest of the ports of an address, which are the node's where it is `(open)`, `@5` for the pod link
-/// that the backend is reached by, `(local)` for a frontend that drops when it has no backend, `(ranges)` and
-/// `(ranges and the node)` for one that only these clients may use, `(direct)` for one whose backends on other nodes
-/// answer clients themselves, unless they are `inside`. What nothing leads to is an `orphan`.
+/// `*` stands for the other ports of an address, which are the node's where it is `(open)`, `@5` for the pod link by
+/// which the backend is reached, `(local)` for a frontend that drops when it has no backend, `(ranges)` and `(ranges
+/// and the node)` for one that only these clients may use, `(direct)` for one whose backends on other nodes answer
+/// clients directly, unless they are `inside`. An entry that nothing leads to is an `orphan`.
 pub fn tables(tables: &Desired) -> BTreeSet<String> {
     let mut draining: BTreeMap<u32, Vec<&Backend>> = BTreeMap::new();
     for backend in tables.backends.values().filter(|b| b.sets == 0) {
@@ -136,7 +136,7 @@ fn range_line(tables: &Desired, range: &Prefix<SourceRange>) -> String {
     format!("{orphan}range {} {client}", service_text(tables, range.data.service))
 }
 
-/// Other nodes are always in the map: they have a line where they matter.
+/// The map always has the other nodes: they get a line only where a frontend needs them.
 fn peer_lines(tables: &Desired, block: &Prefix<Block>, flags: u32) -> impl Iterator<Item = String> {
     let peer = block_text(Addr { bytes: block.data.addr }, block.len - Block::FAMILY_BITS);
     let uses = |flag: u32| tables.frontends.values().any(|f| f.flags & flag != 0);
@@ -159,7 +159,7 @@ fn backend_text(backend: &Backend) -> String {
     format!("{}{link}{state}", socket_text(backend.addr, backend.port))
 }
 
-/// What no frontend leads to: nothing of the kind may be left.
+/// Entries that no frontend leads to; there must be none.
 fn orphans(tables: &Desired) -> BTreeSet<String> {
     let mut counts: BTreeMap<(u32, u32), u32> = BTreeMap::new();
     for frontend in tables.frontends.values() {

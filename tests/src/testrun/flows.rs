@@ -1,4 +1,4 @@
-//! `flows`, as tests look at it.
+//! `flows`, for tests.
 
 use std::path::Path;
 
@@ -33,12 +33,12 @@ impl Flows {
         self.0.insert(key, flow, 0).context("write a flow")
     }
 
-    /// Removes the entry, as the kernel does when it needs room.
+    /// Removes the entry, like an eviction by the kernel.
     pub fn remove(&mut self, key: &Tuple) -> Result<()> {
         self.0.remove(key).context("remove a flow")
     }
 
-    /// Makes every flow an established one, as handshakes and time do.
+    /// Makes every flow an established one, like handshakes and time.
     pub fn establish(&mut self) -> Result<()> {
         for key in self.keys() {
             let flow = self.0.get(&key, 0).context("read a flow")?;
@@ -57,7 +57,7 @@ impl Flows {
         self.len() == (0, 0)
     }
 
-    /// How many entries are of assured connections, and how many are not.
+    /// The number of entries of assured connections, and the number of others.
     pub fn len(&self) -> (usize, usize) {
         let flows: Vec<Flow> = self.0.iter().filter_map(Result::ok).map(|(_, flow)| flow).collect();
         let confirmed = flows.iter().filter(|flow| flow.state().is_confirmed()).count();

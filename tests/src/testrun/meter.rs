@@ -1,4 +1,4 @@
-//! Runs a program on a packet and reads from the counters what it decided.
+//! Runs a program on a packet, and reads its verdict from the counters.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -38,8 +38,8 @@ impl Meter {
         Ok(meter)
     }
 
-    /// Takes the counters as they are for those of the last run: of an earlier load, or set by somebody. Packets come
-    /// without a sum again.
+    /// Takes the present counters, from an earlier load or set by a test, as those of the last run. Packets come
+    /// without a device checksum again.
     pub(super) fn start_over(&mut self) -> Result<()> {
         self.is_summed = false;
         for hook in Hook::ALL {
@@ -48,8 +48,8 @@ impl Meter {
         Ok(())
     }
 
-    /// From now on packets come with a sum that their device made (`CHECKSUM_COMPLETE`), and a run fails if the
-    /// program leaves that wrong. False if the kernel can not (before 6.16).
+    /// From now on packets come with a checksum by their device (`CHECKSUM_COMPLETE`), and a run fails if the program
+    /// leaves it wrong. False if the kernel does not support that (before 6.16).
     pub fn sum_packets(&mut self, kernel: &mut Kernel, link: u32) -> Result<bool> {
         self.is_summed = true;
         // Not IP: no program changes it.
@@ -66,7 +66,7 @@ impl Meter {
         }
     }
 
-    /// Runs a packet through a hook at a link. `entered_by`: the interface by which it came into the node.
+    /// Runs a packet through a hook at a link. `entered_by`: the interface by which it entered the node.
     pub fn run(
         &mut self,
         kernel: &mut Kernel,
@@ -94,7 +94,7 @@ impl Meter {
         Ok(Ran { verdict, audits, action, packet: packet_out })
     }
 
-    /// How long a run takes, on average over `repeat` runs on the same packet.
+    /// The average time of a run, over `repeat` runs on the same packet.
     pub fn time(
         &mut self,
         kernel: &mut Kernel,
@@ -133,7 +133,7 @@ impl Meter {
         sys::lookup_many(self.counters.fd().as_fd(), first, self.cpus, values)
     }
 
-    /// The verdict whose counter moved, and the audits, each by one packet of this length.
+    /// The verdict whose counter changed, and the audits, each by one packet of this length.
     fn counted(&self, hook: Hook, before: &[Counter], len: usize) -> Result<(Verdict, Vec<Verdict>)> {
         let of_hook = hook as usize * PER_HOOK * self.cpus;
         let both = before.iter().zip(&self.counts).skip(of_hook).take(PER_HOOK * self.cpus);
@@ -157,7 +157,7 @@ impl Meter {
     }
 }
 
-/// What the program is told of a packet of this length beside its bytes: where it entered the node, and where it is.
+/// The context of a packet of this length: the interface by which it entered the node, and the one where it is.
 fn context(hook: Hook, [entered_by, link]: [u32; 2], len: usize) -> Vec<u32> {
     match hook {
         // `struct xdp_md`: begin, end, begin of what a driver adds, interface, queue, interface to send by.
@@ -171,20 +171,20 @@ fn words(ctx: &[u32]) -> Vec<u8> {
     ctx.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-/// A program that returns at once: what a run takes by itself.
+/// A program that returns at once: the cost of a run itself.
 pub struct Empty {
     program: OwnedFd,
     hook: Hook,
 }
 
 impl Empty {
-    /// Loads one of the type that this hook takes.
+    /// Loads one of the hook's program type.
     pub fn load(hook: Hook) -> Result<Self> {
         let program = sys::load_empty(hook == Hook::Xdp).context("load an empty program")?;
         Ok(Self { program, hook })
     }
 
-    /// How long a run takes, on average over `repeat` runs.
+    /// The average time of a run, over `repeat` runs.
     pub fn time(&self, link: u32, packet: &[u8], repeat: u32) -> Result<Duration> {
         let ctx = words(&context(self.hook, [link; 2], packet.len()));
         let run = sys::test_run(self.program.as_fd(), packet, &ctx, 0, repeat, &mut Vec::new());

@@ -1,8 +1,8 @@
 //! The shipped kernel object on single packets, by `BPF_PROG_TEST_RUN`: no socket, no route, no stack around it.
 //!
-//! [`Programs`] loads it as the agent does (with its maps pinned, on a bpffs and in a network namespace of its
-//! own) and tells what became of a packet: the verdict, from the counters; the action; and the packet.
-//! [`Pool`] lends one loaded object to many tests, one after the other, each time as it was right after loading.
+//! [`Programs`] loads it as the agent does (with its maps pinned, on a bpffs and in a network namespace of its own)
+//! and returns the fate of a packet: the verdict, from the counters; the action; and the packet. [`Pool`] lends one
+//! loaded object to many tests, one after the other, each time in its state right after loading.
 
 mod flows;
 mod meter;
@@ -33,23 +33,23 @@ pub use pool::{Pool, Shared, say};
 pub use raw_map::RawMap;
 pub use sandbox::Sandbox;
 
-/// For tests that write tables without the agent: every look-up that hints can spare takes place.
+/// For tests that write tables without the agent: no look-up is spared by hints.
 pub const ALL_HINTS: Hints = Hints { udp_own_ports: 1, service_filter: u64::MAX, own_port_filter: u64::MAX };
 
-/// What the kernel is told to do with a packet (`TC_ACT_*` of linux/pkt_cls.h, `XDP_*` of linux/bpf.h).
+/// The return value of a program (`TC_ACT_*` of linux/pkt_cls.h, `XDP_*` of linux/bpf.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// `TC_ACT_UNSPEC`: on to the next program, and then to the stack. `XDP_PASS`: on to tc.
     Pass,
     /// `TC_ACT_SHOT`, `XDP_DROP`.
     Drop,
-    /// `TC_ACT_REDIRECT`; where to, no test run tells.
+    /// `TC_ACT_REDIRECT`; a test run does not show where to.
     Redirect,
     /// `XDP_TX`: out by the interface that it came in by.
     Transmit,
 }
 
-/// What became of a packet.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
     /// The one verdict that was counted.
@@ -78,7 +78,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Stands for an interface that is no pod's.
+    /// An interface that belongs to no pod.
     pub const WIRE: u32 = 1;
 
     /// Loads the object into the kernel with these [`maps::config::options`]. Leftovers of dead processes are
@@ -91,7 +91,7 @@ impl Programs {
 
     fn load_without_links(name: &str, options: u32) -> Result<Self> {
         let sandbox = Sandbox::enter(name)?;
-        // Before there are links, which the kernel would send packets by.
+        // Before links exist by which the kernel would send packets.
         sysctl("ipv4/ip_forward", "1")?;
         sysctl("ipv6/conf/all/forwarding", "1")?;
         let links = [sandbox.veth("pod1", None)?, sandbox.veth("pod2", None)?, sandbox.veth("pod3", None)?];
@@ -119,7 +119,7 @@ impl Programs {
         })
     }
 
-    /// Writes the entries of the pods' links, which attaches the programs there unless they are.
+    /// Writes the entries of the pods' links, which attaches the programs unless they are attached.
     fn insert_links(&mut self) -> Result<()> {
         for (link, flags) in self.links.into_iter().zip([link_flags::ROUTED, link_flags::ROUTED, 0]) {
             self.kernel.tables().links.insert(&link, &Link { flags: flags | link_flags::PEER, master: 0 })?;
@@ -176,12 +176,12 @@ impl Programs {
         self.run_at(hook, link, entered_by, packet)
     }
 
-    /// How long a run takes, on average over `repeat` runs on the same packet.
+    /// The average time of a run, over `repeat` runs on the same packet.
     pub fn time(&mut self, hook: Hook, link: u32, packet: &[u8], repeat: u32) -> Result<Duration> {
         self.time_at(hook, link, link, packet, repeat)
     }
 
-    /// The same for a packet that came into the node by this interface; 0: the node sends it.
+    /// The same for a packet that entered the node by this interface; 0: the node sends it.
     pub fn time_at(
         &mut self,
         hook: Hook,
@@ -193,7 +193,7 @@ impl Programs {
         self.meter.time(&mut self.kernel, hook, link, entered_by, packet, repeat)
     }
 
-    /// Runs a packet that came into the node by this interface; 0: the node sends it.
+    /// Runs a packet that entered the node by this interface; 0: the node sends it.
     pub fn run_at(&mut self, hook: Hook, link: u32, entered_by: u32, packet: &[u8]) -> Result<Ran> {
         self.meter.run(&mut self.kernel, hook, link, entered_by, packet)
     }

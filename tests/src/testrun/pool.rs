@@ -1,4 +1,4 @@
-//! Loaded objects that many tests use, one after the other: to load one takes seconds, and to clean one a moment.
+//! Loaded objects that many tests use, one after the other: a load takes seconds, a cleaning an instant.
 
 use std::io::Write as _;
 use std::mem::ManuallyDrop;
@@ -21,7 +21,7 @@ struct Loaded {
     programs: Programs,
     pristine: Pristine,
     options: u32,
-    /// Who had it last.
+    /// The last user.
     user: String,
 }
 
@@ -33,8 +33,8 @@ pub struct Shared<'a> {
 }
 
 impl Pool {
-    /// That of this process. What it has goes when the process ends, unless that is killed: then the next call of
-    /// [`crate::topology::reap`] removes it.
+    /// The pool of this process. Its objects are removed when the process ends. If the process is killed, the next
+    /// call of [`crate::topology::reap`] removes them.
     pub fn of_process() -> &'static Self {
         static POOL: Pool = Pool { idle: Mutex::new(Vec::new()) };
         static AT_EXIT: Once = Once::new();
@@ -43,16 +43,15 @@ impl Pool {
             let _ = catch_unwind(|| POOL.clear());
         }
         AT_EXIT.call_once(|| {
-            // SAFETY: the function may be called at any time, and on any thread. If it can not be registered, `reap`
+            // SAFETY: the function may be called at any time, and on any thread. If it cannot be registered, `reap`
             // does its work.
             let _ = unsafe { libc::atexit(clear) };
         });
         &POOL
     }
 
-    /// Lends an object with these [`lbr_common::maps::config::options`], as it is right after loading: an idle one,
-    /// which is cleaned first, or a new one. If cleaning fails, that is said on standard output, and a new one is
-    /// loaded.
+    /// Lends an object with these [`lbr_common::maps::config::options`], in its state right after loading: an idle
+    /// one, which is cleaned first, or a new one. If cleaning fails, that is printed, and a new one is loaded.
     pub fn take(&self, user: &str, options: u32) -> Result<Shared<'_>> {
         let mut loaded = match self.cleaned(user, options) {
             Some(loaded) => loaded,
@@ -79,14 +78,14 @@ impl Pool {
             Err(error) => {
                 let last = &loaded.user;
                 say(&format!(
-                    "{user} has the object loaded anew, as it can not be cleaned after {last}: {error:#}"
+                    "{user} has the object loaded anew, as it cannot be cleaned after {last}: {error:#}"
                 ));
                 None
             }
         }
     }
 
-    /// Held for a moment only, in which nothing panics.
+    /// Held only briefly, without code that could panic.
     fn lock(&self) -> MutexGuard<'_, Vec<Loaded>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,8 +128,8 @@ impl Drop for Shared<'_> {
     }
 }
 
-/// Prints a line on standard output, past the test harness, which shows of a passed test nothing that it prints.
+/// Prints a line on standard output, past the test harness, which hides the output of passed tests.
 pub fn say(line: &str) {
-    // Behind the name of the test that runs. If nobody reads it, the test goes on.
+    // After the name of the running test. A closed output does not matter.
     let _ = writeln!(std::io::stdout().lock(), "\n{line}");
 }

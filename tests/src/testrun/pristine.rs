@@ -1,4 +1,4 @@
-//! What a loaded object is like right after loading, and how it becomes so again.
+//! The state of a loaded object right after loading, and its restoration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -13,12 +13,12 @@ use super::raw_map::Values;
 use super::{Programs, RawMap};
 use crate::netns::ip;
 
-/// Folders of settings of the network namespace that hold for all interfaces.
+/// Folders of settings that hold for all interfaces of the network namespace.
 const SETTINGS: [&str; 4] = ["ipv4/conf/default", "ipv4/conf/all", "ipv6/conf/default", "ipv6/conf/all"];
 
-/// Everything that tests change: maps, interfaces, and programs at them. What they must leave as it is: the interfaces of
-/// the pods, and settings. To set those back would let the kernel send packets, even by interfaces that are down, when it
-/// leaves the groups of routers; the programs there would count them in the middle of the next test.
+/// Everything that tests change: maps, interfaces, and programs at them. Tests must not change the pods' interfaces,
+/// and settings. If settings were restored, the kernel would send packets when it leaves the groups of routers, even
+/// by interfaces that are down; the programs there would count them during the next test.
 pub(super) struct Pristine {
     maps: Vec<(RawMap, Values)>,
     interfaces: BTreeMap<u32, String>,
@@ -28,7 +28,7 @@ pub(super) struct Pristine {
 }
 
 impl Pristine {
-    /// Takes down how it is, before the entries of the pods' links are written, and writes them.
+    /// Records the state before the entries of the pods' links are written, then writes them.
     pub(super) fn record(programs: &mut Programs) -> Result<Self> {
         let maps = programs.raw_maps()?.into_iter().map(|map| {
             let values = map.record()?;
@@ -44,7 +44,7 @@ impl Pristine {
         })
     }
 
-    /// Makes it so again. The calling thread is in the namespace.
+    /// Restores the state. The calling thread is in the namespace.
     pub(super) fn restore(&self, programs: &mut Programs) -> Result<()> {
         self.restore_interfaces(programs).context("interfaces")?;
         for ((path, value), (_, before)) in settings()?.iter().zip(&self.settings) {
@@ -59,13 +59,13 @@ impl Pristine {
         programs.meter.start_over()
     }
 
-    /// Removes what was added, and the programs there.
+    /// Removes added interfaces and the programs at them.
     fn restore_interfaces(&self, programs: &mut Programs) -> Result<()> {
         let found = interfaces()?;
         for (index, name) in &self.interfaces {
             ensure!(found.get(index) == Some(name), "interface {name} is gone");
         }
-        // Also what has an entry only.
+        // Also indexes that only have an entry.
         let mut indexes: BTreeSet<u32> = found.keys().copied().collect();
         indexes.extend(programs.kernel.tables().links.entries()?.into_iter().map(|(index, _)| index));
         for index in indexes.iter().filter(|index| !self.interfaces.contains_key(index)) {
@@ -94,7 +94,7 @@ fn settings() -> Result<Vec<(PathBuf, String)>> {
         let folder = Path::new("/proc/sys/net").join(folder);
         let entries = fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?;
         for path in entries.map(|entry| Ok(entry?.path())).collect::<Result<BTreeSet<_>>>()? {
-            // Some have no value as long as nobody has set one.
+            // Some cannot be read before they have been set.
             if let Ok(value) = fs::read_to_string(&path) {
                 all.push((path, value));
             }

@@ -1,4 +1,4 @@
-//! Maps as bytes: what holds for all maps of the object is written once, and a new map is covered without a line.
+//! Maps as bytes: code for all maps of the object, which also covers new maps.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
@@ -8,7 +8,7 @@ use aya::maps::{Map, MapData, MapType, RingBuf};
 
 use super::sys::entries::{self, Shape};
 
-/// A map of the loaded object, whatever is in it.
+/// A map of the loaded object, of any type.
 pub struct RawMap {
     name: String,
     data: MapData,
@@ -17,18 +17,18 @@ pub struct RawMap {
     max_entries: u32,
 }
 
-/// How a map is read and cleared.
+/// How a map of this type is read and cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Array,
     Hash,
     Trie,
     Ring,
-    /// Programs that call each other; written by the loader alone.
+    /// Programs that call each other; only the loader writes it.
     Programs,
 }
 
-/// All values of an array; nothing of other maps, which are empty after loading.
+/// All values of an array; empty for other maps, which are empty after loading.
 pub(super) struct Values(Vec<u8>);
 
 impl RawMap {
@@ -78,8 +78,8 @@ impl RawMap {
         &self.name
     }
 
-    /// Keys and values, one by one and in the order of the keys. An entry without key and value stands for all that
-    /// is in a ring, and nothing for programs.
+    /// Keys and values, one by one in the order of the keys. A ring with content gives one entry without key and
+    /// value; programs give none.
     pub fn entries(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let mut entries = Vec::new();
         match self.kind {
@@ -102,7 +102,7 @@ impl RawMap {
         Ok(entries)
     }
 
-    /// What [`Self::restore`] needs to know. Right after loading nothing is in any map but arrays.
+    /// Data for [`Self::restore`]. Right after loading, all maps except arrays are empty.
     pub(super) fn record(&self) -> Result<Values> {
         if self.kind == Kind::Array {
             return self.values().map(Values);
@@ -111,12 +111,12 @@ impl RawMap {
         Ok(Values(Vec::new()))
     }
 
-    /// Makes the map as it was when this was recorded.
+    /// Restores the map's recorded content.
     pub(super) fn restore(&self, before: &Values) -> Result<()> {
         let what = || format!("clear map {}", self.name);
         match self.kind {
             Kind::Programs => Ok(()),
-            // Nobody may write constants, and nobody needs to.
+            // Constants are frozen, and never differ.
             Kind::Array if self.values()? == before.0 => Ok(()),
             Kind::Array => entries::set_array(self.fd(), self.shape, &before.0).with_context(what),
             Kind::Hash => entries::clear_hash(self.fd(), self.shape).with_context(what),

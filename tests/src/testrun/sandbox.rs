@@ -1,4 +1,4 @@
-//! Where the object is loaded: a network namespace and a bpffs of its own.
+//! The place of a loaded object: a network namespace and a bpffs of its own.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -15,16 +15,16 @@ use crate::topology::{Mounts, PREFIX, reap};
 /// The namespace of the calling thread's network.
 const CURRENT: &str = "/proc/thread-self/ns/net";
 
-/// The calling thread is in the namespace until this is dropped, or until it is left.
+/// Keeps the calling thread in the namespace until it is dropped, or until the thread leaves.
 pub struct Sandbox {
     pins: PathBuf,
-    // In this order: the maps' folder goes when nothing is loaded any more.
+    // In this order: the maps' folder is removed after everything is unloaded.
     netns: OwnNetns,
     _mounts: Mounts,
 }
 
 impl Sandbox {
-    /// Makes it and enters. Leftovers of dead processes are removed first.
+    /// Makes a sandbox and enters it. Leftovers of dead processes are removed first.
     pub fn enter(name: &str) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         reap();
@@ -51,12 +51,12 @@ impl Sandbox {
         nix::net::if_::if_nametoindex(name).with_context(|| format!("no interface {name}"))
     }
 
-    /// Moves the calling thread back to where it came from. What was made in the namespace stays.
+    /// Moves the calling thread back to its former namespace. Everything in the sandbox stays.
     pub(super) fn leave(&mut self) {
         self.netns.leave();
     }
 
-    /// Moves the calling thread, which may be another one, into the namespace that [`Self::leave`] left.
+    /// Moves the calling thread, which may be another one, into the namespace again after [`Self::leave`].
     pub(super) fn enter_again(&mut self) -> Result<()> {
         self.netns.old = Some(File::open(CURRENT).context("open this thread's network namespace")?);
         setns(&self.netns.own, CloneFlags::CLONE_NEWNET).context("enter the network namespace")
@@ -68,9 +68,9 @@ impl Sandbox {
     }
 }
 
-/// A network namespace without a name, entered by this thread; dropping it goes back to the old one.
+/// A network namespace without a name, entered by this thread; dropping it returns to the old one.
 struct OwnNetns {
-    /// Where the thread came from; `None`: it is not in the namespace.
+    /// The thread's former namespace; `None`: it is not in this one.
     old: Option<File>,
     own: File,
     /// Another one, for the pods' sides of veths.
@@ -83,7 +83,7 @@ impl OwnNetns {
         let make = || unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace (needs root)");
         let old = current()?;
         make()?;
-        // From here on, dropping it leads back.
+        // From here on, dropping it returns to the old namespace.
         let mut netns = Self { own: old.try_clone()?, peers: old.try_clone()?, old: Some(old) };
         netns.peers = current()?;
         make()?;
@@ -93,7 +93,7 @@ impl OwnNetns {
 
     fn leave(&mut self) {
         if let Some(old) = self.old.take() {
-            // A thread that can not go back stays where it harms nobody.
+            // A thread that cannot go back stays where it does no harm.
             let _ = setns(&old, CloneFlags::CLONE_NEWNET);
         }
     }

@@ -1,4 +1,4 @@
-//! Commands of `bpf(2)` in forms that aya does not have: a test run with flags, many look-ups in one call, and loads with
+//! Commands of `bpf(2)` that aya lacks in this form: a test run with flags, many look-ups in one call, and loads with
 //! the verifier's statistics.
 
 pub(super) mod entries;
@@ -16,8 +16,8 @@ const BPF_BTF_LOAD: libc::c_long = 18;
 const BPF_MAP_FREEZE: libc::c_long = 22;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 
-/// The packet claims that its device summed it up (`CHECKSUM_COMPLETE`), and the kernel checks afterwards that
-/// the sum still is right: `EBADMSG` if not (`BPF_F_TEST_SKB_CHECKSUM_COMPLETE`).
+/// The packet claims a checksum by its device (`CHECKSUM_COMPLETE`), and the kernel checks afterwards that it is
+/// still right: `EBADMSG` if not (`BPF_F_TEST_SKB_CHECKSUM_COMPLETE`).
 pub(super) const CHECKSUM_COMPLETE: u32 = 1 << 2;
 
 /// `struct` of `BPF_PROG_TEST_RUN` in `union bpf_attr`.
@@ -92,7 +92,7 @@ struct LoadBtf {
     _pad: u32,
 }
 
-/// A program as the kernel wants it, and room for what the verifier says of it.
+/// A program as the kernel loads it, and room for the verifier's log.
 pub(crate) struct Program<'a> {
     /// `enum bpf_prog_type`.
     pub(crate) kind: u32,
@@ -110,7 +110,7 @@ pub(crate) struct Program<'a> {
     pub(crate) funcs: (&'a [u8], usize),
     /// `struct bpf_line_info` side by side, and the size of one.
     pub(crate) lines: (&'a [u8], usize),
-    /// The verifier's statistics, or why it refuses: a text that ends with zero.
+    /// The verifier's statistics, or its reason for a refusal: a text that ends with zero.
     pub(crate) log: &'a mut [u8],
 }
 
@@ -128,8 +128,8 @@ struct Batch {
     flags: u64,
 }
 
-/// Runs a program on a packet with a context. The packet as the program left it goes into `out`, cut to its
-/// length; gives what the program returned, and how many nanoseconds a run took.
+/// Runs a program on a packet with a context. The resulting packet goes into `out`, cut to its length; returns the
+/// program's return value, and the nanoseconds of a run.
 pub(super) fn test_run(
     program: BorrowedFd<'_>,
     packet: &[u8],
@@ -138,7 +138,7 @@ pub(super) fn test_run(
     repeat: u32,
     out: &mut Vec<u8>,
 ) -> io::Result<(i32, u32)> {
-    // More than any packet that a test makes grows to.
+    // More than any test's packet grows to.
     out.resize(packet.len() + 1024, 0);
     let mut attr = TestRun {
         prog_fd: fd(program),
@@ -170,7 +170,7 @@ pub(super) fn lookup_many<V: Pod>(
     assert_eq!(size_of::<V>() % 8, 0, "not laid out as the kernel does");
     let count = values.len() / cpus;
     let (mut keys, mut next) = (vec![0u32; count], 0u32);
-    // The batch begins behind the key given, or at the start without one.
+    // The batch begins after the given key, or at the start without one.
     let previous = first.checked_sub(1);
     let mut attr = Batch {
         in_batch: previous.as_ref().map_or(0, |key| std::ptr::from_ref(key) as u64),
@@ -241,7 +241,7 @@ pub(crate) fn load(program: &mut Program<'_>) -> io::Result<OwnedFd> {
     unsafe { opened(BPF_PROG_LOAD, &mut attr) }
 }
 
-/// Writes the one value of a map of variables, and lets nobody write it again.
+/// Writes the one value of a map of variables, and freezes the map.
 pub(crate) fn fill_and_freeze(map: BorrowedFd<'_>, value: &[u8]) -> io::Result<()> {
     let key = 0u32;
     let mut attr = Element {
@@ -250,8 +250,8 @@ pub(crate) fn fill_and_freeze(map: BorrowedFd<'_>, value: &[u8]) -> io::Result<(
         value: value.as_ptr() as u64,
         ..Element::default()
     };
-    // SAFETY: the kernel reads a key of four bytes and `value`, which is as long as the map was made for it; both live
-    // across the call.
+    // SAFETY: the kernel reads a key of four bytes and `value`, which is as long as the map's value; both live across
+    // the call.
     unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }?;
     let mut attr = Element { map_fd: fd(map), ..Element::default() };
     // SAFETY: no pointers.
@@ -273,7 +273,7 @@ unsafe fn opened<T>(command: libc::c_long, attr: &mut T) -> io::Result<OwnedFd> 
     // SAFETY: the caller's promise.
     let fd = unsafe { bpf(command, attr) }?;
     let fd = libc::c_int::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just opened it, and it is nobody else's.
+    // SAFETY: the kernel has just opened it, and it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -282,9 +282,9 @@ fn fd(fd: BorrowedFd<'_>) -> u32 {
 }
 
 /// # Safety
-/// The pointers in `attr` must be good for what `command` does with them.
+/// The pointers in `attr` must be valid for `command`.
 unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: `attr` is as large as said; what it points to is the caller's promise.
+    // SAFETY: `attr` has the given size; its pointers are the caller's promise.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -13,31 +13,31 @@ use super::mounts::Mounts;
 use super::{Cgroup, Host, Node, Pod, PodOptions, host, node, pod, reap, wire};
 use crate::netns::{Netns, sysctl};
 
-/// How packets of pods get from node to node.
+/// How pods' packets travel between nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Underlay {
     /// Nodes route to each other's pod networks.
     #[default]
     Routed,
-    /// Nodes wrap packets of pods in VXLAN.
+    /// Nodes encapsulate pods' packets in VXLAN.
     Vxlan,
 }
 
-/// What a bed is like.
+/// The options of a bed.
 #[derive(Clone, Debug)]
 pub struct BedOptions {
-    /// Between nodes.
+    /// The network between nodes.
     pub underlay: Underlay,
     /// `rp_filter` of the nodes: 0 off, 1 strict, 2 loose.
     pub rp_filter: u8,
-    /// MTU of the wires between nodes, and of pods unless [`PodOptions::mtu`] says otherwise; pods get 50
-    /// less with [`Underlay::Vxlan`].
+    /// MTU of the wires between nodes, and of pods unless [`PodOptions::mtu`] is set; pods get 50 less with
+    /// [`Underlay::Vxlan`].
     pub mtu: u32,
-    /// Nodes put their own address in the place of a pod's where a packet leaves the pods' network, as network plugins
-    /// do whose pods nobody else has a route to.
+    /// Nodes masquerade packets that leave the pod network, like network plugins whose pods are reachable only within
+    /// the cluster.
     pub masquerade: bool,
-    /// What nodes receive is as it comes by a wire, with whole checksums, and what they send from XDP arrives. Else it
-    /// is as within one machine, where senders leave the checksums to a device that is never met.
+    /// Nodes receive packets as from a wire, with whole checksums, and frames sent by XDP arrive. Otherwise it is as
+    /// within one machine, where senders leave checksums to a device that the packet never meets.
     pub wires: bool,
 }
 
@@ -48,7 +48,7 @@ impl Default for BedOptions {
 }
 
 impl BedOptions {
-    /// MTU of a pod that does not ask for another one.
+    /// The default MTU of a pod.
     pub fn pod_mtu(&self) -> u32 {
         match self.underlay {
             Underlay::Routed => self.mtu,
@@ -67,7 +67,7 @@ pub struct Bed {
     pods: BTreeMap<String, Pod>,
     clients: BTreeMap<String, Host>,
     created: Vec<Netns>,
-    /// What makes wires of veths, as long as it lives.
+    /// Keeps veths wires, as long as it lives.
     wires: Vec<OwnedFd>,
     counter: u32,
     // Declared last: unmounted after the namespaces are gone.
@@ -105,7 +105,7 @@ impl Bed {
             sysctl("ipv6/conf/all/forwarding", "1")?;
             sysctl("ipv4/conf/default/rp_filter", "0")?;
             sysctl("ipv4/conf/all/rp_filter", "0")?;
-            // A router that sends a packet back to where it came from would tell the sender of a shorter way.
+            // A router that sends a packet back by the interface that it came by would send a redirect to the sender.
             sysctl("ipv4/conf/default/send_redirects", "0")?;
             sysctl("ipv4/conf/all/send_redirects", "0")
         })?;
@@ -142,9 +142,8 @@ impl Bed {
         Ok(node)
     }
 
-    /// Adds a pod to a node, while everything else runs. All pods of a node have the same
-    /// [`super::PodNetwork`], as with real network plugins: bridged pods look for their neighbours on the
-    /// bridge.
+    /// Adds a pod to a node, while everything else runs. All pods of a node have the same [`super::PodNetwork`], as
+    /// with real network plugins: bridged pods expect their neighbours on the bridge.
     pub fn add_pod(&mut self, node: &Node, name: &str, options: PodOptions) -> Result<Pod> {
         if self.pods.contains_key(name) {
             bail!("there is a pod {name} already");
@@ -178,7 +177,7 @@ impl Bed {
         Ok(client)
     }
 
-    /// Leads an address of a Service to a node, as the network before a load balancer does. The last call for an
+    /// Routes an address of a Service to a node, like the network before a load balancer. The last call for an
     /// address counts.
     pub fn route_vip(&self, vip: IpAddr, node: &Node) -> Result<()> {
         let via = node.address(Family::of(vip));
@@ -193,15 +192,15 @@ impl Bed {
         pod.ns.delete()
     }
 
-    /// A namespace of this bed without links, for what the bed does not know. Removed with the bed.
+    /// A namespace of this bed without links, for the test's own use. Removed with the bed.
     pub fn namespace(&mut self, name: &str) -> Result<Netns> {
         let ns = Netns::create(&format!("{}-{name}", self.prefix))?;
         self.created.push(ns.clone());
         Ok(ns)
     }
 
-    /// The namespace whose bridge `br0` connects the nodes. It is their default gateway, and leads to clients and by
-    /// [`Self::route_vip`]; all else ends there in silence.
+    /// The namespace whose bridge `br0` connects the nodes. It is their default gateway, routes to clients and by
+    /// [`Self::route_vip`], and drops all other packets silently.
     pub fn fabric(&self) -> &Netns {
         &self.fabric
     }
@@ -221,12 +220,12 @@ impl Bed {
         &self.clients
     }
 
-    /// What starts the names of all its namespaces, its folder and its cgroup.
+    /// The prefix of the names of all its namespaces, its folder and its cgroup.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// What it was made with.
+    /// The options that it was made with.
     pub fn options(&self) -> &BedOptions {
         &self.options
     }
@@ -256,7 +255,7 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         for ns in &self.created {
-            // Nobody is left to hear of a failure; `reap` of a later process tries again.
+            // An error cannot be reported here; `reap` of a later process tries again.
             let _ = ns.delete();
         }
     }

@@ -16,7 +16,7 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes it, given where the hierarchy is mounted.
+    /// Makes it in a mount of the hierarchy.
     pub(super) fn create(root: &Path, name: &str) -> Result<Self> {
         let path = own(root)?.join(name);
         fs::create_dir(&path).with_context(|| format!("make cgroup {}", path.display()))?;
@@ -29,19 +29,19 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Its folder: what `lbr run --cgroup` takes.
+    /// Its folder, as `lbr run --cgroup` takes it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Moves the calling thread into it. Sockets that it opens from now on belong to the cgroup.
+    /// Moves the calling thread into it. Sockets that the thread opens from now on belong to the cgroup.
     pub fn enter_thread(&self) -> Result<()> {
-        // "0" is the writer itself.
+        // "0" stands for the writing thread.
         fs::write(self.path.join("cgroup.threads"), "0")
             .with_context(|| format!("enter cgroup {}", self.path.display()))
     }
 
-    /// Lets a command start in it.
+    /// Makes a command start in it.
     pub fn place(&self, command: &mut Command) -> Result<()> {
         use std::io::Write as _;
         let path = self.path.join("cgroup.threads");
@@ -58,7 +58,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Removes it, after moving out who is still inside.
+    /// Removes it, after moving its threads out.
     pub(super) fn remove(&self) {
         let Some(parent) = self.path.parent() else { return };
         for _ in 0..50 {
@@ -66,7 +66,7 @@ impl Cgroup {
             for thread in threads.lines() {
                 let _ = fs::write(parent.join("cgroup.threads"), thread);
             }
-            // Busy for a moment after the last thread has left.
+            // It is busy for a moment after the last thread has left.
             match fs::remove_dir(&self.path) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                     std::thread::sleep(Duration::from_millis(10));
@@ -82,6 +82,6 @@ pub(super) fn own(root: &Path) -> Result<PathBuf> {
     let text = fs::read_to_string("/proc/self/cgroup").context("read /proc/self/cgroup")?;
     let line =
         text.lines().find_map(|line| line.strip_prefix("0::")).context("no cgroup2 on this machine")?;
-    // The path is as this process' cgroup namespace sees it, and so is the mount.
+    // The path is relative to this process' cgroup namespace, and so is the mount.
     Ok(root.join(line.trim_start_matches('/')))
 }

@@ -1,4 +1,4 @@
-//! A host outside of the cluster: what a user or a load balancer is to it.
+//! A host outside of the cluster, such as a user's or a load balancer.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,14 +7,14 @@ use lbr_common::addr::Family;
 
 use crate::netns::Netns;
 
-/// The fabric, as hosts see it.
+/// The fabric's address for hosts.
 pub(super) const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 /// The same for IPv6.
 pub(super) const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0xfe);
 /// The bridge of the hosts, in the fabric.
 pub(super) const BRIDGE: &str = "br1";
 
-/// A host outside of the cluster. All that it knows is its gateway.
+/// A host outside of the cluster. It knows only its gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// Its name.

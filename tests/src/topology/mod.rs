@@ -1,4 +1,4 @@
-//! Nodes and pods on one machine: every one is a network namespace.
+//! Nodes and pods on one machine, each a network namespace.
 //!
 //! ```text
 //!   pod ns ─ eth0 ══ podN ─┐                                    ┌─ podM ══ eth0 ─ pod ns
@@ -9,9 +9,9 @@
 //!                             client ns ─ eth0 ══ bridge ══ eth0 ─ client ns
 //! ```
 //!
-//! Addresses: node N (from 1) is `172.18.0.N` and `fd00:172:18::N`; its pods are `10.244.N.H` and
-//! `fd00:10:244:N::H`, where H counts from 2 and has the same digits in both families. Client N is `192.0.2.N` and
-//! `2001:db8:2::N`. The nodes have no route to a client but the default one.
+//! Addresses: node N (from 1) is `172.18.0.N` and `fd00:172:18::N`; its pods are `10.244.N.H` and `fd00:10:244:N::H`,
+//! where H counts from 2 and has the same digits in both families. Client N is `192.0.2.N` and `2001:db8:2::N`. Nodes
+//! reach clients by their default route only.
 
 mod bed;
 mod cgroup;

@@ -8,7 +8,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::Cgroup;
 
-/// A folder under the temporary folder, and what is mounted in it.
+/// A folder under the temporary folder, and the mounts in it.
 #[derive(Debug)]
 pub(crate) struct Mounts {
     folder: PathBuf,
@@ -65,8 +65,8 @@ impl Drop for Mounts {
     }
 }
 
-/// Unmounts what is mounted directly in a bed's folder and removes the folder. Never looks into a file
-/// system that it could not unmount.
+/// Unmounts everything that is mounted directly in a bed's folder, and removes the folder. Never enters a filesystem
+/// that it could not unmount.
 pub(crate) fn remove_folder(folder: &Path) {
     for name in ["bpffs", "cgroup"] {
         let path = folder.join(name);

@@ -8,7 +8,7 @@ use lbr_common::addr::Family;
 use super::{BedOptions, Underlay};
 use crate::netns::{Netns, sysctl};
 
-/// Where nodes send what is for none of them, as real ones do.
+/// The nodes' default gateway, as real nodes have one.
 pub(super) const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 254);
 /// The same for IPv6.
 pub(super) const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x172, 0x18, 0, 0, 0, 0, 0xfe);
@@ -19,9 +19,9 @@ pub(super) const BRIDGE: &str = "br0";
 /// A node of a [`super::Bed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Its name, also as Kubernetes knows it.
+    /// Its name, also in Kubernetes.
     pub name: String,
-    /// Its namespace. The uplink in it is `eth0`, a bridge for pods (if any has been asked for) is `cni0`.
+    /// Its namespace. The uplink in it is `eth0`; the bridge for pods, if any, is `cni0`.
     pub ns: Netns,
     /// Counts from 1.
     pub index: u8,
@@ -50,8 +50,8 @@ impl Node {
         [format!("10.244.{}.0/24", self.index), format!("fd00:10:244:{:x}::/64", self.index)]
     }
 
-    /// First addresses of the pod networks, which the node has on the tunnel with [`Underlay::Vxlan`]: what it sends by
-    /// the tunnel comes from there.
+    /// First addresses of the pod networks, which the node has on the tunnel with [`Underlay::Vxlan`]: the sources of
+    /// the node's own packets through the tunnel.
     pub fn tunnel_addresses(&self) -> [IpAddr; 2] {
         let v6 = Ipv6Addr::new(0xfd00, 0x10, 0x244, self.index.into(), 0, 0, 0, 0);
         [Ipv4Addr::new(10, 244, self.index, 0).into(), v6.into()]
@@ -67,7 +67,7 @@ impl Node {
     }
 }
 
-/// Makes the node and introduces it to the others.
+/// Makes the node, and the routes between it and the others.
 pub(super) fn create(
     fabric: &Netns,
     ns: Netns,
@@ -82,7 +82,7 @@ pub(super) fn create(
         sysctl("ipv4/ip_forward", "1")?;
         sysctl("ipv6/conf/all/forwarding", "1")?;
         sysctl("ipv6/conf/default/forwarding", "1")?;
-        // The larger of `all` and of the interface counts: links inherit `default`.
+        // The larger value of `all` and of the interface counts: links inherit `default`.
         sysctl("ipv4/conf/all/rp_filter", "0")?;
         sysctl("ipv4/conf/default/rp_filter", &options.rp_filter.to_string())
     })?;
@@ -133,7 +133,7 @@ pub(super) fn create(
     Ok(node)
 }
 
-/// Lines of `ip` that lead to the pods of `node`.
+/// Lines of `ip` with the routes to the pods of `node`.
 fn routes_to(node: &Node, underlay: Underlay) -> Vec<String> {
     let [cidr4, cidr6] = node.pod_cidrs();
     match underlay {
@@ -152,7 +152,7 @@ fn routes_to(node: &Node, underlay: Underlay) -> Vec<String> {
     }
 }
 
-/// What pods send to others than pods comes from the node.
+/// Masquerades packets of pods to other destinations than pods.
 fn masquerade(node: &Node) -> Result<()> {
     const RULES: &str = "table inet bed {
         chain out {
@@ -164,7 +164,7 @@ fn masquerade(node: &Node) -> Result<()> {
     crate::process::run(node.ns.command("nft")?.arg(RULES)).map(drop)
 }
 
-/// Tells a node behind which address the tunnel's end of another node is.
+/// Adds the tunnel endpoint of another node to a node's bridge table.
 fn teach_bridge(at: &Node, other: &Node) -> Result<()> {
     let mut command = at.ns.command("bridge")?;
     command.args(["fdb", "append", &other.vtep_mac(), "dev", "vxlan0", "dst", &other.v4.to_string()]);

@@ -18,14 +18,14 @@ pub enum PodNetwork {
     Bridge,
 }
 
-/// What a pod is like.
+/// The options of a pod.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PodOptions {
     /// How it is connected.
     pub network: PodNetwork,
-    /// MTU of its veth; that of the bed if not given.
+    /// MTU of its veth; the bed's if absent.
     pub mtu: Option<u32>,
-    /// Last part of its addresses, 2 to 254; the lowest free one if not given.
+    /// Last part of its addresses, 2 to 254; the lowest free one if absent.
     pub host: Option<u16>,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Request<'a> {
 /// Connects an empty namespace to a node.
 pub(super) fn create(node: &Node, ns: Netns, request: &Request<'_>) -> Result<Pod> {
     let (index, host) = (node.index, request.host);
-    // The number alone is unique; the name is there for people, as far as the kernel's 15 bytes go.
+    // The number alone is unique; the name is for readers, as far as the kernel's 15 bytes allow.
     let mut link = format!("pod{}-{}", request.number, request.name);
     link.truncate(15);
     let digits = u16::from_str_radix(&host.to_string(), 16)?;
@@ -125,7 +125,7 @@ pub(super) fn create(node: &Node, ns: Netns, request: &Request<'_>) -> Result<Po
 
 fn routed(pod: &Pod, mtu: u32) -> Result<()> {
     let (link, gateway) = (&pod.link, mac_text(GATEWAY_MAC));
-    // The pod's side first: with a route and without an address on eth0, the node would talk to nobody.
+    // The pod's side first: with a route but without an address on eth0, the node could not reach the pod.
     pod.node_ns.ip([
         add_veth(pod, Some(GATEWAY_MAC), mtu),
         format!("addr add fe80::1/64 dev {link} nodad"),

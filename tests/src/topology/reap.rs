@@ -1,4 +1,4 @@
-//! What killed processes have left behind.
+//! Leftovers of killed processes.
 
 use std::fs;
 use std::path::Path;
@@ -8,11 +8,11 @@ use super::mounts::remove_folder;
 use crate::netns;
 use crate::process;
 
-/// Starts every name that a bed gives away; the process id follows.
+/// The prefix of every name of a bed; the process id follows.
 pub(crate) const PREFIX: &str = "lbr-";
 
-/// Removes namespaces, mounts, folders and cgroups of beds whose process is gone. Best effort: another
-/// process may be doing the same.
+/// Removes namespaces, mounts, folders and cgroups of beds whose process is gone. Best effort: another process may be
+/// doing the same.
 pub fn reap() {
     for name in dead(Path::new(netns::FOLDER)) {
         let _ = process::run(Command::new("ip").args(["netns", "del", &name]));
@@ -29,7 +29,7 @@ pub fn reap() {
     }
 }
 
-/// Entries of a folder that a bed of a dead process has named.
+/// Entries of a folder that belong to a bed of a dead process.
 fn dead(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -42,7 +42,7 @@ fn dead(folder: &Path) -> Vec<String> {
 fn owner(name: &str) -> Option<u32> {
     let mut parts = name.strip_prefix(PREFIX)?.splitn(3, '-');
     let pid = parts.next()?.parse().ok()?;
-    // The counter must be one too: other tools may well make names that start like ours.
+    // The counter must be one too, as other tools may make names with this prefix.
     parts.next()?.parse::<u32>().ok()?;
     parts.next().map(|_| pid)
 }

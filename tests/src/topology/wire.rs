@@ -1,4 +1,4 @@
-//! A veth that behaves as a wire does.
+//! A veth that behaves like a wire.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -45,15 +45,15 @@ struct Create {
     flags: u32,
 }
 
-/// Packets leave this veth of the thread's namespace with whole checksums, and as long as what is returned lives, it
-/// takes what its other end sends from XDP: veth hands that over only where there is a program as well.
+/// Packets leave this veth of the thread's namespace with whole checksums. As long as the result lives, the veth
+/// accepts frames that its other end sends from XDP, which requires a program on this end as well.
 pub(super) fn like_a_wire(link: &str) -> Result<OwnedFd> {
     without_partial_checksums(link).with_context(|| format!("{link}: tx off"))?;
     let instructions = PASS.as_ptr() as u64;
     let license = c"GPL".as_ptr() as u64;
     let mut load =
         Load { kind: BPF_PROG_TYPE_XDP, count: PASS.len() as u32, instructions, license, log: [0; 3] };
-    // SAFETY: the kernel reads the instructions, as many as said, and the licence; both are constants.
+    // SAFETY: the kernel reads the instructions and the licence; both are constants of the given size.
     let program = unsafe { bpf(BPF_PROG_LOAD, &mut load) }.context("load a program that passes all")?;
     let mut create = Create {
         program: program.as_raw_fd().cast_unsigned(),
@@ -61,7 +61,7 @@ pub(super) fn like_a_wire(link: &str) -> Result<OwnedFd> {
         attach_type: BPF_XDP,
         flags: XDP_FLAGS_DRV_MODE,
     };
-    // SAFETY: there is no pointer in it.
+    // SAFETY: the structure has no pointers.
     unsafe { bpf(BPF_LINK_CREATE, &mut create) }.with_context(|| format!("{link}: XDP"))
 }
 
@@ -71,7 +71,7 @@ fn without_partial_checksums(link: &str) -> Result<()> {
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     anyhow::ensure!(link.len() < request.ifr_name.len(), "too long a name");
     for (to, from) in request.ifr_name.iter_mut().zip(link.bytes()) {
-        // Signed or not, as the architecture has it.
+        // Signed or unsigned, depending on the architecture.
         *to = libc::c_char::from_ne_bytes([from]);
     }
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
@@ -82,9 +82,9 @@ fn without_partial_checksums(link: &str) -> Result<()> {
 }
 
 /// # Safety
-/// The pointers in `attr` must be good for what `command` does with them, and it must return a descriptor.
+/// The pointers in `attr` must be valid for `command`, which must return a descriptor.
 unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<OwnedFd> {
-    // SAFETY: `attr` is as large as said; what it points to is the caller's promise.
+    // SAFETY: `attr` has the given size; its pointers are the caller's promise.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     match libc::c_int::try_from(fd) {
         // SAFETY: the kernel made it for this call alone.

@@ -115,7 +115,7 @@ fn local(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// What was in force stays while the agent is down, and afterwards.
+/// Services in force stay in force while the agent is down, and afterwards.
 fn restarts(world: &World) -> Result<()> {
     let web = world.web();
     for family in Family::ALL {

@@ -1,4 +1,4 @@
-//! Commands of `bpf(2)` on entries of maps whose types nobody knows, one by one and many at once.
+//! Commands of `bpf(2)` on entries of maps of any type, one by one and many at once.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -11,7 +11,7 @@ const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 
-/// What a map holds, as the kernel copies it.
+/// The sizes of a map's entries, as the kernel copies them.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::testrun) struct Shape {
     /// Bytes of a key.
@@ -20,7 +20,7 @@ pub(in crate::testrun) struct Shape {
     pub(in crate::testrun) value: usize,
 }
 
-/// The key behind this one, or the first one.
+/// The key after this one, or the first one.
 pub(in crate::testrun) fn next_key(
     map: BorrowedFd<'_>,
     shape: Shape,
@@ -67,10 +67,10 @@ pub(in crate::testrun) fn delete(map: BorrowedFd<'_>, shape: Shape, key: &[u8]) 
 
 /// Removes all entries of a hash map of any kind.
 pub(in crate::testrun) fn clear_hash(map: BorrowedFd<'_>, shape: Shape) -> io::Result<()> {
-    // More than ever are in one bucket, which the kernel takes out as a whole.
+    // More than any bucket holds, which the kernel removes as a whole.
     let count = (262_144 / (shape.key + shape.value)).clamp(64, 4_096);
     let (mut keys, mut values) = (vec![0u8; count * shape.key], vec![0u8; count * shape.value]);
-    // Number of the bucket that is next.
+    // The number of the next bucket.
     let (mut begin, mut next) = (None, 0u32);
     loop {
         let mut attr = Batch {
@@ -111,7 +111,7 @@ pub(in crate::testrun) fn array(map: BorrowedFd<'_>, shape: Shape, count: u32) -
     Ok(values)
 }
 
-/// Writes what [`array()`] has read.
+/// Writes the values that [`array()`] has read.
 pub(in crate::testrun) fn set_array(map: BorrowedFd<'_>, shape: Shape, values: &[u8]) -> io::Result<()> {
     assert_eq!(shape.key, size_of::<u32>(), "no array");
     let count = (values.len() / shape.value) as u32;
@@ -127,10 +127,10 @@ pub(in crate::testrun) fn set_array(map: BorrowedFd<'_>, shape: Shape, values: &
     unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut attr) }.map(drop)
 }
 
-/// Whether something is in a ring buffer that nobody has read.
+/// Whether a ring buffer has unread data.
 pub(in crate::testrun) fn is_readable(ring: BorrowedFd<'_>) -> io::Result<bool> {
     let mut asked = libc::pollfd { fd: ring.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one structure, as said, which lives across the call.
+    // SAFETY: one structure, which lives across the call.
     let found = unsafe { libc::poll(&raw mut asked, 1, 0) };
     if found < 0 { Err(io::Error::last_os_error()) } else { Ok(asked.revents & libc::POLLIN != 0) }
 }
