@@ -1,4 +1,4 @@
-//! The architectures that lbr is built for: what QEMU, Debian, container images and the compiler call them.
+//! The architectures that lbr is built for, and their names in QEMU, Debian, container images and the compiler.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub(crate) enum Arch {
 }
 
 impl Arch {
-    /// As the compiler and the kernel call it.
+    /// Its name in the compiler and the kernel.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
@@ -23,7 +23,7 @@ impl Arch {
         }
     }
 
-    /// This machine's, where lbr is built for it.
+    /// This machine's architecture, if lbr is built for it.
     pub(crate) fn own() -> Self {
         if Self::Aarch64.is_own() { Self::Aarch64 } else { Self::X86_64 }
     }
@@ -33,7 +33,7 @@ impl Arch {
         self.name() == std::env::consts::ARCH
     }
 
-    /// As Debian's packages and container images call it.
+    /// Its name in Debian's packages and container images.
     pub(crate) fn debian(self) -> &'static str {
         match self {
             Self::X86_64 => "amd64",
@@ -41,7 +41,7 @@ impl Arch {
         }
     }
 
-    /// The compiler's name of the target.
+    /// The compiler's target triple.
     pub(crate) fn triple(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-unknown-linux-gnu",
@@ -49,7 +49,7 @@ impl Arch {
         }
     }
 
-    /// The folder of libraries of this architecture, below `lib` and `usr/lib`.
+    /// The folder of libraries for this architecture, below `lib` and `usr/lib`.
     pub(crate) fn multiarch(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-linux-gnu",
@@ -57,7 +57,7 @@ impl Arch {
         }
     }
 
-    /// The folder of the kernel's own code for it, in `kernel/arch`.
+    /// The folder of the kernel's code for it, in `kernel/arch`.
     pub(crate) fn kernel_folder(self) -> &'static str {
         match self {
             Self::X86_64 => "x86",
@@ -65,12 +65,12 @@ impl Arch {
         }
     }
 
-    /// What builds for it, on a machine of another one.
+    /// Tools to build for it on a machine of another architecture.
     pub(crate) fn build_tools(self) -> Vec<Tool> {
         if self.is_own() { Vec::new() } else { self.compiler().to_vec() }
     }
 
-    /// What runs guests, and builds for them.
+    /// Tools to run guests, and to build for them.
     pub(crate) fn tools(self) -> Vec<Tool> {
         std::iter::once(self.emulator()).chain(self.build_tools()).collect()
     }
@@ -107,21 +107,21 @@ impl Arch {
         }
     }
 
-    /// The emulator's arguments that make a machine of this architecture.
+    /// The emulator's arguments for a machine of this architecture.
     pub(crate) fn machine(self, accel: Accel) -> &'static [&'static str] {
         match (self, accel) {
             (Self::X86_64, Accel::Kvm) => &["-accel", "kvm", "-cpu", "host"],
-            // Page tables of five levels only cost time in emulation.
+            // Five-level page tables only cost time in emulation.
             (Self::X86_64, Accel::Tcg) => &["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off"],
             (Self::Aarch64, Accel::Kvm) => &["-M", "virt", "-accel", "kvm", "-cpu", "host"],
             (Self::Aarch64, Accel::Tcg) => {
-                // `max` has pointer authentication of a kind that takes most of the time in emulation.
+                // `max` has a form of pointer authentication that takes most of the time in emulation.
                 &["-M", "virt", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "cortex-a72"]
             }
         }
     }
 
-    /// The serial port, as the guest calls it.
+    /// The guest's name of the serial port.
     pub(crate) fn console(self) -> &'static str {
         match self {
             Self::X86_64 => "ttyS0",
@@ -129,12 +129,12 @@ impl Arch {
         }
     }
 
-    /// How guests run: by the processor where it is of this architecture and lends itself, else in emulation.
+    /// How guests run: by the processor if it has this architecture and KVM, otherwise in emulation.
     pub(crate) fn accel(self) -> Accel {
         let open = || std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
         let module = |name: &str| Path::new("/sys/module").join(name).exists();
         let real = match self {
-            // Other modules that make `/dev/kvm` (paravirtual ones of clouds) run no ordinary kernel.
+            // Other modules that make `/dev/kvm` (paravirtual ones of clouds) cannot run an ordinary kernel.
             Self::X86_64 => module("kvm_intel") || module("kvm_amd"),
             Self::Aarch64 => module("kvm"),
         };
@@ -148,7 +148,7 @@ impl std::fmt::Display for Arch {
     }
 }
 
-/// Who executes a guest's instructions.
+/// The executor of a guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accel {
     /// This machine's processor.

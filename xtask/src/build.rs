@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::suites::PACKAGES;
 use crate::{run, say, setup};
 
-/// What the user asked for.
+/// Command line arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Optimised
@@ -35,15 +35,15 @@ pub(crate) fn tests() -> Result<()> {
     run::shown(test_command().args(["--lib", "--bins", "--tests", "--no-run", "--quiet"]))
 }
 
-/// `cargo test` for all packages; the caller selects among their tests.
+/// `cargo test` for all packages; the caller selects tests.
 pub(crate) fn test_command() -> Command {
     let mut command = run::cargo();
     command.arg("test").args(PACKAGES);
     command
 }
 
-/// Builds a binary of package `lbr-tests` and the agent, optimised, and returns the path of the former. The
-/// agent lies beside it.
+/// Builds a binary of package `lbr-tests` and the agent, optimised, and returns the path of the former. The agent is
+/// in the same folder.
 pub(crate) fn release_binary(name: &str) -> Result<PathBuf> {
     say::line(&format!("build: lbr and {name}, optimised (minutes at the first time)"));
     let mut command = run::cargo();
@@ -56,10 +56,10 @@ pub(crate) fn built(command: &mut Command, name: &str) -> Result<PathBuf> {
     command.arg("--message-format=json-render-diagnostics");
     let output = command.stdout(Stdio::piped()).spawn()?.wait_with_output()?;
     if !output.status.success() {
-        bail!("building {name} failed: the compiler says why above");
+        bail!("building {name} failed: see the compiler's output above");
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    executable(&messages, name).with_context(|| format!("cargo does not say where it put {name}"))
+    executable(&messages, name).with_context(|| format!("cargo does not report the path of {name}"))
 }
 
 /// The path of a binary in cargo's messages, one JSON object on a line.

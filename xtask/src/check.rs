@@ -1,4 +1,4 @@
-//! `cargo xtask check`: what a reviewer should not have to look for.
+//! `cargo xtask check`: checks that a reviewer should not have to make.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ const LONG: usize = 400;
 /// The packages that are built for this machine.
 const HOST: [&str; 3] = ["--workspace", "--exclude", "lbr-ebpf"];
 
-/// Runs every check, also after one has failed, and names the failed ones.
+/// Runs all checks, even after a failure, and names the failed ones.
 pub(crate) fn run() -> Result<()> {
     let toolchain = setup::run(false)?;
     let mut failed = Vec::new();
@@ -42,7 +42,7 @@ pub(crate) fn run() -> Result<()> {
         let words = ["deny", "check", "bans", "licenses", "sources"];
         report("cargo-deny", "see above, and deny.toml", tool("deny", run::cargo().args(words)));
         match advisories() {
-            Ok(None) => not_run("advisories", "the advisory database can not be fetched from here"),
+            Ok(None) => not_run("advisories", "the advisory database cannot be fetched from here"),
             Ok(Some(clean)) => report("advisories", "see above", Ok(clean)),
             Err(error) => report("advisories", "see above", Err(error)),
         }
@@ -56,7 +56,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Whether the dependencies are without known faults. None if the list of faults can not be fetched.
+/// Whether the dependencies have no known vulnerabilities. None if the database cannot be fetched.
 fn advisories() -> Result<Option<bool>> {
     let outcome = run::captured("advisories", run::cargo().args(["deny", "check", "advisories"]))?;
     if outcome.text.contains("failed to fetch advisory database") {
@@ -72,7 +72,7 @@ fn not_run(name: &str, why: &str) {
     say::line(&format!("check: {name:<18} {} ({why})", say::yellow("not run")));
 }
 
-/// Runs a tool; shows what it says if it is not content.
+/// Runs a tool; shows its output if it fails.
 fn tool(label: &str, command: &mut Command) -> Result<bool> {
     let outcome = run::captured(label, command)?;
     if !outcome.ok {
@@ -83,7 +83,7 @@ fn tool(label: &str, command: &mut Command) -> Result<bool> {
     Ok(outcome.ok)
 }
 
-/// Whether a line only says what cargo is busy with, also the cargo within lbr-agent's build script.
+/// Whether a line is only cargo's progress, including that of cargo within lbr-agent's build script.
 fn is_progress(line: &str) -> bool {
     let own = line.strip_prefix("warning: lbr-agent@").and_then(|rest| rest.split_once(": "));
     let first = own.map_or(line, |(_, text)| text).split_whitespace().next().unwrap_or_default();
@@ -103,7 +103,7 @@ fn documentation() -> Command {
     command
 }
 
-/// Clippy for the kernel object, by the toolchain that builds it; its compiler's own warnings where that
+/// Clippy for the kernel object, with the toolchain that builds it; only the compiler's own warnings if that
 /// toolchain has no clippy.
 fn kernel_clippy(toolchain: Toolchain) -> Result<bool> {
     let name = toolchain.name();
@@ -112,12 +112,12 @@ fn kernel_clippy(toolchain: Toolchain) -> Result<bool> {
     command.args(["run", name, "cargo", if has_clippy { "clippy" } else { "check" }]);
     command.args(["-p", "lbr-ebpf", "--bins", "--release", "--target", "bpfel-unknown-none"]);
     command.args(["-Z", "build-std=core"]);
-    // Apart from the agent's own build of it, which has other flags: neither should undo the other's work.
+    // A target folder of its own: the agent's build of it has other flags, and each would undo the other's work.
     command.arg("--target-dir").arg(target_folder()?.join("check-lbr-ebpf"));
     let arch = std::env::consts::ARCH;
     let flags = [&format!("--cfg=bpf_target_arch=\"{arch}\""), "-Dwarnings"].join("\u{1f}");
     command.env("CARGO_ENCODED_RUSTFLAGS", flags).current_dir(run::root());
-    // The cargo that runs this task names its own compiler to its children.
+    // The cargo that runs this task passes its own compiler to its children.
     for variable in ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "RUSTDOC", "RUSTC_WORKSPACE_WRAPPER"] {
         command.env_remove(variable);
     }
@@ -127,7 +127,7 @@ fn kernel_clippy(toolchain: Toolchain) -> Result<bool> {
     tool("clippy lbr-ebpf", &mut command)
 }
 
-/// cargo's target folder: where this program runs from, two folders up.
+/// cargo's target folder: two folders above this program.
 pub(crate) fn target_folder() -> Result<PathBuf> {
     let own = std::env::current_exe().context("where this program is")?;
     let folder = own.parent().and_then(Path::parent).context("this program is in no folder")?;
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_is_told_from_findings() {
+    fn progress_is_distinguished_from_findings() {
         assert!(is_progress("   Compiling aya v0.14.0"));
         assert!(is_progress("warning: lbr-agent@0.1.0:    Compiling core v0.0.0"));
         assert!(!is_progress("warning: lbr-agent@0.1.0: error: unused variable"));

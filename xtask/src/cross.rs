@@ -1,4 +1,4 @@
-//! Builds for another architecture than this machine's.
+//! Builds for an architecture other than this machine's.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::arch::Arch;
 use crate::{run, say};
 
-/// Makes sure that the compiler has the standard library of another architecture.
+/// Adds the standard library of another architecture to the compiler.
 pub(crate) fn add_target(arch: Arch) -> Result<()> {
     let rustup = |words: &[&str]| {
         let mut command = Command::new("rustup");
@@ -22,13 +22,13 @@ pub(crate) fn add_target(arch: Arch) -> Result<()> {
     if !outcome.ok {
         say::line(outcome.text.trim_end());
         bail!(
-            "rustup can not fetch the standard library of {triple}; --binaries takes what was built elsewhere"
+            "rustup cannot fetch the standard library of {triple}; use --binaries with programs built elsewhere"
         );
     }
     Ok(())
 }
 
-/// Makes a call of cargo build for another architecture.
+/// Adapts a call of cargo build to another architecture.
 pub(crate) fn for_target(command: &mut Command, arch: Arch) {
     let (triple, compiler) = (arch.triple(), format!("{}-gcc", arch.multiarch()));
     let variable = format!("CARGO_TARGET_{}_LINKER", triple.to_uppercase().replace('-', "_"));

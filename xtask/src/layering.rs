@@ -1,22 +1,22 @@
-//! Who may name what: the walls between the rooms, checked on the text of the sources.
+//! The walls between modules: words that only some files may use, checked on the text of the sources.
 
 use crate::source_text::code_only;
 
-/// A wall: words that may be named in some files only.
+/// A wall: words that only some files may use.
 struct Wall {
-    /// What is behind it, for a person.
+    /// A description of the wall.
     name: &'static str,
-    /// Whether a word is meant.
+    /// Whether the wall is about this word.
     word: fn(&str) -> bool,
-    /// Files it concerns.
+    /// The files that must not use the words.
     files: fn(&str) -> bool,
 }
 
-/// All of them, as [`check`] reads them.
+/// All walls, for [`check`].
 const WALLS: [Wall; 4] = [
     Wall {
         name: "the Kubernetes API belongs in lbr-agent/src/source and lbr-agent/src/model, and in tests",
-        // `kube_proxy` is what lbr takes the place of, and no crate.
+        // `kube_proxy` is the program that lbr replaces, not a crate.
         word: |word| {
             let is_crate = word.starts_with("kube_") && !word.starts_with("kube_proxy");
             word == "kube" || is_crate || word == "k8s_openapi"
@@ -68,14 +68,14 @@ fn is_kubernetes(word: &str) -> bool {
     KUBERNETES.iter().any(|name| plain.contains(name))
 }
 
-/// Whether a file is, or lies in, one of these.
+/// Whether a file is one of these, or is below one of these.
 fn within(file: &str, places: &[&str]) -> bool {
     places
         .iter()
         .any(|place| file.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
-/// What a file breaks, one text for each place: `file:line: word: why`.
+/// The violations in a file: `file:line: word: why`.
 pub(crate) fn check(file: &str, text: &str) -> Vec<String> {
     let walls: Vec<&Wall> = WALLS.iter().filter(|wall| (wall.files)(file)).collect();
     let mut found = Vec::new();
@@ -89,7 +89,7 @@ pub(crate) fn check(file: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// Identifiers of a line; the names of macros with their `!`.
+/// Identifiers of a line; macro names include their `!`.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let mut rest = line;

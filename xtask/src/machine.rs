@@ -1,4 +1,4 @@
-//! What this machine has of what lbr needs.
+//! The state of this machine, compared with lbr's needs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,11 +13,11 @@ pub(crate) struct Tool {
     pub(crate) program: &'static str,
     /// Debian package that has it.
     pub(crate) package: &'static str,
-    /// What it is for.
+    /// Its purpose.
     pub(crate) why: &'static str,
 }
 
-/// The programs that are needed besides the toolchain.
+/// The programs that every task needs, besides the toolchain.
 pub(crate) const TOOLS: [Tool; 7] = [
     Tool { program: "ip", package: "iproute2", why: "network namespaces for tests and demo" },
     Tool { program: "bpftool", package: "bpftool", why: "tests that people can read the maps" },
@@ -44,20 +44,20 @@ pub(crate) const TOOLS: [Tool; 7] = [
     },
 ];
 
-/// The versions of LLVM that bpf-linker 0.13 can be built with.
+/// The LLVM versions that bpf-linker 0.13 can be built with.
 pub(crate) const LINKER_LLVM: [u32; 3] = [23, 22, 21];
 
 /// Versions of bpf-linker that build this kernel object.
 pub(crate) const LINKER_VERSION: &str = "0.13";
 
-/// The facts that [`crate::plan::plan`] decides on.
+/// The facts for [`crate::plan::plan`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Machine {
     /// The toolchains and the linker.
     pub(crate) installed: Installed,
     /// rustup has a nightly, complete or not.
     pub(crate) nightly: bool,
-    /// rustup was asked for a nightly with its sources in this run; if there is none, it can not download.
+    /// rustup was asked for a nightly with its sources in this run; if there is still none, it cannot download.
     pub(crate) rustup_tried: bool,
     /// Debian's compiler and the sources of its `core` are installed, linked or not.
     pub(crate) debian_packages: bool,
@@ -65,23 +65,23 @@ pub(crate) struct Machine {
     pub(crate) debian_clippy: bool,
     /// There is a bpf-linker of the right version.
     pub(crate) linker: bool,
-    /// The newest LLVM that apt offers and bpf-linker can use. Only looked up when it could matter.
+    /// The newest LLVM that apt offers and bpf-linker can use. Only looked up if it matters.
     pub(crate) llvm_offered: Option<u32>,
-    /// The packages of that LLVM which bpf-linker is built with are installed.
+    /// The packages of that LLVM that bpf-linker's build needs are installed.
     pub(crate) llvm_installed: bool,
-    /// apt's lists have been fetched by this run.
+    /// This run has fetched apt's lists.
     pub(crate) lists_fetched: bool,
-    /// apt's lists do not know every package that may be needed.
+    /// apt's lists lack a package that may be needed.
     pub(crate) lists_incomplete: bool,
     /// There is a C++ compiler.
     pub(crate) cxx: bool,
-    /// Programs that are not there.
+    /// Missing programs.
     pub(crate) missing: Vec<Tool>,
 }
 
 impl Machine {
-    /// Looks around. Takes well under a second where everything is there.
-    /// `more`: programs that the task at hand needs besides those of every task.
+    /// Detects the state. Takes well under a second if everything is installed. `more`: programs that this task
+    /// needs, besides those of every task.
     pub(crate) fn detect(more: &[Tool]) -> Self {
         let installed = Installed::detect();
         let tools = TOOLS.iter().chain(more).copied();
@@ -104,7 +104,7 @@ impl Machine {
         machine
     }
 
-    /// Which packages apt knows.
+    /// Looks up the packages that apt offers.
     fn ask_apt(&mut self) {
         let offered = |package: &str| run::succeeds(Command::new("apt-cache").args(["show", package]));
         self.llvm_offered = LINKER_LLVM.into_iter().find(|llvm| offered(&format!("llvm-{llvm}-dev")));
@@ -122,12 +122,12 @@ pub(crate) fn has_apt() -> bool {
     run::find_program("apt-get").is_some()
 }
 
-/// What bpf-linker is built with.
+/// The packages that bpf-linker's build needs.
 pub(crate) fn llvm_packages(llvm: u32) -> [String; 2] {
     [format!("llvm-{llvm}-dev"), format!("libpolly-{llvm}-dev")]
 }
 
-/// Where Debian keeps this LLVM.
+/// The folder of this LLVM in Debian.
 pub(crate) fn llvm_prefix(llvm: u32) -> PathBuf {
     format!("/usr/lib/llvm-{llvm}").into()
 }
@@ -143,7 +143,7 @@ fn linker_version() -> Option<String> {
     output.status.success().then_some(text)
 }
 
-/// Whether `bpf-linker --version` names a version that is known to work.
+/// Whether the output of `bpf-linker --version` is a version that is known to work.
 fn is_right(version: &str) -> bool {
     let number = version.split_whitespace().last().unwrap_or_default();
     number.strip_prefix(LINKER_VERSION).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))

@@ -1,7 +1,7 @@
-//! What a contributor runs: `cargo xtask setup|build|check|test|soak|demo|bench|image|vm`.
+//! The tasks of a contributor: `cargo xtask setup|build|check|test|soak|demo|bench|image|vm`.
 //!
-//! It needs nothing but the Rust toolchain of `rust-toolchain.toml`; everything else is installed by `setup`,
-//! which every other command starts with.
+//! It needs only the Rust toolchain of `rust-toolchain.toml`; `setup` installs everything else, and every other
+//! command starts with it.
 
 mod arch;
 mod build;
@@ -48,13 +48,13 @@ enum Task {
     Check,
     /// Run every test; needs root for those on the real kernel
     Test(test::Args),
-    /// Play random packets and a flood of them for long; needs root
+    /// Play random packets, and a flood of them, for a long time; needs root
     Soak(soak::Args),
     /// Show lbr at work: pods as network namespaces, a folder of YAML (or `--kubernetes`), a minute
     Demo(play::Args),
     /// Measure lbr against a direct path and against nftables
     Bench(play::Args),
-    /// Make a container image of lbr, and a list of what is in it
+    /// Make a container image of lbr, and a list of its components
     Image(image::Args),
     /// Run lbr and tests on other kernels, which QEMU boots
     Vm(vm::Args),
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
-        // What failed has been said.
+        // The failures have been reported.
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             say::error(&error);

@@ -1,11 +1,11 @@
-//! What has to be installed: a pure function of what is there.
+//! The plan of an installation: a pure function of the machine's state.
 
 use std::fmt;
 
 use crate::machine::{LINKER_LLVM, LINKER_VERSION, Machine, llvm_packages};
 use crate::toolchain::{DEBIAN, Installed, Toolchain, choose};
 
-/// One thing that setup does.
+/// A step of setup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Adds the sources of `core` to rustup's nightly.
@@ -26,17 +26,17 @@ pub(crate) enum Step {
     },
 }
 
-/// A Debian package and what it is for.
+/// A Debian package and its purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Package {
     /// Its name.
     pub(crate) name: String,
-    /// What it is for.
+    /// Its purpose.
     pub(crate) why: &'static str,
 }
 
 impl Step {
-    /// Whether only root can do it.
+    /// Whether it needs root.
     pub(crate) fn needs_root(&self) -> bool {
         matches!(self, Self::PackageLists | Self::Packages(_))
     }
@@ -64,14 +64,14 @@ impl fmt::Display for Step {
     }
 }
 
-/// The steps that are missing, in order; empty if everything is there. Made anew after each step, since a
-/// step can fail in a way that another route answers: rustup without downloads leads to Debian's packages.
+/// The missing steps, in order; empty if everything is installed. Made anew after each step, since a failed step may
+/// have an alternative: if rustup cannot download, Debian's packages are used.
 ///
 /// # Errors
-/// What can not be had on this machine, for a person.
+/// The reason why this machine cannot build the kernel object.
 pub(crate) fn plan(machine: &Machine) -> Result<Vec<Step>, String> {
     let have = machine.installed;
-    // A linker older than every compiler here is built again, if that helps.
+    // A linker whose LLVM is older than every compiler's is built again, if that helps.
     let outdated = choose(&have).is_none() && have.linker.is_some() && machine.llvm_offered > have.linker;
     let build_linker = !machine.linker || outdated;
     let linker = if build_linker { machine.llvm_offered } else { have.linker };
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn without_downloads_debian_it_is() {
+    fn without_downloads_debian_is_used() {
         let steps = plan(&Machine { rustup_tried: true, ..fresh() }).unwrap();
         let compiler = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
         assert_eq!(packages(&steps)[..4], compiler);

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{build, run, say, setup};
 
-/// What the user asked for.
+/// Command line arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Arguments for the program itself; `-- --help` lists them
@@ -17,13 +17,13 @@ pub(crate) struct Args {
 
 #[cfg(test)]
 impl Args {
-    /// What the program gets.
+    /// The arguments of the program.
     pub(crate) fn given(&self) -> &[String] {
         &self.args
     }
 }
 
-/// Builds the program, and becomes it.
+/// Builds the program, and replaces this process by it.
 pub(crate) fn run(name: &str, args: &Args) -> Result<()> {
     setup::run(false)?;
     let binary = build::release_binary(name)?;
@@ -36,6 +36,6 @@ pub(crate) fn run(name: &str, args: &Args) -> Result<()> {
         sudo
     };
     command.args(&args.args).current_dir(run::root());
-    // Only returns if it did not work.
-    Err(command.exec()).with_context(|| format!("can not start `{}`", run::text(&command)))
+    // This returns only on failure.
+    Err(command.exec()).with_context(|| format!("cannot start `{}`", run::text(&command)))
 }

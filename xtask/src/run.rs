@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::say;
 
-/// How a captured program ended.
+/// The result of a captured program.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// Exit code 0.
@@ -22,17 +22,17 @@ pub(crate) struct Outcome {
     pub(crate) took: Duration,
 }
 
-/// Without a terminal, a program that prints nothing of its own is mentioned this often.
+/// Without a terminal, a silent program is reported this often.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// Runs a program and keeps what it prints, showing the newest line as it comes.
+/// Runs a program and captures its output, showing the newest line.
 pub(crate) fn captured(label: &str, command: &mut Command) -> Result<Outcome> {
     let start = Instant::now();
     let (reader, writer) = std::io::pipe().context("pipe")?;
     let name = text(command);
     let child = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn();
-    let mut child = child.with_context(|| format!("can not start `{name}`"))?;
-    // The command holds the writing end too: the reader would never see the end of the output.
+    let mut child = child.with_context(|| format!("cannot start `{name}`"))?;
+    // The command holds the writing end too, so the reader would never see the end of the output.
     command.stdout(Stdio::null()).stderr(Stdio::null());
 
     let (sender, lines) = mpsc::channel();
@@ -68,17 +68,17 @@ pub(crate) fn captured(label: &str, command: &mut Command) -> Result<Outcome> {
     Ok(Outcome { ok: status.success(), text, took: start.elapsed() })
 }
 
-/// Runs a program that talks to the terminal itself; an error if it does not end with 0.
+/// Runs a program with direct access to the terminal; an error if its exit code is not 0.
 pub(crate) fn shown(command: &mut Command) -> Result<()> {
     let name = text(command);
-    let status = command.status().with_context(|| format!("can not start `{name}`"))?;
+    let status = command.status().with_context(|| format!("cannot start `{name}`"))?;
     if !status.success() {
         bail!("`{name}` failed ({status})");
     }
     Ok(())
 }
 
-/// Whether a program runs and ends with 0; prints nothing.
+/// Whether a program runs and exits with 0; shows no output.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
@@ -97,8 +97,8 @@ pub(crate) fn root() -> PathBuf {
     own.parent().unwrap_or(own).to_owned()
 }
 
-/// The first place where a program of this name can be run from. The administrator's folders are searched
-/// as well: an ordinary user's `PATH` lacks them, `sudo` does not.
+/// The path of a program of this name. The administrator's folders are searched too: they are missing in an ordinary
+/// user's `PATH`, but not in that of `sudo`.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
@@ -110,7 +110,7 @@ pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// A command as a person would type it.
+/// A command as a user would type it.
 pub(crate) fn text(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

@@ -1,15 +1,15 @@
-//! What a person sees: lines on standard output, and one moving status line where that is a terminal.
+//! Output for the user: lines on standard output, and one moving status line on a terminal.
 
 use std::io::{IsTerminal as _, Write as _};
 
 /// Prints a line.
 pub(crate) fn line(text: &str) {
     clear();
-    // A closed pipe is no reason to stop half-way through an installation.
+    // A closed pipe is no reason to stop in the middle of an installation.
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// Shows what is going on now, over what was shown before. Nothing where standard output is no terminal.
+/// Shows the current activity in place of the previous one. Nothing if standard output is no terminal.
 pub(crate) fn status(text: &str) {
     if is_terminal() {
         let short: String = text.chars().filter(|c| !c.is_control()).take(100).collect();
@@ -28,12 +28,12 @@ pub(crate) fn clear() {
     }
 }
 
-/// For what went well.
+/// For success.
 pub(crate) fn green(text: &str) -> String {
     paint(text, "32")
 }
 
-/// For what did not.
+/// For failure.
 pub(crate) fn red(text: &str) -> String {
     paint(text, "31")
 }
@@ -56,7 +56,7 @@ fn paint(text: &str, code: &str) -> String {
     }
 }
 
-/// Says on standard error what failed, outermost reason first.
+/// Prints an error on standard error, outermost reason first.
 pub(crate) fn error(error: &anyhow::Error) {
     clear();
     let _ = writeln!(std::io::stderr(), "{} {error:#}", paint("error:", "31"));

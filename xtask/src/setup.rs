@@ -10,12 +10,13 @@ use crate::plan::{Step, plan};
 use crate::toolchain::{self, DEBIAN, Toolchain};
 use crate::{run, say};
 
-/// rustup gives up after this long: a machine without a way out must not wait for it.
+/// The timeout of rustup, for machines without internet access.
 const SECONDS_FOR_SOURCES: u32 = 90;
 /// The same for a whole toolchain.
 const SECONDS_FOR_TOOLCHAIN: u32 = 600;
 
-/// Installs what is missing and returns the toolchain for the kernel object. `verbose`: says so if nothing is.
+/// Installs what is missing, and returns the toolchain for the kernel object. `verbose`: prints a line even if
+/// nothing is missing.
 pub(crate) fn run(verbose: bool) -> Result<Toolchain> {
     run_with(&[], verbose)
 }
@@ -23,7 +24,7 @@ pub(crate) fn run(verbose: bool) -> Result<Toolchain> {
 /// The same for a task that needs more programs than others do.
 pub(crate) fn run_with(more: &[Tool], verbose: bool) -> Result<Toolchain> {
     if run::find_program("rustup").is_none() {
-        bail!("rustup is missing: install it as https://rustup.rs says, it manages the compilers");
+        bail!("rustup is missing: install it as described at https://rustup.rs, it manages the compilers");
     }
     let mut machine = Machine::detect(more);
     let mut done = Vec::new();
@@ -51,7 +52,7 @@ pub(crate) fn run_with(more: &[Tool], verbose: bool) -> Result<Toolchain> {
     Ok(chosen)
 }
 
-/// Says what will be installed, or why it can not be.
+/// Prints the steps that follow, or why setup is impossible.
 fn announce(machine: &Machine) -> Result<()> {
     let steps = plan(machine).map_err(anyhow::Error::msg)?;
     if steps.is_empty() {
@@ -73,7 +74,7 @@ fn announce(machine: &Machine) -> Result<()> {
     if steps.iter().any(Step::needs_root) { become_able() } else { Ok(()) }
 }
 
-/// Makes sure that packages can be installed. The password is asked for here, before output is captured.
+/// Makes sure that packages can be installed. sudo asks for the password here, before output is captured.
 fn become_able() -> Result<()> {
     if run::is_root() || run::succeeds(Command::new("sudo").args(["-n", "true"])) {
         return Ok(());
@@ -84,7 +85,7 @@ fn become_able() -> Result<()> {
     bail!("packages need root: run `cargo xtask setup` as root, or at a terminal where sudo can ask");
 }
 
-/// Does one step.
+/// Performs one step.
 fn perform(step: &Step) -> Result<()> {
     if step.needs_root() {
         become_able()?;
@@ -106,7 +107,7 @@ fn perform(step: &Step) -> Result<()> {
     }
 }
 
-/// Asks rustup for the sources, and gives up soon. No error if it does not work: the next plan has another way.
+/// Requests the sources from rustup, with a timeout. A failure is no error: the next plan has an alternative.
 fn nightly(install: bool) {
     let (limit, words): (u32, &[&str]) = if install {
         let words =
@@ -121,11 +122,11 @@ fn nightly(install: bool) {
     say::line(if worked {
         "  nightly has rust-src now"
     } else {
-        "  rustup can not download here: taking Debian's toolchain instead"
+        "  rustup cannot download here: taking Debian's toolchain instead"
     });
 }
 
-/// Installs packages; once more with fresh lists if the mirror no longer has what the lists say.
+/// Installs packages; again with fresh lists if the mirror no longer has the listed versions.
 fn install(names: &[&str]) -> Result<()> {
     let words = [&["install", "-y", "-q", "--no-install-recommends"], names].concat();
     if run::captured("apt-get install", &mut apt(&words))?.ok {

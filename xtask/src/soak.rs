@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: what tests play for seconds, played until it says more.
+//! `cargo xtask soak`: tests that normally run for seconds, for as long as requested.
 
 use std::process::Command;
 
@@ -6,31 +6,31 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{build, run, say, setup};
 
-/// What the user asked for.
+/// Command line arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Random sequences of packets against the model (`programs model`); a million takes about an hour on two CPUs
     #[arg(long, default_value_t = 1_000_000)]
     sequences: u64,
-    /// How many processes play them: more than CPUs, since changes of policies wait for the kernel
+    /// Number of processes for them: more than CPUs, since changes of policies wait for the kernel
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=64))]
     jobs: u64,
-    /// For how long the flood lasts that established connections outlast
+    /// Duration of the flood, in seconds, during which established connections must last
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..))]
     seconds: u64,
 }
 
-/// Plays both, and stops at the first that fails.
+/// Runs both, and stops at the first failure.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run(false)?;
-    ensure!(run::is_root(), "both load programs and make namespaces: run it as root");
+    ensure!(run::is_root(), "both tests load programs and make namespaces: run it as root");
     say::line("build: test binaries");
     build::tests()?;
     run::shown(suite("flood").env("LBR_FLOOD_SECONDS", args.seconds.to_string()))?;
     play_model(args)
 }
 
-/// Each job plays its share of the seeds.
+/// Each job runs its share of the seeds.
 fn play_model(args: &Args) -> Result<()> {
     let share = args.sequences.div_ceil(args.jobs);
     let mut running = Vec::new();
@@ -40,15 +40,15 @@ fn play_model(args: &Args) -> Result<()> {
         command.env("LBR_SEED", (1 + job * share).to_string()).env("LBR_SEQUENCES", share.to_string());
         running.push(command.spawn().with_context(|| run::text(&command))?);
     }
-    // All of them, so that none goes on when this has ended.
+    // Waits for all of them, so that none outlives this process.
     let ends: Vec<_> = running.iter_mut().map(std::process::Child::wait).collect::<Result<_, _>>()?;
     if let Some(failed) = ends.iter().find(|status| !status.success()) {
-        bail!("the model found what the programs do wrong ({failed}): its output above has the seed");
+        bail!("the programs differ from the model ({failed}): its output above has the seed");
     }
     Ok(())
 }
 
-/// One file in `tests/tests`.
+/// The command for one file in `tests/tests`.
 fn suite(name: &str) -> Command {
     let mut command = build::test_command();
     command.args(["--test", name, "--", "--test-threads=1", "--include-ignored"]);

@@ -1,6 +1,6 @@
-//! Rust source without comments and literals, so that a word in it is a word of the program.
+//! Rust source without comments and literals, so that every word in it is code.
 
-/// The text with comments, strings and characters blanked; lines stay where they are.
+/// The text with comments, strings and characters blanked; line numbers stay the same.
 pub(crate) fn code_only(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! Which test suites there are. A suite is one call of `cargo test`.
+//! The test suites. A suite is one call of `cargo test`.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::run;
 
-/// Suites of package `lbr-tests` that need no root. Every other file in `tests/tests` does: it makes network
+/// Suites of package `lbr-tests` that need no root. Every other file in `tests/tests` does, as it makes network
 /// namespaces or loads programs.
 const WITHOUT_ROOT: [&str; 9] = [
     "apiserver",
@@ -20,8 +20,8 @@ const WITHOUT_ROOT: [&str; 9] = [
     "requirements",
 ];
 
-/// The packages with tests. Every call names all of them: a smaller selection has other features of shared
-/// dependencies, and cargo would build those again.
+/// The packages with tests. Every call names all of them: with a smaller selection, cargo would build shared
+/// dependencies again with other features.
 pub(crate) const PACKAGES: [&str; 8] =
     ["-p", "lbr-common", "-p", "lbr-agent", "-p", "xtask", "-p", "lbr-tests"];
 
@@ -31,7 +31,7 @@ const SWIFT: [&str; 1] = ["policy_oracle"];
 /// One call of `cargo test`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Suite {
-    /// Name for people.
+    /// Name for messages.
     pub(crate) name: String,
     /// Arguments of `cargo test` that select it among [`PACKAGES`].
     pub(crate) args: Vec<String>,
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_listed_needs_root() {
+    fn unlisted_suite_needs_root() {
         assert!(!needs_root("compile"));
         assert!(needs_root("programs"));
     }

@@ -1,16 +1,16 @@
-//! Reads what test binaries print.
+//! Reads the output of test binaries.
 
 use std::fmt;
 use std::ops::AddAssign;
 
-/// How many tests ended how.
+/// The number of tests by result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
     /// Passed.
     pub(crate) passed: usize,
     /// Failed.
     pub(crate) failed: usize,
-    /// Names of those that were ignored or could not be run.
+    /// Names of those that were ignored or could not run.
     pub(crate) skipped: Vec<String>,
 }
 
@@ -29,8 +29,8 @@ impl fmt::Display for Summary {
 }
 
 impl Summary {
-    /// Adds up every `test result:` line of a run of `cargo test`. A run that ended badly without a failed test
-    /// (a crash, a binary that did not link) counts as one failure.
+    /// Adds up every `test result:` line of a run of `cargo test`. A run that failed without a failed test (a crash,
+    /// a link error) counts as one failure.
     pub(crate) fn read(text: &str, ok: bool) -> Self {
         let mut sum = Self::default();
         for line in text.lines() {

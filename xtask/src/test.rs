@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test there is, with one summary.
+//! `cargo xtask test`: every test, with one summary.
 
 use anyhow::{Context as _, Result};
 
@@ -7,13 +7,13 @@ use crate::suites::{self, Suite};
 use crate::summary::Summary;
 use crate::{run, say, setup, vm};
 
-/// What the user asked for.
+/// Command line arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Run only what needs no root, and call that enough
+    /// Run only tests that need no root, and accept that as success
     #[arg(long)]
     unprivileged: bool,
-    /// Leave out what runs on another kernel in QEMU (`cargo xtask vm`)
+    /// Leave out tests on another kernel in QEMU (`cargo xtask vm`)
     #[arg(long)]
     this_kernel: bool,
     /// Only tests whose name contains this, and other arguments for the test binaries
@@ -21,12 +21,12 @@ pub(crate) struct Args {
     filter: Vec<String>,
 }
 
-/// Runs the tests. False: not all passed, and that has been said; nothing may follow the summary.
+/// Runs the tests. False: some failed, and that has been reported; nothing may follow the summary.
 pub(crate) fn run(args: &Args) -> Result<bool> {
     setup::run(false)?;
     let suites = suites::all()?;
     say::line("build: test binaries");
-    build::tests().context("building the tests failed: the compiler says why above")?;
+    build::tests().context("building the tests failed: see the compiler's output above")?;
 
     let (mut total, mut failed, mut left_out) = (Summary::default(), Vec::new(), Vec::new());
     for suite in &suites {
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     Ok(conclude(args, &total, &failed, &left_out))
 }
 
-/// Says how it ended. The summary is the last line on standard output.
+/// Prints the result. The summary is the last line on standard output.
 fn conclude(args: &Args, total: &Summary, failed: &[&str], left_out: &[&str]) -> bool {
     if !failed.is_empty() {
         say::line(&format!("failed: {} (output above)", failed.join(", ")));
@@ -61,27 +61,27 @@ fn conclude(args: &Args, total: &Summary, failed: &[&str], left_out: &[&str]) ->
     if !left_out.is_empty() {
         say::line(&format!("not run, they need root: {}", left_out.join(", ")));
         if !args.unprivileged {
-            say::line("run `cargo xtask test` as root, or say `--unprivileged` if the rest is enough");
+            say::line("run `cargo xtask test` as root, or use `--unprivileged` if the rest is enough");
         }
     }
     let ignored = if left_out.is_empty() { total.skipped.as_slice() } else { &[] };
     for name in ignored {
-        say::line(&format!("skipped: {name} (as root nothing may be: make it run or remove it)"));
+        say::line(&format!("skipped: {name} (as root no test may be skipped: make it run or remove it)"));
     }
     say::line(&total.to_string());
     failed.is_empty() && ignored.is_empty() && (left_out.is_empty() || args.unprivileged)
 }
 
-/// Runs one suite and shows a line for it; all of its output if something failed.
+/// Runs one suite and prints a line for it; all of its output if a test failed.
 fn play(suite: &Suite, filter: &[String]) -> Result<Summary> {
     let mut command = build::test_command();
     command.args(&suite.args).args(["--no-fail-fast", "--"]).args(filter);
     if run::is_root() {
-        // What is ignored by default is what `cargo test` without root can not run.
+        // Tests that are ignored by default need root, which `cargo test` may lack.
         command.arg("--include-ignored");
     }
     if suite.root {
-        // Namespaces, pins and CPU time are the machine's: two such tests would disturb each other.
+        // Namespaces, pins and CPU time are shared by the machine: two such tests would disturb each other.
         command.arg("--test-threads=1");
     }
     let outcome = run::captured(&suite.name, &mut command)?;
@@ -95,7 +95,7 @@ fn play(suite: &Suite, filter: &[String]) -> Result<Summary> {
     Ok(sum)
 }
 
-/// What a suite would run.
+/// The tests that a suite would run.
 fn list(suite: &Suite, filter: &[String]) -> Result<Summary> {
     let mut command = build::test_command();
     command.args(&suite.args).arg("--").args(filter).arg("--list");

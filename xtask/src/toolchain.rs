@@ -1,8 +1,8 @@
-//! Which Rust toolchain builds the kernel object. Shared with the build script of `lbr-agent`.
+//! The Rust toolchain that builds the kernel object. Shared with the build script of `lbr-agent`.
 //!
-//! `core` has to be built for `bpfel-unknown-none`: by a nightly that has its sources (`rust-src`), or, where
-//! rustup can download nothing, by Debian's `rustc-web` with `RUSTC_BOOTSTRAP=1`. `bpf-linker` reads the
-//! compiler's bitcode, so its LLVM must not be older than the compiler's.
+//! `core` must be built for `bpfel-unknown-none`: by a nightly with its sources (`rust-src`) or, where rustup cannot
+//! download, by Debian's `rustc-web` with `RUSTC_BOOTSTRAP=1`. `bpf-linker` reads the compiler's bitcode, so its LLVM
+//! must not be older than the compiler's.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,14 +10,14 @@ use std::process::Command;
 /// Name under which Debian's toolchain is linked: `rustup toolchain link debian /usr`.
 pub(crate) const DEBIAN: &str = "debian";
 
-/// What is on this machine.
+/// The toolchains and the linker on this machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Installed {
     /// LLVM major version of a nightly toolchain that has `rust-src`.
     pub(crate) nightly: Option<u32>,
     /// LLVM major version of Debian's toolchain, if it is linked and has `rust-web-src`.
     pub(crate) debian: Option<u32>,
-    /// LLVM major version of `bpf-linker`; none if there is no linker, or if it does not tell.
+    /// LLVM major version of `bpf-linker`; none if there is no linker, or if it does not report one.
     pub(crate) linker: Option<u32>,
 }
 
@@ -45,7 +45,7 @@ impl Toolchain {
     }
 }
 
-/// Nightly where it is complete, else Debian's, else none. One whose LLVM the linker can not read is none.
+/// Nightly if it is complete, else Debian's, else none. A toolchain whose LLVM the linker cannot read does not count.
 pub(crate) fn choose(installed: &Installed) -> Option<Toolchain> {
     let usable = |llvm: Option<u32>| llvm.is_some_and(|llvm| installed.linker.is_none_or(|l| llvm <= l));
     if usable(installed.nightly) {
@@ -58,13 +58,13 @@ pub(crate) fn choose(installed: &Installed) -> Option<Toolchain> {
 }
 
 impl Installed {
-    /// Looks at this machine.
+    /// Detects them on this machine.
     pub(crate) fn detect() -> Self {
         Self { nightly: llvm_with_source("nightly"), debian: llvm_with_source(DEBIAN), linker: linker_llvm() }
     }
 }
 
-/// LLVM major version of a toolchain, if rustup knows it and it has the sources of `core`.
+/// LLVM major version of a toolchain that rustup knows and that has the sources of `core`.
 fn llvm_with_source(toolchain: &str) -> Option<u32> {
     let sysroot = output(Command::new("rustup").args(["run", toolchain, "rustc", "--print", "sysroot"]))?;
     if !Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs").exists() {
@@ -87,7 +87,7 @@ fn major_after(text: &str, mark: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// What a command prints, if it succeeds.
+/// The output of a command, if it succeeds.
 fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

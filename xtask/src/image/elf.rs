@@ -1,13 +1,13 @@
-//! Whether an ELF file starts by itself.
+//! Whether an ELF file starts without a dynamic linker.
 
 use anyhow::{Context as _, Result};
 use object::LittleEndian;
 use object::elf::{FileHeader64, PT_INTERP};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
-/// Whether no dynamic linker is asked for (elf(5)).
+/// Whether the file requests no dynamic linker (elf(5)).
 pub(super) fn is_static(file: &[u8]) -> Result<bool> {
-    // 64 bits, least significant byte first: all that lbr runs on.
+    // 64 bits, little-endian: the only machines that lbr runs on.
     let header = FileHeader64::<LittleEndian>::parse(file).context("not a 64-bit little-endian ELF file")?;
     let parts = header.program_headers(LittleEndian, file).context("the ELF file is cut off")?;
     Ok(parts.iter().all(|part| part.p_type(LittleEndian) != PT_INTERP))
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_program_is_refused() {
+    fn file_without_an_elf_header_is_refused() {
         assert!(is_static(b"#!/bin/sh").is_err());
         assert!(is_static(&file(&[1, 1])[..100]).is_err());
     }

@@ -1,7 +1,7 @@
 //! `cargo xtask image`: lbr as a container image, without a container engine and without fetching a base image.
 //!
-//! The image is one file, `/lbr`, linked statically: there is no shell, no package and no library in it that
-//! could be out of date. Beside it lies the list of what the binary was made of.
+//! The image is one file, `/lbr`, linked statically: it has no shell, no package and no library that could be
+//! outdated. The list of the binary's components is beside it.
 
 mod elf;
 mod oci;
@@ -20,13 +20,13 @@ use sha2::Digest as _;
 use crate::arch::Arch;
 use crate::{build, check, cross, run, say, setup};
 
-/// What the user asked for.
+/// Command line arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Folder for the image and its bill of materials. Default: `image` in cargo's target folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// What the image is called where it is loaded. Default: localhost/lbr:VERSION.
+    /// Name of the image where it is loaded. Default: localhost/lbr:VERSION.
     #[arg(long, value_name = "NAME:TAG")]
     tag: Option<String>,
     /// Architecture of the image.
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         None => {
             let before = commit();
             let path = binary(args.arch)?;
-            // Whoever edits during a long build gets an image of neither commit.
+            // After an edit during a long build, the image belongs to neither commit.
             (path, if commit() == before { before } else { (None, None) })
         }
     };
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     write(&tarball, &packed.tarball)?;
     say::line(&format!("image: {tag}, {:.1} MB, {}", packed.tarball.len() as f64 / 1e6, packed.digest));
     say::line(&format!("image: {} (`ctr -n k8s.io images import`, `docker load -i`)", tarball.display()));
-    say::line(&format!("image: {} (what is in it)", bill.display()));
+    say::line(&format!("image: {} (its components)", bill.display()));
     Ok(())
 }
 
@@ -93,13 +93,13 @@ fn binary(arch: Arch) -> Result<PathBuf> {
     let triple = if arch.is_own() { host()? } else { arch.triple().to_owned() };
     say::line("build: lbr, optimised and static (minutes at the first time)");
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
-    // Where it was built is nobody's business, and would make the same source differ. (The kernel object still
-    // names its sources by their whole path: its build sets flags of its own.)
+    // The build path must not leak into the binary, or the same source would give different binaries. (The kernel
+    // object still has whole paths of its sources: its build sets flags of its own.)
     flags.push(format!("--remap-path-prefix={}=lbr", run::root().display()));
     if let Some(home) = cargo_home() {
         flags.push(format!("--remap-path-prefix={}=cargo", home.display()));
     }
-    // A list of texts is written in TOML as it is in JSON.
+    // A list of strings has the same form in TOML and in JSON.
     let flags = serde_json::Value::from(flags);
     let mut command = run::cargo();
     command.args(["build", "--release", "--locked", "-p", "lbr-agent", "--bin", "lbr"]);
@@ -111,7 +111,7 @@ fn binary(arch: Arch) -> Result<PathBuf> {
     }
     command.args(["--config", &format!("target.{triple}.rustflags={flags}")]);
     command.args(["--config", "profile.release.strip=\"debuginfo\""]);
-    // It would make a binary depend on the builds before it.
+    // Otherwise a binary would depend on the builds before it.
     command.env("CARGO_INCREMENTAL", "0");
     build::built(&mut command, "lbr")
 }
@@ -128,7 +128,7 @@ fn cargo_home() -> Option<PathBuf> {
     std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
-/// Time and id of the commit, if nothing differs from it. Otherwise nothing is claimed.
+/// Time and id of the commit, if the working tree equals it; otherwise none.
 fn commit() -> (Option<String>, Option<String>) {
     let git = |words: &[&str]| {
         let mut command = Command::new("git");
@@ -142,18 +142,18 @@ fn commit() -> (Option<String>, Option<String>) {
     (line(log("--format=%cd")), line(log("--format=%H")))
 }
 
-/// What a program prints.
+/// The output of a program.
 fn said(command: &mut Command) -> Result<String> {
     let name = run::text(command);
-    let output = command.output().with_context(|| format!("can not start `{name}`"))?;
+    let output = command.output().with_context(|| format!("cannot start `{name}`"))?;
     if !output.status.success() {
         bail!("`{name}`: {}", String::from_utf8_lossy(&output.stderr).trim_end());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Unpacks the layer into an empty folder and lets the program in it say its version, as a container runtime
-/// would start it. Needs root; without it, this is said and left out.
+/// Unpacks the layer into an empty folder, and starts the program in it as a container runtime would, to print its
+/// version. Needs root; without root it is skipped with a message.
 fn start_in_empty_root(packed: &oci::Packed) -> Result<()> {
     if !run::is_root() {
         say::line("image: not started for a check (that needs root)");

@@ -1,4 +1,4 @@
-//! An image as one tar file: an OCI image layout, with the file that `docker load` looks for as well.
+//! An image as one tar file: an OCI image layout, plus the file that `docker load` needs.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -11,13 +11,13 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// What goes into an image.
+/// The content of an image.
 pub(super) struct Image<'a> {
     /// The program.
     pub(super) binary: &'a [u8],
-    /// What it runs on.
+    /// Its architecture.
     pub(super) arch: Arch,
-    /// What it is called where it is loaded.
+    /// Its name where it is loaded.
     pub(super) tag: &'a str,
     /// Version of lbr.
     pub(super) version: &'a str,
@@ -29,11 +29,11 @@ pub(super) struct Image<'a> {
 
 /// An image.
 pub(super) struct Packed {
-    /// All of it.
+    /// The image itself.
     pub(super) tarball: Vec<u8>,
     /// Its only layer, a tar file.
     pub(super) layer: Vec<u8>,
-    /// Digest of the manifest, by which a registry would know it.
+    /// Digest of the manifest, as a registry would use it.
     pub(super) digest: String,
 }
 
@@ -75,7 +75,7 @@ fn config(image: &Image<'_>, layer: &str) -> Value {
         "architecture": image.arch.debian(),
         "os": "linux",
         "config": {
-            // Numbers: there is no /etc/passwd.
+            // Numeric, as there is no /etc/passwd.
             "User": "0:0",
             "Entrypoint": ["/lbr"],
             "WorkingDir": "/",
@@ -114,7 +114,7 @@ fn index(image: &Image<'_>, manifest: &str, size: usize) -> Value {
     manifest["platform"] = json!({"architecture": image.arch.debian(), "os": "linux"});
     let tag = image.tag.rsplit_once(':').map_or("latest", |(_, tag)| tag);
     manifest["annotations"] = json!({
-        // containerd takes the whole name from here.
+        // containerd reads the whole name here.
         "io.containerd.image.name": image.tag,
         "org.opencontainers.image.ref.name": tag,
     });

@@ -1,5 +1,5 @@
-//! A bill of materials (CycloneDX 1.5): every crate that is linked into `lbr` and into the kernel object that it
-//! carries, as `cargo tree` and `Cargo.lock` say. What only builds (macros, build scripts, tests) is not in it.
+//! A bill of materials (CycloneDX 1.5): every crate that is linked into `lbr` or into its kernel object, from `cargo
+//! tree` and `Cargo.lock`. Crates used only by the build (macros, build scripts, tests) are not in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::run;
 
-/// Packages whose dependencies are shipped, and what they are built for.
+/// Packages whose dependencies are shipped, and their targets.
 const SHIPPED: [(&str, Option<&str>); 2] = [("lbr-agent", None), ("lbr-ebpf", Some("bpfel-unknown-none"))];
 
 /// A crate.
@@ -28,10 +28,10 @@ impl Crate {
     }
 }
 
-/// Crates, and on which others each depends.
+/// Crates, and the crates that each depends on.
 type Graph = BTreeMap<Crate, BTreeSet<Crate>>;
 
-/// The bill of a binary of this version and digest.
+/// The bill of a binary with this version and digest.
 pub(super) fn bill(version: &str, digest: &str) -> Result<String> {
     let mut graph = Graph::new();
     let mut direct = BTreeSet::new();
@@ -50,14 +50,14 @@ fn tree(package: &str, target: Option<&str>) -> Result<String> {
     if let Some(target) = target {
         command.args(["--target", target]);
     }
-    let output = command.stderr(Stdio::inherit()).output().context("can not start cargo")?;
+    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !output.status.success() {
         bail!("`{}` failed", run::text(&command));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Adds what `cargo tree --prefix depth` says to the graph, and returns the root.
+/// Adds the output of `cargo tree --prefix depth` to the graph, and returns the root.
 fn read_tree(text: &str, graph: &mut Graph) -> Result<Crate> {
     let mut path: Vec<Crate> = Vec::new();
     for line in text.lines() {
@@ -65,13 +65,13 @@ fn read_tree(text: &str, graph: &mut Graph) -> Result<Crate> {
         let mut field = || fields.next().with_context(|| format!("cargo tree says `{line}`"));
         let (depth, package, license, repository) = (field()?, field()?, field()?, field()?);
         let depth: usize = depth.parse().with_context(|| format!("cargo tree says `{line}`"))?;
-        // "name v1.2.3", then where it is if it has not been downloaded.
+        // "name v1.2.3", then its path if it was not downloaded.
         let mut words = package.split(' ');
         let (name, version) = (words.next(), words.next().and_then(|word| word.strip_prefix('v')));
         let found = Crate {
             name: name.unwrap_or_default().to_owned(),
             version: version.with_context(|| format!("cargo tree says `{line}`"))?.to_owned(),
-            // What cargo's manifests were allowed to write before there were expressions.
+            // Manifests may still use the older form with a slash.
             license: license.replace('/', " OR "),
             repository: repository.to_owned(),
         };
@@ -85,7 +85,7 @@ fn read_tree(text: &str, graph: &mut Graph) -> Result<Crate> {
     path.into_iter().next().context("cargo tree says nothing")
 }
 
-/// SHA-256 of what was downloaded, by name and version.
+/// SHA-256 of downloaded crates, by name and version.
 fn checksums(lock: &str) -> BTreeMap<(String, String), String> {
     let mut sums = BTreeMap::new();
     for package in lock.split("[[package]]") {
@@ -197,7 +197,7 @@ version = \"0.1.0\"
         assert_eq!(depends(3), r#"["pkg:cargo/a@1.0.0","pkg:cargo/b@2.0.0"]"#);
     }
 
-    /// The real one: complete, every licence known, every reference leads somewhere, the same twice.
+    /// The real bill: complete, every licence known, no dangling reference, reproducible.
     #[test]
     fn the_bill_of_this_workspace() {
         let text = bill("0.1.0", "aa").unwrap();

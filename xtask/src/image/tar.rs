@@ -1,4 +1,4 @@
-//! tar files (ustar) that are the same bytes every time: fixed times, owner and modes, in the order given.
+//! Reproducible tar files (ustar): fixed times, owner and modes, in the given order.
 
 use ::tar::{Builder, EntryType, Header};
 use anyhow::{Context as _, Result};

@@ -25,7 +25,7 @@ impl Folder {
         Self(path)
     }
 
-    /// What is in a tar file, as `tar` lists it.
+    /// The content of a tar file, as `tar` lists it.
     fn unpack(&self, tarball: &[u8]) -> String {
         let file = self.0.join("packed.tar");
         fs::write(&file, tarball).unwrap();
@@ -109,7 +109,7 @@ fn the_same_input_gives_the_same_bytes() {
 }
 
 #[test]
-fn without_a_commit_none_is_claimed() {
+fn image_without_a_commit_names_none() {
     let packed = oci::pack(&oci::Image { created: None, revision: None, ..image() }).unwrap();
     let text = String::from_utf8_lossy(&packed.tarball).into_owned();
     assert!(!text.contains("created") && !text.contains("revision"));

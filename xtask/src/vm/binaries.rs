@@ -1,4 +1,4 @@
-//! What guests run: `lbr` and the test binaries, without what only a debugger reads.
+//! The programs of guests: `lbr` and the test binaries, without debug symbols.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,17 @@ use crate::arch::Arch;
 use crate::suites::PACKAGES;
 use crate::{build, cross, run, say};
 
-/// The programs of a run, as they were built.
+/// The programs of a run, as built.
 #[derive(Debug, Default)]
 pub(super) struct Binaries {
-    /// Name of the binary, and where it is.
+    /// Name and path of each binary.
     built: Vec<(String, PathBuf)>,
     /// The repository that they were built from: tests read files there.
     pub(super) root: PathBuf,
 }
 
 impl Binaries {
-    /// Builds what these suites run.
+    /// Builds the programs of these suites.
     pub(super) fn build(suites: &[Suite], arch: Arch) -> Result<Self> {
         let names = tests(suites);
         say::line("build: lbr, and what guests run");
@@ -48,13 +48,13 @@ impl Binaries {
             let path = executable(&messages, name);
             built.push((
                 name.to_owned(),
-                path.with_context(|| format!("cargo does not say where it put {name}"))?,
+                path.with_context(|| format!("cargo does not report the path of {name}"))?,
             ));
         }
         Ok(Self { built, root: run::root() })
     }
 
-    /// Takes what was built before, from a folder where cargo put `lbr` (`target/debug`).
+    /// Takes programs that were built before, from the folder where cargo put `lbr` (`target/debug`).
     pub(super) fn take(folder: &Path, suites: &[Suite]) -> Result<Self> {
         let folder = folder.canonicalize().with_context(|| format!("--binaries {}", folder.display()))?;
         let mut built =
@@ -64,14 +64,14 @@ impl Binaries {
             built
                 .push((name.to_owned(), path.with_context(|| format!("no {name} in {}", folder.display()))?));
         }
-        // cargo says of each binary which sources it is made of.
+        // cargo lists the sources of each binary.
         let sources = fs::read_to_string(folder.join("lbr.d")).unwrap_or_default();
         let root = root_of(&sources).unwrap_or_else(run::root);
         Ok(Self { built, root })
     }
 
-    /// What one suite runs, stripped: the names that the guest has for them, and where they are. `folder`: for the
-    /// stripped copies.
+    /// The stripped programs of one suite: their names in the guest, and their paths. `folder`: for the stripped
+    /// copies.
     pub(super) fn of(
         &self,
         suite: &Suite,
@@ -95,7 +95,7 @@ impl Binaries {
     }
 }
 
-/// The names of the test binaries that suites run.
+/// The names of the suites' test binaries.
 fn tests(suites: &[Suite]) -> Vec<&str> {
     let all = suites
         .iter()
@@ -103,7 +103,7 @@ fn tests(suites: &[Suite]) -> Vec<&str> {
     all.map(String::as_str).collect()
 }
 
-/// Makes a copy without symbols: a tenth of the size.
+/// Makes a copy without symbols, which is a tenth of the size.
 fn strip(path: &Path, copy: &Path, arch: Arch) -> Result<()> {
     let program = if arch.is_own() { "strip".to_owned() } else { format!("{}-strip", arch.multiarch()) };
     must(Command::new(program).arg("-o").arg(copy).arg(path))
@@ -114,12 +114,12 @@ fn messages(command: &mut Command) -> Result<String> {
     command.arg("--message-format=json-render-diagnostics");
     let output = command.stdout(Stdio::piped()).spawn()?.wait_with_output()?;
     if !output.status.success() {
-        bail!("building what guests run failed: the compiler says why above");
+        bail!("building the programs of guests failed: see the compiler's output above");
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The path of a target's program in cargo's messages. Test binaries have a hash in their file names.
+/// The path of a target's program in cargo's messages. File names of test binaries have a hash.
 fn executable(messages: &str, target: &str) -> Option<PathBuf> {
     let objects = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let mut paths = objects.filter_map(|object| {
@@ -130,13 +130,13 @@ fn executable(messages: &str, target: &str) -> Option<PathBuf> {
     paths.next()
 }
 
-/// The repository of sources that cargo lists.
+/// The repository of the sources that cargo lists.
 fn root_of(sources: &str) -> Option<PathBuf> {
     let main = sources.split_whitespace().find_map(|path| path.strip_suffix("/lbr-agent/src/main.rs"));
     main.map(PathBuf::from).filter(|root| root.is_absolute())
 }
 
-/// The newest of a test's binaries in a folder: older ones stay there.
+/// The newest of a test's binaries in a folder, where older ones stay.
 fn newest(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
     let mut found: Option<(SystemTime, PathBuf)> = None;
     for entry in folder.read_dir().with_context(|| folder.display().to_string())? {

@@ -1,6 +1,6 @@
-//! Writes the archives that the kernel unpacks as its first file system (cpio, format `newc`).
+//! Writes archives that the kernel unpacks as its first filesystem (cpio, format `newc`).
 //!
-//! Everything in them belongs to root, whoever wrote them, and several in a row are one.
+//! All files belong to root, whatever their owner here, and several archives in a row count as one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// Bits of a mode that say what kind of file it is.
+/// Bits of a mode with the type of the file.
 const FOLDER: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
 const LINK: u32 = 0o120_000;
@@ -31,7 +31,7 @@ impl<W: Write> Archive<W> {
         Self { out, written: 0, inode: 0, folders: BTreeSet::new() }
     }
 
-    /// A folder, and those that it is in. Paths have no `/` in front.
+    /// A folder and its parents. Paths have no leading `/`.
     pub(super) fn folder(&mut self, path: &str) -> Result<()> {
         if path.is_empty() || self.folders.contains(path) {
             return Ok(());
@@ -95,7 +95,7 @@ impl<W: Write> Archive<W> {
         let links = if mode & FOLDER == FOLDER { 2 } else { 1 };
         let (major, minor) = device;
         let name = path.len() + 1;
-        // inode, mode, owner, group, links, time, size, its disk's and its own device numbers, name, checksum
+        // inode, mode, owner, group, links, time, size, device numbers of its disk and its own, name, checksum
         let text = format!(
             "070701{:08X}{mode:08X}{:08X}{:08X}{links:08X}{:08X}{length:08X}{:08X}{:08X}{major:08X}{minor:08X}\
              {name:08X}{:08X}{path}\0",
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_is_as_the_kernel_wants_it() {
+    fn archive_has_the_kernels_format() {
         let mut bytes = Vec::new();
         let mut archive = Archive::new(&mut bytes);
         archive.text("etc/hosts", 0o644, "hello").unwrap();

@@ -13,7 +13,7 @@ use crate::{run, say};
 /// A kernel that guests can boot.
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
-    /// What `uname -r` says in the guest.
+    /// The output of `uname -r` in the guest.
     pub(super) release: String,
     /// The image.
     pub(super) image: PathBuf,
@@ -21,26 +21,26 @@ pub(super) struct Kernel {
     pub(super) modules: PathBuf,
 }
 
-/// The place where kernels and apt's lists are kept.
+/// The folder of kernels and apt's lists.
 #[derive(Debug)]
 pub(super) struct Store {
     /// The folder of everything that virtual machines need.
     folder: PathBuf,
     arch: Arch,
     mirror: Option<String>,
-    /// Whether the mirror is asked also where a kernel is at hand.
+    /// Whether to ask the mirror even if a kernel is already downloaded.
     update: bool,
-    /// Packages that apt knows, once it was asked.
+    /// Packages that apt knows, after the first request.
     names: Option<Vec<String>>,
 }
 
 impl Store {
-    /// A store in a folder, which need not be there yet. `mirror`: in place of the machine's own.
+    /// A store in a folder, which need not exist yet. `mirror`: replaces the machine's own.
     pub(super) fn new(folder: &Path, arch: Arch, mirror: Option<String>, update: bool) -> Self {
         Self { folder: folder.to_owned(), arch, mirror, update, names: None }
     }
 
-    /// The kernel that a person's word means, downloaded if it is not at hand.
+    /// The kernel for a word on the command line, downloaded if necessary.
     pub(super) fn kernel(&mut self, wanted: &str) -> Result<Kernel> {
         let own = self.at_hand(wanted)?;
         let release = match own {
@@ -111,14 +111,14 @@ impl Store {
             let names: Vec<String> = list.text.lines().map(str::to_owned).collect();
             if !update.ok && names.is_empty() {
                 say::line(update.text.trim_end());
-                bail!("the mirror of Debian can not be reached: what apt says is above");
+                bail!("Debian's mirror cannot be reached: see apt's output above");
             }
             self.names = Some(names);
         }
         Ok(self.names.as_deref().unwrap_or_default())
     }
 
-    /// Downloads packages and all that they depend on, as if nothing were installed.
+    /// Downloads packages and all their dependencies, as if nothing were installed.
     pub(super) fn download_with_dependencies(&mut self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         self.names()?;
         let apt = self.apt()?;
@@ -127,7 +127,7 @@ impl Store {
         let outcome = run::captured("apt-get install --download-only", &mut command)?;
         if !outcome.ok {
             say::line(outcome.text.trim_end());
-            bail!("tools for guests can not be downloaded: what apt says is above");
+            bail!("tools for guests cannot be downloaded: see apt's output above");
         }
         Ok(packages_in(&apt.archives()))
     }
@@ -144,7 +144,7 @@ impl Store {
         Apt::write(&self.folder.join("apt").join(self.arch.debian()), &mirror, self.arch, &dump.text)
     }
 
-    /// Puts the packages of a release into its folder: all of them, or none.
+    /// Downloads the packages of a release into its folder: all of them, or none.
     fn download(&mut self, release: &str, folder: &Path) -> Result<()> {
         let names = self.names()?;
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -159,7 +159,7 @@ impl Store {
         let outcome = run::captured(&format!("apt-get download {release}"), command.current_dir(&partial))?;
         if !outcome.ok {
             say::line(outcome.text.trim_end());
-            bail!("{} can not be downloaded: what apt says is above", packages.join(" and "));
+            bail!("{} cannot be downloaded: see apt's output above", packages.join(" and "));
         }
         remove(folder)?;
         std::fs::rename(&partial, folder).with_context(|| format!("make {}", folder.display()))?;
@@ -172,7 +172,7 @@ impl Store {
     }
 }
 
-/// Whether a folder of a release has its packages. A download that was cut off has another folder.
+/// Whether a folder of a release has its packages. An interrupted download has another folder.
 fn has_packages(folder: &Path) -> bool {
     folder.extension().is_none_or(|e| e != "partial") && !packages_in(folder).is_empty()
 }
@@ -183,7 +183,7 @@ fn packages_in(folder: &Path) -> Vec<PathBuf> {
     entries.filter(|path| path.extension().is_some_and(|e| e == "deb")).collect()
 }
 
-/// Makes the image and the modules of a release from its packages.
+/// Extracts the image and the modules of a release from its packages.
 fn unpack(folder: &Path, kernel: &Kernel, arch: Arch) -> Result<()> {
     let files = folder.join("files");
     remove(&files)?;
@@ -202,7 +202,7 @@ fn unpack(folder: &Path, kernel: &Kernel, arch: Arch) -> Result<()> {
     remove(&files)
 }
 
-/// Runs a program that has no reason to fail.
+/// Runs a program that should not fail.
 pub(super) fn must(command: &mut Command) -> Result<()> {
     let outcome = run::captured(&run::text(command), command)?;
     if !outcome.ok {
@@ -211,7 +211,7 @@ pub(super) fn must(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Removes a folder if it is there.
+/// Removes a folder if it exists.
 pub(super) fn remove(folder: &Path) -> Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;

@@ -1,5 +1,5 @@
-//! The programs of guests of another architecture: this machine's do not run there, so Debian's packages are
-//! unpacked, with all that they depend on.
+//! The programs of guests of another architecture: this machine's do not run there, so Debian's packages are unpacked
+//! with all their dependencies.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::initramfs::{self, Files, iptables};
 use crate::arch::Arch;
 use crate::{run, say};
 
-/// Packages with what suites run. `libgcc-s1` is for lbr and the tests.
+/// Packages with the programs of suites. `libgcc-s1` is for lbr and the tests.
 const PACKAGES: [&str; 13] = [
     "bash",
     "bpftool",
@@ -29,7 +29,7 @@ const PACKAGES: [&str; 13] = [
     "nftables",
     "util-linux",
 ];
-/// Folders of packages that guests have, and where they have them.
+/// Folders of packages, and their places in guests.
 const FOLDERS: [(&str, &str); 7] = [
     ("bin/", "usr/bin/"),
     ("sbin/", "usr/bin/"),
@@ -64,7 +64,7 @@ pub(super) fn base(folder: &Path, arch: Arch, store: &mut Store) -> Result<PathB
     if files.is_empty() {
         bail!("there is nothing in Debian's packages for {}", arch.name());
     }
-    // A package's scripts would choose what these names mean.
+    // A package's scripts would choose the meaning of these names.
     let plain = iptables().filter(|name| !name.contains("-nft") && !name.contains("-legacy"));
     let links = plain.map(|name| (format!("usr/bin/{name}"), nft(&name))).collect();
     let busybox = run::find_program("busybox").context("busybox is missing: install busybox-static")?;
@@ -76,14 +76,13 @@ pub(super) fn base(folder: &Path, arch: Arch, store: &mut Store) -> Result<PathB
     Ok(part)
 }
 
-/// Where a guest has a file of a package, if it has it.
+/// The path of a package's file in a guest; None if guests do not have it.
 fn place(below: &str) -> Option<String> {
     let found = |(from, to): &(&str, &str)| Some(format!("{to}{}", below.strip_prefix(from)?));
     FOLDERS.iter().find_map(found)
 }
 
-/// The program behind a name of iptables that says nothing of the kernel's part: `iptables-nft-save` for
-/// `iptables-save`.
+/// The program behind a plain name of iptables: `iptables-nft-save` for `iptables-save`.
 fn nft(name: &str) -> String {
     let (program, what) = name.split_once('-').map_or((name, None), |(program, what)| (program, Some(what)));
     what.map_or_else(|| format!("{program}-nft"), |what| format!("{program}-nft-{what}"))

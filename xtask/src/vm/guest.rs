@@ -1,4 +1,4 @@
-//! One boot for one suite: puts the guest together, runs it, and says how it went.
+//! One boot for one suite: builds the guest, runs it, and reports the result.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,13 +12,13 @@ use super::suite::Suite;
 use super::{Args, initramfs, qemu};
 use crate::say;
 
-/// Lines of a console that are shown where its suite failed.
+/// Last lines of a console that are shown if its suite failed.
 const LAST_LINES: usize = 30;
-/// Folders of single guests begin with this, and go on with the process that runs them.
+/// Prefix of the folders of single guests; the process id follows.
 const OWN: &str = "run-";
 
 /// Boots a kernel for one suite. `own`: the folder of virtual machines, the archive of the tools, and a number that
-/// no other guest of this run has.
+/// is unique among the guests of this run.
 pub(super) fn run<'a>(
     args: &Args,
     kernel: &'a Kernel,
@@ -50,7 +50,7 @@ pub(super) fn run<'a>(
     Ok(Ended { release, suite, outcome: outcome?, log, minutes: args.minutes })
 }
 
-/// A guest that is no more.
+/// A guest that has ended.
 #[derive(Debug)]
 pub(super) struct Ended<'a> {
     release: &'a str,
@@ -61,7 +61,7 @@ pub(super) struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// Says how its suite went: what it reports itself, and where it failed the end of its console.
+    /// Prints the result of its suite: its own report, and after a failure the end of its console.
     pub(super) fn tell(&self) -> Row {
         let console = Console::read(&self.outcome.text);
         let failed = console.sum.failed > 0;
@@ -97,7 +97,7 @@ impl Ended<'_> {
     }
 }
 
-/// Removes what was put together for guests of a run that was cut off.
+/// Removes the folders of guests of an interrupted run.
 pub(super) fn remove_leftovers(folder: &Path) -> Result<()> {
     for entry in folder.read_dir().with_context(|| folder.display().to_string())? {
         let entry = entry?;

@@ -1,5 +1,5 @@
-//! What a guest's first file system is made of: this machine's tools with their libraries, the kernel's modules,
-//! and what one suite runs. Each is an archive of its own, and only the last is made for each run.
+//! The first filesystem of a guest: this machine's tools with their libraries, the kernel's modules, and the programs
+//! of one suite. Each is an archive of its own, and only the last is made for each run.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ use super::suite::Suite;
 use crate::arch::Arch;
 use crate::run;
 
-/// Programs of this machine that suites run. Those of busybox take the place of all others.
+/// Programs of this machine that suites run. busybox replaces all others.
 const TOOLS: [&str; 14] = [
     "bash",
     "bpftool",
@@ -34,7 +34,7 @@ const TOOLS: [&str; 14] = [
     "ss",
     "tc",
 ];
-/// Without these no suite runs. The others are left to the tests, which name what they miss.
+/// Every suite needs these. The others are left to the tests, which report missing programs.
 const NEEDED: [&str; 5] = ["bash", "ip", "tc", "bpftool", "modprobe"];
 /// Folders of the repository that tests read.
 const REPOSITORY: [&str; 4] = ["tests/scenarios", "deploy", "docs", "examples"];
@@ -42,7 +42,7 @@ const REPOSITORY: [&str; 4] = ["tests/scenarios", "deploy", "docs", "examples"];
 /// Files in a guest, by their path there.
 pub(super) type Files = BTreeMap<String, PathBuf>;
 
-/// The archive of the guests' tools, written again only if one of them has changed. `folder`: where it is kept.
+/// The archive of the guests' tools, written again only after a change of one of them. `folder`: where it is kept.
 pub(super) fn base(folder: &Path, arch: Arch, store: &mut Store) -> Result<PathBuf> {
     if !arch.is_own() {
         return foreign::base(folder, arch, store);
@@ -58,7 +58,7 @@ pub(super) fn base(folder: &Path, arch: Arch, store: &mut Store) -> Result<PathB
             None => {}
         }
     }
-    // iptables loads its parts at run time.
+    // iptables loads its extensions at run time.
     let debian = format!("/usr/lib/{}/xtables", arch.multiarch());
     for folder in [&debian, "/usr/lib64/xtables", "/usr/lib/xtables"].map(Path::new) {
         if folder.is_dir() {
@@ -85,7 +85,7 @@ pub(super) fn base(folder: &Path, arch: Arch, store: &mut Store) -> Result<PathB
     Ok(part)
 }
 
-/// Writes an archive of tools. `links`: names and what they lead to. `applets`: names of busybox, one on a line.
+/// Writes an archive of tools. `links`: names and their targets. `applets`: names of busybox, one on a line.
 pub(super) fn write_base(
     part: &Path,
     files: &Files,
@@ -101,7 +101,7 @@ pub(super) fn write_base(
     for (name, target) in merged.into_iter().chain([("usr/sbin", "bin"), ("var/run", "/run")]) {
         archive.link(name, target)?;
     }
-    // The kernel opens it before the first process can make it.
+    // The kernel opens it before the first process could make it.
     archive.device("dev/console", 5, 1)?;
     archive.device("dev/null", 1, 3)?;
     archive.text("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/sh\n")?;
@@ -124,8 +124,8 @@ pub(super) fn write_base(
     archive.finish()
 }
 
-/// What the suite needs besides: its script, its binaries, and the folders that tests read, which have the same
-/// path in the guest as here.
+/// The suite's own files: its script, its binaries, and the folders that tests read, with the same path in the guest
+/// as here.
 fn own(part: &Path, run: &Run<'_>) -> Result<()> {
     let Run { suite, release, binaries, root } = run;
     let file = File::create(part).with_context(|| format!("write {}", part.display()))?;
@@ -151,14 +151,14 @@ fn own(part: &Path, run: &Run<'_>) -> Result<()> {
     archive.finish()
 }
 
-/// What a guest is for.
+/// The task of a guest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run<'a> {
-    /// What it runs.
+    /// Its suite.
     pub(super) suite: &'a Suite,
     /// Its kernel.
     pub(super) release: &'a str,
-    /// Files, by the names that they have there.
+    /// Files by their names in the guest.
     pub(super) binaries: &'a [(&'static str, PathBuf)],
     /// The repository that they were built from.
     pub(super) root: &'a Path,
@@ -175,21 +175,21 @@ pub(super) fn write(to: &Path, parts: [&Path; 2], run: &Run<'_>) -> Result<()> {
     joined.flush().with_context(|| format!("write {}", to.display()))
 }
 
-/// The libraries that a program of this machine needs, which guests get as well.
+/// The libraries of a program of this machine, for guests.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let text = run::captured("ldd", Command::new("ldd").arg(program))?.text;
     Ok(paths(&text).map(PathBuf::from).collect())
 }
 
-/// The names of iptables: for either family, by either of the kernel's parts.
+/// The names of iptables: for either family, with either backend in the kernel.
 pub(super) fn iptables() -> impl Iterator<Item = String> {
     let names = ["iptables", "ip6tables"].into_iter();
     let parts = names.flat_map(|name| ["", "-nft", "-legacy"].map(|part| format!("{name}{part}")));
     parts.flat_map(|name| ["", "-save", "-restore"].map(|what| format!("{name}{what}")))
 }
 
-/// Adds a program under a name, with its libraries. Where the name is a link, both are there: programs of many
-/// names look at the one that they are called by.
+/// Adds a program under a name, with its libraries. If the name is a link, both are added: programs with many names
+/// check the name that they are called by.
 fn program(path: &Path, name: &str, files: &mut Files, links: &mut BTreeMap<String, String>) -> Result<()> {
     let real = path.canonicalize().with_context(|| path.display().to_string())?;
     let own = real.file_name().map_or(name.into(), |own| own.to_string_lossy().into_owned());
@@ -203,19 +203,19 @@ fn program(path: &Path, name: &str, files: &mut Files, links: &mut BTreeMap<Stri
     Ok(())
 }
 
-/// Where a guest has a file of this machine: at the same path, with `/usr` in front where that is left out.
+/// The guest's path of a file of this machine: the same path, with `/usr` in front if it lacks that.
 fn place(path: &Path) -> String {
     let text = path.to_string_lossy();
     let below = text.trim_start_matches('/');
     if below.starts_with("lib") { format!("usr/{below}") } else { below.to_owned() }
 }
 
-/// The paths in what ldd prints.
+/// The paths in the output of ldd.
 fn paths(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':'))
 }
 
-/// Files with their sizes and times: as long as this text is the same, so is the archive of them.
+/// Files with their sizes and times: as long as this text is unchanged, so is the archive.
 fn describe(files: &Files) -> Result<String> {
     let line = |(place, path): (&String, &PathBuf)| {
         let metadata = fs::metadata(path).with_context(|| path.display().to_string())?;

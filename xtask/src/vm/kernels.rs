@@ -1,8 +1,8 @@
-//! Which of Debian's kernels a version means, and which packages hold it.
+//! The Debian kernel for a version, and the packages that hold it.
 
 use std::collections::BTreeSet;
 
-/// The release (`uname -r`) that a person's word means: the newest of that version in Debian's `cloud` flavour,
+/// The release (`uname -r`) for a word on the command line: the newest of that version in Debian's `cloud` flavour,
 /// or the one release that it names in full. `names`: packages that apt knows.
 pub(super) fn release(wanted: &str, architecture: &str, names: &[&str]) -> Option<String> {
     let all = names.iter().filter_map(|name| release_of(name));
@@ -15,7 +15,7 @@ pub(super) fn release(wanted: &str, architecture: &str, names: &[&str]) -> Optio
     fitting.max_by(|a, b| numbers(a).cmp(&numbers(b))).map(str::to_owned)
 }
 
-/// The versions that there are complete kernels of, in the `cloud` flavour, oldest first.
+/// The versions with complete kernels, in the `cloud` flavour, oldest first.
 pub(super) fn versions(architecture: &str, names: &[&str]) -> Vec<String> {
     let flavour = format!("-cloud-{architecture}");
     let all = names.iter().filter_map(|name| release_of(name));
@@ -32,8 +32,8 @@ pub(super) fn version(release: &str) -> Option<(u32, u32)> {
     }
 }
 
-/// The packages that hold a release: one image with everything, or, in newer ones, the image and the modules.
-/// None where apt does not have them all.
+/// The packages of a release: one image with everything or, in newer ones, the image and the modules. None if apt
+/// lacks one of them.
 pub(super) fn packages(release: &str, names: &[&str]) -> Option<Vec<String>> {
     let known = |kind: &str| {
         let name = format!("linux-{kind}-{release}");
@@ -45,7 +45,7 @@ pub(super) fn packages(release: &str, names: &[&str]) -> Option<Vec<String>> {
     }
 }
 
-/// The newest release of those at hand that a person's word means.
+/// The newest downloaded release for a word on the command line.
 pub(super) fn newest_of<'a>(
     wanted: &str,
     architecture: &str,
@@ -58,7 +58,7 @@ pub(super) fn newest_of<'a>(
     fitting.max_by(|a, b| numbers(a).cmp(&numbers(b)))
 }
 
-/// The release in the name of a kernel's package. Packages that only depend on the newest one have none.
+/// The release in the name of a kernel's package. Packages that only depend on the newest kernel have none.
 fn release_of(package: &str) -> Option<&str> {
     let rest = package.strip_prefix("linux-")?;
     let release = rest.strip_prefix("image-").or_else(|| rest.strip_prefix("binary-"))?;
@@ -67,12 +67,12 @@ fn release_of(package: &str) -> Option<&str> {
     full.then_some(release)
 }
 
-/// Whether a release is of a version, which may be named in part: `6.1` is the version of `6.1.0-56-cloud-amd64`.
+/// Whether a release belongs to a version, which may be abbreviated: `6.1` is the version of `6.1.0-56-cloud-amd64`.
 fn is_of_version(release: &str, version: &str) -> bool {
     release.strip_prefix(version).is_some_and(|rest| rest.starts_with(['.', '-', '+']))
 }
 
-/// The numbers in a release, which order it among others.
+/// The numbers in a release, which sort it among others.
 fn numbers(release: &str) -> Vec<u32> {
     release.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
@@ -123,13 +123,13 @@ mod tests {
     fn newer_kernels_come_in_two_packages() {
         let of = |wanted| packages(&found(wanted).unwrap(), &NAMES).unwrap();
         assert_eq!(of("6.1"), ["linux-image-6.1.0-56-cloud-amd64"]);
-        // The newest one's modules are not there.
+        // The modules of the newest one are missing.
         let two = ["linux-binary-7.3.4+deb13-cloud-amd64", "linux-modules-7.3.4+deb13-cloud-amd64"];
         assert_eq!(of("7.3"), two);
     }
 
     #[test]
-    fn what_is_at_hand_is_taken() {
+    fn downloaded_kernel_is_used() {
         let releases =
             ["6.1.0-9-cloud-amd64", "6.1.0-56-cloud-amd64", "6.1.0-57-cloud-arm64", "6.1.0-58-amd64"];
         assert_eq!(newest_of("6.1", "amd64", releases.into_iter()), Some("6.1.0-56-cloud-amd64"));

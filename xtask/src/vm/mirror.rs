@@ -1,4 +1,4 @@
-//! A configuration of apt apart from the machine's own: other suites, other lists, the same mirror.
+//! A configuration of apt apart from the machine's own: other suites and lists, the same mirror.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,19 +7,19 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::arch::Arch;
 
-/// Where a machine's own sources are.
+/// The machine's own sources.
 const SOURCES: [&str; 2] = ["/etc/apt/sources.list", "/etc/apt/sources.list.d"];
-/// Debian's keys. Without this file, apt takes the keys that the machine trusts anyway.
+/// Debian's keys. Without this file, apt uses the keys that the machine trusts.
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// The releases of Debian whose kernels are wanted, oldest first, by their names at the mirror.
+/// The releases of Debian with the kernels for guests, oldest first, by their names at the mirror.
 const SUITES: [&str; 6] =
     ["bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports", "forky"];
 /// The same at the mirror of security updates.
 const SECURITY: [&str; 3] = ["bullseye-security", "bookworm-security", "trixie-security"];
-/// Settings of the machine that say how the mirror is reached.
+/// Settings of the machine for access to the mirror.
 const KEPT: [&str; 4] = ["Acquire::http", "Acquire::Retries", "Acquire::ForceIPv4", "Acquire::ForceIPv6"];
 
-/// Addresses that packages come from.
+/// Addresses of packages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mirror {
     /// Of Debian's releases.
@@ -29,14 +29,14 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    /// The one that a person named.
+    /// The mirror from the command line.
     pub(super) fn at(address: &str) -> Self {
         let main = address.trim_end_matches('/').to_owned();
         let security = format!("{main}-security");
         Self { main, security }
     }
 
-    /// The machine's own.
+    /// The machine's own mirror.
     pub(super) fn of_this_machine() -> Result<Self> {
         let mut text = String::new();
         for file in SOURCES.map(PathBuf::from).into_iter().flat_map(files_at) {
@@ -80,7 +80,7 @@ pub(super) struct Apt {
 }
 
 impl Apt {
-    /// Writes the configuration to a folder of its own. `dump`: what `apt-config dump` says of this machine.
+    /// Writes the configuration to a folder of its own. `dump`: the output of `apt-config dump` on this machine.
     pub(super) fn write(folder: &Path, mirror: &Mirror, arch: Arch, dump: &str) -> Result<Self> {
         for name in ["lists/partial", "archives/partial", "none"] {
             let path = folder.join(name);
@@ -99,12 +99,12 @@ impl Apt {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// Where `apt-get install` puts packages before it would install them.
+    /// The folder where `apt-get install` puts packages before their installation.
     pub(super) fn archives(&self) -> PathBuf {
         self.folder.join("archives")
     }
 
-    /// A program of apt with this configuration in the place of the machine's.
+    /// A program of apt with this configuration instead of the machine's.
     pub(super) fn command(&self, program: &str, words: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(program);
         command.args(words).env("APT_CONFIG", self.folder.join("apt.conf")).current_dir(&self.folder);
@@ -115,7 +115,7 @@ impl Apt {
 /// The text of the configuration.
 fn configuration(folder: &Path, arch: Arch, dump: &str) -> Result<String> {
     let at = folder.to_str().filter(|text| !text.contains(['"', '\\']));
-    let Some(at) = at else { bail!("apt can not work in {}: its name has odd letters", folder.display()) };
+    let Some(at) = at else { bail!("apt cannot work in {}: its name has odd characters", folder.display()) };
     let debian = arch.debian();
     let mut text: String = dump
         .lines()
@@ -138,9 +138,9 @@ fn configuration(folder: &Path, arch: Arch, dump: &str) -> Result<String> {
         let _ = writeln!(text, "{name} \"{path}\";");
     }
     let _ = writeln!(text, "APT::Architecture \"{debian}\";\nAPT::Architectures {{\"{debian}\";}};");
-    // The user that apt downloads as, where root runs it, may not be able to enter the folder.
+    // If root runs apt, it downloads as another user, and the folder may be closed to that user.
     text.push_str("APT::Sandbox::User \"\";\nAcquire::Languages \"none\";\n");
-    // Lists of releases that are no longer cared for are not signed anew; an old signature is as good here.
+    // Lists of unmaintained releases are not signed again; an old signature is sufficient here.
     text.push_str("Acquire::Check-Valid-Until \"false\";\n");
     Ok(text)
 }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_to_the_mirror_is_kept_and_nothing_else() {
+    fn only_settings_for_the_mirror_are_kept() {
         let dump = "Acquire::http::Proxy \"http://p:1\";\nAPT::Update::Post-Invoke:: \"rm x\";\n";
         let text = configuration(Path::new("/t/apt"), Arch::X86_64, dump).unwrap();
         assert!(text.contains("Acquire::http::Proxy \"http://p:1\";"));

@@ -1,7 +1,7 @@
-//! `cargo xtask vm`: lbr and its tests on other kernels than this machine's, which QEMU boots.
+//! `cargo xtask vm`: lbr and its tests on kernels other than this machine's, in QEMU.
 //!
-//! A kernel is a package of Debian, the guest's programs are this machine's. Each suite has a boot of its own, so
-//! that one that ends the kernel does not end the others.
+//! Kernels are packages of Debian, the guest's programs are this machine's. Each suite has a boot of its own, so that
+//! a kernel crash ends only one suite.
 
 mod binaries;
 mod cpio;
@@ -33,11 +33,11 @@ use crate::machine::Tool;
 use crate::summary::Summary;
 use crate::{run, say, setup, suites};
 
-/// The kernel that `cargo xtask test` asks besides this machine's: the oldest one that Debian supports.
+/// The kernel that `cargo xtask test` uses besides this machine's: the oldest one that Debian supports.
 const OF_TESTS: &str = "6.1";
 /// In MiB.
 const MEMORY: u32 = 3072;
-/// Tests run one after the other, so more processors bring little; with one, programs would never run at a time.
+/// Tests run one after the other, so more processors bring little; with one, programs would never run in parallel.
 const CPUS: u32 = 2;
 
 /// Programs that virtual machines need, besides the emulator.
@@ -50,17 +50,17 @@ const TOOLS: [Tool; 6] = [
     Tool { program: "zstd", package: "zstd", why: "unpacks kernel modules" },
 ];
 
-/// What the user asked for.
+/// Command line arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Versions of Debian's kernels (`6.1`, `6.12`), or whole releases (`6.1.0-56-cloud-amd64`). Default: 6.1, and
-    /// of the suites `load` and `programs`
+    /// Versions of Debian's kernels (`6.1`, `6.12`), or whole releases (`6.1.0-56-cloud-amd64`). Default: 6.1, with
+    /// the suites `load` and `programs` only
     #[arg(value_name = "KERNEL")]
     kernels: Vec<String>,
     /// Architecture of the guests
     #[arg(long, default_value_t = Arch::own())]
     arch: Arch,
-    /// A suite of a guest that takes longer has failed
+    /// Minutes after which a guest's suite counts as failed
     #[arg(long, default_value_t = 60)]
     minutes: u64,
     /// Memory of a guest, in MiB
@@ -72,13 +72,13 @@ pub(crate) struct Args {
     /// Guests at a time
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// Ask the mirror for newer kernels than those at hand
+    /// Ask the mirror for newer kernels than those already downloaded
     #[arg(long)]
     update: bool,
     /// Debian's mirror, in place of the one in this machine's sources
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
-    /// Run the binaries in this folder of cargo's (`target/debug`), and build none
+    /// Run the binaries in this folder of cargo's (`target/debug`), without building
     #[arg(long, value_name = "FOLDER")]
     binaries: Option<PathBuf>,
     /// `load`, `verifier`, or a test binary of tests/tests with words for it. Default: a selection
@@ -87,7 +87,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// What `cargo xtask test` would say.
+    /// The arguments that `cargo xtask test` implies.
     fn of_tests() -> Self {
         Self {
             kernels: Vec::new(),
@@ -95,7 +95,7 @@ impl Args {
             minutes: 10,
             memory: MEMORY,
             cpus: CPUS,
-            // The two suites keep a processor busy each.
+            // Each of the two suites keeps a processor busy.
             jobs: 2,
             update: false,
             mirror: None,
@@ -113,7 +113,7 @@ impl Args {
     }
 }
 
-/// Runs the suites on each kernel. False: not all passed, and that has been said; nothing may follow the summary.
+/// Runs the suites on each kernel. False: some failed, and that has been reported; nothing may follow the summary.
 pub(crate) fn run(args: &Args) -> Result<bool> {
     let rows = rows(args)?;
     say::line("");
@@ -123,8 +123,8 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     Ok(total.failed == 0)
 }
 
-/// Runs, for `cargo xtask test`, what the oldest kernel must be able to do, and returns what came of it. Says a
-/// line for each suite, and what failed.
+/// Runs the suites of `cargo xtask test` on the oldest kernel, and returns the result. Prints a line for each suite,
+/// and its failures.
 pub(crate) fn of_tests() -> Result<Summary> {
     rows(&Args::of_tests()).map(sum)
 }
@@ -136,7 +136,7 @@ fn sum(rows: Vec<Row>) -> Summary {
     })
 }
 
-/// Makes ready what guests need, and runs every suite on every kernel.
+/// Prepares everything for the guests, and runs every suite on every kernel.
 fn rows(args: &Args) -> Result<Vec<Row>> {
     let suites = match args.kernels.as_slice() {
         [] if args.suite.is_empty() => Suite::of_tests(),
@@ -152,7 +152,7 @@ fn rows(args: &Args) -> Result<Vec<Row>> {
     play(args, &suites, &binaries)
 }
 
-/// Refuses names of suites that there are not.
+/// Refuses unknown names of suites.
 fn check_names(suites: &[Suite]) -> Result<()> {
     let names = suites::files(&run::root().join("tests/tests"))?;
     for suite in suites {
@@ -185,7 +185,7 @@ fn play(args: &Args, suites: &[Suite], binaries: &Binaries) -> Result<Vec<Row>> 
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some((kernel, suite)) = runs.get(number) else { return };
             let ended = guest::run(args, kernel, suite, binaries, (&folder, &base, number));
-            // Held while it prints: what belongs together stays so.
+            // Held while it prints, so that the lines of a guest stay together.
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
             done.insert(number, ended.map(|ended| ended.tell()));
         }

@@ -1,4 +1,4 @@
-//! The kernel's modules that guests have: all of its network, and what that needs.
+//! The kernel modules of guests: all of the network, and their dependencies.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -12,7 +12,7 @@ use super::fetch::must;
 use crate::arch::Arch;
 use crate::run;
 
-/// Folders of modules that guests have, with what is in them at any depth.
+/// Folders of modules that guests have, including subfolders.
 const FOLDERS: [&str; 8] = [
     "net",
     "lib",
@@ -23,7 +23,7 @@ const FOLDERS: [&str; 8] = [
     "drivers/block",
     "drivers/ptp",
 ];
-/// Folders in these that are of real devices.
+/// Folders in these with drivers of real devices.
 const LEFT_OUT: [&str; 9] = [
     "net/bluetooth",
     "net/mac80211",
@@ -38,7 +38,7 @@ const LEFT_OUT: [&str; 9] = [
 /// Folders of the architecture's own code.
 const OF_ARCH: [&str; 2] = ["crypto", "lib"];
 
-/// What the choice depends on, as a text: packed modules of another choice are packed again.
+/// The parameters of the choice as a text: modules that were packed for another choice are packed again.
 pub(super) fn list(arch: Arch) -> String {
     let words = FOLDERS.iter().chain(&["but not"]).chain(&LEFT_OUT).chain(&OF_ARCH);
     words.copied().chain([arch.name()]).collect::<Vec<_>>().join("\n")
@@ -73,7 +73,7 @@ pub(super) fn pack(tree: &Path, release: &str, arch: Arch, part: &Path) -> Resul
     }
     decompress(&modules)?;
     for name in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
-        // Not every release has each of them.
+        // Not every release has all of them.
         let _ = fs::copy(tree.join(name), home.join(name));
     }
     let depmod = run::find_program("depmod").context("depmod is missing: install kmod")?;
@@ -90,7 +90,7 @@ pub(super) fn pack(tree: &Path, release: &str, arch: Arch, part: &Path) -> Resul
     fs::rename(&partial, part).with_context(|| format!("write {}", part.display()))
 }
 
-/// Unpacks modules in place: a guest in emulation would take its time for it.
+/// Unpacks modules in place, as a guest in emulation would be slow at that.
 fn decompress(modules: &[PathBuf]) -> Result<()> {
     let unpackers: [(&str, &[&str]); 2] = [("xz", &["xz", "-dq"]), ("zst", &["zstd", "-dq", "--rm"])];
     for (end, words) in unpackers {

@@ -1,4 +1,4 @@
-//! Runs a guest and listens to its console.
+//! Runs a guest and reads its console.
 
 use std::fs::File;
 use std::io::{Read, Write as _};
@@ -13,15 +13,15 @@ use super::report;
 use crate::arch::Arch;
 use crate::say;
 
-/// A guest that has ended its suite is given this long to switch itself off.
+/// Time for a guest to switch off after its suite.
 const SWITCH_OFF: Duration = Duration::from_secs(20);
-/// Without a terminal, a guest is mentioned this often.
+/// Without a terminal, a running guest is reported this often.
 const REMINDER: Duration = Duration::from_secs(60);
-/// What the kernel is told besides its console: to end where it panics, to be quiet, and to leave out what only
-/// costs time in a guest that trusts itself.
+/// The kernel's arguments besides its console: exit on panic, quiet, and without protections that only cost time in a
+/// guest.
 const KERNEL: &str = "panic=-1 quiet loglevel=2 mitigations=off init_on_alloc=0 random.trust_cpu=on";
 
-/// A machine to be.
+/// The configuration of a guest.
 #[derive(Debug)]
 pub(super) struct Guest {
     /// For the status line.
@@ -36,9 +36,9 @@ pub(super) struct Guest {
     pub(super) memory: u32,
     /// Processors.
     pub(super) cpus: u32,
-    /// Where the console is kept.
+    /// The file of the console.
     pub(super) log: PathBuf,
-    /// How long it may run.
+    /// Its time limit.
     pub(super) limit: Duration,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Outcome {
 }
 
 impl Guest {
-    /// Runs it until it ends, or until its time is over.
+    /// Runs it until it ends, or until its time limit.
     pub(super) fn run(&self) -> Result<Outcome> {
         let start = Instant::now();
         let mut log = File::create(&self.log).with_context(|| format!("write {}", self.log.display()))?;
@@ -63,8 +63,8 @@ impl Guest {
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let child = command.spawn();
         let mut child =
-            Ended(child.with_context(|| format!("can not start {}", self.arch.emulator().program))?);
-        // It holds the writing end of the pipe.
+            Ended(child.with_context(|| format!("cannot start {}", self.arch.emulator().program))?);
+        // The command holds the writing end of the pipe.
         drop(command);
 
         let chunks = chunks(reader);
@@ -110,7 +110,7 @@ impl Guest {
 
     fn command(&self) -> Command {
         let mut command = Command::new("setpriv");
-        // Nobody waits for a guest whose host was ended.
+        // A guest must end with this process.
         command.args(["--pdeathsig", "KILL", self.arch.emulator().program]);
         command.args(self.arch.machine(self.arch.accel()));
         command.args(["-m", &self.memory.to_string(), "-smp", &self.cpus.to_string()]);
@@ -122,7 +122,7 @@ impl Guest {
     }
 }
 
-/// A program that does not outlive this one's interest in it.
+/// A child that is killed when this is dropped.
 struct Ended(Child);
 
 impl Ended {
@@ -138,7 +138,7 @@ impl Drop for Ended {
     }
 }
 
-/// What comes out of a pipe, as it comes.
+/// The output of a pipe, as it arrives.
 fn chunks(mut reader: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -153,13 +153,13 @@ fn chunks(mut reader: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
     receiver
 }
 
-/// The newest line that says something.
+/// The newest line that is not blank.
 fn newest<'a>(text: &'a str, line: &'a str) -> &'a str {
     let last = || text.lines().rev().find(|line| !line.trim().is_empty());
     if line.trim().is_empty() { last().unwrap_or_default() } else { line }
 }
 
-/// The folder of something that guests need, made if it is not there.
+/// The folder of a file for guests, made if it does not exist.
 pub(super) fn folder(path: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))?;
     Ok(path.to_owned())

@@ -1,34 +1,34 @@
-//! Reads a guest's console, and shows what came of everything.
+//! Reads the console of a guest, and shows the results.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::summary::Summary;
 
-/// Lines of the console that are for the host begin with this.
+/// Prefix of console lines for the host.
 const MARK: &str = "vm: ";
 
-/// What a guest's console says.
+/// The content of a guest's console.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Console {
     /// Seconds from the kernel's start to the suite's.
     pub(super) booted: Option<f64>,
-    /// The suite's exit code, if it came to its end.
+    /// The suite's exit code, if it ended.
     pub(super) ended: Option<i32>,
-    /// How many tests or ways ended how.
+    /// The number of tests or attachments by result.
     pub(super) sum: Summary,
-    /// What the suite says itself: a way of attaching and how it went.
+    /// The suite's own report: each way of attaching and its result.
     pub(super) said: Vec<String>,
 }
 
 impl Console {
-    /// Reads it. A suite that did not come to its end, ended badly without saying what failed, or ran nothing,
-    /// counts as one failure.
+    /// Reads it. A suite counts as one failure if it did not end, ended with an error but without a failed test, or
+    /// ran nothing.
     pub(super) fn read(text: &str) -> Self {
         let mut own = Self::default();
         let mut ways = Summary::default();
         for line in text.lines() {
-            // What the kernel or a program printed without a line's end may stand before it.
+            // Unterminated output of the kernel or a program may precede it.
             let Some((_, said)) = line.split_once(MARK) else { continue };
             let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
             match word {
@@ -44,7 +44,7 @@ impl Console {
         }
         own.sum = Summary::read(text, true);
         if own.ended.is_none() {
-            // The sum at the end is missing; the tests that ended before count all the same.
+            // The sum at the end is missing; the tests that ended before count anyway.
             own.sum.passed += text.lines().filter(|line| is_test(line, " ... ok")).count();
             own.sum.failed += text.lines().filter(|line| is_test(line, " ... FAILED")).count();
         }
@@ -59,37 +59,37 @@ impl Console {
     }
 }
 
-/// Whether a line is of a test that ended in some way.
+/// Whether a line reports a test with this result.
 fn is_test(line: &str, how: &str) -> bool {
     line.starts_with("test ") && line.trim_end().ends_with(how)
 }
 
-/// Whether a line of the console says that the guest has nothing left to do.
+/// Whether a line of the console reports the end of the guest's task.
 pub(super) fn is_end(line: &str) -> bool {
     line.contains("vm: ended ")
 }
 
-/// What a console says from the suite's start to its end.
+/// The console from the suite's start to its end.
 pub(super) fn of_suite(text: &str) -> Vec<&str> {
     let lines = text.lines().skip_while(|line| !line.contains("vm: booted ")).skip(1);
     lines.take_while(|line| !line.contains(MARK)).collect()
 }
 
-/// The last lines of a console that say what went wrong, without those that only count.
+/// The last lines of a console that are not blank and no sums.
 pub(super) fn last_lines(text: &str, count: usize) -> Vec<&str> {
     let telling = |line: &&str| !line.trim().is_empty() && !line.starts_with("test result: ");
     let lines: Vec<&str> = text.lines().filter(telling).collect();
     lines[lines.len().saturating_sub(count)..].to_vec()
 }
 
-/// How one suite went on one kernel.
+/// The result of one suite on one kernel.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     /// The kernel's release.
     pub(super) release: String,
     /// The suite's name.
     pub(super) suite: String,
-    /// How many tests ended how.
+    /// The number of tests by result.
     pub(super) sum: Summary,
     /// Seconds until the suite began, if it did.
     pub(super) booted: Option<f64>,
@@ -97,7 +97,7 @@ pub(super) struct Row {
     pub(super) took: Duration,
 }
 
-/// The rows as a table for people.
+/// The rows as a table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Table<'a>(pub(super) &'a [Row]);
 

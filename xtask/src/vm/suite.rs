@@ -1,8 +1,8 @@
-//! What a guest runs, one suite in each boot.
+//! The task of a guest: one suite in each boot.
 
 use super::kernels;
 
-/// Suites that are run where none is named, with the tests of them that say most in little time.
+/// The default suites, with the tests of them that show most in little time.
 const DEFAULT: [(&str, &[&str]); 6] = [
     ("load", &[]),
     ("verifier", &[]),
@@ -11,16 +11,16 @@ const DEFAULT: [(&str, &[&str]); 6] = [
     ("services", &SHORT_SERVICES),
     ("policy", &SHORT_POLICY),
 ];
-/// Tests of `network` that every kernel is asked: the ways of a packet with sockets at both ends, and what is
-/// attached after a restart and to new links.
+/// Tests of `network` for every kernel: the paths of a packet with sockets at both ends, and attachment after a
+/// restart and to new links.
 const SHORT_NETWORK: [&str; 5] =
     ["cells::routed_same_node", "cells::bridge_other_node", "cells::clsact_other", "hotplug::", "restart::"];
-/// Tests of `services` that every kernel is asked.
+/// Tests of `services` for every kernel.
 const SHORT_SERVICES: [&str; 3] = ["routed::cluster_ip", "routed::node_port", "xdp::node_port"];
-/// Tests of `policy` that every kernel is asked.
+/// Tests of `policy` for every kernel.
 const SHORT_POLICY: [&str; 3] = ["rows::a", "c18_connection", "selfcheck::"];
 
-/// Words in names of tests that ask for what older kernels lack, and the first version that has it.
+/// Words in names of tests that need a newer kernel, and the first version that runs them.
 const SINCE: [(&str, (u32, u32)); 2] = [("tcx", (6, 6)), ("xdp", (5, 18))];
 
 /// A suite.
@@ -28,19 +28,19 @@ const SINCE: [(&str, (u32, u32)); 2] = [("tcx", (6, 6)), ("xdp", (5, 18))];
 pub(super) enum Suite {
     /// `lbr run` and `lbr cleanup`, with each way of attaching.
     Load,
-    /// What the verifier says of each program.
+    /// The verifier's cost of each program.
     Verifier,
     /// A test binary of package `lbr-tests`.
     Tests {
         /// Its name.
         name: String,
-        /// Filters, or other arguments that it takes.
+        /// Filters, or other arguments for it.
         filter: Vec<String>,
     },
 }
 
 impl Suite {
-    /// The one of this name.
+    /// The suite with this name.
     pub(super) fn new(name: &str, filter: &[impl AsRef<str>]) -> Self {
         match name {
             "load" => Self::Load,
@@ -52,12 +52,12 @@ impl Suite {
         }
     }
 
-    /// Those that `cargo xtask test` asks of another kernel.
+    /// The suites that `cargo xtask test` runs on another kernel.
     pub(super) fn of_tests() -> Vec<Self> {
         vec![Self::Load, Self::new("programs", &[] as &[&str])]
     }
 
-    /// Those that a person's words mean: one suite with filters, or all if there are no words.
+    /// The suites for words on the command line: one suite with filters, or the defaults without words.
     pub(super) fn chosen(words: &[String]) -> Vec<Self> {
         match words.split_first() {
             Some((name, filter)) => vec![Self::new(name, filter)],
@@ -65,7 +65,7 @@ impl Suite {
         }
     }
 
-    /// Its name for people, and for the file of its log.
+    /// Its name, also for the file of its log.
     pub(super) fn name(&self) -> &str {
         match self {
             Self::Load => "load",
@@ -96,7 +96,7 @@ impl Suite {
         }
     }
 
-    /// Which tests a kernel is not asked, for a person. Nothing is skipped in silence.
+    /// Messages about the tests that this kernel leaves out. Nothing is skipped silently.
     pub(super) fn left_out(&self, release: &str) -> Vec<String> {
         let words = impossible(release).filter(|_| matches!(self, Self::Tests { .. }));
         let text =
@@ -105,7 +105,7 @@ impl Suite {
     }
 }
 
-/// What a kernel lacks of [`SINCE`].
+/// The entries of [`SINCE`] that a kernel lacks.
 fn impossible(release: &str) -> impl Iterator<Item = (&'static str, (u32, u32))> {
     let own = kernels::version(release);
     SINCE.into_iter().filter(move |(_, since)| own.is_some_and(|own| own < *since))
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_a_person_name_one_suite() {
+    fn words_select_one_suite() {
         let words = ["network", "nodeport", "hairpin"].map(str::to_owned);
         let chosen = Suite::chosen(&words);
         let [suite] = chosen.as_slice() else { panic!("{chosen:?}") };
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kernel_lacks_is_not_asked_of_it() {
+    fn tests_beyond_the_kernel_are_left_out() {
         let suite = Suite::new("network", &["restart::"]);
         let arguments = suite.arguments("6.1.0-56-cloud-amd64");
         assert_eq!(arguments[2..], ["restart::", "--skip", "tcx"]);
         assert_eq!(suite.left_out("6.1.0-56-cloud-amd64"), ["not run: tests of tcx (Linux 6.6 or later)"]);
         assert_eq!(suite.left_out("6.6.1-cloud-amd64"), [""; 0]);
         assert_eq!(suite.left_out("5.10.0-46-cloud-amd64").len(), 2);
-        assert_eq!(Suite::Load.left_out("5.10.0-46-cloud-amd64"), [""; 0], "it tells refusals itself");
+        assert_eq!(Suite::Load.left_out("5.10.0-46-cloud-amd64"), [""; 0], "it reports refusals itself");
     }
 
     #[test]

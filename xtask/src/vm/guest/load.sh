@@ -1,7 +1,7 @@
 # Starts `lbr run` with each way of attaching, looks whether everything is attached, ends it, and looks whether
 # `lbr cleanup` leaves nothing.
 
-# What a kernel can not do is refused with a message; these are the first kernels that can.
+# lbr refuses with a message if the kernel lacks a feature; these are the first kernels that have it.
 LEAST=5.10 # lbr at all
 TCX=6.6    # --attach tcx
 XDP=5.18   # --xdp
@@ -69,7 +69,7 @@ nothing_left() { [ "$(programs)" = "$before" ] && [ ! -e /sys/fs/bpf/lbr ]; }
 
 # Whether this kernel can do what is tried, by design.
 possible() { since $LEAST && { [ "$attach" != tcx ] || since $TCX; } && { [ "$xdp" = off ] || since $XDP; }; }
-# What lbr says of what it can not do. It may end, or go on without it.
+# The message of lbr about a missing feature. It may end, or go on without the feature.
 reason() { line_with 'not in force' || { [ "$xdp" != off ] && line_with xdp; } || message 1; }
 
 # Tries one way. Says in $fault what is wrong, or in $refused how lbr said no.
