@@ -22,7 +22,7 @@ use crate::world::{
     segment, syn, tuple,
 };
 
-/// The thread that asks.
+/// The calling thread.
 const THIS: Pid = Pid::from_raw(0);
 /// Conversations that are established, each with two entries.
 const CONVERSATIONS: u16 = 100;
@@ -116,8 +116,8 @@ fn a_flood_of_first_packets_by_the_wire() {
     }
 }
 
-/// The ring of unconfirmed flows has slots that name the tuple of a flow that is over. When the slot comes round again, a
-/// new flow with that tuple is not the oldest one, and stays.
+/// A slot in the ring of unconfirmed flows still names the tuple of an expired flow. A new flow with that tuple is not
+/// evicted when the slot is reused, as it is not the oldest one.
 #[test]
 fn a_flood_against_a_client_that_comes_back() {
     // Each CPU has a ring of its own.
@@ -136,7 +136,7 @@ fn a_flood_against_a_client_that_comes_back() {
         for frame in others.by_ref().take(slots - 50) {
             wire.world.answer(&frame);
         }
-        // It got no answer, and asks again later, from the same port.
+        // Without an answer, the client asks again later, from the same port.
         wire.world.age(tuple(UDP, client, service), 60);
         expect(&wire.world.send(&ask), Verdict::ToBackend, Action::Redirect);
         for frame in others.take(100) {
@@ -147,7 +147,7 @@ fn a_flood_against_a_client_that_comes_back() {
     }
 }
 
-/// Keeps this thread on the CPU that it is on, until it is dropped.
+/// Keeps this thread on its current CPU, until dropped.
 struct Pinned {
     before: CpuSet,
 }

@@ -27,7 +27,7 @@ const STEPS: usize = 150;
 /// For how long the test runs as part of the suite.
 const TIME: Duration = Duration::from_secs(8);
 
-/// A sequence takes milliseconds. If the machine was stopped meanwhile, flows may have outlived their time.
+/// A sequence takes milliseconds. If the machine was suspended meanwhile, flows may have expired.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// A sequence's rule was broken.
@@ -93,7 +93,7 @@ fn conversations_hold_whatever_an_attacker_sends() {
     let mut seen = std::collections::BTreeMap::new();
     while count.map_or_else(|| begin.elapsed() < TIME, |count| played < count) {
         let seed = first + played;
-        // One family for a while. Another one is another node, and a thread is in one at a time.
+        // The family changes every hundred seeds: each has its own node, and a thread is in one node at a time.
         let family = (seed / 100) as usize % 2;
         if model.as_ref().is_some_and(|(of, _)| *of != family) {
             model = None;
