@@ -205,7 +205,7 @@ impl Wire {
         let (mut next, mut lost) = (0, 0);
         while next < frames.len() {
             let left = &mut messages[next..frames.len()];
-            // SAFETY: the kernel reads so many headers, each with one part, which is a frame that lives across the call.
+            // SAFETY: the kernel reads this many headers, each with one frame that lives across the call.
             let count = unsafe {
                 libc::sendmmsg(self.socket.as_raw_fd(), left.as_mut_ptr(), left.len() as libc::c_uint, 0)
             };

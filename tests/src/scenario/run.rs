@@ -221,7 +221,8 @@ fn same(expected: &BTreeSet<String>, actual: &BTreeSet<String>) -> Result<()> {
     bail!("expected:\n{}but the maps hold:\n{}", list(expected), list(actual))
 }
 
-/// `client -> address:port/protocol: verdict`, where `wire` or `node` may stand before the client, over enough source ports to meet every backend.
+/// `client -> address:port/protocol: verdict`, over enough source ports to meet every backend. `wire` or `node` may
+/// stand before the client.
 fn check_verdict(line: &str, plane: &mut dyn Plane) -> Result<()> {
     let form = "write: client -> address:port/protocol: verdict";
     let (client, rest) = line.split_once(" -> ").context(form)?;

@@ -62,7 +62,8 @@ pub struct Ran {
     pub packet: Vec<u8>,
 }
 
-/// The loaded object on a node that forwards. One thread only: it moves that thread into a network namespace until it is dropped.
+/// The loaded object on a node that forwards. One thread only: it moves that thread into a network namespace until it
+/// is dropped.
 pub struct Programs {
     /// The tables that the agent writes.
     pub kernel: Kernel,
