@@ -80,8 +80,8 @@ macro_rules! verdicts {
 verdicts! {
     /// Neither IPv4 nor IPv6 (ARP, for instance).
     NotIp = 0, Pass, "not_ip";
-    /// No Service is concerned.
-    NoService = 1, Pass, "no_service";
+    /// The destination is no Service's.
+    NotService = 1, Pass, "not_service";
     /// Carries a VLAN tag: lbr's Services are for untagged pod traffic.
     VlanTagged = 2, Pass, "vlan_tagged";
     /// Steered by a routing header that is not used up: the destination is not the last one.

@@ -83,8 +83,8 @@ fn find(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<Frontend, Ver
     let whole_address = FrontendKey { port: 0, proto: 0, ..key };
     let unmatched = match tables.frontends.get(&whole_address) {
         None if is_service_address(tables, &tuple.dst) => return Err(Verdict::UnallocatedAddress),
-        None => return Err(Verdict::NoService),
-        Some(whole) if whole.flags & frontend_flags::PASS_UNMATCHED != 0 => Verdict::NoService,
+        None => return Err(Verdict::NotService),
+        Some(whole) if whole.flags & frontend_flags::PASS_UNMATCHED != 0 => Verdict::NotService,
         Some(_) => Verdict::NoSuchPort,
     };
     // Protocol 0 without a port would find the entry of the whole address.

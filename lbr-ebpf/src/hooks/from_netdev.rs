@@ -94,7 +94,7 @@ fn begin(skb: Skb, work: &mut Scratch) -> Step {
         return keep_apart(work);
     }
     if !is_for_service {
-        return Err(Verdict::NoService);
+        return Err(Verdict::NotService);
     }
     if !may_begin(skb, work) {
         return Err(service::no_connection(&work.packet));
@@ -122,8 +122,8 @@ fn look_up_frontend(work: &mut Scratch) -> Found {
             work.draft.frontend = frontend;
             Ok(true)
         }
-        Err(Verdict::NoService) if service::is_unallocated(&to.dst) => Err(Verdict::UnallocatedAddress),
-        Err(Verdict::NoService) => Ok(false),
+        Err(Verdict::NotService) if service::is_unallocated(&to.dst) => Err(Verdict::UnallocatedAddress),
+        Err(Verdict::NotService) => Ok(false),
         Err(verdict) if work.packet.can_begin() => {
             source::check_external(work)?;
             Err(verdict)

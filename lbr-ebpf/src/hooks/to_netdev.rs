@@ -21,7 +21,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
             packet::parse_at_uplink(skb, &mut work.packet)?;
             note_datagram(work)?;
         }
-        return Err(Verdict::NoService);
+        return Err(Verdict::NotService);
     }
     packet::parse_at_uplink(skb, &mut work.packet)?;
     if work.packet.is_of_link_scope() {

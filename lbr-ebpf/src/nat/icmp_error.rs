@@ -44,13 +44,13 @@ fn untracked(work: &mut Scratch) -> Verdict {
     }
     if is_at_uplink(work) {
         // Judged at the pod's link, if it is for a pod.
-        return Verdict::NoService;
+        return Verdict::NotService;
     }
     if work.hook == Hook::ToPod && work.entered_by == 0 {
         return Verdict::Node;
     }
     match judge_untracked(work) {
-        Ok(()) => Verdict::NoService,
+        Ok(()) => Verdict::NotService,
         Err(verdict) => verdict,
     }
 }

@@ -127,7 +127,7 @@ pub(crate) fn parse_at_uplink(skb: Skb, packet: &mut Packet) -> Step {
     parse(skb, packet).map_err(|verdict| match verdict {
         Verdict::Martian => verdict,
         _ if verdict.effect() == Effect::Pass => verdict,
-        _ => Verdict::NoService,
+        _ => Verdict::NotService,
     })
 }
 

@@ -55,9 +55,9 @@ fn look_up(to: &Addr, port: u16, proto: u8, from: Origin<'_>) -> Result<Frontend
     let scope = if from == Origin::Host && is_own_to_node(to) { scope::HOST_LOCAL } else { scope::ANY };
     let mut key = FrontendKey { addr: *to, port: 0, proto: 0, scope, _pad: 0 };
     // SAFETY: the entry is copied at once; the agent replaces entries whole.
-    let address = *(unsafe { FRONTENDS.get(&key) }).ok_or(Verdict::NoService)?;
+    let address = *(unsafe { FRONTENDS.get(&key) }).ok_or(Verdict::NotService)?;
     let unmatched = if address.flags & frontend_flags::PASS_UNMATCHED != 0 {
-        Verdict::NoService
+        Verdict::NotService
     } else {
         Verdict::NoSuchPort
     };

@@ -177,7 +177,7 @@ impl Plane for Real {
         }
         let resolved = self.ask(tuple)?;
         // Where no Service is concerned, policy decides; scenarios of Services have no policies.
-        let verdict = if resolved.verdict == Verdict::Node { Verdict::NoService } else { resolved.verdict };
+        let verdict = if resolved.verdict == Verdict::Node { Verdict::NotService } else { resolved.verdict };
         Ok(Some(text::verdict(verdict, resolved.backend)))
     }
 

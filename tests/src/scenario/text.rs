@@ -181,7 +181,7 @@ fn orphans(tables: &Desired) -> BTreeSet<String> {
         .collect()
 }
 
-/// `to 10.244.0.2:8080`, `refused no_endpoint`, `dropped no_local_endpoint`, `passed no_service`.
+/// `to 10.244.0.2:8080`, `refused no_endpoint`, `dropped no_local_endpoint`, `passed not_service`.
 pub fn verdict(verdict: Verdict, backend: Option<(Addr, u16)>) -> String {
     match (verdict.effect(), backend) {
         (Effect::Translate, Some((addr, port))) => format!("to {}", socket_text(addr, port)),

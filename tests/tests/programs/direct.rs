@@ -150,7 +150,7 @@ fn false_claim_of_a_frontend_is_ignored() {
         let id = elsewhere(&mut wire, &net, proto, form);
         let claim = wire.run(Hook::FromNetdev, &opening(proto, client, service).build()).packet;
         let is_ignored = |wire: &mut Wire| {
-            expect_untouched(&wire.run(Hook::FromNetdev, &claim), Verdict::NoService, &claim)
+            expect_untouched(&wire.run(Hook::FromNetdev, &claim), Verdict::NotService, &claim)
         };
         wire.world.reset_flows();
         // The backend is not on this node.
@@ -212,9 +212,9 @@ fn only_a_nodes_tunnel_is_opened() {
         assert_eq!(expect(&ran, Verdict::ToBackend, Action::Pass).dst, backend);
         // Also within a known conversation.
         wire.world.programs.kernel.tables().peers.remove(&a_node(node(&net))).unwrap();
-        expect_untouched(&wire.run(Hook::FromNetdev, &carried), Verdict::NoService, &carried);
+        expect_untouched(&wire.run(Hook::FromNetdev, &carried), Verdict::NotService, &carried);
         wire.world.reset_flows();
-        expect_untouched(&wire.run(Hook::FromNetdev, &carried), Verdict::NoService, &carried);
+        expect_untouched(&wire.run(Hook::FromNetdev, &carried), Verdict::NotService, &carried);
     }
 }
 

@@ -88,7 +88,7 @@ fn without_the_first() {
         expect_drop(&world.send(&other[2]), Verdict::FragmentUnknown, &other[2]);
         // Datagrams without a Service pass, first fragments included.
         let foreign = frames(at(net.other, 80), 1);
-        expect_untouched(&world.send(&foreign[0]), Verdict::NoService, &foreign[0]);
+        expect_untouched(&world.send(&foreign[0]), Verdict::NotService, &foreign[0]);
         expect_untouched(&world.send(&foreign[1]), Verdict::FragmentNotTracked, &foreign[1]);
         expect_untouched(&world.deliver(&foreign[1]), Verdict::FragmentNotTracked, &foreign[1]);
     }

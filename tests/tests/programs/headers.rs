@@ -339,7 +339,7 @@ fn other_protocols_are_refused_at_a_service() {
                 continue;
             }
             let frame = Packet::raw(net.client, net.other, protocol).payload(&[0; 40]).build();
-            expect_untouched(&world.send(&frame), Verdict::NoService, &frame);
+            expect_untouched(&world.send(&frame), Verdict::NotService, &frame);
             let frame = Packet::raw(net.client, net.service, protocol).payload(&[0; 40]).build();
             expect(&world.send(&frame), Verdict::NoSuchPort, Action::Redirect);
         }

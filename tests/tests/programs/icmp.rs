@@ -105,7 +105,7 @@ fn redirects_are_not_translated() {
         let (client, service, backend) = flow(&mut world, &v4, proto, v4.local);
         let quoted = packet(proto, client, backend).build_ip();
         let error = Packet::icmp_error(v4.router, client.ip(), Reason::Redirect, &quoted).build();
-        expect_untouched(&world.deliver(&error), Verdict::NoService, &error);
+        expect_untouched(&world.deliver(&error), Verdict::NotService, &error);
         let error = Packet::icmp_error(v4.router, service.ip(), Reason::Redirect, &quoted).build();
         expect_drop(&world.send(&error), Verdict::RouterMessage, &error);
     }
@@ -183,7 +183,7 @@ fn about_a_first_fragment() {
             let error =
                 Packet::icmp_error(net.router, client.ip(), Reason::TimeExceeded, &frames[1][14..500]);
             let error = error.build();
-            expect_untouched(&world.deliver(&error), Verdict::NoService, &error);
+            expect_untouched(&world.deliver(&error), Verdict::NotService, &error);
         }
     });
 }
@@ -241,11 +241,11 @@ fn unrelated_errors_pass_untouched() {
                         let error =
                             Packet::icmp_error(net.router, net.client, Reason::PortUnreachable, quoted);
                         let error = error.build();
-                        expect_untouched(&world.deliver(&error), Verdict::NoService, &error);
+                        expect_untouched(&world.deliver(&error), Verdict::NotService, &error);
                         let error =
                             Packet::icmp_error(net.client, net.other, Reason::PortUnreachable, quoted);
                         let error = error.build();
-                        expect_untouched(&world.send(&error), Verdict::NoService, &error);
+                        expect_untouched(&world.send(&error), Verdict::NotService, &error);
                         // At a Service's address no host can receive the error.
                         let error = Packet::icmp_error(net.client, net.service, Reason::TimeExceeded, quoted);
                         let error = error.build();
@@ -256,7 +256,7 @@ fn unrelated_errors_pass_untouched() {
             // The other family's error inside, or one about an error.
             let quoted = Packet::echo(net.client, net.other, 1, 1).build_ip();
             let error = Packet::icmp_error(net.router, net.client, Reason::TimeExceeded, &quoted).build();
-            expect_untouched(&world.deliver(&error), Verdict::NoService, &error);
+            expect_untouched(&world.deliver(&error), Verdict::NotService, &error);
         }
     });
 }
@@ -273,7 +273,7 @@ fn too_short_a_quotation_passes_untouched() {
                 let error =
                     Packet::icmp_error(net.router, client.ip(), Reason::PortUnreachable, &quoted[..len]);
                 let error = error.build();
-                expect_untouched(&world.deliver(&error), Verdict::NoService, &error);
+                expect_untouched(&world.deliver(&error), Verdict::NotService, &error);
             }
         }
     }

@@ -40,7 +40,7 @@ fn every_state_has_its_lifetime() {
                 assert_eq!(world.programs.flows.is_confirmed(&key), state.is_confirmed());
                 world.age(key, age);
                 let ran = world.answer(&packet(proto, backend, client).build());
-                let wanted = if lives { Verdict::ToClient } else { Verdict::NoService };
+                let wanted = if lives { Verdict::ToClient } else { Verdict::NotService };
                 assert_eq!(ran.verdict, wanted, "{proto} {state:?} after {age} s");
                 world.reset();
             }

@@ -98,7 +98,7 @@ fn to_pod_begins_no_flow_of_a_service() {
             world.service(service, proto, &[backend]);
             for (src, dst) in [(client, service), (backend, client), (at(net.other, 9), client)] {
                 let frame = packet(proto, src, dst).build();
-                expect_untouched(&world.deliver(&frame), Verdict::NoService, &frame);
+                expect_untouched(&world.deliver(&frame), Verdict::NotService, &frame);
             }
             assert!(!world.has_flow(tuple(proto, client, service)));
         }
@@ -113,13 +113,13 @@ fn packet_to_no_service_passes_untouched() {
                 world.service(at(net.service, 80), proto, &[at(net.local, 8080)]);
                 for dst in [net.other, net.local, net.remote] {
                     let frame = packet(proto, at(net.client, PORT), at(dst, 80)).build();
-                    expect_untouched(&world.send(&frame), Verdict::NoService, &frame);
+                    expect_untouched(&world.send(&frame), Verdict::NotService, &frame);
                 }
             }
             let echo = Packet::echo(net.client, net.other, 1, 1).payload(b"ping").build();
-            expect_untouched(&world.send(&echo), Verdict::NoService, &echo);
+            expect_untouched(&world.send(&echo), Verdict::NotService, &echo);
             let sctp = Packet::raw(net.client, net.other, 132).payload(&[7; 20]).build();
-            expect_untouched(&world.send(&sctp), Verdict::NoService, &sctp);
+            expect_untouched(&world.send(&sctp), Verdict::NotService, &sctp);
         }
     });
 }
@@ -164,7 +164,7 @@ fn an_established_flow_outlives_every_change_of_its_service() {
             let out = expect(&world.deliver(&frame), Verdict::ToClient, Action::Pass);
             assert_eq!(out.src, service);
             let frame = packet(proto, at(net.client, PORT + 1), service).build();
-            expect_untouched(&world.send(&frame), Verdict::NoService, &frame);
+            expect_untouched(&world.send(&frame), Verdict::NotService, &frame);
         }
     }
 }

@@ -145,7 +145,7 @@ fn user_space_and_the_program_choose_the_same() {
     assert_eq!(seen.values().sum::<usize>(), TABLES as usize * TUPLES);
     let rare = [
         Verdict::ToBackend,
-        Verdict::NoService,
+        Verdict::NotService,
         Verdict::NoSuchPort,
         Verdict::NoEndpoint,
         Verdict::NoLocalEndpoint,

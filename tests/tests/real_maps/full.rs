@@ -69,7 +69,7 @@ fn third_does_not_fit(small: &[&str], expected: &[&str]) {
     assert_eq!(problems(&world.apply(&wanted)), expected);
 
     world.converge(&services(&[(2, &[4, 5, 6]), (3, &[7, 8, 9])]));
-    assert_eq!(ask(&mut world.real, 1), ["passed no_service"]);
+    assert_eq!(ask(&mut world.real, 1), ["passed not_service"]);
     assert_eq!(ask(&mut world.real, 3).len(), 3);
 }
 
@@ -115,7 +115,7 @@ fn no_room_for_frontends() {
     for service in 1..=4 {
         assert_eq!(ask(&mut world.real, service).len(), 2, "{:?}", ask(&mut world.real, service));
     }
-    assert_eq!(ask(&mut world.real, 5), ["passed no_service"]);
+    assert_eq!(ask(&mut world.real, 5), ["passed not_service"]);
 
     world.converge(&services(&five[1..]));
     assert_eq!(ask(&mut world.real, 5).len(), 2);

@@ -56,7 +56,7 @@ fn every_step_has_its_verdict() {
     let (inside, outside) = ([198, 51, 100, 9], [198, 51, 101, 9]);
     let loopback = [127, 0, 0, 1];
     for (sender, client, to, port, expected) in [
-        (Pod, inside, [8, 8, 8, 8], 80, Verdict::NoService),
+        (Pod, inside, [8, 8, 8, 8], 80, Verdict::NotService),
         (Pod, inside, [10, 96, 0, 99], 80, Verdict::UnallocatedAddress),
         (Pod, inside, VIP, 80, Verdict::ToBackend),
         (Pod, inside, VIP, 99, Verdict::NoSuchPort),
@@ -76,11 +76,11 @@ fn every_step_has_its_verdict() {
         (Pod, inside, VIP, 83, Verdict::NoEndpoint),
         (Node, outside, VIP, 83, Verdict::NoEndpoint),
         (Wire, inside, NODE, 30080, Verdict::ToBackend),
-        (Wire, inside, NODE, 22, Verdict::NoService),
+        (Wire, inside, NODE, 22, Verdict::NotService),
         (Node, inside, loopback, 30080, Verdict::ToBackend),
-        (Node, inside, loopback, 22, Verdict::NoService),
-        (Wire, inside, loopback, 30080, Verdict::NoService),
-        (Pod, inside, loopback, 30080, Verdict::NoService),
+        (Node, inside, loopback, 22, Verdict::NotService),
+        (Wire, inside, loopback, 30080, Verdict::NotService),
+        (Pod, inside, loopback, 30080, Verdict::NotService),
     ] {
         let (src, dst) = (Addr::v4(client), Addr::v4(to));
         let tuple = Tuple { src, dst, dst_port: port, proto: proto::TCP, ..Tuple::default() };
@@ -101,7 +101,7 @@ fn what_comes_by_the_wire_gets_to_its_own_set() {
 
 #[test]
 fn an_address_without_a_port_of_its_own_is_open_or_closed_to_every_protocol() {
-    for (to, verdict) in [(VIP, Verdict::NoSuchPort), (NODE, Verdict::NoService)] {
+    for (to, verdict) in [(VIP, Verdict::NoSuchPort), (NODE, Verdict::NotService)] {
         let tuple = Tuple { dst: Addr::v4(to), ..Tuple::default() };
         assert_eq!(resolve(&tables(), &tuple, Sender::Pod, Seeds::default()).verdict, verdict);
     }

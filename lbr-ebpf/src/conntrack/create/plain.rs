@@ -17,7 +17,7 @@ const PLAIN_ATTEMPTS: u32 = 4;
 
 step::global! {
     /// Begins a flow without a Service, if one end is a pod that the agent knows: fills the decision. Else says why not:
-    /// [`Verdict::NoService`]: no end is a pod of this node. [`Verdict::Node`]: to the node itself. The sender was looked up
+    /// [`Verdict::NotService`]: no end is a pod of this node. [`Verdict::Node`]: to the node itself. The sender was looked up
     /// before.
     ///
     /// A TCP segment that opens nothing belongs to a connection that is older than the flow (the agent is new here, or
@@ -35,7 +35,7 @@ fn begin_plain(work: &mut Scratch) -> Step {
         return Err(Verdict::Node);
     }
     if (sender | receiver) & policy_flags::POD == 0 {
-        return Err(Verdict::NoService);
+        return Err(Verdict::NotService);
     }
     if work.packet.is_reset() {
         return Err(Verdict::StrayReset);

@@ -95,7 +95,7 @@ fn may_have_been_sent(work: &mut Scratch) -> bool {
     }
     let client = Origin::External(&frontend.src);
     let known = match service::frontend(&frontend.dst, frontend.dst_port, frontend.proto, client) {
-        Err(Verdict::NoService) => {
+        Err(Verdict::NotService) => {
             let loopback = if frontend.dst.is_v4() { &LOOPBACK_V4 } else { &LOOPBACK_V6 };
             service::frontend(loopback, frontend.dst_port, frontend.proto, Origin::Host)
         }

@@ -209,7 +209,7 @@ impl At {
         let answer = ack((far, PORT), (stands_in.ip(), stands_in.port()));
         let by_xdp = |name, packets, verdict| self.way(Hook::Xdp, name, self.links.uplink, packets, verdict);
         Ok(vec![
-            here("no Service", same(ack(known, (client, PORT))), Verdict::NoService),
+            here("no Service", same(ack(known, (client, PORT))), Verdict::NotService),
             here(
                 "no Service, known flow of a pod",
                 same(ack((far, PORT), (client, CLIENT))),
@@ -258,7 +258,7 @@ impl At {
         };
         let asked = self.step(Hook::FromNetdev, self.links.uplink, syn(to, self.at_node(Web::Own)));
         vec![
-            out("of a pod", self.links.client, ack((client, PORT), to), Verdict::NoService),
+            out("of a pod", self.links.client, ack((client, PORT), to), Verdict::NotService),
             out("of the node", 0, ack((node, CLIENT), (outside, PORT)), Verdict::Node),
             out("answer of a process of the node", 0, ack((node, PORT), to), Verdict::ToClient).after(asked),
         ]

@@ -147,7 +147,7 @@ fn data_in_an_error_by_the_wire() {
                 let (by_node, by_client) = if is_related {
                     (Verdict::IcmpError, Verdict::IcmpError)
                 } else {
-                    (Verdict::NoService, Verdict::Unanswerable)
+                    (Verdict::NotService, Verdict::Unanswerable)
                 };
                 let ran = wire.run(Hook::FromNetdev, &about_request);
                 assert_eq!(ran.verdict, by_node, "{len}");
@@ -156,7 +156,7 @@ fn data_in_an_error_by_the_wire() {
             }
             // To another address it is about no packet of that host.
             let frame = error(&net, (net.router, net.client), (proto, seen, backend), 100);
-            expect_untouched(&wire.run(Hook::FromNetdev, &frame), Verdict::NoService, &frame);
+            expect_untouched(&wire.run(Hook::FromNetdev, &frame), Verdict::NotService, &frame);
         }
     }
 }
@@ -182,7 +182,7 @@ fn an_error_in_a_pods_name() {
             expect_drop(&world.forward(third, 0, &frame), Verdict::SpoofedSource, &frame);
             // That pod may send one itself.
             let local = world.programs.links[1];
-            expect_untouched(&world.forward(local, 0, &frame), Verdict::NoService, &frame);
+            expect_untouched(&world.forward(local, 0, &frame), Verdict::NotService, &frame);
         }
     }
 }

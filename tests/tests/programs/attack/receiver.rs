@@ -55,7 +55,7 @@ fn anothers_packet_at_an_isolated_pod() {
         // A pod without isolation gets what its link carries, if the pod with the packet's address may get it.
         for packet in beginnings(from, at(net.remote2, 80)) {
             let frame = packet.build();
-            expect_untouched(&world.run(Hook::ToPod, 1, &frame), Verdict::NoService, &frame);
+            expect_untouched(&world.run(Hook::ToPod, 1, &frame), Verdict::NotService, &frame);
         }
         for packet in beginnings(from, at(net.client, 80)) {
             let frame = packet.build();

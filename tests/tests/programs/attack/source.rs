@@ -224,7 +224,7 @@ fn a_link_local_source_to_afar() {
         for proto in PROTOS {
             for to in near {
                 let frame = opening(proto, at(source, PORT), at(to, 80)).build();
-                expect_untouched(&world.send(&frame), Verdict::NoService, &frame);
+                expect_untouched(&world.send(&frame), Verdict::NotService, &frame);
             }
             for to in [net.other, net.local, net.remote, net.service, net.router] {
                 let frame = opening(proto, at(source, PORT), at(to, 80)).build();
@@ -262,7 +262,7 @@ fn unspecified_source_is_for_dhcp_only() {
     let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
     let (nobody, all) = (ip("0.0.0.0"), ip("255.255.255.255"));
     let discover = packet(UDP, at(nobody, 68), at(all, 67)).build();
-    expect_untouched(&world.send(&discover), Verdict::NoService, &discover);
+    expect_untouched(&world.send(&discover), Verdict::NotService, &discover);
     for frame in [
         packet(UDP, at(nobody, 68), at(net.other, 67)),
         packet(UDP, at(nobody, 68), at(all, 68)),

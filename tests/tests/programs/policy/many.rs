@@ -38,7 +38,7 @@ fn packet_to_many_does_not_reach_an_isolated_pod() {
                     expect_untouched(&world.answer(&from_pod), Verdict::Allowed, &from_pod);
                     let local = world.programs.links[1];
                     for (frame, by, open) in
-                        [(&from_pod, local, Verdict::Allowed), (&from_afar, 1, Verdict::NoService)]
+                        [(&from_pod, local, Verdict::Allowed), (&from_afar, 1, Verdict::NotService)]
                     {
                         let ran = world.forward(by, 0, frame);
                         if isolated {

@@ -46,8 +46,8 @@ fn of_a_pod() {
             // Another pod of this node, a pod of another node, a host outside, and the node itself.
             let pretended = [
                 (net.local, Verdict::Allowed),
-                (net.remote, Verdict::NoService),
-                (net.other, Verdict::NoService),
+                (net.remote, Verdict::NotService),
+                (net.other, Verdict::NotService),
                 (net.router, Verdict::Node),
             ];
             let mut dropped = 0;
@@ -135,8 +135,8 @@ fn of_a_link_without_a_pod() {
     const UNKNOWN: usize = 2;
     for net in nets() {
         for (options, own, others) in [
-            (CHECKED, Verdict::NoService, Verdict::SpoofedSource),
-            (ANY, Verdict::NoService, Verdict::Allowed),
+            (CHECKED, Verdict::NotService, Verdict::SpoofedSource),
+            (ANY, Verdict::NotService, Verdict::Allowed),
             (options::DENY_PENDING, Verdict::PodPending, Verdict::SpoofedSource),
         ] {
             let mut world = World::with("spoofed-unknown", options);
