@@ -41,9 +41,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     } else {
         begin(skb, work)?;
     }
-    if work.packet.part == Part::First {
-        fragments::remember(work)?;
-    }
+    fragments::remember_if_passed(work, &Ok(()))?;
     if !work.decision.is_dsr_ipip {
         nat::rewrite(skb, &work.packet, &work.decision.to)?;
     }

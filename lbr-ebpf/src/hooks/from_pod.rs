@@ -14,7 +14,7 @@ use crate::packet::{self, Part, fragments};
 use crate::policy::{self, source};
 use crate::scratch::Scratch;
 use crate::service::{self, Origin};
-use crate::step::{self, Found};
+use crate::step::{self, Found, Step};
 
 /// The pipeline.
 #[inline(always)]
@@ -38,16 +38,9 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     {
         return Err(unread(work, verdict));
     }
-    if !conntrack::find(work, Hook::FromPod)? {
-        if is_for_service(work)? {
-            create::to_service(work)?;
-        } else {
-            create::plain(work)?;
-        }
-    }
-    if work.packet.part == Part::First {
-        fragments::remember(work)?;
-    }
+    let found = if conntrack::find(work, Hook::FromPod)? { Ok(()) } else { begin(work) };
+    fragments::remember_if_passed(work, &found)?;
+    found?;
     if work.decision.is_no_nat {
         return Ok(Verdict::Allowed);
     }
@@ -61,6 +54,12 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     }
     nat::rewrite(skb, &work.packet, &work.decision.to)?;
     Ok(if work.decision.is_reply { Verdict::ToClient } else { Verdict::ToBackend })
+}
+
+/// A packet without a flow.
+#[inline(always)]
+fn begin(work: &mut Scratch) -> Step {
+    if is_for_service(work)? { create::to_service(work) } else { create::plain(work) }
 }
 
 step::global! {

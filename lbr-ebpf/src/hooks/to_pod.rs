@@ -32,10 +32,9 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
         {
             return Err(unread(work, verdict));
         }
-        let verdict = enter(work)?;
-        if work.packet.part == Part::First {
-            fragments::remember(work)?;
-        }
+        let entered = enter(work);
+        fragments::remember_if_passed(work, &entered)?;
+        let verdict = entered?;
         if verdict == Verdict::ToClient {
             nat::rewrite(skb, &work.packet, &work.decision.to)?;
         }

@@ -2,17 +2,17 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use lbr_common::flow::{FragmentKey, FragmentPorts};
-use lbr_common::verdict::Verdict;
+use lbr_common::verdict::{Effect, Verdict};
 
 use crate::maps::FRAGMENTS;
-use crate::packet::Packet;
+use crate::packet::{Packet, Part};
 use crate::scratch::Scratch;
 use crate::service;
 use crate::step::{self, Step};
 
 step::global! {
     /// Keeps the ports of a first fragment for those that follow.
-    pub(crate) fn remember(work: &mut Scratch) -> Step = keep as fragments_remember;
+    fn remember(work: &mut Scratch) -> Step = keep as fragments_remember;
 }
 
 #[inline(always)]
@@ -20,6 +20,17 @@ fn keep(work: &mut Scratch) -> Step {
     let packet = &work.packet;
     let ports = FragmentPorts { src_port: packet.tuple.src_port, dst_port: packet.tuple.dst_port };
     FRAGMENTS.insert(key(packet), ports, u64::from(BPF_ANY)).map_err(|_| Verdict::FlowTableFull)
+}
+
+/// Keeps the ports of the packet at hand if it is a first fragment and goes on, whether this pipeline handles it
+/// (`outcome` is `Ok`) or leaves it to the stack. Without them a pod that is isolated could not send the rest.
+#[inline(always)]
+pub(crate) fn remember_if_passed<T>(work: &mut Scratch, outcome: &Result<T, Verdict>) -> Step {
+    let passes = match outcome {
+        Ok(_) => true,
+        Err(verdict) => verdict.effect() == Effect::Pass,
+    };
+    if work.packet.part == Part::First && passes { remember(work) } else { Ok(()) }
 }
 
 step::global! {

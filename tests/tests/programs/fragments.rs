@@ -1,9 +1,11 @@
 //! Fragmented datagrams: later fragments use the ports of the first one.
 
+use lbr_common::policy::{direction, policy_flags};
 use lbr_common::verdict::Verdict;
 use lbr_tests::packet::{Ext, Packet, Parsed};
 use lbr_tests::testrun::Action;
 
+use super::policy::{Policies, SET};
 use super::world::{
     LOCAL, PORT, PROTOS, TCP, UDP, World, at, expect, expect_drop, expect_untouched, nets, packet,
 };
@@ -52,6 +54,39 @@ fn there_and_back() {
             }
         }
     });
+}
+
+/// A pod that is isolated for egress sends fragmented datagrams to each end that its policies allow: to its own node too,
+/// whose packets have no flow. Later fragments have no ports that could be judged.
+#[test]
+fn from_an_isolated_pod_to_every_end() {
+    for net in nets() {
+        let mut world = World::new("fragments-isolated");
+        let mut policies = Policies::pods(&mut world, &net);
+        policies.pod(&world, 0, net.client, policy_flags::ISOLATED_OUT);
+        policies.allow(SET, direction::EGRESS, UDP, 8080);
+        policies.apply(&mut world);
+        let ends = [
+            (net.router, Verdict::Node),
+            (net.local, Verdict::Allowed),
+            (net.remote, Verdict::Allowed),
+            (net.other, Verdict::Allowed),
+        ];
+        for (id, (ip, verdict)) in (1..).zip(ends) {
+            let fragments = |port| {
+                let whole = Packet::udp(at(net.client, PORT), at(ip, port)).payload(&[7; 4000]);
+                whole.fragments(id + u32::from(port), 1448)
+            };
+            for frame in fragments(8080) {
+                expect_untouched(&world.send(&frame), verdict, &frame);
+            }
+            let denied = fragments(53);
+            expect_drop(&world.send(&denied[0]), Verdict::EgressDenied, &denied[0]);
+            for frame in &denied[1..] {
+                expect_drop(&world.send(frame), Verdict::NotJudged, frame);
+            }
+        }
+    }
 }
 
 /// By the stack, to the client's pod.
