@@ -237,8 +237,9 @@ fn node_port(number: Option<i32>, kind: Type, field: String, problems: &mut Prob
     let number = number.filter(|&number| number != 0);
     match (kind, number) {
         (Type::ClusterIp, None) => None,
+        // Left behind by an edit of the type. The API server drops it, and refusing the edit would leave the port open.
         (Type::ClusterIp, Some(_)) => {
-            problems.refuse(field, "is for type NodePort and LoadBalancer: leave it out or change spec.type");
+            problems.part(field, "is for types NodePort and LoadBalancer: it is ignored, so leave it out");
             None
         }
         (_, Some(number)) => port_number(number).map_err(|reason| problems.refuse(field, reason)).ok(),

@@ -91,10 +91,6 @@ fn what_the_api_refuses_refuses_the_service() {
             "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
         ),
         (
-            json!({"clusterIP": "10.0.0.1", "ports": [{"port": 1, "nodePort": 30000}]}),
-            "spec.ports[0].nodePort",
-        ),
-        (
             json!({"type": "NodePort", "clusterIP": "10.0.0.1", "ports": [{"port": 1, "nodePort": 70000}]}),
             "spec.ports[0].nodePort",
         ),
@@ -132,6 +128,12 @@ fn what_lbr_does_not_translate_costs_only_that_part() {
         (json!({"clusterIP": "169.254.0.1", "ports": [{"port": 1}]}), "spec.clusterIP", 0, 1),
         (
             json!({"type": "NodePort", "clusterIP": "10.0.0.1", "ports": [{"port": 1}]}),
+            "spec.ports[0].nodePort",
+            1,
+            1,
+        ),
+        (
+            json!({"clusterIP": "10.0.0.1", "ports": [{"port": 1, "nodePort": 30000}]}),
             "spec.ports[0].nodePort",
             1,
             1,
