@@ -30,16 +30,22 @@ pub(super) struct Here<'a> {
     pub(super) direct: DirectLinks<'a>,
     links: &'a LocalLinks,
     object: Option<&'a Node>,
-    /// Every address of the node itself: from its interfaces, its Node object and the command line.
+    /// See [`own_addresses`].
     own: BTreeSet<IpAddr>,
+}
+
+/// Every address of the node itself: from its interfaces, its Node object and the command line.
+pub(super) fn own_addresses(state: &ClusterState, node: &NodeView) -> BTreeSet<IpAddr> {
+    let object = state.nodes.get(&ObjectName::cluster(&node.name));
+    let reported = object.into_iter().flat_map(|object| &object.addresses);
+    let named = node.settings.node_ip.as_ref().filter(|ip| unsafe_address(**ip).is_none());
+    let of_uplinks = node.links.uplinks.values().flat_map(addresses);
+    node.links.node_addresses.iter().chain(reported).chain(named).copied().chain(of_uplinks).collect()
 }
 
 impl<'a> Here<'a> {
     pub(super) fn new(state: &'a ClusterState, node: &'a NodeView) -> Self {
         let object = state.nodes.get(&ObjectName::cluster(&node.name));
-        let reported = object.into_iter().flat_map(|object| &object.addresses);
-        let named = node.settings.node_ip.as_ref().filter(|ip| unsafe_address(**ip).is_none());
-        let of_uplinks = node.links.uplinks.values().flat_map(addresses);
         Self {
             name: &node.name,
             zone: object.and_then(|object| object.labels.get(LABEL_ZONE)).map(String::as_str),
@@ -47,15 +53,7 @@ impl<'a> Here<'a> {
             direct: DirectLinks::new(&node.links),
             links: &node.links,
             object,
-            own: node
-                .links
-                .node_addresses
-                .iter()
-                .chain(reported)
-                .chain(named)
-                .copied()
-                .chain(of_uplinks)
-                .collect(),
+            own: own_addresses(state, node),
         }
     }
 

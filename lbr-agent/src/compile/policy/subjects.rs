@@ -11,8 +11,8 @@ use super::sets::Sets;
 use crate::compile::NodeView;
 use crate::compile::direct::DirectLinks;
 use crate::compile::ids::PolicyIds;
+use crate::compile::node::own_addresses;
 use crate::desired::{Desired, EndpointPolicy};
-use crate::model::ObjectName;
 use crate::store::ClusterState;
 
 /// The node itself, and addresses behind pods' links whose pod is not known yet. Pods overwrite these.
@@ -26,8 +26,7 @@ pub(super) fn write_node(state: &ClusterState, node: &NodeView, owners: &Owners<
                 .insert(addr, EndpointPolicy { ifindex: link, policy: flags(policy_flags::PENDING) });
         }
     }
-    let reported = state.nodes.get(&ObjectName::cluster(&node.name)).map(|n| n.addresses.as_slice());
-    for &ip in node.links.node_addresses.iter().chain(reported.into_iter().flatten()) {
+    for ip in own_addresses(state, node) {
         let endpoint = EndpointPolicy { ifindex: 0, policy: flags(policy_flags::NODE) };
         desired.endpoints.insert(ip.into(), endpoint);
     }

@@ -25,6 +25,7 @@ fn endpoints_are_pods_the_node_and_what_is_not_known_yet() {
     // The bridge's link, shared with a pod without policies; one address behind it was learned.
     links.addresses.insert("fd00::5".parse().unwrap(), 5);
     links.node_addresses = ["192.0.2.1".parse().unwrap()].into();
+    world.node.settings.node_ip = Some("192.0.2.4".parse().unwrap());
     let node = Node { name: "here".into(), addresses: vec!["192.0.2.2".parse().unwrap()], ..Node::default() };
     world.state.nodes.insert(ObjectName::cluster("here"), node.clone());
     world
@@ -51,6 +52,7 @@ fn endpoints_are_pods_the_node_and_what_is_not_known_yet() {
         ("10.244.0.8", None),
         ("192.0.2.1", Some((0, policy_flags::NODE))),
         ("192.0.2.2", Some((0, policy_flags::NODE))),
+        ("192.0.2.4", Some((0, policy_flags::NODE))),
         ("192.0.2.3", None),
     ] {
         assert_eq!(flags(&d, ip), expected, "{ip}");
