@@ -27,7 +27,10 @@ pub(super) fn from_api(api: &api::LabelSelector, path: &str, problems: &mut Prob
     valid.then_some(Selector { requirements })
 }
 
-fn requirement(api: &api::LabelSelectorRequirement) -> Result<Requirement, (&'static str, String)> {
+/// Converts one requirement; the error has the field and the reason.
+pub(super) fn requirement(
+    api: &api::LabelSelectorRequirement,
+) -> Result<Requirement, (&'static str, String)> {
     let key = api.key.clone();
     if key.is_empty() {
         return Err(("key", "is missing: name the label".to_owned()));

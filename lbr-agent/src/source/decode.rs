@@ -1,7 +1,7 @@
 //! From the JSON of an object to the model: the same for files and for an API server.
 
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery, networking::v1 as networking};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::fields::{keep_known_parts, plain_words, unknown_fields};
 use crate::model::convert::{Converted, Problem};
@@ -83,6 +83,11 @@ fn read<A: serde::de::DeserializeOwned, M>(value: &Value) -> Result<A, Converted
         .map_err(|error| refused(&error.path().to_string(), plain_words(&error.inner().to_string())))
 }
 
+/// A NetworkPolicy of another API version or kind than lbr reads: it must not leave its pods open.
+pub(super) fn refused_policy(value: &Value, field: &str, reason: String) -> Converted<Object> {
+    Converted { fallback: netpol::isolation(value).map(Object::NetworkPolicy), ..refused(field, reason) }
+}
+
 /// An object that cannot be read.
 pub(super) fn refused<M>(field: &str, reason: String) -> Converted<M> {
     // The path of the object itself is a dot.
@@ -112,39 +117,16 @@ fn endpoint_slice(mut value: Value, author: Author) -> Converted<crate::model::E
 }
 
 /// A NetworkPolicy with an unknown field does not mean what its author thinks, so the field rejects it. A policy that
-/// cannot be converted still isolates its pods, if these are known.
+/// cannot be converted still isolates its pods.
 fn network_policy(value: Value, author: Author) -> Converted<crate::model::NetworkPolicy> {
-    let isolation = isolation_only(&value);
-    let from_api = netpol::from_api;
-    let mut converted = strict::<networking::NetworkPolicy, _>(value, author, from_api);
+    let isolation = netpol::isolation(&value);
+    let mut converted = strict::<networking::NetworkPolicy, _>(value, author, netpol::from_api);
     if converted.problems.iter().any(|p| p.reason == author.unknown()) {
         // Without the field that was meant, a rule may allow everything: no rule counts.
         (converted.object, converted.fallback) = (None, None);
     }
     if converted.object.is_none() && converted.fallback.is_none() {
-        let isolation =
-            isolation.map(|value| strict::<networking::NetworkPolicy, _>(value, author, from_api));
-        converted.fallback = isolation.filter(|i| i.problems.is_empty()).and_then(|i| i.object);
+        converted.fallback = isolation;
     }
     converted
-}
-
-/// The same policy without its rules: it isolates the same pods in the same directions. `None` if it does not select
-/// pods, because a misspelt `podSelector` must not isolate the whole namespace.
-fn isolation_only(value: &Value) -> Option<Value> {
-    let spec = value.get("spec")?;
-    let pods = spec.get("podSelector")?;
-    let some = |key: &str| spec.get(key).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
-    let types = match spec.get("policyTypes") {
-        Some(types) if some("policyTypes") => types.clone(),
-        _ if some("egress") => json!(["Ingress", "Egress"]),
-        _ => json!(["Ingress"]),
-    };
-    Some(json!({
-        "apiVersion": value.get("apiVersion"), "kind": value.get("kind"),
-        "metadata": {
-            "name": value.pointer("/metadata/name"), "namespace": value.pointer("/metadata/namespace"),
-        },
-        "spec": {"podSelector": pods, "policyTypes": types},
-    }))
 }

@@ -2,13 +2,17 @@
 //!
 //! Anything invalid rejects the whole policy. If no accepted version of it is known, a fallback isolates the same pods
 //! in the same directions and allows what the valid rules allow: a mistake in a policy closes more than was meant,
-//! never less.
+//! never less. See [`isolation()`] for a policy that cannot be read so far.
+
+mod isolation;
 
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use self::isolation::Directions;
+pub use self::isolation::isolation;
 use super::convert::{Converted, Problems, namespaced, port_number, protocol};
 use super::{NetworkPolicy, Peer, PolicyPort, PolicyRule, PortSet, selector};
 
@@ -16,8 +20,8 @@ use super::{NetworkPolicy, Peer, PolicyPort, PolicyRule, PortSet, selector};
 pub const MODE: &str = "lbr.dev/mode";
 
 /// Reported with a fallback for a policy that was never accepted.
-pub const FALLBACK: &str = "until it is corrected, the pods that it selects are isolated, and only its valid rules \
-                            allow anything";
+pub const FALLBACK: &str = "until it is corrected, each pod that it may select is isolated in each direction that it may \
+                            mean, and only its valid rules allow anything";
 
 /// Reduces a NetworkPolicy to what matters here.
 pub fn from_api(api: api::NetworkPolicy) -> Converted<NetworkPolicy> {
@@ -36,22 +40,23 @@ pub fn from_api(api: api::NetworkPolicy) -> Converted<NetworkPolicy> {
     let ingress = spec.ingress.unwrap_or_default().into_iter().map(|r| ("from", r.from, r.ports)).collect();
     let egress = spec.egress.unwrap_or_default().into_iter().map(|r| ("to", r.to, r.ports)).collect();
     // Table A. Without policyTypes a policy isolates ingress, even if it only has egress rules.
-    let has = |wanted: &str| types.iter().any(|t| t == wanted);
-    let isolates_ingress = types.is_empty() || has("Ingress");
-    let isolates_egress = if types.is_empty() { !Vec::is_empty(&egress) } else { has("Egress") };
+    let directions = match types.is_empty() {
+        true => Directions { ingress: true, egress: !Vec::is_empty(&egress) },
+        false => Directions::of(&types),
+    };
     // The rules of a direction that the policy does not isolate have no effect, but must be valid.
     let ingress = rules(ingress, "spec.ingress", &mut problems);
     let egress = rules(egress, "spec.egress", &mut problems);
     let Some(pods) = pods else {
-        // Which pods to isolate is not known. The API server would refuse the policy, and no other fallback is safe.
+        // More pods may be selected than were meant, so the rules must not allow anything: see `isolation`.
         return problems.finish(NetworkPolicy::default());
     };
     let policy = NetworkPolicy {
         name,
         audit,
         pods,
-        ingress: isolates_ingress.then_some(ingress),
-        egress: isolates_egress.then_some(egress),
+        ingress: directions.ingress.then_some(ingress),
+        egress: directions.egress.then_some(egress),
     };
     problems.finish_or(policy.clone(), Some(policy))
 }
@@ -344,10 +349,17 @@ mod tests {
 
     #[test]
     fn unknown_types_refuse_and_an_unreadable_subject_has_no_fallback() {
-        let converted = convert(json!({"policyTypes": ["Ingress", "egress"]}));
-        assert_eq!(converted.object, None);
-        assert_eq!(converted.problems[0].field, "spec.policyTypes[1]");
-        assert_eq!(converted.fallback.unwrap().ingress, Some(vec![]));
+        for (kind, egress) in [("ingress", false), ("egress", true), ("Ingres", true), ("", true)] {
+            let converted = convert(json!({"policyTypes": ["Ingress", kind], "ingress": [{}]}));
+            assert_eq!(converted.object, None, "{kind}");
+            assert_eq!(converted.problems[0].field, "spec.policyTypes[1]");
+            let fallback = converted.fallback.unwrap();
+            assert_eq!(
+                (fallback.ingress.map(|r| r.len()), fallback.egress.is_some()),
+                (Some(1), egress),
+                "{kind}"
+            );
+        }
         let bad = json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "x"}]}});
         let converted = convert(bad);
         assert_eq!((converted.object, converted.fallback), (None, None));

@@ -7,8 +7,10 @@ use serde_json::Value;
 use super::documents;
 use crate::model::convert::{Converted, Problem, valid_name};
 use crate::model::{Kind, Object, ObjectName, ObjectRef, Rejected};
-use crate::source::decode::{Author, decode, refused};
+use crate::source::decode::{Author, decode, refused, refused_policy};
 
+/// Letters by which a kind or a group may differ from the one that is meant: `NetworkPolicies`, `network.k8s.io`.
+const TYPOS: usize = 3;
 /// Maximum nesting of lists. Real manifests do not nest them.
 const MAX_LIST_DEPTH: usize = 4;
 
@@ -110,6 +112,9 @@ impl Parsed {
             return self.reject(at, format!("Endpoints {name}").trim().to_owned(), "kind", reason);
         }
         let Some((known_kind, wanted)) = known(&kind) else {
+            if is_like_policy(&kind) && !is_foreign(&version) {
+                return self.add_misspelt_policy(at, value, &kind);
+            }
             self.skipped.insert(kind);
             return;
         };
@@ -126,9 +131,25 @@ impl Parsed {
         } else {
             let reason =
                 format!("is {version:?}, but lbr reads {kind} of {wanted}: write apiVersion: {wanted}");
-            refused("apiVersion", reason)
+            match known_kind {
+                Kind::NetworkPolicy => refused_policy(&value, "apiVersion", reason),
+                _ => refused("apiVersion", reason),
+            }
         };
         self.record(at, reference, converted);
+    }
+
+    /// Isolates, since skipping the policy would leave its pods open.
+    fn add_misspelt_policy(&mut self, at: &At, mut value: Value, kind: &str) {
+        let wanted = Kind::NetworkPolicy.as_str();
+        match identify(Kind::NetworkPolicy, &mut value) {
+            Ok(reference) => {
+                let reason =
+                    format!("is {kind:?}, and lbr takes it for a misspelt {wanted}: write kind: {wanted}");
+                self.record(at, reference, refused_policy(&value, "kind", reason));
+            }
+            Err((field, reason)) => self.unidentified(at, kind.to_owned(), field, reason),
+        }
     }
 
     fn add_list(&mut self, at: &At, mut value: Value, item_kind: &str, version: &str, depth: usize) {
@@ -170,10 +191,17 @@ fn known(kind: &str) -> Option<(Kind, &'static str)> {
 }
 
 /// Whether an `apiVersion` belongs to another project, with its own Services and NetworkPolicies. An older version of
-/// Kubernetes' own does not: to skip such a policy silently would leave its pods open.
+/// Kubernetes' own does not, nor does a misspelt one: to skip such a policy silently would leave its pods open.
 fn is_foreign(version: &str) -> bool {
-    let group = version.split_once('/').map_or("", |(group, _)| group);
-    !matches!(group, "" | "extensions" | "discovery.k8s.io" | "networking.k8s.io")
+    let group = version.split_once('/').map_or("", |(group, _)| group).to_ascii_lowercase();
+    let own = ["extensions", "discovery.k8s.io", "networking.k8s.io"];
+    !group.is_empty() && own.iter().all(|own| strsim::levenshtein(&group, own) > TYPOS)
+}
+
+/// Whether a kind that lbr does not know is a misspelt NetworkPolicy.
+fn is_like_policy(kind: &str) -> bool {
+    let wanted = Kind::NetworkPolicy.as_str().to_ascii_lowercase();
+    strsim::levenshtein(&kind.to_ascii_lowercase(), &wanted) <= TYPOS
 }
 
 /// Identifies the object, and fills in the namespace as kubectl does.

@@ -217,11 +217,12 @@ kind: NetworkPolicy
     );
 }
 
-/// The fallback for a rejected policy that was never accepted: number of ingress and egress rules.
+/// The fallback for a rejected policy that was never accepted: requirements of its pods, and number of ingress and egress
+/// rules.
 #[test]
 fn a_rejected_policy_isolates_the_pods_that_it_selects() {
     let policy = |from: &str, to: &str| POLICY.replace(from, to);
-    let isolated = |i, e| Some((i, e));
+    let isolated = |i, e| (1, i, e);
     for (text, expected) in [
         (policy("- podSelector: {}", "- {}"), isolated(Some(0), None)),
         (policy("- podSelector: {}", "- podSelector: 1"), isolated(Some(0), None)),
@@ -229,21 +230,27 @@ fn a_rejected_policy_isolates_the_pods_that_it_selects() {
         (policy("  - from:", "  - frm:"), isolated(Some(0), None)),
         (policy("  ingress:", "  policyTypes: [Egress]\n  igress:"), isolated(None, Some(0))),
         (policy("  ingress:", "  egress: [{}]\n  ingres:"), isolated(Some(0), Some(0))),
-        (policy("networking.k8s.io/v1", "extensions/v1beta1"), None),
-        // The pods are not known: the policy isolates none, rather than the whole namespace.
-        (policy("podSelector: {matchLabels", "podSelecter: {matchLabels"), None),
-        (policy("{matchLabels: {app", "{matchLabel: {app"), None),
-        (policy("{matchLabels: {app: db}}", "7"), None),
+        (policy("networking.k8s.io/v1", "extensions/v1beta1"), isolated(Some(0), None)),
+        (policy("networking.k8s.io/v1", "network.k8s.io/v1"), isolated(Some(0), None)),
+        (policy("networking.k8s.io/v1", "Networking.k8s.io/v1"), isolated(Some(0), None)),
+        (policy("networking.k8s.io/v1", "v1"), isolated(Some(0), None)),
+        (policy("kind: NetworkPolicy", "kind: networkpolicy"), isolated(Some(0), None)),
+        (policy("kind: NetworkPolicy", "kind: NetworkPolcy"), isolated(Some(0), None)),
+        (policy("kind: NetworkPolicy", "kind: NetworkPolicies"), isolated(Some(0), None)),
+        // The pods are not known: the policy isolates all of its namespace, rather than none.
+        (policy("podSelector: {matchLabels", "podSelecter: {matchLabels"), (0, Some(0), None)),
+        (policy("{matchLabels: {app", "{matchLabel: {app"), (0, Some(0), None)),
+        (policy("{matchLabels: {app: db}}", "7"), (0, Some(0), None)),
     ] {
         let parsed = parse("p.yaml", &text);
         assert_eq!((parsed.objects.len(), parsed.held.len()), (0, 1), "{text}");
         assert!(!parsed.rejected.is_empty(), "{text}");
         let found = parsed.held[0].fallback.as_ref().map(|object| {
             let Object::NetworkPolicy(p) = object else { panic!("not a policy") };
-            assert_eq!(p.pods.requirements.len(), 1);
-            (p.ingress.as_ref().map(Vec::len), p.egress.as_ref().map(Vec::len))
+            let [ingress, egress] = [&p.ingress, &p.egress].map(|rules| rules.as_ref().map(Vec::len));
+            (p.pods.requirements.len(), ingress, egress)
         });
-        assert_eq!(found, expected, "{text}");
+        assert_eq!(found, Some(expected), "{text}");
     }
 }
 
