@@ -51,7 +51,8 @@ pub mod frontend_flags {
     pub const WILDCARD: u32 = 1;
     /// Only backends on this node count (a Local traffic policy): without any, drop instead of refuse.
     pub const LOCAL_ONLY: u32 = 2;
-    /// With [`WILDCARD`]: an address of the node itself. What has no frontend there is none of lbr's business.
+    /// With [`WILDCARD`]: not a Service's as a whole (a ClusterIP is), so packets to other ports pass. Load balancers'
+    /// addresses and external ones may be those of other nodes.
     pub const PASS_UNMATCHED: u32 = 4;
     /// What comes by the wire has an entry of its own, with [`super::scope::EXTERNAL`].
     pub const EXTERNAL_DIFFERS: u32 = 8;
@@ -63,6 +64,8 @@ pub mod frontend_flags {
     pub const DSR: u32 = 64;
     /// With [`DSR`]: see [`super::super::flow::flow_flags::DSR_IPIP`].
     pub const DSR_IPIP: u32 = 128;
+    /// With [`WILDCARD`] and [`PASS_UNMATCHED`]: an address of this node.
+    pub const HOST: u32 = 256;
 }
 
 /// Values of [`Frontend::set`]: which of a service's backends.

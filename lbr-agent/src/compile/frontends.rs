@@ -130,27 +130,28 @@ pub(super) fn write(plan: &Plan<'_>, id: u32, choice: &Choice, balanced: u32, de
     }
 }
 
-/// Writes the entries for ports that no Service has: at an address that is only a Service's they are refused, whatever
-/// the protocol; at one of the node's own the node answers.
+/// Writes the entries for ports that no Service has. A ClusterIP is a Service's as a whole: they are refused there, whatever
+/// the protocol. At any other address packets to them pass: it may be this node's, or another host's.
 pub(super) fn write_addresses(
     state: &ClusterState,
     plans: &[Plan<'_>],
     here: &Here<'_>,
     desired: &mut Desired,
 ) {
-    let mut add = |addr: IpAddr, scope: u8, is_open: bool| {
-        let open = if is_open { frontend_flags::PASS_UNMATCHED } else { 0 };
-        let whole = Frontend { flags: frontend_flags::WILDCARD | open, ..Frontend::default() };
+    let mut add = |addr: IpAddr, scope: u8, flags: u32| {
+        let whole = Frontend { flags: frontend_flags::WILDCARD | flags, ..Frontend::default() };
         desired.frontends.entry(key(addr, 0, 0, scope)).or_insert(whole);
     };
     // ClusterIPs first: their other ports are refused even where a former proxy gave the address to an interface
     // (IPVS).
     for ip in state.services.values().flat_map(|service| &service.cluster_ips) {
-        add(*ip, scope::ANY, false);
+        add(*ip, scope::ANY, 0);
     }
     for (_, key) in plans.iter().flat_map(|plan| &plan.won) {
         let ip = IpAddr::from(key.addr);
-        add(ip, key.scope, key.scope == scope::HOST_LOCAL || here.is_own(ip));
+        let is_of_host = key.scope == scope::HOST_LOCAL || here.is_own(ip);
+        let host = if is_of_host { frontend_flags::HOST } else { 0 };
+        add(ip, key.scope, frontend_flags::PASS_UNMATCHED | host);
     }
 }
 

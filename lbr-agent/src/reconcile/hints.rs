@@ -26,10 +26,12 @@ fn of_frontends(tables: &[&BTreeMap<FrontendKey, Frontend>]) -> Hints {
     let mut hints = Hints::default();
     let mut own = BTreeSet::new();
     for (key, frontend) in tables.iter().copied().flatten() {
-        if is_service_only(frontend) {
-            hints.service_filter |= filter_bit(&key.addr);
-        } else if is_of_node(key, frontend) {
-            own.insert(key.addr);
+        match frontend.flags & (frontend_flags::WILDCARD | frontend_flags::HOST) {
+            // Only the Service's port of such an address, or all of it, is a Service's: no packet has it as its source.
+            frontend_flags::WILDCARD => hints.service_filter |= filter_bit(&key.addr),
+            0 => {}
+            _ if key.scope == scope::ANY => drop(own.insert(key.addr)),
+            _ => {}
         }
     }
     // Sockets of the node use loopback addresses without a packet at an uplink.
@@ -41,17 +43,6 @@ fn of_frontends(tables: &[&BTreeMap<FrontendKey, Frontend>]) -> Hints {
         hints.udp_own_ports += u32::from(key.proto == proto::UDP);
     }
     hints
-}
-
-/// Whether this is the entry for a whole address of the node.
-fn is_of_node(key: &FrontendKey, frontend: &Frontend) -> bool {
-    const KIND: u32 = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
-    key.scope == scope::ANY && frontend.flags & KIND == KIND
-}
-
-fn is_service_only(frontend: &Frontend) -> bool {
-    const KIND: u32 = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
-    frontend.flags & KIND == frontend_flags::WILDCARD
 }
 
 /// The bits of all addresses of a block.
@@ -109,7 +100,7 @@ mod tests {
             let key = FrontendKey { addr: Addr::v4(addr), port, proto, scope, _pad: 0 };
             (key, Frontend { flags, ..Frontend::default() })
         };
-        let open = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
+        let open = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED | frontend_flags::HOST;
         let mut table = BTreeMap::from([
             entry([10, 96, 0, 10], 0, 0, scope::ANY, frontend_flags::WILDCARD),
             entry([10, 96, 0, 10], 53, proto::UDP, scope::ANY, 0),
@@ -131,7 +122,7 @@ mod tests {
     #[test]
     fn what_is_still_in_the_map_counts() {
         let addr = Addr::v4([192, 0, 2, 1]);
-        let open = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
+        let open = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED | frontend_flags::HOST;
         let whole = FrontendKey { addr, ..FrontendKey::default() };
         let port = FrontendKey { port: 30_053, proto: proto::UDP, ..whole };
         let actual = BTreeMap::from([(port, Frontend::default())]);

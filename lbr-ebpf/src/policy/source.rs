@@ -47,7 +47,7 @@ fn belongs_to_link(work: &mut Scratch) -> Step {
     let may_be_ours = owner == 0 && flags & policy_flags::NODE == 0 && !is_known;
     if !may_be_ours {
         Err(Verdict::SpoofedSource)
-    } else if service::is_service_address(&work.packet.tuple.src) {
+    } else if service::is_service_source(&work.packet.tuple) {
         Err(Verdict::Martian)
     } else if flags & OWNED == 0 && maps::denies_pending() {
         Err(Verdict::PodPending)
@@ -95,7 +95,7 @@ fn is_external(work: &mut Scratch) -> Step {
     if work.query.sender.flags & (OWNED | policy_flags::NODE) != 0 {
         return Err(Verdict::SpoofedSource);
     }
-    if service::is_service_address(&work.packet.tuple.src) {
+    if service::is_service_source(&work.packet.tuple) {
         return Err(Verdict::Martian);
     }
     Ok(())
@@ -117,7 +117,7 @@ fn is_forwarded(work: &mut Scratch) -> Step {
     if is_local(work) && owner != 0 && !came_by(work, owner) {
         return Err(Verdict::SpoofedSource);
     }
-    if service::is_service_address(&work.packet.tuple.src) {
+    if service::is_service_source(&work.packet.tuple) {
         return Err(Verdict::Martian);
     }
     Ok(())

@@ -80,11 +80,21 @@ fn look_up(to: &Addr, port: u16, proto: u8, from: Origin<'_>) -> Result<Frontend
     Ok(frontend)
 }
 
-/// Whether only Services have this address, so that no packet comes from it: one of a ServiceCIDR, or of a frontend
-/// that is not an address of a node.
+/// Whether no packet has this source, since only a Service has it: an address of a ServiceCIDR, a ClusterIP, or a Service's
+/// port of an address that is no node's.
 #[inline(always)]
-pub(crate) fn is_service_address(addr: &Addr) -> bool {
-    maps::may_be_service(addr) && (is_in_cidr(addr) || (owns_address(addr) && !is_node(addr)))
+pub(crate) fn is_service_source(tuple: &Tuple) -> bool {
+    let addr = &tuple.src;
+    if !maps::may_be_service(addr) {
+        return false;
+    }
+    if is_in_cidr(addr) {
+        return true;
+    }
+    let flags = address_flags(addr);
+    let is_of_node = flags & frontend_flags::HOST != 0 || flags == 0 || is_node(addr);
+    !is_of_node
+        && (flags & frontend_flags::PASS_UNMATCHED == 0 || has_port(addr, tuple.src_port, tuple.proto))
 }
 
 /// Whether a TCP segment of no known connection, which opens none, is led to a backend of this frontend nevertheless: the
@@ -94,17 +104,19 @@ pub(crate) fn picks_up(packet: &Packet, frontend: &Frontend) -> bool {
     frontend.maglev != 0 && matches!(packet.segment(), Segment::Ack | Segment::Data)
 }
 
-/// What becomes of a TCP segment of no known connection that opens none, at the port of a Service. At an address of the
-/// node it may belong to a connection of the node, or of what its stack masquerades: that knows. Elsewhere it is refused,
+/// What becomes of a TCP segment of no known connection that opens none, at the port of a Service. At the address of a node
+/// it may belong to a connection of that node, or of what its stack masquerades: the stack knows. Elsewhere it is refused,
 /// as a host does that has no such connection.
 #[inline(always)]
 pub(crate) fn no_connection(packet: &Packet) -> Verdict {
-    if owns_address(&packet.tuple.dst) { Verdict::NoConnection } else { Verdict::StackConnection }
+    let addr = &packet.tuple.dst;
+    let is_of_node = address_flags(addr) & frontend_flags::HOST != 0 || is_node(addr);
+    if is_of_node { Verdict::StackConnection } else { Verdict::NoConnection }
 }
 
-/// Whether `port` of an address of this node is a Service's.
+/// Whether this port of an address is a Service's.
 #[inline(always)]
-pub(crate) fn is_own_port(addr: &Addr, port: u16, proto: u8) -> bool {
+pub(crate) fn has_port(addr: &Addr, port: u16, proto: u8) -> bool {
     let key = FrontendKey { addr: *addr, port, proto, scope: scope::ANY, _pad: 0 };
     FRONTENDS.get_ptr(&key).is_some()
 }
@@ -157,16 +169,22 @@ pub(crate) fn is_martian(addr: &Addr) -> bool {
 /// Whether the address as a whole is a Service's.
 #[inline(always)]
 pub(crate) fn owns_address(addr: &Addr) -> bool {
+    let flags = address_flags(addr);
+    flags != 0 && flags & frontend_flags::PASS_UNMATCHED == 0
+}
+
+/// Flags of the entry for the whole of an address; 0: no Service has a port there.
+#[inline(always)]
+fn address_flags(addr: &Addr) -> u32 {
     let key = FrontendKey { addr: *addr, port: 0, proto: 0, scope: scope::ANY, _pad: 0 };
     // SAFETY: as in `frontend`.
-    unsafe { FRONTENDS.get(&key) }.is_some_and(|address| address.flags & frontend_flags::PASS_UNMATCHED == 0)
+    unsafe { FRONTENDS.get(&key) }.map_or(0, |address| address.flags)
 }
 
 /// Whether a Service has this port of an address, or all of it.
 #[inline(always)]
 pub(crate) fn has_place(addr: &Addr, port: u16, proto: u8) -> bool {
-    let key = FrontendKey { addr: *addr, port, proto, scope: scope::ANY, _pad: 0 };
-    FRONTENDS.get_ptr(&key).is_some_and(|_| port != 0) || owns_address(addr)
+    (port != 0 && has_port(addr, port, proto)) || owns_address(addr)
 }
 
 /// Whether `port` of an address of the node leads to a Service, so that no socket would hear of it. The unspecified

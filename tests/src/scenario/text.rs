@@ -82,8 +82,12 @@ fn frontend_line(
     };
     let has = |flag| frontend.flags & flag != 0;
     if has(frontend_flags::WILDCARD) {
-        let open = if has(frontend_flags::PASS_UNMATCHED) { " (open)" } else { "" };
-        return format!("{} {scope}*{open}", key.addr);
+        let rest = match (has(frontend_flags::PASS_UNMATCHED), has(frontend_flags::HOST)) {
+            (true, true) => " (open)",
+            (true, false) => " (ports only)",
+            _ => "",
+        };
+        return format!("{} {scope}*{rest}", key.addr);
     }
     let (socket, proto) = (socket_text(key.addr, key.port), proto_name(key.proto));
     let mut line = format!("{socket}/{proto} {scope}{}", service_text(tables, frontend.service));

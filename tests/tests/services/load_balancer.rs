@@ -25,6 +25,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("an address that the load balancer has given back leads nowhere", given_back),
     ("an address whose load balancer is a proxy is not taken by nodes", proxied),
     ("a socket of the node gets answers on the port of a load balancer at the node's address", own_address),
+    ("a load balancer at the nodes' addresses leaves their other ports alone", addresses_of_nodes),
 ];
 
 const PODS: [&str; 3] = ["a1", "b1", "c1"];
@@ -216,6 +217,33 @@ fn own_address(world: &World) -> Result<()> {
         world.reaches(From::Outside, balancer, &PODS)?;
         socket.until(|answer| answer.name == "outside")?;
         world.reaches(From::Outside, balancer, &PODS)?;
+    }
+    Ok(())
+}
+
+/// k3s' ServiceLB reports the addresses of the nodes themselves, and so each node knows those of the others as a Service's.
+fn addresses_of_nodes(world: &World) -> Result<()> {
+    let (web, other) = (world.web(), world.web());
+    let service = web.of_type("LoadBalancer").spec("allocateLoadBalancerNodePorts: false");
+    let addresses = NODES.into_iter().flat_map(|node| world.node(node).addresses());
+    let service = addresses.fold(service, Service::ingress).yaml();
+    world.apply(&[service, web.on(world, &PODS), other.at_nodes().yaml(), other.on(world, &["b1"])])?;
+    for family in Family::ALL {
+        for (from, node) in [From::Pod("a1"), From::Node("a"), From::Outside]
+            .into_iter()
+            .flat_map(|from| NODES.map(|node| (from, node)))
+        {
+            let at = |port| SocketAddr::new(world.node(node).address(family), port);
+            world.reaches(from, at(80), &PODS)?;
+            // A server of the node itself, and the NodePort of another Service.
+            world.reaches(from, at(PORT), &[&format!("host-{node}")])?;
+            world.reaches(from, world.node_port(node, other, family), &["b1"])?;
+        }
+        // Answers come back to the other nodes.
+        let pod = SocketAddr::new(world.address(From::Pod("a1"), family), PORT);
+        for node in NODES {
+            world.reaches(From::Node(node), pod, &["a1"])?;
+        }
     }
     Ok(())
 }

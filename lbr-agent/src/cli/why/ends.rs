@@ -112,7 +112,7 @@ fn service_addrs(tables: &Desired, name: &str) -> Vec<Addr> {
     // At the node's own addresses the Service has NodePorts: these are asked for by address.
     let frontends = of_ports(tables).filter(|(key, f)| {
         ids.contains(&f.service)
-            && whole(tables, &key.addr).is_some_and(|f| f.flags & frontend_flags::PASS_UNMATCHED == 0)
+            && whole(tables, &key.addr).is_some_and(|f| f.flags & frontend_flags::HOST == 0)
     });
     let addrs: BTreeSet<Addr> = frontends.map(|(key, _)| key.addr).collect();
     addrs.into_iter().collect()
@@ -129,14 +129,25 @@ fn of_ports(tables: &Desired) -> impl Iterator<Item = (&FrontendKey, &Frontend)>
     all.filter(|(key, f)| key.scope == scope::ANY && f.flags & frontend_flags::WILDCARD == 0)
 }
 
-/// Name of the Service that has this address. At one of the node's own addresses, the one that has the port.
+/// Name of the Service that has this address, or this port of it. A ClusterIP is a Service's as a whole. Any other address
+/// is also a host's: without a port, one of this node's is the node's.
 fn service_at(tables: &Desired, addr: &Addr, port: Option<&str>) -> Option<String> {
-    let is_open = whole(tables, addr)?.flags & frontend_flags::PASS_UNMATCHED != 0;
-    let is_asked = |key: &FrontendKey| !is_open || port.is_some_and(|port| *port == key.port.to_string());
-    let found = of_ports(tables).find(|(key, _)| key.addr == *addr && is_asked(key));
-    let name = found.and_then(|(_, frontend)| tables.services.get(&frontend.service));
+    let flags = whole(tables, addr)?.flags;
+    let is_whole = flags & frontend_flags::PASS_UNMATCHED == 0;
+    let service = |frontend: &Frontend| tables.services.get(&frontend.service);
+    let is_asked = |key: &FrontendKey, frontend: &Frontend| match port {
+        _ if is_whole => true,
+        Some(port) => {
+            *port == key.port.to_string() || service(frontend).is_some_and(|name| name.port.as_str() == port)
+        }
+        None => flags & frontend_flags::HOST == 0,
+    };
+    let found = of_ports(tables).find(|(key, frontend)| key.addr == *addr && is_asked(key, frontend));
     let text = |name: &ServiceName| format!("{}/{}", name.namespace.as_str(), name.name.as_str());
-    if is_open { name.map(text) } else { Some(name.map_or_else(|| addr.to_string(), text)) }
+    match found {
+        Some((_, frontend)) => Some(service(frontend).map_or_else(|| addr.to_string(), text)),
+        None => is_whole.then(|| addr.to_string()),
+    }
 }
 
 /// Ports at the addresses of a Service.

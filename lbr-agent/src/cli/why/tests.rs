@@ -359,10 +359,13 @@ fn outside() -> (Desired, Addr) {
     };
     let local = Frontend { set: set::LOCAL, count: 0, ..web(frontend_flags::LOCAL_ONLY) };
     tables.frontends.extend([
-        (key(NODE, 0, scope::ANY), whole(frontend_flags::PASS_UNMATCHED)),
+        (key(NODE, 0, scope::ANY), whole(frontend_flags::PASS_UNMATCHED | frontend_flags::HOST)),
         (key(NODE, 30_080, scope::ANY), web(frontend_flags::EXTERNAL_DIFFERS)),
         (key(NODE, 30_080, scope::EXTERNAL), local),
-        (key(Addr::v4([127, 0, 0, 1]), 0, scope::HOST_LOCAL), whole(frontend_flags::PASS_UNMATCHED)),
+        (
+            key(Addr::v4([127, 0, 0, 1]), 0, scope::HOST_LOCAL),
+            whole(frontend_flags::PASS_UNMATCHED | frontend_flags::HOST),
+        ),
         (key(Addr::v4([127, 0, 0, 1]), 30_080, scope::HOST_LOCAL), web(0)),
         (key(balancer, 0, scope::ANY), whole(0)),
         (key(balancer, 80, scope::ANY), web(frontend_flags::RANGES)),

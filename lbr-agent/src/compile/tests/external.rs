@@ -10,6 +10,9 @@ use crate::desired::HealthPort;
 use crate::model::{Node, ServiceCidr, SourceRanges};
 use crate::source::links::LocalUplink;
 
+/// Flags of an address whose other ports pass.
+const OPEN: u32 = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
+
 const TCP: u8 = proto::TCP;
 
 fn ip(text: &str) -> IpAddr {
@@ -79,8 +82,7 @@ fn a_node_port_is_served_on_the_nodes_addresses_and_to_its_sockets() {
         [("192.0.2.1", scope::ANY), ("127.0.0.1", scope::HOST_LOCAL), ("0.0.0.0", scope::HOST_LOCAL)]
     {
         assert_eq!(at(&d, addr, 30080, scope), Some(cluster_ip), "one Service port, whatever its address");
-        let open = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
-        assert_eq!(at(&d, addr, 0, scope).unwrap().flags, open, "{addr}");
+        assert_eq!(at(&d, addr, 0, scope).unwrap().flags, OPEN | frontend_flags::HOST, "{addr}");
     }
     assert_eq!(at(&d, "10.96.0.10", 0, scope::ANY).unwrap().flags, frontend_flags::WILDCARD);
     assert_eq!(d.services.len(), 1);
@@ -156,13 +158,13 @@ fn node_ports_are_on_the_addresses_that_are_asked_for() {
 }
 
 #[test]
-fn a_load_balancers_address_is_closed_unless_it_is_the_nodes() {
+fn a_load_balancers_address_is_a_services_by_its_ports_only() {
     let service = Service { load_balancer_ips: ips(&["203.0.113.1", "192.0.2.1"]), ..web() };
     let d = on(&node(), vec![service]);
     assert_eq!(served(&d, 80), ["10.96.0.10 0", "192.0.2.1 0", "203.0.113.1 0"]);
-    assert_eq!(at(&d, "203.0.113.1", 0, scope::ANY).unwrap().flags, frontend_flags::WILDCARD);
-    let open = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
-    assert_eq!(at(&d, "192.0.2.1", 0, scope::ANY).unwrap().flags, open);
+    // It may be another node's, as with k3s' ServiceLB.
+    assert_eq!(at(&d, "203.0.113.1", 0, scope::ANY).unwrap().flags, OPEN);
+    assert_eq!(at(&d, "192.0.2.1", 0, scope::ANY).unwrap().flags, OPEN | frontend_flags::HOST);
 
     let local =
         Service { load_balancer_ips: ips(&["203.0.113.1"]), external_policy: TrafficPolicy::Local, ..web() };
@@ -232,7 +234,7 @@ fn external_ips_have_to_be_allowed() {
     let settings = Settings { external_ips: vec![net("198.51.100.0/24")], ..Settings::default() };
     let d = on(&NodeView { settings, ..node() }, vec![service.clone()]);
     assert_eq!(served(&d, 80), ["10.96.0.10 0", "198.51.100.1 0"]);
-    assert_eq!(at(&d, "198.51.100.1", 0, scope::ANY).unwrap().flags, frontend_flags::WILDCARD);
+    assert_eq!(at(&d, "198.51.100.1", 0, scope::ANY).unwrap().flags, OPEN);
     let said = rejected(&d);
     assert_eq!(said.len(), 1);
     assert!(

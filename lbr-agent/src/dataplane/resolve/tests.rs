@@ -30,9 +30,12 @@ fn tables() -> Desired {
             of(set::CLUSTER, 0, frontend_flags::RANGES | frontend_flags::HOST_IN_RANGES),
         ),
         (key(VIP, 84, scope::ANY), of(set::CLUSTER, 1, differs)),
-        (key(NODE, 0, scope::ANY), whole(frontend_flags::PASS_UNMATCHED)),
+        (key(NODE, 0, scope::ANY), whole(frontend_flags::PASS_UNMATCHED | frontend_flags::HOST)),
         (key(NODE, 30080, scope::ANY), of(set::CLUSTER, 1, 0)),
-        (key([127, 0, 0, 1], 0, scope::HOST_LOCAL), whole(frontend_flags::PASS_UNMATCHED)),
+        (
+            key([127, 0, 0, 1], 0, scope::HOST_LOCAL),
+            whole(frontend_flags::PASS_UNMATCHED | frontend_flags::HOST),
+        ),
         (key([127, 0, 0, 1], 30080, scope::HOST_LOCAL), of(set::CLUSTER, 1, 0)),
     ]);
     for (set, backend) in [(set::CLUSTER, 1), (set::LOCAL, 2)] {

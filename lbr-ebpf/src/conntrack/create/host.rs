@@ -22,7 +22,7 @@ step::global! {
 #[inline(always)]
 fn begin_from_host(work: &mut Scratch) -> Step {
     let from = &work.packet.tuple;
-    if !maps::may_be_own_port(from.src_port) || !service::is_own_port(&from.src, from.src_port, from.proto) {
+    if !maps::may_be_own_port(from.src_port) || !service::has_port(&from.src, from.src_port, from.proto) {
         return Ok(());
     }
     work.draft.flow.to = work.packet.tuple;

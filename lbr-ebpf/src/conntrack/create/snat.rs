@@ -62,7 +62,7 @@ fn try_candidate(work: &mut Scratch, hash: u32, attempt: u32) -> Step {
     let to = &mut work.draft.flow.to;
     to.src_port = port;
     // A Service may have any port of the node.
-    let is_own_port = maps::may_be_own_port(port) && service::is_own_port(&to.src, port, to.proto);
+    let is_own_port = maps::may_be_own_port(port) && service::has_port(&to.src, port, to.proto);
     if is_own_port || maps::is_socket_port(port) || !store(work, rest, patience)? {
         return Err(Verdict::PortTaken);
     }

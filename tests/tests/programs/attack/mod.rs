@@ -73,7 +73,7 @@ fn reserve_block(world: &mut World, service: IpAddr) {
 
 /// Makes this an address of the node: packets to it without a frontend are left to the stack.
 fn open_address(world: &mut World, ip: IpAddr) {
-    let flags = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;
+    let flags = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED | frontend_flags::HOST;
     world.frontend(at(ip, 0), 0, Frontend { flags, ..Frontend::default() });
 }
 
