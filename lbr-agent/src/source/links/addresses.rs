@@ -15,8 +15,8 @@
 //! - An address stays where it was as long as its link exists and no rule above contradicts it: a pod's address even
 //!   when the neighbour tables forget it, any other as long as it is claimed. So a pod that answers for its neighbour
 //!   does not take the address away, and invented addresses do not pile up. The price: a pod that is not known yet
-//!   keeps an address that it was the first to claim, even if the API gives it to another pod, until the claiming pod
-//!   is itself found behind its link.
+//!   keeps an address that it was the first to claim, even if the API gives it to another pod, until the API has that
+//!   pod no more.
 //!
 //! [`CLAIMS`]: super::known::CLAIMS
 
