@@ -115,6 +115,12 @@ fn serves(tables: &Desired, frontend: &Frontend, client: &Addr, sender: Sender) 
         .any(|(range, _)| starts_with(&client.bytes, &range.data.client, range.len - SourceRange::FIXED_BITS))
 }
 
+/// Whether it is an address of a ServiceCIDR that no Service has: packets to it are dropped.
+pub fn is_unallocated(tables: &Desired, addr: &Addr) -> bool {
+    let whole = FrontendKey { addr: *addr, ..FrontendKey::default() };
+    !tables.frontends.contains_key(&whole) && is_service_address(tables, addr)
+}
+
 /// Whether only a Service may have this address.
 fn is_service_address(tables: &Desired, addr: &Addr) -> bool {
     let key = Block::of(addr);

@@ -78,6 +78,9 @@ fn by_service(
             Err(Verdict::NoLocalEndpoint) => {
                 "it is for endpoints of this node only (Local traffic policy), and there is none".to_owned()
             }
+            Err(Verdict::UnallocatedAddress) => {
+                "no Service has this address of a ServiceCIDR, so packets to it are dropped".to_owned()
+            }
             Err(Verdict::SourceNotInRanges) => {
                 "it serves only the clients of its loadBalancerSourceRanges".to_owned()
             }

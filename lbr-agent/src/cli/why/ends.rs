@@ -13,6 +13,7 @@ use lbr_common::user::proto_name;
 
 use crate::cli::args::Proto;
 use crate::cli::names;
+use crate::dataplane::resolve;
 use crate::desired::Desired;
 
 /// A pod or an address.
@@ -75,7 +76,13 @@ pub(super) fn target(
     if let Some(addr) = address(text) {
         return match service_at(tables, &addr, port) {
             Some(name) => service(tables, Place { name, addrs: vec![addr] }, port, proto),
-            None => straight(place(vec![addr]), port, proto),
+            None => Ok(match straight(place(vec![addr]), port, proto)? {
+                // To ask there means to ask for a Service, which does not exist.
+                Target::Place(place, port) if resolve::is_unallocated(tables, &addr) => {
+                    Target::Service(place, port)
+                }
+                target => target,
+            }),
         };
     }
     let (pods, services) = (pod_addrs(tables, text), service_addrs(tables, text));

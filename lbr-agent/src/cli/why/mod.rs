@@ -21,6 +21,7 @@ const MAPS: &[MapSpec] = &[
     maps::BACKENDS,
     maps::SERVICES,
     maps::SOURCE_RANGES,
+    maps::SERVICE_CIDRS,
     maps::ENDPOINTS,
     maps::IP_CLASS,
     maps::CIDR_CLASS,

@@ -1,7 +1,7 @@
 //! One test for each kind of answer, on the node of [`example`].
 
 use lbr_common::addr::Addr;
-use lbr_common::policy::{Policy, Prefix, policy_flags};
+use lbr_common::policy::{Block, Policy, Prefix, policy_flags};
 use lbr_common::service::{Frontend, FrontendKey, SourceRange, frontend_flags, scope, set};
 use lbr_common::text::{Member, MemberKey, PodName, RuleText, ServiceName, Text};
 use lbr_common::tuple::proto;
@@ -367,7 +367,7 @@ fn outside() -> (Desired, Addr) {
             whole(frontend_flags::PASS_UNMATCHED | frontend_flags::HOST),
         ),
         (key(Addr::v4([127, 0, 0, 1]), 30_080, scope::HOST_LOCAL), web(0)),
-        (key(balancer, 0, scope::ANY), whole(0)),
+        (key(balancer, 0, scope::ANY), whole(frontend_flags::PASS_UNMATCHED)),
         (key(balancer, 80, scope::ANY), web(frontend_flags::RANGES)),
     ]);
     let data = SourceRange { service: 1, client: addr(0).bytes };
@@ -387,6 +387,29 @@ fn a_node_port_is_its_service_and_other_ports_of_the_node_are_the_nodes() {
     // Clients outside reach other endpoints.
     let why = ask_in(&tables, "198.51.100.9", &node, Some("30080"), None).unwrap();
     assert!(why.services[0].refused.contains("Local traffic policy"), "{}", why.summary);
+}
+
+/// Its other ports are those of the host that has the address: another node's, with some load balancers.
+#[test]
+fn a_load_balancers_address_is_its_services_by_its_ports_only() {
+    let (tables, balancer) = outside();
+    let balancer = balancer.to_string();
+    for (port, services) in [(Some("80"), 1), (None, 1), (Some("6443"), 0)] {
+        let why = ask_in(&tables, "default/client", &balancer, port, None).unwrap();
+        assert!(why.allowed, "{}", why.summary);
+        assert_eq!(why.services.len(), services, "{port:?}");
+    }
+}
+
+#[test]
+fn an_address_that_no_service_has_is_refused() {
+    let mut tables = example::tables();
+    let block = Block::of(&Addr::v4([10, 96, 0, 0]));
+    tables.service_cidrs.insert(Prefix { data: block, len: Block::FAMILY_BITS + 96 + 12 }, 0);
+    for port in [None, Some("80")] {
+        let why = ask_in(&tables, "default/client", "10.96.0.99", port, None).unwrap();
+        assert!(!why.allowed && why.summary.contains("no Service has this address"), "{}", why.summary);
+    }
 }
 
 #[test]
