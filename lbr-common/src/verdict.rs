@@ -184,6 +184,9 @@ verdicts! {
     /// IPv4 that does not fit the next link and may be cut, which only a node's stack does, and that is not on this way.
     /// The sender hears the MTU as if it might not be cut, and cuts for it.
     NeedsFragmentation = 49, Refuse, "needs_fragmentation";
+    /// The kernel handed the packet over without its Ethernet header, as Linux does behind a generic XDP program for
+    /// frames in several pieces (`xdp.frags`). Services are not served at this uplink.
+    NoLinkHeader = 50, Pass, "no_link_header";
 }
 
 /// Room for each hook in `counters`.

@@ -62,7 +62,15 @@ fn to_netdev(ctx: TcContext) -> i32 {
 
 /// XDP of an uplink, also of those whose frames come in several pieces.
 #[aya_ebpf::macros::xdp(frags)]
-fn xdp(ctx: XdpContext) -> u32 {
+fn xdp_native(ctx: XdpContext) -> u32 {
+    exit::run_xdp(Frame::new(ctx.ctx), hooks::xdp::run)
+}
+
+/// The same in generic mode, where frames come in one piece. Behind a generic program for several pieces, Linux hands
+/// packets to tc without their Ethernet header: the copy that it makes for the program (`skb_pp_cow_data`) has no
+/// `mac_len`.
+#[aya_ebpf::macros::xdp]
+fn xdp_generic(ctx: XdpContext) -> u32 {
     exit::run_xdp(Frame::new(ctx.ctx), hooks::xdp::run)
 }
 

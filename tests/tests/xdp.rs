@@ -10,8 +10,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use aya::programs::{Xdp, XdpMode};
+use lbr_agent::dataplane::Pinned;
+use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::agent::{Agent, AgentOptions, binary};
 use lbr_tests::netns::Netns;
+use lbr_tests::probe::{Client, Server};
 use lbr_tests::process;
 use lbr_tests::topology::{Bed, Node};
 use serde_json::Value;
@@ -138,7 +141,7 @@ fn uplink_that_cannot_have_xdp_is_reported() {
     let foreign = ns
         .run(|| {
             let mut ebpf = aya::Ebpf::load(lbr_agent::dataplane::OBJECT)?;
-            let program: &mut Xdp = ebpf.program_mut("xdp").unwrap().try_into()?;
+            let program: &mut Xdp = ebpf.program_mut("xdp_native").unwrap().try_into()?;
             program.load()?;
             program.attach("up2", XdpMode::Driver)?;
             Ok(ebpf)
@@ -170,4 +173,33 @@ fn uplink_that_cannot_have_xdp_is_reported() {
     ns.ip(["link del up2"]).unwrap();
     until(|| shown(&agent, "up2").is_none() && !pin.exists());
     assert_eq!(shown(&agent, "eth0").as_deref(), Some("native"));
+}
+
+/// Behind a generic program for frames in several pieces, Linux hands packets to tc without their Ethernet header. lbr does
+/// not read what it would take for an IP header: packets pass, and are counted.
+#[test]
+fn foreign_generic_program_with_frags_costs_services_only() {
+    let mut bed = Bed::new("xdpg").unwrap();
+    let node = bed.add_node("n").unwrap();
+    let outside = bed.add_client("outside").unwrap();
+    let _foreign = node
+        .ns
+        .run(|| {
+            let mut ebpf = aya::Ebpf::load(lbr_agent::dataplane::OBJECT)?;
+            let program: &mut Xdp = ebpf.program_mut("xdp_native").unwrap().try_into()?;
+            program.load()?;
+            program.attach("eth0", XdpMode::Skb)?;
+            Ok(ebpf)
+        })
+        .unwrap();
+    let agent = start(&mut bed, &node, &[]);
+    let _server = Server::start(&node.ns, "n", &node.addresses(), 8080).unwrap();
+    for address in node.addresses() {
+        let to = std::net::SocketAddr::new(address, 8080);
+        assert_eq!(Client::new(&outside.ns).tcp(to).unwrap().name, "n");
+    }
+    let counts = Pinned::open(agent.bpffs()).unwrap().counters().unwrap();
+    let of = |verdict| counts.iter().any(|c| (c.hook, c.verdict) == (Hook::FromNetdev, verdict));
+    assert!(of(Verdict::NoLinkHeader), "{counts:?}");
+    assert!(!of(Verdict::Malformed) && !of(Verdict::Martian), "{counts:?}");
 }

@@ -14,7 +14,6 @@ use lbr_common::ABI_VERSION;
 use lbr_common::conntrack::Timeouts;
 use lbr_common::maps::{self, MapSpec};
 use lbr_common::service::State;
-use lbr_common::verdict::Hook;
 
 use super::attach::{AttachMode, Attacher};
 use super::handles::take;
@@ -79,14 +78,14 @@ impl Kernel {
         let mut pins = Pins::create(&options.bpffs)?;
         let seed = adopt_state(&pins.map(maps::STATE.name))?;
         let mut ebpf = load_maps(object, &pins, netns, seed, abilities, options)?;
-        let refused = programs::load(&mut ebpf, |program| match program {
+        let refused = programs::load(&mut ebpf, |name, program| match program {
             Program::CgroupSockAddr(_) => cgroup.is_some(),
-            Program::Xdp(_) => xdp != XdpChoice::Off,
+            Program::Xdp(_) => xdp.takes(name),
             _ => true,
         });
         for (name, error) in refused {
             let release = requirements::release();
-            if name != Hook::Xdp.name() {
+            if !xdp.takes(&name) {
                 return Err(error).with_context(|| {
                     format!("Linux {release} refuses program {name}; nothing was attached or replaced")
                 });

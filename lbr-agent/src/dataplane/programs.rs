@@ -14,10 +14,10 @@ pub(super) type Refused = (String, anyhow::Error);
 
 /// Loads these programs, on all CPUs at once: the kernel's verifier works on each by itself. Returns those that the
 /// kernel refuses, ordered by name.
-pub(super) fn load(ebpf: &mut Ebpf, wanted: impl Fn(&Program) -> bool) -> Vec<Refused> {
+pub(super) fn load(ebpf: &mut Ebpf, wanted: impl Fn(&str, &Program) -> bool) -> Vec<Refused> {
     let begin = Instant::now();
     let mut programs: Vec<(&str, &mut Program)> =
-        ebpf.programs_mut().filter(|(_, program)| wanted(program)).collect();
+        ebpf.programs_mut().filter(|(name, program)| wanted(name, program)).collect();
     let count = programs.len();
     // The last are taken first, so those that take longest go to the end.
     programs.sort_by_key(|(name, _)| (effort(name), *name));

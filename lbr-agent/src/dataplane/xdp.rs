@@ -9,7 +9,6 @@ use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpError, XdpLink};
 use aya::programs::{ProgramError, Xdp, xdp};
-use lbr_common::verdict::Hook;
 
 use super::pins::Pins;
 use crate::interface;
@@ -27,6 +26,17 @@ pub enum XdpChoice {
     Native,
     /// Behind the driver of every uplink, on packet buffers.
     Generic,
+}
+
+impl XdpChoice {
+    /// Whether it takes the program with this name.
+    pub(super) fn takes(self, program: &str) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Auto | Self::Native => program == XdpMode::Native.program(),
+            Self::Generic => program == XdpMode::Generic.program(),
+        }
+    }
 }
 
 /// How the program is attached to an interface.
@@ -52,6 +62,14 @@ impl XdpMode {
         match self {
             Self::Native => "-xdp",
             Self::Generic => "-xdp_generic",
+        }
+    }
+
+    /// The program for it.
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Native => "xdp_native",
+            Self::Generic => "xdp_generic",
         }
     }
 
@@ -84,7 +102,7 @@ impl XdpAttacher {
         for pin in pins.links()? {
             let Some((ifindex, mode)) = parse_pin_name(&pin) else { continue };
             if attacher.mode_at(ifindex) == Some(mode) {
-                match update(program(ebpf)?, &pins.link(&pin)) {
+                match update(program(ebpf, mode)?, &pins.link(&pin)) {
                     Ok(()) => {
                         attacher.seen.insert(ifindex);
                         continue;
@@ -151,8 +169,8 @@ impl XdpAttacher {
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
-    let name = Hook::Xdp.name();
+fn program(ebpf: &mut Ebpf, mode: XdpMode) -> anyhow::Result<&mut Xdp> {
+    let name = mode.program();
     let program = ebpf.program_mut(name);
     Ok(program.with_context(|| format!("the kernel object has no program {name}"))?.try_into()?)
 }
@@ -161,7 +179,7 @@ fn attach(ebpf: &mut Ebpf, pins: &Pins, ifindex: u32, mode: XdpMode) -> io::Resu
     let name = pin_name(ifindex, mode);
     // A pin that was not taken over belongs to a former interface with this index.
     pins.remove_link(&name)?;
-    let program = program(ebpf).map_err(io::Error::other)?;
+    let program = program(ebpf, mode).map_err(io::Error::other)?;
     let id = program.attach_to_if_index(ifindex, mode.flag()).map_err(io_error)?;
     let link = FdLink::try_from(program.take_link(id).map_err(io_error)?).map_err(io::Error::other)?;
     link.pin(pins.link(&name)).map_err(io::Error::other)?;

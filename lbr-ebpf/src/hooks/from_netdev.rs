@@ -22,6 +22,9 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     if !skb.is_for_this_host() {
         return Err(Verdict::OtherHost);
     }
+    if packet::lacks_link_header(skb) {
+        return Err(Verdict::NoLinkHeader);
+    }
     packet::parse_at_uplink(skb, &mut work.packet)?;
     if work.packet.is_of_link_scope() {
         return Err(Verdict::NeighborDiscovery);

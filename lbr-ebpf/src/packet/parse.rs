@@ -121,6 +121,12 @@ pub(crate) fn is_udp(skb: Skb) -> bool {
     skb.load::<u8>(at).is_ok_and(|proto| proto == proto::UDP)
 }
 
+/// Whether an IP packet lacks the header before it, so that what looks like its IP header is not.
+#[inline(always)]
+pub(crate) fn lacks_link_header(skb: Skb) -> bool {
+    matches!(skb.protocol(), ETH_P_IP | ETH_P_IPV6) && !skb.has_link_header()
+}
+
 /// The same at an uplink, where malformed packets of others pass. An address that stands for another one does not.
 #[inline(always)]
 pub(crate) fn parse_at_uplink(skb: Skb, packet: &mut Packet) -> Step {

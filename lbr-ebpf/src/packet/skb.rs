@@ -93,6 +93,14 @@ impl Skb {
         unsafe { (*self.0).protocol as u16 }
     }
 
+    /// Whether the packet begins with its Ethernet header. Behind a generic XDP program for frames in several pieces,
+    /// anybody's, Linux hands it over without: its copy for the program (`skb_pp_cow_data`) has no `mac_len`.
+    #[inline(always)]
+    pub(crate) fn has_link_header(self) -> bool {
+        const KIND: u32 = 12;
+        self.load::<u16>(KIND).is_ok_and(|kind| kind == self.protocol())
+    }
+
     /// Interface that the packet is at.
     #[inline(always)]
     pub(crate) fn ifindex(self) -> u32 {

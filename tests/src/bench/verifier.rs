@@ -17,7 +17,6 @@ use aya_obj::{EbpfSectionKind, Function, Object, ProgramSection};
 
 use lbr_agent::dataplane::requirements;
 use lbr_common::maps::config;
-use lbr_common::verdict::Hook;
 
 use crate::testrun::sys;
 
@@ -84,7 +83,7 @@ pub fn costs(object: &[u8]) -> Result<Vec<Cost>> {
     names
         .into_iter()
         // Like the agent.
-        .filter(|name| abilities.xdp || name.as_str() != Hook::Xdp.name())
+        .filter(|name| abilities.xdp || !name.starts_with("xdp"))
         .map(|name| {
             let program = &object.programs[name];
             let function = object.functions.get(&program.function_key()).context("it has no code")?;

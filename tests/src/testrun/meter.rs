@@ -119,7 +119,8 @@ impl Meter {
         repeat: u32,
     ) -> io::Result<(i32, u32, Vec<u8>)> {
         let ctx = context(hook, interfaces, packet.len());
-        let program = kernel.programs().program_mut(hook.name()).ok_or(io::ErrorKind::NotFound)?;
+        let name = if hook == Hook::Xdp { "xdp_native" } else { hook.name() };
+        let program = kernel.programs().program_mut(name).ok_or(io::ErrorKind::NotFound)?;
         let fd = program.fd().map_err(io::Error::other)?.as_fd();
         let flags = if self.is_summed && hook != Hook::Xdp { sys::CHECKSUM_COMPLETE } else { 0 };
         let mut out = Vec::new();

@@ -78,3 +78,9 @@ macro_rules! play_with_xdp {
 play_with_xdp! {
     load_balancer node_port rolling terminating
 }
+
+#[test]
+fn xdp_generic_node_port() {
+    use lbr_tests::topology::Underlay;
+    world::play("node_port", Underlay::Routed, world::Xdp::Generic, node_port::CHECKS);
+}

@@ -52,6 +52,8 @@ pub(crate) enum Xdp {
     Off,
     /// In the driver; it must forward packets in both directions.
     Native,
+    /// Behind the driver; the same.
+    Generic,
 }
 
 /// Fields are dropped in this order, so processes end before their namespaces.
@@ -88,8 +90,10 @@ impl World {
         let cluster = objects::cluster(&bed);
         // Without these blocks no Service may have an external address.
         let mut arguments = vec!["--external-ips=203.0.113.0/24,2001:db8:113::/48".to_owned()];
-        if xdp == Xdp::Native {
-            arguments.push("--xdp=native".to_owned());
+        match xdp {
+            Xdp::Off => {}
+            Xdp::Native => arguments.push("--xdp=native".to_owned()),
+            Xdp::Generic => arguments.push("--xdp=generic".to_owned()),
         }
         let options = AgentOptions { sockets: true, arguments, ..AgentOptions::default() };
         let mut agents = BTreeMap::new();
