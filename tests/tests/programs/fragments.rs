@@ -80,6 +80,10 @@ fn from_an_isolated_pod_to_every_end() {
             for frame in fragments(8080) {
                 expect_untouched(&world.send(&frame), verdict, &frame);
             }
+            // Policies do not keep a pod from its own node.
+            if verdict == Verdict::Node {
+                continue;
+            }
             let denied = fragments(53);
             expect_drop(&world.send(&denied[0]), Verdict::EgressDenied, &denied[0]);
             for frame in &denied[1..] {
@@ -121,11 +125,13 @@ fn without_the_first() {
         // Another datagram needs a first fragment of its own.
         let other = frames(service, 2);
         expect_drop(&world.send(&other[2]), Verdict::FragmentUnknown, &other[2]);
-        // Datagrams without a Service pass, first fragments included.
-        let foreign = frames(at(net.other, 80), 1);
-        expect_untouched(&world.send(&foreign[0]), Verdict::NotService, &foreign[0]);
-        expect_untouched(&world.send(&foreign[1]), Verdict::FragmentNotTracked, &foreign[1]);
-        expect_untouched(&world.deliver(&foreign[1]), Verdict::FragmentNotTracked, &foreign[1]);
+        // Datagrams without a Service pass, with their first fragment and without.
+        for frame in frames(at(net.other, 80), 1) {
+            expect_untouched(&world.send(&frame), Verdict::NotService, &frame);
+        }
+        let lone = frames(at(net.other, 80), 2).remove(1);
+        expect_untouched(&world.send(&lone), Verdict::FragmentNotTracked, &lone);
+        expect_untouched(&world.deliver(&lone), Verdict::FragmentNotTracked, &lone);
     }
 }
 
