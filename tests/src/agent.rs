@@ -119,8 +119,8 @@ impl Agent {
             .arg("--bpffs")
             .arg(&self.bpffs)
             .args(&self.arguments)
-            // The log is a file.
-            .env("NO_COLOR", "1")
+            // The log is a file, which has no colours whatever the tests run in.
+            .env_remove("NO_COLOR")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -237,7 +237,9 @@ impl Agent {
     /// Its output since its last start.
     pub fn said(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
-        String::from_utf8_lossy(log.get(self.begin..).unwrap_or_default()).into_owned()
+        let log = String::from_utf8_lossy(log.get(self.begin..).unwrap_or_default()).into_owned();
+        assert!(!log.contains('\x1b'), "colours in a file: {log}");
+        log
     }
 
     fn show_command(&self, kind: &str) -> Result<Command> {

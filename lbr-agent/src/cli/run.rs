@@ -1,5 +1,6 @@
 //! `lbr run`: connects the sources, the kernel and the agent's loop.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
@@ -113,5 +114,16 @@ fn init_log(verbosity: u32) {
     // The client logs each failed attempt; lbr logs once that a kind cannot be read.
     let level = format!("{level},kube_client::client::builder=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(has_colors())
+        .with_target(false)
+        .init();
+}
+
+/// Colours are for terminals: log collectors show the codes. <https://no-color.org>
+fn has_colors() -> bool {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !no_color
 }
