@@ -1,11 +1,13 @@
 //! ClusterIPs on three nodes.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lbr_common::addr::Family;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::manifests::Service;
+use lbr_tests::probe::Identity;
 
 use crate::world::{Check, From, PORT, World};
 
@@ -13,6 +15,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("Services should serve a basic endpoint from pods", basic),
     ("Services should serve endpoints on Services with a ClusterIP of a different CIDR", other_cidr),
     ("Services should preserve source pod IP for traffic thru service cluster IP", source_is_kept),
+    ("a Service and its endpoint's own address from one source port", one_source_port),
     ("Services should allow pods to hairpin back to themselves through services", hairpin),
     ("Services should be rejected when no endpoints exist", no_endpoints),
     ("a port that a ClusterIP does not have is refused", no_such_port),
@@ -59,6 +62,43 @@ fn source_is_kept(world: &World) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// In either order, with the endpoint on the client's node and on another one: both conversations go on.
+fn one_source_port(world: &World) -> Result<()> {
+    for (number, name) in (0..).zip(["a1", "b1"]) {
+        let web = world.web();
+        world.apply(&[web.internal().yaml(), web.on(world, &[name])])?;
+        for family in Family::ALL {
+            let service = web.cluster_ip(family);
+            let endpoint = SocketAddr::new(world.address(From::Pod(name), family), PORT);
+            for (order, [first, second]) in (0..).zip([[service, endpoint], [endpoint, service]]) {
+                let client = world.client(From::Pod("a2")).from_port(20_000 + 2 * number + order);
+                let streams = [client.tcp_stream(first)?, client.tcp_stream(second)?];
+                for _ in 0..3 {
+                    let [one, two] = [ask_on(&streams[0])?, ask_on(&streams[1])?];
+                    ensure!((&one.name, &two.name) == (&name.to_owned(), &name.to_owned()), "{one} {two}");
+                    ensure!(one.peer != two.peer, "{name} sees {} twice", one.peer);
+                }
+                drop(streams);
+                let socket = client.udp_socket(family)?;
+                for to in [first, second, first, second] {
+                    socket.send_to(b"who", to)?;
+                    let (_, from) =
+                        socket.recv_from(&mut [0; 256]).with_context(|| format!("answer of {to}"))?;
+                    ensure!(from == to, "{to} answered as {from}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ask_on(mut stream: &TcpStream) -> Result<Identity> {
+    writeln!(stream, "who")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).context("answer on an open connection")?;
+    line.parse()
 }
 
 fn hairpin(world: &World) -> Result<()> {
