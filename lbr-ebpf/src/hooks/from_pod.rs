@@ -59,7 +59,17 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
 /// A packet without a flow.
 #[inline(always)]
 fn begin(work: &mut Scratch) -> Step {
-    if is_for_service(work)? { create::to_service(work) } else { create::plain(work) }
+    if is_for_service(work)? {
+        return create::to_service(work);
+    }
+    match create::plain(work) {
+        // No end is a known pod, so there would be no flow. But the answers would be taken for those of a flow that
+        // translates, from the same port to the same backend.
+        Err(Verdict::NotService) if !work.packet.is_reset() && conntrack::meets_translated(&work.packet) => {
+            create::beside_service(work)
+        }
+        begun => begun,
+    }
 }
 
 step::global! {

@@ -16,6 +16,7 @@ const CHECKS: &[Check] = &[
     ("port unreachable", checks::port_unreachable),
     ("fragments", checks::fragments),
     ("two Services, one source port", checks::one_port_two_services),
+    ("a Service and its endpoint, one source port", checks::one_port_service_and_endpoint),
     ("ready later", moving::ready_later),
     ("connections outlive changes", moving::connections_stay),
     ("datagrams move", moving::datagrams_move),

@@ -176,7 +176,9 @@ fn translated(net: &Net, sent: &[u8], ran: &Ran) -> Result<(), String> {
     match ran.verdict {
         Verdict::ToBackend => {
             require([net.local, net.remote, net.client].contains(&dst), "to an address that is no backend")?;
-            require(services.contains(&before.dst.ip()), "was not for a Service")?;
+            // Beside a flow to the same backend by a Service, a pod's own connection gets another source port.
+            let is_beside = (after.src.ip(), after.dst) == (before.src.ip(), before.dst);
+            require(services.contains(&before.dst.ip()) || is_beside, "was not for a Service")?;
             let is_hairpin = src == before.dst.ip() && before.src.ip() == dst;
             require(src == before.src.ip() || is_hairpin, "another source address")?;
         }

@@ -44,7 +44,7 @@ fn begin_plain(work: &mut Scratch) -> Step {
 }
 
 step::global! {
-    /// The same for a client from elsewhere that has a flow to the same backend by a Service: whatever the backend is, a
+    /// The same for a client that has a flow to the same backend by a Service: whatever the backend is, a
     /// process of the node too, the answers must stay distinct. The packet is no RST, which begins nothing.
     pub(crate) fn beside_service(work: &mut Scratch) -> Step = begin_beside_service as conntrack_begin_beside;
 }
@@ -52,7 +52,8 @@ step::global! {
 #[inline(always)]
 fn begin_beside_service(work: &mut Scratch) -> Step {
     let flags = judge_plain(work)?;
-    store_plain(work, flags | flow_flags::EXTERNAL)
+    let origin = if work.hook == Hook::FromPod { 0 } else { flow_flags::EXTERNAL };
+    store_plain(work, flags | origin)
 }
 
 /// Looks up the receiver, judges, and gives the flow's first flags.
