@@ -26,6 +26,8 @@ use super::world::{nets, number};
 const STEPS: usize = 150;
 /// For how long the test runs as part of the suite.
 const TIME: Duration = Duration::from_secs(8);
+/// As many it plays in any case: on a slow machine (software emulation) too the rare kinds of events must happen.
+const LEAST: u64 = 300;
 
 /// A sequence takes milliseconds. If the machine was suspended meanwhile, flows may have expired.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -91,7 +93,7 @@ fn conversations_hold_whatever_an_attacker_sends() {
     let mut told = Instant::now();
     let mut model: Option<(usize, Model)> = None;
     let mut seen = std::collections::BTreeMap::new();
-    while count.map_or_else(|| begin.elapsed() < TIME, |count| played < count) {
+    while count.map_or_else(|| begin.elapsed() < TIME || played < LEAST, |count| played < count) {
         let seed = first + played;
         // The family changes every hundred seeds: each has its own node, and a thread is in one node at a time.
         let family = (seed / 100) as usize % 2;
