@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use lbr_common::policy::Prefix;
+use lbr_common::policy::{Prefix, Versioned};
 
-use crate::desired::{Desired, Stored, key};
+use crate::desired::{Desired, Stored, in_force, key};
 
 macro_rules! in_force {
     (staged $map:expr, $generation:expr) => {
-        in_force($map, $generation)
+        in_force(versions($map), $generation)
     };
     ($role:ident $map:expr, $generation:expr) => {
         $map
@@ -50,9 +50,9 @@ macro_rules! content {
 }
 lbr_common::agent_maps!(content);
 
-fn in_force<K: Ord, R: Stored<K>>(map: BTreeMap<K, R>, generation: u32) -> BTreeMap<K, R::Value> {
-    let now = map.into_iter().map(|(key, raw)| (key, raw.versions().at(generation)));
-    now.filter(|(_, value)| R::says_something(value)).collect()
+/// The entries with their versions.
+fn versions<K, R: Stored<K>>(map: BTreeMap<K, R>) -> impl Iterator<Item = (K, Versioned<R::Value>)> {
+    map.into_iter().map(|(key, raw)| (key, raw.versions()))
 }
 
 fn settled<K: Ord, R: Stored<K>>(map: BTreeMap<K, R::Value>) -> BTreeMap<K, R> {
@@ -62,7 +62,7 @@ fn settled<K: Ord, R: Stored<K>>(map: BTreeMap<K, R::Value>) -> BTreeMap<K, R> {
 #[cfg(test)]
 mod tests {
     use lbr_common::addr::Addr;
-    use lbr_common::policy::{Block, Endpoint, Policy, Versioned, class, policy_flags};
+    use lbr_common::policy::{Block, Endpoint, Policy, class, policy_flags};
 
     use crate::desired::EndpointPolicy;
 
@@ -82,9 +82,9 @@ mod tests {
         let appears = Endpoint { ifindex: 7, policy: versioned(Policy::default(), pod) };
         let goes = Endpoint { ifindex: 8, policy: versioned(pod, Policy::default()) };
         let map = BTreeMap::from([(addr(1), appears), (addr(2), goes)]);
-        let before = in_force(map.clone(), 4);
+        let before = in_force(versions(map.clone()), 4);
         assert_eq!(before, BTreeMap::from([(addr(2), EndpointPolicy { ifindex: 8, policy: pod })]));
-        let after = in_force(map, 5);
+        let after = in_force(versions(map), 5);
         assert_eq!(after, BTreeMap::from([(addr(1), EndpointPolicy { ifindex: 7, policy: pod })]));
     }
 
@@ -92,23 +92,23 @@ mod tests {
     fn links_without_flags_are_left_out() {
         let map =
             BTreeMap::from([(1, versioned(0, policy_flags::POD)), (2, versioned(policy_flags::POD, 0))]);
-        assert_eq!(in_force(map.clone(), 4), BTreeMap::from([(2, policy_flags::POD)]));
-        assert_eq!(in_force(map, 5), BTreeMap::from([(1, policy_flags::POD)]));
+        assert_eq!(in_force(versions(map.clone()), 4), BTreeMap::from([(2, policy_flags::POD)]));
+        assert_eq!(in_force(versions(map), 5), BTreeMap::from([(1, policy_flags::POD)]));
     }
 
     #[test]
     fn absent_classes_are_left_out() {
         let map =
             BTreeMap::from([(addr(1), versioned(class::ABSENT, 2)), (addr(2), versioned(2, class::ABSENT))]);
-        assert_eq!(in_force(map.clone(), 4), BTreeMap::from([(addr(2), 2)]));
-        assert_eq!(in_force(map, 5), BTreeMap::from([(addr(1), 2)]));
+        assert_eq!(in_force(versions(map.clone()), 4), BTreeMap::from([(addr(2), 2)]));
+        assert_eq!(in_force(versions(map), 5), BTreeMap::from([(addr(1), 2)]));
     }
 
     #[test]
     fn blocks_have_the_class_of_the_generation() {
         let block = Prefix { data: Block::of(&addr(0)), len: Block::FULL };
         let map = BTreeMap::from([(block, versioned(2, 3))]);
-        assert_eq!(in_force(map.clone(), 4), BTreeMap::from([(block, 2)]));
-        assert_eq!(in_force(map, 5), BTreeMap::from([(block, 3)]));
+        assert_eq!(in_force(versions(map.clone()), 4), BTreeMap::from([(block, 2)]));
+        assert_eq!(in_force(versions(map), 5), BTreeMap::from([(block, 3)]));
     }
 }

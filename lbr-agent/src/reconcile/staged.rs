@@ -3,13 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use lbr_common::policy::{Block, Prefix, Versioned, class};
+use lbr_common::policy::Versioned;
 
-/// The value of a key that is not in the map.
-pub(super) trait Absent<K>: Copy + PartialEq {
-    /// What a program finds for `key` in its place. `others`: what else is in the map.
-    fn absent(key: &K, others: &dyn Fn(&K) -> Option<Self>) -> Self;
-}
+use crate::desired::{Absent, in_force};
 
 /// Desired and actual content of a map with versions.
 #[derive(Clone, Debug)]
@@ -122,50 +118,16 @@ impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
         self.desired.iter().filter(differs).count() + unwanted.count()
     }
 
-    /// What is in force: of keys that are desired or were.
+    /// What is in force. An entry that says no more than an absent one waits for its removal.
     pub(super) fn actual(&self, generation: u32) -> BTreeMap<K, T> {
-        self.raw.iter().map(|(key, raw)| (*key, raw.at(generation))).collect()
+        in_force(self.raw.iter().map(|(key, raw)| (*key, *raw)), generation)
     }
-}
-
-impl<K> Absent<K> for crate::desired::EndpointPolicy {
-    fn absent(_: &K, _: &dyn Fn(&K) -> Option<Self>) -> Self {
-        Self::default()
-    }
-}
-
-/// Classes of single addresses, by address.
-impl Absent<lbr_common::addr::Addr> for u32 {
-    fn absent(_: &lbr_common::addr::Addr, _: &dyn Fn(&lbr_common::addr::Addr) -> Option<Self>) -> Self {
-        class::ABSENT
-    }
-}
-
-/// Flags of links, by interface index.
-impl Absent<u32> for u32 {
-    fn absent(_: &u32, _: &dyn Fn(&u32) -> Option<Self>) -> Self {
-        0
-    }
-}
-
-/// Classes of address blocks: where a block has none, the next larger one says which.
-impl Absent<Prefix<Block>> for u32 {
-    fn absent(key: &Prefix<Block>, others: &dyn Fn(&Prefix<Block>) -> Option<Self>) -> Self {
-        let larger = (Block::FAMILY_BITS..key.len).rev().map(|len| shorten(*key, len));
-        larger.into_iter().find_map(|block| others(&block)).unwrap_or(class::NONE)
-    }
-}
-
-/// The first `len` bits of a block.
-fn shorten(key: Prefix<Block>, len: u32) -> Prefix<Block> {
-    let bits = len.saturating_sub(Block::FAMILY_BITS);
-    let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-    let addr = (u128::from_be_bytes(key.data.addr) & mask).to_be_bytes();
-    Prefix { data: Block { addr, ..key.data }, len }
 }
 
 #[cfg(test)]
 mod tests {
+    use lbr_common::policy::{Block, Prefix};
+
     use super::*;
 
     fn map<T: Copy>(entries: &[(u32, T)]) -> BTreeMap<u32, T> {

@@ -21,10 +21,10 @@ use self::hold::Held;
 pub use self::shortage::{Full, Shortage};
 use super::maps::Maps;
 use super::pass::{number, remove, write};
-use super::staged::{Absent, Staged};
+use super::staged::Staged;
 use super::{Outcome, Problem};
 use crate::dataplane::{Dataplane, Table, Tables, WriteError};
-use crate::desired::{Desired, EndpointPolicy, Stored};
+use crate::desired::{Absent, Desired, EndpointPolicy, Stored};
 
 impl Maps {
     /// Steps 1 to 3; [`Self::clean`] is to follow. `None`: a write failed, and the present generation stays in force.
@@ -141,10 +141,7 @@ fn stage<K: Copy + Ord, R: Stored<K>>(
     text: impl Fn(&K) -> String,
     generation: u32,
     outcome: &mut Outcome,
-) -> Result<bool, Interrupted>
-where
-    R::Value: Absent<K>,
-{
+) -> Result<bool, Interrupted> {
     let plan = staged.plan(generation);
     let mut changes = plan.changes;
     for (key, raw) in plan.writes {

@@ -15,9 +15,9 @@ use lbr_common::addr::Addr;
 use lbr_common::policy::{Allow, Block, Ports, Prefix, VerdictKey, policy_flags};
 
 use crate::dataplane::{Table, Tables, WriteError};
-use crate::desired::{Desired, EndpointPolicy};
+use crate::desired::{Absent, Desired, EndpointPolicy};
 use crate::reconcile::maps::Maps;
-use crate::reconcile::staged::{Absent, Staged};
+use crate::reconcile::staged::Staged;
 
 /// A map that is too small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Policy in maps that are too small, that fail, or that are not to be touched yet.
 
 use lbr_common::addr::Addr;
-use lbr_common::policy::{Allow, Block, Policy, Ports, Prefix, VerdictKey, policy_flags};
+use lbr_common::policy::{Allow, Block, Policy, Ports, Prefix, VerdictKey, class, policy_flags};
 use lbr_common::text::{Member, MemberKey, PodName, PolicyRecord, Text};
 
 use crate::dataplane::fake::Fake;
@@ -203,4 +203,18 @@ fn nothing_is_left_when_nothing_is_wanted() {
         while !reconciler.apply(wanted.clone(), true, &mut fake).is_converged() {}
         assert_eq!(fake.in_force(), wanted);
     }
+}
+
+/// An agent that ends between the generation and the removals leaves entries whose value in force is that of an absent one.
+/// The next agent must not take it for a number.
+#[test]
+fn an_entry_that_says_nothing_is_not_actual() {
+    let mut fake = Fake::new(0).with_faults(0);
+    fake.set_tables(Desired {
+        endpoints: [(pod(1), EndpointPolicy::default())].into(),
+        link_policy: [(5, 0)].into(),
+        ip_class: [(pod(1), class::ABSENT)].into(),
+        ..Desired::default()
+    });
+    assert_eq!(Reconciler::load(&mut fake).unwrap().actual(), Desired::default());
 }
