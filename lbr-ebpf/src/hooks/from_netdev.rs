@@ -44,7 +44,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     } else {
         begin(skb, work)?;
     }
-    fragments::remember_if_passed(work, &Ok(()))?;
+    fragments::remember(work)?;
     if !work.decision.is_dsr_ipip {
         nat::rewrite(skb, &work.packet, &work.decision.to)?;
     }

@@ -10,27 +10,32 @@ use crate::scratch::Scratch;
 use crate::service;
 use crate::step::{self, Step};
 
+/// Keeps the ports of the packet at hand, if it is a first fragment, for those that follow.
+#[inline(always)]
+pub(crate) fn remember(work: &mut Scratch) -> Step {
+    if work.packet.part == Part::First { keep(work) } else { Ok(()) }
+}
+
 step::global! {
-    /// Keeps the ports of a first fragment for those that follow.
-    fn remember(work: &mut Scratch) -> Step = keep as fragments_remember;
+    /// Keeps the ports of a first fragment.
+    fn keep(work: &mut Scratch) -> Step = store_ports as fragments_remember;
 }
 
 #[inline(always)]
-fn keep(work: &mut Scratch) -> Step {
+fn store_ports(work: &mut Scratch) -> Step {
     let packet = &work.packet;
     let ports = FragmentPorts { src_port: packet.tuple.src_port, dst_port: packet.tuple.dst_port };
     FRAGMENTS.insert(key(packet), ports, u64::from(BPF_ANY)).map_err(|_| Verdict::FlowTableFull)
 }
 
-/// Keeps the ports of the packet at hand if it is a first fragment and goes on, whether this pipeline handles it
-/// (`outcome` is `Ok`) or leaves it to the stack. Without them a pod that is isolated could not send the rest.
+/// The same where the pipeline may have left the packet to the stack: the rest of the datagram goes on as well. Without its
+/// ports a pod that is isolated could not send it.
 #[inline(always)]
 pub(crate) fn remember_if_passed<T>(work: &mut Scratch, outcome: &Result<T, Verdict>) -> Step {
-    let passes = match outcome {
-        Ok(_) => true,
-        Err(verdict) => verdict.effect() == Effect::Pass,
-    };
-    if work.packet.part == Part::First && passes { remember(work) } else { Ok(()) }
+    match outcome {
+        Err(verdict) if verdict.effect() != Effect::Pass => Ok(()),
+        _ => remember(work),
+    }
 }
 
 step::global! {
