@@ -67,6 +67,18 @@ fn restart(bed: &mut Bed, node: &Node, mut agent: Agent, arguments: &[&str]) -> 
     start(bed, node, arguments)
 }
 
+/// Attaches a program that no agent knows, for frames in several pieces. It leaves when what it returns is dropped.
+fn foreign_program(ns: &Netns, interface: &str, mode: XdpMode) -> aya::Ebpf {
+    ns.run(|| {
+        let mut ebpf = aya::Ebpf::load(lbr_agent::dataplane::OBJECT)?;
+        let program: &mut Xdp = ebpf.program_mut("xdp_native").unwrap().try_into()?;
+        program.load()?;
+        program.attach(interface, mode)?;
+        Ok(ebpf)
+    })
+    .unwrap()
+}
+
 #[track_caller]
 fn until(mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
@@ -138,15 +150,7 @@ fn uplink_that_cannot_have_xdp_is_reported() {
     ])
     .unwrap();
     // A program of another owner, at the veth.
-    let foreign = ns
-        .run(|| {
-            let mut ebpf = aya::Ebpf::load(lbr_agent::dataplane::OBJECT)?;
-            let program: &mut Xdp = ebpf.program_mut("xdp_native").unwrap().try_into()?;
-            program.load()?;
-            program.attach("up2", XdpMode::Driver)?;
-            Ok(ebpf)
-        })
-        .unwrap();
+    let foreign = foreign_program(&ns, "up2", XdpMode::Driver);
     let before = attached(&ns, "up2");
     assert!(before.is_some());
 
@@ -182,16 +186,7 @@ fn foreign_generic_program_with_frags_costs_services_only() {
     let mut bed = Bed::new("xdpg").unwrap();
     let node = bed.add_node("n").unwrap();
     let outside = bed.add_client("outside").unwrap();
-    let _foreign = node
-        .ns
-        .run(|| {
-            let mut ebpf = aya::Ebpf::load(lbr_agent::dataplane::OBJECT)?;
-            let program: &mut Xdp = ebpf.program_mut("xdp_native").unwrap().try_into()?;
-            program.load()?;
-            program.attach("eth0", XdpMode::Skb)?;
-            Ok(ebpf)
-        })
-        .unwrap();
+    let _foreign = foreign_program(&node.ns, "eth0", XdpMode::Skb);
     let agent = start(&mut bed, &node, &[]);
     let _server = Server::start(&node.ns, "n", &node.addresses(), 8080).unwrap();
     for address in node.addresses() {

@@ -65,8 +65,8 @@ impl XdpMode {
         }
     }
 
-    /// The program for it.
-    const fn program(self) -> &'static str {
+    /// Name of its program in the kernel object.
+    pub const fn program(self) -> &'static str {
         match self {
             Self::Native => "xdp_native",
             Self::Generic => "xdp_generic",

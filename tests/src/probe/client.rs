@@ -190,9 +190,7 @@ impl Client {
     }
 
     fn ask_tcp(&self, to: SocketAddr) -> Result<Identity> {
-        let mut stream = self.connect(to)?;
-        writeln!(stream, "{WHO}").with_context(|| format!("request to {to}/TCP"))?;
-        read_line(&stream).with_context(|| format!("answer from {to}/TCP"))?.parse()
+        ask_on(&self.connect(to)?).with_context(|| format!("ask {to}/TCP"))
     }
 
     fn ask_udp(&self, to: SocketAddr) -> Result<Identity> {
@@ -249,6 +247,12 @@ fn unspecified(family: Family) -> IpAddr {
         Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
         Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
     }
+}
+
+/// Asks a [`super::Server`] on an open connection.
+pub fn ask_on(mut stream: &TcpStream) -> Result<Identity> {
+    writeln!(stream, "{WHO}").context("request on an open connection")?;
+    read_line(stream).context("answer on an open connection")?.parse()
 }
 
 /// Reads one line; it is an error if the connection ends before it.

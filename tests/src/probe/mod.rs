@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, Error};
 
-pub use client::{Client, Protocol, error_kind, is_refused, is_timeout};
+pub use client::{Client, Protocol, ask_on, error_kind, is_refused, is_timeout};
 pub use long::{LongLived, Report};
 pub use raw::{Capture, Frame, send_frames};
 pub use server::Server;

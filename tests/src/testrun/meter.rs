@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::MapData;
-use lbr_agent::dataplane::Kernel;
+use lbr_agent::dataplane::{Kernel, XdpMode};
 use lbr_common::maps;
 use lbr_common::verdict::{self, Counter, Hook, Verdict};
 
@@ -119,7 +119,7 @@ impl Meter {
         repeat: u32,
     ) -> io::Result<(i32, u32, Vec<u8>)> {
         let ctx = context(hook, interfaces, packet.len());
-        let name = if hook == Hook::Xdp { "xdp_native" } else { hook.name() };
+        let name = if hook == Hook::Xdp { XdpMode::Native.program() } else { hook.name() };
         let program = kernel.programs().program_mut(name).ok_or(io::ErrorKind::NotFound)?;
         let fd = program.fd().map_err(io::Error::other)?.as_fd();
         let flags = if self.is_summed && hook != Hook::Xdp { sys::CHECKSUM_COMPLETE } else { 0 };

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use lbr_common::addr::Family;
-use lbr_tests::probe::{Client, Identity, Protocol};
+use lbr_tests::probe::{Client, Identity, Protocol, ask_on};
 
 use crate::catalog::{self, CLOSED, EMPTY, MIRROR, MULTI, ONE, TWIN, WEB};
-use crate::world::{OTHER_PORT, PORT, World, ask_on, at, refused_at_once};
+use crate::world::{OTHER_PORT, PORT, World, at, refused_at_once};
 
 /// The client sees the Service, the server sees the client.
 pub(crate) fn addresses(world: &mut World) -> Result<()> {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lbr_common::addr::Family;
-use lbr_tests::probe::Identity;
+use lbr_tests::probe::{Identity, ask_on};
 use lbr_tests::topology::Pod;
 
 use crate::catalog::{self, CYCLE, LATER, simple};
-use crate::world::{OTHER_PORT, PORT, World, ask_on, at, ends, refused_at_once, soon, until};
+use crate::world::{OTHER_PORT, PORT, World, at, ends, refused_at_once, soon, until};
 
 /// Refused as long as no endpoint is ready, and served at once afterwards, also from the same source port.
 pub(crate) fn ready_later(world: &mut World) -> Result<()> {

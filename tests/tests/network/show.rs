@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lbr_tests::agent;
+use lbr_tests::probe::ask_on;
 use lbr_tests::process;
 use lbr_tests::topology::PodNetwork;
 use serde_json::Value;
 
 use crate::catalog::{self, ONE, WEB, simple};
-use crate::world::{Check, PORT, Place, Plan, World, ask_on, at, ends, patience, run, soon, until};
+use crate::world::{Check, PORT, Place, Plan, World, at, ends, patience, run, soon, until};
 
 const KINDS: [&str; 7] = ["services", "backends", "flows", "links", "uplinks", "rejected", "counters"];
 

@@ -6,14 +6,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lbr_common::addr::Family;
 use lbr_tests::agent::AgentOptions;
-use lbr_tests::probe::Client;
+use lbr_tests::probe::{Client, ask_on};
 use lbr_tests::topology::{PodNetwork, PodOptions, Underlay};
 
 use crate::catalog::{self, CYCLE, EMPTY, ONE, TWIN, WEB, simple};
 use crate::checks;
-use crate::world::{
-    Check, PORT, Place, Plan, World, ask_on, at, ends, patience, refused_at_once, run, soon, until,
-};
+use crate::world::{Check, PORT, Place, Plan, World, at, ends, patience, refused_at_once, run, soon, until};
 
 const CHECKS: &[Check] = &[
     ("stream", stream),

@@ -1,13 +1,12 @@
 //! A node with a client, backends on it or on another node, and the agents.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lbr_tests::agent::{Agent, AgentOptions};
-use lbr_tests::probe::{Client, Identity, Server};
+use lbr_tests::probe::{Client, Server};
 use lbr_tests::topology::{Bed, BedOptions, Node, Pod, PodNetwork, PodOptions, Underlay};
 
 /// The port where servers listen.
@@ -156,14 +155,6 @@ pub(crate) fn at(n: u8, port: u16) -> [SocketAddr; 2] {
 pub(crate) fn ends(pods: &[&Pod], port: u16) -> Vec<SocketAddr> {
     let all = pods.iter().flat_map(|pod| pod.addresses());
     all.map(|ip| SocketAddr::new(ip, port)).collect()
-}
-
-/// Sends a request on an open connection.
-pub(crate) fn ask_on(mut stream: &TcpStream) -> Result<Identity> {
-    writeln!(stream, "who").context("request on an open connection")?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).context("answer on an open connection")?;
-    line.parse()
 }
 
 /// Retries until it holds.

@@ -1,13 +1,12 @@
 //! ClusterIPs on three nodes.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use lbr_common::addr::Family;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::manifests::Service;
-use lbr_tests::probe::Identity;
+use lbr_tests::probe::ask_on;
 
 use crate::world::{Check, From, PORT, World};
 
@@ -92,13 +91,6 @@ fn one_source_port(world: &World) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn ask_on(mut stream: &TcpStream) -> Result<Identity> {
-    writeln!(stream, "who")?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).context("answer on an open connection")?;
-    line.parse()
 }
 
 fn hairpin(world: &World) -> Result<()> {

@@ -1,12 +1,11 @@
 //! NodePorts with a second use: one that becomes another Service's, and one whose number is the source port of
 //! masqueraded traffic.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use lbr_common::addr::Family;
-use lbr_tests::probe::{Identity, Server};
+use lbr_tests::probe::{Server, ask_on};
 use lbr_tests::process;
 
 use crate::datagrams::Datagrams;
@@ -37,13 +36,13 @@ fn to_another_service(world: &World) -> Result<()> {
             let datagrams = Datagrams::from(world, from, FROM_PORT, to)?;
             datagrams.until(|who| who.name == "a1")?;
             let stream = world.client(from).tcp_stream(to)?;
-            clients.push((from, datagrams, ask(&stream)?, stream));
+            clients.push((from, datagrams, ask_on(&stream)?, stream));
         }
         world.apply(&[after.to_vec(), slices.to_vec()].concat())?;
         for (from, datagrams, server, stream) in &clients {
             let next = datagrams.once()?.with_context(|| format!("{from:?} to {to}: no answer"))?;
             ensure!(next.name == "b1", "{from:?} to {to}: the next datagram went to {next}");
-            let still = ask(stream).with_context(|| format!("{from:?} to {to}"))?;
+            let still = ask_on(stream).with_context(|| format!("{from:?} to {to}"))?;
             ensure!(still == *server && still.name == "a1", "{from:?} to {to}: another connection: {still}");
             world.reaches(*from, to, &["b1"])?;
         }
@@ -82,11 +81,4 @@ fn behind_a_node_port(world: &World) -> Result<()> {
     });
     process::run(node.command("nft")?.arg("delete table inet fixed"))?;
     asked
-}
-
-fn ask(mut stream: &TcpStream) -> Result<Identity> {
-    writeln!(stream, "who")?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).context("the connection is broken")?;
-    line.parse()
 }

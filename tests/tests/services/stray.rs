@@ -1,14 +1,13 @@
 //! Segments outside of any connection's window: the client never sees a server under its own address.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lbr_common::addr::Family;
 use lbr_tests::netns::Netns;
 use lbr_tests::packet::{Packet, Parsed, flags};
-use lbr_tests::probe::{Capture, Identity, send_frames};
+use lbr_tests::probe::{Capture, ask_on, send_frames};
 
 use crate::world::{Check, From, World};
 
@@ -39,7 +38,7 @@ fn out_of_window(world: &World) -> Result<()> {
 
 fn stray(world: &World, from: From, to: SocketAddr) -> Result<()> {
     let stream = world.client(from).tcp_stream(to)?;
-    let server = ask(&stream)?;
+    let server = ask_on(&stream)?;
     let pod = &world.bed.pods()["b1"];
     let capture = Capture::start(ns(world, from)?, "eth0")?;
     let segment = Packet::tcp(server.local, server.peer, flags::ACK).numbers(0x7fff_0000, 1).payload(STRAY);
@@ -55,16 +54,9 @@ fn stray(world: &World, from: From, to: SocketAddr) -> Result<()> {
         let Ok(packet) = Parsed::frame(&frame.bytes) else { continue };
         ensure!(!others.contains(&packet.dst.ip()), "the client sends to the pod itself: {packet:?}");
     }
-    let again = ask(&stream)?;
+    let again = ask_on(&stream)?;
     ensure!(again == server, "another connection: {again}");
     Ok(())
-}
-
-fn ask(mut stream: &TcpStream) -> Result<Identity> {
-    writeln!(stream, "who")?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).context("the connection is broken")?;
-    line.parse()
 }
 
 fn ns(world: &World, from: From) -> Result<&Netns> {
