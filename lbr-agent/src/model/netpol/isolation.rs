@@ -1,4 +1,4 @@
-//! What a policy isolates that lbr does not understand: never less than its author meant.
+//! What a policy isolates that lbr does not understand: no less than its author meant, but for the last row.
 //!
 //! | what cannot be read | pods | directions | rules |
 //! |---|---|---|---|
@@ -10,6 +10,7 @@
 //! | `podSelector` as a whole, or it is missing | all of the namespace | as written | none |
 //! | `spec`, or it is missing | all of the namespace | both | none |
 //! | `apiVersion`, `kind`, an unknown field | as written | as written | none |
+//! | the name of `egress` or `policyTypes` is misspelt | as written | as without the field | none |
 //!
 //! The first three rows are [`super::from_api`]'s.
 
