@@ -14,7 +14,7 @@ use crate::tuple::proto;
 pub enum State {
     /// Unreplied: a SYN or a datagram, and no answer yet.
     New = 0,
-    /// TCP: SYN-RECEIVED, the handshake's last segment is missing. Others: answered, but not yet a stream.
+    /// TCP, SCTP: SYN-RECEIVED, the handshake's last segment is missing. Others: answered, but not yet a stream.
     Replied = 1,
     /// Assured: the client proved that it receives what the server sends. Others: a stream.
     Established = 2,
@@ -41,10 +41,10 @@ pub enum Side {
     Reply,
 }
 
-/// What a packet is to the state machine.
+/// What a packet is to the state machine, in TCP's words. [`sctp`] says which they are for SCTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segment {
-    /// Any packet that is not TCP.
+    /// Any packet of a protocol without handshake.
     Datagram,
     /// SYN without ACK and RST, whatever else is set: a receiver may take it for the beginning of a connection (RFC 9293,
     /// 3.10.7.2).
@@ -73,6 +73,40 @@ pub mod tcp_flags {
     pub const ACK: u8 = 0x10;
     /// Any of these does more than carry data.
     pub const TURNS: u8 = SYN | FIN | RST;
+}
+
+/// An SCTP packet in TCP's words, by its first chunk (RFC 9260, 3.3). Both protocols open a connection by a handshake
+/// in which the client repeats a number that only the server's answer has, so they share the state machine.
+pub mod sctp {
+    use super::tcp_flags::{ACK, RST, SYN};
+
+    /// Opens an association.
+    pub const INIT: u8 = 1;
+    /// The server's answer, with the tag that everything to the server carries from then on.
+    pub const INIT_ACK: u8 = 2;
+    /// Ends an association at once.
+    pub const ABORT: u8 = 6;
+    /// The last packet of an association.
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
+
+    /// The TCP flags that stand for this type of chunk. Every chunk that is not named is data.
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_tcp_flags(chunk: u8) -> u8 {
+        match chunk {
+            INIT => SYN,
+            INIT_ACK => SYN | ACK,
+            ABORT | SHUTDOWN_COMPLETE => RST,
+            _ => ACK,
+        }
+    }
+}
+
+/// Whether a protocol opens connections by a handshake: TCP and SCTP.
+#[inline(always)]
+#[must_use]
+pub const fn has_handshake(proto: u8) -> bool {
+    proto == proto::TCP || proto == proto::SCTP
 }
 
 impl Segment {
@@ -266,6 +300,12 @@ pub const fn lifetime(state: State, proto: u8, timeouts: &Timeouts) -> u64 {
         (proto::TCP, State::PickedUp) => 300,
         // nf_conntrack: syn_recv.
         (proto::TCP, _) => 60,
+        // nf_conntrack: established. Heartbeats come every 30 s (RFC 9260, 15), also after a forged ABORT.
+        (proto::SCTP, State::Established | State::PickedUp | State::Reset) => 210,
+        // nf_conntrack: closed.
+        (proto::SCTP, State::Refused) => 10,
+        // An INIT that is lost is sent again after 3 s and more.
+        (proto::SCTP, _) => 60,
         (proto::UDP, State::Established) => timeouts.udp_stream,
         (proto::UDP, _) => timeouts.udp,
         // nf_conntrack: generic.

@@ -13,6 +13,7 @@ extern crate std;
 pub mod addr;
 pub mod checksum;
 pub mod conntrack;
+pub mod crc32c;
 pub mod flow;
 pub mod link;
 pub mod maglev;

@@ -187,6 +187,8 @@ verdicts! {
     /// The kernel handed the packet over without its Ethernet header, as Linux does behind a generic XDP program for
     /// frames in several pieces (`xdp.frags`). Services are not served at this uplink.
     NoLinkHeader = 50, Pass, "no_link_header";
+    /// The first fragment of an SCTP packet whose ports change: its checksum covers the fragments to come.
+    SctpFragment = 51, Drop, "sctp_fragment";
 }
 
 /// Room for each hook in `counters`.

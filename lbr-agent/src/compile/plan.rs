@@ -3,7 +3,7 @@
 use lbr_common::addr::Family;
 use lbr_common::service::{FrontendKey, scope, set};
 
-use crate::model::{Forwarding, Service, ServicePort, TrafficPolicy};
+use crate::model::{Forwarding, Protocol, Service, ServicePort, TrafficPolicy};
 
 /// A Service port in one family: it has one number, whatever its addresses.
 pub(super) struct Plan<'a> {
@@ -29,14 +29,14 @@ impl Plan<'_> {
         self.won.iter().map(of).fold(direct, |all, bits| all | bits)
     }
 
-    /// Whether endpoints on other nodes answer clients outside directly (DSR).
+    /// Whether endpoints on other nodes answer clients outside directly (DSR). Those of an SCTP port never do.
     pub(super) fn is_direct(&self) -> bool {
-        self.service.forwarding != Forwarding::Snat
+        self.service.forwarding != Forwarding::Snat && self.port.protocol != Protocol::Sctp
     }
 
     /// Whether other nodes send clients' packets to them in a tunnel (IP in IP).
     pub(super) fn is_tunneled(&self) -> bool {
-        self.service.forwarding == Forwarding::DsrIpip
+        self.is_direct() && self.service.forwarding == Forwarding::DsrIpip
     }
 
     /// The set that a frontend chooses from, unless external clients have another one.

@@ -3,7 +3,6 @@
 use lbr_common::addr::Family;
 use lbr_common::service::{Backend, Slot, SlotKey, backend_flags};
 use lbr_common::text::{ServiceName, Text};
-use lbr_common::tuple::proto;
 
 use super::endpoints::{Choice, SlicesByService, choose};
 use super::frontends;
@@ -11,7 +10,7 @@ use super::node::Here;
 use super::plan::{Plan, Role};
 use super::{Ids, health, maglev, ranges};
 use crate::desired::Desired;
-use crate::model::{Algorithm, ObjectName, Protocol, Rejected};
+use crate::model::{Algorithm, ObjectName, Rejected};
 use crate::store::ClusterState;
 
 pub(super) fn compile(
@@ -22,7 +21,7 @@ pub(super) fn compile(
     rejected: &mut Vec<Rejected>,
 ) {
     let slices = SlicesByService::new(&state.slices);
-    let mut plans = plans(state, rejected);
+    let mut plans = plans(state);
     frontends::claim(&mut plans, here, rejected);
     let mut wishes = Vec::new();
     for plan in plans.iter().filter(|plan| !plan.won.is_empty()) {
@@ -47,19 +46,10 @@ pub(super) fn compile(
     health::compile(state, &slices, here, desired, rejected);
 }
 
-fn plans<'a>(state: &'a ClusterState, rejected: &mut Vec<Rejected>) -> Vec<Plan<'a>> {
+fn plans(state: &ClusterState) -> Vec<Plan<'_>> {
     let mut plans = Vec::new();
     for service in state.services.values() {
         for (index, port) in service.ports.iter().enumerate().filter(|_| !service.cluster_ips.is_empty()) {
-            let Some(proto) = proto_number(port.protocol) else {
-                rejected.push(Rejected {
-                    object: format!("Service {}", service.name),
-                    origin: String::new(),
-                    field: format!("spec.ports[{index}].protocol"),
-                    reason: "SCTP is not supported for Services: this port is refused to clients".to_owned(),
-                });
-                continue;
-            };
             // A Service is served in the families of its cluster IPs.
             let has = |family| service.cluster_ips.iter().any(|ip| Family::of(*ip) == family);
             let families = Family::ALL.into_iter().filter(|family| has(*family));
@@ -67,7 +57,7 @@ fn plans<'a>(state: &'a ClusterState, rejected: &mut Vec<Rejected>) -> Vec<Plan<
                 service,
                 port,
                 index,
-                proto,
+                proto: port.protocol.number(),
                 family,
                 won: Vec::new(),
             }));
@@ -105,14 +95,5 @@ fn write_backends(
             let backend = ids.backend(service, addr, port);
             desired.slots.insert(SlotKey { service, set, slot }, Slot { backend });
         }
-    }
-}
-
-/// `None` for SCTP, which the data path does not translate.
-fn proto_number(protocol: Protocol) -> Option<u8> {
-    match protocol {
-        Protocol::Tcp => Some(proto::TCP),
-        Protocol::Udp => Some(proto::UDP),
-        Protocol::Sctp => None,
     }
 }

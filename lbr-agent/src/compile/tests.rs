@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use lbr_common::service::{Backend, Frontend, FrontendKey, SlotKey, frontend_flags};
 use lbr_common::tuple::proto;
 
@@ -195,12 +197,14 @@ fn the_first_of_two_claims_wins_and_the_other_is_reported() {
 }
 
 #[test]
-fn sctp_never_becomes_something_else() {
-    let ports = [("http", Protocol::Sctp, 80), ("dns", Protocol::Udp, 53)];
+fn each_protocol_has_its_own_frontend() {
+    let ports = [("s", Protocol::Sctp, 53), ("u", Protocol::Udp, 53), ("t", Protocol::Tcp, 53)];
     let d = compiled(&state(vec![service("web", &["10.96.0.10"], &ports)], vec![]));
-    assert_eq!(d.frontends.len(), 2);
-    assert!(frontend(&d, "10.96.0.10", 53, proto::UDP).is_some());
-    assert_eq!(d.rejected[&0].field.as_str(), "spec.ports[0].protocol");
+    let services = [proto::SCTP, proto::UDP, proto::TCP]
+        .map(|proto| frontend(&d, "10.96.0.10", 53, proto).map(|f| f.service));
+    assert!(services.iter().all(Option::is_some), "{services:?}");
+    assert_eq!(BTreeSet::from(services).len(), 3, "{services:?}");
+    assert!(d.rejected.is_empty());
 }
 
 #[test]

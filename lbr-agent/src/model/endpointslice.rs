@@ -97,7 +97,6 @@ fn ports(api_ports: Vec<api::EndpointPort>, problems: &mut Problems) -> Vec<Endp
             .map_err(|reason| problems.part(format!("ports[{i}].protocol"), reason));
         let port = port_number(number).map_err(|reason| problems.part(format!("ports[{i}].port"), reason));
         let (Ok(protocol), Ok(port)) = (protocol, port) else { continue };
-        // SCTP is kept: no Service port will use it, and the Service reports it.
         ports.push(EndpointPort { name, protocol, port });
     }
     ports

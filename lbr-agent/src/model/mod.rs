@@ -20,6 +20,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+use lbr_common::tuple::proto;
+
 /// Namespace and name. The namespace is empty for cluster-scoped objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectName {
@@ -148,6 +150,17 @@ pub enum Protocol {
     Udp,
     /// SCTP.
     Sctp,
+}
+
+impl Protocol {
+    /// Its number in packets.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => proto::TCP,
+            Self::Udp => proto::UDP,
+            Self::Sctp => proto::SCTP,
+        }
+    }
 }
 
 /// `internalTrafficPolicy` and `externalTrafficPolicy`.

@@ -1,9 +1,8 @@
 //! From one state of a flow to the next.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use lbr_common::conntrack::{Segment, Side, State, is_stream};
+use lbr_common::conntrack::{Segment, Side, State, has_handshake, is_stream};
 use lbr_common::flow::{Flow, TOUCH_INTERVAL_NS, flow_flags};
-use lbr_common::tuple::proto;
 
 use super::{entry, now, owns};
 use crate::maps::FLOWS;
@@ -34,7 +33,7 @@ pub(super) fn keep_alive(work: &mut Scratch) -> Step {
 #[inline(always)]
 fn next(packet: &Packet, flow: &Flow, segment: Segment, now: u64) -> State {
     let is_one_sided = flow.flags & flow_flags::DSR != 0;
-    let is_proven = if packet.tuple.proto == proto::TCP && !is_one_sided {
+    let is_proven = if has_handshake(packet.tuple.proto) && !is_one_sided {
         packet.part != Part::Later && packet.ack == flow.proof
     } else {
         is_stream(flow.proof, now)

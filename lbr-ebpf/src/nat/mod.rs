@@ -1,6 +1,7 @@
 //! Rewrites a packet to another tuple, checksums included.
 
 pub(crate) mod icmp_error;
+mod sctp;
 
 use lbr_common::checksum::Diff;
 use lbr_common::tuple::{Tuple, proto};
@@ -37,6 +38,9 @@ struct V6Tail {
 /// Gives `packet` the addresses and ports of `to`.
 #[inline(always)]
 pub(crate) fn rewrite(skb: impl Bytes, packet: &Packet, to: &Tuple) -> Result<(), Verdict> {
+    if packet.tuple.proto == proto::SCTP && packet.part == Part::First && changes_ports(&packet.tuple, to) {
+        return Err(Verdict::SctpFragment);
+    }
     try_rewrite(skb, packet, to).map_err(|HelperFailed| Verdict::RewriteFailed)
 }
 
@@ -56,16 +60,22 @@ fn try_rewrite(skb: impl Bytes, packet: &Packet, to: &Tuple) -> Result<(), Helpe
         proto::UDP => (packet.l4 + UDP_SUM, true),
         // Its checksum covers the addresses only with IPv6.
         proto::ICMPV6 => (packet.l4 + ICMP_SUM, false),
+        proto::SCTP => return sctp::rewrite_ports(skb, packet, to, addrs),
         _ => return Ok(()),
     };
     let pseudo = if packet.is_v4 { Sum::PseudoV4 } else { Sum::PseudoV6 };
     skb.fix_sum(sum_at, addrs.fold32(), pseudo, optional)?;
-    if from.proto != proto::ICMPV6 && (from.src_port != to.src_port || from.dst_port != to.dst_port) {
+    if from.proto != proto::ICMPV6 && changes_ports(from, to) {
         let diff = ports_diff(from, to);
         skb.fix_sum(sum_at, diff.fold32(), Sum::Covered, optional)?;
         skb.store(packet.l4, &[to.src_port.to_be(), to.dst_port.to_be()])?;
     }
     Ok(())
+}
+
+#[inline(always)]
+fn changes_ports(from: &Tuple, to: &Tuple) -> bool {
+    from.src_port != to.src_port || from.dst_port != to.dst_port
 }
 
 /// What a change of ports does to a checksum.

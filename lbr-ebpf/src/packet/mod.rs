@@ -14,7 +14,7 @@ pub(crate) use self::parse::{
 };
 
 use lbr_common::addr::Addr;
-use lbr_common::conntrack::{Segment, tcp_flags};
+use lbr_common::conntrack::{Segment, has_handshake, tcp_flags};
 use lbr_common::tuple::{Tuple, proto};
 
 use crate::packet::skb::Segments;
@@ -46,15 +46,16 @@ pub(crate) struct Packet {
     pub(crate) end: u32,
     /// Identification of a fragmented datagram.
     pub(crate) fragment_id: u32,
-    /// TCP: sequence number,
+    /// TCP: sequence number, host byte order. SCTP: one less than the tag in an INIT ACK, so that a verification tag
+    /// acknowledges it as TCP's numbers do.
     pub(crate) seq: u32,
-    /// and acknowledgment number, host byte order.
+    /// TCP: acknowledgment number, host byte order. SCTP: verification tag.
     pub(crate) ack: u32,
-    /// TCP: whether there is data behind the header.
+    /// TCP: whether there is data behind the header. SCTP: set.
     pub(crate) has_payload: bool,
     /// IPv4 header checksum, memory order; 0 for IPv6.
     pub(crate) ip_sum: u16,
-    /// TCP flags byte; the ICMP type for ICMP and ICMPv6.
+    /// TCP flags byte, for SCTP the one that stands for its first chunk ([`lbr_common::conntrack::sctp`]); the ICMP type for ICMP and ICMPv6.
     pub(crate) flags: u8,
     /// Time to live, hop limit.
     pub(crate) hop_limit: u8,
@@ -68,7 +69,7 @@ impl Packet {
     /// What it is to the state machine of its connection.
     #[inline(always)]
     pub(crate) fn segment(&self) -> Segment {
-        if self.tuple.proto != proto::TCP {
+        if !has_handshake(self.tuple.proto) {
             Segment::Datagram
         } else if self.part == Part::Later {
             Segment::Ack
@@ -77,28 +78,28 @@ impl Packet {
         }
     }
 
-    /// Opens a TCP connection.
+    /// Opens a connection of TCP or SCTP.
     #[inline(always)]
     pub(crate) fn is_syn(&self) -> bool {
         matches!(self.segment(), Segment::Syn)
     }
 
-    /// Resets a TCP connection.
+    /// Resets a connection of TCP or SCTP.
     #[inline(always)]
     pub(crate) fn is_reset(&self) -> bool {
         matches!(self.segment(), Segment::Rst)
     }
 
-    /// Whether it can be the first packet of a conversation: a SYN, or anything that is not TCP.
+    /// Whether it can be the first packet of a conversation: a SYN, or anything of a protocol without handshake.
     #[inline(always)]
     pub(crate) fn can_begin(&self) -> bool {
-        self.tuple.proto != proto::TCP || self.is_syn()
+        !has_handshake(self.tuple.proto) || self.is_syn()
     }
 
-    /// Whether it does more than carry a TCP connection on.
+    /// Whether it does more than carry a connection on.
     #[inline(always)]
     pub(crate) fn turns(&self) -> bool {
-        self.tuple.proto == proto::TCP && self.flags & tcp_flags::TURNS != 0
+        has_handshake(self.tuple.proto) && self.flags & tcp_flags::TURNS != 0
     }
 
     /// What becomes of the size of its segments where its headers grow.

@@ -1,6 +1,7 @@
 //! From the bytes of a packet to [`Packet`].
 
 use lbr_common::addr::Addr;
+use lbr_common::conntrack::sctp;
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::{Effect, Verdict};
 
@@ -86,6 +87,19 @@ struct Tcp {
     /// Length of the header in words of four bytes, in the upper half.
     offset: u8,
     flags: u8,
+}
+
+/// Common header of an SCTP packet (RFC 9260, 3.1), and the start of its first chunk.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Sctp {
+    src_port: u16,
+    dst_port: u16,
+    tag: [u8; 4],
+    _sum: u32,
+    chunk: u8,
+    _flags: u8,
+    _len: u16,
 }
 
 /// Reads the headers of the packet in `skb`.
@@ -255,7 +269,8 @@ fn read_l4(skb: impl Bytes, packet: &mut Packet) -> Result<(), Verdict> {
     let header_len = match packet.tuple.proto {
         _ if is_later => 0,
         proto::TCP => 20,
-        proto::UDP | proto::SCTP => 8,
+        proto::SCTP => size_of::<Sctp>() as u32,
+        proto::UDP => 8,
         proto::ICMP | proto::ICMPV6 => 8,
         _ => 0,
     };
@@ -274,15 +289,33 @@ fn read_l4(skb: impl Bytes, packet: &mut Packet) -> Result<(), Verdict> {
             packet.ack = u32::from_be_bytes(tcp.ack);
             packet.has_payload = packet.l4 + u32::from(tcp.offset >> 4) * 4 < packet.end;
         }
-        proto::UDP | proto::SCTP => {
+        proto::UDP => {
             let l4: L4 = skb.load(packet.l4).map_err(|_| Verdict::Malformed)?;
             set_ports(packet, l4.src_port, l4.dst_port);
         }
+        proto::SCTP => read_sctp(skb, packet)?,
         proto::ICMP | proto::ICMPV6 => {
             let icmp: Icmp = skb.load(packet.l4).map_err(|_| Verdict::Malformed)?;
             set_echo(packet, &icmp);
         }
         _ => {}
+    }
+    Ok(())
+}
+
+/// Ports, and the first chunk in TCP's words.
+#[inline(always)]
+fn read_sctp(skb: impl Bytes, packet: &mut Packet) -> Result<(), Verdict> {
+    let sctp: Sctp = skb.load(packet.l4).map_err(|_| Verdict::Malformed)?;
+    set_ports(packet, sctp.src_port, sctp.dst_port);
+    packet.flags = sctp::as_tcp_flags(sctp.chunk);
+    packet.seq = 0;
+    packet.ack = u32::from_be_bytes(sctp.tag);
+    packet.has_payload = true;
+    if sctp.chunk == sctp::INIT_ACK {
+        let at = packet.l4 + size_of::<Sctp>() as u32;
+        let tag: [u8; 4] = skb.load(at).map_err(|_| Verdict::Malformed)?;
+        packet.seq = u32::from_be_bytes(tag).wrapping_sub(1);
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::policy::Block;
 use lbr_common::select;
 use lbr_common::service::{Backend, Frontend, FrontendKey, SourceRange, frontend_flags, peer_flags, scope};
-use lbr_common::tuple::Tuple;
+use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::Verdict;
 
 use crate::maps::{self, BACKENDS, FRONTENDS, MAGLEV, PEERS, SERVICE_CIDRS, SLOTS, SOURCE_RANGES};
@@ -98,10 +98,13 @@ pub(crate) fn is_service_source(tuple: &Tuple) -> bool {
 }
 
 /// Whether a TCP segment of no known connection, which opens none, is led to a backend of this frontend nevertheless: the
-/// table leads it to the same one as on the node that had its connection. What answers or ends a connection is not.
+/// table leads it to the same one as on the node that had its connection. What answers or ends a connection is not. Nor is
+/// SCTP, since programs cannot ask whether a socket of the node has the association.
 #[inline(always)]
 pub(crate) fn picks_up(packet: &Packet, frontend: &Frontend) -> bool {
-    frontend.maglev != 0 && matches!(packet.segment(), Segment::Ack | Segment::Data)
+    frontend.maglev != 0
+        && packet.tuple.proto == proto::TCP
+        && matches!(packet.segment(), Segment::Ack | Segment::Data)
 }
 
 /// What becomes of a TCP segment of no known connection that opens none, at the port of a Service. At the address of a node

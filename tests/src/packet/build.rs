@@ -4,13 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use lbr_common::addr::Family;
 
+use super::checksum::crc32c;
 use super::headers::{Place, clamp, fill_checksum, ipv4, ipv6, number};
 use super::kinds::{Ext, Reason};
+use super::parse::chunk;
 
 #[derive(Clone, Debug)]
 enum Kind {
     Tcp { seq: u32, ack: u32, flags: u8, options: Vec<u8> },
     Udp { checksum: bool },
+    Sctp { chunk: u8, offered: u32, tag: u32 },
     Echo { id: u16, seq: u16, reply: bool },
     Error(Reason),
     Raw(u8),
@@ -61,6 +64,11 @@ impl Packet {
         Self::new(src, dst, Kind::Udp { checksum: true })
     }
 
+    /// An SCTP packet with one chunk of this type ([`super::chunk`]); the payload is what the chunk carries.
+    pub fn sctp(src: SocketAddr, dst: SocketAddr, chunk: u8) -> Self {
+        Self::new(src, dst, Kind::Sctp { chunk, offered: 0, tag: 0 })
+    }
+
     /// An echo request.
     pub fn echo(src: IpAddr, dst: IpAddr, id: u16, seq: u16) -> Self {
         Self::new((src, 0).into(), (dst, 0).into(), Kind::Echo { id, seq, reply: false })
@@ -90,6 +98,14 @@ impl Packet {
     pub fn numbers(mut self, new_seq: u32, new_ack: u32) -> Self {
         if let Kind::Tcp { seq, ack, .. } = &mut self.kind {
             (*seq, *ack) = (new_seq, new_ack);
+        }
+        self
+    }
+
+    /// SCTP: the tag that an INIT or INIT ACK offers, and the verification tag.
+    pub fn tags(mut self, new_offered: u32, new_tag: u32) -> Self {
+        if let Kind::Sctp { offered, tag, .. } = &mut self.kind {
+            (*offered, *tag) = (new_offered, new_tag);
         }
         self
     }
@@ -197,6 +213,7 @@ impl Packet {
         match &self.kind {
             Kind::Tcp { .. } => number::TCP,
             Kind::Udp { .. } => number::UDP,
+            Kind::Sctp { .. } => number::SCTP,
             Kind::Echo { .. } | Kind::Error(_) if self.src.is_ipv4() => number::ICMP,
             Kind::Echo { .. } | Kind::Error(_) => number::ICMPV6,
             Kind::Raw(protocol) => *protocol,
@@ -225,6 +242,7 @@ impl Packet {
                 bytes.extend([0, 0]);
                 checksum.then_some(6)
             }
+            Kind::Sctp { chunk, offered, tag } => return self.sctp_bytes(*chunk, *offered, *tag),
             Kind::Echo { id, seq, reply } => {
                 let kind = match (self.src.is_ipv4(), reply) {
                     (true, false) => 8,
@@ -247,6 +265,27 @@ impl Packet {
         if let Some(at) = checksum_at {
             fill_checksum(&mut bytes, at, (self.src.ip(), self.dst.ip()), self.protocol());
         }
+        bytes
+    }
+
+    /// Common header, and one chunk (RFC 9260, 3).
+    fn sctp_bytes(&self, chunk: u8, offered: u32, tag: u32) -> Vec<u8> {
+        let mut value = Vec::new();
+        if chunk == chunk::INIT || chunk == chunk::INIT_ACK {
+            value.extend(offered.to_be_bytes());
+            // Window, streams, first TSN.
+            value.extend([0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1]);
+        }
+        value.extend(&self.payload);
+        let mut bytes = [self.src.port().to_be_bytes(), self.dst.port().to_be_bytes()].concat();
+        bytes.extend(tag.to_be_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend([chunk, 0]);
+        bytes.extend(clamp(4 + value.len()).to_be_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let crc = crc32c(&bytes).to_le_bytes();
+        bytes[8..12].copy_from_slice(&crc);
         bytes
     }
 }

@@ -30,6 +30,12 @@ pub fn pseudo_sum(src: IpAddr, dst: IpAddr, proto: u8, len: usize) -> u32 {
     sum(0, &bytes).into()
 }
 
+/// CRC32c (RFC 9260, appendix A), bit by bit. It shares nothing with `lbr_common::crc32c`.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    let shifted = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), shifted))
+}
+
 /// The value for a checksum field that was zero when `bytes` were summed.
 pub(super) fn finish(start: u32, bytes: &[u8]) -> u16 {
     !sum(start, bytes)

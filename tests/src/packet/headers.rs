@@ -15,6 +15,7 @@ pub(super) mod number {
     pub(in super::super) const FRAGMENT: u8 = 44;
     pub(in super::super) const ICMPV6: u8 = 58;
     pub(in super::super) const DEST_OPTS: u8 = 60;
+    pub(in super::super) const SCTP: u8 = 132;
 }
 
 /// Place of a fragment in its datagram.

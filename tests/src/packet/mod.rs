@@ -12,10 +12,10 @@ mod parse;
 mod text;
 
 pub use build::Packet;
-pub use checksum::{pseudo_sum, sum};
+pub use checksum::{crc32c, pseudo_sum, sum};
 pub use kinds::{Ext, Reason};
 pub use neighbour::{arp_request, solicitation};
-pub use parse::{Fragment, Parsed, Transport, flags};
+pub use parse::{Fragment, Parsed, Transport, chunk, flags};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::checksum::{pseudo_sum, sum};
+use super::checksum::{crc32c, pseudo_sum, sum};
 use super::headers::number;
 use super::network::{be16, be32, ipv4, ipv6};
 
@@ -18,6 +18,22 @@ pub mod flags {
     pub const PSH: u8 = 8;
     /// The acknowledgement number is valid.
     pub const ACK: u8 = 16;
+}
+
+/// Types of SCTP chunks (RFC 9260, 3.2).
+pub mod chunk {
+    /// Data.
+    pub const DATA: u8 = 0;
+    /// Opens an association.
+    pub const INIT: u8 = 1;
+    /// The server's answer to it.
+    pub const INIT_ACK: u8 = 2;
+    /// Ends an association at once.
+    pub const ABORT: u8 = 6;
+    /// The client's second packet.
+    pub const COOKIE_ECHO: u8 = 10;
+    /// The last packet of an association.
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
 }
 
 /// Place of a fragment in its datagram.
@@ -45,6 +61,13 @@ pub enum Transport {
     },
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp {
+        /// Verification tag.
+        tag: u32,
+        /// Type of the first chunk.
+        chunk: u8,
+    },
     /// ICMP or ICMPv6 that quotes a packet.
     IcmpError {
         /// Type.
@@ -163,6 +186,7 @@ impl Parsed {
         let header = match self.protocol {
             number::TCP => self.tcp(rest),
             number::UDP => self.udp(rest),
+            number::SCTP => self.sctp(rest),
             number::ICMP | number::ICMPV6 => self.icmp(rest),
             _ => Ok((Transport::Other, 0)),
         };
@@ -198,6 +222,12 @@ impl Parsed {
         Ok((Transport::Udp, 8))
     }
 
+    fn sctp(&mut self, rest: &[u8]) -> Result<(Transport, usize), String> {
+        self.ports(rest)?;
+        let chunk = be16(rest, 12)?.to_be_bytes()[0];
+        Ok((Transport::Sctp { tag: be32(rest, 4)?, chunk }, 12))
+    }
+
     fn icmp(&mut self, rest: &[u8]) -> Result<(Transport, usize), String> {
         let [kind, code] = be16(rest, 0)?.to_be_bytes();
         let data = be32(rest, 4)?;
@@ -217,6 +247,14 @@ impl Parsed {
 
     /// Checks the transport checksum of a whole packet.
     fn check(&mut self, rest: &[u8]) {
+        if self.protocol == number::SCTP {
+            let summed = crc32c(&[&rest[..8], &[0; 4], &rest[12..]].concat());
+            let off = summed ^ u32::from_le_bytes([rest[8], rest[9], rest[10], rest[11]]);
+            if off != 0 {
+                self.wrong.push(format!("SCTP checksum: off by {off:#010x}"));
+            }
+            return;
+        }
         let (name, start) = match self.protocol {
             number::ICMP => ("ICMP", 0),
             number::TCP => ("TCP", self.pseudo(rest.len())),

@@ -15,6 +15,7 @@ impl fmt::Debug for Parsed {
                 write!(f, " TCP [{}] seq {seq} ack {ack}", set.join(" "))?;
             }
             Transport::Udp => write!(f, " UDP")?,
+            Transport::Sctp { tag, chunk } => write!(f, " SCTP chunk {chunk} tag {tag:#x}")?,
             Transport::Icmp { kind, code, rest } => write!(f, " ICMP {kind}/{code} {rest:#010x}")?,
             Transport::IcmpError { kind, code, rest, quoted } => {
                 write!(f, " ICMP error {kind}/{code} {rest:#010x} about ({quoted:?})")?;

@@ -3,6 +3,7 @@
 mod client;
 mod long;
 mod raw;
+pub mod sctp;
 mod server;
 
 use std::fmt;

@@ -59,7 +59,7 @@ macro_rules! scenario_tests {
             same_backend_two_services,
             same_port_tcp_udp,
             scale_1_3_0_1,
-            sctp_port_rejected,
+            sctp_port,
             service_before_slice,
             service_cidr,
             service_port_change,

@@ -15,7 +15,7 @@ use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::{Effect, Hook, Verdict};
 
 use super::{Node, Plane, text};
-use crate::packet::{Packet, Parsed, flags};
+use crate::packet::{Packet, Parsed, chunk, flags};
 use crate::testrun::{Action, Flows, Meter, Ran, Sandbox};
 
 /// Above all numbers of links in scenarios.
@@ -203,11 +203,7 @@ fn first_packet(tuple: &Tuple) -> Result<Vec<u8>> {
     let packet = match tuple.proto {
         proto::TCP => Packet::tcp(src, dst, flags::SYN),
         proto::UDP => Packet::udp(src, dst).payload(b"hello"),
-        proto::SCTP => {
-            // RFC 9260, 3.1: ports, verification tag, checksum (which lbr does not read).
-            let ports = [tuple.src_port.to_be_bytes(), tuple.dst_port.to_be_bytes()].concat();
-            Packet::raw(src.ip(), dst.ip(), proto::SCTP).payload(&[ports, vec![0; 8]].concat())
-        }
+        proto::SCTP => Packet::sctp(src, dst, chunk::INIT),
         other => bail!("no packet of protocol {other}"),
     };
     Ok(packet.build())

@@ -98,11 +98,11 @@ fn wait(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// A Service with one port that lbr cannot serve.
+/// A Service with a node port that its type does not have.
 fn wrong(name: &str, ip: &str) -> Value {
     let mut service = service(name, ip);
     service["spec"]["ports"] =
-        json!([{"port": 80, "protocol": "TCP", "name": "h"}, {"port": 9, "protocol": "SCTP", "name": "s"}]);
+        json!([{"port": 80, "protocol": "TCP", "name": "h"}, {"port": 9, "nodePort": 30_009, "name": "s"}]);
     service
 }
 
@@ -135,7 +135,7 @@ fn each_event_is_written_once_where_kubectl_looks() {
     assert_eq!(node["metadata"]["namespace"], "default");
     assert_eq!((&bad["reason"], &bad["type"]), (&json!("Rejected"), &json!("Warning")));
     let note = bad["note"].as_str().unwrap();
-    assert!(note.starts_with("spec.ports[1].protocol: SCTP"), "{note}");
+    assert!(note.starts_with("spec.ports[1].nodePort: "), "{note}");
     let uid = &server.get(&SERVICE, "default", "bad").unwrap()["metadata"]["uid"];
     assert!(uid.is_string() && bad["regarding"]["uid"] == *uid, "{bad}");
     assert_eq!(bad["metadata"]["namespace"], "default");

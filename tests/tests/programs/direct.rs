@@ -13,7 +13,7 @@ use lbr_tests::testrun::Action;
 
 use super::wire::{Wire, node};
 use super::world::{
-    Net, PORT, PROTOS, TCP, UDP, at, expect, expect_untouched, nets, opening, packet, segment, tuple,
+    Net, PORT, TCP, TCP_AND_UDP, UDP, at, expect, expect_untouched, nets, opening, packet, segment, tuple,
 };
 
 /// Type of the IPv4 option, number of the IPv6 header.
@@ -46,7 +46,7 @@ impl Form {
 }
 
 fn cases() -> impl Iterator<Item = (Form, Net, u8)> {
-    let of = |form| nets().into_iter().flat_map(move |net| PROTOS.map(|proto| (form, net, proto)));
+    let of = |form| nets().into_iter().flat_map(move |net| TCP_AND_UDP.map(|proto| (form, net, proto)));
     Form::ALL.into_iter().flat_map(of)
 }
 
@@ -201,7 +201,7 @@ fn mid_stream_segment_begins_a_flow_at_the_backends_node() {
 #[test]
 fn only_a_nodes_tunnel_is_opened() {
     let mut wire = Wire::new("tunnels");
-    for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+    for (net, proto) in nets().into_iter().flat_map(|net| TCP_AND_UDP.map(|proto| (net, proto))) {
         wire.world.reset();
         let (client, service, backend) = ends(&net);
         let id = elsewhere(&mut wire, &net, proto, Form::Tunnel);

@@ -7,7 +7,7 @@ use lbr_tests::testrun::Action;
 
 use super::policy::{Policies, SET};
 use super::world::{
-    LOCAL, PORT, PROTOS, TCP, UDP, World, at, expect, expect_drop, expect_untouched, nets, packet,
+    LOCAL, PORT, PROTOS, SCTP, TCP, UDP, World, at, expect, expect_drop, expect_untouched, nets, packet,
 };
 
 /// The transport datagram of these fragments.
@@ -22,13 +22,15 @@ fn there_and_back() {
             for proto in PROTOS {
                 for (len, size) in [(2000, 1448), (60_000, 1448), (30, 8), (41, 24)] {
                     let (client, service) = (at(net.client, PORT), at(net.service, 80));
-                    let (backend, id) = (at(net.local, 8080), 0x1000 + len);
+                    // SCTP's checksum covers fragments to come, so its ports stay.
+                    let target = if proto == SCTP { 80 } else { 8080 };
+                    let (backend, id) = (at(net.local, target), 0x1000 + len);
                     world.service(service, proto, &[backend]);
                     world.reset_flows();
                     world.connect(proto, client, service, LOCAL);
                     let payload: Vec<u8> = (0..len).map(|n: u32| n as u8).collect();
                     // The first fragment must hold all of the header that the program reads.
-                    let size = if proto == TCP { size.max(24) } else { size };
+                    let size = if proto == UDP { size } else { size.max(24) };
                     let directions = [(client, service, client, backend), (backend, client, service, client)];
                     for (src, dst, new_src, new_dst) in directions {
                         let verdict = if src == client { Verdict::ToBackend } else { Verdict::ToClient };
@@ -54,6 +56,19 @@ fn there_and_back() {
             }
         }
     });
+}
+
+/// The checksum of an SCTP packet whose ports change cannot be made from its first fragment.
+#[test]
+fn of_sctp_with_other_ports() {
+    for net in nets() {
+        let mut world = World::new("fragments-sctp");
+        let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
+        world.service(service, SCTP, &[backend]);
+        world.connect(SCTP, client, service, LOCAL);
+        let frames = packet(SCTP, client, service).payload(&[1; 500]).fragments(9, 256);
+        expect_drop(&world.send(&frames[0]), Verdict::SctpFragment, &frames[0]);
+    }
 }
 
 /// A pod that is isolated for egress sends fragmented datagrams to each end that its policies allow: to its own node too,
@@ -161,7 +176,9 @@ fn atomic_and_nested() {
     World::both("fragments-atomic", |world| {
         let [_, net] = nets();
         for proto in PROTOS {
-            let (client, service, backend) = (at(net.client, PORT), at(net.service, 80), at(net.local, 8080));
+            let target = if proto == SCTP { 80 } else { 8080 };
+            let (client, service, backend) =
+                (at(net.client, PORT), at(net.service, 80), at(net.local, target));
             world.service(service, proto, &[backend]);
             world.connect(proto, client, service, LOCAL);
             let atomic = Ext::Fragment { id: 7, offset: 0, more: false };

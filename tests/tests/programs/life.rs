@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use lbr_common::conntrack::State;
 use lbr_common::flow::Flow;
 use lbr_common::verdict::Verdict;
-use lbr_tests::packet::flags;
+use lbr_tests::packet::{Packet, chunk, flags};
 use lbr_tests::testrun::Action;
 
 use super::world::{
-    CLIENT, LOCAL, PORT, PROTOS, TCP, UDP, World, answering, at, expect, expect_ends, nets, opening, packet,
-    segment, tuple,
+    ACKNOWLEDGED, CLIENT, LOCAL, PORT, PROTOS, SCTP, TCP, UDP, World, answering, at, expect, expect_ends,
+    nets, opening, packet, segment, tuple,
 };
 
 /// The lifetime of a flow without packets, in each state. After that, a packet belongs to no flow.
@@ -31,6 +31,11 @@ fn every_state_has_its_lifetime() {
             (UDP, State::New, 30),
             (UDP, State::Replied, 30),
             (UDP, State::Established, 180),
+            (SCTP, State::New, 60),
+            (SCTP, State::Replied, 60),
+            (SCTP, State::Established, 210),
+            (SCTP, State::Reset, 210),
+            (SCTP, State::Refused, 10),
         ] {
             for (age, lives) in [(seconds - 1, true), (seconds + 1, false)] {
                 world.service(service, proto, &[backend]);
@@ -69,6 +74,9 @@ fn in_state(
     match state {
         State::FinOriginal | State::Closed => drop(world.send(&by_client(fin))),
         State::FinReply => drop(world.answer(&by_server(fin))),
+        State::Reset | State::Refused if proto == SCTP => {
+            world.answer(&Packet::sctp(backend, client, chunk::ABORT).tags(0, ACKNOWLEDGED).build());
+        }
         State::Reset | State::Refused => drop(world.answer(&by_server(flags::RST | flags::ACK))),
         _ => {}
     }
@@ -105,7 +113,7 @@ fn the_other_direction_restores_an_evicted_entry() {
                     for (a, b) in before.iter().zip(after) {
                         assert!(b.last_seen >= a.last_seen);
                         // For datagrams the proof is a time.
-                        let proof = if proto == TCP { b.proof } else { a.proof };
+                        let proof = if proto == UDP { a.proof } else { b.proof };
                         // The other entry may know more of the links that its packets use.
                         assert!(
                             [0, b.in_ifindex].contains(&a.in_ifindex)

@@ -20,6 +20,7 @@ mod packets;
 mod policy;
 mod random;
 mod refuse;
+mod sctp;
 mod shared;
 mod snat;
 mod spread;

@@ -2,18 +2,22 @@
 
 use std::net::SocketAddr;
 
-use lbr_tests::packet::{Packet, flags};
+use lbr_tests::packet::{Packet, chunk, flags};
 
-use super::world::TCP;
+use super::world::{SCTP, TCP};
 
 /// The sequence number of every SYN and SYN/ACK here. So the same number acknowledges either of them.
 const ISN: u32 = 7_000;
 /// The number that acknowledges a SYN or a SYN/ACK.
 pub(crate) const ACKNOWLEDGED: u32 = ISN + 1;
 
-/// A TCP segment of an established connection, or a datagram, with some payload.
+/// A TCP segment of an established connection, an SCTP packet of an association, or a datagram, with some payload.
 pub(crate) fn packet(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
-    let packet = if proto == TCP { segment(src, dst, flags::ACK) } else { Packet::udp(src, dst) };
+    let packet = match proto {
+        TCP => segment(src, dst, flags::ACK),
+        SCTP => Packet::sctp(src, dst, chunk::DATA).tags(0, ACKNOWLEDGED),
+        _ => Packet::udp(src, dst),
+    };
     packet.payload(b"an odd payload!")
 }
 
@@ -32,14 +36,22 @@ pub(crate) fn syn_ack(src: SocketAddr, dst: SocketAddr) -> Packet {
     Packet::tcp(src, dst, flags::SYN | flags::ACK).numbers(ISN, ACKNOWLEDGED).tcp_options(&[2, 4, 5, 180])
 }
 
-/// The first packet of a conversation: a SYN or a datagram.
+/// The first packet of a conversation: a SYN, an INIT or a datagram.
 pub(crate) fn opening(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
-    if proto == TCP { syn(src, dst) } else { packet(proto, src, dst) }
+    match proto {
+        TCP => syn(src, dst),
+        SCTP => Packet::sctp(src, dst, chunk::INIT).tags(ACKNOWLEDGED, 0),
+        _ => packet(proto, src, dst),
+    }
 }
 
-/// The answer to it: a SYN/ACK or a datagram.
+/// The answer to it: a SYN/ACK, an INIT ACK or a datagram.
 pub(crate) fn answering(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
-    if proto == TCP { syn_ack(src, dst) } else { packet(proto, src, dst) }
+    match proto {
+        TCP => syn_ack(src, dst),
+        SCTP => Packet::sctp(src, dst, chunk::INIT_ACK).tags(ACKNOWLEDGED, ACKNOWLEDGED),
+        _ => packet(proto, src, dst),
+    }
 }
 
 /// Makes a packet of a protocol between two ends.

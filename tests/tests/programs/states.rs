@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use lbr_common::conntrack::{Segment, Side, State, Timeouts, lifetime};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
-use lbr_tests::packet::flags;
+use lbr_tests::packet::{Packet, chunk, flags};
 
 use super::random::Random;
-use super::world::{ACKNOWLEDGED, PORT, PROTOS, TCP, World, at, nets, packet, part, segment, tuple};
+use super::world::{
+    ACKNOWLEDGED, PORT, PROTOS, SCTP, TCP, UDP, World, at, nets, packet, part, segment, tuple,
+};
 
 const CONVERSATIONS: usize = 4_000;
 const PACKETS: usize = 14;
@@ -33,7 +35,7 @@ impl Model {
 
     /// The model after a packet of its connection.
     fn after(self, proto: u8, side: Side, segment: Segment, (seq, ack): (u32, u32)) -> Self {
-        let is_proven = if proto == TCP { ack == self.proof } else { self.age >= 3 };
+        let is_proven = if proto == UDP { self.age >= 3 } else { ack == self.proof };
         let state = self.state.next(side, segment, is_proven);
         let is_answer = side == Side::Reply && segment == Segment::SynAck && !state.is_confirmed();
         let proof = if is_answer { seq.wrapping_add(1) } else { self.proof };
@@ -77,15 +79,37 @@ fn step(random: &mut Random) -> Step {
     }
 }
 
+/// The chunk that is sent in the place of a TCP segment with these flags.
+fn chunk_of(bits: u8) -> u8 {
+    match bits & (flags::SYN | flags::ACK | flags::RST) {
+        flags::SYN => chunk::INIT,
+        both if both == flags::SYN | flags::ACK => chunk::INIT_ACK,
+        flags::RST => chunk::ABORT,
+        reset if reset & flags::RST != 0 => chunk::SHUTDOWN_COMPLETE,
+        flags::ACK => chunk::COOKIE_ECHO,
+        _ => chunk::DATA,
+    }
+}
+
+/// What RFC 9260, 5 and 9 make of it, in the words of the table of states.
+fn of_chunk(chunk: u8) -> Segment {
+    match chunk {
+        chunk::INIT => Segment::Syn,
+        chunk::INIT_ACK => Segment::SynAck,
+        chunk::ABORT | chunk::SHUTDOWN_COMPLETE => Segment::Rst,
+        _ => Segment::Data,
+    }
+}
+
 fn run(world: &mut World, proto: u8, step: &Step, ends: (SocketAddr, SocketAddr, SocketAddr)) -> Verdict {
     let (client, service, backend) = ends;
     let (src, dst) = if step.side == Side::Original { (client, service) } else { (backend, client) };
     let (seq, ack) = step.numbers;
     let payload: &[u8] = if step.has_payload { b"data" } else { b"" };
-    let packet = if proto == TCP {
-        segment(src, dst, step.bits).numbers(seq, ack).payload(payload)
-    } else {
-        packet(proto, src, dst)
+    let packet = match proto {
+        TCP => segment(src, dst, step.bits).numbers(seq, ack).payload(payload),
+        SCTP => Packet::sctp(src, dst, chunk_of(step.bits)).tags(seq.wrapping_add(1), ack),
+        _ => packet(proto, src, dst),
     };
     let frame = packet.build();
     if step.side == Side::Original { world.send(&frame).verdict } else { world.answer(&frame).verdict }
@@ -115,8 +139,11 @@ fn random_conversations_follow_the_state_machine() {
                 model.age += step.wait;
                 model.silence += step.wait;
             }
-            let kind =
-                if proto == TCP { Segment::of_tcp(step.bits, step.has_payload) } else { Segment::Datagram };
+            let kind = match proto {
+                TCP => Segment::of_tcp(step.bits, step.has_payload),
+                SCTP => of_chunk(chunk_of(step.bits)),
+                _ => Segment::Datagram,
+            };
             let opens = step.side == Side::Original && matches!(kind, Segment::Syn | Segment::Datagram);
             let living = model.filter(|model| !model.is_expired(proto));
             let found = living.filter(|model| !(kind == Segment::Syn && model.state.is_over()));

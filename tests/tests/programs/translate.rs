@@ -118,8 +118,6 @@ fn packet_to_no_service_passes_untouched() {
             }
             let echo = Packet::echo(net.client, net.other, 1, 1).payload(b"ping").build();
             expect_untouched(&world.send(&echo), Verdict::NotService, &echo);
-            let sctp = Packet::raw(net.client, net.other, 132).payload(&[7; 20]).build();
-            expect_untouched(&world.send(&sctp), Verdict::NotService, &sctp);
         }
     });
 }

@@ -9,7 +9,7 @@ use lbr_tests::packet::Packet;
 use lbr_tests::testrun::{Action, Ran};
 
 use super::world::{
-    Net, PORT, TCP, World, answering, at, expect, expect_untouched, nets, opening, packet, tuple,
+    Net, PORT, UDP, World, answering, at, expect, expect_untouched, nets, opening, packet, tuple,
 };
 
 const NODE: (Ipv4Addr, Ipv6Addr) =
@@ -82,7 +82,7 @@ impl Wire {
         let answer = answering(proto, sent.dst, sent.src).build();
         self.is_left(&answer);
         expect(&self.run(Hook::FromNetdev, &answer), Verdict::ToClient, Action::Redirect);
-        if proto != TCP {
+        if proto == UDP {
             self.world.age(key, 3);
         }
         let next = packet(proto, client, service).build();

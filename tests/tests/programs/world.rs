@@ -5,7 +5,7 @@ use std::sync::Once;
 
 use lbr_agent::dataplane::{Dataplane as _, Table};
 use lbr_common::addr::{Addr, Family};
-use lbr_common::conntrack::{State, stamp};
+use lbr_common::conntrack::{State, has_handshake, stamp};
 use lbr_common::flow::Flow;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags, scope};
 use lbr_common::tuple::Tuple;
@@ -17,8 +17,11 @@ pub(crate) use super::packets::{ACKNOWLEDGED, TURNS, answering, opening, packet,
 
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
+pub(crate) const SCTP: u8 = 132;
 /// Both protocols, for loops.
-pub(crate) const PROTOS: [u8; 2] = [TCP, UDP];
+pub(crate) const PROTOS: [u8; 3] = [TCP, UDP, SCTP];
+/// What direct server return and XDP forward.
+pub(crate) const TCP_AND_UDP: [u8; 2] = [TCP, UDP];
 /// The port of clients in tests that need only one.
 pub(crate) const PORT: u16 = 40_000;
 
@@ -294,7 +297,7 @@ impl World {
         {
             flow = self.flow(key);
             flow.last_seen = flow.last_seen.wrapping_sub(seconds * 1_000_000_000);
-            if key.proto != TCP {
+            if !has_handshake(key.proto) {
                 flow.proof = flow.proof.wrapping_sub(stamp(seconds * 1_000_000_000));
             }
             self.programs.flows.insert(&key, &flow).unwrap();
@@ -318,7 +321,7 @@ impl World {
         let answered = self.run(server.0, server.1, &answering(proto, sent.dst, sent.src).build());
         assert_eq!(self.state(key), State::Replied, "{:?}", answered.verdict);
         assert!(!self.programs.flows.is_confirmed(&key));
-        if proto != TCP {
+        if proto == UDP {
             self.age(key, 3);
         }
         let confirmed = self.run(by.0, by.1, &packet(proto, client, to).build());

@@ -10,7 +10,7 @@ use lbr_tests::testrun::Action;
 
 use super::wire::{CLIENT_MAC, OWN_MAC, ROUTER_MAC, Wire, mac_text, node};
 use super::world::{
-    PORT, PROTOS, TCP, UDP, at, expect, expect_untouched, nets, opening, packet, part, segment, tuple,
+    PORT, TCP, TCP_AND_UDP, UDP, at, expect, expect_untouched, nets, opening, packet, part, segment, tuple,
 };
 
 fn ip(line: &str) {
@@ -22,7 +22,7 @@ fn ip(line: &str) {
 #[test]
 fn established_flows_are_sent_on() {
     let mut wire = Wire::new("xdpflow");
-    for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+    for (net, proto) in nets().into_iter().flat_map(|net| TCP_AND_UDP.map(|proto| (net, proto))) {
         let connection = wire.connect(&net, proto);
         for (frame, verdict, next) in [
             (connection.request().build(), Verdict::ToBackend, ROUTER_MAC),
@@ -83,7 +83,7 @@ fn checksums_of_datagrams() {
 #[test]
 fn unfinished_checksums_are_left_to_tc() {
     let mut wire = Wire::new("xdppart");
-    for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+    for (net, proto) in nets().into_iter().flat_map(|net| TCP_AND_UDP.map(|proto| (net, proto))) {
         let connection = wire.connect(&net, proto);
         for packet in [connection.request(), connection.answer()] {
             let mut frame = packet.build();
@@ -196,7 +196,7 @@ fn connections_that_end_are_left_to_tc() {
 #[test]
 fn flows_of_another_uplink_are_left_to_tc() {
     let mut wire = Wire::new("xdpfrom");
-    for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+    for (net, proto) in nets().into_iter().flat_map(|net| TCP_AND_UDP.map(|proto| (net, proto))) {
         let connection = wire.connect(&net, proto);
         let frame = connection.request().build();
         let key = tuple(proto, connection.there.0, connection.there.1);
@@ -219,7 +219,7 @@ fn flows_of_another_uplink_are_left_to_tc() {
 fn frames_for_another_host_are_not_touched() {
     const OTHERS: [[u8; 6]; 3] = [[2, 0, 0, 0, 0, 3], ROUTER_MAC, [2, 0, 0, 0, 1, 2]];
     let mut wire = Wire::new("xdpother");
-    for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+    for (net, proto) in nets().into_iter().flat_map(|net| TCP_AND_UDP.map(|proto| (net, proto))) {
         let connection = wire.connect(&net, proto);
         let (client, service) = connection.there;
         for to in OTHERS {
@@ -245,7 +245,7 @@ fn frames_for_another_host_are_not_touched() {
 #[test]
 fn flows_stay_alive() {
     let mut wire = Wire::new("xdpalive");
-    for (net, proto) in nets().into_iter().flat_map(|net| PROTOS.map(|proto| (net, proto))) {
+    for (net, proto) in nets().into_iter().flat_map(|net| TCP_AND_UDP.map(|proto| (net, proto))) {
         let connection = wire.connect(&net, proto);
         let there = tuple(proto, connection.there.0, connection.there.1);
         let back = tuple(proto, connection.back.0, connection.back.1);

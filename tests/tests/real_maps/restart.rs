@@ -35,7 +35,7 @@ restarts! {
     multi_port,
     recreate_service,
     scale_1_3_0_1,
-    sctp_port_rejected,
+    sctp_port,
     slice_moves_to_other_service,
     two_services_one_address_rejected,
 }

@@ -21,6 +21,7 @@ mod moved;
 mod node_port;
 mod objects;
 mod rolling;
+mod sctp;
 mod source_ranges;
 mod stray;
 mod terminating;
@@ -58,7 +59,7 @@ macro_rules! play {
 }
 
 play! {
-    affinity cluster_ip cycling direct endpoints health_port load_balancer local maglev moved node_port rolling source_ranges
+    affinity cluster_ip cycling direct endpoints health_port load_balancer local maglev moved node_port rolling sctp source_ranges
     stray terminating topology types
 }
 

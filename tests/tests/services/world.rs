@@ -12,6 +12,7 @@ use lbr_common::tuple::proto;
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::agent::{Agent, AgentOptions};
 use lbr_tests::manifests::{Service, join};
+use lbr_tests::netns::Netns;
 use lbr_tests::probe::{Client, Server};
 use lbr_tests::topology::{Bed, BedOptions, Cgroup, Host, Node, PodOptions, Underlay};
 
@@ -156,11 +157,17 @@ impl World {
 
     /// A client at a place.
     pub(crate) fn client(&self, from: From) -> Client {
+        let client = Client::new(self.netns(from));
+        if matches!(from, From::Node(_)) { client.cgroup(&self.cgroup) } else { client }
+    }
+
+    /// The network namespace of a place.
+    pub(crate) fn netns(&self, from: From) -> &Netns {
         match from {
-            From::Outside => Client::new(&self.clients[0].ns),
-            From::Stranger => Client::new(&self.clients[1].ns),
-            From::Pod(name) => Client::new(&self.bed.pods()[name].ns),
-            From::Node(name) => Client::new(&self.node(name).ns).cgroup(&self.cgroup),
+            From::Outside => &self.clients[0].ns,
+            From::Stranger => &self.clients[1].ns,
+            From::Pod(name) => &self.bed.pods()[name].ns,
+            From::Node(name) => &self.node(name).ns,
         }
     }
 
@@ -252,7 +259,7 @@ impl World {
     }
 }
 
-fn serve(ns: &lbr_tests::netns::Netns, name: &str, addresses: &[IpAddr]) -> Result<Vec<Server>> {
+fn serve(ns: &Netns, name: &str, addresses: &[IpAddr]) -> Result<Vec<Server>> {
     [PORT, OTHER_PORT].into_iter().map(|port| Server::start(ns, name, addresses, port)).collect()
 }
 

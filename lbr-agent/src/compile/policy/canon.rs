@@ -1,6 +1,6 @@
 //! One byte sequence for each content, and a hash of it that is the same in every run.
 
-use crate::model::{PolicyPort, PortSet, Protocol, Requirement, Selector};
+use crate::model::{PolicyPort, PortSet, Requirement, Selector};
 
 /// To be raised when the same content is compiled to other port numbers: a new agent must not take over a set of an old
 /// one then.
@@ -52,7 +52,7 @@ impl Canon {
     }
 
     pub(super) fn port(&mut self, port: &PolicyPort) -> &mut Self {
-        self.number(protocol_number(port.protocol).into());
+        self.number(port.protocol.number().into());
         match &port.ports {
             PortSet::All => self.number(0),
             PortSet::Range(first, last) => self.number(1).number((*first).into()).number((*last).into()),
@@ -75,14 +75,4 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
     let step = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     let start = LAYOUT.to_be_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step);
     bytes.iter().fold(start, step)
-}
-
-/// The number of a protocol in packets.
-pub(super) fn protocol_number(protocol: Protocol) -> u8 {
-    use lbr_common::tuple::proto;
-    match protocol {
-        Protocol::Tcp => proto::TCP,
-        Protocol::Udp => proto::UDP,
-        Protocol::Sctp => proto::SCTP,
-    }
 }

@@ -1,7 +1,6 @@
 //! Names of terms and selectors in tables for people.
 
 use super::terms::{Namespaces, Term};
-use crate::compile::policy::canon::protocol_number;
 use crate::model::{Requirement, Selector};
 
 /// `pods app=web in namespaces team=a`, `block 10.0.0.0/8 except 10.1.0.0/16`, `port http=8080/TCP`.
@@ -26,7 +25,7 @@ pub(super) fn term(term: &Term<'_>) -> String {
             format!("block {cidr} except {}", except.join(", "))
         }
         Term::Port(name, protocol, number) => {
-            let protocol = lbr_common::user::proto_name(protocol_number(*protocol));
+            let protocol = lbr_common::user::proto_name(protocol.number());
             format!("port {name}={number}/{protocol}")
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::compile::policy::canon::protocol_number;
 use crate::model::{Peer, PolicyPort, PolicyRule, PortSet, Requirement, Selector};
 
 /// The rule; `field` is `from` or `to`.
@@ -92,7 +91,7 @@ fn expression(key: &str, operator: &str, values: Option<&BTreeSet<String>>) -> S
 }
 
 fn port_lines(port: &PolicyPort) -> Vec<String> {
-    let protocol = lbr_common::user::proto_name(protocol_number(port.protocol));
+    let protocol = lbr_common::user::proto_name(port.protocol.number());
     let mut lines = vec![format!("protocol: {protocol}")];
     match &port.ports {
         PortSet::All => {}

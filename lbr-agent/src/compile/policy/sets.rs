@@ -6,7 +6,7 @@ use lbr_common::policy::{Allow, direction};
 use lbr_common::text::{Member, MemberKey};
 
 use super::active::{Active, ActivePolicy, Rule};
-use super::canon::{Canon, protocol_number};
+use super::canon::Canon;
 use super::classes::{Classes, NamedPorts};
 use super::ports::Allowed;
 use super::terms::Term;
@@ -200,7 +200,7 @@ fn canon(active: &Active<'_>, policy: &ActivePolicy<'_>, numbers: &[Numbers<'_>]
     for of_rule in numbers {
         canon.len(of_rule.len());
         for (&(name, protocol), numbers) in of_rule {
-            canon.text(name).number(protocol_number(protocol).into()).len(numbers.len());
+            canon.text(name).number(protocol.number().into()).len(numbers.len());
             for &number in numbers.keys() {
                 canon.number(number.into());
             }
@@ -217,7 +217,7 @@ fn resolve(
     numbers: Option<&Numbers<'_>>,
     allowed: &mut Vec<Allowed>,
 ) {
-    let proto = protocol_number(port.protocol);
+    let proto = port.protocol.number();
     let mut allow = |first, last, only| allowed.push(Allowed { rule, proto, first, last, only });
     match (&port.ports, numbers) {
         (PortSet::All, _) => allow(0, u16::MAX, None),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
-use super::canon::{Canon, protocol_number};
+use super::canon::Canon;
 use crate::model::{Peer, Protocol, Selector};
 
 /// A question with a yes or no for each address.
@@ -58,7 +58,7 @@ impl<'a> Term<'a> {
                 &mut canon
             }
             Self::Port(name, protocol, number) => {
-                canon.number(3).text(name).number(protocol_number(protocol).into()).number(number.into())
+                canon.number(3).text(name).number(protocol.number().into()).number(number.into())
             }
         };
         canon.into_bytes()

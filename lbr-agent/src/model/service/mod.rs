@@ -219,8 +219,6 @@ fn ports(spec: &api::ServiceSpec, kind: Type, problems: &mut Problems) -> Vec<Se
         let (Ok(protocol), Ok(port)) = (protocol, port) else { continue };
         if let Some(first) = numbers.insert((port, protocol), i) {
             problems.refuse(at("port"), format!("spec.ports[{first}] has the same port and protocol"));
-        } else if protocol == Protocol::Sctp {
-            problems.part(at("protocol"), "SCTP is not translated yet: the other ports of the Service work");
         } else {
             let node_port = node_port(p.node_port, kind, at("nodePort"), problems);
             if let Some(first) = node_port.and_then(|number| node_ports.insert((number, protocol), i)) {

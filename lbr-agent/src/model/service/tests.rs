@@ -117,13 +117,6 @@ fn what_the_api_refuses_refuses_the_service() {
 #[test]
 fn what_lbr_does_not_translate_costs_only_that_part() {
     for (spec, field, ips, ports) in [
-        (
-            json!({"clusterIP": "10.0.0.1", "ports": [
-                {"port": 1, "name": "a", "protocol": "SCTP"}, {"port": 1, "name": "b"}]}),
-            "spec.ports[0].protocol",
-            1,
-            1,
-        ),
         (json!({"clusterIPs": ["127.0.0.1", "fd00::1"], "ports": [{"port": 1}]}), "spec.clusterIPs[0]", 1, 1),
         (json!({"clusterIP": "169.254.0.1", "ports": [{"port": 1}]}), "spec.clusterIP", 0, 1),
         (

@@ -17,10 +17,10 @@ use lbr_common::service::{Frontend, frontend_flags, peer_flags};
 
 use super::policy::Policies;
 use super::wire::{Wire, node};
-use super::world::{Net, TCP, UDP, World, at, packet, segment, syn};
+use super::world::{ACKNOWLEDGED, Net, SCTP, TCP, UDP, World, at, opening, packet, segment, syn};
 use lbr_agent::dataplane::Dataplane as _;
 use lbr_agent::desired::EndpointPolicy;
-use lbr_tests::packet::{Packet, flags};
+use lbr_tests::packet::{Packet, chunk, flags};
 use std::net::SocketAddr;
 
 /// Flags of segments that open nothing.
@@ -33,22 +33,24 @@ const STRAY: [u8; 6] = [
     flags::PSH | flags::ACK,
 ];
 
-/// One packet of each kind that a sender may begin with: a SYN, a datagram, an echo, another protocol.
+/// One packet of each kind that a sender may begin with: a SYN, a datagram, an echo, an INIT, another protocol.
 fn beginnings(src: SocketAddr, dst: SocketAddr) -> Vec<Packet> {
     let (from, to) = (src.ip(), dst.ip());
     vec![
         syn(src, dst),
         packet(UDP, src, dst),
         Packet::echo(from, to, 7, 1).payload(b"ping"),
-        Packet::raw(from, to, 132).payload(&[[0, 80, 0, 80], [0; 4], [0; 4]].concat()),
+        opening(SCTP, src, dst),
         Packet::raw(from, to, 99).payload(b"whatever"),
     ]
 }
 
-/// One segment of each kind that opens nothing.
+/// One packet of each kind that opens nothing, of TCP and SCTP.
 fn strays(src: SocketAddr, dst: SocketAddr) -> impl Iterator<Item = Packet> {
     let plain = STRAY.map(move |bits| segment(src, dst, bits));
-    plain.into_iter().chain([packet(TCP, src, dst)])
+    let chunks = [chunk::INIT_ACK, chunk::COOKIE_ECHO, chunk::ABORT, chunk::SHUTDOWN_COMPLETE];
+    let chunks = chunks.map(|kind| Packet::sctp(src, dst, kind).tags(ACKNOWLEDGED, ACKNOWLEDGED));
+    plain.into_iter().chain(chunks).chain([packet(TCP, src, dst), packet(SCTP, src, dst)])
 }
 
 /// The node of [`Wire`] with both pods, and with its own address.
@@ -72,7 +74,7 @@ fn reserve_block(world: &mut World, service: IpAddr) {
 }
 
 /// Makes this an address of the node: packets to it without a frontend are left to the stack.
-fn open_address(world: &mut World, ip: IpAddr) {
+pub(crate) fn open_address(world: &mut World, ip: IpAddr) {
     let flags = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED | frontend_flags::HOST;
     world.frontend(at(ip, 0), 0, Frontend { flags, ..Frontend::default() });
 }

@@ -15,8 +15,8 @@ use super::{STRAY, a_node, beginnings, open_address, reserve_block, strays, wire
 use crate::policy::Policies;
 use crate::wire::{Wire, node};
 use crate::world::{
-    ELSEWHERE, PORT, PROTOS, TCP, UDP, World, at, expect, expect_drop, expect_ends, expect_untouched, nets,
-    opening, packet, segment, syn, tuple,
+    ELSEWHERE, PORT, PROTOS, SCTP, TCP, UDP, World, at, expect, expect_drop, expect_ends, expect_untouched,
+    nets, opening, packet, segment, syn, tuple,
 };
 
 /// Where a packet for a Service may come from: a pod's link and the wire.
@@ -34,7 +34,9 @@ fn an_answer_turned_into_a_service() {
         let (mut wire, _policies) = wire_with_pods("answer", &net);
         let (closed, open) = (at(net.service, 80), at(node(&net), 30_080));
         for service in [closed, open] {
-            wire.world.service(service, TCP, &[at(net.remote, 8080)]);
+            for proto in [TCP, SCTP] {
+                wire.world.service(service, proto, &[at(net.remote, 8080)]);
+            }
         }
         open_address(&mut wire.world, open.ip());
         for hook in WAYS {

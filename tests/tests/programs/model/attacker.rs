@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use lbr_tests::packet::{Packet, Reason, flags};
+use lbr_tests::packet::{Packet, Reason, chunk, flags};
 
 use super::super::random::Random;
-use super::super::world::{PORT, PROTOS, TCP, UDP, at};
+use super::super::world::{PORT, PROTOS, SCTP, TCP, UDP, at};
 use super::cast::Place;
 use super::open::PORTS;
 use super::{Broken, Model};
@@ -93,7 +93,11 @@ impl Model {
     fn forge(&self, random: &mut Random, src: SocketAddr, dst: SocketAddr) -> Forged {
         let proto = random.pick(&PROTOS);
         if random.once_in(6) {
-            let inner = if proto == TCP { Packet::tcp(dst, src, flags::ACK) } else { Packet::udp(dst, src) };
+            let inner = match proto {
+                TCP => Packet::tcp(dst, src, flags::ACK),
+                UDP => Packet::udp(dst, src),
+                _ => Packet::sctp(dst, src, chunk::DATA),
+            };
             let reasons = [
                 Reason::PortUnreachable,
                 Reason::HostUnreachable,
@@ -107,6 +111,13 @@ impl Model {
         }
         if proto == UDP {
             return Forged { packet: Packet::udp(src, dst).payload(&[1; 40]), proto, begins: true };
+        }
+        if proto == SCTP {
+            let usual = [chunk::INIT, chunk::INIT_ACK, chunk::COOKIE_ECHO, chunk::ABORT, chunk::DATA];
+            let kind = if random.once_in(4) { random.below(16) as u8 } else { random.pick(&usual) };
+            let tags = (random.below(1 << 32) as u32, random.below(1 << 32) as u32);
+            let packet = Packet::sctp(src, dst, kind).tags(tags.0, tags.1).payload(&[1; 40]);
+            return Forged { packet, proto, begins: kind == chunk::INIT };
         }
         let usual = [flags::SYN, flags::ACK, flags::RST, flags::SYN | flags::ACK, flags::FIN | flags::ACK];
         let bits = if random.once_in(4) { random.below(64) as u8 } else { random.pick(&usual) };

@@ -3,7 +3,7 @@
 use lbr_tests::packet::flags;
 
 use super::super::random::Random;
-use super::super::world::{PROTOS, TCP, at, tuple};
+use super::super::world::{PROTOS, UDP, at, tuple};
 use super::cast::Rules;
 use super::talk::Phase;
 use super::{Broken, Model};
@@ -36,7 +36,7 @@ impl Model {
         }
         for talk in &mut self.talks.live {
             if talk.proto == proto && talk.dialed == at(net.service, 80) {
-                talk.moves = proto != TCP;
+                talk.moves = proto == UDP;
                 talk.is_orphan = true;
             }
         }
@@ -67,7 +67,7 @@ impl Model {
         let there = tuple(talk.proto, talk.client, talk.dialed);
         let back = tuple(talk.proto, talk.seen.1, talk.seen.0);
         let is_whole = |key| self.cast.wire.world.programs.flows.is_confirmed(&key);
-        if talk.proto != TCP
+        if talk.proto == UDP
             || talk.phase != Phase::Open
             || talk.is_orphan
             || ![there, back].into_iter().all(is_whole)

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use lbr_tests::packet::Parsed;
 
 use super::super::random::Random;
-use super::super::world::{PORT, PROTOS, TCP, at, opening};
+use super::super::world::{PORT, PROTOS, at, opening};
 use super::talk::{Phase, Talk};
 use super::{Broken, Model};
 
@@ -66,7 +66,7 @@ impl Model {
     fn ask(&mut self, talk: &Talk) -> Result<Option<(SocketAddr, SocketAddr)>, String> {
         let net = self.cast.net;
         let frame = opening(talk.proto, talk.client, talk.dialed);
-        let frame = if talk.proto == TCP { frame.numbers(talk.isn.0, 0) } else { frame }.build();
+        let frame = frame.numbers(talk.isn.0, 0).tags(talk.isn.0, 0).build();
         let place = self.cast.place(talk.client.ip());
         let got = self.cast.travel("opens", place, &frame);
         let servers: Vec<SocketAddr> = if talk.dialed == at(net.service, 80) {

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use lbr_tests::packet::{Packet, flags};
+use lbr_tests::packet::{Packet, chunk, flags};
 
 use super::super::random::Random;
-use super::super::world::{TCP, tuple};
+use super::super::world::{SCTP, TCP, UDP, tuple};
 use super::{Broken, Model};
 
 /// How far a conversation is.
@@ -29,7 +29,7 @@ pub(super) struct Talk {
     pub(super) dialed: SocketAddr,
     /// Client and server, as the server sees them.
     pub(super) seen: (SocketAddr, SocketAddr),
-    /// Initial sequence numbers.
+    /// Initial sequence numbers; SCTP: tags.
     pub(super) isn: (u32, u32),
     pub(super) phase: Phase,
     /// UDP: its backend is gone, so that the next datagram of the client finds another one.
@@ -66,13 +66,27 @@ impl Talks {
     }
 }
 
+/// The SCTP packet in the place of a TCP segment with these flags.
+fn association(src: SocketAddr, dst: SocketAddr, bits: u8, own: u32, other: u32) -> Packet {
+    let (kind, tag) = match bits & (flags::SYN | flags::ACK | flags::RST) {
+        flags::SYN => (chunk::INIT, 0),
+        flags::RST => (chunk::ABORT, other),
+        bits if bits & flags::RST != 0 => (chunk::SHUTDOWN_COMPLETE, other),
+        bits if bits & flags::SYN != 0 => (chunk::INIT_ACK, other),
+        _ => (chunk::DATA, other),
+    };
+    Packet::sctp(src, dst, kind).tags(own, tag)
+}
+
 impl Talk {
     fn packet(&self, by_client: bool, bits: u8, payload: &[u8]) -> Packet {
         let (src, dst) = if by_client { (self.client, self.dialed) } else { (self.seen.1, self.seen.0) };
-        if self.proto != TCP {
-            return Packet::udp(src, dst).payload(b"datagram");
-        }
         let (own, other) = if by_client { self.isn } else { (self.isn.1, self.isn.0) };
+        match self.proto {
+            UDP => return Packet::udp(src, dst).payload(b"datagram"),
+            SCTP => return association(src, dst, bits, own, other).payload(payload),
+            _ => {}
+        }
         let numbers = match bits & (flags::SYN | flags::ACK) {
             flags::SYN => (own, 0),
             bits if bits & flags::SYN != 0 => (own, other.wrapping_add(1)),
@@ -93,29 +107,31 @@ impl Model {
         if talk.moves {
             return self.find_backend(at);
         }
-        let is_tcp = talk.proto == TCP;
+        let has_handshake = talk.proto != UDP;
         match talk.phase {
-            Phase::Asked if is_tcp && random.once_in(12) => self.reset_by(at, false, flags::RST | flags::ACK),
+            Phase::Asked if has_handshake && random.once_in(12) => {
+                self.reset_by(at, false, flags::RST | flags::ACK)
+            }
             Phase::Asked if random.once_in(4) && !talk.is_orphan => self.send(at, true, flags::SYN, b""),
             Phase::Asked => {
                 self.send(at, false, flags::SYN | flags::ACK, b"")?;
                 self.set_phase(at, Phase::Answered);
                 Ok(())
             }
-            Phase::Answered if is_tcp && random.once_in(12) => self.reset_by(at, true, flags::RST),
+            Phase::Answered if has_handshake && random.once_in(12) => self.reset_by(at, true, flags::RST),
             Phase::Answered => {
-                if !is_tcp && random.once_in(2) {
+                if !has_handshake && random.once_in(2) {
                     self.wait(at, 3);
                 }
                 self.send(at, true, flags::ACK, b"")?;
                 self.set_phase(at, Phase::Open);
                 Ok(())
             }
-            Phase::Open if is_tcp && random.once_in(12) => {
+            Phase::Open if has_handshake && random.once_in(12) => {
                 self.reset_by(at, random.once_in(2), flags::RST | flags::ACK)
             }
             Phase::Open if random.once_in(6) => {
-                if !is_tcp {
+                if talk.proto != TCP {
                     self.end(at);
                     return Ok(());
                 }

@@ -9,7 +9,7 @@ use lbr_tests::testrun::{Action, Programs};
 
 use super::{Policies, SET};
 use crate::world::{
-    CLIENT, ELSEWHERE, PORT, PROTOS, TCP, World, answering, at, expect, expect_drop, expect_ends,
+    CLIENT, ELSEWHERE, PORT, PROTOS, SCTP, TCP, World, answering, at, expect, expect_drop, expect_ends,
     expect_untouched, nets, opening, packet, syn, tuple,
 };
 
@@ -178,7 +178,7 @@ fn flows_without_a_service_have_their_lifetime() {
         let echo = tuple(icmp, at(pod, 7), at(host, 0));
         let raw = tuple(99, at(pod, 0), at(host, 0));
         let to = |proto: u8| match proto {
-            TCP => packet(TCP, client, other),
+            TCP | SCTP => packet(proto, client, other),
             99 => Packet::raw(pod, host, 99).payload(b"whatever"),
             _ => Packet::echo(pod, host, 7, 1),
         };
@@ -188,6 +188,7 @@ fn flows_without_a_service_have_their_lifetime() {
         };
         for (key, state, seconds) in [
             (tuple(TCP, client, other), State::PickedUp, 300),
+            (tuple(SCTP, client, other), State::PickedUp, 210),
             (echo, State::New, 30),
             (echo, State::Replied, 30),
             (echo, State::Established, 600),

@@ -12,7 +12,7 @@ use lbr_tests::oracle::{Answer, Case, Expected, tuple_text};
 use lbr_tests::packet::Packet;
 use lbr_tests::testrun::{self, Action};
 
-use crate::world::{World, part, syn};
+use crate::world::{World, opening, part, syn};
 
 const CLUSTERS: u64 = 1_400;
 const TUPLES: usize = 100;
@@ -30,12 +30,7 @@ fn first_packet(tuple: &Tuple) -> (Vec<u8>, Tuple) {
     match tuple.proto {
         proto::TCP => (syn(from, to).build(), *tuple),
         proto::UDP => (Packet::udp(from, to).build(), *tuple),
-        proto::SCTP => {
-            let ports = [tuple.src_port.to_be_bytes(), tuple.dst_port.to_be_bytes()].concat();
-            // Verification tag and checksum, which the programs do not read.
-            let header = [ports, vec![0; 8]].concat();
-            (Packet::raw(src, dst, proto::SCTP).payload(&header).build(), *tuple)
-        }
+        proto::SCTP => (opening(proto::SCTP, from, to).build(), *tuple),
         proto::ICMP | proto::ICMPV6 => {
             let seen = Tuple { src_port: ID, dst_port: 0, ..*tuple };
             (Packet::echo(src, dst, ID, 1).build(), seen)
