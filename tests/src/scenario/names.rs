@@ -19,6 +19,7 @@ macro_rules! scenario_tests {
             dual_stack,
             dual_stack_to_single,
             duplicate_across_slices,
+            duplicate_in_one_slice,
             duplicate_terminating_preferred,
             endpoint_loopback_rejected,
             endpoint_ports_without_name,

@@ -26,6 +26,8 @@ pub(crate) const CYCLE: u8 = 8;
 pub(crate) const LATER: u8 = 9;
 /// The first backend, on another port.
 pub(crate) const TWIN: u8 = 10;
+/// A Service of a mounted ConfigMap.
+pub(crate) const MOUNTED: u8 = 11;
 
 /// A Service with TCP and UDP on port 80 and one slice for each family.
 pub(crate) fn simple(name: &str, n: u8, pods: &[&Pod], target: u16) -> String {

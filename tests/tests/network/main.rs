@@ -12,6 +12,7 @@ mod cells;
 mod checks;
 mod hotplug;
 mod load;
+mod mounted;
 mod moving;
 mod mtu;
 mod path;

@@ -12,11 +12,13 @@ use lbr_tests::topology::{PodNetwork, Underlay};
 use crate::attached::{POD_HOOKS, programs};
 use crate::catalog::{self, CYCLE, WEB, simple};
 use crate::load::Load;
+use crate::mounted;
 use crate::world::{Check, PORT, Place, Plan, World, at, ends, patience, run, until};
 
 const CHECKS: &[Check] = &[
     ("nothing fails", nothing_fails),
     ("what changed meanwhile", changed_meanwhile),
+    ("a mounted ConfigMap is exchanged under load", mounted::swapped_under_load),
     ("a second agent", second_agent),
 ];
 

@@ -70,6 +70,25 @@ fn table_b_peers() {
     }
 }
 
+/// JSON's null is an absent field, as in the API server's decoder.
+#[test]
+fn null_is_absent() {
+    let rule = ingress_rule(json!({"from": [{"podSelector": {}, "namespaceSelector": null, "ipBlock": null}]}));
+    assert_eq!(rule.peers, [Peer::Pods(Selector::default())]);
+    let rule = ingress_rule(json!({"from": null, "ports": null}));
+    assert_eq!((rule.peers, rule.ports), (vec![], vec![]));
+    let rule = ingress_rule(json!({"ports": [{"port": 80, "endPort": null, "protocol": null}]}));
+    assert_eq!(rule.ports, [PolicyPort { protocol: Protocol::Tcp, ports: PortSet::Range(80, 80) }]);
+    let selector = json!({"matchLabels": null, "matchExpressions": null});
+    for spec in [json!({"podSelector": null}), json!({"podSelector": selector}), json!({"podSelector": {}})] {
+        let converted = convert(spec.clone());
+        assert_eq!(converted.problems, [], "{spec}");
+        let policy = converted.object.unwrap();
+        assert_eq!(policy.pods, Selector::default(), "{spec}");
+        assert_eq!((policy.ingress, policy.egress), (Some(vec![]), None), "{spec}");
+    }
+}
+
 /// Table B, ports.
 #[test]
 fn table_b_ports() {
