@@ -22,7 +22,7 @@ use super::requirements::{self, Abilities};
 use super::snat::SnatPorts;
 use super::tables::KernelTables;
 use super::xdp::XdpChoice;
-use super::{Dataplane, Hints, Tables, WriteError, programs, rights, sockets};
+use super::{Dataplane, Hints, Tables, WriteError, bpffs, programs, rights, sockets};
 
 /// The kernel object that this binary carries.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbr-ebpf"));
@@ -72,6 +72,8 @@ impl Kernel {
 
     /// In this order: checks of the kernel, pins, everything that the kernel may refuse. It attaches and replaces programs last.
     fn load_permitted(options: &Options, object: &[u8]) -> anyhow::Result<Self> {
+        bpffs::check(&options.bpffs)?;
+        options.cgroup.as_deref().map_or(Ok(()), sockets::check)?;
         let abilities = requirements::check()?;
         let (netns, cgroup) = node_sockets(options.cgroup.as_deref())?;
         let mut xdp = usable_xdp(options.xdp, abilities);

@@ -4,6 +4,7 @@
 //! fail; the same reconciler and the same scenarios run on both.
 
 mod attach;
+mod bpffs;
 mod content;
 pub mod fake;
 mod filters;

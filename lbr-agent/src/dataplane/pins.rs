@@ -6,9 +6,9 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
-use nix::sys::statfs;
+use anyhow::Context as _;
 
+use super::bpffs;
 use super::owner::{self, Owner};
 
 /// Where a cluster's bpffs is.
@@ -29,11 +29,9 @@ pub(super) struct Pins {
 impl Pins {
     /// Makes the folder (0700) and locks it.
     pub(super) fn create(dir: &Path) -> anyhow::Result<Self> {
-        let parent =
-            dir.parent().with_context(|| format!("--bpffs {}: needs a parent folder", dir.display()))?;
-        if !is_bpffs(parent) {
-            mount_if_default(parent)?;
-        }
+        bpffs::check(dir)?;
+        let parent = dir.parent().filter(|parent| !bpffs::is_bpffs(parent));
+        parent.map_or(Ok(()), mount)?;
         let is_new = !dir.exists();
         make_private(dir)?;
         let owner = Some(Owner::take(dir)?);
@@ -115,18 +113,9 @@ fn make_private(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-pub(super) fn is_bpffs(dir: &Path) -> bool {
-    statfs::statfs(dir).is_ok_and(|stat| stat.filesystem_type() == statfs::BPF_FS_MAGIC)
-}
-
-/// Mounts bpffs at its usual place. Anywhere else a missing mount is more likely a typo.
-fn mount_if_default(parent: &Path) -> anyhow::Result<()> {
-    if parent != Path::new("/sys/fs/bpf") || !parent.exists() {
-        bail!(
-            "{0} is not on a BPF filesystem: mount one (`mount -t bpf bpf {0}`) or choose another --bpffs folder",
-            parent.display()
-        );
-    }
+/// Mounts bpffs at its usual place, the only one that [`bpffs::check`] lets pass without a mount. Anywhere else a missing
+/// mount is more likely a typo.
+fn mount(parent: &Path) -> anyhow::Result<()> {
     nix::mount::mount(
         Some("bpf"),
         parent,

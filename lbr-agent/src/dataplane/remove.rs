@@ -11,7 +11,7 @@ use lbr_common::maps;
 
 use super::attach::{Side, parse_pin_name};
 use super::pins::ATTACHED;
-use super::{filters, owner, pins, xdp};
+use super::{bpffs, filters, owner, xdp};
 use crate::done::Done;
 use crate::interface;
 
@@ -55,7 +55,7 @@ fn check(dir: &Path) -> anyhow::Result<bool> {
         other => other.with_context(|| format!("--bpffs {}", dir.display()))?,
     };
     ensure!(meta.is_dir(), "--bpffs {}: is no folder", dir.display());
-    ensure!(pins::is_bpffs(dir), "--bpffs {}: is not on a BPF filesystem", dir.display());
+    ensure!(bpffs::is_bpffs(dir), "--bpffs {}: is not on a BPF filesystem", dir.display());
     let above = fs::metadata(dir.join("..")).with_context(|| format!("--bpffs {}", dir.display()))?;
     ensure!(
         above.dev() == meta.dev(),

@@ -5,10 +5,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use aya::Ebpf;
 use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSockAddr};
+use nix::sys::statfs;
 
 use super::pins::Pins;
 
@@ -32,19 +33,42 @@ const ROOT_INODE: u64 = 1;
 /// Where the whole cgroup2 hierarchy is mounted, with all processes of the node. A container sees its own cgroup as a
 /// root, and paths relative to it, so the inode decides, not the path.
 pub fn find_cgroup2() -> Option<PathBuf> {
-    let mountinfo = fs::read_to_string("/proc/thread-self/mountinfo").ok()?;
     let is_root = |folder: &PathBuf| fs::metadata(folder).is_ok_and(|folder| folder.ino() == ROOT_INODE);
-    cgroup2_mounts(&mountinfo).into_iter().find(is_root)
+    mounts("cgroup2").into_iter().find(is_root)
 }
 
-/// Mount points of cgroup2 (proc(5)).
-fn cgroup2_mounts(mountinfo: &str) -> Vec<PathBuf> {
+/// Where filesystems of a type are mounted.
+pub(super) fn mounts(filesystem: &str) -> Vec<PathBuf> {
+    let mountinfo = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+    mount_points(&mountinfo, filesystem)
+}
+
+/// Mount points of a type (proc(5)).
+fn mount_points(mountinfo: &str, wanted: &str) -> Vec<PathBuf> {
     let point = |line: &str| {
         let (mount, filesystem) = line.split_once(" - ")?;
         let point = mount.split(' ').nth(4)?;
-        filesystem.starts_with("cgroup2 ").then(|| PathBuf::from(unescape(point)))
+        (filesystem.split(' ').next() == Some(wanted)).then(|| PathBuf::from(unescape(point)))
     };
     mountinfo.lines().filter_map(point).collect()
+}
+
+/// Fails if the folder of `--cgroup` cannot be one of a cgroup2 mount; before anything is loaded.
+pub(super) fn check(cgroup: &Path) -> anyhow::Result<()> {
+    let shown = cgroup.display();
+    let advice = match mounts("cgroup2").as_slice() {
+        [] => "mount one (`mkdir DIR && mount -t cgroup2 none DIR`), or give --socket-lb=off".to_owned(),
+        all => {
+            let all: Vec<_> = all.iter().map(|at| at.display().to_string()).collect();
+            format!("leave the flag out, or give the folder of one: {}", all.join(", "))
+        }
+    };
+    match statfs::statfs(cgroup) {
+        Ok(stat) if stat.filesystem_type() == statfs::CGROUP2_SUPER_MAGIC && cgroup.is_dir() => Ok(()),
+        Ok(_) => bail!("--cgroup {shown}: is not the folder of a cgroup2 mount: {advice}"),
+        Err(nix::errno::Errno::ENOENT) => bail!("--cgroup {shown}: does not exist: {advice}"),
+        Err(error) => bail!("--cgroup {shown}: {error}: {advice}"),
+    }
 }
 
 /// mountinfo writes spaces and the like in octal.
@@ -86,16 +110,16 @@ mod tests {
 
     #[test]
     fn mounts_of_cgroup2_only() {
-        assert_eq!(cgroup2_mounts(HYBRID), [PathBuf::from("/sys/fs/cgroup/unified")]);
-        assert!(cgroup2_mounts("").is_empty());
+        assert_eq!(mount_points(HYBRID, "cgroup2"), [PathBuf::from("/sys/fs/cgroup/unified")]);
+        assert!(mount_points("", "cgroup2").is_empty());
         let part = "27 26 0:23 /../.. /run/cgroup2 rw - cgroup2 cgroup2 rw\n";
         let expected = ["/run/cgroup2", "/sys/fs/cgroup/unified"].map(PathBuf::from);
-        assert_eq!(cgroup2_mounts(&format!("{part}{HYBRID}")), expected);
+        assert_eq!(mount_points(&format!("{part}{HYBRID}"), "cgroup2"), expected);
     }
 
     #[test]
     fn octal_in_paths() {
         let line = "27 26 0:23 / /run/my\\040group rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(cgroup2_mounts(line), [PathBuf::from("/run/my group")]);
+        assert_eq!(mount_points(line, "cgroup2"), [PathBuf::from("/run/my group")]);
     }
 }

@@ -4,6 +4,8 @@ pub mod cleanup;
 pub mod kube_proxy;
 pub mod ports;
 pub mod run;
+mod slips;
+mod values;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,7 +30,8 @@ impl Cli {
     /// Reads the command line; ends the process if it is wrong. Called as `kube-proxy`, as DaemonSets do, it is `lbr
     /// run`.
     pub fn of_command_line() -> Self {
-        Self::parse_from(with_command(std::env::args_os().collect()))
+        let arguments = with_command(std::env::args_os().collect());
+        Self::try_parse_from(&arguments).unwrap_or_else(|error| slips::with_tip(error, &arguments).exit())
     }
 }
 

@@ -127,7 +127,10 @@ impl FromStr for SnatChoice {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        let wrong = || "write auto, or FIRST-LAST, two ports from 1 to 65535".to_owned();
+        let wrong = || {
+            "write auto, or FIRST-LAST, such as 50000-59999: two ports from 1 to 65535, the lower one first"
+                .to_owned()
+        };
         let (first, last) = text.split_once('-').ok_or_else(wrong)?;
         let port = |text: &str| text.trim().parse().ok().filter(|&port: &u16| port != 0).ok_or_else(wrong);
         let (first, last) = (port(first)?, port(last)?);

@@ -13,6 +13,7 @@ use lbr_common::maps::config::options;
 
 use super::kube_proxy::{BindAddress, KubeProxy, KubeProxyArgs, KubeProxySettings};
 use super::ports::SnatChoice;
+use super::values;
 use crate::compile::Settings;
 use crate::dataplane::{AttachMode, DEFAULT_BPFFS, Options, XdpChoice, find_cgroup2};
 use crate::serve::{Addresses, HEALTHZ_PORT, METRICS_PORT};
@@ -96,7 +97,7 @@ pub struct RunArgs {
 
     /// Blocks in which Services may have `externalIPs`, separated by commas. Default: none, since any author of
     /// Services could take any address from its owner (CVE-2020-8554).
-    #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',', value_parser = values::block)]
     pub external_ips: Vec<IpNet>,
 
     /// Source ports of the node for clients from outside whose backend is on another node, as FIRST-LAST. `auto`: all
@@ -355,10 +356,14 @@ fn parse_sizes(flags: &[String]) -> anyhow::Result<BTreeMap<String, u32>> {
             flag.split_once('=').with_context(|| format!("--map-max {flag}: write it as NAME=N"))?;
         if !known().any(|known| known == name) {
             let names: Vec<_> = known().collect();
-            bail!("--map-max {flag}: no map {name}; there are {}", names.join(", "));
+            let meant = names.iter().max_by_key(|known| (strsim::jaro(known, name) * 1e6) as u64);
+            let meant = meant.filter(|known| strsim::jaro(known, name) > 0.8);
+            let meant = meant.map(|known| format!(" (did you mean {known}?)")).unwrap_or_default();
+            bail!("--map-max {flag}: no map {name}{meant}; there are {}", names.join(", "));
         }
-        let size = size.parse().ok().filter(|&n| n > 0);
-        let size = size.with_context(|| format!("--map-max {flag}: N is a number above 0"))?;
+        let size = values::count(size).map_err(|wrong| anyhow::anyhow!("--map-max {flag}: {wrong}"))?;
+        let size = u32::try_from(size).ok().filter(|&n| n > 0);
+        let size = size.with_context(|| format!("--map-max {flag}: N is a number from 1 to {}", u32::MAX))?;
         if name == maps::EVENTS.name {
             check_ring(size).with_context(|| format!("--map-max {flag}"))?;
         }

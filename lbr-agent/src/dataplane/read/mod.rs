@@ -18,6 +18,7 @@ use lbr_common::service::{State, Traffic};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Counter, Hook, Verdict, counter_index};
 
+use super::bpffs;
 use super::pins::ATTACHED;
 use super::xdp::{XdpMode, parse_pin_name};
 
@@ -44,11 +45,7 @@ pub struct Count {
 impl Pinned {
     /// Opens the folder. An error if no agent has pinned its maps there.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            dir.join(maps::STATE.name).exists(),
-            "no lbr maps under {}: is `lbr run` started with this --bpffs folder, and are you root?",
-            dir.display()
-        );
+        bpffs::check_pinned(dir)?;
         Ok(Self { dir: dir.to_owned() })
     }
 

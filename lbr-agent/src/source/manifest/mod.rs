@@ -53,13 +53,15 @@ impl ManifestSource {
         let shown = dir.display();
         match fs::metadata(dir) {
             Ok(meta) if meta.is_dir() => {}
-            Ok(_) => bail!("{shown} is not a folder: --manifests wants a folder with YAML files"),
+            Ok(_) => bail!(
+                "--manifests {shown}: is a file: give a folder that holds it, all of whose YAML files are read"
+            ),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                bail!("the folder {shown} does not exist: create it, or name another one with --manifests")
+                bail!("--manifests {shown}: the folder does not exist: create it, or give another one")
             }
-            Err(e) => return Err(e).with_context(|| format!("look at the folder {shown}")),
+            Err(e) => bail!("--manifests {shown}: {e}"),
         }
-        list(dir).with_context(|| format!("list the folder {shown}"))?;
+        list(dir).with_context(|| format!("--manifests {shown}: cannot be listed"))?;
         Ok(Self {
             dir: dir.to_owned(),
             looker: Looker::default(),

@@ -80,7 +80,7 @@ fn a_folder_that_is_missing_is_an_error_in_plain_words() {
     assert!(error.contains("does not exist: create it"), "{error}");
     folder.write("file", "");
     let error = ManifestSource::open(&folder.0.join("file")).unwrap_err().to_string();
-    assert!(error.contains("is not a folder"), "{error}");
+    assert!(error.contains("is a file: give a folder"), "{error}");
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<(&'static Row, Value)>> {
     for (name, wanted) in [("apiVersion", API_VERSION), ("kind", KIND)] {
         match fields.remove(name) {
             Some(Json::String(found)) if found == wanted => {}
+            Some(Json::String(found)) if name == "apiVersion" && found == "v1" && is_kubeconfig(&fields) => {
+                bail!("is a kubeconfig: give it as --kubeconfig")
+            }
             Some(found) => bail!("{name} is {}: lbr reads {wanted} only", shown(&found)),
             None => bail!("{name} is missing: {wanted} is wanted"),
         }
@@ -36,6 +39,10 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<(&'static Row, Value)>> {
     let mut said = Vec::new();
     walk("", &fields, &mut said)?;
     Ok(said)
+}
+
+fn is_kubeconfig(fields: &Map<String, Json>) -> bool {
+    fields.get("kind").and_then(Json::as_str) == Some("Config")
 }
 
 fn walk(

@@ -278,6 +278,7 @@ fn mistakes_are_named_with_field_value_and_what_is_allowed() {
             "v1beta1\": lbr reads kubeproxy.config.k8s.io/v1alpha1 only",
         ),
         ("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeletConfiguration", "KubeletConfiguration"),
+        ("apiVersion: v1\nkind: Config\nclusters: []", "give it as --kubeconfig"),
         ("- 1", "is no KubeProxyConfiguration"),
         ("# nothing", "there are 0"),
     ] {

@@ -1,12 +1,12 @@
 //! Values of fields and flags: each kind has one reading for the text of a flag and the JSON of a file.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde_json::Value as Json;
 
 use super::settings::BindAddress;
+use crate::cli::args::values;
 use crate::compile::NodePortAddress;
 
 /// What a field or a flag holds.
@@ -77,12 +77,16 @@ impl Kind {
                 "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
                 _ => Err("true or false is allowed".to_owned()),
             },
-            Self::Int(min, max) => {
-                text.trim().parse().map_or_else(|_| int(None, min, max), |n| int(Some(n), min, max))
-            }
+            Self::Int(min, max) => match text.trim().parse() {
+                Ok(n) => int(Some(n), min, max),
+                Err(_) => match (int(None, min, max), values::count(text)) {
+                    (Err(allowed), Err(wrong)) => Err(format!("{wrong}; {allowed}")),
+                    (other, _) => other,
+                },
+            },
             Self::Number => number(text.trim().parse().ok()),
-            Self::Duration => duration(text).map(Value::Duration),
-            Self::Address => address(text).map(Value::Address),
+            Self::Duration => values::duration(text).map(Value::Duration),
+            Self::Address => values::address(text).map(Value::Address),
             Self::Bind(port) => bind(text, port).map(Value::Bind),
             Self::Port => {
                 text.trim().parse().map(Value::Port).map_err(|_| "a port, 0 to 65535, is allowed".to_owned())
@@ -200,71 +204,22 @@ fn number(n: Option<f64>) -> Result<Value, String> {
     n.map(Value::Number).ok_or_else(|| "a number, 0 or more, is allowed".to_owned())
 }
 
-fn address(text: &str) -> Result<IpAddr, String> {
-    text.trim().parse().map_err(|_| "an IP address is allowed".to_owned())
-}
-
 /// An address with or without a port. An empty text disables the server; only flags can be empty here.
 fn bind(text: &str, port: u16) -> Result<BindAddress, String> {
-    if text.is_empty() {
-        return Ok(BindAddress::Off);
-    }
-    if let Ok(at) = text.parse::<SocketAddr>() {
-        if at.port() == 0 {
-            return Err("a port above 0 is allowed".to_owned());
-        }
-        return Ok(BindAddress::At(at));
-    }
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    match bare.parse() {
-        Ok(ip) => Ok(BindAddress::At(SocketAddr::new(ip, port))),
-        Err(_) => {
-            Err(format!("an IP address with or without a port is allowed, as 0.0.0.0:{port} or [::]:{port}"))
-        }
+    match text {
+        "" => Ok(BindAddress::Off),
+        _ => values::listen(text, port).map(BindAddress::At),
     }
 }
 
 fn block(text: &str, words: &[&str]) -> Result<NodePortAddress, String> {
-    let parse = |block: &str| block.parse::<IpNet>().ok().map(NodePortAddress::Block);
-    let block = match text {
-        "primary" if words.contains(&text) => Some(NodePortAddress::Primary),
-        _ => parse(text),
-    };
-    block.ok_or_else(|| {
-        let words: String = words.iter().map(|word| format!(" or `{word}`")).collect();
-        format!("`{text}` is not an address block such as 10.0.0.0/8{words}")
+    if text == "primary" && words.contains(&text) {
+        return Ok(NodePortAddress::Primary);
+    }
+    values::block(text).map(NodePortAddress::Block).map_err(|error| {
+        let words: String = words.iter().map(|word| format!(" (or `{word}`)")).collect();
+        format!("{error}{words}")
     })
-}
-
-/// Go's `time.ParseDuration`, without signs: a sequence of numbers with units, or `0`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "a time such as 30s, 250ms or 1h30m is allowed".to_owned();
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, after) = rest.split_at(digits);
-        let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit);
-        let unit = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        seconds += number.parse::<f64>().map_err(|_| wrong())? * unit;
-        rest = after;
-    }
-    if text.is_empty() {
-        return Err(wrong());
-    }
-    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
 }
 
 #[cfg(test)]
@@ -272,29 +227,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_gos() {
-        for (text, millis) in
-            [("0", 0), ("0s", 0), ("30s", 30_000), ("1h30m", 5_400_000), ("250ms", 250), ("1.5s", 1500)]
-        {
-            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
-        }
-        for text in ["", "30", "s", "-1s", "1d", "1s 2s", "1e400s", "1..5s", "99999999999999999999999h"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
+    fn addresses_to_listen_on() {
+        assert_eq!(bind("127.0.0.1", 10249), Ok(BindAddress::At("127.0.0.1:10249".parse().unwrap())));
+        assert_eq!(bind("", 2), Ok(BindAddress::Off));
+        assert!(bind("localhost:1", 2).is_err());
     }
 
     #[test]
-    fn addresses_to_listen_on() {
-        let at = |text: &str| Ok(BindAddress::At(text.parse().unwrap()));
-        assert_eq!(bind("0.0.0.0:10256", 1), at("0.0.0.0:10256"));
-        assert_eq!(bind("127.0.0.1", 10249), at("127.0.0.1:10249"));
-        assert_eq!(bind("[::]:1", 2), at("[::]:1"));
-        assert_eq!(bind("::", 2), at("[::]:2"));
-        assert_eq!(bind("[::1]", 2), at("[::1]:2"));
-        assert_eq!(bind("", 2), Ok(BindAddress::Off));
-        for text in ["localhost:1", "1.2.3.4:0", "1.2.3.4:99999", ":10249", "[1.2.3.4]:"] {
-            assert!(bind(text, 1).is_err(), "{text}");
-        }
+    fn a_block_that_nearly_is_one_says_what_to_write() {
+        let error = Kind::Blocks(&["primary"]).of_flag("10.0.0.0/8,10.0.0.1").unwrap_err();
+        assert!(error.contains("write 10.0.0.1/32") && error.contains("`primary`"), "{error}");
+        let error = Kind::Int(0, 31).of_flag("0x1f").unwrap_err();
+        assert!(error.contains("write 31"), "{error}");
     }
 
     #[test]

@@ -57,9 +57,15 @@ fn sizes() {
     assert_eq!(config.dataplane.sizes, BTreeMap::from([("flows".into(), 1000), ("slots".into(), 7)]));
     for (flag, expected) in [
         ("flows", "NAME=N"),
-        ("flows=0", "above 0"),
-        ("flows=x", "above 0"),
+        ("flows=0", "from 1 to"),
+        ("flows=4294967296", "from 1 to 4294967295"),
+        ("flows=x", "`x` is not a whole number"),
+        ("flows=1_000", "write 1000"),
+        ("flows=512k", "write 512000"),
+        ("events=4Mi", "write 4194304"),
+        ("flow=1", "did you mean flows?"),
         ("flow=1", "there are frontends"),
+        ("Frontends=1", "did you mean frontends?"),
         ("counters=1", "no map counters"),
         ("state=1", "no map state"),
         ("endpoints=7", "give 1024 or more"),
