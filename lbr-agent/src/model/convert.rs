@@ -188,6 +188,44 @@ pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     }
 }
 
+/// The reason for a text that is no address block.
+pub(super) fn not_a_block(text: &str) -> String {
+    match text.trim().parse::<IpAddr>() {
+        Ok(ip) => {
+            let length = if ip.is_ipv4() { 32 } else { 128 };
+            format!("{text:?} is an address, and a block is wanted: write {ip}/{length}")
+        }
+        Err(_) => format!("{text:?} is not an address block: write it like 10.0.0.0/8 or fd00::/8"),
+    }
+}
+
+/// The reason for a text where a number was meant, if it looks like one. YAML's versions and programs read these
+/// differently, so lbr keeps them as text.
+pub(crate) fn like_a_number(text: &str) -> Option<String> {
+    let plain = text.replace('_', "");
+    let is_number = !plain.is_empty() && plain.bytes().all(|b| b.is_ascii_digit());
+    if !is_number || plain.len() > 18 {
+        return None;
+    }
+    let decimal = plain.trim_start_matches('0');
+    let decimal = if decimal.is_empty() { "0" } else { decimal };
+    if text.contains('_') {
+        return Some(format!(
+            "is {text}, which some programs read as text: write {decimal} without underscores"
+        ));
+    }
+    if decimal == plain {
+        return Some(format!("is {text:?}, but must be a whole number without quotes"));
+    }
+    match u64::from_str_radix(&plain, 8) {
+        Ok(octal) if octal.to_string() != decimal => Some(format!(
+            "is {text}, and with a leading zero some programs read {octal} (octal), others {decimal}: write {octal} or \
+             {decimal}"
+        )),
+        _ => Some(format!("is {text}, with a leading zero, which some programs refuse: write {decimal}")),
+    }
+}
+
 /// The reason if no packet may be sent to this address on behalf of a client: it would reach the node itself or its
 /// neighbours (CVE-2021-25737).
 pub(crate) fn unsafe_address(addr: IpAddr) -> Option<String> {
@@ -242,6 +280,30 @@ mod tests {
         for bad in ["", "10.0.0", "010.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "10.0.0.1/32"] {
             assert!(address(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn texts_that_look_like_numbers() {
+        for (text, words) in [
+            ("80", "without quotes"),
+            ("0120", "read 80 (octal), others 120: write 80 or 120"),
+            ("080", "write 80"),
+            ("00", "write 0"),
+            ("1_000", "write 1000 without underscores"),
+        ] {
+            let reason = like_a_number(text).unwrap();
+            assert!(reason.contains(words), "{text}: {reason}");
+        }
+        for text in ["", "_", "http", "1:20", "-1", "8e1"] {
+            assert_eq!(like_a_number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_that_are_no_block() {
+        assert!(not_a_block("10.0.0.1").contains("write 10.0.0.1/32"));
+        assert!(not_a_block("fd00::1").contains("write fd00::1/128"));
+        assert!(not_a_block("ten").contains("write it like 10.0.0.0/8"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use k8s_openapi::api::networking::v1 as api;
 
 use super::ServiceCidr;
-use super::convert::{Converted, Problems, cluster_scoped};
+use super::convert::{Converted, Problems, cluster_scoped, not_a_block};
 
 /// Reduces a ServiceCIDR to what matters here.
 pub fn from_api(api: api::ServiceCIDR) -> Converted<ServiceCidr> {
@@ -20,9 +20,7 @@ pub fn from_api(api: api::ServiceCIDR) -> Converted<ServiceCidr> {
                 );
             }
             Ok(net) => cidrs.push(net.trunc()),
-            Err(_) => {
-                problems.part(format!("spec.cidrs[{i}]"), format!("{cidr:?} is not a block of addresses"))
-            }
+            Err(_) => problems.part(format!("spec.cidrs[{i}]"), not_a_block(cidr)),
         }
     }
     problems.finish(ServiceCidr { name, cidrs })

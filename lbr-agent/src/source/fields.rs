@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::model::Kind;
+use crate::model::convert::like_a_number;
 
 /// The parts of Pods and Nodes that are read. The rest is ignored: it is large, newer than lbr, or holds quantities,
 /// which YAML writes as numbers and the API types want as text.
@@ -92,6 +93,18 @@ pub(super) fn plain_words(message: &str) -> String {
         return message.to_owned();
     };
     let (kind, text) = found.split_once(' ').unwrap_or((found, ""));
+    let is_number = matches!(expected, "i32" | "i64" | "u16" | "u32");
+    if kind == "string"
+        && is_number
+        && let Some(reason) = like_a_number(text.trim_matches('"'))
+    {
+        return reason;
+    }
+    if kind == "boolean" && matches!(expected, "a string" | "string") {
+        return format!(
+            "is {text}, but must be text: put it in quotes (YAML reads yes, no, on and off as true and false)"
+        );
+    }
     let found = match kind {
         "integer" | "string" | "boolean" | "floating" => text.trim_start_matches("point ").to_owned(),
         "map" => "a group of fields".to_owned(),
@@ -100,7 +113,7 @@ pub(super) fn plain_words(message: &str) -> String {
         _ => found.to_owned(),
     };
     let expected = match expected {
-        "i32" | "i64" | "u16" | "u32" => "a whole number without quotes",
+        _ if is_number => "a whole number",
         "a string" | "string" => "text: put it in quotes",
         "a boolean" => "true or false",
         "a sequence" => "a list",
@@ -120,10 +133,20 @@ mod tests {
     #[test]
     fn messages_are_for_people() {
         for (message, expected) in [
+            ("invalid type: string \"http\", expected i32", "is \"http\", but must be a whole number"),
             (
-                "invalid type: string \"http\", expected i32",
-                "is \"http\", but must be a whole number without quotes",
+                "invalid type: string \"80\", expected i32",
+                "is \"80\", but must be a whole number without quotes",
             ),
+            (
+                "invalid type: string \"0120\", expected i32",
+                "is 0120, and with a leading zero some programs read 80 (octal), others 120: write 80 or 120",
+            ),
+            (
+                "invalid type: boolean `true`, expected a string",
+                "is `true`, but must be text: put it in quotes (YAML reads yes, no, on and off as true and false)",
+            ),
+            ("invalid type: floating point `80.5`, expected i32", "is `80.5`, but must be a whole number"),
             ("invalid type: integer `80`, expected a string", "is `80`, but must be text: put it in quotes"),
             (
                 "invalid type: boolean `true`, expected IntOrString",

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use self::isolation::Directions;
 pub use self::isolation::isolation;
-use super::convert::{Converted, Problems, namespaced, port_number, protocol};
+use super::convert::{Converted, Problems, like_a_number, namespaced, not_a_block, port_number, protocol};
 use super::{NetworkPolicy, Peer, PolicyPort, PolicyRule, PortSet, selector};
 
 /// Annotation for whether a policy is enforced (`enforce`, the default) or audited (`audit`).
@@ -156,7 +156,7 @@ fn exception(text: &str, outer: IpNet) -> Result<IpNet, String> {
 
 /// A masked block: older API servers accepted host bits, and newer ones keep such objects (B10).
 fn cidr(text: &str) -> Result<IpNet, String> {
-    let wrong = || format!("{text:?} is not an address block: write it like 10.0.0.0/8 or fd00::/8");
+    let wrong = || not_a_block(text);
     let net = text.parse::<IpNet>().map_err(|_| wrong())?.trunc();
     match net {
         IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() && v6.prefix_len() >= 96 => Err(wrong()),
@@ -190,8 +190,8 @@ fn port(api: &api::NetworkPolicyPort) -> Result<PolicyPort, (&'static str, Strin
 
 /// The API's rule for the names of ports (IANA service name).
 fn check_port_name(name: &str) -> Result<(), String> {
-    if name.parse::<u64>().is_ok() {
-        return Err(format!("{name:?} is text, and so the name of a port: write the number without quotes"));
+    if let Some(reason) = like_a_number(name) {
+        return Err(reason);
     }
     let valid = (1..=15).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

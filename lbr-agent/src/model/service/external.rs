@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as api;
 use lbr_common::addr::Family;
 
 use super::super::TrafficPolicy;
-use super::super::convert::{Problems, address, port_number, unsafe_address};
+use super::super::convert::{Problems, address, not_a_block, port_number, unsafe_address};
 use super::{Service, SourceRanges};
 
 /// `spec.externalIPs`, with their index.
@@ -91,9 +91,7 @@ fn source_ranges(spec: &api::ServiceSpec, problems: &mut Problems) -> SourceRang
     let mut has_wrong = false;
     for (i, text) in spec.load_balancer_source_ranges.iter().flatten().enumerate() {
         let Ok(net) = text.trim().parse::<IpNet>() else {
-            let reason =
-                format!("{text:?} is not a range of addresses: write it like 10.0.0.0/8 or fd00::/8");
-            problems.part(format!("spec.loadBalancerSourceRanges[{i}]"), reason);
+            problems.part(format!("spec.loadBalancerSourceRanges[{i}]"), not_a_block(text));
             has_wrong = true;
             continue;
         };

@@ -1,5 +1,6 @@
 //! Splits the text of a file into documents: each is read by itself, so that a mistake in one costs no other.
 
+use super::causes;
 use serde_json::Value;
 use serde_saphyr::options::AliasLimits;
 
@@ -46,6 +47,44 @@ fn push<'a>(documents: &mut Vec<Document<'a>>, text: &'a str, line: usize) {
     }
 }
 
+/// Reads a document, and each JSON object of several in a row: they delimit themselves, as kubectl reads them too.
+pub(crate) fn read_all(document: &Document<'_>) -> Vec<Result<Value, String>> {
+    match (read(document), objects(document)) {
+        (Err(_), objects) if objects.len() > 1 => objects.iter().map(object).collect(),
+        (result, _) => vec![result],
+    }
+}
+
+fn object(document: &Document<'_>) -> Result<Value, String> {
+    if document.text.trim_start().starts_with(',') {
+        return Err("commas between objects: separate objects by a line `---`, or make them items of a List"
+            .to_owned());
+    }
+    read(document)
+}
+
+/// The JSON objects that a document begins with, and the rest.
+fn objects<'a>(document: &Document<'a>) -> Vec<Document<'a>> {
+    let text = document.text;
+    let mut objects = Vec::new();
+    let mut begin = 0;
+    let mut add = |text: &'a str, begin: usize, end: usize| {
+        let line = document.line + text[..begin].matches('\n').count();
+        objects.push(Document { number: document.number, line, text: &text[begin..end] });
+    };
+    if text.trim_start().starts_with('{') {
+        let mut stream = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
+        while let Some(Ok(_)) = stream.next() {
+            add(text, begin, stream.byte_offset());
+            begin = stream.byte_offset();
+        }
+    }
+    if !text[begin..].trim().is_empty() {
+        add(text, begin, text.len());
+    }
+    objects
+}
+
 /// Reads one document. The error is for people, and names the line of the file.
 pub(crate) fn read(document: &Document<'_>) -> Result<Value, String> {
     let error = match serde_saphyr::from_str_with_options(document.text, options()) {
@@ -66,7 +105,15 @@ pub(crate) fn read(document: &Document<'_>) -> Result<Value, String> {
         let suffix = format!(" at line {}, column {}", location.line(), location.column());
         message = message.replace(&suffix, "");
     }
-    Err(format!("cannot be read as YAML, near line {}: {}", document.line + line.max(1), message.trim()))
+    let line = line.max(1);
+    if let Some(reason) = causes::of(document.text, line, document.line) {
+        return Err(reason);
+    }
+    Err(format!(
+        "cannot be read as YAML, near line {}: {}",
+        document.line + line,
+        causes::advice(message.trim())
+    ))
 }
 
 /// Room for a dump of a large cluster, but not for text that expands when it is read: deep nesting, and aliases of
@@ -82,6 +129,9 @@ fn options() -> serde_saphyr::Options {
         },
         alias_limits: aliases,
         with_snippet: false,
+        // Programs read 0120 as 80 or as 120, and 1_000 as a number or as text: lbr reads neither as a number.
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
     }
 }
 
@@ -116,6 +166,51 @@ mod tests {
     fn json_with_tabs_is_read() {
         let value = read_one("{\n\t\"a\": [\n\t\t1,\n\t\t\"x\"\n\t]\n}").unwrap();
         assert_eq!(value, serde_json::json!({"a": [1, "x"]}));
+    }
+
+    #[test]
+    fn json_objects_in_a_row_are_read_one_by_one() {
+        let lines = |text: &str| {
+            let all = read_all(&Document { number: 1, line: 10, text });
+            let line =
+                |result: Result<Value, String>| result.map_or_else(|error| error, |value| value.to_string());
+            all.into_iter().map(line).collect::<Vec<_>>()
+        };
+        let (a, b) = (r#"{"a":1}"#, r#"{"b":2}"#);
+        for text in
+            ["{\"a\":1}{\"b\":2}", "{\"a\":1}\n{\"b\":2}\n", "\n{\n\t\"a\": 1\n}\n\n{\n\t\"b\": 2\n}\n"]
+        {
+            assert_eq!(lines(text), [a, b], "{text:?}");
+        }
+        assert_eq!(lines("{\"a\":1}"), [a]);
+        assert_eq!(lines("{a: 1, b: {c: \"}{\"}}"), [r#"{"a":1,"b":{"c":"}{"}}"#]);
+        // The rest is cut, or the second object is wrong: the first one is whole.
+        let cut = lines("{\"a\":1}\n{\"b\":\n");
+        assert_eq!(cut[0], a);
+        assert!(cut[1].contains("near line 1"), "{}", cut[1]);
+        let twice = lines("{\"a\":1}\n{\"b\":1,\"b\":2}");
+        assert!(twice[0] == a && twice[1].contains("line 12: `b` is there twice"), "{twice:?}");
+        let commas = lines("{\"a\":1},\n{\"b\":2}");
+        assert!(commas[1].contains("commas between objects"), "{commas:?}");
+        let flow = lines("{a: 1}\n{b: 2}");
+        assert!(flow[0].contains("separate objects by a line `---`"), "{flow:?}");
+    }
+
+    #[test]
+    fn numbers_that_programs_read_differently_stay_text() {
+        for (text, expected) in [
+            ("a: 0120", "\"0120\""),
+            ("a: 00", "\"00\""),
+            ("a: 1_000", "\"1_000\""),
+            ("a: 0", "0"),
+            ("a: 80", "80"),
+            ("a: 0x50", "80"),
+            ("a: 0o120", "80"),
+            ("a: 0.5", "0.5"),
+            ("a: yes", "true"),
+        ] {
+            assert_eq!(read_one(text).unwrap()["a"].to_string(), expected, "{text}");
+        }
     }
 
     #[test]

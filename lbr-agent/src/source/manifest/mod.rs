@@ -6,6 +6,7 @@
 //!
 //! This file is the only one of them that touches the file system.
 
+mod causes;
 pub(crate) mod documents;
 mod look;
 mod parse;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::documents;
+use super::{causes, documents};
 use crate::model::convert::{Converted, Problem, valid_name};
 use crate::model::{Kind, Object, ObjectName, ObjectRef, Rejected};
 use crate::source::decode::{Author, decode, refused, refused_policy};
@@ -55,12 +55,20 @@ pub struct Held {
 pub fn parse(origin: &str, text: &str) -> Parsed {
     let mut parsed = Parsed::default();
     for document in documents::split(text) {
-        let at = At { origin: format!("{origin}, document {}", document.number), document: document.number };
-        match documents::read(&document) {
-            // The document has only comments and nulls.
-            Ok(Value::Null) => {}
-            Ok(value) => parsed.add(&at, value, 0),
-            Err(reason) => parsed.unidentified(&at, String::new(), "", reason),
+        let results = documents::read_all(&document);
+        let many = results.len() > 1;
+        for (i, result) in results.into_iter().enumerate() {
+            let mut origin = format!("{origin}, document {}", document.number);
+            if many {
+                origin.push_str(&format!(", object {}", i + 1));
+            }
+            let at = At { origin, document: document.number };
+            match result {
+                // The document has only comments and nulls.
+                Ok(Value::Null) => {}
+                Ok(value) => parsed.add(&at, value, 0),
+                Err(reason) => parsed.unidentified(&at, String::new(), "", reason),
+            }
         }
     }
     parsed
@@ -81,6 +89,10 @@ impl Parsed {
     }
 
     fn reject(&mut self, at: &At, object: String, field: &str, reason: String) {
+        let reason = match causes::template(&reason) {
+            Some(what) if !reason.contains(what) => format!("{reason}; it is {what}"),
+            _ => reason,
+        };
         self.rejected.push(Rejected { object, origin: at.origin.clone(), field: field.to_owned(), reason });
     }
 
@@ -91,14 +103,12 @@ impl Parsed {
 
     fn add(&mut self, at: &At, mut value: Value, depth: usize) {
         if !value.is_object() {
-            let reason = "is not a Kubernetes object: write apiVersion, kind and metadata".to_owned();
-            return self.unidentified(at, String::new(), "", reason);
+            return self.unidentified(at, String::new(), "", no_object(&value));
         }
         let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (kind, version) = (text("kind"), text("apiVersion"));
         if kind.is_empty() {
-            let reason = "is missing: every document needs apiVersion and kind".to_owned();
-            return self.unidentified(at, String::new(), "kind", reason);
+            return self.unidentified(at, String::new(), "kind", no_kind(at, &value));
         }
         if let Some(item_kind) = kind.strip_suffix("List")
             && (item_kind.is_empty() || known(item_kind).is_some())
@@ -181,6 +191,45 @@ impl Parsed {
             Some(object) => self.objects.push(ParsedObject { document: at.document, origin, object }),
             None => self.held.push(Held { origin, reference, fallback: converted.fallback }),
         }
+    }
+}
+
+/// What a document is that is no object.
+fn no_object(value: &Value) -> String {
+    let what = match value {
+        Value::Array(_) => {
+            return "is a list: write its objects as documents with a line `---` between them, or as items of a List"
+                .to_owned();
+        }
+        Value::String(text) => {
+            let first: String = text.lines().next().unwrap_or_default().chars().take(60).collect();
+            format!("is the text {first:?}, and ")
+        }
+        _ => String::new(),
+    };
+    format!("{what}is not a Kubernetes object: write apiVersion, kind and metadata")
+}
+
+/// Why an object has no kind: it is of a tool that makes manifests, or the field is misspelt.
+fn no_kind(at: &At, value: &Value) -> String {
+    let has = |field: &str| value.get(field).is_some();
+    let tool = match at.origin.split(['.', ',']).next() {
+        Some("kustomization") => {
+            Some("is a kustomization: put the output of `kubectl kustomize` here in its place")
+        }
+        Some("Chart" | "values") if !has("metadata") => {
+            Some("is a file of a Helm chart: put the output of `helm template` here in its place")
+        }
+        _ => None,
+    };
+    if let Some(tool) = tool {
+        return tool.to_owned();
+    }
+    let keys = value.as_object().into_iter().flat_map(|fields| fields.keys());
+    let like = |key: &&String| strsim::levenshtein(&key.to_lowercase(), "kind") <= 1;
+    match keys.clone().find(like) {
+        Some(key) if key != "kind" => format!("is missing: write kind in place of {key}"),
+        _ => "is missing: every document needs apiVersion and kind".to_owned(),
     }
 }
 

@@ -137,6 +137,40 @@ fn a_rejection_names_the_field() {
             "spec.ports[0].prot",
             "spelt",
         ),
+        (web("port: 80", "port: 0120"), "Service default/web", "spec.ports[0].port", "write 80 or 120"),
+        (web("port: 80", "port: 1_000"), "Service default/web", "spec.ports[0].port", "write 1000"),
+        (web("port: 80", "port: 1:20"), "Service default/web", "spec.ports[0].port", "a whole number"),
+        (
+            web("name: web", "name: web\n  labels: {on: yes}"),
+            "Service default/web",
+            "metadata.labels.on",
+            "YAML reads yes, no, on and off",
+        ),
+        (
+            web("port: 80", "port: \"{{ .Values.port }}\""),
+            "Service default/web",
+            "spec.ports[0].port",
+            "helm template",
+        ),
+        (web("port: 80", "port: ${PORT}"), "Service default/web", "spec.ports[0].port", "`envsubst`"),
+        (web("name: web", "name: web-{{ .Release.Name }}"), "Service", "metadata.name", "helm template"),
+        (web("name: web", "name: {{ .Release.Name }}"), "", "", "line 4 is a template, as in Helm charts"),
+        (web("kind: Service", "Kind: Service"), "", "kind", "write kind in place of Kind"),
+        ("404: Not Found".to_owned(), "", "kind", "missing"),
+        ("Not Found".to_owned(), "", "", "is the text \"Not Found\""),
+        ("[{kind: Service}]".to_owned(), "", "", "items of a List"),
+        (
+            POLICY.replace("- podSelector: {}", "- ipBlock: {cidr: 10.0.0.1}"),
+            "NetworkPolicy default/p",
+            "spec.ingress[0].from[0].ipBlock.cidr",
+            "write 10.0.0.1/32",
+        ),
+        (
+            POLICY.replace("- from:", "- ports: [{port: 0120}]\n    from:"),
+            "NetworkPolicy default/p",
+            "spec.ingress[0].ports[0].port",
+            "write 80 or 120",
+        ),
         (
             "kind: Endpoints\napiVersion: v1\nmetadata: {name: web}".to_owned(),
             "Endpoints web",
@@ -183,6 +217,35 @@ fn lists_are_taken_apart() {
         deep = json!({"apiVersion": "v1", "kind": "List", "items": [deep]});
     }
     assert_eq!(complaints(&parse("d.json", &deep.to_string())).len(), 1);
+}
+
+#[test]
+fn json_objects_in_a_row_are_objects_of_one_document() {
+    let namespace = |name: &str| {
+        serde_json::to_string_pretty(
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        )
+        .unwrap()
+    };
+    let parsed = parse("n.json", &format!("{}\n{}\n{}\n", namespace("a"), namespace("B"), namespace("c")));
+    assert_eq!(references(&parsed), ["Namespace a", "Namespace c"]);
+    assert_eq!(complaints(&parsed), [("n.json, document 1, object 2", "Namespace", "metadata.name")]);
+    let cut = parse("n.json", &format!("{}{}", namespace("a"), &namespace("b")[..20]));
+    assert_eq!(references(&cut), ["Namespace a"]);
+    assert_eq!((complaints(&cut), cut.unreadable), (vec![("n.json, document 1, object 2", "", "")], true));
+}
+
+#[test]
+fn files_of_tools_that_make_manifests_are_named() {
+    for (file, text, words) in [
+        ("kustomization.yaml", "resources: [a.yaml]", "`kubectl kustomize`"),
+        ("Chart.yaml", "apiVersion: v2\nname: x\nversion: 1.0.0", "`helm template`"),
+        ("values.yaml", "replicas: 1", "`helm template`"),
+        ("other.yaml", "replicas: 1", "every document needs"),
+    ] {
+        let parsed = parse(file, text);
+        assert!(parsed.rejected[0].reason.contains(words), "{file}: {}", parsed.rejected[0].reason);
+    }
 }
 
 #[test]
