@@ -134,10 +134,13 @@ pub enum Output {
 /// `lbr why`.
 #[derive(Debug, Args)]
 pub struct WhyArgs {
-    /// The client: namespace/pod, or an IP address.
+    /// The client: namespace/pod, pod/NAME (of the namespace `default`), pod/NAMESPACE/NAME, node/NAME for this node, or
+    /// an IP address.
     pub from: String,
 
-    /// The destination: namespace/pod, namespace/service, or an IP address (a Service's as well).
+    /// The destination: as the client, or namespace/service, svc/NAME, svc/NAMESPACE/NAME, or any IP address of a
+    /// Service; each may have its port behind it: svc/web:80, 10.0.0.1:80, [fd00::1]:80. Where a pod and a Service have one
+    /// name, the port decides: the Service if it has the port, else the pod.
     pub to: String,
 
     /// Destination port, as the client names it: a Service's port by number or name, else the pod's by number. Default:

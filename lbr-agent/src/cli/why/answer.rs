@@ -23,12 +23,15 @@ pub(super) struct Query<'a> {
     pub(super) to: &'a str,
     pub(super) port: Option<&'a str>,
     pub(super) proto: Option<Proto>,
+    /// Name of this node.
+    pub(super) node: &'a str,
 }
 
 /// Answers a question.
 pub(super) fn why(tables: &Desired, query: &Query<'_>) -> anyhow::Result<Why> {
-    let source = ends::source(tables, query.from)?;
-    let (services, connections) = match ends::target(tables, query.to, query.port, query.proto)? {
+    let source = ends::source(tables, query.from, query.node)?;
+    let (target, taken) = ends::target(tables, query.to, query.port, query.proto, query.node)?;
+    let (services, connections) = match target {
         Target::Place(place, port) => (Vec::new(), straight(tables, &source, &place, &port)?),
         Target::Service(service, port) => by_service(tables, &source, &service, &port)?,
     };
@@ -37,7 +40,7 @@ pub(super) fn why(tables: &Desired, query: &Query<'_>) -> anyhow::Result<Why> {
     }
     let allowed = connections.iter().all(|c| c.allowed) && services.iter().all(|s| s.refused.is_empty());
     let summary = super::text::summary(&services, &connections);
-    Ok(Why { allowed, summary, services, connections })
+    Ok(Why { allowed, summary, taken, services, connections })
 }
 
 fn straight(tables: &Desired, source: &Place, to: &Place, port: &Port) -> anyhow::Result<Vec<Connection>> {

@@ -6,11 +6,13 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, bail};
 use lbr_common::addr::Addr;
+use lbr_common::policy::policy_flags;
 use lbr_common::service::{Frontend, FrontendKey, frontend_flags, scope};
 use lbr_common::text::{ServiceName, Text};
 use lbr_common::tuple::proto;
 use lbr_common::user::proto_name;
 
+use super::question::{self, Kind, Name, Subject};
 use crate::cli::args::Proto;
 use crate::cli::names;
 use crate::dataplane::resolve;
@@ -50,56 +52,201 @@ impl fmt::Display for Port {
     }
 }
 
-/// The client.
-pub(super) fn source(tables: &Desired, text: &str) -> anyhow::Result<Place> {
-    if let Some(addr) = address(text) {
-        return Ok(Place { name: text.to_owned(), addrs: vec![addr] });
+/// The client. `node`: name of this node.
+pub(super) fn source(tables: &Desired, text: &str, node: &str) -> anyhow::Result<Place> {
+    let (subject, port) = question::read(text)?;
+    if port.is_some() {
+        bail!("{text}: the client's port does not matter to policies: leave it out");
     }
-    let pods = pod_addrs(tables, text);
-    if !pods.is_empty() {
-        return Ok(Place { name: text.to_owned(), addrs: pods });
+    let names = match subject {
+        Subject::Address(addr) => return Ok(Place { name: addr.to_string(), addrs: vec![addr] }),
+        Subject::Node(name) => return this_node(tables, text, name, node),
+        Subject::Named(names) => names,
+    };
+    let found = matches(tables, &names);
+    let (pods, services): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.kind == Kind::Pod);
+    match pods.as_slice() {
+        [pod] => Ok(pod.place.clone()),
+        [] if services.is_empty() => bail!(unknown(tables, text, &names, Some(Kind::Pod))),
+        [] => bail!("{text} is a Service, and Services open no connections: name a pod or an IP address"),
+        several => bail!(ambiguous(text, several, "")),
     }
-    if !service_addrs(tables, text).is_empty() {
-        bail!("{text} is a Service, and Services open no connections: name a pod or an IP address");
-    }
-    bail!(unknown(tables, text, false))
 }
 
-/// The destination and its port.
+/// The destination and its port; and which of several was taken, if the name stands for several.
 pub(super) fn target(
     tables: &Desired,
     text: &str,
     port: Option<&str>,
     proto: Option<Proto>,
+    node: &str,
+) -> anyhow::Result<(Target, String)> {
+    let (subject, behind) = question::read(text)?;
+    let port = match (behind, port) {
+        (Some(behind), Some(port)) if behind != port => {
+            bail!("{text} and --port {port} contradict each other: give one port")
+        }
+        (behind, port) => behind.or(port),
+    };
+    let names = match subject {
+        Subject::Address(addr) => return Ok((at_address(tables, addr, port, proto)?, String::new())),
+        Subject::Node(name) => {
+            let place = this_node(tables, text, name, node)?;
+            return Ok((at_node(tables, place, port, proto)?, String::new()));
+        }
+        Subject::Named(names) => names,
+    };
+    let found = matches(tables, &names);
+    let (taken, why) = match found.as_slice() {
+        [] => {
+            let kind = names.first().and_then(|name| name.kind);
+            bail!(unknown(tables, text, &names, kind))
+        }
+        [one] => (one, String::new()),
+        several => by_port(tables, text, several, port, proto)?,
+    };
+    let place = taken.place.clone();
+    let target = match taken.kind {
+        Kind::Pod => straight(place, port, proto),
+        Kind::Service => service(tables, place, port, proto),
+    };
+    Ok((target?, why))
+}
+
+fn at_address(
+    tables: &Desired,
+    addr: Addr,
+    port: Option<&str>,
+    proto: Option<Proto>,
 ) -> anyhow::Result<Target> {
-    let place = |addrs| Place { name: text.to_owned(), addrs };
-    if let Some(addr) = address(text) {
-        return match service_at(tables, &addr, port) {
-            Some(name) => service(tables, Place { name, addrs: vec![addr] }, port, proto),
-            None => Ok(match straight(place(vec![addr]), port, proto)? {
-                // To ask there means to ask for a Service, which does not exist.
-                Target::Place(place, port) if resolve::is_unallocated(tables, &addr) => {
-                    Target::Service(place, port)
-                }
-                target => target,
-            }),
-        };
+    if let Some(name) = service_at(tables, &addr, port) {
+        return service(tables, Place { name, addrs: vec![addr] }, port, proto);
     }
-    let (pods, services) = (pod_addrs(tables, text), service_addrs(tables, text));
-    match (pods.first(), services.first()) {
-        (Some(pod), Some(service)) => bail!(
-            "{text} is a pod and a Service: give an IP address instead, {pod} for the pod or {service} for the \
-             Service"
-        ),
-        (Some(_), None) => straight(place(pods), port, proto),
-        (None, Some(_)) => service(tables, place(services), port, proto),
-        (None, None) => bail!(unknown(tables, text, true)),
+    let place = Place { name: addr.to_string(), addrs: vec![addr] };
+    Ok(match straight(place, port, proto)? {
+        // To ask there means to ask for a Service, which does not exist.
+        Target::Place(place, port) if resolve::is_unallocated(tables, &addr) => Target::Service(place, port),
+        target => target,
+    })
+}
+
+/// This node: one of its NodePorts, or one of its own ports.
+fn at_node(
+    tables: &Desired,
+    place: Place,
+    port: Option<&str>,
+    proto: Option<Proto>,
+) -> anyhow::Result<Target> {
+    let with_port = |addr: &Addr| Some((*addr, service_at(tables, addr, port)?));
+    let found: Vec<(Addr, String)> = place.addrs.iter().filter_map(with_port).collect();
+    match found.first() {
+        Some((_, name)) => {
+            let addrs = found.iter().filter(|(_, other)| other == name).map(|(addr, _)| *addr).collect();
+            service(tables, Place { name: name.clone(), addrs }, port, proto)
+        }
+        None => straight(place, port, proto),
     }
 }
 
-fn address(text: &str) -> Option<Addr> {
-    // People copy addresses in brackets from URLs.
-    text.trim_matches(['[', ']']).parse::<IpAddr>().ok().map(Addr::from)
+/// A pod or a Service with a name that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Found {
+    kind: Kind,
+    place: Place,
+}
+
+impl Found {
+    /// The spelling that means nothing else.
+    fn spelling(&self) -> String {
+        format!("{}/{}", self.kind.prefix(), self.place.name)
+    }
+}
+
+/// Everything that a name can mean.
+fn matches(tables: &Desired, names: &[Name<'_>]) -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    for name in names {
+        let full = format!("{}/{}", name.namespace, name.name);
+        for kind in [Kind::Pod, Kind::Service] {
+            if name.kind.is_some_and(|wanted| wanted != kind) {
+                continue;
+            }
+            let addrs = match kind {
+                Kind::Pod => pod_addrs(tables, &full),
+                Kind::Service => service_addrs(tables, &full),
+            };
+            let one = Found { kind, place: Place { name: full.clone(), addrs } };
+            if !one.place.addrs.is_empty() && !found.contains(&one) {
+                found.push(one);
+            }
+        }
+    }
+    found
+}
+
+/// Of several, the only Service that has the port, else the only pod; and a sentence about it.
+fn by_port<'a>(
+    tables: &Desired,
+    text: &str,
+    found: &'a [Found],
+    port: Option<&str>,
+    proto: Option<Proto>,
+) -> anyhow::Result<(&'a Found, String)> {
+    let Some(port) = port.filter(|_| proto != Some(Proto::Icmp)) else {
+        bail!(ambiguous(text, found, ", or give a port"));
+    };
+    let number = number(port)?;
+    let has_port = |found: &&Found| {
+        found.kind == Kind::Service
+            && ports(tables, &found.place).iter().any(|p| {
+                proto.is_none_or(|proto| proto.number() == p.proto)
+                    && number.map_or(p.name == port, |number| p.number == number)
+            })
+    };
+    let services: Vec<&Found> = found.iter().filter(has_port).collect();
+    let pods: Vec<&Found> = found.iter().filter(|found| found.kind == Kind::Pod).collect();
+    let others = |taken: &Found| {
+        let others = found.iter().filter(|other| *other != taken).map(Found::spelling);
+        others.collect::<Vec<_>>().join(" or ")
+    };
+    match (services.as_slice(), pods.as_slice()) {
+        ([taken], _) => {
+            let why = format!("{text} is taken for {}, which has port {port}", taken.spelling());
+            Ok((taken, format!("{why}; for the other one, write {}", others(taken))))
+        }
+        // Names are for ports of Services.
+        ([], [taken]) if number.is_some() => {
+            let why = format!(
+                "{text} is taken for {}, since no Service of this name has port {port}",
+                taken.spelling()
+            );
+            Ok((taken, format!("{why}; for the other one, write {}", others(taken))))
+        }
+        _ => bail!(ambiguous(text, found, "")),
+    }
+}
+
+fn ambiguous(text: &str, found: &[Found], or: &str) -> String {
+    let all: Vec<String> = found.iter().map(Found::spelling).collect();
+    format!("{text} can be {}: write one of these{or}", all.join(" or "))
+}
+
+/// The node's own addresses.
+fn this_node(tables: &Desired, text: &str, asked: Option<&str>, node: &str) -> anyhow::Result<Place> {
+    if let Some(asked) = asked.filter(|asked| *asked != node) {
+        bail!(
+            "{text}: this node is {node}, and lbr does not keep the addresses of other nodes by name: give an IP \
+             address of {asked}"
+        );
+    }
+    let is_own = |addr: &Addr, flags: u32| {
+        let is_link_local = matches!(IpAddr::from(*addr), IpAddr::V6(ip) if ip.is_unicast_link_local());
+        flags & policy_flags::NODE != 0 && !is_link_local
+    };
+    let own = tables.endpoints.iter().filter(|(addr, endpoint)| is_own(addr, endpoint.policy.flags));
+    let addrs: Vec<Addr> = own.map(|(addr, _)| *addr).collect();
+    anyhow::ensure!(!addrs.is_empty(), "{text}: no address of this node is in the maps: give an IP address");
+    Ok(Place { name: format!("node/{node}"), addrs })
 }
 
 fn pod_addrs(tables: &Desired, name: &str) -> Vec<Addr> {
@@ -228,17 +375,25 @@ fn number(text: &str) -> anyhow::Result<Option<u16>> {
     number.map(Some).with_context(|| format!("--port {text}: a port is a number from 1 to 65535"))
 }
 
-fn unknown(tables: &Desired, text: &str, or_service: bool) -> String {
-    let what = if or_service { "pod or Service with a ClusterIP" } else { "pod" };
+fn unknown(tables: &Desired, text: &str, names: &[Name<'_>], kind: Option<Kind>) -> String {
+    let what = match kind {
+        Some(Kind::Pod) => "pod",
+        Some(Kind::Service) => "Service with a ClusterIP",
+        None => "pod or Service with a ClusterIP",
+    };
     // The most frequent mistake is a name without its namespace, or with the wrong one.
-    let name = text.rsplit('/').next().unwrap_or(text);
+    let name = names.first().map_or(text.split(':').next().unwrap_or(text), |name| name.name);
     let pods = tables.pod_names.iter().filter(|(_, pod)| pod.name.as_str() == name);
-    let pods = pods.filter_map(|(addr, _)| names::pod(tables, addr));
-    let services = tables.services.values().filter(|s| or_service && s.name.as_str() == name);
+    let pods = pods.filter(|_| kind != Some(Kind::Service)).filter_map(|(addr, _)| names::pod(tables, addr));
+    let services = tables.services.values().filter(|s| s.name.as_str() == name);
+    let services = services.filter(|_| kind != Some(Kind::Pod));
     let services = services.map(|s| format!("{}/{}", s.namespace.as_str(), s.name.as_str()));
     let similar: Vec<String> = pods.chain(services).collect::<BTreeSet<_>>().into_iter().take(5).collect();
     if similar.is_empty() {
-        format!("no {what} {text} is known here: write namespace/name as in `kubectl get`, or an IP address")
+        format!(
+            "no {what} {text} is known here: write namespace/name as in `kubectl get`, pod/NAME, svc/NAME, node/NAME, or \
+             an IP address"
+        )
     } else {
         format!("no {what} {text} is known here: did you mean {}?", similar.join(" or "))
     }

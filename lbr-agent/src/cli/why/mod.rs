@@ -2,6 +2,7 @@
 
 mod answer;
 mod ends;
+mod question;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -36,11 +37,22 @@ const MAPS: &[MapSpec] = &[
 /// Prints the answer. Returns whether the connection would pass.
 pub fn why(args: &WhyArgs) -> anyhow::Result<bool> {
     let tables = Pinned::open(&args.bpffs)?.tables_of(MAPS)?;
-    let query = Query { from: &args.from, to: &args.to, port: args.port.as_deref(), proto: args.proto };
+    let node = node_name()?;
+    let port = args.port.as_deref();
+    let query = Query { from: &args.from, to: &args.to, port, proto: args.proto, node: &node };
     let why = answer::why(&tables, &query)?;
     print(&match args.output {
         WhyOutput::Table => text::render(&why),
         WhyOutput::Json => format!("{}\n", serde_json::to_string_pretty(&why)?),
     })?;
     Ok(why.allowed)
+}
+
+/// Name of this node, as far as it is known without an agent.
+fn node_name() -> anyhow::Result<String> {
+    let name = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+    match name {
+        Some(name) => Ok(name),
+        None => Ok(nix::unistd::gethostname()?.to_string_lossy().into_owned()),
+    }
 }

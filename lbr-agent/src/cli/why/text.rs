@@ -70,6 +70,9 @@ fn caveat(connection: &Connection) -> Option<String> {
 /// The whole answer.
 pub(super) fn render(why: &Why) -> String {
     let mut out = format!("{}\n", why.summary);
+    if !why.taken.is_empty() {
+        line(&mut out, &format!("note: {}", why.taken));
+    }
     for service in &why.services {
         let Frontend { service: name, address, port, endpoints, refused } = service;
         let leads = match (refused.is_empty(), endpoints) {

@@ -9,6 +9,8 @@ pub(super) struct Why {
     pub(super) allowed: bool,
     /// The result and its reason, in one line.
     pub(super) summary: String,
+    /// Which of several things the destination was taken for; empty if it can mean one only.
+    pub(super) taken: String,
     /// Frontends of the Service in question; empty without one.
     pub(super) services: Vec<Frontend>,
     pub(super) connections: Vec<Connection>,

@@ -6,7 +6,7 @@ use lbr_common::service::{SourceRange, frontend_flags, scope, set};
 use super::*;
 
 /// `default/web` at port 30080 of the node, and at an address of a load balancer for clients in 10.0.0.0/31 only.
-fn outside() -> (Desired, Addr) {
+pub(super) fn outside() -> (Desired, Addr) {
     let mut tables = example::tables();
     let balancer = Addr::v4([203, 0, 113, 1]);
     let web = |flags| Frontend { service: 1, count: 1, flags, ..Frontend::default() };
