@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         Command::Cleanup(args) => lbr_agent::cli::cleanup::cleanup(&args),
         Command::Show(args) => lbr_agent::cli::show::show(&args),
         Command::Monitor(args) => lbr_agent::cli::monitor::monitor(&args),
+        Command::Completions(args) => lbr_agent::cli::completions::completions(&args),
         Command::Why(args) => return why(&args),
     };
     match result {

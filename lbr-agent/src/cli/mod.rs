@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod cleanup;
+pub mod completions;
 #[cfg(test)]
 mod example;
 mod json;

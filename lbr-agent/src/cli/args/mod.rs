@@ -1,6 +1,7 @@
 //! Flags as they are typed; those of `lbr run` are in [`run`].
 
 pub mod cleanup;
+pub mod completions;
 pub mod kube_proxy;
 pub mod ports;
 pub mod run;
@@ -15,6 +16,7 @@ use lbr_common::tuple::proto;
 
 use crate::dataplane::DEFAULT_BPFFS;
 use cleanup::CleanupArgs;
+use completions::CompletionsArgs;
 use run::RunArgs;
 
 /// Kubernetes Services and NetworkPolicies in eBPF, for the node that it runs on.
@@ -76,12 +78,15 @@ pub enum Command {
     ///
     /// Exit code: 0, also if nothing was there or something is named as left; 1 if something could not be removed.
     Cleanup(CleanupArgs),
+    /// Print a script that completes subcommands, flags and values in a shell.
+    Completions(CompletionsArgs),
 }
 
 /// `lbr show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// What to print.
+    /// What to print. kubectl's names and short names are known too.
+    #[arg(ignore_case = true)]
     pub what: What,
 
     /// How to print it.
@@ -96,27 +101,38 @@ pub struct ShowArgs {
 /// Subjects of `lbr show`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum What {
-    /// Service ports and their endpoints.
+    /// Service ports and their endpoints (also: svc).
+    #[value(aliases = ["service", "svc", "svcs"])]
     Services,
-    /// Endpoints, each with its state and how it is reached.
+    /// Endpoints of Services, each with its state and how it is reached (also: endpointslices).
+    #[value(aliases = ["backend", "endpointslice", "endpointslices"])]
     Backends,
     /// Connections: those through Services, and all others of pods that are known.
+    #[value(aliases = ["flow", "connections", "conntrack"])]
     Flows,
     /// Pods' interfaces that the programs are attached to. `pending`: the pod behind it is not known yet, so no
     /// policy holds for it and `--pending` of `lbr run` decides. The start of pods is not held back.
+    #[value(aliases = ["link"])]
     Links,
     /// The node's interfaces to the outside, by which clients reach its NodePorts; the node's addresses there, which
     /// replace the source address of clients whose endpoint is on another node; and whether XDP is in use.
+    #[value(aliases = ["uplink"])]
     Uplinks,
-    /// NetworkPolicies, the pods that they select on this node, and what they denied.
+    /// NetworkPolicies, the pods that they select on this node, and what they denied (also: netpol, networkpolicies).
+    #[value(aliases = ["policy", "netpol", "netpols", "networkpolicy", "networkpolicies"])]
     Policies,
-    /// Addresses of this node and its pods, and whether policies isolate them.
+    /// Addresses of this node and its pods, and whether policies isolate them (also: pods, ep). For the endpoints of
+    /// Services, see `backends`.
+    #[value(aliases = ["endpoint", "ep", "eps", "pod", "pods", "po"])]
     Endpoints,
     /// Classes of peers, as the policies distinguish them.
+    #[value(aliases = ["class"])]
     Classes,
     /// Objects that are not in force, and why.
+    #[value(aliases = ["rejections"])]
     Rejected,
     /// What happened to packets, by hook and reason.
+    #[value(aliases = ["counter"])]
     Counters,
 }
 
@@ -214,6 +230,43 @@ pub struct MonitorArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn subjects_have_kubectls_names_too() {
+        let what = |word: &str| match Cli::try_parse_from(["lbr", "show", word]) {
+            Ok(Cli { command: Command::Show(args) }) => args.what,
+            other => panic!("{word}: {other:?}"),
+        };
+        for (words, expected) in [
+            ("services service svc svcs SVC", What::Services),
+            ("backends backend endpointslice endpointslices", What::Backends),
+            ("flows flow connections conntrack", What::Flows),
+            ("links link", What::Links),
+            ("uplinks uplink", What::Uplinks),
+            ("policies policy netpol netpols networkpolicy networkpolicies NetworkPolicy", What::Policies),
+            ("endpoints endpoint ep eps pod pods po", What::Endpoints),
+            ("classes class", What::Classes),
+            ("rejected rejections", What::Rejected),
+            ("counters counter", What::Counters),
+        ] {
+            for word in words.split(' ') {
+                assert_eq!(what(word), expected, "{word}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_subject_lists_what_there_is() {
+        for (word, similar) in [("servcies", "'services'"), ("polices", "'policies'")] {
+            let error = Cli::try_parse_from(["lbr", "show", word]).unwrap_err().to_string();
+            assert!(
+                error.contains(similar) && error.contains("[possible values: services, backends"),
+                "{error}"
+            );
+        }
+        let error = Cli::try_parse_from(["lbr", "show", "deployments"]).unwrap_err().to_string();
+        assert!(error.contains("[possible values: services, backends"), "{error}");
+    }
 
     #[test]
     fn in_the_place_of_kube_proxy_it_runs() {

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, CommandFactory as _, Error};
+use clap::{Command, CommandFactory as _, Error, ValueEnum};
 
-use super::Cli;
+use super::{Cli, What};
 
 /// Flags of other tools, and how lbr says it. The first word: the subcommand, or `*`.
 const OTHER_NAMES: &[(&str, &[&str], &str)] = &[
@@ -58,8 +58,23 @@ fn tip(error: &Error, words: &[String]) -> Option<String> {
             let names: Vec<&str> = values.iter().map(clap::builder::PossibleValue::get_name).collect();
             Some(format!("say what to show: {}", names.join(", ")))
         }
+        ErrorKind::InvalidValue if name == "show" && error.get(ContextKind::SuggestedValue).is_none() => {
+            let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidValue) else { return None };
+            similar_alias(wrong)
+        }
         _ => None,
     }
+}
+
+/// Another name of a subject of `lbr show` that looks like a word.
+fn similar_alias(wrong: &str) -> Option<String> {
+    let values: Vec<_> = What::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect();
+    let names =
+        values.iter().flat_map(|value| value.get_name_and_aliases().map(|name| (name, value.get_name())));
+    let (like, name, of) = names
+        .map(|(name, of)| (strsim::jaro(name, &wrong.to_lowercase()), name, of))
+        .max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (like > 0.7).then(|| format!("'{name}' is another name of '{of}'"))
 }
 
 /// `-bpffs` for `--bpffs`, as programs in Go allow.
@@ -146,6 +161,9 @@ mod tests {
             ("show services web", "prints everything of a kind"),
             ("show", "say what to show: services, backends"),
             ("show servcies", "'services'"),
+            ("show netpool", "'netpol' is another name of 'policies'"),
+            ("show networkpolciy", "'networkpolicy' is another name of 'policies'"),
+            ("show deployments", "[possible values: services, backends"),
             ("shw services", "'show'"),
             ("run --attach tx", "[possible values: auto, tcx, clsact]"),
             ("run --external-ips 10.0.0.1", "write 10.0.0.1/32"),
