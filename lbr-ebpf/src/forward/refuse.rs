@@ -12,7 +12,7 @@ use crate::forward::reset;
 use crate::forward::route;
 use crate::maps::LINKS;
 use crate::packet::ip_header::{self, Header};
-use crate::packet::skb::{self, ETH_LEN, HelperFailed, MAX_QUOTE, Skb};
+use crate::packet::skb::{self, HelperFailed, MAX_QUOTE, Skb};
 use crate::packet::{Packet, Part};
 use crate::scratch::Scratch;
 use crate::step::{self, Found};
@@ -113,17 +113,14 @@ fn build(
     }
     skb.truncate(packet.l3 + quoted_len)?;
     let quoted = skb.sum(packet.l3, quoted_len, quote)?;
-    // 2. Room for the new headers, and back to the sender.
-    let icmp_at = ETH_LEN + ip_header::len(packet);
+    // 2. Room for the new headers.
     let icmp_len = size_of::<Icmp>() as u32;
     skb.make_room(ip_header::len(packet) + icmp_len)?;
-    skb.turn_around()?;
-    // 3. The headers. Only ICMPv6 takes the addresses into its sum.
+    // 3. The headers, back to the sender. Only ICMPv6 takes the addresses into its sum.
     let proto = if packet.is_v4 { proto::ICMP } else { proto::ICMPV6 };
     let header = Header::answer(packet, proto, icmp_len + quoted_len);
     let pseudo = if packet.is_v4 { 0 } else { header.pseudo_sum(false) };
     let rest = [0, mtu.to_be()];
     let sum = !fold16(pseudo + quoted + u64::from(u16::from_ne_bytes(kind)) + u64::from(rest[1]));
-    header.store(skb, packet.is_v4)?;
-    skb.store(icmp_at, &Icmp { kind, sum, rest })
+    header.store_answer(skb, packet.is_v4, &Icmp { kind, sum, rest })
 }

@@ -10,7 +10,7 @@ use lbr_common::tuple::proto;
 
 use crate::packet::Packet;
 use crate::packet::ip_header::{self, Header};
-use crate::packet::skb::{ETH_LEN, HelperFailed, Skb};
+use crate::packet::skb::{HelperFailed, Skb};
 
 /// Data offset of five words, and the flags RST and ACK, or RST alone.
 const HEADER_RST_ACK: u16 = 0x5014;
@@ -58,9 +58,7 @@ pub(crate) fn build(skb: Skb, packet: &Packet) -> Result<(), HelperFailed> {
     let header = Header::answer(packet, proto::TCP, TCP_LEN);
     tcp.sum = checksum(&tcp, header.pseudo_sum(packet.is_v4));
     skb.truncate(packet.l4 + TCP_LEN)?;
-    skb.turn_around()?;
-    header.store(skb, packet.is_v4)?;
-    skb.store(ETH_LEN + ip_header::len(packet), &tcp)
+    header.store_answer(skb, packet.is_v4, &tcp)
 }
 
 /// Of a TCP header without payload.

@@ -86,12 +86,15 @@ fn begin(skb: Skb, work: &mut Scratch) -> Step {
         return Err(Verdict::FragmentUnknown);
     }
     let is_for_service = find_frontend(work)?;
-    let meets_translated = !is_for_service && conntrack::meets_translated(&work.packet);
-    // Any other TCP segment that opens nothing makes no entry here, and no socket takes it without a connection.
-    if work.packet.can_begin() || work.dsr.backend != 0 || meets_translated {
+    // A segment that opens nothing makes no entry here but for the next case, and no socket takes it without a connection.
+    let may_begin_flow = work.packet.can_begin() || work.dsr.backend != 0;
+    if may_begin_flow {
         source::check_external(work)?;
     }
-    if meets_translated {
+    if !is_for_service && conntrack::meets_translated(&work.packet) {
+        if !may_begin_flow {
+            source::check_external(work)?;
+        }
         return keep_apart(work);
     }
     if !is_for_service {
@@ -123,7 +126,7 @@ fn look_up_frontend(work: &mut Scratch) -> Found {
             work.draft.frontend = frontend;
             Ok(true)
         }
-        Err(Verdict::NotService) if service::is_unallocated(&to.dst) => Err(Verdict::UnallocatedAddress),
+        Err(Verdict::NotService) if service::is_in_cidr(&to.dst) => Err(Verdict::UnallocatedAddress),
         Err(Verdict::NotService) => Ok(false),
         Err(verdict) if work.packet.can_begin() => {
             source::check_external(work)?;

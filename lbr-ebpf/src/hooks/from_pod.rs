@@ -85,7 +85,7 @@ fn find_frontend(work: &mut Scratch) -> Found {
         return Err(Verdict::TunnelFromPod);
     }
     match service::frontend(&to.dst, to.dst_port, to.proto, Origin::Pod(&to.src)) {
-        Err(Verdict::NotService) if service::is_unallocated(&to.dst) => Err(Verdict::UnallocatedAddress),
+        Err(Verdict::NotService) if service::is_in_cidr(&to.dst) => Err(Verdict::UnallocatedAddress),
         Err(Verdict::NotService) => Ok(false),
         Ok(frontend) if work.packet.can_begin() || service::picks_up(&work.packet, &frontend) => {
             work.draft.frontend = frontend;

@@ -17,7 +17,7 @@ use crate::service;
 #[inline(always)]
 pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     if work.entered_by != 0 {
-        if maps::has_udp_own_ports() && packet::is_udp(skb) {
+        if maps::has_udp_own_ports() && packet::may_be_udp_from(skb, maps::may_be_own_port) {
             packet::parse_at_uplink(skb, &mut work.packet)?;
             note_datagram(work)?;
         }

@@ -5,7 +5,7 @@ use lbr_common::addr::Addr;
 use lbr_common::checksum::{Diff, fold16};
 
 use crate::packet::Packet;
-use crate::packet::skb::{ETH_LEN, HelperFailed, Skb};
+use crate::packet::skb::{ETH_LEN, Eth, HelperFailed, Skb};
 
 const V4_LEN: u32 = 20;
 const V6_LEN: u32 = 40;
@@ -33,6 +33,16 @@ struct V6 {
     next_hops: [u8; 2],
     src: [u16; 8],
     dst: [u16; 8],
+}
+
+/// A frame up to the end of its transport header. Every part is made of bytes and of words of two, and of even length, so
+/// there is no padding.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Frame<I, T> {
+    eth: Eth,
+    ip: I,
+    l4: T,
 }
 
 /// The first bytes of a header: version, type of service or class, flow label.
@@ -78,32 +88,49 @@ impl<'a> Header<'a> {
     /// Writes it behind the Ethernet header.
     #[inline(always)]
     pub(crate) fn store(&self, skb: Skb, is_v4: bool) -> Result<(), HelperFailed> {
+        if is_v4 { skb.store(ETH_LEN, &self.v4()) } else { skb.store(ETH_LEN, &self.v6()) }
+    }
+
+    /// Writes the frame of an answer up to the end of its transport header, `l4`: link addresses exchanged, then this
+    /// header. All at once, since each write is a call of the kernel.
+    #[inline(always)]
+    pub(crate) fn store_answer<T: Copy>(&self, skb: Skb, is_v4: bool, l4: &T) -> Result<(), HelperFailed> {
+        let (eth, l4) = (skb.turned_link_header()?, *l4);
         if is_v4 {
-            let [version_ihl, service_type, ..] = self.start.0;
-            let mut ip = V4 {
-                version_ihl_tos: [version_ihl, service_type],
-                total_len: wire_len(V4_LEN + self.payload_len),
-                id_fragment: [0, DONT_FRAGMENT],
-                ttl_proto: [TTL, self.proto],
-                sum: 0,
-                src: self.src.v4_halves(),
-                dst: self.dst.v4_halves(),
-            };
-            let sum = u64::from(u16::from_ne_bytes(ip.version_ihl_tos))
-                + u64::from(ip.total_len)
-                + u64::from(DONT_FRAGMENT)
-                + u64::from(u16::from_ne_bytes(ip.ttl_proto));
-            ip.sum = !fold16(sum + self.addresses(true));
-            skb.store(ETH_LEN, &ip)
+            skb.store(0, &Frame { eth, ip: self.v4(), l4 })
         } else {
-            let ip = V6 {
-                start: self.start.0,
-                payload_len: wire_len(self.payload_len),
-                next_hops: [self.proto, TTL],
-                src: self.src.halves(),
-                dst: self.dst.halves(),
-            };
-            skb.store(ETH_LEN, &ip)
+            skb.store(0, &Frame { eth, ip: self.v6(), l4 })
+        }
+    }
+
+    #[inline(always)]
+    fn v4(&self) -> V4 {
+        let [version_ihl, service_type, ..] = self.start.0;
+        let mut ip = V4 {
+            version_ihl_tos: [version_ihl, service_type],
+            total_len: wire_len(V4_LEN + self.payload_len),
+            id_fragment: [0, DONT_FRAGMENT],
+            ttl_proto: [TTL, self.proto],
+            sum: 0,
+            src: self.src.v4_halves(),
+            dst: self.dst.v4_halves(),
+        };
+        let sum = u64::from(u16::from_ne_bytes(ip.version_ihl_tos))
+            + u64::from(ip.total_len)
+            + u64::from(DONT_FRAGMENT)
+            + u64::from(u16::from_ne_bytes(ip.ttl_proto));
+        ip.sum = !fold16(sum + self.addresses(true));
+        ip
+    }
+
+    #[inline(always)]
+    fn v6(&self) -> V6 {
+        V6 {
+            start: self.start.0,
+            payload_len: wire_len(self.payload_len),
+            next_hops: [self.proto, TTL],
+            src: self.src.halves(),
+            dst: self.dst.halves(),
         }
     }
 

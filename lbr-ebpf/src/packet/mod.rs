@@ -9,8 +9,8 @@ mod parse;
 pub(crate) mod skb;
 
 pub(crate) use self::parse::{
-    DEST_OPTIONS, HOP_BY_HOP, Icmp, Ipv4, Ipv6, L4, is_udp, lacks_link_header, parse, parse_at_uplink,
-    parse_ip, read_v4, read_v6, set_echo, set_ports,
+    DEST_OPTIONS, HOP_BY_HOP, Icmp, Ipv4, Ipv6, L4, lacks_link_header, may_be_udp_from, parse,
+    parse_at_uplink, parse_ip, read_v4, read_v6, set_echo, set_ports,
 };
 
 use lbr_common::addr::Addr;

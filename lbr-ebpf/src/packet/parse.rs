@@ -122,17 +122,28 @@ pub(crate) fn parse_ip(skb: impl Bytes, kind: u16, packet: &mut Packet) -> Resul
     }
 }
 
-/// Whether it is UDP, as far as the IP header alone says: of IPv6 without extension headers.
+/// An IP header without options, and what follows it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Begin<I> {
+    ip: I,
+    src_port: u16,
+}
+
+/// Whether it may be UDP from such a port: for most packets that are not, one look says so. UDP behind extension headers of
+/// IPv6 is not found.
 #[inline(always)]
-pub(crate) fn is_udp(skb: Skb) -> bool {
-    const PROTO_V4: u32 = ETH_LEN + 9;
-    const NEXT_V6: u32 = ETH_LEN + 6;
-    let at = match skb.protocol() {
-        ETH_P_IP => PROTO_V4,
-        ETH_P_IPV6 => NEXT_V6,
-        _ => return false,
-    };
-    skb.load::<u8>(at).is_ok_and(|proto| proto == proto::UDP)
+pub(crate) fn may_be_udp_from(skb: Skb, is_such: impl Fn(u16) -> bool) -> bool {
+    const NO_OPTIONS: u8 = 0x45;
+    match skb.protocol() {
+        ETH_P_IP => skb.load::<Begin<Ipv4>>(ETH_LEN).is_ok_and(|Begin { ip, src_port }| {
+            ip.proto == proto::UDP && (ip.version_ihl != NO_OPTIONS || is_such(u16::from_be(src_port)))
+        }),
+        ETH_P_IPV6 => skb
+            .load::<Begin<Ipv6>>(ETH_LEN)
+            .is_ok_and(|Begin { ip, src_port }| ip.next == proto::UDP && is_such(u16::from_be(src_port))),
+        _ => false,
+    }
 }
 
 /// Whether an IP packet lacks the header before it, so that what looks like its IP header is not.

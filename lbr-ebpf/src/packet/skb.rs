@@ -57,7 +57,7 @@ impl Segments {
 /// Ethernet header.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Eth {
+pub(crate) struct Eth {
     dst: [u16; 3],
     src: [u16; 3],
     kind: u16,
@@ -270,11 +270,11 @@ impl Skb {
         unsafe { helper::bpf_redirect_neigh(ifindex, core::ptr::from_mut(to).cast(), len, 0) as i32 }
     }
 
-    /// Exchanges the link addresses.
+    /// The link header of an answer: addresses exchanged.
     #[inline(always)]
-    pub(crate) fn turn_around(self) -> Result<(), HelperFailed> {
+    pub(crate) fn turned_link_header(self) -> Result<Eth, HelperFailed> {
         let eth: Eth = self.load(0)?;
-        self.store(0, &Eth { dst: eth.src, src: eth.dst, kind: eth.kind })
+        Ok(Eth { dst: eth.src, src: eth.dst, kind: eth.kind })
     }
 
     /// Cuts the packet to `len` bytes.

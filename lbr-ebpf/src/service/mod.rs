@@ -206,9 +206,10 @@ pub(crate) fn is_unallocated(addr: &Addr) -> bool {
     is_in_cidr(addr) && !owns_address(addr)
 }
 
-/// Whether it is an address of a ServiceCIDR.
+/// Whether it is an address of a ServiceCIDR. Where [`frontend`] says [`Verdict::NotService`], such an address is allocated
+/// to no Service: what has no port there is refused at one that is.
 #[inline(always)]
-fn is_in_cidr(addr: &Addr) -> bool {
+pub(crate) fn is_in_cidr(addr: &Addr) -> bool {
     SERVICE_CIDRS.get(&Key::new(Block::FULL, Block::of(addr))).is_some()
 }
 

@@ -73,7 +73,8 @@ fn table_b_peers() {
 /// JSON's null is an absent field, as in the API server's decoder.
 #[test]
 fn null_is_absent() {
-    let rule = ingress_rule(json!({"from": [{"podSelector": {}, "namespaceSelector": null, "ipBlock": null}]}));
+    let rule =
+        ingress_rule(json!({"from": [{"podSelector": {}, "namespaceSelector": null, "ipBlock": null}]}));
     assert_eq!(rule.peers, [Peer::Pods(Selector::default())]);
     let rule = ingress_rule(json!({"from": null, "ports": null}));
     assert_eq!((rule.peers, rule.ports), (vec![], vec![]));
