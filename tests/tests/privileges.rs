@@ -1,4 +1,4 @@
-//! The rights of lbr on a node: it runs with those of `deploy/daemonset.yaml`, and needs each of them.
+//! The rights of lbr on a node: it runs with those of `deploy/base/daemonset.yaml`, and needs each of them.
 //!
 //! Needs root.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
@@ -26,7 +26,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// Capabilities in the manifest, as setpriv(1) and the kernel spell them.
 fn rights() -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/daemonset.yaml");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base/daemonset.yaml");
     let daemon: serde_json::Value = serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let container = &daemon["spec"]["template"]["spec"]["containers"][0];
     let add = container["securityContext"]["capabilities"]["add"].as_array().unwrap();
@@ -193,7 +193,10 @@ fn each_right_is_needed() {
         let mut others = rights();
         others.remove(n);
         let refused = refused(&format!("without-{right}"), others);
-        assert!(!refused.is_empty(), "{right} is not needed any more: take it out of deploy/daemonset.yaml");
+        assert!(
+            !refused.is_empty(),
+            "{right} is not needed any more: take it out of deploy/base/daemonset.yaml"
+        );
     }
 }
 

@@ -1,19 +1,19 @@
 //! The manifests in `deploy/`: Kubernetes knows every field, the parts fit together, and the rights are exactly those
-//! that are needed.
+//! that are needed. Here `deploy/base`; [`overlays`] has what clusters of other kinds make of it.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 #![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
 
+mod overlays;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Container, PodSpec, Probe, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use lbr_tests::apiserver::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, DAEMON_SET, Kind, SERVICE_ACCOUNT, Server};
-use lbr_tests::kubectl::Kubectl;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -38,8 +38,13 @@ struct Image {
 }
 
 fn read(name: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-    fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("deploy/{name}: {error}"))
+    fs::read_to_string(folder("base").join(name))
+        .unwrap_or_else(|error| panic!("deploy/base/{name}: {error}"))
+}
+
+/// A folder of `deploy/`.
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)
 }
 
 fn kustomization() -> Kustomization {
@@ -101,8 +106,8 @@ fn container() -> Container {
 
 #[test]
 fn every_file_is_applied_and_every_object_is_of_a_known_kind() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let files =
+        fs::read_dir(folder("base")).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
     let files: BTreeSet<String> = files.filter(|file| file.ends_with(".yaml")).collect();
     let kustomization = kustomization();
     assert_eq!(
@@ -260,41 +265,12 @@ fn the_role_reads_what_lbr_watches_and_writes_events_only() {
     assert_eq!(granted, expected);
 }
 
-/// Kustomize combines the parts, and kubectl finds every kind and would create it; a dry run writes nothing.
-#[test]
-fn kubectl_would_apply_it() {
-    const KINDS: [&Kind; 4] = [&SERVICE_ACCOUNT, &CLUSTER_ROLE, &CLUSTER_ROLE_BINDING, &DAEMON_SET];
-    let server = Server::start().unwrap();
-    let home = Home::new();
-    let kubectl = Kubectl::new(&server, &home.0, None).unwrap_or_else(|error| panic!("{error:#}"));
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
-    let dry_run = ["apply", "--dry-run=client", "-k", folder];
-    let said = kubectl.run(&dry_run).unwrap_or_else(|error| panic!("{error:#}"));
-    let said: BTreeSet<&str> = said.lines().collect();
-    let wanted = [
-        "serviceaccount/lbr created (dry run)",
-        "clusterrole.rbac.authorization.k8s.io/lbr created (dry run)",
-        "clusterrolebinding.rbac.authorization.k8s.io/lbr created (dry run)",
-        "daemonset.apps/lbr created (dry run)",
-    ];
-    assert_eq!(said, wanted.into());
-    for kind in KINDS {
-        assert_eq!(server.list(kind), [Value::Null; 0]);
-    }
-
-    // A real apply shows more than a dry run: the written objects arrive with the image's name.
-    kubectl.run(&["apply", "-k", folder]).unwrap_or_else(|error| panic!("{error:#}"));
-    let image = &server.get(&DAEMON_SET, "kube-system", "lbr").unwrap()["spec"]["template"]["spec"]["containers"]
-        [0]["image"];
-    assert_eq!(*image, concat!("localhost/lbr:", env!("CARGO_PKG_VERSION")));
-}
-
 /// A folder that is removed with the test.
-struct Home(std::path::PathBuf);
+struct Home(PathBuf);
 
 impl Home {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("lbr-deploy-{}", std::process::id()));
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("lbr-deploy-{}-{test}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
