@@ -10,14 +10,17 @@ const HEAD: &str = "\
 # kube-proxy's configuration in lbr
 
 `lbr run --config FILE` reads kube-proxy's own `KubeProxyConfiguration` (kubeproxy.config.k8s.io/v1alpha1, YAML or
-JSON), and `lbr run` takes kube-proxy's flags. Flags that are given win over the file; kube-proxy ignores most of them
-beside `--config`. A field that no version up to Kubernetes 1.36 has is an error, where kube-proxy only logs it.
-Values that have no effect are named in one line of the log, unless they are kube-proxy's defaults.
+JSON), and `lbr run` takes kube-proxy's flags. A flag wins over the file; kube-proxy ignores most flags beside `--config`.
+A field that no version up to Kubernetes 1.36 has is an error, where kube-proxy only logs it. One line of the log names the
+values that have no effect, unless they are kube-proxy's defaults.
+
+*honoured*: the value has the effect that the last column describes. *ignored*: it has none, for the reason there.
+*refused*: `lbr run` ends with an error; the last column says what to do instead.
 
 The table is made from the code (`lbr-agent/src/cli/args/kube_proxy/fields.rs`), and a test compares them:
 `LBR_WRITE_DOCS=1 cargo test -p lbr-agent kube_proxy` writes it anew.
 
-| field | flag | | |
+| field | flag | lbr | effect, or reason |
 |---|---|---|---|
 ";
 

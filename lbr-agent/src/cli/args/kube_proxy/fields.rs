@@ -82,15 +82,15 @@ use Usual::{Is, Zero, ZeroOr};
 
 const AT_ONCE: Fate = Ignored("lbr writes each change at once");
 const NO_MARKS: Fate = Ignored("lbr marks no packets");
-const IPVS_TIME: Fate = Ignored("lbr uses no IPVS; its flows go when their room is needed");
+const IPVS_TIME: Fate = Ignored("lbr uses no IPVS; `conntrack.*Timeout` set the lifetimes of its flows");
 const MASQUERADE: Fate =
-    Ignored("answers are translated at the client's own interface, so ClusterIPs need no masquerade");
+    Ignored("lbr translates answers at the client's own interface, so ClusterIPs need no masquerade");
 const SYSCTL: Fate =
     Ignored("lbr keeps its own flows (--map-max flows=N) and leaves nf_conntrack's settings alone");
 const WINDOWS: Fate = Ignored("only for Windows");
 const BY_LINK: Fate = Ignored("lbr recognises this node's pods by their interfaces");
 const KLOG: Fate = Ignored("lbr logs text to standard error; RUST_LOG chooses what");
-const GONE: Fate = Ignored("no version of kube-proxy has used it for years");
+const GONE: Fate = Ignored("kube-proxy itself has ignored it for years");
 const NO_PROFILER: Fate = Ignored("lbr has no profiler of its own");
 const ENDS: &str = "`lbr run` does not end by itself: remove the flag";
 
@@ -102,7 +102,7 @@ const COUNT: Kind = Kind::Int(0, i32::MAX as i64);
 /// The table. In the order of upstream's type, flags without a field last.
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    row("featureGates", "feature-gates", Kind::Gates, Zero, Ignored("they switch parts of kube-proxy")),
+    row("featureGates", "feature-gates", Kind::Gates, Zero, Ignored("feature gates switch parts of kube-proxy")),
     row("clientConnection.kubeconfig", "kubeconfig", Kind::Text, Zero,
         Honoured("how to reach the API server")).sets(|s, v| s.kubeconfig = v.text().map(PathBuf::from)),
     row("clientConnection.acceptContentTypes", "", Kind::Text, Zero, Ignored("lbr speaks JSON")),
@@ -126,7 +126,7 @@ pub(super) const ROWS: &[Row] = &[
     row("hostnameOverride", "hostname-override", Kind::Text, Zero,
         Honoured("name of this node, in lower case; --node-name (and NODE_NAME) goes first"))
         .sets(|s, v| s.node_name = v.text().map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty())),
-    row("bindAddress", "bind-address", Kind::Address, Is("0.0.0.0"), Honoured("the node's first address, and the family of the other two"))
+    row("bindAddress", "bind-address", Kind::Address, Is("0.0.0.0"), Honoured("the node's primary address in its family; an IPv6 address also makes the two defaults below `[::]` and `[::1]`"))
         .sets(|s, v| if let Value::Address(ip) = v { s.node_ip = Some(*ip) }),
     row("healthzBindAddress", "healthz-bind-address", Kind::Bind(HEALTHZ_PORT), Is("0.0.0.0:10256"), Honoured("where /healthz and /livez are served"))
         .sets(|s, v| if let Value::Bind(at) = v { s.healthz_bind_address = Some(*at) }),
@@ -167,22 +167,22 @@ pub(super) const ROWS: &[Row] = &[
     row("detectLocal.interfaceNamePrefix", "pod-interface-name-prefix", Kind::Text, Zero, BY_LINK)
         .sets(|s, v| s.interface_name_prefix = v.text()),
     row("clusterCIDR", "cluster-cidr", Kind::Blocks(&[]), Zero, BY_LINK).sets(set_cluster_cidr),
-    row("nodePortAddresses", "nodeport-addresses", Kind::Blocks(&["primary"]), Zero, Honoured("on which of the node's addresses NodePorts are served; default: primary"))
+    row("nodePortAddresses", "nodeport-addresses", Kind::Blocks(&["primary"]), Zero, Honoured("the addresses of the node that serve NodePorts. Default: `primary`, as in kube-proxy's nftables mode; all, as in its iptables mode: `0.0.0.0/0,::/0`"))
         .sets(|s, v| if let Value::Blocks(blocks) = v { s.nodeport_addresses.clone_from(blocks) }),
     row("oomScoreAdj", "oom-score-adj", Kind::Int(-1000, 1000), Is("-999"), Honoured("written to /proc/self/oom_score_adj if it is set"))
         .sets(|s, v| if let Value::Int(n) = v { s.oom_score_adj = i32::try_from(*n).ok() }),
     row("conntrack.maxPerCore", "conntrack-max-per-core", COUNT, Is("32768"), SYSCTL),
     row("conntrack.min", "conntrack-min", COUNT, Is("131072"), SYSCTL),
-    row("conntrack.tcpEstablishedTimeout", "conntrack-tcp-timeout-established", Kind::Duration, Is("24h"), Honoured("a TCP connection of pods or Services without packets is forgotten after this; 0: 24h"))
+    row("conntrack.tcpEstablishedTimeout", "conntrack-tcp-timeout-established", Kind::Duration, Is("24h"), Honoured("lifetime of an established TCP connection without packets; 0: 24h"))
         .sets(|s, v| seconds(v, &mut s.timeouts.tcp_established)),
-    row("conntrack.tcpCloseWaitTimeout", "conntrack-tcp-timeout-close-wait", Kind::Duration, Is("1h"), Honoured("the same for one that only one side has closed; 0: 1h"))
+    row("conntrack.tcpCloseWaitTimeout", "conntrack-tcp-timeout-close-wait", Kind::Duration, Is("1h"), Honoured("the same for a connection that only one side has closed; 0: 1h"))
         .sets(|s, v| seconds(v, &mut s.timeouts.tcp_close_wait)),
     row("conntrack.tcpBeLiberal", "conntrack-tcp-be-liberal", Kind::Bool, Zero, SYSCTL),
-    row("conntrack.udpTimeout", "conntrack-udp-timeout", Kind::Duration, Zero, Honoured("a UDP flow that is no stream is forgotten after this; 0: 30s"))
+    row("conntrack.udpTimeout", "conntrack-udp-timeout", Kind::Duration, Zero, Honoured("lifetime of a UDP flow that is no stream, without packets; 0: 30s"))
         .sets(|s, v| seconds(v, &mut s.timeouts.udp)),
-    row("conntrack.udpStreamTimeout", "conntrack-udp-timeout-stream", Kind::Duration, Zero, Honoured("the same for a UDP stream; 0: 3m"))
+    row("conntrack.udpStreamTimeout", "conntrack-udp-timeout-stream", Kind::Duration, Zero, Honoured("lifetime of a UDP stream without packets; 0: 3m"))
         .sets(|s, v| seconds(v, &mut s.timeouts.udp_stream)),
-    row("configSyncPeriod", "config-sync-period", Kind::Duration, ZeroOr("15m"), Ignored("lbr follows the watch, and lists again only when it breaks"))
+    row("configSyncPeriod", "config-sync-period", Kind::Duration, ZeroOr("15m"), Ignored("lbr follows the watch, and lists again only if it breaks"))
         .sets(|s, v| if let Value::Duration(time) = v { s.config_sync_period = (!time.is_zero()).then_some(*time) }),
     row("portRange", "proxy-port-range", Kind::Text, Zero, GONE),
     row("windowsRunAsService", "windows-service", Kind::Bool, Zero, WINDOWS),
@@ -193,7 +193,7 @@ pub(super) const ROWS: &[Row] = &[
 
     // Flags without a field.
     // `RunArgs::server` has it as its alias.
-    row("", "master", Kind::Text, Zero, Honoured("URL of the API server, in the place of the kubeconfig's")),
+    row("", "master", Kind::Text, Zero, Honoured("URL of the API server, in place of the kubeconfig's")),
     row("", "healthz-port", PORTS, Is("10256"), Honoured("port of --healthz-bind-address; 0 switches it off"))
         .sets(|s, v| if let Value::Port(port) = v { s.healthz_bind_address = Some(with_port(s.healthz_bind_address, *port, HEALTHZ_DEFAULT)) }),
     row("", "metrics-port", PORTS, Is("10249"), Honoured("port of --metrics-bind-address; 0 switches it off"))
