@@ -185,7 +185,7 @@ pub struct EndpointSlice {
     pub triggered: Option<SystemTime>,
     /// Endpoints; each with one address (the API's `addresses[0]`, as kube-proxy).
     pub endpoints: Vec<Endpoint>,
-    /// Ports that every endpoint of the slice has. Entries without a name or port are left out (4.4 item 3).
+    /// Ports that every endpoint of the slice has. Entries without a name or port are left out, as kube-proxy does.
     pub ports: Vec<EndpointPort>,
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::reader::{Reader, WATCHED, populated, service};
 
-/// kube-contract 4.4, item 1.
+/// As kube-proxy asks.
 #[test]
 fn services_and_slices_are_selected_by_the_server() {
     let server = populated();

@@ -46,7 +46,7 @@ struct Closed;
 /// Watches one kind until the receiver is gone.
 pub(super) async fn run(kind: Kind, watch: Watch) {
     let Err(Closed) = match kind {
-        // kube-contract: other proxies' Services and headless ones are not served by this proxy.
+        // As kube-proxy: other proxies serve Services with this label, and headless ones need none.
         Kind::Service => {
             let config = watcher::Config::default()
                 .labels("!service.kubernetes.io/service-proxy-name")
