@@ -1,4 +1,5 @@
-//! Cases from `tests/scenarios/policies`, with one file for each row of the truth tables.
+//! Cases from `tests/scenarios/policies`, with one file for each row of the truth tables in
+//! `docs/policy-semantics.md`.
 //!
 //! ```yaml
 //! row: B16
