@@ -8,11 +8,12 @@ use crate::run;
 
 /// Suites of package `lbr-tests` that need no root. Every other file in `tests/tests` does, as it makes network
 /// namespaces or loads programs.
-const WITHOUT_ROOT: [&str; 9] = [
+const WITHOUT_ROOT: [&str; 10] = [
     "apiserver",
     "compile",
     "converge",
     "deploy",
+    "documents",
     "kube",
     "policy_atomic",
     "policy_full",
