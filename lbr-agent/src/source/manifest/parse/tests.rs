@@ -355,7 +355,7 @@ proptest! {
     }
 }
 
-/// The files that the README lists.
+/// The files that docs/install.md lists.
 #[test]
 fn the_examples_are_read() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
