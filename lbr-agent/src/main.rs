@@ -9,6 +9,8 @@ fn main() -> ExitCode {
         Command::Run(args) => lbr_agent::cli::run::run(*args),
         Command::Cleanup(args) => lbr_agent::cli::cleanup::cleanup(&args),
         Command::Show(args) => lbr_agent::cli::show::show(&args),
+        Command::Status(args) => lbr_agent::cli::status::status(&args),
+        Command::Version(args) => lbr_agent::cli::version::version(&args),
         Command::Monitor(args) => lbr_agent::cli::monitor::monitor(&args),
         Command::Completions(args) => lbr_agent::cli::completions::completions(&args),
         Command::Why(args) => return why(&args),

@@ -11,7 +11,9 @@ mod names;
 mod rows;
 pub mod run;
 pub mod show;
+pub mod status;
 mod table;
+pub mod version;
 pub mod why;
 
 use std::io::Write as _;

@@ -12,8 +12,9 @@ use tracing_subscriber::EnvFilter;
 use super::args::ports::ephemeral_ports;
 use super::args::run::{RunArgs, RunConfig, Source};
 use crate::agent::{self, Inputs};
-use crate::dataplane::Kernel;
+use crate::dataplane::{Kernel, object_hash};
 use crate::events::{Events, Occurrence};
+use crate::serve::report::{self, Report, Reporter};
 use crate::serve::{self, Listening, Observer, Origin};
 use crate::source::apiserver::{ApiSource, Pace};
 use crate::source::links::watch_links;
@@ -44,13 +45,16 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     // The sources first: wrong flags should be reported before the kernel is touched.
     let (sender, changes) = mpsc::channel(1024);
     let mut events = Events::nowhere();
+    let place;
     let origin = match &config.source {
         Source::Folder(folder) => {
             ManifestSource::open(folder)?.spawn(sender).context("start to read the manifests")?;
+            place = std::path::absolute(folder).unwrap_or_else(|_| folder.clone()).display().to_string();
             Origin::Folder
         }
         Source::ApiServer(server) => {
             let mut source = ApiSource::open(server).await?;
+            place = source.url();
             let contact = source.contact();
             events = source.events(&config.node_name, Pace::default());
             events.tell(Occurrence::starting(&config.node_name));
@@ -64,6 +68,8 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     tell_of_servers(&config, listening, &events);
     serve::start_health_ports(&observer, events.clone(), config.node_name.clone())?;
     let mut kernel = Kernel::load(&config.dataplane)?;
+    let about = about(&config, place, &kernel);
+    let reporter = Reporter::start(&observer, config.dataplane.bpffs.clone(), about)?;
     let former = agent::Former::read(&mut kernel).context("read the pods of the last run")?;
     let (pods, known_pods) = watch::channel(former.pods);
     let links = watch_links(config.links, known_pods, former.links).context("watch the node's interfaces")?;
@@ -77,7 +83,28 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     // The gate is for a CNI plugin. No plugin uses it yet.
     let (_, gate) = crate::gate::gate();
     let inputs = Inputs { changes, links, pods, gate, observer, events };
-    agent::run(config.node_name, config.services, inputs, &mut kernel, shutdown).await
+    let ended = agent::run(config.node_name, config.services, inputs, &mut kernel, shutdown).await;
+    // While the folder is locked: the next agent reports itself.
+    reporter.stop();
+    ended
+}
+
+/// What the reports say of this agent.
+fn about(config: &RunConfig, place: String, kernel: &Kernel) -> Report {
+    let kind = match config.source {
+        Source::Folder(_) => "folder",
+        Source::ApiServer(_) => "api-server",
+    };
+    Report {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        object: object_hash(),
+        programs: kernel.program_ids(),
+        node: config.node_name.clone(),
+        process: std::process::id(),
+        pod: std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()),
+        source: report::Source { kind: kind.to_owned(), place, ..report::Source::default() },
+        ..Report::default()
+    }
 }
 
 /// Reports servers that do not listen yet.

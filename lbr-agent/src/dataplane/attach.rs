@@ -92,6 +92,10 @@ impl Attacher {
         Ok(attacher)
     }
 
+    pub(super) fn ebpf(&self) -> &Ebpf {
+        &self.ebpf
+    }
+
     pub(super) fn programs(&mut self) -> &mut Ebpf {
         &mut self.ebpf
     }
@@ -214,7 +218,7 @@ impl Attacher {
 /// Whether the kernel has tcx. Queries the programs at the loopback interface, which every network namespace has: the
 /// kernel answers EINVAL only if it does not know the attach type. To name attached programs takes `CAP_SYS_ADMIN`, so
 /// a refusal means that it has tcx.
-fn has_tcx() -> bool {
+pub fn has_tcx() -> bool {
     let asked = SchedClassifier::query_tcx("lo", TcAttachType::Ingress);
     asked.map_err(io_error).err().and_then(|error| error.raw_os_error()) != Some(libc::EINVAL)
 }

@@ -58,6 +58,26 @@ pub(super) fn remove(dry_run: bool) -> io::Result<Done> {
     Ok(done)
 }
 
+/// lbr's filters in this network namespace: interface, and hook.
+pub(super) fn list() -> io::Result<Vec<(u32, &'static str)>> {
+    let mut found = Vec::new();
+    let mut socket = Socket::open(Family::Route)?;
+    let everywhere = Place { ifindex: 0, handle: 0, parent: 0, info: 0 };
+    for (_, body) in &socket.dump(libc::RTM_GETQDISC, &everywhere.encode())? {
+        let (Some(clsact), Some(kind)) = (Place::decode(body), kind(body)) else { continue };
+        if kind != "clsact" || clsact.parent != TC_H_CLSACT {
+            continue;
+        }
+        for parent in [INGRESS, EGRESS] {
+            let ask = Place { ifindex: clsact.ifindex, handle: 0, parent, info: 0 };
+            let filters = socket.dump(libc::RTM_GETTFILTER, &ask.encode())?;
+            let hooks = filters.iter().filter_map(|(_, body)| hook_of(Place::decode(body)?, body));
+            found.extend(hooks.map(|hook| (clsact.ifindex, hook)));
+        }
+    }
+    Ok(found)
+}
+
 fn kind(body: &[u8]) -> Option<String> {
     attribute(body.get(HEADER..)?, TCA_KIND).map(text)
 }

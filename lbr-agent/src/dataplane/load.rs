@@ -14,6 +14,7 @@ use lbr_common::ABI_VERSION;
 use lbr_common::conntrack::Timeouts;
 use lbr_common::maps::{self, MapSpec};
 use lbr_common::service::State;
+use sha2::{Digest as _, Sha256};
 
 use super::attach::{AttachMode, Attacher};
 use super::handles::take;
@@ -26,6 +27,11 @@ use super::{Dataplane, Hints, Tables, WriteError, bpffs, programs, rights, socke
 
 /// The kernel object that this binary carries.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbr-ebpf"));
+
+/// SHA-256 of [`OBJECT`], in hexadecimal.
+pub fn object_hash() -> String {
+    Sha256::digest(OBJECT).iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// How to load.
 #[derive(Clone, Debug)]
@@ -111,6 +117,13 @@ impl Kernel {
         let tables = KernelTables::take(&mut ebpf)?;
         let attacher = RefCell::new(Attacher::new(ebpf, pins, options.attach, xdp)?);
         Ok(Self { tables, attacher, state })
+    }
+
+    /// Kernel ids of the loaded programs, by name.
+    pub fn program_ids(&self) -> BTreeMap<String, u32> {
+        let attacher = self.attacher.borrow();
+        let programs = attacher.ebpf().programs();
+        programs.filter_map(|(name, program)| Some((name.to_owned(), program.info().ok()?.id()))).collect()
     }
 
     /// The loaded programs, for tests that run them on packets.

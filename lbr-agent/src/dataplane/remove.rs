@@ -11,7 +11,7 @@ use lbr_common::maps;
 
 use super::attach::{Side, parse_pin_name};
 use super::pins::ATTACHED;
-use super::{bpffs, filters, owner, xdp};
+use super::{bpffs, filters, owner, record, xdp};
 use crate::done::Done;
 use crate::interface;
 
@@ -85,6 +85,7 @@ fn remove_pins(dir: &Path, dry_run: bool, done: &mut Done) -> anyhow::Result<()>
         match name.as_str() {
             ATTACHED => {}
             owner::NAME => remove_file(&dir.join(&name), "name of its last agent,", dry_run, done),
+            record::NAME => remove_file(&dir.join(&name), "last report of its agent,", dry_run, done),
             _ => remove_file(&dir.join(&name), "map, pinned", dry_run, done),
         }
     }

@@ -234,9 +234,14 @@ pub struct Abilities {
     pub xdp: bool,
 }
 
+/// What this kernel lacks, as far as it can be probed.
+pub fn missing() -> Vec<&'static Feature> {
+    FEATURES.iter().filter(|feature| !feature.is_there()).collect()
+}
+
 /// Probes this kernel. An error names what is missing, and what to do.
 pub fn check() -> anyhow::Result<Abilities> {
-    let missing: Vec<&Feature> = FEATURES.iter().filter(|feature| !feature.is_there()).collect();
+    let missing = missing();
     for feature in &missing {
         tracing::debug!("this kernel lacks {} (Linux {})", feature.name(), feature.since);
     }
@@ -266,7 +271,7 @@ fn conclude(missing: &[&Feature], release: &str) -> anyhow::Result<Abilities> {
 }
 
 /// The kernel's release, as in `uname -r`.
-pub(super) fn release() -> String {
+pub fn release() -> String {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     release.trim().to_owned()
 }

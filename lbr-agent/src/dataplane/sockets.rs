@@ -14,7 +14,7 @@ use nix::sys::statfs;
 use super::pins::Pins;
 
 /// The programs, by their name in the object.
-const PROGRAMS: [&str; 10] = [
+pub(super) const PROGRAMS: [&str; 10] = [
     "connect4",
     "connect6",
     "sendmsg4",

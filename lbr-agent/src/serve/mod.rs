@@ -5,6 +5,7 @@
 //!                   └──> metrics ─> /metrics ...           (--metrics-bind-address)
 //!              pinned maps ──^
 //!        agent ──> Observer ──> health check ports of Services   (any path)
+//!                          └──> report ─> pin folder   (lbr status)
 //! ```
 //!
 //! The agent reports to an [`Observer`] and never waits for a reader. Each of the two servers has its own thread, and
@@ -17,6 +18,7 @@ mod http;
 pub mod metrics;
 mod observer;
 mod pages;
+pub mod report;
 #[cfg(test)]
 mod tests;
 

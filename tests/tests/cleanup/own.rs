@@ -153,6 +153,7 @@ fn all_goes(attach: &str) {
         "removed: cgroup program, pinned at",
         "of_another_version\n",
         &format!("removed: name of its last agent, at {}/owner\n", pins.display()),
+        &format!("removed: last report of its agent, at {}/report\n", pins.display()),
         &format!("removed: folder {}\n", pins.display()),
     ] {
         assert!(did.contains(line), "{line}: {did}");

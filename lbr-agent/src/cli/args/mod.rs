@@ -6,6 +6,7 @@ pub mod kube_proxy;
 pub mod ports;
 pub mod run;
 mod slips;
+pub mod status;
 mod values;
 
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use crate::dataplane::DEFAULT_BPFFS;
 use cleanup::CleanupArgs;
 use completions::CompletionsArgs;
 use run::RunArgs;
+use status::StatusArgs;
 
 /// Kubernetes Services and NetworkPolicies in eBPF, for the node that it runs on.
 #[derive(Debug, Parser)]
@@ -52,6 +54,13 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Print what is in force, read from the kernel's maps; no agent needs to run.
     Show(ShowArgs),
+    /// Say on one screen how this node's agent is, what it reads and what is in force; no agent needs to run.
+    ///
+    /// The agent, its source and how far it is in force come from the agent's last report, beside the pins; all else comes
+    /// from the kernel. Exit code: 0, also if no agent runs; 1 if there is nothing of lbr in the folder.
+    Status(StatusArgs),
+    /// Print the version, and the SHA-256 of the kernel object: of this binary's, and of the one in force.
+    Version(StatusArgs),
     /// Say whether a new connection would pass, and which policy decides; no packet is sent.
     ///
     /// Answers for what this node decides: the Service's endpoints, the sender's policies if it is a pod of this node,

@@ -154,7 +154,7 @@ pub(in crate::cli) fn classes(tables: &Desired) -> Vec<ClassRow> {
 }
 
 /// `ready`, or `pending` until the pod behind an interface is known.
-pub(super) fn link_state(tables: &Desired, ifindex: u32) -> &'static str {
+pub(in crate::cli) fn link_state(tables: &Desired, ifindex: u32) -> &'static str {
     let flags = tables.link_policy.get(&ifindex).copied().unwrap_or(0);
     if flags & policy_flags::POD != 0 { "ready" } else { "pending" }
 }

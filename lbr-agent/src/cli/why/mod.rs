@@ -14,6 +14,7 @@ use self::answer::Query;
 use super::args::{WhyArgs, WhyOutput};
 use super::print;
 use crate::dataplane::Pinned;
+use crate::serve::report::Report;
 
 /// The maps that an answer needs.
 const MAPS: &[MapSpec] = &[
@@ -36,8 +37,9 @@ const MAPS: &[MapSpec] = &[
 
 /// Prints the answer. Returns whether the connection would pass.
 pub fn why(args: &WhyArgs) -> anyhow::Result<bool> {
-    let tables = Pinned::open(&args.bpffs)?.tables_of(MAPS)?;
-    let node = node_name()?;
+    let pinned = Pinned::open(&args.bpffs)?;
+    let tables = pinned.tables_of(MAPS)?;
+    let node = node_name(&pinned)?;
     let port = args.port.as_deref();
     let query = Query { from: &args.from, to: &args.to, port, proto: args.proto, node: &node };
     let why = answer::why(&tables, &query)?;
@@ -48,10 +50,10 @@ pub fn why(args: &WhyArgs) -> anyhow::Result<bool> {
     Ok(why.allowed)
 }
 
-/// Name of this node, as far as it is known without an agent.
-fn node_name() -> anyhow::Result<String> {
-    let name = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
-    match name {
+/// Name of this node: the agent's, else the host's.
+fn node_name(pinned: &Pinned) -> anyhow::Result<String> {
+    let report = pinned.report().and_then(|text| Report::parse(&text));
+    match report.map(|report| report.node).filter(|name| !name.is_empty()) {
         Some(name) => Ok(name),
         None => Ok(nix::unistd::gethostname()?.to_string_lossy().into_owned()),
     }

@@ -1,5 +1,6 @@
 //! Reads the maps through their pins, for the commands that print them. No agent needs to run.
 
+mod attached;
 mod events;
 mod tables;
 mod walk;
@@ -18,12 +19,13 @@ use lbr_common::service::{State, Traffic};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Counter, Hook, Verdict, counter_index};
 
-use super::bpffs;
 use super::pins::ATTACHED;
 use super::xdp::{XdpMode, parse_pin_name};
+use super::{bpffs, owner, record};
 
+pub use attached::Attached;
 pub use events::Events;
-pub use walk::Walk;
+pub use walk::{Fill, Walk};
 
 /// The pin folder of an agent, for reading.
 #[derive(Clone, Debug)]
@@ -47,6 +49,16 @@ impl Pinned {
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         bpffs::check_pinned(dir)?;
         Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// The last report of the agent, if it left one.
+    pub fn report(&self) -> Option<String> {
+        record::read(&self.dir)
+    }
+
+    /// Whether an agent runs on this folder.
+    pub fn is_owned(&self) -> anyhow::Result<bool> {
+        owner::is_held(&self.dir)
     }
 
     /// All flows, both directions.

@@ -8,7 +8,7 @@ use lbr_common::conntrack::{Timeouts, lifetime};
 use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer, flow_flags};
 use lbr_common::maps::{self, MapSpec};
 use lbr_common::policy::DenialKey;
-use lbr_common::service::Traffic;
+use lbr_common::service::{Affinity, AffinityKey, Traffic};
 use lbr_common::text::ServiceName;
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Counter;
@@ -32,7 +32,45 @@ pub struct Walk {
     pub traffic: Vec<(ServiceName, Traffic)>,
 }
 
+/// How full a map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// Its name.
+    pub map: &'static str,
+    /// Its entries.
+    pub entries: usize,
+    /// How many fit.
+    pub max_entries: u32,
+}
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $spec:ident $field:ident $name:literal: $shape:ident $role:ident [$key:ty, $value:ty] $size:expr;)*) => {
+        /// Entries of the maps that the agent writes.
+        fn own_counts(&self) -> anyhow::Result<Vec<(&'static str, usize)>> {
+            Ok(vec![$((maps::$spec.name, counts!($shape self, &maps::$spec, $key, $value)),)*])
+        }
+    };
+    (hash $self:expr, $spec:expr, $key:ty, $value:ty) => {
+        $self.count::<$key, $value>($spec)?
+    };
+    (lpm $self:expr, $spec:expr, $key:ty, $value:ty) => {
+        $self.trie::<$key, $value>($spec)?.len()
+    };
+}
+
 impl Pinned {
+    lbr_common::agent_maps!(counts);
+
+    /// How full each map is. `walk`: entries of the maps that the programs write.
+    pub fn fill(&self, walk: &Walk) -> anyhow::Result<Vec<Fill>> {
+        let mut counts: BTreeMap<&str, usize> =
+            self.own_counts()?.into_iter().chain(walk.entries.clone()).collect();
+        counts.insert(maps::AFFINITY.name, self.count::<AffinityKey, Affinity>(&maps::AFFINITY)?);
+        let sizes = self.max_entries()?.into_iter();
+        let fill = |(map, max_entries)| Some(Fill { map, entries: *counts.get(map)?, max_entries });
+        Ok(sizes.filter_map(fill).collect())
+    }
+
     /// How many entries fit into each map that has entries, as it was made.
     pub fn max_entries(&self) -> anyhow::Result<Vec<(&'static str, u32)>> {
         // Arrays are always full, and the ring is measured in bytes.

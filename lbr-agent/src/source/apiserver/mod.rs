@@ -51,6 +51,11 @@ impl ApiSource {
         Ok(Self { config: server.config().await?, contact: Arc::new(Contact::default()), events: None })
     }
 
+    /// Where the API server is.
+    pub fn url(&self) -> String {
+        self.config.cluster_url.to_string()
+    }
+
     /// How long the API server has not answered.
     pub fn contact(&self) -> Arc<Contact> {
         Arc::clone(&self.contact)
