@@ -69,6 +69,8 @@ struct Agent<'a> {
     ready: bool,
     retry_after: Duration,
     reported: Vec<String>,
+    /// What was reported last of sockets that could not be aborted.
+    abort_failed: Option<String>,
 }
 
 /// Runs until `shutdown` is done. The maps and programs stay as they are then.
@@ -99,6 +101,7 @@ pub async fn run(
         ready: false,
         retry_after: RETRY_MIN,
         reported: Vec::new(),
+        abort_failed: None,
     };
     let mut shutdown = pin!(shutdown);
     // When to write the maps; `None`: nothing to do.
@@ -269,6 +272,7 @@ impl Agent<'_> {
         };
         self.observer.wrote(round, Moment::now());
         self.report(&outcome.problems);
+        self.report_sockets(&outcome);
         if synced {
             self.troubles.now(self.reconciler.rejected(), &outcome.problems, self.store.state());
         }
@@ -294,6 +298,26 @@ impl Agent<'_> {
         let then = Instant::now() + self.retry_after;
         self.retry_after = (self.retry_after * 2).min(RETRY_MAX);
         Some(then)
+    }
+
+    /// Logs a failure once, until it is another one.
+    fn report_sockets(&mut self, outcome: &Outcome) {
+        if outcome.aborted_sockets > 0 {
+            tracing::info!(
+                "{} connected UDP sockets of this node's processes lost their endpoint and were aborted",
+                outcome.aborted_sockets
+            );
+        }
+        let failed = outcome.abort_failed.as_ref().map(ToString::to_string);
+        if failed != self.abort_failed
+            && let Some(error) = &failed
+        {
+            tracing::warn!(
+                "connected UDP sockets of this node's processes may keep removed endpoints until they connect again: \
+                 {error}; the next change of endpoints tries once more"
+            );
+        }
+        self.abort_failed = failed;
     }
 
     /// Logs each problem once, and once more when it is over.

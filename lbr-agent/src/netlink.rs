@@ -24,6 +24,8 @@ pub(crate) enum Family {
     Route,
     /// nf_tables.
     Netfilter,
+    /// Sockets (sock_diag(7)).
+    SocketDiagnostics,
 }
 
 /// An answer of the kernel: type and body.
@@ -41,6 +43,7 @@ impl Socket {
         let protocol = match family {
             Family::Route => SockProtocol::NetlinkRoute,
             Family::Netfilter => SockProtocol::NetlinkNetFilter,
+            Family::SocketDiagnostics => SockProtocol::NetlinkSockDiag,
         };
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;

@@ -13,7 +13,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lbr_common::ABI_VERSION;
 use lbr_common::conntrack::Timeouts;
 use lbr_common::maps::{self, MapSpec};
-use lbr_common::service::State;
+use lbr_common::service::{Backend, State};
 use sha2::{Digest as _, Sha256};
 
 use super::attach::{AttachMode, Attacher};
@@ -21,6 +21,7 @@ use super::handles::take;
 use super::pins::Pins;
 use super::requirements::{self, Abilities};
 use super::snat::SnatPorts;
+use super::stale_sockets::StaleSockets;
 use super::tables::KernelTables;
 use super::xdp::XdpChoice;
 use super::{Dataplane, Hints, Tables, WriteError, bpffs, programs, rights, sockets};
@@ -62,6 +63,8 @@ pub struct Kernel {
     /// `links` and `uplinks` attach through it.
     attacher: RefCell<Attacher>,
     state: Array<MapData, State>,
+    /// `None`: no socket is translated, or the kernel cannot abort any.
+    stale: Option<StaleSockets>,
 }
 
 impl Kernel {
@@ -111,12 +114,16 @@ impl Kernel {
             .set(0, State { abi: ABI_VERSION, seed, maglev_seed: options.maglev_seed, ..previous }, 0)
             .context("write map state")?;
 
-        if let Some(cgroup) = cgroup {
-            sockets::attach(&mut ebpf, &pins, cgroup)?;
-        }
+        let stale = match cgroup {
+            Some(cgroup) => {
+                sockets::attach(&mut ebpf, &pins, cgroup)?;
+                StaleSockets::take(&mut ebpf)?
+            }
+            None => None,
+        };
         let tables = KernelTables::take(&mut ebpf)?;
         let attacher = RefCell::new(Attacher::new(ebpf, pins, options.attach, xdp)?);
-        Ok(Self { tables, attacher, state })
+        Ok(Self { tables, attacher, state, stale })
     }
 
     /// Kernel ids of the loaded programs, by name.
@@ -157,6 +164,10 @@ impl Dataplane for Kernel {
     fn raise_epoch(&mut self) -> Result<(), WriteError> {
         let state = self.read_state()?;
         self.write_state(State { epoch: state.epoch.wrapping_add(1), ..state })
+    }
+
+    fn abort_sockets(&mut self, backends: &BTreeMap<u32, Backend>) -> std::io::Result<usize> {
+        self.stale.as_ref().map_or(Ok(0), |stale| stale.abort(backends))
     }
 }
 

@@ -22,8 +22,13 @@ pub mod resolve;
 mod rights;
 mod snat;
 mod sockets;
+mod stale_sockets;
 mod tables;
 mod xdp;
+
+use std::collections::BTreeMap;
+
+use lbr_common::service::Backend;
 
 pub use attach::{AttachMode, has_tcx};
 pub use content::Content;
@@ -97,4 +102,7 @@ pub trait Dataplane {
     /// Raises `state.epoch`: the next packet of each flow checks whether its backend and its links are still there, and
     /// whether the policies still allow it.
     fn raise_epoch(&mut self) -> Result<(), WriteError>;
+    /// Aborts the connected UDP sockets of the node's processes that the programs connected to a backend that is not among
+    /// these, the content of `backends`. Returns how many.
+    fn abort_sockets(&mut self, backends: &BTreeMap<u32, Backend>) -> std::io::Result<usize>;
 }

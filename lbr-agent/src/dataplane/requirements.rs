@@ -136,6 +136,9 @@ const ALL: &[Kind] = &[Kind::Classifier, Kind::Xdp, Kind::SocketAddress];
 const NO_XDP: Option<&str> = Some("`--xdp` has no effect: tc does the work of XDP");
 const NO_ERRNO: Option<&str> =
     Some("a refused `connect` of a node's process, and a `bind` to a NodePort, fail with `EPERM`");
+/// Consequence of a kernel that cannot abort UDP sockets.
+pub(super) const NO_ABORT: &str = "a UDP socket of a node's process that is connected to a Service keeps its endpoint after that is gone, until it \
+     connects again";
 const NO_SOCKETS: Option<&str> = Some("processes of the node are not connected to backends (`--socket-lb`)");
 
 const fn needed(what: What, major: u8, minor: u8) -> Feature {
@@ -163,7 +166,7 @@ pub const FEATURES: &[Feature] = {
         needed(Map(MapType::RingBuf), 5, 8),
         needed(Helper(Id::BPF_FUNC_map_lookup_elem, ALL), 3, 19),
         needed(Helper(Id::BPF_FUNC_map_update_elem, ALL), 3, 19),
-        needed(Helper(Id::BPF_FUNC_map_delete_elem, TC_XDP), 3, 19),
+        needed(Helper(Id::BPF_FUNC_map_delete_elem, ALL), 3, 19),
         needed(Helper(Id::BPF_FUNC_ktime_get_ns, ALL), 4, 1),
         needed(Helper(Id::BPF_FUNC_get_prandom_u32, SOCKETS), 4, 1),
         needed(Helper(Id::BPF_FUNC_get_smp_processor_id, TC), 4, 1),
@@ -200,6 +203,12 @@ pub const FEATURES: &[Feature] = {
         needed(Other("global functions (`BTF_FUNC_GLOBAL`), with contexts and numbers as arguments"), 5, 6),
         needed(Other("links of cgroups, and their update"), 5, 7),
         needed(Other("hooks at `getpeername`"), 5, 8),
+        wanted(
+            Other("`SOCK_DESTROY` of UDP sockets (`CONFIG_INET_DIAG_DESTROY`, `CONFIG_INET_UDP_DIAG`)"),
+            4,
+            9,
+            Some(NO_ABORT),
+        ),
         wanted(Other("links of XDP"), 5, 9, NO_XDP),
         wanted(
             Other("the MTU as an answer of `bpf_fib_lookup`"),

@@ -35,6 +35,8 @@ pub struct Reconciler {
     maps: Maps,
     /// A backend or a link was removed or changed, or other policies are in force, and the epoch has not been raised yet.
     epoch_due: bool,
+    /// A backend for UDP was removed, and the sockets that are connected to it have not been aborted yet.
+    sockets_due: bool,
     /// The hints that were written last.
     hints: Option<Hints>,
     inherited: Inherited,
@@ -59,6 +61,10 @@ pub struct Outcome {
     pub pending: usize,
     /// Writes that failed, and entries that do not fit. An entry that only waits for another one is not listed.
     pub problems: Vec<Problem>,
+    /// Connected UDP sockets that lost their backend, and were aborted.
+    pub aborted_sockets: usize,
+    /// Why there may be more of them. It is tried again in the next round.
+    pub abort_failed: Option<std::io::Error>,
 }
 
 impl Outcome {
@@ -88,8 +94,8 @@ impl Reconciler {
             frontends: frontends.keys().copied().collect(),
             services: frontends.values().map(|f| f.service).filter(|&id| id != 0).collect(),
         };
-        // A former agent may have ended between the removal of a backend and the epoch.
-        Ok(Self { maps, epoch_due: true, hints: None, inherited })
+        // A former agent may have ended between the removal of a backend and what follows from it.
+        Ok(Self { maps, epoch_due: true, sockets_due: true, hints: None, inherited })
     }
 
     /// What the maps hold, as far as known.

@@ -63,6 +63,10 @@ pub(super) fn run(pass: &mut Pass<'_>, allow_removals: bool) {
     }
     // After the backends: a flow that is validated now finds its backend gone. Not a second time if only policies changed.
     pass.raise_epoch();
+    if allow_removals {
+        // After the backends: a program that connects again is led to one that is there.
+        pass.abort_sockets();
+    }
     // For `lbr show`; no program reads it.
     pass.write_rejected();
     pass.remove_rejected();

@@ -1,3 +1,5 @@
+mod sockets;
+
 use std::sync::{Arc, Mutex};
 
 use lbr_common::addr::Addr;
@@ -324,6 +326,10 @@ impl Dataplane for Noting {
 
     fn raise_epoch(&mut self) -> Result<(), WriteError> {
         self.fake.raise_epoch()
+    }
+
+    fn abort_sockets(&mut self, backends: &BTreeMap<u32, Backend>) -> std::io::Result<usize> {
+        self.fake.abort_sockets(backends)
     }
 }
 

@@ -121,6 +121,8 @@ pub(super) struct Figures {
     pub(super) healthz: BTreeMap<u16, u64>,
     pub(super) livez: BTreeMap<u16, u64>,
     pub(super) bind_failures: BTreeMap<&'static str, u64>,
+    pub(super) aborted_sockets: u64,
+    pub(super) failed_aborts: u64,
 }
 
 /// Number of changes of one kind.
@@ -183,6 +185,8 @@ impl Observer {
         figures.without_room = round.state.without_room.len();
         figures.pending = round.outcome.pending;
         figures.problems = round.outcome.problems.len();
+        figures.aborted_sockets += round.outcome.aborted_sockets as u64;
+        figures.failed_aborts += u64::from(round.outcome.abort_failed.is_some());
         figures.is_synced = round.is_synced;
         figures.entries = round.entries;
         if !round.is_synced {

@@ -38,7 +38,12 @@ pub(crate) fn connect(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
         return ALLOW;
     }
     let to = read(ctx, family);
-    finish(choose(ctx, to).map(|(service, peer)| {
+    let chosen = choose(ctx, to);
+    if chosen.is_err() && protocol(ctx) == proto::UDP {
+        // A socket that connects to a pod itself is no longer connected to a Service's endpoint, even to the same one.
+        let _ = SOCKETS.remove(key(ctx, to, socket_use::SHOW));
+    }
+    finish(chosen.map(|(service, peer)| {
         if protocol(ctx) == proto::UDP {
             // `sendto` may name the same Service again, and a connected socket receives from this backend only.
             remember(ctx, to, socket_use::SEND, &peer);

@@ -19,6 +19,7 @@ mod path;
 mod restart;
 mod show;
 mod sockets;
+mod stale;
 mod uplinks;
 mod wire;
 mod world;

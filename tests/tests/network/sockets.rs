@@ -11,6 +11,7 @@ use lbr_tests::topology::{PodNetwork, PodOptions, Underlay};
 
 use crate::catalog::{self, CYCLE, EMPTY, ONE, TWIN, WEB, simple};
 use crate::checks;
+use crate::stale;
 use crate::world::{Check, PORT, Place, Plan, World, at, ends, patience, refused_at_once, run, soon, until};
 
 const CHECKS: &[Check] = &[
@@ -21,6 +22,8 @@ const CHECKS: &[Check] = &[
     ("refused", refused),
     ("two Services, one source port", one_port_two_services),
     ("datagrams move", datagrams_move),
+    ("connected datagrams whose endpoint is gone", stale::endpoint_goes),
+    ("the endpoint goes while no agent runs", stale::while_no_agent_runs),
     ("other namespaces", other_namespace),
     ("pods", checks::addresses),
     ("after the agent is gone", without_agent),
@@ -51,7 +54,7 @@ fn routed_other_node() {
 }
 
 /// A client within the node's cgroup.
-fn process(world: &mut World) -> Result<Client> {
+pub(crate) fn process(world: &mut World) -> Result<Client> {
     let cgroup = world.bed.cgroup()?;
     Ok(Client::new(&world.node.ns).cgroup(&cgroup))
 }

@@ -27,6 +27,8 @@ pub(super) struct Kernel {
     pub(super) random: u64,
     pub(super) operations: usize,
     pub(super) checked: bool,
+    pub(super) looks_at_sockets: usize,
+    pub(super) aborts: bool,
 }
 
 impl Kernel {

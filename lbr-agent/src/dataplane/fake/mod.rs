@@ -7,11 +7,12 @@
 mod kernel;
 mod table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use lbr_common::maps;
 use lbr_common::policy::Prefix;
+use lbr_common::service::Backend;
 
 use self::kernel::{Kernel, lock};
 use self::table::FakeTable;
@@ -72,6 +73,8 @@ impl Fake {
             random: seed,
             operations: 0,
             checked: true,
+            looks_at_sockets: 0,
+            aborts: true,
         };
         let kernel = Arc::new(Mutex::new(kernel));
         Self { tables: FakeTables::new(&kernel), kernel }
@@ -137,6 +140,16 @@ impl Fake {
         lock(&self.kernel).epoch
     }
 
+    /// How often sockets were looked at so far.
+    pub fn looks_at_sockets(&self) -> usize {
+        lock(&self.kernel).looks_at_sockets
+    }
+
+    /// Whether looking at sockets succeeds.
+    pub fn set_aborts(&self, succeeds: bool) {
+        lock(&self.kernel).aborts = succeeds;
+    }
+
     /// How many writes and removals were tried so far.
     pub fn operations(&self) -> usize {
         lock(&self.kernel).operations
@@ -169,5 +182,13 @@ impl Dataplane for Fake {
         kernel.may_fail(maps::STATE.name)?;
         kernel.epoch = kernel.epoch.wrapping_add(1);
         Ok(())
+    }
+
+    /// There are no sockets.
+    fn abort_sockets(&mut self, backends: &BTreeMap<u32, Backend>) -> std::io::Result<usize> {
+        let mut kernel = lock(&self.kernel);
+        kernel.looks_at_sockets += 1;
+        assert!(*backends == kernel.content.backends, "not what the programs read");
+        if kernel.aborts { Ok(0) } else { Err(std::io::ErrorKind::Interrupted.into()) }
     }
 }

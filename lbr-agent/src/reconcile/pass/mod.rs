@@ -86,6 +86,20 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// A failure holds nothing up: it is not pending, and is tried again in the next round.
+    pub(crate) fn abort_sockets(&mut self) {
+        if !self.r.sockets_due {
+            return;
+        }
+        match self.dataplane.abort_sockets(self.r.maps.backends.actual()) {
+            Ok(aborted) => {
+                self.r.sockets_due = false;
+                self.outcome.aborted_sockets = aborted;
+            }
+            Err(error) => self.outcome.abort_failed = Some(error),
+        }
+    }
+
     pub(crate) fn raise_epoch(&mut self) {
         if !self.r.epoch_due {
             return;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags, scope};
+use lbr_common::tuple::proto;
 
 use super::super::Delta;
 use super::super::maps::Maps;
@@ -25,6 +26,11 @@ impl Pass<'_> {
             .map(|(id, _)| id)
             .collect();
         self.r.epoch_due |= ready.iter().any(|id| self.r.maps.backends.actual().contains_key(id));
+        // An id may come to another backend before the former one was removed.
+        self.r.sockets_due |= backends.writes().any(|(id, new)| {
+            let old = backends.actual().get(&id).filter(|_| ready.contains(&id));
+            old.is_some_and(|old| old.proto == proto::UDP && (old.addr, old.port) != (new.addr, new.port))
+        });
         let table = self.dataplane.tables().backends;
         write(&mut self.r.maps.backends, table, |id, _| ready.contains(id), number, &mut self.outcome);
     }
@@ -165,8 +171,15 @@ impl Pass<'_> {
         let used: BTreeSet<u32> = slots.chain(parts).filter(|id| due.contains(id)).collect();
         let free = |id: &u32| !used.contains(id);
         let before = self.outcome.removals;
+        let of_datagrams = due.iter().any(|id| free(id) && self.is_for_datagrams(id));
         remove(&mut self.r.maps.backends, self.dataplane.tables().backends, free, number, &mut self.outcome);
         self.r.epoch_due |= self.outcome.removals > before;
+        self.r.sockets_due |= of_datagrams;
+    }
+
+    /// Whether there is a backend with this id, for UDP.
+    fn is_for_datagrams(&self, id: &u32) -> bool {
+        self.r.maps.backends.actual().get(id).is_some_and(|backend| backend.proto == proto::UDP)
     }
 
     pub(crate) fn remove_names(&mut self) {

@@ -49,6 +49,16 @@ pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<Metri
             silent.map(|age| (Vec::new(), age.as_secs_f64())),
         ),
         counter(
+            "lbr_aborted_sockets_total",
+            "Connected UDP sockets of the node's processes that were aborted because their endpoint was gone.",
+            one(number(figures.aborted_sockets)),
+        ),
+        counter(
+            "lbr_failed_socket_aborts_total",
+            "Rounds in which the kernel did not list or abort such sockets. The log says why.",
+            one(number(figures.failed_aborts)),
+        ),
+        counter(
             "lbr_events_total",
             "Kubernetes Events by result; dropped: the queue was full, or the API server refused them.",
             labelled("result", [("written", figures.events.written), ("dropped", figures.events.dropped)].into_iter()),

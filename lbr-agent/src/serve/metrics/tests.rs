@@ -44,6 +44,8 @@ fn full() -> String {
         healthz: BTreeMap::from([(200, 9)]),
         livez: BTreeMap::from([(503, 10)]),
         bind_failures: BTreeMap::from([("--healthz-bind-address", 11)]),
+        aborted_sockets: 31,
+        failed_aborts: 32,
     };
     let counter = Counter { packets: 12, bytes: 13 };
     let service = ServiceName { namespace: Text::new("ns"), name: Text::new("web"), port: Text::new("http") };
@@ -109,6 +111,8 @@ fn values_and_labels() {
         "lbr_pending_entries 7",
         "lbr_write_problems 8",
         "lbr_synced 1",
+        "lbr_aborted_sockets_total 31",
+        "lbr_failed_socket_aborts_total 32",
         "lbr_state_age_seconds 1.5",
         "lbr_flows 6",
         r#"lbr_service_flows{namespace="ns",service="web",port="http"} 5"#,
