@@ -155,6 +155,9 @@ fn health_and_metrics_agree_with_the_node() {
     assert!(get(&node, &node_address, "/livez").starts_with("HTTP/1.1 200 "));
     agent.write("node.yaml", &node_object("a", "other")).unwrap();
     until(&node, "the node stays", |_| get(&node, &node_address, "/healthz").starts_with("HTTP/1.1 200 "));
+    assert!(get(&node, "127.0.0.1:10249", "/healthz").ends_with("\r\n\r\nok"));
+    let slis = get(&node, "127.0.0.1:10249", "/metrics/slis");
+    assert!(slis.contains("kubernetes_healthcheck{name=\"ping\",type=\"healthz\"} 1\n"), "{slis}");
     assert!(get(&node, "127.0.0.1:10249", "/proxyMode").ends_with("\r\n\r\nlbr"));
     let config = get(&node, "127.0.0.1:10249", "/configz");
     assert!(config.contains("\"healthzBindAddress\":\"0.0.0.0:10256\""), "{config}");

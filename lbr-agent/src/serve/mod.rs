@@ -3,6 +3,7 @@
 //! ```text
 //! agent ──> Observer ──> health ──> /healthz /livez        (--healthz-bind-address)
 //!                   └──> metrics ─> /metrics ...           (--metrics-bind-address)
+//!                        slis ────> /metrics/slis
 //!              pinned maps ──^
 //!        agent ──> Observer ──> health check ports of Services   (any path)
 //!                          └──> report ─> pin folder   (lbr status)
@@ -19,6 +20,7 @@ pub mod metrics;
 mod observer;
 mod pages;
 pub mod report;
+mod slis;
 #[cfg(test)]
 mod tests;
 

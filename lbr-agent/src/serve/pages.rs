@@ -8,6 +8,7 @@ use super::health::Moment;
 use super::http::{Answer, Pages, Type};
 use super::metrics::Exporter;
 use super::observer::Observer;
+use super::slis::Slis;
 
 /// Answer of `/proxyMode`, in place of `nftables` or `iptables`.
 const PROXY_MODE: &str = "lbr";
@@ -26,15 +27,25 @@ pub(super) fn health(observer: Observer) -> Pages {
 
 /// The pages of `--metrics-bind-address`. `config`: the settings in effect, by kube-proxy's names.
 pub(super) fn metrics(exporter: Exporter, config: &Value) -> Pages {
+    let slis = Slis::default();
     let config = json!({"kubeproxy.config.k8s.io": config}).to_string();
     Arc::new(move |path| match path {
-        "/metrics" => Some(match exporter.text() {
-            Ok(body) => Answer::new(Type::Metrics, body),
-            Err(error) => Answer::error(500, format!("{error:#}\n")),
-        }),
-        "/healthz" => Some(Answer::text("ok")),
+        "/metrics" => Some(metrics_page(exporter.text())),
+        "/metrics/slis" => Some(metrics_page(slis.text())),
+        "/healthz" => {
+            slis.ping();
+            Some(Answer::text("ok"))
+        }
+        "/healthz/ping" => Some(Answer::text("ok")),
         "/proxyMode" => Some(Answer::text(PROXY_MODE)),
         "/configz" => Some(Answer::json(true, config.clone())),
         _ => None,
     })
+}
+
+fn metrics_page(text: anyhow::Result<String>) -> Answer {
+    match text {
+        Ok(body) => Answer::new(Type::Metrics, body),
+        Err(error) => Answer::error(500, format!("{error:#}\n")),
+    }
 }

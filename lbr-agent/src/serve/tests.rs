@@ -110,6 +110,34 @@ fn pages_of_the_metrics_port() {
     assert!(reply.body.lines().any(|line| line == "lbr_maps_readable 0"), "{}", reply.body);
 }
 
+/// As kube-proxy 1.36 does: its metrics port has one check, `ping`, which counts from its first request.
+#[test]
+fn health_checks_of_the_metrics_port_are_counted_by_the_names_of_component_base() {
+    let (healthz, metrics) = started(&observer());
+    let slis = || {
+        let reply = get(metrics, "/metrics/slis");
+        assert_eq!(reply.status, "HTTP/1.1 200 OK");
+        assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+        reply.body
+    };
+    get(healthz, "/healthz");
+    assert_eq!(get(metrics, "/healthz/ping").body, "ok");
+    assert_eq!(slis(), "", "nothing was checked yet");
+    for count in 1..=2 {
+        get(metrics, "/healthz?verbose");
+        let text = slis();
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let total = format!(
+            r#"kubernetes_healthchecks_total{{name="ping",status="success",type="healthz"}} {count}"#
+        );
+        assert_eq!(samples, [r#"kubernetes_healthcheck{name="ping",type="healthz"} 1"#, &total]);
+        for kind in ["kubernetes_healthcheck gauge", "kubernetes_healthchecks_total counter"] {
+            assert!(text.contains(&format!("# TYPE {kind}\n")), "{text}");
+        }
+    }
+    assert!(!get(metrics, "/metrics").body.contains("kubernetes_healthcheck"), "a page of its own");
+}
+
 #[test]
 fn what_is_not_there_and_what_is_not_read() {
     let (healthz, metrics) = started(&observer());

@@ -3,10 +3,14 @@
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 /// Labels and a value.
-pub(super) type Sample = (Vec<(&'static str, String)>, f64);
+pub(in crate::serve) type Sample = (Vec<(&'static str, String)>, f64);
 
 /// A value that goes up and down.
-pub(super) fn gauge(name: &str, help: &str, samples: impl IntoIterator<Item = Sample>) -> MetricFamily {
+pub(in crate::serve) fn gauge(
+    name: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = Sample>,
+) -> MetricFamily {
     let metric = |(labels, value)| {
         let mut gauge = Gauge::default();
         gauge.set_value(value);
@@ -18,7 +22,11 @@ pub(super) fn gauge(name: &str, help: &str, samples: impl IntoIterator<Item = Sa
 }
 
 /// A value that only goes up.
-pub(super) fn counter(name: &str, help: &str, samples: impl IntoIterator<Item = Sample>) -> MetricFamily {
+pub(in crate::serve) fn counter(
+    name: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = Sample>,
+) -> MetricFamily {
     let metric = |(labels, value)| {
         let mut counter = Counter::default();
         counter.set_value(value);
@@ -30,12 +38,12 @@ pub(super) fn counter(name: &str, help: &str, samples: impl IntoIterator<Item = 
 }
 
 /// A value without labels.
-pub(super) fn one(value: f64) -> [Sample; 1] {
+pub(in crate::serve) fn one(value: f64) -> [Sample; 1] {
     [(Vec::new(), value)]
 }
 
 /// Counts, as metrics have them. Exact to 2^53.
-pub(super) fn number(count: u64) -> f64 {
+pub(in crate::serve) fn number(count: u64) -> f64 {
     count as f64
 }
 

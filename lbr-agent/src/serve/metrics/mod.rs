@@ -15,7 +15,7 @@ use std::time::Instant;
 use prometheus::TextEncoder;
 use prometheus::proto::MetricFamily;
 
-use self::family::gauge;
+pub(super) use self::family::{counter, gauge, number};
 pub use self::kernel::KernelMaps;
 use super::observer::Observer;
 
@@ -44,7 +44,7 @@ impl Exporter {
     }
 }
 
-fn encode(mut families: Vec<MetricFamily>) -> anyhow::Result<String> {
+pub(super) fn encode(mut families: Vec<MetricFamily>) -> anyhow::Result<String> {
     families.retain(|family| !family.get_metric().is_empty());
     families.sort_by(|a, b| a.name().cmp(b.name()));
     Ok(TextEncoder::new().encode_to_string(&families)?)

@@ -130,7 +130,7 @@ pub(super) const ROWS: &[Row] = &[
         .sets(|s, v| if let Value::Address(ip) = v { s.node_ip = Some(*ip) }),
     row("healthzBindAddress", "healthz-bind-address", Kind::Bind(HEALTHZ_PORT), Is("0.0.0.0:10256"), Honoured("where /healthz and /livez are served"))
         .sets(|s, v| if let Value::Bind(at) = v { s.healthz_bind_address = Some(*at) }),
-    row("metricsBindAddress", "metrics-bind-address", Kind::Bind(METRICS_PORT), Is("127.0.0.1:10249"), Honoured("where /metrics and /proxyMode are served"))
+    row("metricsBindAddress", "metrics-bind-address", Kind::Bind(METRICS_PORT), Is("127.0.0.1:10249"), Honoured("where /metrics, /metrics/slis and /proxyMode are served"))
         .sets(|s, v| if let Value::Bind(at) = v { s.metrics_bind_address = Some(*at) }),
     row("bindAddressHardFail", "bind-address-hard-fail", Kind::Bool, Zero, Honoured("the agent ends if it cannot listen on an address"))
         .sets(|s, v| s.bind_address_hard_fail = *v == Value::Bool(true)),
