@@ -66,6 +66,8 @@ pub mod frontend_flags {
     pub const DSR_IPIP: u32 = 128;
     /// With [`WILDCARD`] and [`PASS_UNMATCHED`]: an address of this node.
     pub const HOST: u32 = 256;
+    /// Nothing is led anywhere: it is there so that `bind` to all addresses learns that the port is taken at some of them.
+    pub const BIND_ONLY: u32 = 512;
 }
 
 /// Values of [`Frontend::set`]: which of a service's backends.

@@ -156,10 +156,8 @@ impl Node {
         let nodeports = self.nodeport_addresses.iter().map(|net| block(net).map(NodePortAddress::Block));
         let settings = Settings {
             nodeport_addresses: nodeports.collect::<Result<_>>()?,
-            node_ip: None,
             external_ips: self.external_ips.iter().map(block).collect::<Result<_>>()?,
-            ephemeral_ports: None,
-            maglev_tables: None,
+            ..Settings::default()
         };
         Ok(NodeView { name: self.name.clone(), settings, links })
     }

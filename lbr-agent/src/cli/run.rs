@@ -126,6 +126,7 @@ fn in_effect(config: &RunConfig) -> Value {
         "bindAddressHardFail": config.addresses.hard_fail,
         "healthzBindAddress": text(config.addresses.healthz),
         "hostnameOverride": config.node_name,
+        "iptables": {"localhostNodePorts": !config.services.without_localhost_nodeports},
         "metricsBindAddress": text(config.addresses.metrics),
         "mode": "lbr",
     })

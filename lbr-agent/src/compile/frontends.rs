@@ -62,8 +62,9 @@ fn asked_for(
         Role::NodePort => {
             let Some(port) = plan.port.node_port else { return Vec::new() };
             let on_node = nodeports.iter().filter(of_family).map(|ip| key(*ip, port, plan.proto, scope::ANY));
-            let of_sockets = loopback(plan.family).map(|ip| key(ip, port, plan.proto, scope::HOST_LOCAL));
-            on_node.chain(of_sockets).collect()
+            let off = here.settings.without_localhost_nodeports;
+            let of_sockets = loopback(plan.family).into_iter().filter(|ip| !off || ip.is_unspecified());
+            on_node.chain(of_sockets.map(|ip| key(ip, port, plan.proto, scope::HOST_LOCAL))).collect()
         }
     }
 }
@@ -101,8 +102,15 @@ fn not_allowed(plan: &Plan<'_>, index: usize, ip: IpAddr) -> Rejected {
     reject(plan, format!("spec.externalIPs[{index}]"), reason)
 }
 
-/// Writes the frontends of a Service port. `balanced`: flags for those of its load balancer.
-pub(super) fn write(plan: &Plan<'_>, id: u32, choice: &Choice, balanced: u32, desired: &mut Desired) {
+/// Writes the frontends of a Service port. `balanced`: flags for those of its load balancer; `on_loopback`: for those that
+/// only sockets of the node have.
+pub(super) fn write(
+    plan: &Plan<'_>,
+    id: u32,
+    choice: &Choice,
+    [balanced, on_loopback]: [u32; 2],
+    desired: &mut Desired,
+) {
     let direct = if plan.is_direct() { frontend_flags::DSR } else { 0 };
     let tunneled = if plan.is_tunneled() { frontend_flags::DSR_IPIP } else { 0 };
     let frontend = |set: u32, flags: u32| {
@@ -119,7 +127,11 @@ pub(super) fn write(plan: &Plan<'_>, id: u32, choice: &Choice, balanced: u32, de
         }
     };
     for &(role, key) in &plan.won {
-        let flags = if role == Role::LoadBalancer { balanced } else { 0 };
+        let flags = match role {
+            Role::LoadBalancer => balanced,
+            _ if key.scope == scope::HOST_LOCAL => on_loopback,
+            _ => 0,
+        };
         let differs = plan.differs_by_wire(role, &key);
         if differs {
             let by_wire = FrontendKey { scope: scope::EXTERNAL, ..key };

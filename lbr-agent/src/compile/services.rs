@@ -1,7 +1,7 @@
 //! From Services to frontends, slots and backends.
 
 use lbr_common::addr::Family;
-use lbr_common::service::{Backend, Slot, SlotKey, backend_flags};
+use lbr_common::service::{Backend, Slot, SlotKey, backend_flags, frontend_flags};
 use lbr_common::text::{ServiceName, Text};
 
 use super::endpoints::{Choice, SlicesByService, choose};
@@ -23,6 +23,7 @@ pub(super) fn compile(
     let slices = SlicesByService::new(&state.slices);
     let mut plans = plans(state);
     frontends::claim(&mut plans, here, rejected);
+    let on_loopback = if here.settings.without_localhost_nodeports { frontend_flags::BIND_ONLY } else { 0 };
     let mut wishes = Vec::new();
     for plan in plans.iter().filter(|plan| !plan.won.is_empty()) {
         let name = service_name(&plan.service.name, &plan.port.name);
@@ -31,7 +32,7 @@ pub(super) fn compile(
         let choice = choose(slices.of(&plan.service.name), plan.port, plan.family, plan.sets(), here);
         let is_balanced = plan.won.iter().any(|(role, _)| *role == Role::LoadBalancer);
         let flags = if is_balanced { ranges::write(plan.service, id, plan.family, here, desired) } else { 0 };
-        frontends::write(plan, id, &choice, flags, desired);
+        frontends::write(plan, id, &choice, [flags, on_loopback], desired);
         write_backends(plan, id, &choice, here, ids, desired);
         if plan.service.algorithm == Algorithm::Maglev {
             for (set, targets) in (0..).zip(&choice.sets).filter(|(_, targets)| !targets.is_empty()) {

@@ -10,6 +10,8 @@ use ipnet::IpNet;
 pub struct Settings {
     /// Addresses of the node that serve NodePorts; empty: its primary ones.
     pub nodeport_addresses: Vec<NodePortAddress>,
+    /// Processes of the node do not reach NodePorts at loopback addresses.
+    pub without_localhost_nodeports: bool,
     /// The node's primary address in one family, in place of the one in its Node object.
     pub node_ip: Option<IpAddr>,
     /// Blocks in which `externalIPs` are honoured.

@@ -88,7 +88,8 @@ fn find(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<Frontend, Ver
         Some(_) => Verdict::NoSuchPort,
     };
     // Protocol 0 without a port would find the entry of the whole address.
-    let of_port = |key| tables.frontends.get(key).filter(|f| f.flags & frontend_flags::WILDCARD == 0);
+    const OTHERS: u32 = frontend_flags::WILDCARD | frontend_flags::BIND_ONLY;
+    let of_port = |key| tables.frontends.get(key).filter(|f| f.flags & OTHERS == 0);
     let mut frontend = of_port(&key).ok_or(unmatched)?;
     if sender == Sender::Wire && frontend.flags & frontend_flags::EXTERNAL_DIFFERS != 0 {
         frontend = of_port(&FrontendKey { scope: scope::EXTERNAL, ..key }).ok_or(unmatched)?;

@@ -65,8 +65,8 @@ fn look_up(to: &Addr, port: u16, proto: u8, from: Origin<'_>) -> Result<Frontend
     key.proto = proto;
     // SAFETY: as above.
     let mut frontend = *(unsafe { FRONTENDS.get(&key) }).ok_or(unmatched)?;
-    if frontend.flags & frontend_flags::WILDCARD != 0 {
-        // Protocol 0, which has no ports: what was found is the entry for the whole address.
+    if frontend.flags & (frontend_flags::WILDCARD | frontend_flags::BIND_ONLY) != 0 {
+        // `WILDCARD`: protocol 0, which has no ports, so what was found is the entry for the whole address.
         return Err(unmatched);
     }
     if frontend.flags & frontend_flags::EXTERNAL_DIFFERS != 0 && matches!(from, Origin::External(_)) {

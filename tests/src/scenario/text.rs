@@ -97,6 +97,7 @@ fn frontend_line(
         (has(frontend_flags::EXTERNAL_DIFFERS), " (wire differs)"),
         (has(frontend_flags::RANGES) && !in_ranges, " (ranges)"),
         (has(frontend_flags::RANGES) && in_ranges, " (ranges and the node)"),
+        (has(frontend_flags::BIND_ONLY), " (bind only)"),
     ] {
         line.push_str(if is_so { word } else { "" });
     }

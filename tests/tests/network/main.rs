@@ -12,6 +12,7 @@ mod cells;
 mod checks;
 mod hotplug;
 mod load;
+mod loopback;
 mod mounted;
 mod moving;
 mod mtu;

@@ -17,7 +17,7 @@ use crate::load::Load;
 use crate::world::{PORT, patience, until};
 
 /// At the node's addresses.
-const NODE_PORT: u16 = 30_080;
+pub(crate) const NODE_PORT: u16 = 30_080;
 /// Addresses on a link that comes and goes: the node's, and the one behind it.
 const SIDE: [&str; 2] = ["198.51.100.1", "198.51.100.2"];
 /// One more address for the permanent uplink.
@@ -90,7 +90,8 @@ impl Rig {
     }
 }
 
-fn web(pod: [IpAddr; 2]) -> String {
+/// A Service of type NodePort with this pod.
+pub(crate) fn web(pod: [IpAddr; 2]) -> String {
     let cluster_ips = ["10.96.0.10", "fd00:10:96::10"].map(|ip| ip.parse().unwrap());
     let service = Service::new("web", &cluster_ips).spec("type: NodePort");
     let service = service.port("tcp", "TCP", 80, PORT).node_port(NODE_PORT);

@@ -290,6 +290,7 @@ impl RunArgs {
         };
         let services = Settings {
             nodeport_addresses: kube_proxy.nodeport_addresses.clone(),
+            without_localhost_nodeports: kube_proxy.localhost_nodeports == Some(false),
             node_ip: kube_proxy.node_ip,
             external_ips: self.external_ips,
             ephemeral_ports: None,

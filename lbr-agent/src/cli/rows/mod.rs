@@ -97,7 +97,7 @@ pub(super) struct RejectedRow {
 /// Frontends in order of Service, then address.
 pub(super) fn services(tables: &Desired) -> Vec<ServiceRow> {
     let draining = draining(tables);
-    // The unspecified address leads to the same as loopback, which has a row.
+    // The unspecified address leads to the same as loopback, which has a row, or nowhere.
     let frontends = tables.frontends.iter().filter(|(key, f)| {
         f.flags & frontend_flags::WILDCARD == 0 && !IpAddr::from(key.addr).is_unspecified()
     });

@@ -97,6 +97,20 @@ fn a_node_port_is_served_on_the_nodes_addresses_and_to_its_sockets() {
 }
 
 #[test]
+fn a_node_port_may_be_left_out_at_loopback_addresses() {
+    let dual = || Service { cluster_ips: ips(&["10.96.0.10", "fd00::10"]), ..node_port(30080) };
+    let mut node = node();
+    node.settings.without_localhost_nodeports = true;
+    let d = on(&node, vec![dual()]);
+    assert_eq!(served(&d, 30080), [":: 2", "0.0.0.0 2", "192.0.2.1 0", "2001:db8::1 0"]);
+    for any in ["::", "0.0.0.0"] {
+        let flags = at(&d, any, 30080, scope::HOST_LOCAL).unwrap().flags;
+        assert_eq!(flags, frontend_flags::BIND_ONLY, "{any}: `bind` to all addresses finds it");
+    }
+    assert_eq!(at(&d, "192.0.2.1", 30080, scope::ANY).unwrap().flags, 0);
+}
+
+#[test]
 fn an_external_policy_local_tells_the_wire_apart() {
     let local = Service { external_policy: TrafficPolicy::Local, ..node_port(30080) };
     let d = on(&node(), vec![local.clone()]);

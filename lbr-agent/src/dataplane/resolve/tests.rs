@@ -37,6 +37,7 @@ fn tables() -> Desired {
             whole(frontend_flags::PASS_UNMATCHED | frontend_flags::HOST),
         ),
         (key([127, 0, 0, 1], 30080, scope::HOST_LOCAL), of(set::CLUSTER, 1, 0)),
+        (key([127, 0, 0, 1], 30081, scope::HOST_LOCAL), of(set::CLUSTER, 1, frontend_flags::BIND_ONLY)),
     ]);
     for (set, backend) in [(set::CLUSTER, 1), (set::LOCAL, 2)] {
         tables.slots.insert(SlotKey { service: 1, set, slot: 0 }, Slot { backend });
@@ -82,6 +83,7 @@ fn every_step_has_its_verdict() {
         (Wire, inside, NODE, 22, Verdict::NotService),
         (Node, inside, loopback, 30080, Verdict::ToBackend),
         (Node, inside, loopback, 22, Verdict::NotService),
+        (Node, inside, loopback, 30081, Verdict::NotService),
         (Wire, inside, loopback, 30080, Verdict::NotService),
         (Pod, inside, loopback, 30080, Verdict::NotService),
     ] {

@@ -91,6 +91,8 @@ const WINDOWS: Fate = Ignored("only for Windows");
 const BY_LINK: Fate = Ignored("lbr recognises this node's pods by their interfaces");
 const KLOG: Fate = Ignored("lbr logs text to standard error; RUST_LOG chooses what");
 const GONE: Fate = Ignored("kube-proxy itself has ignored it for years");
+const LOCALHOST: &str = "whether processes of the node reach NodePorts at 127.0.0.1 and ::1; other hosts never do. Default: true, as \
+     kube-proxy has it for IPv4 in its iptables mode (lbr needs no route_localnet for it); its other modes never serve them";
 const NO_PROFILER: Fate = Ignored("lbr has no profiler of its own");
 const ENDS: &str = "`lbr run` does not end by itself: remove the flag";
 
@@ -140,7 +142,8 @@ pub(super) const ROWS: &[Row] = &[
     row("iptables.masqueradeBit", "iptables-masquerade-bit", MASK_BIT, Is("14"), NO_MARKS),
     row("iptables.masqueradeAll", "masquerade-all", Kind::Bool, Zero, MASQUERADE)
         .sets(|s, v| s.masquerade_all |= *v == Value::Bool(true)),
-    row("iptables.localhostNodePorts", "iptables-localhost-nodeports", Kind::Bool, Is("true"), Ignored("processes of the node always reach NodePorts on loopback addresses, other clients never do")),
+    row("iptables.localhostNodePorts", "iptables-localhost-nodeports", Kind::Bool, Is("true"), Honoured(LOCALHOST))
+        .sets(|s, v| if let Value::Bool(yes) = v { s.localhost_nodeports = Some(*yes) }),
     row("iptables.syncPeriod", "iptables-sync-period", Kind::Duration, ZeroOr("30s"), AT_ONCE),
     row("iptables.minSyncPeriod", "iptables-min-sync-period", Kind::Duration, ZeroOr("1s"), AT_ONCE),
     row("ipvs.syncPeriod", "ipvs-sync-period", Kind::Duration, ZeroOr("30s"), AT_ONCE),

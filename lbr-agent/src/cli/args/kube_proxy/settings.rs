@@ -53,6 +53,8 @@ pub struct KubeProxySettings {
     pub bind_address_hard_fail: bool,
     /// Empty: not set.
     pub nodeport_addresses: Vec<NodePortAddress>,
+    /// Whether processes of the node reach NodePorts at loopback addresses.
+    pub localhost_nodeports: Option<bool>,
     /// How often kube-proxy lists everything again.
     pub config_sync_period: Option<Duration>,
     /// Requests to the API server a second.

@@ -153,7 +153,7 @@ hostnameOverride: n1
 bindAddress: "::"
 bindAddressHardFail: true
 metricsBindAddress: 0.0.0.0
-iptables: {masqueradeAll: true}
+iptables: {masqueradeAll: true, localhostNodePorts: false}
 detectLocalMode: BridgeInterface
 detectLocal: {bridgeInterface: cni0, interfaceNamePrefix: veth}
 nodePortAddresses: [10.0.0.0/8, primary]
@@ -173,6 +173,7 @@ conntrack: {tcpEstablishedTimeout: 2h, tcpCloseWaitTimeout: 10m, udpTimeout: 0s,
             NodePortAddress::Block("10.0.0.0/8".parse().unwrap()),
             NodePortAddress::Primary,
         ],
+        localhost_nodeports: Some(false),
         config_sync_period: Some(Duration::from_secs(60)),
         qps: Some(7.5),
         burst: Some(20),
@@ -199,6 +200,9 @@ fn flags_win_over_the_file() {
     assert_eq!(settings.node_name.as_deref(), Some("flag"));
     assert_eq!(settings.healthz_bind_address, Some(BindAddress::Off));
     assert_eq!(settings.nodeport_addresses, [NodePortAddress::Primary]);
+    let text = format!("{HEAD}iptables: {{localhostNodePorts: false}}");
+    let settings = resolve(&text, &["--iptables-localhost-nodeports"]).unwrap().settings;
+    assert_eq!(settings.localhost_nodeports, Some(true));
     let settings = resolve("", &["--healthz-port=0", "--metrics-port", "9000"]).unwrap().settings;
     assert_eq!(settings.healthz_bind_address, Some(BindAddress::Off));
     assert_eq!(settings.metrics_bind_address, Some(BindAddress::At("127.0.0.1:9000".parse().unwrap())));

@@ -107,11 +107,13 @@ fn services_are_compiled_by_the_flags() {
         "--snat-ports=50000-50009",
         "--nodeport-addresses=10.0.0.0/8,primary",
         "--bind-address=10.0.0.1",
+        "--iptables-localhost-nodeports=false",
     ])
     .unwrap();
     let net = |text: &str| text.parse::<IpNet>().unwrap();
     let expected = Settings {
         nodeport_addresses: vec![NodePortAddress::Block(net("10.0.0.0/8")), NodePortAddress::Primary],
+        without_localhost_nodeports: true,
         node_ip: Some("10.0.0.1".parse().unwrap()),
         external_ips: vec![net("192.0.2.0/24"), net("2001:db8::/32")],
         ephemeral_ports: None,
@@ -120,6 +122,8 @@ fn services_are_compiled_by_the_flags() {
     assert_eq!(config.services, expected);
     assert_eq!(config.snat_ports, SnatChoice::Range(50_000, 50_009));
     let default = resolve(&[]).unwrap();
+    let on = resolve(&["--iptables-localhost-nodeports"]).unwrap();
+    assert!(!default.services.without_localhost_nodeports && !on.services.without_localhost_nodeports);
     assert_eq!((default.services.external_ips, default.snat_ports), (vec![], SnatChoice::Auto));
 }
 
