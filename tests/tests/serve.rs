@@ -175,6 +175,27 @@ fn health_and_metrics_agree_with_the_node() {
     assert!(!bpffs.exists());
 }
 
+#[test]
+fn the_log_is_json_if_asked_for() {
+    let mut bed = Bed::new("json").unwrap();
+    let node = bed.add_node("a").unwrap();
+    let arguments = vec!["--logging-format=json".to_owned(), "-v=4".to_owned()];
+    let options = AgentOptions { arguments, ..AgentOptions::default() };
+    let mut agent = Agent::start_with(&mut bed, &node, &options, &[]).unwrap();
+    agent.stop().unwrap();
+    let said = agent.said();
+    let lines: Vec<serde_json::Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}")))
+        .collect();
+    let ready =
+        |line: &&serde_json::Value| line["message"].as_str().is_some_and(|m| m.starts_with("ready: "));
+    let ready = lines.iter().find(ready).unwrap_or_else(|| panic!("{said}"));
+    assert_eq!(ready["level"], "INFO");
+    assert!(ready["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{ready}");
+    assert!(lines.iter().any(|line| line["level"] == "DEBUG" && line["writes"].is_u64()), "{said}");
+}
+
 /// A Service with a health check port, and one endpoint or none.
 fn with_health_port(policy: &str, endpoint: Option<(IpAddr, &str)>) -> String {
     let service = Service::new("web", &["10.96.0.10".parse().unwrap()])

@@ -26,7 +26,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
     let ephemeral = ephemeral_ports()?;
     config.dataplane.snat_ports = Some(config.snat_ports.resolve(&ephemeral)?);
     config.services.ephemeral_ports = Some(ephemeral);
-    init_log(config.kube_proxy.verbosity.unwrap_or(0));
+    init_log(config.kube_proxy.verbosity.unwrap_or(0), config.kube_proxy.log_json);
     if let Some(score) = config.kube_proxy.oom_score_adj
         && let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string())
     {
@@ -133,7 +133,7 @@ fn in_effect(config: &RunConfig) -> Value {
 }
 
 /// Logs to standard error; `RUST_LOG=debug` for more, or klog's `-v` in its place.
-fn init_log(verbosity: u32) {
+fn init_log(verbosity: u32, json: bool) {
     let level = match verbosity {
         0..4 => "info",
         4..6 => "info,lbr=debug,lbr_agent=debug",
@@ -142,12 +142,12 @@ fn init_log(verbosity: u32) {
     // The client logs each failed attempt; lbr logs once that a kind cannot be read.
     let level = format!("{level},kube_client::client::builder=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(has_colors())
-        .with_target(false)
-        .init();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match json {
+        true => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+        false => log.with_ansi(has_colors()).init(),
+    }
 }
 
 /// Colours are for terminals: log collectors show the codes. <https://no-color.org>

@@ -116,7 +116,9 @@ pub(super) const ROWS: &[Row] = &[
     row("clientConnection.burst", "kube-api-burst", COUNT, ZeroOr("10"),
         Ignored("lbr only watches: there is nothing to slow down"))
         .sets(|s, v| if let Value::Int(n) = v { s.burst = u32::try_from(*n).ok().filter(|n| *n > 0) }),
-    row("logging.format", "logging-format", Kind::OneOf(&["text", "json"]), ZeroOr("text"), KLOG),
+    row("logging.format", "logging-format", Kind::OneOf(&["text", "json"]), ZeroOr("text"),
+        Honoured("`json`: an object a line, with timestamp, level and message"))
+        .sets(|s, v| s.log_json = *v == Value::Text("json".to_owned())),
     row("logging.flushFrequency", "log-flush-frequency", Kind::Duration, ZeroOr("5s"), KLOG),
     row("logging.verbosity", "v", COUNT, Zero, Honoured("4 and more is lbr's `debug`, 6 and more its `trace`, unless RUST_LOG is set"))
         .sets(|s, v| if let Value::Int(n) = v { s.verbosity = u32::try_from(*n).ok() }),

@@ -75,6 +75,8 @@ pub struct KubeProxySettings {
     pub timeouts: Timeouts,
     /// How readily the kernel ends the process when memory is short.
     pub oom_score_adj: Option<i32>,
+    /// The log is JSON.
+    pub log_json: bool,
     /// How much is logged: klog's number.
     pub verbosity: Option<u32>,
 }

@@ -148,7 +148,7 @@ fn every_value_that_is_honoured_or_carried_arrives() {
         "{HEAD}{}",
         r#"
 clientConnection: {kubeconfig: /k, qps: 7.5, burst: 20}
-logging: {verbosity: 4, vmodule: [{filePattern: a, verbosity: 3}]}
+logging: {format: json, verbosity: 4, vmodule: [{filePattern: a, verbosity: 3}]}
 hostnameOverride: n1
 bindAddress: "::"
 bindAddressHardFail: true
@@ -184,6 +184,7 @@ conntrack: {tcpEstablishedTimeout: 2h, tcpCloseWaitTimeout: 10m, udpTimeout: 0s,
         masquerade_all: true,
         timeouts: Timeouts { tcp_established: 7_200, tcp_close_wait: 600, udp: 30, udp_stream: 1 },
         oom_score_adj: Some(-998),
+        log_json: true,
         verbosity: Some(4),
     };
     let flags = ["--master=https://api:6443", "--cluster-cidr", "10.1.0.0/16"];
@@ -200,9 +201,10 @@ fn flags_win_over_the_file() {
     assert_eq!(settings.node_name.as_deref(), Some("flag"));
     assert_eq!(settings.healthz_bind_address, Some(BindAddress::Off));
     assert_eq!(settings.nodeport_addresses, [NodePortAddress::Primary]);
-    let text = format!("{HEAD}iptables: {{localhostNodePorts: false}}");
-    let settings = resolve(&text, &["--iptables-localhost-nodeports"]).unwrap().settings;
-    assert_eq!(settings.localhost_nodeports, Some(true));
+    let text = format!("{HEAD}iptables: {{localhostNodePorts: false}}\nlogging: {{format: json}}");
+    let settings =
+        resolve(&text, &["--iptables-localhost-nodeports", "--logging-format=text"]).unwrap().settings;
+    assert_eq!((settings.localhost_nodeports, settings.log_json), (Some(true), false));
     let settings = resolve("", &["--healthz-port=0", "--metrics-port", "9000"]).unwrap().settings;
     assert_eq!(settings.healthz_bind_address, Some(BindAddress::Off));
     assert_eq!(settings.metrics_bind_address, Some(BindAddress::At("127.0.0.1:9000".parse().unwrap())));
