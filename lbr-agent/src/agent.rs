@@ -1,6 +1,6 @@
 //! The agent's loop: it applies changes and brings the maps up to date.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -71,6 +71,8 @@ struct Agent<'a> {
     reported: Vec<String>,
     /// What was reported last of sockets that could not be aborted.
     abort_failed: Option<String>,
+    /// What was found while compiling.
+    found: BTreeSet<String>,
 }
 
 /// Runs until `shutdown` is done. The maps and programs stay as they are then.
@@ -91,7 +93,7 @@ pub async fn run(
         store: Store::new(),
         ids,
         fit: Fit::default(),
-        node: NodeView { name: node_name, settings, links },
+        node: NodeView { name: node_name, settings, links, ..NodeView::default() },
         reconciler,
         dataplane,
         pods: inputs.pods,
@@ -102,7 +104,9 @@ pub async fn run(
         retry_after: RETRY_MIN,
         reported: Vec::new(),
         abort_failed: None,
+        found: BTreeSet::new(),
     };
+    let mut refused_ports = agent.observer.refused_ports();
     let mut shutdown = pin!(shutdown);
     // When to write the maps; `None`: nothing to do.
     let mut due = Some(Instant::now());
@@ -123,6 +127,10 @@ pub async fn run(
             changed = inputs.links.changed() => {
                 changed.context("the watch of the node's links has ended")?;
                 agent.plug(&mut inputs.links);
+                due = Some(agent.soonest(due));
+            }
+            Ok(()) = refused_ports.changed() => {
+                agent.node.refused_ports = refused_ports.borrow_and_update().clone();
                 due = Some(agent.soonest(due));
             }
             Some(request) = inputs.gate.recv() => {
@@ -269,11 +277,13 @@ impl Agent<'_> {
             node: &self.node.name,
             entries: self.reconciler.entries(),
             health_ports,
+            rejected: self.reconciler.rejected(),
         };
         self.observer.wrote(round, Moment::now());
         self.report(&outcome.problems);
         self.report_sockets(&outcome);
         if synced {
+            self.report_compiled();
             self.troubles.now(self.reconciler.rejected(), &outcome.problems, self.store.state());
         }
         self.observer.set_events(self.troubles.counts());
@@ -318,6 +328,17 @@ impl Agent<'_> {
             );
         }
         self.abort_failed = failed;
+    }
+
+    /// Logs once what was found while compiling. The sources log what they found.
+    fn report_compiled(&mut self) {
+        let of_source: BTreeSet<_> = self.store.state().rejected.iter().map(compile::record).collect();
+        let found = self.reconciler.rejected().values().filter(|record| !of_source.contains(record));
+        let found: BTreeSet<String> = found.map(|record| compile::rejected(record).to_string()).collect();
+        for text in found.difference(&self.found) {
+            tracing::warn!("{text}");
+        }
+        self.found = found;
     }
 
     /// Logs each problem once, and once more when it is over.

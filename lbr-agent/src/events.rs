@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lbr_common::text::RejectedRecord;
+use lbr_common::text::{RejectedRecord, extent};
 use tokio::sync::mpsc;
 
+use crate::compile::HEALTH_PORT;
 use crate::model::{Kind, ObjectName, ObjectRef};
 use crate::reconcile::Problem;
 use crate::store::ClusterState;
@@ -48,19 +49,6 @@ impl Occurrence {
             _ => "FailedToStartProxierHealthcheck",
         };
         Self::of_node(node, true, reason, format!("{flag}: cannot listen on {address}; lbr keeps trying"))
-    }
-
-    /// The agent cannot listen on the health check port of this Service. Names and meanings are kube-proxy's.
-    pub fn health_port(node: &str, service: &ObjectName, error: &anyhow::Error) -> Self {
-        let mut note = format!("node {node}: {error:#}; lbr keeps trying");
-        note.truncate(note.floor_char_boundary(NOTE));
-        Self {
-            object: ObjectRef { kind: Kind::Service, name: service.clone() },
-            is_warning: true,
-            reason: "FailedToStartServiceHealthcheck",
-            action: "Listen",
-            note,
-        }
     }
 
     fn of_node(node: &str, is_warning: bool, reason: &'static str, note: String) -> Self {
@@ -178,7 +166,7 @@ fn all(
             }
             let (field, reason) = (record.field.as_str(), record.reason.as_str());
             let note = if field.is_empty() { reason.to_owned() } else { format!("{field}: {reason}") };
-            add(object, "Rejected", note);
+            add(object, of_record(record), note);
         }
     }
     for problem in problems {
@@ -197,6 +185,15 @@ fn all(
         Occurrence { object, is_warning: true, reason, action: "Program", note }
     };
     notes.into_iter().map(occurrence).collect()
+}
+
+fn of_record(record: &RejectedRecord) -> &'static str {
+    match (record.field.as_str(), record.extent) {
+        // kube-proxy's, so that existing searches find it.
+        (HEALTH_PORT, extent::LIMITED) => "FailedToStartServiceHealthcheck",
+        (_, extent::LIMITED) => "Limited",
+        _ => "Rejected",
+    }
 }
 
 /// The object that a text begins with (`Service default/web port http`), and the rest of the text.

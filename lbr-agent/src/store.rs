@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::model::{
-    EndpointSlice, Kind, Namespace, NetworkPolicy, Node, Object, ObjectName, ObjectRef, Pod, Rejected,
-    Service, ServiceCidr,
+    EndpointSlice, Kind, Namespace, NetworkPolicy, Node, Object, ObjectName, ObjectRef, Partial, Pod,
+    Rejected, Service, ServiceCidr,
 };
 use crate::source::Change;
 
@@ -28,6 +28,10 @@ pub struct ClusterState {
     pub service_cidrs: BTreeMap<ObjectName, ServiceCidr>,
     /// The source's present rejections.
     pub rejected: Vec<Rejected>,
+    /// Where each object is written, by its kind and name as people write them.
+    pub origins: BTreeMap<String, String>,
+    /// Where all others are from.
+    pub origin: String,
     /// Policies that the maps have no room for.
     pub without_room: BTreeMap<ObjectName, StandIn>,
 }
@@ -42,14 +46,24 @@ pub struct StandIn {
 }
 
 impl ClusterState {
+    /// Where this object (`Service default/web`) is from, for people.
+    pub fn origin_of(&self, object: &str) -> &str {
+        self.origins.get(object).unwrap_or(&self.origin)
+    }
+
     /// The versions in force of each policy, and whether their rules are. A version without room still isolates the
     /// pods that it selects; if it is audited, it audits nothing.
-    pub fn policies_in_force(&self) -> impl Iterator<Item = (&NetworkPolicy, bool)> {
+    pub fn policies_in_force<'a>(&'a self) -> impl Iterator<Item = (&'a NetworkPolicy, bool)> {
         self.policies.iter().flat_map(|(name, policy)| {
             let stand_in = self.without_room.get(name);
             let last = stand_in.and_then(|stand_in| stand_in.version.as_ref());
             let wanted = (stand_in.is_none() || !policy.audit).then_some((policy, stand_in.is_none()));
-            last.map(|last| (last, true)).into_iter().chain(wanted)
+            let with_edit = |(policy, has_rules): (&'a NetworkPolicy, bool)| {
+                let edit = policy.edit.as_deref().map(|edit| (edit, has_rules));
+                [Some((policy, has_rules)), edit]
+            };
+            let versions = last.map(|last| (last, true)).into_iter().chain(wanted);
+            versions.flat_map(with_edit).flatten()
         })
     }
 }
@@ -59,6 +73,8 @@ impl ClusterState {
 pub struct Store {
     state: ClusterState,
     synced: BTreeSet<Kind>,
+    /// Objects whose present version is rejected, and their last accepted version.
+    held: BTreeMap<ObjectRef, Option<Object>>,
     /// Addresses of pods without an address in the API.
     addresses: BTreeMap<ObjectName, Vec<IpAddr>>,
 }
@@ -71,6 +87,15 @@ impl Store {
 
     /// Applies one change. True if it changes the state, or lists a kind for the first time.
     pub fn apply(&mut self, change: Change) -> bool {
+        if let Change::Apply(object) = &change
+            && !self.held.is_empty()
+        {
+            self.held.remove(&object.reference());
+        }
+        self.apply_as_is(change)
+    }
+
+    fn apply_as_is(&mut self, change: Change) -> bool {
         let s = &mut self.state;
         match change {
             Change::Apply(Object::Pod(mut o)) => {
@@ -89,24 +114,50 @@ impl Store {
             Change::Apply(Object::ServiceCidr(o)) => {
                 put(&mut s.service_cidrs, ObjectName::cluster(&o.name), o)
             }
-            Change::Delete(ObjectRef { kind, name }) => match kind {
-                Kind::Service => s.services.remove(&name).is_some(),
-                Kind::EndpointSlice => s.slices.remove(&name).is_some(),
-                Kind::Namespace => s.namespaces.remove(&name).is_some(),
-                Kind::Pod => {
-                    self.addresses.remove(&name);
-                    s.pods.remove(&name).is_some()
-                }
-                Kind::Node => s.nodes.remove(&name).is_some(),
-                Kind::NetworkPolicy => s.policies.remove(&name).is_some(),
-                Kind::ServiceCidr => s.service_cidrs.remove(&name).is_some(),
-            },
-            Change::Rejected(rejected) => {
-                let changed = s.rejected != rejected;
-                s.rejected = rejected;
+            Change::Restrict(partial) => self.restrict(&partial),
+            Change::Delete(reference) => self.delete(&reference),
+            Change::Origin(None, origin) => replace(&mut s.origin, origin),
+            Change::Origin(Some(object), origin) => {
+                let object = object.to_string();
+                let changed = s.origins.get(&object) != Some(&origin);
+                s.origins.insert(object, origin);
                 changed
             }
+            Change::Rejected(rejected) => replace(&mut s.rejected, rejected),
             Change::Synced(kind) => self.synced.insert(kind),
+        }
+    }
+
+    /// Each rejected version is applied to the last accepted one, whatever was rejected in between.
+    fn restrict(&mut self, partial: &Partial) -> bool {
+        let reference = partial.reference();
+        let name = &reference.name;
+        let accepted = self.held.remove(&reference).unwrap_or_else(|| match reference.kind {
+            Kind::Service => self.state.services.get(name).cloned().map(Object::Service),
+            Kind::NetworkPolicy => self.state.policies.get(name).cloned().map(Object::NetworkPolicy),
+            _ => None,
+        });
+        let object = partial.over(accepted.as_ref());
+        self.held.insert(reference, accepted);
+        object.is_some_and(|object| self.apply_as_is(Change::Apply(object)))
+    }
+
+    fn delete(&mut self, reference: &ObjectRef) -> bool {
+        let s = &mut self.state;
+        self.held.remove(reference);
+        s.origins.remove(&reference.to_string());
+        let name = &reference.name;
+        match reference.kind {
+            Kind::Service => s.services.remove(name).is_some(),
+            Kind::EndpointSlice => s.slices.remove(name).is_some(),
+            Kind::Namespace => s.namespaces.remove(name).is_some(),
+            Kind::Pod => {
+                self.addresses.remove(name);
+                s.pods.remove(name).is_some()
+            }
+            Kind::Node => s.nodes.remove(name).is_some(),
+            Kind::NetworkPolicy => s.policies.remove(name).is_some(),
+            Kind::ServiceCidr => s.service_cidrs.remove(name).is_some(),
         }
     }
 
@@ -136,6 +187,13 @@ impl Store {
     pub fn is_synced(&self) -> bool {
         self.synced.len() == Kind::ALL.len()
     }
+}
+
+/// Returns whether it is different.
+fn replace<T: PartialEq>(place: &mut T, new: T) -> bool {
+    let changed = *place != new;
+    *place = new;
+    changed
 }
 
 fn put<V: PartialEq>(map: &mut BTreeMap<ObjectName, V>, name: ObjectName, value: V) -> bool {

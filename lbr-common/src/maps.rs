@@ -29,7 +29,7 @@ macro_rules! agent_maps {
                 [$crate::maglev::MaglevKey, $crate::maglev::MaglevPart] $crate::maglev::PARTS as usize * 2 * 64;
             /// Names of Service ports by their id. For people; no program reads it.
             SERVICES services "services": hash plain [u32, $crate::text::ServiceName] 131_072;
-            /// Objects that are not in force, by a running number. For people; no program reads it.
+            /// Objects that are not in force, or lack a part, by a running number. For people; no program reads it.
             REJECTED rejected "rejected": hash plain [u32, $crate::text::RejectedRecord] 1_024;
             /// The node's addresses and those of its pods: policy set, isolation, interface.
             ENDPOINTS endpoints "endpoints": hash staged [$crate::addr::Addr, $crate::policy::Endpoint] 16_384;

@@ -46,18 +46,29 @@ pub struct ServiceName {
     pub port: Text<64>,
 }
 
-/// Value of `rejected`, keyed by a running number: an object, or a part of one, that is not in force.
+/// Value of `rejected`, keyed by a running number: an object that is not in force, or a part that an object in force
+/// lacks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RejectedRecord {
     /// `Kind namespace/name`.
     pub object: Text<192>,
     /// Where it came from: file and document number, or the API server.
-    pub origin: Text<256>,
+    pub origin: Text<252>,
+    /// How much is not in force: [`extent::REJECTED`] or [`extent::LIMITED`].
+    pub extent: u32,
     /// Path of the field, as kubectl writes it: `spec.ports[0].port`.
     pub field: Text<128>,
     /// What is wrong with it, for a person.
     pub reason: Text<256>,
+}
+
+/// Values of [`RejectedRecord::extent`].
+pub mod extent {
+    /// The object is not in force as it is written.
+    pub const REJECTED: u32 = 0;
+    /// The object is in force but for the field.
+    pub const LIMITED: u32 = 1;
 }
 
 /// Value of `policies`, keyed by a policy id.

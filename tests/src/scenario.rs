@@ -159,7 +159,7 @@ impl Node {
             external_ips: self.external_ips.iter().map(block).collect::<Result<_>>()?,
             ..Settings::default()
         };
-        Ok(NodeView { name: self.name.clone(), settings, links })
+        Ok(NodeView { name: self.name.clone(), settings, links, ..NodeView::default() })
     }
 
     fn uplink(&self) -> Option<LocalUplink> {

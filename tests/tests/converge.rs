@@ -173,7 +173,7 @@ impl Agent {
             ..Settings::default()
         };
         let links = LocalLinks { node_addresses: [NODE].into(), ..LocalLinks::default() };
-        let node = NodeView { name: "here".to_owned(), settings, links };
+        let node = NodeView { name: "here".to_owned(), settings, links, ..NodeView::default() };
         Self { store: Store::new(), node, ids, reconciler, fake }
     }
 

@@ -66,7 +66,7 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     let bpffs = config.dataplane.bpffs.clone();
     let listening = serve::start(&config.addresses, &observer, bpffs, &in_effect(&config))?;
     tell_of_servers(&config, listening, &events);
-    serve::start_health_ports(&observer, events.clone(), config.node_name.clone())?;
+    serve::start_health_ports(&observer)?;
     let mut kernel = Kernel::load(&config.dataplane)?;
     let about = about(&config, place, &kernel);
     let reporter = Reporter::start(&observer, config.dataplane.bpffs.clone(), about)?;

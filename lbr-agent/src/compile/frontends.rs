@@ -79,7 +79,7 @@ fn loopback(family: Family) -> [IpAddr; 2] {
 }
 
 fn reject(plan: &Plan<'_>, field: String, reason: String) -> Rejected {
-    Rejected { object: format!("Service {}", plan.service.name), origin: String::new(), field, reason }
+    Rejected::limited(format!("Service {}", plan.service.name), field, reason)
 }
 
 fn taken(plan: &Plan<'_>, role: Role, key: &FrontendKey, owner: &Plan<'_>) -> Rejected {

@@ -83,7 +83,7 @@ fn no_room(object: String, room: usize) -> Rejected {
         "there is room for {room} tables only, and older Services have them: endpoints are chosen as without the \
          annotation. Raise --map-max {name}=N, by {needed} for each table, before the map is made"
     );
-    Rejected { object, origin: String::new(), field: format!("metadata.annotations[{ALGORITHM}]"), reason }
+    Rejected::limited(object, format!("metadata.annotations[{ALGORITHM}]"), reason)
 }
 
 fn fill(wish: &Wish) -> Vec<MaglevPart> {

@@ -19,6 +19,7 @@ mod services;
 mod settings;
 mod topology;
 
+pub(crate) use health::HEALTH_PORT;
 pub use ids::Ids;
 pub use settings::{NodePortAddress, Settings};
 
@@ -26,10 +27,10 @@ use std::collections::BTreeMap;
 
 use lbr_common::link::{Link, link_flags};
 use lbr_common::maps;
-use lbr_common::text::{RejectedRecord, Text};
+use lbr_common::text::{RejectedRecord, Text, extent};
 
 use crate::desired::Desired;
-use crate::model::Rejected;
+use crate::model::{Extent, Rejected};
 use crate::source::links::{LocalLink, LocalLinks, UnfitDevice};
 use crate::store::ClusterState;
 
@@ -42,6 +43,8 @@ pub struct NodeView {
     pub settings: Settings,
     /// Its pod links, routes and addresses.
     pub links: LocalLinks,
+    /// Health check ports that the agent cannot listen on, and why.
+    pub refused_ports: BTreeMap<u16, String>,
 }
 
 /// The content of every map that the agent owns.
@@ -64,17 +67,16 @@ pub fn draft(state: &ClusterState, node: &NodeView, ids: &mut Ids) -> Desired {
     services::compile(state, &here, ids, &mut desired, &mut rejected);
     policy::compile(state, node, ids, &mut desired, &mut rejected);
     rejected.extend(node.links.unfit.iter().map(unfit_device));
+    for one in rejected.iter_mut().filter(|one| one.origin.is_empty()) {
+        one.origin = state.origin_of(&one.object).to_owned();
+    }
     desired.rejected = records(rejected);
     desired
 }
 
 fn unfit_device(device: &UnfitDevice) -> Rejected {
-    Rejected {
-        object: "command line of lbr run".to_owned(),
-        origin: String::new(),
-        field: format!("--devices={}", device.pattern),
-        reason: device.reason.clone(),
-    }
+    let (object, field) = ("lbr run".to_owned(), format!("--devices={}", device.pattern));
+    Rejected { origin: "command line".to_owned(), ..Rejected::limited(object, field, device.reason.clone()) }
 }
 
 /// `links`: the part of [`compile`] that needs no object, for links that must not wait for the rest.
@@ -91,7 +93,8 @@ pub fn links(local: &LocalLinks) -> BTreeMap<u32, Link> {
     local.links.iter().map(|(&index, l)| (index, link(l))).collect()
 }
 
-/// The table of rejected objects, in an order that does not depend on when each was rejected.
+/// The table of rejected objects and parts, in an order that does not depend on when each was rejected: whole objects
+/// first.
 fn records(mut rejected: Vec<Rejected>) -> BTreeMap<u32, RejectedRecord> {
     rejected.sort();
     rejected.dedup();
@@ -99,18 +102,38 @@ fn records(mut rejected: Vec<Rejected>) -> BTreeMap<u32, RejectedRecord> {
     let room = maps::REJECTED.max_entries;
     if rejected.len() > room {
         let rest = rejected.len() - (room - 1);
+        let extent = rejected.get(room - 1).map_or(Extent::Rejected, |first| first.extent);
         rejected.truncate(room - 1);
-        let reason = format!("{rest} more objects are rejected; this list has no room for them");
+        let reason = format!("{rest} more objects or fields belong here; this list has no room for them");
         let (object, origin, field) = Default::default();
-        rejected.push(Rejected { object, origin, field, reason });
+        rejected.push(Rejected { extent, object, origin, field, reason });
     }
-    let record = |r: &Rejected| RejectedRecord {
-        object: Text::new(&r.object),
-        origin: Text::new(&r.origin),
-        field: Text::new(&r.field),
-        reason: Text::new(&r.reason),
-    };
     (0..).zip(rejected.iter().map(record)).collect()
+}
+
+/// How the map has it.
+pub(crate) fn record(one: &Rejected) -> RejectedRecord {
+    RejectedRecord {
+        object: Text::new(&one.object),
+        origin: Text::new(&one.origin),
+        extent: match one.extent {
+            Extent::Rejected => extent::REJECTED,
+            Extent::Limited => extent::LIMITED,
+        },
+        field: Text::new(&one.field),
+        reason: Text::new(&one.reason),
+    }
+}
+
+/// The same backwards, as far as the texts fit.
+pub(crate) fn rejected(record: &RejectedRecord) -> Rejected {
+    Rejected {
+        extent: if record.extent == extent::LIMITED { Extent::Limited } else { Extent::Rejected },
+        object: record.object.as_str().to_owned(),
+        origin: record.origin.as_str().to_owned(),
+        field: record.field.as_str().to_owned(),
+        reason: record.reason.as_str().to_owned(),
+    }
 }
 
 #[cfg(test)]

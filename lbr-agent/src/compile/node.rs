@@ -26,6 +26,8 @@ pub(super) struct Here<'a> {
     pub(super) zone: Option<&'a str>,
     /// See [`Settings`].
     pub(super) settings: &'a Settings,
+    /// See [`NodeView::refused_ports`].
+    pub(super) refused_ports: &'a BTreeMap<u16, String>,
     /// The addresses behind its pod links.
     pub(super) direct: DirectLinks<'a>,
     links: &'a LocalLinks,
@@ -50,6 +52,7 @@ impl<'a> Here<'a> {
             name: &node.name,
             zone: object.and_then(|object| object.labels.get(LABEL_ZONE)).map(String::as_str),
             settings: &node.settings,
+            refused_ports: &node.refused_ports,
             direct: DirectLinks::new(&node.links),
             links: &node.links,
             object,

@@ -1,5 +1,7 @@
 //! From Services to frontends, slots and backends.
 
+use std::collections::BTreeSet;
+
 use lbr_common::addr::Family;
 use lbr_common::service::{Backend, Slot, SlotKey, backend_flags, frontend_flags};
 use lbr_common::text::{ServiceName, Text};
@@ -10,7 +12,7 @@ use super::node::Here;
 use super::plan::{Plan, Role};
 use super::{Ids, health, maglev, ranges};
 use crate::desired::Desired;
-use crate::model::{Algorithm, ObjectName, Rejected};
+use crate::model::{Algorithm, Extent, ObjectName, Rejected};
 use crate::store::ClusterState;
 
 pub(super) fn compile(
@@ -23,6 +25,7 @@ pub(super) fn compile(
     let slices = SlicesByService::new(&state.slices);
     let mut plans = plans(state);
     frontends::claim(&mut plans, here, rejected);
+    reject_if_nowhere(&plans, rejected);
     let on_loopback = if here.settings.without_localhost_nodeports { frontend_flags::BIND_ONLY } else { 0 };
     let mut wishes = Vec::new();
     for plan in plans.iter().filter(|plan| !plan.won.is_empty()) {
@@ -65,6 +68,18 @@ fn plans(state: &ClusterState) -> Vec<Plan<'_>> {
         }
     }
     plans
+}
+
+/// A Service that got none of its addresses is not in force at all.
+fn reject_if_nowhere(plans: &[Plan<'_>], rejected: &mut [Rejected]) {
+    let mut nowhere: BTreeSet<&ObjectName> = plans.iter().map(|plan| &plan.service.name).collect();
+    for plan in plans.iter().filter(|plan| !plan.won.is_empty()) {
+        nowhere.remove(&plan.service.name);
+    }
+    let nowhere: BTreeSet<String> = nowhere.into_iter().map(|name| format!("Service {name}")).collect();
+    for one in rejected.iter_mut().filter(|one| nowhere.contains(&one.object)) {
+        one.extent = Extent::Rejected;
+    }
 }
 
 fn service_name(service: &ObjectName, port: &str) -> ServiceName {

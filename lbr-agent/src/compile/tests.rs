@@ -237,6 +237,7 @@ mod sets;
 #[test]
 fn rejected_objects_are_counted_when_they_do_not_fit() {
     let one = |n: usize| Rejected {
+        extent: if n == 7 { Extent::Rejected } else { Extent::Limited },
         object: format!("Service default/{n:05}"),
         origin: String::new(),
         field: String::new(),
@@ -245,7 +246,10 @@ fn rejected_objects_are_counted_when_they_do_not_fit() {
     let rejected = (0..maps::REJECTED.max_entries + 10).rev().map(one).collect();
     let d = compiled(&ClusterState { rejected, ..ClusterState::default() });
     assert_eq!(d.rejected.len(), maps::REJECTED.max_entries);
-    assert_eq!(d.rejected[&0].object.as_str(), "Service default/00000");
+    // Those that are rejected as a whole come first.
+    assert_eq!(d.rejected[&0].object.as_str(), "Service default/00007");
+    assert_eq!(d.rejected[&1].object.as_str(), "Service default/00000");
     let last = d.rejected.values().last().unwrap();
-    assert_eq!(last.reason.as_str(), "11 more objects are rejected; this list has no room for them");
+    assert_eq!(last.reason.as_str(), "11 more objects or fields belong here; this list has no room for them");
+    assert_eq!((d.rejected[&0].extent, last.extent), (extent::REJECTED, extent::LIMITED));
 }

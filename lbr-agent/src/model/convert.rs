@@ -9,24 +9,23 @@ use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Kind, Object, ObjectName, ObjectRef, Protocol};
+use super::{Kind, Object, ObjectName, ObjectRef, Partial, Protocol, netpol, service};
 
 /// The result for an API object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Converted<T> {
     /// The accepted parts; `None` if the object is rejected as a whole.
     pub object: Option<T>,
-    /// What to put in force if the object is rejected and no accepted version is known. Only for NetworkPolicies: an
-    /// invalid one must not leave its pods open.
-    pub fallback: Option<T>,
+    /// What can be read of a rejected object, for kinds of which that matters.
+    pub partial: Option<Partial>,
     /// Everything that is wrong with it.
     pub problems: Vec<Problem>,
 }
 
 impl<T> Converted<T> {
     /// The same for another type.
-    pub fn map<U>(self, f: impl Fn(T) -> U) -> Converted<U> {
-        Converted { object: self.object.map(&f), fallback: self.fallback.map(&f), problems: self.problems }
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Converted<U> {
+        Converted { object: self.object.map(f), partial: self.partial, problems: self.problems }
     }
 }
 
@@ -59,13 +58,12 @@ impl Problems {
     }
 
     pub(super) fn finish<T>(self, object: T) -> Converted<T> {
-        Converted { object: (!self.refused).then_some(object), fallback: None, problems: self.list }
+        Converted { object: (!self.refused).then_some(object), partial: None, problems: self.list }
     }
 
-    /// As `finish`, with something to put in force in place of a refused object.
-    pub(super) fn finish_or<T>(self, object: T, fallback: Option<T>) -> Converted<T> {
-        let refused = self.refused;
-        Converted { fallback: fallback.filter(|_| refused), ..self.finish(object) }
+    /// Whether the whole object is rejected.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused
     }
 }
 
@@ -92,6 +90,41 @@ impl Kind {
 impl std::fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.kind.as_str(), self.name)
+    }
+}
+
+impl Partial {
+    /// Kind and name.
+    pub fn reference(&self) -> ObjectRef {
+        let (kind, name) = match self {
+            Self::NetworkPolicy(partial) => (Kind::NetworkPolicy, partial.name()),
+            Self::Service(partial) => (Kind::Service, partial.name()),
+        };
+        ObjectRef { kind, name: name.clone() }
+    }
+
+    /// What is in force with this as the present version, after the last accepted one. `None`: nothing.
+    pub fn over(&self, accepted: Option<&Object>) -> Option<Object> {
+        match (self, accepted) {
+            (Self::NetworkPolicy(partial), Some(Object::NetworkPolicy(last))) => {
+                Some(Object::NetworkPolicy(partial.over(last)))
+            }
+            (Self::NetworkPolicy(partial), _) => Some(Object::NetworkPolicy(partial.alone())),
+            (Self::Service(partial), Some(Object::Service(last))) => {
+                Some(Object::Service(partial.over(last)))
+            }
+            (Self::Service(_), _) => None,
+        }
+    }
+
+    /// What to tell people about that, if something is in force.
+    pub fn consequence(&self, has_accepted: bool) -> Option<&'static str> {
+        match (self, has_accepted) {
+            (Self::NetworkPolicy(_), true) => Some(netpol::EDITED),
+            (Self::NetworkPolicy(_), false) => Some(netpol::FALLBACK),
+            (Self::Service(_), true) => Some(service::EDITED),
+            (Self::Service(_), false) => None,
+        }
     }
 }
 

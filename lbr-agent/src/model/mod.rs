@@ -12,6 +12,7 @@ pub mod pod;
 mod selector;
 pub mod service;
 pub mod servicecidr;
+pub(crate) mod unknown;
 
 pub use service::{ALGORITHM, Algorithm, Forwarding, Service, ServicePort, SourceRanges};
 
@@ -117,10 +118,40 @@ pub enum Object {
     ServiceCidr(ServiceCidr),
 }
 
-/// An object, or a part of one, that lbr rejects. A value, not an error: it is kept, counted and shown, and affects
+/// How much of an object is not in force. Ordered: the worse comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// The object is not in force as it is written.
+    Rejected,
+    /// The object is in force but for the field: a port, an address, a peer.
+    Limited,
+}
+
+impl Extent {
+    /// Its word, the same in logs, tables, Events and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Limited => "limited",
+        }
+    }
+}
+
+/// What can be read of a version that lbr rejects. It closes what it evidently closes, and opens nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Partial {
+    /// Of a NetworkPolicy.
+    NetworkPolicy(Box<netpol::Partial>),
+    /// Of a Service.
+    Service(Box<service::Partial>),
+}
+
+/// An object that lbr rejects, or a part of one. A value, not an error: it is kept, counted and shown, and affects
 /// nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rejected {
+    /// Whether the object is in force apart from this.
+    pub extent: Extent,
     /// `Service default/web`; as much of it as could be read.
     pub object: String,
     /// Where it came from: `web.yaml, document 2`, or the API server.
@@ -131,9 +162,18 @@ pub struct Rejected {
     pub reason: String,
 }
 
+impl Rejected {
+    /// A part that an object in force lacks. The compiler fills in the origin.
+    pub(crate) fn limited(object: String, field: impl Into<String>, reason: impl Into<String>) -> Self {
+        let (origin, field, reason) = (String::new(), field.into(), reason.into());
+        Self { extent: Extent::Limited, object, origin, field, reason }
+    }
+}
+
 impl fmt::Display for Rejected {
     /// One line for the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.extent.as_str())?;
         for part in [&self.origin, &self.object, &self.field].into_iter().filter(|part| !part.is_empty()) {
             write!(f, "{part}: ")?;
         }
@@ -305,6 +345,8 @@ pub struct NetworkPolicy {
     pub ingress: Option<Vec<PolicyRule>>,
     /// Egress rules; `None`: does not isolate in this direction (table A).
     pub egress: Option<Vec<PolicyRule>>,
+    /// A rejected edit that selects other pods: in force besides, with no rule that this version lacks.
+    pub edit: Option<Box<NetworkPolicy>>,
 }
 
 /// Blocks that ClusterIPs are allocated from.

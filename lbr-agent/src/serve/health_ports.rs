@@ -17,18 +17,16 @@ use super::health::Moment;
 use super::http::{self, Answer, Pages};
 use super::observer::Observer;
 use crate::desired::HealthPort;
-use crate::events::{Events, Occurrence};
 use crate::model::ObjectName;
 
 /// Name of these ports in errors and counts.
 const FIELD: &str = "healthCheckNodePort";
 
-/// Starts a thread that listens on the ports of [`super::Round::health_ports`]. `node`: for events about ports that
+/// Starts a thread that listens on the ports of [`super::Round::health_ports`]. [`Observer::refused_ports`] gets those that
 /// cannot be opened.
-pub fn start(observer: &Observer, events: Events, node: String) -> anyhow::Result<()> {
+pub fn start(observer: &Observer) -> anyhow::Result<()> {
     let wanted = observer.health_ports();
-    let ports =
-        Ports { observer: observer.clone(), events, node, open: BTreeMap::new(), failed: BTreeMap::new() };
+    let ports = Ports { observer: observer.clone(), open: BTreeMap::new(), failed: BTreeMap::new() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
         .name("health-ports".to_owned())
@@ -39,11 +37,9 @@ pub fn start(observer: &Observer, events: Events, node: String) -> anyhow::Resul
 
 struct Ports {
     observer: Observer,
-    events: Events,
-    node: String,
     open: BTreeMap<u16, JoinHandle<()>>,
-    /// Ports that could not be opened: their Service, and whether an event was queued.
-    failed: BTreeMap<u16, (ObjectName, bool)>,
+    /// Ports that could not be opened, and why.
+    failed: BTreeMap<u16, String>,
 }
 
 impl Ports {
@@ -58,6 +54,7 @@ impl Ports {
                     self.open(*port, &health.service);
                 }
             }
+            self.observer.set_refused_ports(self.failed.clone());
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(BIND_AGAIN), if !self.failed.is_empty() => {}
@@ -66,7 +63,7 @@ impl Ports {
     }
 
     async fn close(&mut self, wanted: &BTreeMap<u16, HealthPort>) {
-        self.failed.retain(|port, (service, _)| wanted.get(port).is_some_and(|now| now.service == *service));
+        self.failed.retain(|port, _| wanted.contains_key(port));
         for (port, task) in self.open.extract_if(.., |port, _| !wanted.contains_key(port)) {
             task.abort();
             // The port is free only when the task has ended. Its only result is that it was aborted.
@@ -89,20 +86,8 @@ impl Ports {
             }
             Err(error) => {
                 self.observer.bind_failed(FIELD);
-                self.tell(port, service, &error);
+                self.failed.insert(port, format!("cannot listen on {address}: {}", error.root_cause()));
             }
-        }
-    }
-
-    /// Reports a failure once while it lasts. An event without a place in the queue is offered again.
-    fn tell(&mut self, port: u16, service: &ObjectName, error: &anyhow::Error) {
-        let is_new = !self.failed.contains_key(&port);
-        if is_new {
-            tracing::warn!("Service {service}: {error:#}; trying again every {BIND_AGAIN:?}");
-        }
-        let (_, is_queued) = self.failed.entry(port).or_insert_with(|| (service.clone(), false));
-        if !*is_queued {
-            *is_queued = self.events.tell(Occurrence::health_port(&self.node, service, error));
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The handle by which the agent reports what it does. No lock is held for longer than it takes to copy numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use lbr_common::addr::Family;
+use lbr_common::text::{RejectedRecord, extent};
 use tokio::sync::watch;
 
 use super::health::{Health, Moment, NodeState, Report, TIMEOUT};
@@ -50,6 +51,7 @@ struct Shared {
     triggers: Mutex<Vec<(Family, SystemTime)>>,
     histograms: Histograms,
     health_ports: watch::Sender<BTreeMap<u16, HealthPort>>,
+    refused_ports: watch::Sender<BTreeMap<u16, String>>,
 }
 
 /// The parts of a change that count here, taken before the store consumes it.
@@ -70,8 +72,9 @@ impl Note {
                 }
                 _ => Self::default(),
             },
+            Change::Restrict(partial) => Self { kind: Some(partial.reference().kind), trigger: None },
             Change::Delete(object) => Self { kind: Some(object.kind), trigger: None },
-            Change::Rejected(_) | Change::Synced(_) => Self::default(),
+            Change::Origin(..) | Change::Rejected(_) | Change::Synced(_) => Self::default(),
         }
     }
 }
@@ -101,6 +104,8 @@ pub struct Round<'a> {
     pub entries: Vec<(&'static str, usize)>,
     /// Health check ports of Services.
     pub health_ports: BTreeMap<u16, HealthPort>,
+    /// The objects and parts that are not in force.
+    pub rejected: &'a BTreeMap<u32, RejectedRecord>,
 }
 
 /// Numbers for `/metrics`.
@@ -109,6 +114,7 @@ pub(super) struct Figures {
     pub(super) entries: Vec<(&'static str, usize)>,
     pub(super) objects: Vec<(&'static str, usize)>,
     pub(super) rejected: usize,
+    pub(super) limited: usize,
     pub(super) without_room: usize,
     pub(super) events: Counts,
     pub(super) pending: usize,
@@ -145,6 +151,7 @@ impl Observer {
             triggers: Mutex::default(),
             histograms: Histograms::new()?,
             health_ports: watch::Sender::default(),
+            refused_ports: watch::Sender::default(),
         })))
     }
 
@@ -181,7 +188,7 @@ impl Observer {
         histograms.compiled(round.compiled);
         let mut figures = self.figures();
         figures.objects = objects(round.state);
-        figures.rejected = round.state.rejected.len();
+        (figures.rejected, figures.limited) = rejected_and_limited(round.rejected);
         figures.without_room = round.state.without_room.len();
         figures.pending = round.outcome.pending;
         figures.problems = round.outcome.problems.len();
@@ -261,6 +268,20 @@ impl Observer {
         self.0.health_ports.subscribe()
     }
 
+    /// Health check ports that cannot be opened, and why.
+    pub(crate) fn refused_ports(&self) -> watch::Receiver<BTreeMap<u16, String>> {
+        self.0.refused_ports.subscribe()
+    }
+
+    /// Sets these ports.
+    pub(super) fn set_refused_ports(&self, ports: BTreeMap<u16, String>) {
+        self.0.refused_ports.send_if_modified(|known| {
+            let changed = *known != ports;
+            *known = ports;
+            changed
+        });
+    }
+
     /// All numbers.
     pub(super) fn snapshot(&self) -> Figures {
         self.figures().clone()
@@ -294,6 +315,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn code(report: &Report) -> u16 {
     if report.is_ok { 200 } else { 503 }
+}
+
+/// Each object counts once. One that is rejected is not counted as limited.
+fn rejected_and_limited(records: &BTreeMap<u32, RejectedRecord>) -> (usize, usize) {
+    let of = |wanted: u32| -> BTreeSet<(&str, &str)> {
+        let its = records.values().filter(|record| record.extent == wanted);
+        its.map(|record| (record.object.as_str(), record.origin.as_str())).collect()
+    };
+    let (rejected, limited) = (of(extent::REJECTED), of(extent::LIMITED));
+    (rejected.len(), limited.difference(&rejected).count())
 }
 
 fn objects(state: &ClusterState) -> Vec<(&'static str, usize)> {

@@ -1,6 +1,8 @@
-//! Fields of raw objects: which are read, which are unknown, and how errors are worded.
+//! Fields of raw objects: which are read, how errors are worded, and what can be read in spite of them.
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use serde_path_to_error::Segment;
 
 use crate::model::Kind;
 use crate::model::convert::like_a_number;
@@ -53,33 +55,34 @@ fn keep(value: &mut Value, keys: &[&str]) {
     }
 }
 
-/// Paths of written fields that the API type does not have: they are missing when the object is serialized again.
-pub(super) fn unknown_fields(written: &Value, api: &impl serde::Serialize) -> Vec<String> {
-    let mut unknown = Vec::new();
-    if let Ok(read) = serde_json::to_value(api) {
-        compare(written, &read, "", &mut unknown);
-    }
-    unknown
+/// Values that no field accepts, in the order in which they are tried.
+fn stand_ins() -> [Value; 5] {
+    [json!(-1), json!("?"), json!({}), json!(["?"]), Value::Null]
 }
 
-fn compare(written: &Value, read: &Value, path: &str, unknown: &mut Vec<String>) {
-    match (written, read) {
-        (Value::Object(written), Value::Object(read)) => {
-            for (key, value) in written.iter().filter(|(_, value)| !value.is_null()) {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                match read.get(key) {
-                    Some(read) => compare(value, read, &path, unknown),
-                    None => unknown.push(path),
-                }
-            }
-        }
-        (Value::Array(written), Value::Array(read)) => {
-            for (i, (written, read)) in written.iter().zip(read).enumerate() {
-                compare(written, read, &format!("{path}[{i}]"), unknown);
-            }
-        }
-        _ => {}
+/// Reads an object with mistakes: a value of another type than its field's becomes one of the right type that the field
+/// does not accept.
+pub(super) fn leniently<A: DeserializeOwned>(mut value: Value) -> Option<A> {
+    const MISTAKES: usize = 64;
+    let stand_ins = stand_ins();
+    for _ in 0..MISTAKES * stand_ins.len() {
+        let error = match serde_path_to_error::deserialize(&value) {
+            Ok(api) => return Some(api),
+            Err(error) => error,
+        };
+        let place = at(&mut value, error.path())?;
+        let tried = stand_ins.iter().position(|stand_in| stand_in == place).map_or(0, |last| last + 1);
+        *place = stand_ins.get(tried)?.clone();
     }
+    None
+}
+
+fn at<'a>(value: &'a mut Value, path: &serde_path_to_error::Path) -> Option<&'a mut Value> {
+    path.iter().try_fold(value, |value, segment| match segment {
+        Segment::Seq { index } => value.get_mut(*index),
+        Segment::Map { key } => value.get_mut(key),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    })
 }
 
 /// serde's message, for people who do not write Rust.
@@ -126,7 +129,7 @@ pub(super) fn plain_words(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use k8s_openapi::api::core::v1 as core;
 
     use super::*;
 
@@ -162,9 +165,20 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_and_not_read_is_unknown() {
-        let written = json!({"a": 1, "b": {"c": null, "d": [{"e": 1}, {"f": 2}]}, "g": {}});
-        let read = json!({"a": "1", "b": {"d": [{"e": 1}, {}]}});
-        assert_eq!(unknown_fields(&written, &read), ["b.d[1].f", "g"]);
+    fn one_mistake_does_not_hide_the_rest() {
+        let written = json!({"spec": {
+            "type": 5, "clusterIP": 10, "externalIPs": ["192.0.2.9", 7], "loadBalancerSourceRanges": "10.0.0.0/8",
+            "ports": [{"port": "http", "protocol": 6, "name": "a"}, {"port": 81, "nodePort": "x"}, "82"],
+            "publishNotReadyAddresses": "yes", "sessionAffinityConfig": [],
+        }});
+        let api: core::Service = leniently(written).unwrap();
+        let spec = api.spec.unwrap();
+        assert_eq!((spec.type_.as_deref(), spec.cluster_ip.as_deref()), (Some("?"), Some("?")));
+        assert_eq!(spec.external_ips.unwrap(), ["192.0.2.9", "?"]);
+        assert_eq!(spec.load_balancer_source_ranges.unwrap(), ["?"]);
+        let ports = spec.ports.unwrap();
+        let read: Vec<_> = ports.iter().map(|p| (p.port, p.protocol.as_deref(), p.node_port)).collect();
+        assert_eq!(read, [(-1, Some("?"), None), (81, None, Some(-1)), (0, None, None)]);
+        assert!(leniently::<core::Service>(json!("text")).is_some(), "becomes an empty object");
     }
 }

@@ -166,7 +166,7 @@ fn change(
         let pods =
             Selector { requirements: vec![Requirement::In("app".to_owned(), ["app-0".to_owned()].into())] };
         let egress = Some(vec![PolicyRule { peers: Vec::new(), ports }]);
-        let policy = NetworkPolicy { name: name.clone(), audit: false, pods, ingress: None, egress };
+        let policy = NetworkPolicy { name: name.clone(), pods, egress, ..NetworkPolicy::default() };
         Change::Apply(Object::NetworkPolicy(policy))
     };
     let mut times = Vec::new();
@@ -253,6 +253,7 @@ fn cluster(policies: u32, pods: u32) -> Vec<Object> {
             pods: is_app(subject),
             ingress: rules.clone(),
             egress: rules,
+            edit: None,
         })
     };
     (0..pods).map(pod).chain((0..policies).map(policy)).collect()

@@ -26,7 +26,7 @@ use lbr_agent::compile::{Ids, NodeView, compile};
 use lbr_agent::dataplane::judge::{Judged, Side, judge};
 use lbr_agent::desired::Desired;
 use lbr_agent::model::convert::Converted;
-use lbr_agent::model::{Object, namespace, netpol, node, pod};
+use lbr_agent::model::{Object, Partial, namespace, netpol, node, pod};
 use lbr_agent::source::Change;
 use lbr_agent::store::Store;
 use lbr_common::tuple::Tuple;
@@ -126,7 +126,9 @@ fn convert(value: &Value) -> Result<(Object, bool)> {
         Some("NetworkPolicy") => netpol::from_api(api(value)?).map(Object::NetworkPolicy),
         _ => bail!("no kind that is generated: {value}"),
     };
-    match (converted.object, converted.fallback) {
+    let partial = netpol::partial(value, true).filter(|_| converted.object.is_none());
+    let remains = partial.and_then(|partial| Partial::NetworkPolicy(Box::new(partial)).over(None));
+    match (converted.object, remains) {
         (Some(object), _) if converted.problems.is_empty() => Ok((object, false)),
         (None, Some(object)) => Ok((object, true)),
         _ => bail!("{:?} in {value}", converted.problems),

@@ -57,6 +57,7 @@ macro_rules! scenario_tests {
             protocol_mismatch,
             publish_not_ready,
             recreate_service,
+            rejected_edit_closes,
             same_backend_two_services,
             same_port_tcp_udp,
             scale_1_3_0_1,

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lbr_agent::compile::{Ids, NodeView, compile};
 use lbr_agent::dataplane::resolve::Sender;
 use lbr_agent::desired::Desired;
-use lbr_agent::model::{Kind, Object, ObjectName, ObjectRef, Rejected};
+use lbr_agent::model::{Kind, Object, ObjectName, ObjectRef, Partial, Rejected};
 use lbr_agent::reconcile::Reconciler;
 use lbr_agent::source::{Change, manifest};
 use lbr_agent::store::Store;
@@ -45,6 +45,8 @@ struct Agent<'a> {
     reconciler: Reconciler,
     plane: &'a mut dyn Plane,
     order: Order,
+    /// What can be read of objects whose present version is rejected.
+    partials: BTreeMap<ObjectRef, Partial>,
     /// Rejections by their object.
     rejected: BTreeMap<String, Vec<Rejected>>,
     /// The applied objects, for a restart.
@@ -66,6 +68,7 @@ impl<'a> Agent<'a> {
             reconciler,
             plane,
             order,
+            partials: BTreeMap::new(),
             rejected: BTreeMap::new(),
             objects: BTreeMap::new(),
             touched: 0,
@@ -112,9 +115,14 @@ impl<'a> Agent<'a> {
             self.rejected.entry(rejected.object.clone()).or_default().push(rejected);
         }
         self.send_rejected()?;
+        for partial in parsed.held.into_iter().filter_map(|held| held.partial) {
+            self.partials.insert(partial.reference(), partial.clone());
+            self.change(Change::Restrict(partial))?;
+        }
         let objects = parsed.objects.into_iter().map(|o| o.object).collect();
         for object in ordered(objects, self.order) {
             self.objects.insert(object.reference(), object.clone());
+            self.partials.remove(&object.reference());
             self.change(Change::Apply(object))?;
         }
         self.converge()
@@ -127,6 +135,7 @@ impl<'a> Agent<'a> {
         self.send_rejected()?;
         for reference in ordered(refs, self.order) {
             self.objects.remove(&reference);
+            self.partials.remove(&reference);
             self.change(Change::Delete(reference))?;
         }
         self.converge()
@@ -184,6 +193,9 @@ impl<'a> Agent<'a> {
                 && before.slots.iter().all(|(key, slot)| now.slots.get(key) == Some(slot))
                 && before.backends.iter().all(|(id, backend)| now.backends.get(id) == Some(backend));
             ensure!(same, "half a list changed the maps from {before:#?} to {now:#?}");
+        }
+        for partial in self.partials.values().cloned().collect::<Vec<_>>() {
+            self.store.apply(Change::Restrict(partial));
         }
         self.synced();
         self.converge()?;

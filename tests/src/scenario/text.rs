@@ -8,10 +8,11 @@ use lbr_common::addr::Addr;
 use lbr_common::link::link_flags;
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::{Backend, Frontend, FrontendKey, SourceRange, frontend_flags, peer_flags, scope};
+use lbr_common::text::extent;
 use lbr_common::user::{proto_name, socket_text};
 use lbr_common::verdict::{Effect, Verdict};
 
-/// One line for each frontend, link and rejected object:
+/// One line for each frontend, link, rejected object, and part that an object lacks:
 ///
 /// ```text
 /// 10.96.0.10 *
@@ -25,7 +26,8 @@ use lbr_common::verdict::{Effect, Verdict};
 /// service cidr 10.96.0.0/12
 /// uplink 900 192.0.2.1 ::
 /// link 5 peer direct
-/// rejected Service default/zoo spec.ports[0]
+/// rejected Service default/zoo spec.ports[0].port
+/// limited Service default/zoo spec.externalIPs[0]
 /// orphan ...
 /// ```
 ///
@@ -63,7 +65,8 @@ pub fn tables(tables: &Desired) -> BTreeSet<String> {
         lines.insert(line);
     }
     for record in tables.rejected.values() {
-        let line = format!("rejected {} {}", record.object.as_str(), record.field.as_str());
+        let word = if record.extent == extent::LIMITED { "limited" } else { "rejected" };
+        let line = format!("{word} {} {}", record.object.as_str(), record.field.as_str());
         lines.insert(line.trim_end().to_owned());
     }
     lines

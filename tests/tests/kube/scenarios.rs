@@ -51,8 +51,12 @@ fn reference(text: &str) -> ObjectRef {
 /// Applies a step by a folder, and by a server.
 fn change(step: &Step, folder: &mut Store, server: &Server) {
     if let Some(text) = &step.apply {
-        for parsed in manifest::parse("scenario", text).objects {
-            folder.apply(Change::Apply(parsed.object));
+        let parsed = manifest::parse("scenario", text);
+        for object in parsed.objects {
+            folder.apply(Change::Apply(object.object));
+        }
+        for partial in parsed.held.into_iter().filter_map(|held| held.partial) {
+            folder.apply(Change::Restrict(partial));
         }
         server.put_all(objects(text)).unwrap();
     }

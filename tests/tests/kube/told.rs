@@ -133,7 +133,7 @@ fn each_event_is_written_once_where_kubectl_looks() {
     assert_eq!(node["regarding"]["name"], "n1");
     assert_eq!(node["regarding"]["uid"], "n1", "as kubectl looks for them");
     assert_eq!(node["metadata"]["namespace"], "default");
-    assert_eq!((&bad["reason"], &bad["type"]), (&json!("Rejected"), &json!("Warning")));
+    assert_eq!((&bad["reason"], &bad["type"]), (&json!("Limited"), &json!("Warning")));
     let note = bad["note"].as_str().unwrap();
     assert!(note.starts_with("spec.ports[1].nodePort: "), "{note}");
     let uid = &server.get(&SERVICE, "default", "bad").unwrap()["metadata"]["uid"];

@@ -16,6 +16,8 @@
 //! | C19 | [`pending`], without the gate, which no plugin calls yet |
 //! | C22 | [`multicast`] |
 //!
+//! [`mistakes`]: rejected policies and rejected edits (the tables in `model/netpol/isolation.rs` and `edit.rs`).
+//!
 //! C14 and C15 are about clients of NodePorts and load balancers: their files test such traffic as it arrives at
 //! pods.
 //!
@@ -32,6 +34,7 @@ mod fragments;
 mod gateways;
 mod icmp;
 mod masqueraded;
+mod mistakes;
 mod multicast;
 mod packets;
 mod pending;

@@ -39,7 +39,7 @@ fn files_are_read_as_the_objects_in_them() {
         let text = case.yaml();
         let parsed = parse("case.yaml", &text);
         let mut read: Vec<_> = parsed.objects.into_iter().map(|o| o.object).collect();
-        read.extend(parsed.held.into_iter().filter_map(|held| held.fallback));
+        read.extend(parsed.held.into_iter().filter_map(|held| held.partial?.over(None)));
         let mut converted = case.converted().unwrap();
         read.sort_by_key(|object| object.reference());
         converted.sort_by_key(|object| object.reference());

@@ -18,7 +18,7 @@ use lbr_common::policy::{
 use lbr_common::service::{Affinity, AffinityKey, SourceRange, peer_flags};
 use lbr_common::text::{
     ClassRecord, Member, MemberKey, PodName, PolicyRecord, RejectedRecord, RuleKey, RuleText, ServiceName,
-    Text,
+    Text, extent,
 };
 use lbr_common::tuple::Tuple;
 use lbr_tests::packet::Packet;
@@ -120,6 +120,7 @@ pub(crate) fn fill(world: &mut World) {
     let rejected = RejectedRecord {
         object: Text::new("Service shop/cart"),
         origin: Text::new("cart.yaml #2"),
+        extent: extent::REJECTED,
         field: Text::new("spec.ports[0].port"),
         reason: Text::new("must be at most 65535"),
     };
@@ -224,7 +225,7 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&first("maglev")["key"]), ["part", "table"]);
     assert_eq!(fields(&first("maglev")["value"]), ["backends"]);
     assert_eq!(fields(&first("services")["value"]), ["name", "namespace", "port"]);
-    assert_eq!(fields(&first("rejected")["value"]), ["field", "object", "origin", "reason"]);
+    assert_eq!(fields(&first("rejected")["value"]), ["extent", "field", "object", "origin", "reason"]);
     assert_eq!(fields(&first("links")["value"]), ["flags", "master"]);
     assert_eq!(
         fields(&first("state")["value"]),

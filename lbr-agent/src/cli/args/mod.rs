@@ -137,7 +137,7 @@ pub enum What {
     /// Classes of peers, as the policies distinguish them.
     #[value(aliases = ["class"])]
     Classes,
-    /// Objects that are not in force, and why.
+    /// Objects that are not in force (rejected), or are but for a field (limited), and why.
     #[value(aliases = ["rejections"])]
     Rejected,
     /// What happened to packets, by hook and reason.

@@ -10,6 +10,7 @@ use lbr_common::addr::Addr;
 use lbr_common::flow::{Flow, flow_flags};
 use lbr_common::link::link_flags;
 use lbr_common::service::{Backend, Frontend, FrontendKey, frontend_flags, scope};
+use lbr_common::text::extent;
 use lbr_common::tuple::Tuple;
 use lbr_common::user::{proto_name, socket_text};
 use serde::Serialize;
@@ -85,9 +86,11 @@ pub(super) struct LinkRow {
     pub(super) state: &'static str,
 }
 
-/// Something rejected.
+/// An object that is not in force, or lacks a part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct RejectedRow {
+    /// `rejected`: not in force as it is written; `limited`: in force but for the field.
+    pub(super) state: &'static str,
     pub(super) object: String,
     pub(super) origin: String,
     pub(super) field: String,
@@ -211,9 +214,10 @@ pub(super) fn links(tables: &Desired, link_name: impl Fn(u32) -> String) -> Vec<
     tables.links.iter().map(row).collect()
 }
 
-/// Everything rejected.
+/// What is not in force: whole objects first.
 pub(super) fn rejected(tables: &Desired) -> Vec<RejectedRow> {
     let row = |r: &lbr_common::text::RejectedRecord| RejectedRow {
+        state: if r.extent == extent::LIMITED { "limited" } else { "rejected" },
         object: r.object.as_str().to_owned(),
         origin: r.origin.as_str().to_owned(),
         field: r.field.as_str().to_owned(),

@@ -219,11 +219,12 @@ impl Row for UplinkRow {
 
 impl Row for RejectedRow {
     fn header(_wide: bool) -> &'static [&'static str] {
-        &["OBJECT", "WHERE", "FIELD", "REASON"]
+        &["STATE", "OBJECT", "WHERE", "FIELD", "REASON"]
     }
 
     fn cells(&self, _wide: bool) -> Vec<String> {
-        vec![dash(&self.object), self.origin.clone(), dash(&self.field), self.reason.clone()]
+        let [object, origin, field] = [&self.object, &self.origin, &self.field].map(|text| dash(text));
+        vec![self.state.to_owned(), object, origin, field, self.reason.clone()]
     }
 }
 

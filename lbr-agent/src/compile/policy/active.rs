@@ -8,7 +8,7 @@ use super::classes::NamedPorts;
 use super::pods::Owners;
 use super::selectors::{SelectorIndex, view};
 use super::terms::{Term, Terms};
-use crate::model::{NetworkPolicy, ObjectName, Pod, PolicyPort, PolicyRule, PortSet};
+use crate::model::{NetworkPolicy, ObjectName, Pod, PolicyPort, PolicyRule, PortSet, Selector};
 use crate::store::ClusterState;
 
 /// A pod of this node, and its policies in order of their names (numbers of [`Active::policies`]).
@@ -22,20 +22,18 @@ pub(super) struct Subject<'a> {
 /// A policy, and whether its rules are in force.
 type InForce<'a> = (&'a NetworkPolicy, bool);
 
-/// A policy occurs twice if its last version fits and its present one does not. The version with rules comes last, and
-/// is the one shown.
-type Key<'a> = (&'a ObjectName, bool);
+/// A policy occurs twice if its last version fits and its present one does not, or if its present version is rejected
+/// and selects other pods. Versions with rules come last, and are those shown.
+type Key<'a> = (&'a ObjectName, bool, &'a Selector);
 
 fn key<'a>((policy, has_rules): &InForce<'a>) -> Key<'a> {
-    (&policy.name, *has_rules)
+    (&policy.name, *has_rules, &policy.pods)
 }
 
 /// A policy that selects at least one pod of this node.
 #[derive(Debug)]
 pub(super) struct ActivePolicy<'a> {
     pub(super) policy: &'a NetworkPolicy,
-    /// How many pods it selects.
-    pub(super) pods: u32,
     /// Whether its rules are in force. If not, there is no room for them, and the policy only isolates.
     pub(super) has_rules: bool,
     /// Rules for what comes in.
@@ -80,23 +78,21 @@ impl<'a> Active<'a> {
             }
         }
         let mut found: Vec<Vec<InForce<'a>>> = Vec::new();
-        let mut pods_of: BTreeMap<Key<'a>, (InForce<'a>, u32)> = BTreeMap::new();
+        let mut used: BTreeMap<Key<'a>, InForce<'a>> = BTreeMap::new();
         for (pod, _) in &local {
             let mut policies = Vec::new();
             if let Some(index) = by_namespace.get(pod.name.namespace.as_str()) {
                 index.find(&view(&pod.labels), |policy| policies.push(policy));
             }
             policies.sort_by_key(key);
-            for &policy in &policies {
-                pods_of.entry(key(&policy)).or_insert((policy, 0)).1 += 1;
-            }
+            used.extend(policies.iter().map(|policy| (key(policy), *policy)));
             found.push(policies);
         }
         let mut active = Self::default();
         let mut numbers = BTreeMap::new();
-        for (key, (policy, pods)) in pods_of {
+        for (key, policy) in used {
             numbers.insert(key, active.policies.len());
-            active.add(policy, pods);
+            active.add(policy);
         }
         for ((pod, addresses), policies) in local.into_iter().zip(found) {
             let policies = policies.iter().filter_map(|policy| numbers.get(&key(policy)).copied()).collect();
@@ -105,7 +101,7 @@ impl<'a> Active<'a> {
         active
     }
 
-    fn add(&mut self, (policy, has_rules): InForce<'a>, pods: u32) {
+    fn add(&mut self, (policy, has_rules): InForce<'a>) {
         let ingress = self.rules(policy, policy.ingress.as_deref().filter(|_| has_rules));
         let egress = self.rules(policy, policy.egress.as_deref().filter(|_| has_rules));
         for port in egress.iter().flat_map(|rule| rule.ports) {
@@ -113,7 +109,7 @@ impl<'a> Active<'a> {
                 self.named.insert((name, port.protocol));
             }
         }
-        self.policies.push(ActivePolicy { policy, pods, has_rules, ingress, egress });
+        self.policies.push(ActivePolicy { policy, has_rules, ingress, egress });
     }
 
     fn rules(&mut self, policy: &'a NetworkPolicy, rules: Option<&'a [PolicyRule]>) -> Vec<Rule<'a>> {

@@ -25,6 +25,8 @@ mod subjects;
 mod terms;
 mod verdicts;
 
+use std::collections::BTreeSet;
+
 use lbr_common::policy::direction;
 use lbr_common::text::{PolicyRecord, RuleKey, RuleText, Text, policy_kind};
 
@@ -34,7 +36,7 @@ use self::pods::Owners;
 use self::sets::Sets;
 use super::{Ids, NodeView};
 use crate::desired::Desired;
-use crate::model::{PolicyRule, Rejected};
+use crate::model::{Extent, PolicyRule, Rejected};
 use crate::store::ClusterState;
 
 pub(super) fn compile(
@@ -55,11 +57,18 @@ pub(super) fn compile(
     for (active, &id) in active.policies.iter().zip(&policy_ids) {
         describe(active, id, desired);
     }
+    for subject in &active.subjects {
+        let ids: BTreeSet<_> = subject.policies.iter().filter_map(|&number| policy_ids.get(number)).collect();
+        for id in ids {
+            desired.policies.entry(*id).and_modify(|record| record.pods += 1);
+        }
+    }
     let mut sets = Sets::new(&active, &policy_ids, &classes, &class_ids, pool);
     subjects::write_node(state, node, &owners, desired);
     subjects::write_pods(&active, node, &mut sets, pool, desired);
     desired.pod_names = owners.names();
     rejected.extend(state.without_room.iter().map(|(name, stand_in)| Rejected {
+        extent: Extent::Rejected,
         object: format!("NetworkPolicy {name}"),
         origin: String::new(),
         field: String::new(),
@@ -67,7 +76,8 @@ pub(super) fn compile(
     }));
 }
 
-/// Writes the records that `lbr show` and `lbr why` read about a policy.
+/// Writes the records that `lbr show` and `lbr why` read about a policy. Of its versions in force, those with rules count;
+/// two of them have the same rules in each direction.
 fn describe(active: &ActivePolicy<'_>, id: u32, desired: &mut Desired) {
     let policy = active.policy;
     let count = |rules: &Option<Vec<PolicyRule>>| {
@@ -82,13 +92,15 @@ fn describe(active: &ActivePolicy<'_>, id: u32, desired: &mut Desired) {
     ] {
         kind |= if is { bit } else { 0 };
     }
+    let other = desired.policies.get(&id).filter(|other| other.kind & policy_kind::WITHOUT_ROOM == 0);
+    let other = other.copied().unwrap_or_default();
     let record = PolicyRecord {
         namespace: Text::new(&policy.name.namespace),
         name: Text::new(&policy.name.name),
-        kind,
-        pods: active.pods,
-        ingress_rules: count(&policy.ingress),
-        egress_rules: count(&policy.egress),
+        kind: kind | other.kind,
+        pods: 0,
+        ingress_rules: count(&policy.ingress).max(other.ingress_rules),
+        egress_rules: count(&policy.egress).max(other.egress_rules),
     };
     desired.policies.insert(id, record);
     if !active.has_rules {

@@ -66,14 +66,10 @@ impl<'a> Owners<'a> {
 }
 
 fn shared_address(pod: &Pod, owner: &Pod, addr: Addr) -> Rejected {
-    Rejected {
-        object: format!("Pod {}", pod.name),
-        origin: String::new(),
-        field: "status.podIPs".to_owned(),
-        reason: format!(
-            "{addr} is also an address of Pod {}, which is on this node or comes first by name: policies use \
-             {addr} for that pod only",
-            owner.name
-        ),
-    }
+    let reason = format!(
+        "{addr} is also an address of Pod {}, which is on this node or comes first by name: policies use {addr} for \
+         that pod only",
+        owner.name
+    );
+    Rejected::limited(format!("Pod {}", pod.name), "status.podIPs", reason)
 }

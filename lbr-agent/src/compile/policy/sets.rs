@@ -108,8 +108,11 @@ impl<'a> Sets<'a> {
         }
         let hash = canon.hash();
         let set = pool.set(content, hash);
-        for (number, body) in (0..).zip(&bodies) {
-            let member = Member { hash, policy: body.id, _pad: 0 };
+        let mut members: Vec<u32> = bodies.iter().map(|body| body.id).collect();
+        // Two versions of a policy are one member.
+        members.dedup();
+        for (number, policy) in (0..).zip(members) {
+            let member = Member { hash, policy, _pad: 0 };
             desired.set_members.insert(MemberKey { set, number }, member);
         }
         self.write(set, direction::INGRESS, policies, pod, desired);

@@ -1,10 +1,10 @@
 //! `networking.k8s.io/v1` NetworkPolicy.
 //!
-//! Anything invalid rejects the whole policy. If no accepted version of it is known, a fallback isolates the same pods
-//! in the same directions and allows what the valid rules allow: a mistake in a policy closes more than was meant,
-//! never less. See [`isolation()`] for a policy that cannot be read so far.
+//! Anything invalid rejects the whole policy, and what can be read of it ([`Partial`]) still isolates: a mistake in a
+//! policy closes more than was meant, never less.
 
-mod isolation;
+pub mod edit;
+pub mod isolation;
 
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1 as api;
@@ -12,22 +12,27 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use self::isolation::Directions;
-pub use self::isolation::isolation;
+pub use self::isolation::{Partial, partial};
 use super::convert::{Converted, Problems, like_a_number, namespaced, not_a_block, port_number, protocol};
 use super::{NetworkPolicy, Peer, PolicyPort, PolicyRule, PortSet, selector};
 
 /// Annotation for whether a policy is enforced (`enforce`, the default) or audited (`audit`).
 pub const MODE: &str = "lbr.dev/mode";
 
-/// Reported with a fallback for a policy that was never accepted.
+/// Reported with a policy of which no version was accepted.
 pub const FALLBACK: &str = "until it is corrected, each pod that it may select is isolated in each direction that it may \
                             mean, and only its valid rules allow anything";
+
+/// Reported with a rejected edit.
+pub const EDITED: &str = "until it is corrected, the last accepted version stays in force, and this one only closes: \
+                          pods are isolated where either isolates them, and what this one evidently does not allow \
+                          any more is denied";
 
 /// Reduces a NetworkPolicy to what matters here.
 pub fn from_api(api: api::NetworkPolicy) -> Converted<NetworkPolicy> {
     let mut problems = Problems::default();
     let name = namespaced(&api.metadata, &mut problems);
-    let audit = is_audited(&api.metadata, &mut problems);
+    let audit = is_audited(mode_of(&api.metadata), &mut problems);
     let spec = api.spec.unwrap_or_default();
     let pods = selector::from_api(&spec.pod_selector.unwrap_or_default(), "spec.podSelector", &mut problems);
     let types = spec.policy_types.unwrap_or_default();
@@ -47,23 +52,23 @@ pub fn from_api(api: api::NetworkPolicy) -> Converted<NetworkPolicy> {
     // The rules of a direction that the policy does not isolate have no effect, but must be valid.
     let ingress = rules(ingress, "spec.ingress", &mut problems);
     let egress = rules(egress, "spec.egress", &mut problems);
-    let Some(pods) = pods else {
-        // More pods may be selected than were meant, so the rules must not allow anything: see `isolation`.
-        return problems.finish(NetworkPolicy::default());
-    };
-    let policy = NetworkPolicy {
+    problems.finish(NetworkPolicy {
         name,
         audit,
-        pods,
+        pods: pods.unwrap_or_default(),
         ingress: directions.ingress.then_some(ingress),
         egress: directions.egress.then_some(egress),
-    };
-    problems.finish_or(policy.clone(), Some(policy))
+        edit: None,
+    })
 }
 
-/// An unknown mode rejects the policy: the fallback is enforced until the mode is corrected.
-fn is_audited(meta: &ObjectMeta, problems: &mut Problems) -> bool {
-    match meta.annotations.as_ref().and_then(|all| all.get(MODE)).map(String::as_str) {
+fn mode_of(meta: &ObjectMeta) -> Option<&str> {
+    meta.annotations.as_ref().and_then(|all| all.get(MODE)).map(String::as_str)
+}
+
+/// An unknown mode rejects the policy: it is enforced until the mode is corrected.
+fn is_audited(mode: Option<&str>, problems: &mut Problems) -> bool {
+    match mode {
         None | Some("enforce") => false,
         Some("audit") => true,
         Some(other) => {

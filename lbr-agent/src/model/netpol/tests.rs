@@ -3,6 +3,12 @@ use serde_json::{Value, json};
 use super::super::{Protocol, Selector};
 use super::*;
 
+/// What is in force of a rejected policy.
+fn remains(spec: Value) -> NetworkPolicy {
+    let value = json!({"metadata": {"name": "p", "namespace": "default"}, "spec": spec});
+    partial(&value, true).unwrap().alone()
+}
+
 fn convert(spec: Value) -> Converted<NetworkPolicy> {
     let object = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
@@ -26,7 +32,7 @@ fn table_a() {
         ("A7", json!({"policyTypes": ["Ingress", "Egress"], "ingress": [{}]}), Some(1), Some(0)),
     ] {
         let converted = convert(spec);
-        assert_eq!((converted.problems, converted.fallback), (vec![], None), "{row}");
+        assert_eq!(converted.problems, [], "{row}");
         let policy = converted.object.unwrap();
         let lens = (policy.ingress.map(|r| r.len()), policy.egress.map(|r| r.len()));
         assert_eq!(lens, (ingress, egress), "{row}");
@@ -107,7 +113,7 @@ fn table_b_ports() {
     }
 }
 
-/// The bad rule is between two good ones, which the fallback allows.
+/// The bad rule is between two good ones, which still count.
 #[test]
 fn invalid_rules_refuse_the_policy_and_isolate() {
     let block = |b: Value| json!({"from": [{"podSelector": {}}, {"ipBlock": b}]});
@@ -139,31 +145,26 @@ fn invalid_rules_refuse_the_policy_and_isolate() {
         (port(json!({"protocol": "ICMP"})), "ports[1].protocol"),
     ] {
         let good = json!({"ports": [{"port": 7}]});
-        let converted = convert(json!({"ingress": [good, rule, good]}));
+        let spec = json!({"ingress": [good, rule, good]});
+        let converted = convert(spec.clone());
         assert_eq!(converted.object, None, "{rule}");
         let fields: Vec<_> = converted.problems.iter().map(|p| p.field.clone()).collect();
         assert_eq!(fields, [format!("spec.ingress[1].{field}")], "{rule}");
         assert!(!converted.problems[0].reason.is_empty(), "{rule}");
-        assert_eq!(converted.fallback.unwrap().ingress.map(|r| r.len()), Some(2), "{rule}");
+        assert_eq!(remains(spec).ingress.map(|r| r.len()), Some(2), "{rule}");
     }
 }
 
 #[test]
-fn unknown_types_refuse_and_an_unreadable_subject_has_no_fallback() {
-    for (kind, egress) in [("ingress", false), ("egress", true), ("Ingres", true), ("", true)] {
+fn mistakes_of_the_whole_refuse() {
+    for kind in ["ingress", "egress", "Ingres", ""] {
         let converted = convert(json!({"policyTypes": ["Ingress", kind], "ingress": [{}]}));
         assert_eq!(converted.object, None, "{kind}");
         assert_eq!(converted.problems[0].field, "spec.policyTypes[1]");
-        let fallback = converted.fallback.unwrap();
-        assert_eq!(
-            (fallback.ingress.map(|r| r.len()), fallback.egress.is_some()),
-            (Some(1), egress),
-            "{kind}"
-        );
     }
     let bad = json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "x"}]}});
     let converted = convert(bad);
-    assert_eq!((converted.object, converted.fallback), (None, None));
+    assert_eq!(converted.object, None);
     assert_eq!(converted.problems[0].field, "spec.podSelector.matchExpressions[0].operator");
     let converted = convert(json!({"egress": [{"to": [{}]}]}));
     assert_eq!(converted.problems[0].field, "spec.egress[0].to[0]");
@@ -182,11 +183,12 @@ fn a_mode_that_is_not_known_enforces() {
         let object = json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": {},
         });
+        let remains = partial(&object, true).unwrap().alone();
         let converted = from_api(serde_json::from_value(object).unwrap());
         let fields: Vec<_> = converted.problems.iter().map(|p| p.field.as_str()).collect();
         let expected = if is_refused { vec!["metadata.annotations[lbr.dev/mode]"] } else { vec![] };
         assert_eq!((fields, converted.object.is_none()), (expected, is_refused), "{mode}");
-        let policy = converted.object.or(converted.fallback).unwrap();
+        let policy = converted.object.unwrap_or(remains);
         assert_eq!((policy.audit, policy.ingress), (audit, Some(vec![])), "{mode}");
     }
 }

@@ -1,10 +1,12 @@
 //! `v1` Service.
 
+pub mod edit;
 mod external;
 #[cfg(test)]
 mod tests;
 mod types;
 
+pub use edit::Partial;
 pub use types::{Algorithm, Forwarding, Service, ServicePort, SourceRanges};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,15 +40,43 @@ enum Type {
     LoadBalancer,
 }
 
+impl Type {
+    /// `None` if it is not known, or needs no proxy.
+    fn of(text: Option<&str>) -> Option<Self> {
+        match text {
+            None | Some("" | "ClusterIP") => Some(Self::ClusterIp),
+            Some("NodePort") => Some(Self::NodePort),
+            Some("LoadBalancer") => Some(Self::LoadBalancer),
+            Some(_) => None,
+        }
+    }
+}
+
+/// Reported with a rejected edit.
+pub const EDITED: &str = "until it is corrected, the last accepted version stays in force, less the ports, addresses and \
+                          clients that this one does not have";
+
 /// Reduces a Service to what matters here.
 pub fn from_api(api: api::Service) -> Converted<Service> {
+    let (converted, partial) = read(api);
+    let partial = partial.filter(|_| converted.object.is_none());
+    Converted { partial: partial.map(|partial| super::Partial::Service(Box::new(partial))), ..converted }
+}
+
+/// What counts of a Service with mistakes that [`from_api`] cannot see.
+pub fn partial(api: api::Service) -> Option<super::Partial> {
+    read(api).1.map(|partial| super::Partial::Service(Box::new(partial)))
+}
+
+/// The same, and what counts if it is rejected; `None`: the Service needs no proxy.
+fn read(api: api::Service) -> (Converted<Service>, Option<Partial>) {
     let mut problems = Problems::default();
     let name = namespaced(&api.metadata, &mut problems);
     let spec = api.spec.unwrap_or_default();
     let other_proxy = api.metadata.labels.is_some_and(|l| l.contains_key(LABEL_OTHER_PROXY));
     // Not a rejection: these Services need no proxy, or have another one.
     if other_proxy || is_headless(&spec) || spec.type_.as_deref() == Some("ExternalName") {
-        return problems.finish(Service { name, ..Service::default() });
+        return (problems.finish(Service { name, ..Service::default() }), None);
     }
     for (field, name) in [("metadata.namespace", &name.namespace), ("metadata.name", &name.name)] {
         // Invalid names are reported already.
@@ -73,24 +103,23 @@ pub fn from_api(api: api::Service) -> Converted<Service> {
         external_policy,
         ..Service::default()
     };
+    let balancer = api.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref()).map_or(0, Vec::len);
     let service = match kind {
         Type::ClusterIp | Type::NodePort => service,
         Type::LoadBalancer => external::load_balancer(service, &spec, api.status, &mut problems),
     };
-    problems.finish(service)
+    let partial = Partial::new(&spec, ingress, service.clone());
+    (problems.finish(service), Some(partial))
 }
 
 fn service_type(spec: &api::ServiceSpec, problems: &mut Problems) -> Type {
-    match spec.type_.as_deref() {
-        None | Some("" | "ClusterIP") => Type::ClusterIp,
-        Some("NodePort") => Type::NodePort,
-        Some("LoadBalancer") => Type::LoadBalancer,
-        Some(other) => {
-            let allowed = "write ClusterIP, NodePort, LoadBalancer or ExternalName";
-            problems.refuse("spec.type", format!("{other:?} is not a type of Service: {allowed}"));
-            Type::ClusterIp
-        }
-    }
+    Type::of(spec.type_.as_deref()).unwrap_or_else(|| {
+        let (other, allowed) = (&spec.type_, "write ClusterIP, NodePort, LoadBalancer or ExternalName");
+        let other = other.as_deref().unwrap_or_default();
+        problems.refuse("spec.type", format!("{other:?} is not a type of Service: {allowed}"));
+        Type::ClusterIp
+    })
 }
 
 fn traffic_policy(field: &str, text: Option<&str>, problems: &mut Problems) -> TrafficPolicy {

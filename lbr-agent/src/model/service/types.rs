@@ -50,6 +50,12 @@ pub struct SourceRanges {
 }
 
 impl SourceRanges {
+    /// Serves no client of a family without ranges: some could not be read.
+    pub(crate) fn close(&mut self) {
+        self.v4.get_or_insert_default();
+        self.v6.get_or_insert_default();
+    }
+
     /// The ranges of a family.
     pub fn of(&self, family: Family) -> Option<&[IpNet]> {
         match family {

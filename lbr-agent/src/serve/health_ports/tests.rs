@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::model::{Kind, Node, ObjectRef};
+use crate::model::Node;
 use crate::reconcile::Outcome;
 use crate::serve::health::TIMEOUT;
 use crate::serve::tests::get;
@@ -49,6 +49,7 @@ fn wrote<const N: usize>(observer: &Observer, ports: [(u16, HealthPort); N], sta
         node: "here",
         entries: Vec::new(),
         health_ports: ports.into(),
+        rejected: &BTreeMap::new(),
     };
     observer.wrote(round, now);
 }
@@ -73,7 +74,7 @@ fn is_open(port: u16) -> bool {
 #[test]
 fn answers_are_those_of_kube_proxy() {
     let ([one, none], observer) = (free(), observer());
-    start(&observer, Events::nowhere(), "here".to_owned()).unwrap();
+    start(&observer).unwrap();
     let ports = || [(one, port("web", 2)), (none, port("idle", 0))];
     serve(&observer, ports());
     until("both are open", || is_open(one) && is_open(none));
@@ -117,7 +118,7 @@ fn answers_are_those_of_kube_proxy() {
 #[test]
 fn ports_come_and_go_and_change_hands() {
     let ([kept, moved], observer) = (free(), observer());
-    start(&observer, Events::nowhere(), "here".to_owned()).unwrap();
+    start(&observer).unwrap();
     serve(&observer, [(kept, port("web", 1)), (moved, port("other", 1))]);
     until("both are open", || is_open(kept) && is_open(moved));
     // Still open, for another Service.
@@ -147,6 +148,7 @@ fn before_everything_is_listed_nothing_is_opened_or_closed() {
         node: "here",
         entries: Vec::new(),
         health_ports: BTreeMap::new(),
+        rejected: &BTreeMap::new(),
     };
     observer.wrote(round, now);
     let kept: BTreeSet<u16> = observer.health_ports().borrow().keys().copied().collect();
@@ -158,31 +160,20 @@ fn a_port_in_use_is_reported_once_tried_again_and_holds_up_no_other() {
     let taken = bind::listener("taken", SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)).unwrap();
     let busy = taken.local_addr().unwrap().port();
     let ([other, third], observer) = (free(), observer());
-    let (events, mut queued, _) = Events::queue();
-    start(&observer, events, "here".to_owned()).unwrap();
+    let mut refused = observer.refused_ports();
+    start(&observer).unwrap();
     serve(&observer, [(busy, port("web", 1)), (other, port("other", 1))]);
     until("the other one is open", || is_open(other));
-    let mut event = None;
-    until("an event", || {
-        event = queued.try_recv().ok();
-        event.is_some()
-    });
-    let event = event.unwrap();
-    assert_eq!(event.object, ObjectRef { kind: Kind::Service, name: service("web") });
-    assert_eq!((event.reason, event.action), ("FailedToStartServiceHealthcheck", "Listen"));
-    assert!(event.is_warning);
-    assert_eq!(
-        event.note,
-        format!(
-            "node here: healthCheckNodePort: listen on [::]:{busy}: Address already in use (os error 98); lbr keeps trying"
-        )
-    );
+    until("it is reported", || refused.has_changed().unwrap() && !refused.borrow_and_update().is_empty());
+    let why = format!("cannot listen on [::]:{busy}: Address already in use (os error 98)");
+    assert_eq!(*refused.borrow(), [(busy, why)].into());
     // A round is another try, but no reason to report it again.
     serve(&observer, [(busy, port("web", 2)), (other, port("other", 1)), (third, port("third", 1))]);
     until("the third one is open", || is_open(third));
-    assert!(queued.try_recv().is_err());
+    assert!(!refused.has_changed().unwrap());
     assert!(observer.snapshot().bind_failures[FIELD] >= 2);
     drop(taken);
     until("it is tried again", || is_open(busy));
+    until("it is not reported any more", || refused.borrow_and_update().is_empty());
     assert!(get(local(busy), "/").body.contains(r#""localEndpoints":2"#));
 }

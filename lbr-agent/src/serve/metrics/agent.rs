@@ -20,8 +20,13 @@ pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<Metri
         ),
         gauge(
             "lbr_rejected_objects",
-            "Objects, or parts of them, that are rejected; `lbr show rejected` says why.",
+            "Objects that are not in force as they are written; `lbr show rejected` says why (up to 1,024 entries).",
             one(number(figures.rejected as u64)),
+        ),
+        gauge(
+            "lbr_limited_objects",
+            "Objects that are in force but for a port, an address or another field; `lbr show rejected` says why.",
+            one(number(figures.limited as u64)),
         ),
         gauge(
             "lbr_policies_without_room",

@@ -40,7 +40,9 @@ fn wrote(observer: &Observer, at: Moment, pending: usize, state: &ClusterState) 
     let outcome = Outcome { pending, ..Outcome::default() };
     let entries = vec![("frontends", 3)];
     let compiled = Duration::from_millis(1);
+    let rejected = BTreeMap::new();
     let round = Round {
+        rejected: &rejected,
         began: at.clock,
         compiled,
         is_synced: true,

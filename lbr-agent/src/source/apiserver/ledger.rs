@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::convert::Converted;
-use crate::model::{Kind, Object, ObjectName, ObjectRef, Rejected, netpol};
+use crate::model::{Extent, Kind, Object, ObjectName, ObjectRef, Rejected};
 use crate::source::Change;
 
 /// Origin of all these objects, for people.
-const ORIGIN: &str = "API server";
+pub(super) const ORIGIN: &str = "API server";
 
 /// One observation of a watch.
 #[derive(Debug)]
@@ -26,9 +26,9 @@ pub(super) enum Seen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InForce {
     Accepted,
-    /// A fallback for a rejected object.
+    /// What can be read of a rejected object.
     Fallback,
-    /// None: the object is rejected, without a former version or fallback.
+    /// None: the object is rejected, without a former version, and nothing of it counts.
     Nothing,
 }
 
@@ -83,18 +83,26 @@ impl Ledger {
             named.insert(reference.name.clone());
         }
         let before = self.known.get(&reference).copied();
-        let (object, in_force) = match (converted.object, converted.fallback) {
-            (Some(object), _) => (Some(object), InForce::Accepted),
-            (None, _) if before == Some(InForce::Accepted) => (None, InForce::Accepted),
-            (None, Some(fallback)) => (Some(fallback), InForce::Fallback),
+        let extent = if converted.object.is_some() { Extent::Limited } else { Extent::Rejected };
+        let was_accepted = before == Some(InForce::Accepted);
+        let mut consequence = None;
+        let (change, in_force) = match (converted.object, converted.partial) {
+            (Some(object), _) => (Some(Change::Apply(object)), InForce::Accepted),
+            (None, Some(partial)) => {
+                consequence = partial.consequence(was_accepted);
+                match (was_accepted, consequence) {
+                    (true, _) => (Some(Change::Restrict(partial)), InForce::Accepted),
+                    (false, Some(_)) => (Some(Change::Restrict(partial)), InForce::Fallback),
+                    (false, None) => (None, InForce::Nothing),
+                }
+            }
             (None, None) => (None, before.unwrap_or(InForce::Nothing)),
         };
         let mut reasons: Vec<(String, String)> =
             converted.problems.into_iter().map(|problem| (problem.field, problem.reason)).collect();
-        if in_force == InForce::Fallback {
-            reasons.push((String::new(), netpol::FALLBACK.to_owned()));
-        }
+        reasons.extend(consequence.map(|text| (String::new(), text.to_owned())));
         let rejected = reasons.into_iter().map(|(field, reason)| Rejected {
+            extent,
             object: reference.to_string(),
             origin: ORIGIN.to_owned(),
             field,
@@ -102,7 +110,7 @@ impl Ledger {
         });
         self.set_rejected(&reference, rejected.collect());
         self.known.insert(reference, in_force);
-        object.map(Change::Apply)
+        change
     }
 
     fn gone(&mut self, reference: &ObjectRef) -> Option<Change> {

@@ -97,6 +97,9 @@ async fn read(client: kube::Client, contact: Arc<Contact>, changes: mpsc::Sender
         tasks.spawn(watch::run(kind, watch));
     }
     drop(sender);
+    if changes.send(Change::Origin(None, ledger::ORIGIN.to_owned())).await.is_err() {
+        return;
+    }
     let mut ledger = Ledger::default();
     while let Some(event) = seen.recv().await {
         if let Seen::Listed(kind) = &event {
@@ -104,7 +107,7 @@ async fn read(client: kube::Client, contact: Arc<Contact>, changes: mpsc::Sender
         }
         let mut list = ledger.apply(event);
         for rejected in ledger.take_new() {
-            tracing::warn!("rejected: {rejected}");
+            tracing::warn!("{rejected}");
         }
         // Many rejections at once are sent together.
         if seen.is_empty() {

@@ -9,6 +9,7 @@
 mod causes;
 pub(crate) mod documents;
 mod look;
+mod notes;
 mod parse;
 mod set;
 mod watch;
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use self::look::{Listing, Looker, Signature};
+use self::notes::{Notes, Other};
 pub use self::parse::{Held, Parsed, ParsedObject, parse};
 pub use self::set::ManifestSet;
 use self::watch::Watch;
@@ -43,6 +45,7 @@ pub struct ManifestSource {
     /// Files that exist and could not be read.
     failed: BTreeSet<String>,
     dir_is_lost: bool,
+    notes: Notes,
 }
 
 /// The receiver of the changes is gone.
@@ -62,13 +65,14 @@ impl ManifestSource {
             }
             Err(e) => bail!("--manifests {shown}: {e}"),
         }
-        list(dir).with_context(|| format!("--manifests {shown}: cannot be listed"))?;
+        list(dir, &mut Vec::new()).with_context(|| format!("--manifests {shown}: cannot be listed"))?;
         Ok(Self {
             dir: dir.to_owned(),
             looker: Looker::default(),
             set: ManifestSet::new(),
             failed: BTreeSet::new(),
             dir_is_lost: false,
+            notes: Notes::default(),
         })
     }
 
@@ -103,8 +107,10 @@ impl ManifestSource {
     }
 
     fn start(&mut self, changes: &mpsc::Sender<Change>) -> Result<(), Closed> {
-        match list(&self.dir) {
+        let mut others = Vec::new();
+        match list(&self.dir, &mut others) {
             Ok(listing) => {
+                self.note(&listing, others);
                 for name in self.looker.first(listing) {
                     self.read(&name);
                 }
@@ -120,7 +126,8 @@ impl ManifestSource {
 
     /// One look at the folder. True if another one should follow soon.
     fn look(&mut self, changes: &mpsc::Sender<Change>) -> Result<bool, Closed> {
-        let listing = match list(&self.dir) {
+        let mut others = Vec::new();
+        let listing = match list(&self.dir, &mut others) {
             Ok(listing) => listing,
             Err(e) => {
                 self.lose_dir(&e);
@@ -130,6 +137,7 @@ impl ManifestSource {
         if std::mem::take(&mut self.dir_is_lost) {
             info!("the folder {} is back", self.dir.display());
         }
+        self.note(&listing, others);
         let seen = self.looker.look(listing);
         for name in &seen.gone {
             info!("{name} is gone, and the objects that only it had");
@@ -143,6 +151,13 @@ impl ManifestSource {
             self.hand_over(changes)?;
         }
         Ok(seen.unsettled)
+    }
+
+    /// Says once what is in the folder and is not read.
+    fn note(&mut self, listing: &Listing, others: Vec<Other>) {
+        for text in self.notes.of(listing.is_empty(), others) {
+            warn!("{}: {text}", self.dir.display());
+        }
     }
 
     fn lose_dir(&mut self, error: &io::Error) {
@@ -175,7 +190,7 @@ impl ManifestSource {
         let before: BTreeSet<Rejected> = self.set.rejected().iter().cloned().collect();
         let list = self.set.changes();
         for rejected in self.set.rejected().iter().filter(|r| !before.contains(r)) {
-            warn!("rejected: {rejected}");
+            warn!("{rejected}");
         }
         let applied = list.iter().filter(|c| matches!(c, Change::Apply(_))).count();
         let deleted = list.iter().filter(|c| matches!(c, Change::Delete(_))).count();
@@ -195,18 +210,21 @@ impl ManifestSource {
     }
 }
 
-/// The manifests of a folder.
-fn list(dir: &Path) -> io::Result<Listing> {
+/// The manifests of a folder. `others`: what else is there.
+fn list(dir: &Path, others: &mut Vec<Other>) -> io::Result<Listing> {
     let mut listing = Listing::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !is_manifest(&name) {
+        // Of editors and of mounted ConfigMaps.
+        if name.starts_with('.') {
             continue;
         }
         // Follows symbolic links, since a mounted ConfigMap consists of them. A broken link is no file.
         let Ok(meta) = fs::metadata(entry.path()) else { continue };
-        if meta.is_file() {
+        if !is_manifest(&name) || !meta.is_file() {
+            others.push(Other { name, is_folder: meta.is_dir() });
+        } else {
             let signature = Signature {
                 inode: meta.ino(),
                 len: meta.len(),
@@ -221,7 +239,7 @@ fn list(dir: &Path) -> io::Result<Listing> {
 
 fn is_manifest(name: &str) -> bool {
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    !name.starts_with('.') && matches!(ending, "yaml" | "yml" | "json")
+    matches!(ending, "yaml" | "yml" | "json")
 }
 
 fn read_text(path: &Path) -> io::Result<String> {

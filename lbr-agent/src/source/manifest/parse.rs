@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{causes, documents};
 use crate::model::convert::{Converted, Problem, valid_name};
-use crate::model::{Kind, Object, ObjectName, ObjectRef, Rejected};
+use crate::model::{Extent, Kind, Object, ObjectName, ObjectRef, Partial, Rejected};
 use crate::source::decode::{Author, decode, refused, refused_policy};
 
 /// Letters by which a kind or a group may differ from the one that is meant: `NetworkPolicies`, `network.k8s.io`.
@@ -47,8 +47,8 @@ pub struct Held {
     pub origin: String,
     /// Its kind and name.
     pub reference: ObjectRef,
-    /// What to put in force if no accepted version is known.
-    pub fallback: Option<Object>,
+    /// What can be read of it.
+    pub partial: Option<Partial>,
 }
 
 /// Reads the text of a manifest. `origin` is its name for people.
@@ -93,7 +93,8 @@ impl Parsed {
             Some(what) if !reason.contains(what) => format!("{reason}; it is {what}"),
             _ => reason,
         };
-        self.rejected.push(Rejected { object, origin: at.origin.clone(), field: field.to_owned(), reason });
+        let (origin, field) = (at.origin.clone(), field.to_owned());
+        self.rejected.push(Rejected { extent: Extent::Rejected, object, origin, field, reason });
     }
 
     fn unidentified(&mut self, at: &At, object: String, field: &str, reason: String) {
@@ -183,13 +184,15 @@ impl Parsed {
     }
 
     fn record(&mut self, at: &At, reference: ObjectRef, converted: Converted<Object>) {
+        let extent = if converted.object.is_some() { Extent::Limited } else { Extent::Rejected };
         for Problem { field, reason } in converted.problems {
-            self.reject(at, reference.to_string(), &field, reason);
+            let (object, origin) = (reference.to_string(), at.origin.clone());
+            self.rejected.push(Rejected { extent, object, origin, field, reason });
         }
         let origin = at.origin.clone();
         match converted.object {
             Some(object) => self.objects.push(ParsedObject { document: at.document, origin, object }),
-            None => self.held.push(Held { origin, reference, fallback: converted.fallback }),
+            None => self.held.push(Held { origin, reference, partial: converted.partial }),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::parse::Parsed;
-use crate::model::{Object, ObjectRef, Rejected, netpol};
+use crate::model::{Extent, Object, ObjectRef, Partial, Rejected};
 use crate::source::Change;
 
 /// All files of the folder, and the result.
@@ -15,13 +15,16 @@ pub struct ManifestSet {
 }
 
 /// An object that was sent, and its file.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct InForce {
-    object: Object,
+    /// The last accepted version.
+    accepted: Option<Object>,
+    /// What can be read of the present version, if it is rejected.
+    partial: Option<Partial>,
     /// The file that provides it.
     file: String,
-    /// A fallback for a rejected object, which gives way to any accepted version.
-    is_fallback: bool,
+    /// Its place: `web.yaml, document 2`.
+    origin: String,
 }
 
 /// The claim of a file about an object.
@@ -33,7 +36,7 @@ struct Candidate<'a> {
 
 enum Claim<'a> {
     Valid(&'a Object),
-    Rejected(Option<&'a Object>),
+    Rejected(Option<&'a Partial>),
     /// The file has a document that could be this object.
     Unreadable,
 }
@@ -74,9 +77,19 @@ impl ManifestSet {
     pub fn changes(&mut self) -> Vec<Change> {
         let (wanted, rejected) = self.merge();
         let mut changes = Vec::new();
+        let nothing = InForce::default();
         for (reference, new) in &wanted {
-            if self.in_force.get(reference).map(|old| &old.object) != Some(&new.object) {
-                changes.push(Change::Apply(new.object.clone()));
+            let old = self.in_force.get(reference).unwrap_or(&nothing);
+            if new.origin != old.origin {
+                changes.push(Change::Origin(Some(reference.clone()), new.origin.clone()));
+            }
+            // Without a rejected version the accepted one holds as a whole again.
+            let is_whole_again = old.partial.is_some() && new.partial.is_none();
+            if new.accepted != old.accepted || is_whole_again {
+                changes.extend(new.accepted.clone().map(Change::Apply));
+            }
+            if new.partial != old.partial || new.accepted != old.accepted {
+                changes.extend(new.partial.clone().map(Change::Restrict));
             }
         }
         for reference in self.in_force.keys().filter(|r| !wanted.contains_key(r)) {
@@ -103,15 +116,18 @@ impl ManifestSet {
                         candidates[winner].origin
                     );
                     let (object, origin) = (reference.to_string(), loser.origin.to_owned());
-                    rejected.push(Rejected { object, origin, field: String::new(), reason });
+                    rejected.push(whole(object, origin, reason));
                 }
             }
-            if in_force.is_fallback {
+            let has_accepted = in_force.accepted.is_some();
+            let consequence = in_force.partial.as_ref().and_then(|partial| partial.consequence(has_accepted));
+            if let Some(reason) = consequence {
                 let (object, origin) = (reference.to_string(), candidates[winner].origin.to_owned());
-                let reason = netpol::FALLBACK.to_owned();
-                rejected.push(Rejected { object, origin, field: String::new(), reason });
+                rejected.push(whole(object, origin, reason.to_owned()));
             }
-            wanted.insert(reference, in_force);
+            if has_accepted || consequence.is_some() {
+                wanted.insert(reference, in_force);
+            }
         }
         (wanted, rejected)
     }
@@ -129,7 +145,7 @@ impl ManifestSet {
             }
             for h in &parsed.held {
                 named.insert(h.reference.clone());
-                let claim = Claim::Rejected(h.fallback.as_ref());
+                let claim = Claim::Rejected(h.partial.as_ref());
                 all.entry(h.reference.clone()).or_default().push(Candidate {
                     file,
                     origin: &h.origin,
@@ -147,32 +163,43 @@ impl ManifestSet {
         all
     }
 
-    /// The candidate that counts, and the object that it puts in force: the first that is valid, or whose file provided
-    /// the accepted version in force. Without such a candidate the version in force stays, or a fallback takes its
-    /// place.
+    /// The candidate that counts, and what it puts in force: the first that is valid, or whose file provided the accepted
+    /// version in force. Without such a candidate the version in force stays, and what can be read of a rejected one
+    /// counts.
     fn choose(&self, reference: &ObjectRef, candidates: &[Candidate<'_>]) -> Option<(usize, InForce)> {
         let old = self.in_force.get(reference);
-        let accepted = old.filter(|old| !old.is_fallback);
+        let accepted = old.and_then(|old| Some((old, old.accepted.as_ref()?)));
+        let of = |candidate: &Candidate<'_>, accepted: Option<&Object>, partial: Option<&Partial>| InForce {
+            accepted: accepted.cloned(),
+            partial: partial.cloned(),
+            file: candidate.file.to_owned(),
+            origin: candidate.origin.to_owned(),
+        };
         for (i, candidate) in candidates.iter().enumerate() {
             if let Claim::Valid(object) = candidate.claim {
-                let file = candidate.file.to_owned();
-                return Some((i, InForce { object: object.clone(), file, is_fallback: false }));
+                return Some((i, of(candidate, Some(object), None)));
             }
-            if let Some(accepted) = accepted.filter(|old| old.file == candidate.file) {
-                return Some((i, accepted.clone()));
+            if let Some((old, object)) = accepted.filter(|(old, _)| old.file == candidate.file) {
+                let partial = match candidate.claim {
+                    Claim::Rejected(partial) => partial,
+                    Claim::Valid(_) | Claim::Unreadable => old.partial.as_ref(),
+                };
+                return Some((i, of(candidate, Some(object), partial)));
             }
         }
-        let fallback = candidates.iter().enumerate().find_map(|(i, c)| match c.claim {
-            Claim::Rejected(Some(object)) => {
-                Some((i, InForce { object: object.clone(), file: c.file.to_owned(), is_fallback: true }))
-            }
+        let object = accepted.map(|(_, object)| object);
+        let partial = candidates.iter().enumerate().find_map(|(i, candidate)| match candidate.claim {
+            Claim::Rejected(Some(partial)) => Some((i, of(candidate, object, Some(partial)))),
             _ => None,
         });
-        let kept = old
-            .zip(candidates.first())
-            .map(|(old, c)| (0, InForce { file: c.file.to_owned(), ..old.clone() }));
-        if accepted.is_some() { kept } else { fallback.or(kept) }
+        let first = candidates.first();
+        let kept = old.zip(first).map(|(old, first)| (0, of(first, object, old.partial.as_ref())));
+        partial.or(kept)
     }
+}
+
+fn whole(object: String, origin: String, reason: String) -> Rejected {
+    Rejected { extent: Extent::Rejected, object, origin, field: String::new(), reason }
 }
 
 #[cfg(test)]
@@ -194,7 +221,7 @@ mod tests {
         )
     }
 
-    /// One line for each change: `+web 10.0.0.1`, `-web`, `!file` for a rejection.
+    /// One line for each change: `+web 10.0.0.1`, `~web` if a rejected version counts, `-web`, `!file` for a rejection.
     fn step(set: &mut ManifestSet, files: &[(&str, Option<&str>)]) -> Vec<String> {
         for (name, text) in files {
             match text {
@@ -211,6 +238,8 @@ mod tests {
                 Change::Apply(Object::NetworkPolicy(p)) => {
                     lines.push(format!("+{} {}", p.name.name, p.ingress.map_or(0, |r| r.len())));
                 }
+                Change::Restrict(partial) => lines.push(format!("~{}", partial.reference().name.name)),
+                Change::Origin(..) => {}
                 Change::Delete(r) => lines.push(format!("-{}", r.name.name)),
                 Change::Rejected(list) if list.is_empty() => lines.push("!none".to_owned()),
                 Change::Rejected(list) => lines.extend(list.into_iter().map(|r| format!("!{}", r.origin))),
@@ -233,7 +262,7 @@ mod tests {
             (
                 "one becomes invalid",
                 vec![("1.yaml", Some(&format!("{bad_a}{b}")))],
-                vec!["!1.yaml, document 1"],
+                vec!["~a", "!1.yaml, document 1", "!1.yaml, document 1"],
             ),
             ("and the other leaves", vec![("1.yaml", Some(&bad_a))], vec!["-b"]),
             ("it is corrected", vec![("1.yaml", Some(&a))], vec!["+a 10.0.0.1", "!none"]),
@@ -281,7 +310,8 @@ mod tests {
         assert!(reason.contains("1.yaml, document 1"), "{reason}");
         // The first file is invalid, but still has its version in force.
         let bad = one.replace("port: 80", "port: x");
-        assert_eq!(step(&mut set, &[("1.yaml", Some(&bad))]), ["!1.yaml, document 1", "!2.yaml, document 1"]);
+        let lines = step(&mut set, &[("1.yaml", Some(&bad))]);
+        assert_eq!(lines, ["~a", "!1.yaml, document 1", "!2.yaml, document 1", "!1.yaml, document 1"]);
         assert_eq!(step(&mut set, &[("1.yaml", None)]), ["+a 10.0.0.2", "!none"]);
         // A new invalid file takes nothing from the valid one.
         assert_eq!(step(&mut set, &[("0.yaml", Some(&bad))]), ["!0.yaml, document 1"]);
@@ -298,12 +328,15 @@ mod tests {
         let (bad, good) = (policy("{}"), policy("{podSelector: {}}"));
         assert_eq!(
             step(&mut set, &[("p.yaml", Some(&bad))]),
-            ["+p 0", "!p.yaml, document 1", "!p.yaml, document 1"]
+            ["~p", "!p.yaml, document 1", "!p.yaml, document 1"]
         );
         assert!(set.rejected()[1].reason.contains("isolated"));
         assert_eq!(step(&mut set, &[("p.yaml", Some(&good))]), ["+p 1", "!none"]);
-        assert_eq!(step(&mut set, &[("p.yaml", Some(&bad))]), ["!p.yaml, document 1"]);
-        assert_eq!(step(&mut set, &[("q.yaml", Some(&good)), ("p.yaml", None)]), ["!none"]);
+        let lines = step(&mut set, &[("p.yaml", Some(&bad))]);
+        assert_eq!(lines, ["~p", "!p.yaml, document 1", "!p.yaml, document 1"]);
+        assert!(set.rejected()[1].reason.contains("last accepted version stays"));
+        // The same accepted version, whole again.
+        assert_eq!(step(&mut set, &[("q.yaml", Some(&good)), ("p.yaml", None)]), ["+p 1", "!none"]);
         assert_eq!(step(&mut set, &[("q.yaml", None)]), ["-p"]);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::model::Object;
+use crate::model::{Extent, Object};
 
 /// A folder that is removed after the test.
 struct Folder(PathBuf);
@@ -50,11 +50,11 @@ impl Changes {
                 Ok(Change::Apply(Object::Namespace(n))) => {
                     return Some(format!("+{} {}", n.name, n.labels["x"]));
                 }
-                Ok(Change::Apply(other)) => panic!("unexpected {other:?}"),
+                Ok(other @ (Change::Apply(_) | Change::Restrict(_))) => panic!("unexpected {other:?}"),
                 Ok(Change::Delete(r)) => return Some(format!("-{}", r.name)),
                 Ok(Change::Rejected(list)) => return Some(format!("!{}", list.len())),
                 Ok(Change::Synced(Kind::NetworkPolicy)) => return Some("synced".to_owned()),
-                Ok(Change::Synced(_)) => {}
+                Ok(Change::Synced(_) | Change::Origin(..)) => {}
                 Err(_) if Instant::now() > deadline => return None,
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
@@ -150,13 +150,14 @@ fn the_folder_itself_may_go_and_come_back() {
 #[test]
 fn a_rejection_is_one_line() {
     let rejected = Rejected {
+        extent: Extent::Rejected,
         object: "Service default/web".into(),
         origin: "web.yaml, document 2".into(),
         field: "spec.ports[0].port".into(),
         reason: "0 is not a port".into(),
     };
-    let expected = "web.yaml, document 2: Service default/web: spec.ports[0].port: 0 is not a port";
+    let expected = "rejected: web.yaml, document 2: Service default/web: spec.ports[0].port: 0 is not a port";
     assert_eq!(rejected.to_string(), expected);
-    let bare = Rejected { object: String::new(), field: String::new(), ..rejected };
-    assert_eq!(bare.to_string(), "web.yaml, document 2: 0 is not a port");
+    let bare = Rejected { extent: Extent::Limited, object: String::new(), field: String::new(), ..rejected };
+    assert_eq!(bare.to_string(), "limited: web.yaml, document 2: 0 is not a port");
 }

@@ -126,6 +126,7 @@ impl Random {
                     pods: self.selector(),
                     ingress: rules(self),
                     egress: rules(self),
+                    edit: None,
                 };
                 world.state.policies.insert(name, policy);
             }

@@ -2,7 +2,8 @@ use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery, networking:
 use serde_json::json;
 
 use super::*;
-use crate::source::fields::{keep_known_parts, unknown_fields};
+use crate::model::unknown::fields as unknown_fields;
+use crate::source::fields::keep_known_parts;
 
 fn read(kind: Kind, text: &str) -> Value {
     of(kind).deserialize(&mut serde_json::Deserializer::from_str(text)).unwrap()

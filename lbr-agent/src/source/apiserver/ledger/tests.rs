@@ -33,6 +33,8 @@ fn text(changes: Vec<Change>) -> String {
             format!("+{} {}", service.name.name, service.cluster_ips[0])
         }
         Change::Apply(object) => format!("+{}", object.reference().name.name),
+        Change::Restrict(partial) => format!("~{}", partial.reference().name.name),
+        Change::Origin(object, origin) => panic!("{object:?} {origin}"),
         Change::Delete(reference) => format!("-{}", reference.name.name),
         Change::Synced(kind) => format!("={}", kind.as_str()),
         Change::Rejected(rejected) => format!("!{}", rejected.len()),
@@ -87,8 +89,8 @@ fn what_is_deleted_while_a_list_is_read_is_gone() {
 fn a_rejected_version_leaves_the_last_one_in_force() {
     let mut ledger = Ledger::default();
     play(&mut ledger, vec![service("a", "10.0.0.1")]);
-    assert_eq!(play(&mut ledger, vec![service("a", "nonsense")]), "");
-    assert_eq!(text(ledger.rejected().into_iter().collect()), "!1");
+    assert_eq!(play(&mut ledger, vec![service("a", "nonsense")]), "~a");
+    assert_eq!(text(ledger.rejected().into_iter().collect()), "!2", "the field, and what is in force");
     assert!(ledger.rejected().is_none(), "reported already");
     assert_eq!(play(&mut ledger, vec![service("a", "10.0.0.2")]), "+a 10.0.0.2");
     assert_eq!(text(ledger.rejected().into_iter().collect()), "!0");
@@ -104,13 +106,15 @@ fn a_rejected_version_leaves_the_last_one_in_force() {
 fn a_policy_that_was_never_accepted_isolates() {
     let mut ledger = Ledger::default();
     let bad = || policy(json!({"podSelector": {}, "ingress": [{"ports": [{"port": 80, "newField": true}]}]}));
-    assert_eq!(play(&mut ledger, vec![bad()]), "+p");
+    assert_eq!(play(&mut ledger, vec![bad()]), "~p");
     let Some(Change::Rejected(rejected)) = ledger.rejected() else { panic!("rejected") };
     assert!(rejected[0].reason.contains("upgrade lbr"), "{rejected:?}");
     assert_eq!(rejected[0].field, "spec.ingress[0].ports[0].newField");
-    assert_eq!(rejected[1].reason, netpol::FALLBACK);
+    assert_eq!(rejected[1].reason, crate::model::netpol::FALLBACK);
     assert_eq!(play(&mut ledger, vec![policy(json!({"podSelector": {}}))]), "+p");
-    assert_eq!(play(&mut ledger, vec![bad()]), "", "the accepted one stays");
+    assert_eq!(play(&mut ledger, vec![bad()]), "~p");
+    let Some(Change::Rejected(rejected)) = ledger.rejected() else { panic!("rejected") };
+    assert_eq!(rejected[1].reason, crate::model::netpol::EDITED);
     assert_eq!(play(&mut ledger, vec![Seen::Gone(reference(Kind::NetworkPolicy, "p"))]), "-p");
 }
 
@@ -123,9 +127,10 @@ fn a_problem_is_new_once_as_long_as_it_stays() {
     };
     let new = list(&mut ledger, "nonsense");
     assert_eq!(new.len(), 1);
-    assert!(new[0].starts_with("API server: Service ns/a: spec.clusterIP: "), "{new:?}");
+    assert!(new[0].starts_with("rejected: API server: Service ns/a: spec.clusterIP: "), "{new:?}");
     assert_eq!(list(&mut ledger, "nonsense"), [""; 0]);
     assert_ne!(list(&mut ledger, "other nonsense"), new);
     assert_eq!(list(&mut ledger, "10.0.0.1"), [""; 0]);
-    assert_eq!(list(&mut ledger, "nonsense"), new);
+    let again = list(&mut ledger, "nonsense");
+    assert_eq!((&again[..1], again.len()), (&new[..], 2), "and now a version was accepted");
 }

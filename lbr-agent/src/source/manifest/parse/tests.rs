@@ -135,7 +135,7 @@ fn a_rejection_names_the_field() {
             web("- port: 80", "- port: 80\n    prot: UDP"),
             "Service default/web",
             "spec.ports[0].prot",
-            "spelt",
+            "did you mean port?",
         ),
         (web("port: 80", "port: 0120"), "Service default/web", "spec.ports[0].port", "write 80 or 120"),
         (web("port: 80", "port: 1_000"), "Service default/web", "spec.ports[0].port", "write 1000"),
@@ -280,7 +280,7 @@ kind: NetworkPolicy
     );
 }
 
-/// The fallback for a rejected policy that was never accepted: requirements of its pods, and number of ingress and egress
+/// What counts of a rejected policy of which no version was accepted: requirements of its pods, and number of ingress and egress
 /// rules.
 #[test]
 fn a_rejected_policy_isolates_the_pods_that_it_selects() {
@@ -292,7 +292,7 @@ fn a_rejected_policy_isolates_the_pods_that_it_selects() {
         // Without the unknown field the rule means everyone: it must not be in force.
         (policy("  - from:", "  - frm:"), isolated(Some(0), None)),
         (policy("  ingress:", "  policyTypes: [Egress]\n  igress:"), isolated(None, Some(0))),
-        (policy("  ingress:", "  egress: [{}]\n  ingres:"), isolated(Some(0), Some(0))),
+        (policy("  ingress:", "  egress: [{}]\n  ingres:"), isolated(Some(0), Some(1))),
         (policy("networking.k8s.io/v1", "extensions/v1beta1"), isolated(Some(0), None)),
         (policy("networking.k8s.io/v1", "network.k8s.io/v1"), isolated(Some(0), None)),
         (policy("networking.k8s.io/v1", "Networking.k8s.io/v1"), isolated(Some(0), None)),
@@ -308,7 +308,7 @@ fn a_rejected_policy_isolates_the_pods_that_it_selects() {
         let parsed = parse("p.yaml", &text);
         assert_eq!((parsed.objects.len(), parsed.held.len()), (0, 1), "{text}");
         assert!(!parsed.rejected.is_empty(), "{text}");
-        let found = parsed.held[0].fallback.as_ref().map(|object| {
+        let found = parsed.held[0].partial.as_ref().and_then(|partial| partial.over(None)).map(|object| {
             let Object::NetworkPolicy(p) = object else { panic!("not a policy") };
             let [ingress, egress] = [&p.ingress, &p.egress].map(|rules| rules.as_ref().map(Vec::len));
             (p.pods.requirements.len(), ingress, egress)
