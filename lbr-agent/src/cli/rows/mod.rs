@@ -86,6 +86,9 @@ pub(super) struct LinkRow {
     pub(super) state: &'static str,
 }
 
+/// [`RejectedRow::state`] of what is in force but for a field.
+pub(super) const LIMITED: &str = "limited";
+
 /// An object that is not in force, or lacks a part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct RejectedRow {
@@ -217,7 +220,7 @@ pub(super) fn links(tables: &Desired, link_name: impl Fn(u32) -> String) -> Vec<
 /// What is not in force: whole objects first.
 pub(super) fn rejected(tables: &Desired) -> Vec<RejectedRow> {
     let row = |r: &lbr_common::text::RejectedRecord| RejectedRow {
-        state: if r.extent == extent::LIMITED { "limited" } else { "rejected" },
+        state: if r.extent == extent::LIMITED { LIMITED } else { "rejected" },
         object: r.object.as_str().to_owned(),
         origin: r.origin.as_str().to_owned(),
         field: r.field.as_str().to_owned(),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::ages::{ago, short};
 use super::types::{Agent, AgentState, Kernel, Links, SourceStatus, State, Status};
+use crate::cli::rows::LIMITED;
 use crate::cli::version::sameness;
 use crate::dataplane::Attached;
 
@@ -53,9 +54,13 @@ fn render_at(status: &Status, now: Timestamp) -> String {
         ),
     );
     let rejected = &status.rejected;
-    match rejected.len() {
-        0 => line("rejected", "nothing"),
-        count => line("rejected", &format!("{count}: see `lbr show rejected`")),
+    let limited = rejected.iter().filter(|row| row.state == LIMITED).count();
+    match (rejected.len() - limited, limited) {
+        (0, 0) => line("rejected", "nothing"),
+        (count, 0) => line("rejected", &format!("{count}: see `lbr show rejected`")),
+        (count, limited) => {
+            line("rejected", &format!("{count}, and {limited} limited to a part: see `lbr show rejected`"));
+        }
     }
     for row in rejected.iter().take(LISTED) {
         let parts = [row.object.as_str(), row.origin.as_str(), row.field.as_str()];
@@ -277,6 +282,7 @@ kernel     Linux 6.12.1: has tcx, and all else that lbr uses
         status.state = status.state.map(|state| State { pending: 1, problems: 2, ..state });
         status.rejected = vec![
             RejectedRow {
+                state: "rejected",
                 object: "Service default/web".into(),
                 origin: "web.yaml, document 1".into(),
                 field: "spec.clusterIP".into(),
@@ -288,13 +294,14 @@ kernel     Linux 6.12.1: has tcx, and all else that lbr uses
         status.socket_programs = 0;
         let without = "tc does the work";
         status.kernel.missing = vec![Missing { feature: "x".into(), since: "5.18".into(), without }];
+        status.rejected[0].state = LIMITED;
         let text = text(&status);
         for line in [
             "agent      not running, stopped 2026-01-01T00:59:31Z (30s ago) (lbr 0.1.0, process 7, node n1); the last \
              state stays in force\n",
             "source     API server https://api:6443/: not read for 1h6m, last change",
             "state      1 entry of maps wait, 2 writes failed: see",
-            "rejected   7: see `lbr show rejected`\n           Service default/web, web.yaml, document 1, \
+            "rejected   6, and 1 limited to a part: see `lbr show rejected`\n           Service default/web, web.yaml, document 1, \
              spec.clusterIP: is wrong\n",
             "           and 2 more\n",
             "uplinks    eth0: no program attached, XDP native, 192.0.2.1\n",
