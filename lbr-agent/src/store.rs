@@ -203,3 +203,48 @@ fn put<V: PartialEq>(map: &mut BTreeMap<ObjectName, V>, name: ObjectName, value:
     map.insert(name, value);
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::netpol;
+
+    fn partial(types: &[&str]) -> Change {
+        let value = json!({
+            "metadata": {"name": "p", "namespace": "ns"}, "spec": {"podSelector": {}, "policyTypes": types},
+        });
+        Change::Restrict(Partial::NetworkPolicy(Box::new(netpol::partial(&value, true).unwrap())))
+    }
+
+    /// Ingress and egress: whether they are isolated.
+    fn isolation(store: &Store) -> Option<(bool, bool)> {
+        let policy = store.state().policies.values().next()?;
+        Some((policy.ingress.is_some(), policy.egress.is_some()))
+    }
+
+    #[test]
+    fn mistakes_in_a_row_add_up_to_nothing() {
+        let name = ObjectName { namespace: "ns".to_owned(), name: "p".to_owned() };
+        let reference = ObjectRef { kind: Kind::NetworkPolicy, name: name.clone() };
+        let accepted = NetworkPolicy { name, ingress: Some(vec![]), ..NetworkPolicy::default() };
+        let accepted = || Change::Apply(Object::NetworkPolicy(accepted.clone()));
+        let mut store = Store::new();
+        for (what, change, expected) in [
+            ("never accepted", partial(&["egress"]), Some((false, true))),
+            ("another mistake", partial(&["ingress"]), Some((true, false))),
+            ("accepted", accepted(), Some((true, false))),
+            ("an edit", partial(&["egress"]), Some((true, true))),
+            ("another edit", partial(&["ingress"]), Some((true, false))),
+            ("an edit", partial(&["egress"]), Some((true, true))),
+            ("the same as accepted", accepted(), Some((true, false))),
+            ("an edit", partial(&["egress"]), Some((true, true))),
+            ("gone", Change::Delete(reference.clone()), None),
+            ("never accepted again", partial(&["egress"]), Some((false, true))),
+        ] {
+            store.apply(change);
+            assert_eq!(isolation(&store), expected, "{what}");
+        }
+    }
+}

@@ -234,6 +234,30 @@ mod maglev;
 /// The sets of endpoints.
 mod sets;
 
+/// A Service that gets none of its addresses is rejected; one that lacks a port is limited. Both have their place.
+#[test]
+fn conflicts_have_an_extent_and_an_origin() {
+    let ports = [("http", Protocol::Tcp, 80), ("own", Protocol::Tcp, 81)];
+    let services = vec![
+        web(),
+        service("x-nowhere", &["10.96.0.10"], &ports[..1]),
+        service("y-twice", &["10.96.0.10"], &ports),
+    ];
+    let place = ("Service default/y-twice".to_owned(), "y.yaml, document 2".to_owned());
+    let state =
+        ClusterState { origins: [place].into(), origin: "API server".to_owned(), ..state(services, vec![]) };
+    let d = compiled(&state);
+    let of = |record: &RejectedRecord| {
+        (record.extent, record.object.as_str().to_owned(), record.origin.as_str().to_owned())
+    };
+    let expected = [
+        (extent::REJECTED, "Service default/x-nowhere", "API server"),
+        (extent::LIMITED, "Service default/y-twice", "y.yaml, document 2"),
+    ];
+    let expected = expected.map(|(extent, object, place)| (extent, object.to_owned(), place.to_owned()));
+    assert_eq!(d.rejected.values().map(of).collect::<Vec<_>>(), expected);
+}
+
 #[test]
 fn rejected_objects_are_counted_when_they_do_not_fit() {
     let one = |n: usize| Rejected {

@@ -82,7 +82,7 @@ fn find(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<Frontend, Ver
     // The agent writes this entry of an address last.
     let whole_address = FrontendKey { port: 0, proto: 0, ..key };
     let unmatched = match tables.frontends.get(&whole_address) {
-        None if is_service_address(tables, &tuple.dst) => return Err(Verdict::UnallocatedAddress),
+        None if is_unallocated(tables, &tuple.dst) => return Err(Verdict::UnallocatedAddress),
         None => return Err(Verdict::NotService),
         Some(whole) if whole.flags & frontend_flags::PASS_UNMATCHED != 0 => Verdict::NotService,
         Some(_) => Verdict::NoSuchPort,

@@ -30,6 +30,11 @@ fn each_trouble_is_reported_when_it_begins() {
         record("NetworkPolicy a/closed", "", "full, as the list for people has it"),
         record("a file that is no object", "", "x"),
     ]);
+    let mut rejected = rejected;
+    for (number, field) in [(10, "spec.externalIPs[0]"), (11, HEALTH_PORT)] {
+        let limited = RejectedRecord { extent: extent::LIMITED, ..record("Service a/part", field, "why") };
+        rejected.insert(number, limited);
+    }
     let full = [Problem {
         map: "frontends",
         key: "Service a/other port http".to_owned(),
@@ -44,6 +49,8 @@ fn each_trouble_is_reported_when_it_begins() {
     let error = WriteError::Full { map: "frontends", max_entries: 5 };
     let expected = [
         format!("Service a/other NotInForce: port http: {error}"),
+        "Service a/part FailedToStartServiceHealthcheck: spec.healthCheckNodePort: why".to_owned(),
+        "Service a/part Limited: spec.externalIPs[0]: why".to_owned(),
         "Service a/web Rejected: spec.ports[0].protocol: SCTP; spec.ports[1].protocol: SCTP".to_owned(),
         "NetworkPolicy a/closed NotInForce: full".to_owned(),
     ];

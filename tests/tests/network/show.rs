@@ -1,16 +1,18 @@
 //! The output of `lbr show` for a live scenario, and the maps after everything is deleted.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lbr_tests::agent;
-use lbr_tests::probe::ask_on;
+use lbr_tests::manifests::{Service, join};
+use lbr_tests::probe::{Client, ask_on};
 use lbr_tests::process;
 use lbr_tests::topology::PodNetwork;
 use serde_json::Value;
 
 use crate::catalog::{self, ONE, WEB, simple};
-use crate::world::{Check, PORT, Place, Plan, World, at, ends, patience, run, soon, until};
+use crate::world::{Check, PORT, Place, Plan, World, at, ends, patience, run, soon, until, vip};
 
 const KINDS: [&str; 7] = ["services", "backends", "flows", "links", "uplinks", "rejected", "counters"];
 
@@ -18,6 +20,8 @@ const CHECKS: &[Check] = &[
     ("tables and JSON agree", tables),
     ("content", content),
     ("bad files", bad_files),
+    ("what is in force but for a field", limited),
+    ("what is not read", not_read),
     ("a deleted file", deleted_file),
     ("after the agent is gone", |world| {
         world.agents[0].kill();
@@ -101,6 +105,86 @@ fn content(world: &mut World) -> Result<()> {
 fn texts(row: &Value) -> Vec<String> {
     let all = row["endpoints"].as_array().into_iter().flatten();
     all.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+}
+
+/// Conflicts between objects, and health check ports: in `lbr show rejected` and in the log, with file and document.
+fn limited(world: &mut World) -> Result<()> {
+    const TAKEN: u16 = 32_101;
+    const BOTH: u16 = 32_102;
+    let balancer = |name: &str, n: u8, number: u16| {
+        let service = Service::new(name, &vip(n)).port("", "TCP", 80, PORT).spec("type: LoadBalancer");
+        service.spec("externalTrafficPolicy: Local").spec(&format!("healthCheckNodePort: {number}")).yaml()
+    };
+    let node_port = Service::new("holder", &vip(202)).port("", "TCP", 80, PORT).node_port(BOTH);
+    let twice = Service::new("zz-twice", &vip(WEB)).port("web", "TCP", 80, PORT).port("own", "TCP", 99, PORT);
+    let nowhere = Service::new("zz-nowhere", &vip(WEB)).port("", "TCP", 80, PORT);
+    let documents = [
+        balancer("busy", 200, TAKEN),
+        balancer("both", 201, BOTH),
+        node_port.spec("type: NodePort").yaml(),
+        twice.yaml(),
+        nowhere.yaml(),
+    ];
+    let listener = Client::new(&world.node.ns).inside(|| Ok(TcpListener::bind(("0.0.0.0", TAKEN))?))?;
+    world.write("limited.yaml", &join(documents))?;
+    let expected = [
+        ("limited", "busy", 1, "spec.healthCheckNodePort", "Address already in use"),
+        ("limited", "both", 2, "spec.healthCheckNodePort", "NodePort of Service default/holder"),
+        ("limited", "zz-twice", 4, "spec.ports[0]", "already belongs to Service default/web"),
+        ("rejected", "zz-nowhere", 5, "spec.ports[0]", "already belongs to Service default/web"),
+    ];
+    let is = |row: &Value, (state, name, document, field, reason): (&str, &str, u32, &str, &str)| {
+        row["state"] == state
+            && row["object"] == format!("Service default/{name}")
+            && row["origin"] == format!("limited.yaml, document {document}")
+            && row["field"] == field
+            && row["reason"].as_str().is_some_and(|text| text.contains(reason))
+    };
+    world.agent().wait_for("rejected", patience(), |shown| {
+        let rows = shown.as_array().map_or(&[][..], Vec::as_slice);
+        expected.iter().all(|one| rows.iter().any(|row| is(row, *one)))
+    })?;
+    for (state, name, document, field, reason) in expected {
+        let begin = format!("{state}: limited.yaml, document {document}: Service default/{name}: {field}: ");
+        until(patience(), || {
+            let log = world.agent().said();
+            let lines = log.lines().filter(|line| line.contains(&begin)).count();
+            ensure!(lines > 0 && log.contains(reason), "{begin}: {lines} lines\n{log}");
+            Ok(())
+        })?;
+    }
+    // The port is tried again.
+    drop(listener);
+    world.agent().wait_for("rejected", patience() * 3, |shown| {
+        !shown.as_array().is_some_and(|rows| rows.iter().any(|row| row["object"] == "Service default/busy"))
+    })?;
+    world.agent().remove("limited.yaml")?;
+    let none = |shown: &Value| shown.as_array().is_some_and(Vec::is_empty);
+    world.agent().wait_for("rejected", patience(), none)?;
+    Ok(())
+}
+
+/// Each thing in the folder that is not read is named once.
+fn not_read(world: &mut World) -> Result<()> {
+    let folder = world.agent().manifests().to_owned();
+    std::fs::create_dir(folder.join("below"))?;
+    for name in ["packed.yaml.gz", "template.yaml.j2"] {
+        std::fs::write(folder.join(name), "kind: x")?;
+    }
+    for words in [
+        "below/: folders are not read: move their manifests into this one",
+        "packed.yaml.gz: compressed files are not read: unpack them here",
+        "template.yaml.j2: only *.yaml, *.yml and *.json are read",
+    ] {
+        until(patience() * 2, || {
+            let log = world.agent().said();
+            ensure!(log.matches(words).count() == 1, "{words}\n{log}");
+            Ok(())
+        })?;
+    }
+    std::fs::remove_dir(folder.join("below"))?;
+    world.agent().remove("packed.yaml.gz")?;
+    world.agent().remove("template.yaml.j2")
 }
 
 /// A cut file or a wrong one does not affect the others, and its error is shown with file, document and field.

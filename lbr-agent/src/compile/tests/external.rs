@@ -335,6 +335,38 @@ fn health_check_ports_count_ready_endpoints_of_this_node() {
     );
 }
 
+#[test]
+fn a_health_check_port_that_cannot_be_had_is_reported() {
+    let balancer = Service {
+        name: name("balanced"),
+        cluster_ips: ips(&["10.96.0.11"]),
+        health_check_port: Some(32000),
+        external_policy: TrafficPolicy::Local,
+        load_balancer_ips: ips(&["203.0.113.1"]),
+        ..web()
+    };
+    let with = |node: &NodeView, other: Service| on(node, vec![balancer.clone(), other]);
+    // Of another process.
+    let busy = NodeView { refused_ports: [(32000, "in use".to_owned())].into(), ..node() };
+    let d = with(&busy, web());
+    assert!(d.health_ports.contains_key(&32000), "still wanted");
+    assert_eq!(d.rejected[&0].extent, extent::LIMITED);
+    assert!(
+        rejected(&d)[0].contains("balanced spec.healthCheckNodePort: in use: load balancers"),
+        "{:?}",
+        rejected(&d)
+    );
+    // Of a NodePort, which gets the packets.
+    let d = with(&node(), node_port(32000));
+    assert_eq!(d.health_ports, BTreeMap::new());
+    let said = rejected(&d);
+    assert!(
+        said[0].contains("spec.healthCheckNodePort: 32000 is also the NodePort of Service default/web"),
+        "{said:?}"
+    );
+    assert_eq!(rejected(&with(&node(), node_port(32001))), [""; 0]);
+}
+
 /// Written even while no Service asks for it: connections outlive annotations.
 #[test]
 fn the_addresses_of_other_nodes_are_known() {

@@ -79,7 +79,7 @@ fn both(
 ) -> Option<Vec<PolicyRule>> {
     match (last, edit) {
         (None, edit) => edit,
-        (Some(last), Some(edit)) if is_readable => Some(pairs(last, &edit, |a, b| rule(a, b))),
+        (Some(last), Some(edit)) if is_readable => Some(pairs(last, &edit, rule)),
         (Some(last), _) => Some(last.clone()),
     }
 }

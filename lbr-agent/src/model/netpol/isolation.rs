@@ -112,8 +112,8 @@ pub fn partial(value: &Value, is_kind: bool) -> Option<Partial> {
     };
     let is_strange = |key: &String| unknown::meant(key, &SPEC).is_empty();
     let counts = is_kind && !spec.iter().any(|(key, value)| is_strange(key) && !value.is_null());
-    let (ingress, knows_ingress) = counts.then(|| read_rules(spec, "ingress")).unwrap_or_default();
-    let (egress, knows_egress) = counts.then(|| read_rules(spec, "egress")).unwrap_or_default();
+    let of = |name| if counts { read_rules(spec, name) } else { (Vec::new(), false) };
+    let ((ingress, knows_ingress), (egress, knows_egress)) = (of("ingress"), of("egress"));
     let policy = NetworkPolicy {
         name,
         audit,

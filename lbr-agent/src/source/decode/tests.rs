@@ -166,3 +166,24 @@ fn left_over_fields_do_not_hold_up_an_edit() {
         assert_eq!(text(&now), expected, "{to}");
     }
 }
+
+/// It would leave the load balancer's addresses open to all.
+#[test]
+fn misspelt_source_ranges_close() {
+    let mut misspelt = spec(&json!({}));
+    let ranges = misspelt.as_object_mut().and_then(|spec| spec.remove("loadBalancerSourceRanges"));
+    misspelt["loadBalancerSourceRange"] = ranges.unwrap();
+    let converted = convert(&misspelt);
+    let Some(Object::Service(service)) = converted.object else { panic!("not accepted") };
+    assert_eq!((service.source_ranges.v4, service.source_ranges.v6), (Some(vec![]), Some(vec![])));
+    let problem = &converted.problems[0];
+    assert_eq!(problem.field, "spec.loadBalancerSourceRange");
+    assert!(
+        problem.reason.contains("did you mean loadBalancerSourceRanges? Until then"),
+        "{}",
+        problem.reason
+    );
+    // A field that limits nothing is only named.
+    let converted = convert(&spec(&json!({"nodport": 1})));
+    assert!(converted.object.is_some() && converted.problems.len() == 1);
+}
