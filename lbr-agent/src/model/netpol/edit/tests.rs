@@ -1,3 +1,6 @@
+use std::net::IpAddr;
+
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::super::{Object, Partial};
@@ -232,5 +235,144 @@ fn what_rules_have_in_common() {
         };
         assert_eq!(rule(&of(&last), &of(&edit)), expected.as_ref().map(of), "{last} {edit}");
         assert_eq!(rule(&of(&edit), &of(&last)), expected.as_ref().map(of), "{edit} {last}");
+    }
+}
+
+/// A packet from a peer to a port, in a small world.
+#[derive(Clone, Copy, Debug)]
+struct Packet {
+    /// Labels of the pod and of its namespace; 0: none.
+    pod: u8,
+    namespace: u8,
+    ip: IpAddr,
+    /// TCP, else UDP.
+    is_tcp: bool,
+    port: u16,
+}
+
+fn packets() -> impl Iterator<Item = Packet> {
+    let ips: [IpAddr; 3] = [[10, 1, 1, 1].into(), [10, 1, 2, 1].into(), [10, 2, 0, 1].into()];
+    (0..72u8).map(move |n| Packet {
+        pod: n % 3,
+        namespace: n / 3 % 2,
+        ip: ips[usize::from(n / 6 % 3)],
+        is_tcp: n / 18 % 2 == 0,
+        port: if n < 36 { 80 } else { 85 },
+    })
+}
+
+fn peers() -> Vec<Value> {
+    let app = |n: u8| json!({"matchLabels": {"app": n.to_string()}});
+    let team = json!({"matchLabels": {"team": "1"}});
+    let block = |cidr: &str, except: &[&str]| json!({"ipBlock": {"cidr": cidr, "except": except}});
+    vec![
+        json!({"podSelector": {}}),
+        json!({"podSelector": app(1)}),
+        json!({"namespaceSelector": {}}),
+        json!({"namespaceSelector": team}),
+        json!({"namespaceSelector": team, "podSelector": app(2)}),
+        json!({"namespaceSelector": {}, "podSelector": app(2)}),
+        block("10.0.0.0/8", &[]),
+        block("10.1.0.0/16", &["10.1.2.0/24"]),
+        block("10.0.0.0/8", &["10.1.0.0/16"]),
+        block("10.1.1.0/24", &[]),
+    ]
+}
+
+fn ports() -> Vec<Value> {
+    vec![
+        json!({"port": 80}),
+        json!({"port": 80, "endPort": 90}),
+        json!({"port": 85, "endPort": 99}),
+        json!({"protocol": "UDP"}),
+        json!({"protocol": "UDP", "port": 85}),
+    ]
+}
+
+/// Whether the rules allow it. The policy is in namespace 0.
+fn allows(rules: &[PolicyRule], packet: Packet) -> bool {
+    let selects = |selector: &Selector, key: &str, value: u8| {
+        selector.requirements.iter().all(|requirement| match requirement {
+            super::super::super::Requirement::In(name, values) => {
+                name == key && values.contains(&value.to_string())
+            }
+            other => panic!("{other:?}"),
+        })
+    };
+    let pods = |selector: &Selector| selects(selector, "app", packet.pod);
+    let namespaces = |selector: &Selector| selects(selector, "team", packet.namespace);
+    let is_peer = |peer: &Peer| match peer {
+        Peer::Pods(selector) => packet.namespace == 0 && pods(selector),
+        Peer::Namespaces(selector) => namespaces(selector),
+        Peer::Both(of, selector) => namespaces(of) && pods(selector),
+        Peer::Block { cidr, except } => {
+            cidr.contains(&packet.ip) && !except.iter().any(|hole| hole.contains(&packet.ip))
+        }
+    };
+    let is_port = |port: &PolicyPort| {
+        (port.protocol == super::super::super::Protocol::Tcp) == packet.is_tcp
+            && match port.ports {
+                PortSet::All => true,
+                PortSet::Range(first, last) => (first..=last).contains(&packet.port),
+                PortSet::Named(_) => false,
+            }
+    };
+    rules.iter().any(|rule| {
+        (rule.peers.is_empty() || rule.peers.iter().any(is_peer))
+            && (rule.ports.is_empty() || rule.ports.iter().any(is_port))
+    })
+}
+
+/// A rule by the numbers of its peers and ports.
+type Numbers = (Vec<usize>, Vec<usize>);
+
+fn to_rules(numbers: &[Numbers]) -> Vec<PolicyRule> {
+    let rule = |(of_peers, of_ports): &Numbers| {
+        let (all_peers, all_ports) = (peers(), ports());
+        let peers: Vec<_> = of_peers.iter().map(|&n| all_peers[n].clone()).collect();
+        let ports: Vec<_> = of_ports.iter().map(|&n| all_ports[n].clone()).collect();
+        json!({"from": peers, "ports": ports})
+    };
+    let rules: Vec<_> = numbers.iter().map(rule).collect();
+    accepted(&json!({"podSelector": {}, "ingress": rules}), None).ingress.unwrap()
+}
+
+fn numbers() -> impl Strategy<Value = Vec<Numbers>> {
+    let rule = (prop::collection::vec(0..peers().len(), 0..4), prop::collection::vec(0..ports().len(), 0..3));
+    prop::collection::vec(rule, 0..4)
+}
+
+proptest! {
+    /// Nothing passes that one of the two versions does not allow.
+    #[test]
+    fn what_two_versions_have_in_common_is_allowed_by_both(last in numbers(), edit in numbers()) {
+        let (last, edit) = (to_rules(&last), to_rules(&edit));
+        let now = both(&Some(last.clone()), Some(edit.clone()), true).unwrap();
+        for packet in packets().filter(|packet| allows(&now, *packet)) {
+            prop_assert!(allows(&last, packet) && allows(&edit, packet), "{packet:?}: {now:?}");
+        }
+    }
+
+    /// An edit that only removes rules, peers or ports is in force as it is.
+    #[test]
+    fn removing_closes_nothing_else(last in numbers(), keep in prop::collection::vec(any::<bool>(), 30)) {
+        let mut keep = keep.into_iter().cycle();
+        let mut edit = last.clone();
+        for (peers, ports) in &mut edit {
+            for list in [peers, ports] {
+                let before = list.clone();
+                list.retain(|_| keep.next().unwrap());
+                // An empty list would mean everything.
+                if list.is_empty() {
+                    *list = before;
+                }
+            }
+        }
+        edit.retain(|_| keep.next().unwrap());
+        let (last, edit) = (to_rules(&last), to_rules(&edit));
+        let now = both(&Some(last), Some(edit.clone()), true).unwrap();
+        for packet in packets() {
+            prop_assert_eq!(allows(&now, packet), allows(&edit, packet), "{:?}: {:?}", packet, now);
+        }
     }
 }
