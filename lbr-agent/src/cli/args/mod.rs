@@ -5,6 +5,7 @@ pub mod completions;
 pub mod kube_proxy;
 pub mod ports;
 pub mod run;
+mod sizes;
 mod slips;
 pub mod status;
 mod values;
@@ -164,8 +165,8 @@ pub struct WhyArgs {
     pub from: String,
 
     /// The destination: as the client, or namespace/service, svc/NAME, svc/NAMESPACE/NAME, or any IP address of a
-    /// Service; each may have its port behind it: svc/web:80, 10.0.0.1:80, [fd00::1]:80. Where a pod and a Service have one
-    /// name, the port decides: the Service if it has the port, else the pod.
+    /// Service; each may have its port behind it: `svc/web:80`, `10.0.0.1:80`, `[fd00::1]:80`. Where a pod and a Service
+    /// have one name, the port decides: the Service if it has the port, else the pod.
     pub to: String,
 
     /// Destination port, as the client names it: a Service's port by number or name, else the pod's by number. Default:
