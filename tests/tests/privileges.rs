@@ -99,6 +99,7 @@ fn enough(attach: &str) {
     asks(&Client::new(&client.ns), &backend);
     asks(&process, &backend);
     private(agent.bpffs());
+    status_is_whole(&node, agent.bpffs(), attach);
 
     let other = bed.add_pod(&node, "other", PodNetwork::Routed.into()).unwrap();
     let _other_server = Server::pod(&other, PORT).unwrap();
@@ -116,6 +117,18 @@ fn enough(attach: &str) {
     agent.wait_for("links", SOON, linked(2)).unwrap();
     agent.stop().unwrap();
     private(agent.bpffs());
+}
+
+/// `lbr status` needs no more rights than the agent: it is run in its container.
+fn status_is_whole(node: &Node, bpffs: &Path, attach: &str) {
+    let words = setpriv(&rights());
+    let mut command = node.ns.command(&words[0]).unwrap();
+    command.args(&words[1..]).arg(binary().unwrap()).args(["status", "-o", "json", "--bpffs"]).arg(bpffs);
+    let output = lbr_tests::process::run(&mut command).unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(status["agent"]["state"], "running");
+    assert_eq!((&status["object"]["same"], &status["object"]["confirmed"]), (&true.into(), &true.into()));
+    assert_eq!((&status["links"][attach], &status["socket_programs"]), (&2.into(), &10.into()), "{status:#}");
 }
 
 /// Folders 0700, pins 0600, all of them root's.
