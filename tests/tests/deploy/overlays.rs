@@ -171,3 +171,49 @@ fn kubectl_would_apply_it() {
     }
     assert_eq!(kustomization().namespace, "kube-system");
 }
+
+/// The commands of docs/install.md that stop kube-proxy, start it again, and keep it off nodes with a label.
+#[test]
+fn kube_proxy_stops_and_starts_as_documented() {
+    let server = Server::start().unwrap();
+    let home = Home::new("kube-proxy");
+    let kubectl = kubectl(&server, &home);
+    let labels = serde_json::json!({"k8s-app": "kube-proxy"});
+    server
+        .put(serde_json::json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet",
+            "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
+            "spec": {"selector": {"matchLabels": labels}, "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "nodeSelector": {"kubernetes.io/os": "linux"},
+                    "containers": [{"name": "kube-proxy", "image": "kube-proxy"}],
+                },
+            }},
+        }))
+        .unwrap();
+    let read = |name: &str| fs::read_to_string(folder("..").join(name)).unwrap();
+    let patches = |text: &str| -> Vec<String> {
+        let commands = text.split("patch daemonset kube-proxy -p '").skip(1);
+        commands.filter_map(|rest| Some(rest.split_once('\'')?.0.to_owned())).collect()
+    };
+    let [stop, start, by_label] = patches(&read("docs/install.md")).try_into().unwrap();
+    assert_eq!(patches(&read("README.md")), std::slice::from_ref(&start));
+    let spec_after = |patch: &str| {
+        let words = ["-n", "kube-system", "patch", "daemonset", "kube-proxy", "-p", patch];
+        kubectl.run(&words).unwrap_or_else(|error| panic!("{patch}: {error:#}"));
+        server.get(&DAEMON_SET, "kube-system", "kube-proxy").unwrap()["spec"]["template"]["spec"].clone()
+    };
+    let selector = |spec: &Value| spec["nodeSelector"].clone();
+    let stopped = serde_json::json!({"kubernetes.io/os": "linux", "kube-proxy": "off"});
+    assert_eq!(selector(&spec_after(&stop)), stopped);
+    assert_eq!(selector(&spec_after(&start)), serde_json::json!({"kubernetes.io/os": "linux"}));
+    let daemon: PodSpec = serde_json::from_value(spec_after(&by_label)).unwrap();
+    let wanted = daemon.affinity.unwrap().node_affinity.unwrap();
+    let terms = wanted.required_during_scheduling_ignored_during_execution.unwrap().node_selector_terms;
+    let expressions = terms[0].match_expressions.clone().unwrap();
+    assert_eq!(
+        (expressions[0].key.as_str(), expressions[0].operator.as_str()),
+        ("lbr.dev/node", "DoesNotExist")
+    );
+}
