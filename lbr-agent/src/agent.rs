@@ -343,10 +343,7 @@ impl Agent<'_> {
 
     /// Logs each problem once, and once more when it is over.
     fn report(&mut self, problems: &[Problem]) {
-        let without_room = self.store.state().without_room.iter();
-        let without_room = without_room.map(|(name, why)| format!("NetworkPolicy {name}: {}", why.reason));
-        let now: Vec<String> =
-            problems.iter().map(|p| format!("{}: {}", p.key, p.error)).chain(without_room).collect();
+        let now: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.key, p.error)).collect();
         for text in now.iter().filter(|text| !self.reported.contains(text)) {
             tracing::warn!("not in force: {text}");
         }

@@ -230,6 +230,7 @@ fn links_say_how_they_are_reached() {
 
 /// Addresses of NodePorts, load balancers and external IPs.
 mod external;
+mod health;
 mod maglev;
 /// The sets of endpoints.
 mod sets;

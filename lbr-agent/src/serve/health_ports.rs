@@ -22,8 +22,8 @@ use crate::model::ObjectName;
 /// Name of these ports in errors and counts.
 const FIELD: &str = "healthCheckNodePort";
 
-/// Starts a thread that listens on the ports of [`super::Round::health_ports`]. [`Observer::refused_ports`] gets those that
-/// cannot be opened.
+/// Starts a thread that listens on the ports of [`super::Round::health_ports`]. The agent hears of those that cannot be
+/// opened.
 pub fn start(observer: &Observer) -> anyhow::Result<()> {
     let wanted = observer.health_ports();
     let ports = Ports { observer: observer.clone(), open: BTreeMap::new(), failed: BTreeMap::new() };

@@ -6,7 +6,6 @@ use lbr_common::policy::Block;
 use lbr_common::service::{peer_flags, scope, set};
 
 use super::*;
-use crate::desired::HealthPort;
 use crate::model::{Node, ServiceCidr, SourceRanges};
 use crate::source::links::LocalUplink;
 
@@ -19,7 +18,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn ips(texts: &[&str]) -> Vec<IpAddr> {
+pub(super) fn ips(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| ip(text)).collect()
 }
 
@@ -28,7 +27,7 @@ fn net(text: &str) -> IpNet {
 }
 
 /// A node with the addresses 192.0.2.1 and 2001:db8::1 outside, and 10.0.0.1 on another interface.
-fn node() -> NodeView {
+pub(super) fn node() -> NodeView {
     let uplink = LocalUplink {
         name: "eth0".to_owned(),
         v4: Some([192, 0, 2, 1].into()),
@@ -42,14 +41,14 @@ fn node() -> NodeView {
     NodeView { name: "here".to_owned(), links, ..NodeView::default() }
 }
 
-fn on(node: &NodeView, services: Vec<Service>) -> Desired {
+pub(super) fn on(node: &NodeView, services: Vec<Service>) -> Desired {
     let slices = services.iter().map(|s| s.name.name.clone()).collect::<Vec<_>>();
     let away = Endpoint { node: "there".to_owned(), ..endpoint("10.244.1.2") };
     let slices = slices.iter().map(|of| slice(of, 8080, vec![endpoint("10.244.0.2"), away.clone()]));
     compile(&state(services, slices.collect()), node, &mut Ids::new())
 }
 
-fn node_port(number: u16) -> Service {
+pub(super) fn node_port(number: u16) -> Service {
     Service { ports: vec![ServicePort { node_port: Some(number), ..web().ports[0].clone() }], ..web() }
 }
 
@@ -65,7 +64,7 @@ fn served(desired: &Desired, port: u16) -> Vec<String> {
     keys.map(|key| format!("{} {}", key.addr, key.scope)).collect()
 }
 
-fn rejected(desired: &Desired) -> Vec<String> {
+pub(super) fn rejected(desired: &Desired) -> Vec<String> {
     desired
         .rejected
         .values()
@@ -299,72 +298,6 @@ fn a_service_that_lost_its_cluster_ip_keeps_its_node_port_and_number() {
     let d = compile(&state, &node(), &mut Ids::new());
     assert_eq!(at(&d, "192.0.2.1", 30080, scope::ANY).unwrap().count, 1);
     assert_eq!(compile(&state, &node(), &mut Ids::restore(&d)), d);
-}
-
-#[test]
-fn health_check_ports_count_ready_endpoints_of_this_node() {
-    let balancer = |of: &str| Service {
-        name: name(of),
-        health_check_port: Some(32000),
-        external_policy: TrafficPolicy::Local,
-        load_balancer_ips: ips(&["203.0.113.1"]),
-        ports: vec![
-            web().ports[0].clone(),
-            ServicePort { name: "admin".to_owned(), ..web().ports[0].clone() },
-        ],
-        cluster_ips: ips(&["10.96.0.10", "fd00::10"]),
-        ..Service::default()
-    };
-    let away = Endpoint { node: "there".to_owned(), ..endpoint("10.244.1.2") };
-    let endpoints = vec![
-        endpoint("10.244.0.2"),
-        endpoint("fd01::2"),
-        endpoint("10.244.0.3"),
-        leaving("10.244.0.4"),
-        away,
-    ];
-    let mut slice = slice("web", 8080, endpoints);
-    slice.ports.push(EndpointPort { name: "admin".to_owned(), ..slice.ports[0].clone() });
-    let with = |services| compile(&state(services, vec![slice.clone()]), &node(), &mut Ids::new());
-    let expected = HealthPort { service: name("web"), local_ready: 2 };
-    assert_eq!(with(vec![balancer("web")]).health_ports, [(32000, expected.clone())].into());
-    let d = with(vec![balancer("web"), balancer("zoo")]);
-    assert_eq!(d.health_ports, [(32000, expected)].into());
-    assert!(
-        rejected(&d).iter().any(|said| said.contains("zoo spec.healthCheckNodePort: 32000 already belongs"))
-    );
-}
-
-#[test]
-fn a_health_check_port_that_cannot_be_had_is_reported() {
-    let balancer = Service {
-        name: name("balanced"),
-        cluster_ips: ips(&["10.96.0.11"]),
-        health_check_port: Some(32000),
-        external_policy: TrafficPolicy::Local,
-        load_balancer_ips: ips(&["203.0.113.1"]),
-        ..web()
-    };
-    let with = |node: &NodeView, other: Service| on(node, vec![balancer.clone(), other]);
-    // Of another process.
-    let busy = NodeView { refused_ports: [(32000, "in use".to_owned())].into(), ..node() };
-    let d = with(&busy, web());
-    assert!(d.health_ports.contains_key(&32000), "still wanted");
-    assert_eq!(d.rejected[&0].extent, extent::LIMITED);
-    assert!(
-        rejected(&d)[0].contains("balanced spec.healthCheckNodePort: in use: load balancers"),
-        "{:?}",
-        rejected(&d)
-    );
-    // Of a NodePort, which gets the packets.
-    let d = with(&node(), node_port(32000));
-    assert_eq!(d.health_ports, BTreeMap::new());
-    let said = rejected(&d);
-    assert!(
-        said[0].contains("spec.healthCheckNodePort: 32000 is also the NodePort of Service default/web"),
-        "{said:?}"
-    );
-    assert_eq!(rejected(&with(&node(), node_port(32001))), [""; 0]);
 }
 
 /// Written even while no Service asks for it: connections outlive annotations.
