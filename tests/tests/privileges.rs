@@ -100,6 +100,8 @@ fn enough(attach: &str) {
     asks(&process, &backend);
     private(agent.bpffs());
     status_is_whole(&node, agent.bpffs(), attach);
+    let connected = process.udp_socket(Family::V4).unwrap();
+    connected.connect((addresses()[0], 80)).unwrap();
 
     let other = bed.add_pod(&node, "other", PodNetwork::Routed.into()).unwrap();
     let _other_server = Server::pod(&other, PORT).unwrap();
@@ -108,6 +110,8 @@ fn enough(attach: &str) {
     let moved = |shown: &serde_json::Value| shown.to_string().contains(&other.v6.to_string());
     agent.wait_for("services", SOON, moved).unwrap();
     asks(&Client::new(&client.ns), &other);
+    let error = connected.recv(&mut [0; 8]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted, "its endpoint is gone: {error}");
 
     agent.kill();
     agent.run().unwrap();
