@@ -35,8 +35,12 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
         return Ok(Verdict::IcmpError);
     }
     dsr::unwrap(skb, work)?;
-    if work.packet.part == Part::Later {
-        fragments::complete(work)?;
+    if work.packet.part == Part::Later
+        && let Err(verdict) = fragments::complete(work)
+    {
+        // It passes, as its first one may have, which was looked at.
+        source::check_external(work)?;
+        return Err(verdict);
     }
     // A packet of direct server return is never sent to a third node, whatever was so before.
     if conntrack::find(work, Hook::FromNetdev)? && !(work.dsr.is_unwrapped && work.decision.is_dsr) {

@@ -131,6 +131,7 @@ fn unread(work: &mut Scratch, verdict: Verdict) -> Verdict {
         return Verdict::NotJudged;
     }
     match source::check(work) {
+        Ok(()) if work.query.sender.flags & policy_flags::ISOLATED_OUT != 0 => Verdict::NotJudged,
         Ok(()) => verdict,
         Err(spoofed) => spoofed,
     }

@@ -1,7 +1,7 @@
 //! What leaves by an uplink: answers of the node's own processes that are backends of a Service. What pods send was
 //! looked at where it came in, but for datagrams that the stack has masqueraded since.
 
-use lbr_common::tuple::proto;
+use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::{Hook, Verdict};
 
 use crate::conntrack::{self, create};
@@ -39,8 +39,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
         if maps::has_udp_own_ports() {
             note_datagram(work)?;
         }
-        let to = &work.packet.tuple.dst;
-        return Err(if service::is_unallocated(to) { Verdict::UnallocatedAddress } else { Verdict::Node });
+        return Err(without_flow(&work.packet.tuple));
     }
     if !work.decision.is_external || !work.decision.is_reply {
         return Err(Verdict::Node);
@@ -50,6 +49,20 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     // The packet is on its way out of the right interface already.
     work.decision.redirect_to = 0;
     Ok(Verdict::ToClient)
+}
+
+/// What the node sends on its own. To an address that only a Service has, no protocol leads anywhere but those of sockets,
+/// which are connected to backends before.
+#[inline(always)]
+fn without_flow(tuple: &Tuple) -> Verdict {
+    let is_of_sockets = matches!(tuple.proto, proto::TCP | proto::UDP);
+    if service::is_unallocated(&tuple.dst) {
+        Verdict::UnallocatedAddress
+    } else if !is_of_sockets && service::owns_address(&tuple.dst) {
+        Verdict::Unanswerable
+    } else {
+        Verdict::Node
+    }
 }
 
 /// A datagram that has no flow: its answer must not be taken for a client's request.

@@ -30,7 +30,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
         if work.packet.part == Part::Later
             && let Err(verdict) = fragments::complete(work)
         {
-            return Err(unread(work, verdict));
+            return Err(untracked(work, verdict)?);
         }
         let entered = enter(work);
         fragments::remember_if_passed(work, &entered)?;
@@ -61,6 +61,19 @@ fn enter(work: &mut Scratch) -> Outcome {
     source::check_forwarded(work)?;
     create::plain(work)?;
     Ok(Verdict::Allowed)
+}
+
+/// A later fragment whose first one did not pass here, or not yet: what it belongs to can not be judged, so it does not
+/// reach a pod that is isolated, whose address it has.
+#[inline(always)]
+fn untracked(work: &mut Scratch, verdict: Verdict) -> Outcome {
+    if work.entered_by != 0 {
+        receiver::check(work)?;
+        if work.query.receiver.flags & policy_flags::ISOLATED_IN != 0 {
+            return Err(Verdict::NotJudged);
+        }
+    }
+    Ok(unread(work, verdict))
 }
 
 /// A packet that lbr does not parse does not reach a pod that is isolated for ingress, unless the node sent it.
