@@ -185,6 +185,12 @@ pub(crate) fn meets_translated(packet: &Packet) -> bool {
     translating(packet).is_some()
 }
 
+/// Whether the packet at hand would be an answer of a flow that is no more.
+#[inline(always)]
+pub(crate) fn was_answer(packet: &Packet) -> bool {
+    entry(&packet.tuple).is_some_and(|flow| flow.flags & flow_flags::REPLY != 0)
+}
+
 step::global! {
     /// Whether the packet at hand was translated on its way here, and so judged before, where that was done: it entered the
     /// node where the flow's packets of this direction do.

@@ -12,7 +12,7 @@ pub(crate) mod create;
 mod lookup;
 mod validate;
 
-pub(crate) use self::lookup::{carry_on, find, is_translated, meets_translated, peek};
+pub(crate) use self::lookup::{carry_on, find, is_translated, meets_translated, peek, was_answer};
 
 use aya_ebpf::helpers::generated as helper;
 use lbr_common::conntrack::lifetime;

@@ -2,7 +2,7 @@
 
 use lbr_common::flow::BY_ROUTE;
 use lbr_common::policy::policy_flags;
-use lbr_common::tuple::proto;
+use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::{Effect, Hook, Verdict};
 
 use crate::conntrack::{self, create};
@@ -63,13 +63,24 @@ fn begin(work: &mut Scratch) -> Step {
         return create::to_service(work);
     }
     match create::plain(work) {
-        // No end is a known pod, so there would be no flow. But the answers would be taken for those of a flow that
-        // translates, from the same port to the same backend.
-        Err(Verdict::NotService) if !work.packet.is_reset() && conntrack::meets_translated(&work.packet) => {
-            create::beside_service(work)
-        }
+        // No end is a known pod. It is a flow nevertheless: a Service may lead from the same port to the same backend,
+        // before or after, and then the answers of both must be distinct.
+        Err(Verdict::NotService) if may_meet_service(work) => create::beside_service(work),
         begun => begun,
     }
+}
+
+/// Whether a connection that the packet begins could have the same answers as one to a Service, or the packet's answers
+/// would be taken for those of a flow that translates. The late answer of a flow that is over begins none: it would keep the
+/// client's port from the Service.
+#[inline(always)]
+fn may_meet_service(work: &Scratch) -> bool {
+    let packet = &work.packet;
+    let Tuple { dst, proto, .. } = &packet.tuple;
+    let is_of_services = matches!(*proto, proto::TCP | proto::UDP) && !dst.is_link_local() && !dst.is_group();
+    let is_late = work.draft.replaces && conntrack::was_answer(packet);
+    (is_of_services && packet.can_begin() && !is_late)
+        || (!packet.is_reset() && conntrack::meets_translated(packet))
 }
 
 step::global! {

@@ -168,14 +168,16 @@ pub(crate) fn one_port_two_services(world: &mut World) -> Result<()> {
 pub(crate) fn one_port_service_and_endpoint(world: &mut World) -> Result<()> {
     for service in at(ONE, 80) {
         let endpoint = world.ask().tcp(service)?.local;
-        let client = world.ask().from_port(20_003);
-        let (one, two) = (client.tcp_stream(service)?, client.tcp_stream(endpoint)?);
-        for _ in 0..3 {
-            let (a, b) = (ask_on(&one)?, ask_on(&two)?);
-            ensure!((&a.name, a.local) == (&b.name, b.local), "the test itself: one backend");
-            ensure!(a.peer != b.peer, "the backend sees {} and {} as the same client", a.peer, b.peer);
+        for (port, [first, second]) in [(20_003, [service, endpoint]), (20_004, [endpoint, service])] {
+            let client = world.ask().from_port(port);
+            let (one, two) = (client.tcp_stream(first)?, client.tcp_stream(second)?);
+            for _ in 0..3 {
+                let (a, b) = (ask_on(&one)?, ask_on(&two)?);
+                ensure!((&a.name, a.local) == (&b.name, b.local), "the test itself: one backend");
+                ensure!(a.peer != b.peer, "the backend sees {} and {} as the same client", a.peer, b.peer);
+            }
+            datagrams_to_both(&client, first, second)?;
         }
-        datagrams_to_both(&client, service, endpoint)?;
     }
     Ok(())
 }

@@ -74,14 +74,15 @@ fn mid_stream_segment_passes_if_either_direction_is_allowed() {
     }
 }
 
-/// One client port, to a Service and to its backend directly: the first connection keeps the port.
+/// One client port, to a Service and to its backend directly: the first connection keeps the port, whether the agent knows
+/// the pods or not.
 #[test]
 fn beside_a_flow_to_a_service_with_the_same_backend() {
     for net in nets() {
         for proto in PROTOS {
-            for service_first in [true, false] {
+            for (service_first, knows_pods) in [(true, true), (true, false), (false, true), (false, false)] {
                 let mut world = World::new("beside");
-                let _policies = Policies::pods(&mut world, &net);
+                let _policies = knows_pods.then(|| Policies::pods(&mut world, &net));
                 let (client, service) = (at(net.client, PORT), at(net.service, 80));
                 let backend = at(net.remote, 8080);
                 world.service(service, proto, &[backend]);
@@ -118,6 +119,26 @@ fn beside_a_flow_to_a_service_with_the_same_backend() {
                 }
             }
         }
+    }
+}
+
+/// A limit: a connection between pods that the agent does not know, and whose begin lbr did not see, is no flow. A connection to
+/// a Service takes its port.
+#[test]
+fn an_older_connection_of_an_unknown_pod_gives_way() {
+    for net in nets() {
+        let mut world = World::new("beside-older");
+        let (client, service) = (at(net.client, PORT), at(net.service, 80));
+        let backend = at(net.remote, 8080);
+        world.service(service, TCP, &[backend]);
+        let older = packet(TCP, client, backend).build();
+        expect_untouched(&world.send(&older), Verdict::NotService, &older);
+        let out = expect(&world.send(&syn(client, service).build()), Verdict::ToBackend, Action::Pass);
+        assert_eq!((out.src, out.dst), (client, backend));
+        let out = expect(&world.send(&older), Verdict::ToBackend, Action::Pass);
+        assert!(out.src.port() >= 61_000, "{out:?}");
+        let answer = packet(TCP, backend, client).build();
+        assert_eq!(expect(&world.deliver(&answer), Verdict::ToClient, Action::Pass).src, service);
     }
 }
 
