@@ -11,7 +11,7 @@ use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::select::{self, Seeds};
 use lbr_common::service::{Frontend, FrontendKey, SourceRange, frontend_flags, scope};
-use lbr_common::tuple::Tuple;
+use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::Verdict;
 
 use crate::desired::Desired;
@@ -85,6 +85,10 @@ fn find(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<Frontend, Ver
         None if is_unallocated(tables, &tuple.dst) => return Err(Verdict::UnallocatedAddress),
         None => return Err(Verdict::NotService),
         Some(whole) if whole.flags & frontend_flags::PASS_UNMATCHED != 0 => Verdict::NotService,
+        // No socket is connected with any other protocol, and its packets do not leave the node.
+        Some(_) if sender == Sender::Node && !matches!(tuple.proto, proto::TCP | proto::UDP) => {
+            return Err(Verdict::Unanswerable);
+        }
         Some(_) => Verdict::NoSuchPort,
     };
     // Protocol 0 without a port would find the entry of the whole address.
@@ -122,6 +126,13 @@ pub fn is_unallocated(tables: &Desired, addr: &Addr) -> bool {
     !tables.frontends.contains_key(&whole) && is_service_address(tables, addr)
 }
 
+/// Whether only a Service has this address, so that no packet from elsewhere has it as its source.
+pub fn is_service_source(tables: &Desired, addr: &Addr) -> bool {
+    const OF_HOSTS: u32 = frontend_flags::PASS_UNMATCHED | frontend_flags::HOST;
+    let whole = tables.frontends.get(&FrontendKey { addr: *addr, ..FrontendKey::default() });
+    is_service_address(tables, addr) || whole.is_some_and(|whole| whole.flags & OF_HOSTS == 0)
+}
+
 /// Whether only a Service may have this address.
 fn is_service_address(tables: &Desired, addr: &Addr) -> bool {
     let key = Block::of(addr);
@@ -132,7 +143,7 @@ fn is_service_address(tables: &Desired, addr: &Addr) -> bool {
 }
 
 /// Whether only the node itself has this address: loopback, or unspecified, which stands for it.
-fn is_own_to_node(addr: Addr) -> bool {
+pub fn is_own_to_node(addr: Addr) -> bool {
     let ip = IpAddr::from(addr);
     ip.is_loopback() || ip.is_unspecified()
 }

@@ -10,12 +10,15 @@ pub mod change;
 mod generate;
 pub mod history;
 mod policies;
+mod questions;
 mod random;
+mod services;
 pub mod shrink;
 mod steps;
 mod tuples;
 mod verdict;
 
+pub use questions::Question;
 pub use verdict::{Answer, Expected, Rule};
 
 use std::fmt::Write as _;
@@ -26,7 +29,9 @@ use lbr_agent::compile::{Ids, NodeView, compile};
 use lbr_agent::dataplane::judge::{Judged, Side, judge};
 use lbr_agent::desired::Desired;
 use lbr_agent::model::convert::Converted;
-use lbr_agent::model::{Object, Partial, namespace, netpol, node, pod};
+use lbr_agent::model::{
+    Object, Partial, endpointslice, namespace, netpol, node, pod, service, servicecidr,
+};
 use lbr_agent::source::Change;
 use lbr_agent::store::Store;
 use lbr_common::tuple::Tuple;
@@ -40,7 +45,7 @@ use verdict::{World, pod_ips};
 /// A cluster, as one of its nodes sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// Pods, Namespaces, Nodes and NetworkPolicies as in the API.
+    /// Pods, Namespaces, Nodes, NetworkPolicies, and what belongs to Services, as in the API.
     pub objects: Vec<Value>,
     /// The node.
     pub node: NodeView,
@@ -50,6 +55,21 @@ impl Case {
     /// A cluster that depends only on the seed.
     pub fn random(seed: u64) -> Self {
         generate::case(&mut Random(seed), true)
+    }
+
+    /// The same with Services, and with an uplink that has this interface index.
+    pub fn with_services(seed: u64, uplink: u32) -> Self {
+        let mut random = Random(seed);
+        let mut case = generate::case(&mut random, true);
+        services::add(&mut random, &mut case, uplink);
+        case
+    }
+
+    /// New connections between ends of all kinds: pods, nodes, Services, hosts outside.
+    pub fn questions(&self, seed: u64, count: usize) -> Vec<Question> {
+        let ends = questions::Ends::new(self);
+        let mut random = Random(seed);
+        (0..count).map(|_| ends.question(&mut random)).collect()
     }
 
     /// Connections worth a check: new ones, not from this node itself.
@@ -124,11 +144,17 @@ fn convert(value: &Value) -> Result<(Object, bool)> {
         Some("Namespace") => namespace::from_api(api(value)?).map(Object::Namespace),
         Some("Node") => node::from_api(api(value)?).map(Object::Node),
         Some("NetworkPolicy") => netpol::from_api(api(value)?).map(Object::NetworkPolicy),
+        Some("Service") => service::from_api(api(value)?).map(Object::Service),
+        Some("EndpointSlice") => endpointslice::from_api(api(value)?).map(Object::EndpointSlice),
+        Some("ServiceCIDR") => servicecidr::from_api(api(value)?).map(Object::ServiceCidr),
         _ => bail!("no kind that is generated: {value}"),
     };
-    let partial = netpol::partial(value, true).filter(|_| converted.object.is_none());
+    let is_policy = value["kind"] == "NetworkPolicy";
+    let partial = netpol::partial(value, true).filter(|_| is_policy && converted.object.is_none());
     let remains = partial.and_then(|partial| Partial::NetworkPolicy(Box::new(partial)).over(None));
     match (converted.object, remains) {
+        // A part of a Service may be rejected: an address, a port.
+        (Some(object), _) if !is_policy => Ok((object, false)),
         (Some(object), _) if converted.problems.is_empty() => Ok((object, false)),
         (None, Some(object)) => Ok((object, true)),
         _ => bail!("{:?} in {value}", converted.problems),

@@ -23,6 +23,11 @@ impl Random {
         self.below(100) < percent
     }
 
+    /// A port of Linux' ephemeral range.
+    pub(super) fn client_port(&mut self) -> u16 {
+        32_768 + self.below(28_232) as u16
+    }
+
     /// One of a list that is not empty.
     pub(super) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()

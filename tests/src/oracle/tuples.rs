@@ -12,7 +12,7 @@ use super::verdict::{list, pod_ips, text};
 use super::{Case, block};
 
 /// GRE, for all protocols without ports.
-const GRE: u8 = 47;
+pub(super) const GRE: u8 = 47;
 
 /// Addresses and ports with a meaning in a case.
 pub(super) struct Interesting {
@@ -99,7 +99,7 @@ impl Interesting {
         };
         let mut tuple = Tuple { src: src.into(), dst: dst.into(), proto, ..Tuple::default() };
         if !matches!(proto, GRE | proto::ICMP | proto::ICMPV6) {
-            tuple.src_port = 32768 + random.below(28232) as u16;
+            tuple.src_port = random.client_port();
             tuple.dst_port =
                 if random.chance(95) { random.pick(&self.ports) } else { random.below(65536) as u16 };
         }
@@ -107,6 +107,6 @@ impl Interesting {
     }
 }
 
-fn number(value: &Value) -> Option<u16> {
+pub(super) fn number(value: &Value) -> Option<u16> {
     value.as_u64().and_then(|n| u16::try_from(n).ok())
 }

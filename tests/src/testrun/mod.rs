@@ -13,7 +13,7 @@ mod sandbox;
 pub(crate) mod sys;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -90,8 +90,20 @@ impl Programs {
         Ok(programs)
     }
 
+    /// The same with the socket programs, for sockets that this thread opens.
+    pub fn load_with_sockets(name: &str) -> Result<Self> {
+        let mut sandbox = Sandbox::enter(name)?;
+        let cgroup = sandbox.enter_cgroup()?;
+        let mut programs = Self::load_in(sandbox, 0, Some(cgroup))?;
+        programs.insert_links()?;
+        Ok(programs)
+    }
+
     fn load_without_links(name: &str, options: u32) -> Result<Self> {
-        let sandbox = Sandbox::enter(name)?;
+        Self::load_in(Sandbox::enter(name)?, options, None)
+    }
+
+    fn load_in(sandbox: Sandbox, options: u32, cgroup: Option<PathBuf>) -> Result<Self> {
         // Before links exist by which the kernel would send packets.
         sysctl("ipv4/ip_forward", "1")?;
         sysctl("ipv6/conf/all/forwarding", "1")?;
@@ -101,7 +113,7 @@ impl Programs {
             bpffs: pins.to_owned(),
             attach: AttachMode::Auto,
             xdp: XdpChoice::Native,
-            cgroup: None,
+            cgroup,
             sizes: std::collections::BTreeMap::new(),
             options,
             snat_ports: SnatPorts::new(&[61_000..=65_535], std::collections::BTreeSet::new()),
@@ -197,6 +209,11 @@ impl Programs {
     /// Runs a packet that entered the node by this interface; 0: the node sends it.
     pub fn run_at(&mut self, hook: Hook, link: u32, entered_by: u32, packet: &[u8]) -> Result<Ran> {
         self.meter.run(&mut self.kernel, hook, link, entered_by, packet)
+    }
+
+    /// Takes the counters as they are now for those of the last run: to be called after packets that a socket has sent.
+    pub fn forget_others(&mut self) -> Result<()> {
+        self.meter.start_over()
     }
 
     /// Runs a packet of the node itself through the hook before a pod.

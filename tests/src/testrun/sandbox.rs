@@ -20,7 +20,7 @@ pub struct Sandbox {
     pins: PathBuf,
     // In this order: the maps' folder is removed after everything is unloaded.
     netns: OwnNetns,
-    _mounts: Mounts,
+    mounts: Mounts,
 }
 
 impl Sandbox {
@@ -31,7 +31,14 @@ impl Sandbox {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let mut mounts = Mounts::new(&format!("{PREFIX}{}-{number}-run-{name}", std::process::id()))?;
         let pins = mounts.bpffs()?.join("lbr");
-        Ok(Self { pins, netns: OwnNetns::enter()?, _mounts: mounts })
+        Ok(Self { pins, netns: OwnNetns::enter()?, mounts })
+    }
+
+    /// Makes a cgroup and moves the calling thread into it. Returns its folder.
+    pub(super) fn enter_cgroup(&mut self) -> Result<PathBuf> {
+        let cgroup = self.mounts.cgroup()?;
+        cgroup.enter_thread()?;
+        Ok(cgroup.path().to_owned())
     }
 
     /// A folder for pins, which does not exist yet.

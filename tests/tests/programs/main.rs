@@ -28,6 +28,7 @@ mod states;
 mod traffic;
 mod translate;
 mod verifier;
+mod why;
 mod wire;
 mod world;
 mod xdp;

@@ -1,7 +1,8 @@
 //! The packets of conversations.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use lbr_common::tuple::{Tuple, proto};
 use lbr_tests::packet::{Packet, chunk, flags};
 
 use super::world::{SCTP, TCP};
@@ -51,6 +52,22 @@ pub(crate) fn answering(proto: u8, src: SocketAddr, dst: SocketAddr) -> Packet {
         TCP => syn_ack(src, dst),
         SCTP => Packet::sctp(src, dst, chunk::INIT_ACK).tags(ACKNOWLEDGED, ACKNOWLEDGED),
         _ => packet(proto, src, dst),
+    }
+}
+
+/// Identifier of the echo of [`first_packet`].
+pub(crate) const ECHO_ID: u16 = 7;
+
+/// The first packet of a connection of any protocol, with this data at its end.
+pub(crate) fn first_packet(tuple: &Tuple, data: &[u8]) -> Packet {
+    let (src, dst): (IpAddr, IpAddr) = (tuple.src.into(), tuple.dst.into());
+    let (from, to) = (SocketAddr::new(src, tuple.src_port), SocketAddr::new(dst, tuple.dst_port));
+    match tuple.proto {
+        proto::TCP => syn(from, to).payload(data),
+        proto::UDP => Packet::udp(from, to).payload(data),
+        proto::SCTP => opening(SCTP, from, to).payload(data),
+        proto::ICMP | proto::ICMPV6 => Packet::echo(src, dst, ECHO_ID, 1).payload(data),
+        other => Packet::raw(src, dst, other).payload(&[b"whatever", data].concat()),
     }
 }
 

@@ -65,7 +65,8 @@ pub enum Command {
     /// Say whether a new connection would pass, and which policy decides; no packet is sent.
     ///
     /// Answers for what this node decides: the Service's endpoints, the sender's policies if it is a pod of this node,
-    /// and the receiver's likewise. Other nodes judge for their own pods.
+    /// and the receiver's likewise. Other nodes judge for their own pods. The answer holds for datagrams in fragments too:
+    /// the first one is judged, and the others follow it.
     ///
     /// Exit code: 0 allowed, 1 denied (also if only some endpoints of the Service are), 2 error.
     Why(WhyArgs),
@@ -196,7 +197,7 @@ pub enum Proto {
     Udp,
     /// SCTP.
     Sctp,
-    /// ICMP, and ICMPv6 between IPv6 addresses: pings.
+    /// ICMP, and ICMPv6 between IPv6 addresses: pings. The answer is that for every protocol without ports.
     Icmp,
 }
 

@@ -31,16 +31,29 @@ pub(super) struct Query<'a> {
 pub(super) fn why(tables: &Desired, query: &Query<'_>) -> anyhow::Result<Why> {
     let source = ends::source(tables, query.from, query.node)?;
     let (target, taken) = ends::target(tables, query.to, query.port, query.proto, query.node)?;
+    let spoofed = spoofed(tables, &source);
     let (services, connections) = match target {
         Target::Place(place, port) => (Vec::new(), straight(tables, &source, &place, &port)?),
         Target::Service(service, port) => by_service(tables, &source, &service, &port)?,
     };
-    if services.iter().all(|s| s.refused.is_empty()) {
+    let refused = services.iter().any(|service| !service.refused.is_empty());
+    if services.is_empty() && spoofed.is_none() {
         check_that_it_is_ours(&connections)?;
     }
-    let allowed = connections.iter().all(|c| c.allowed) && services.iter().all(|s| s.refused.is_empty());
-    let summary = super::text::summary(&services, &connections);
-    Ok(Why { allowed, summary, taken, services, connections })
+    let allowed = spoofed.is_none() && !refused && connections.iter().all(|c| c.allowed);
+    let summary = match &spoofed {
+        Some(reason) => format!("denied: {reason}"),
+        None => super::text::summary(&services, &connections),
+    };
+    Ok(Why { allowed, summary, taken, spoofed, services, connections })
+}
+
+/// Why no packet has this source, if that is so.
+fn spoofed(tables: &Desired, source: &Place) -> Option<String> {
+    let is_it =
+        |addr: &Addr| !tables.endpoints.contains_key(addr) && resolve::is_service_source(tables, addr);
+    let addr = source.addrs.first().filter(|_| source.addrs.iter().all(is_it))?;
+    Some(format!("{addr} is an address of Services, and packets from it are dropped (counter martian)"))
 }
 
 fn straight(tables: &Desired, source: &Place, to: &Place, port: &Port) -> anyhow::Result<Vec<Connection>> {
@@ -71,6 +84,11 @@ fn by_service(
     for (src, dst) in pairs(source, service)? {
         let asked = tuple(src, dst, port);
         let found = resolve::endpoints(tables, &asked, sender(tables, &src));
+        if found == Err(Verdict::NotService) {
+            // A port of the host that has the address.
+            connections.push(connection(tables, &asked));
+            continue;
+        }
         let refused = match &found {
             Ok(_) => String::new(),
             Err(Verdict::NoSuchPort) => {
@@ -84,11 +102,13 @@ fn by_service(
             Err(Verdict::UnallocatedAddress) => {
                 "no Service has this address of a ServiceCIDR, so packets to it are dropped".to_owned()
             }
+            Err(Verdict::Unanswerable) => "processes of this node reach it by TCP and UDP only".to_owned(),
             Err(Verdict::SourceNotInRanges) => {
                 "it serves only the clients of its loadBalancerSourceRanges".to_owned()
             }
             Err(other) => other.name().to_owned(),
         };
+        let counter = found.as_ref().err().map_or("", |verdict| verdict.name());
         let endpoints = found.unwrap_or_default();
         let frontend = Frontend {
             service: service.name.clone(),
@@ -96,12 +116,13 @@ fn by_service(
             port: if port.number == 0 { proto_name(asked.proto).into_owned() } else { port.to_string() },
             endpoints: endpoints.len(),
             refused,
+            counter,
         };
         if !frontends.contains(&frontend) {
             frontends.push(frontend);
         }
         let translated = endpoints.into_iter().map(|(dst, dst_port)| Tuple { dst, dst_port, ..asked });
-        connections.extend(translated.map(|tuple| connection(tables, &tuple)));
+        connections.extend(translated.map(|tuple| to_endpoint(tables, &tuple)));
     }
     Ok((frontends, connections))
 }
@@ -174,6 +195,23 @@ fn connection(tables: &Desired, tuple: &Tuple) -> Connection {
     }
 }
 
+/// The same to an endpoint of a Service: what no policy can be asked about does not reach an isolated pod's link.
+fn to_endpoint(tables: &Desired, tuple: &Tuple) -> Connection {
+    let connection = connection(tables, tuple);
+    let isolates =
+        |link: u32| tables.link_policy.get(&link).is_some_and(|flags| flags & policy_flags::ISOLATED_IN != 0);
+    let links = tables.backends.values().filter(|b| (b.addr, b.port) == (tuple.dst, tuple.dst_port));
+    let is_hidden = links.map(|backend| backend.ifindex).any(|link| link != 0 && isolates(link));
+    if !connection.allowed
+        || !is_hidden
+        || tables.endpoints.contains_key(&tuple.dst)
+        || is_node(tables, &tuple.src)
+    {
+        return connection;
+    }
+    Connection { allowed: false, ingress: Opinion::NotJudged, ..connection }
+}
+
 fn destination(tuple: &Tuple) -> String {
     let proto = proto_name(tuple.proto);
     match tuple.dst_port {
@@ -221,16 +259,16 @@ fn whole(yaml: &str) -> String {
 }
 
 fn is_node(tables: &Desired, addr: &Addr) -> bool {
-    tables.endpoints.get(addr).is_some_and(|endpoint| endpoint.policy.flags & policy_flags::NODE != 0)
+    resolve::is_own_to_node(*addr)
+        || tables.endpoints.get(addr).is_some_and(|endpoint| endpoint.policy.flags & policy_flags::NODE != 0)
 }
 
 /// How a connection from this address reaches the node's Services.
 fn sender(tables: &Desired, addr: &Addr) -> Sender {
-    match tables.endpoints.get(addr) {
-        Some(endpoint) if endpoint.policy.flags & policy_flags::NODE != 0 => Sender::Node,
-        Some(_) => Sender::Pod,
-        None => Sender::Wire,
+    if is_node(tables, addr) {
+        return Sender::Node;
     }
+    if tables.endpoints.contains_key(addr) { Sender::Pod } else { Sender::Wire }
 }
 
 /// Fails if this node judges none of the connections: `allowed` would mean nothing.

@@ -274,13 +274,18 @@ fn service_addrs(tables: &Desired, name: &str) -> Vec<Addr> {
 
 /// The entry for a whole address, without a port.
 fn whole<'a>(tables: &'a Desired, addr: &Addr) -> Option<&'a Frontend> {
-    tables.frontends.get(&FrontendKey { addr: *addr, ..FrontendKey::default() })
+    tables.frontends.get(&FrontendKey { addr: *addr, scope: scope_of(addr), ..FrontendKey::default() })
 }
 
-/// Frontends for every client, without those for some clients only.
+/// Loopback addresses have frontends for sockets of the node only.
+fn scope_of(addr: &Addr) -> u8 {
+    if resolve::is_own_to_node(*addr) { scope::HOST_LOCAL } else { scope::ANY }
+}
+
+/// Frontends for every client, without those for external clients only.
 fn of_ports(tables: &Desired) -> impl Iterator<Item = (&FrontendKey, &Frontend)> {
     let all = tables.frontends.iter();
-    all.filter(|(key, f)| key.scope == scope::ANY && f.flags & frontend_flags::WILDCARD == 0)
+    all.filter(|(key, f)| key.scope == scope_of(&key.addr) && f.flags & frontend_flags::WILDCARD == 0)
 }
 
 /// Name of the Service that has this address, or this port of it. A ClusterIP is a Service's as a whole. Any other address

@@ -10,14 +10,17 @@ mod types;
 
 use lbr_common::maps::{self, MapSpec};
 
+pub use self::types::{Connection, End, Frontend, Opinion, Why};
+
 use self::answer::Query;
 use super::args::{WhyArgs, WhyOutput};
 use super::print;
 use crate::dataplane::Pinned;
+use crate::desired::Desired;
 use crate::serve::report::Report;
 
 /// The maps that an answer needs.
-const MAPS: &[MapSpec] = &[
+pub const MAPS: &[MapSpec] = &[
     maps::FRONTENDS,
     maps::SLOTS,
     maps::BACKENDS,
@@ -25,6 +28,7 @@ const MAPS: &[MapSpec] = &[
     maps::SOURCE_RANGES,
     maps::SERVICE_CIDRS,
     maps::ENDPOINTS,
+    maps::LINK_POLICY,
     maps::IP_CLASS,
     maps::CIDR_CLASS,
     maps::PORT_CLASS,
@@ -38,16 +42,19 @@ const MAPS: &[MapSpec] = &[
 /// Prints the answer. Returns whether the connection would pass.
 pub fn why(args: &WhyArgs) -> anyhow::Result<bool> {
     let pinned = Pinned::open(&args.bpffs)?;
-    let tables = pinned.tables_of(MAPS)?;
-    let node = node_name(&pinned)?;
-    let port = args.port.as_deref();
-    let query = Query { from: &args.from, to: &args.to, port, proto: args.proto, node: &node };
-    let why = answer::why(&tables, &query)?;
+    let why = ask(&pinned.tables_of(MAPS)?, args, &node_name(&pinned)?)?;
     print(&match args.output {
         WhyOutput::Table => text::render(&why),
         WhyOutput::Json => format!("{}\n", serde_json::to_string_pretty(&why)?),
     })?;
     Ok(why.allowed)
+}
+
+/// The answer from these tables, which hold the content of [`MAPS`], on the node with this name.
+pub fn ask(tables: &Desired, args: &WhyArgs, node: &str) -> anyhow::Result<Why> {
+    let port = args.port.as_deref();
+    let query = Query { from: &args.from, to: &args.to, port, proto: args.proto, node };
+    answer::why(tables, &query)
 }
 
 /// Name of this node: the agent's, else the host's.

@@ -36,8 +36,15 @@ fn denial(connection: &Connection) -> String {
     match (egress, ingress) {
         (Opinion::Denied { policies }, _) => denied(policies, "egress", source.name()),
         (_, Opinion::Denied { policies }) => denied(policies, "ingress", destination.name()),
+        (_, Opinion::NotJudged) => not_judged(destination.name()),
         _ => String::new(),
     }
+}
+
+fn not_judged(who: &str) -> String {
+    format!(
+        "{who} is not the address of a known pod, but routed to a pod that is isolated for ingress (counter not_judged)"
+    )
 }
 
 fn denied(policies: &[String], direction: &str, who: &str) -> String {
@@ -74,9 +81,9 @@ pub(super) fn render(why: &Why) -> String {
         line(&mut out, &format!("note: {}", why.taken));
     }
     for service in &why.services {
-        let Frontend { service: name, address, port, endpoints, refused } = service;
+        let Frontend { service: name, address, port, endpoints, refused, counter } = service;
         let leads = match (refused.is_empty(), endpoints) {
-            (false, _) => format!("is refused: {refused}"),
+            (false, _) => format!("is refused: {refused} (counter {counter})"),
             (true, 1) => "leads to 1 endpoint".to_owned(),
             (true, n) => format!("leads to one of {n} endpoints"),
         };
@@ -151,6 +158,7 @@ fn sentence(opinion: &Opinion, direction: &str, who: &str) -> String {
             format!("not judged here: {who} is not a pod of this node; run `lbr why` on its node")
         }
         Opinion::NoPod => format!("not judged: {who} is not the address of a known pod"),
+        Opinion::NotJudged => format!("denied: {}", not_judged(who)),
         Opinion::Pending => {
             format!("not judged yet: the pod at {who} is not known yet; `lbr run --pending` decides")
         }

@@ -4,51 +4,64 @@ use serde::Serialize;
 
 /// The answer: one connection for each family, and for each endpoint of the Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Why {
+pub struct Why {
     /// Whether all of them pass.
-    pub(super) allowed: bool,
+    pub allowed: bool,
     /// The result and its reason, in one line.
-    pub(super) summary: String,
+    pub summary: String,
     /// Which of several things the destination was taken for; empty if it can mean one only.
-    pub(super) taken: String,
+    pub taken: String,
+    /// Why no packet has the source in question.
+    pub spoofed: Option<String>,
     /// Frontends of the Service in question; empty without one.
-    pub(super) services: Vec<Frontend>,
-    pub(super) connections: Vec<Connection>,
+    pub services: Vec<Frontend>,
+    /// To each endpoint, or to the destination itself.
+    pub connections: Vec<Connection>,
 }
 
 /// An address and port of the Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Frontend {
-    pub(super) service: String,
-    pub(super) address: String,
-    pub(super) port: String,
+pub struct Frontend {
+    /// Name of the Service.
+    pub service: String,
+    /// Its address.
+    pub address: String,
+    /// Its port, with protocol and name.
+    pub port: String,
     /// How many endpoints it leads to.
-    pub(super) endpoints: usize,
+    pub endpoints: usize,
     /// Why it leads nowhere; empty if it leads somewhere.
-    pub(super) refused: String,
+    pub refused: String,
+    /// The counter of packets that it refuses (`lbr show counters`); empty if it leads somewhere.
+    pub counter: &'static str,
 }
 
 /// One possible connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Connection {
-    pub(super) allowed: bool,
-    pub(super) source: End,
-    pub(super) destination: End,
-    pub(super) egress: Opinion,
-    pub(super) ingress: Opinion,
+pub struct Connection {
+    /// Whether it passes.
+    pub allowed: bool,
+    /// Its client.
+    pub source: End,
+    /// Where it goes after translation.
+    pub destination: End,
+    /// The sender's opinion.
+    pub egress: Opinion,
+    /// The receiver's opinion.
+    pub ingress: Opinion,
     /// The sender's opinion if its audited policies were enforced, where that differs.
-    pub(super) audited_egress: Option<Opinion>,
+    pub audited_egress: Option<Opinion>,
     /// The same for the receiver.
-    pub(super) audited_ingress: Option<Opinion>,
+    pub audited_ingress: Option<Opinion>,
 }
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct End {
+pub struct End {
     /// `namespace/name`, if it is a known pod.
-    pub(super) pod: Option<String>,
+    pub pod: Option<String>,
     /// With port and protocol, for a destination.
-    pub(super) address: String,
+    pub address: String,
 }
 
 impl End {
@@ -61,16 +74,21 @@ impl End {
 /// How the policies of one end judge a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
-pub(super) enum Opinion {
+pub enum Opinion {
     /// A policy allows it.
     Allowed {
+        /// `namespace/name` of the policy.
         policy: String,
         /// Path of the rule: `spec.ingress[0]`.
         rule: String,
+        /// Text of the rule.
         yaml: String,
     },
     /// These policies isolate the pod, and none allows it.
-    Denied { policies: Vec<String> },
+    Denied {
+        /// `namespace/name` of each.
+        policies: Vec<String>,
+    },
     /// No policy isolates the pod in this direction.
     NotIsolated,
     /// A pod that reaches itself.
@@ -83,6 +101,8 @@ pub(super) enum Opinion {
     NoPod,
     /// Behind an interface of this node, but the pod is not known yet.
     Pending,
+    /// Not known, and behind the link of a pod that is isolated: policies can not be asked.
+    NotJudged,
 }
 
 impl Opinion {

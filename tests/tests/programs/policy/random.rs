@@ -1,6 +1,6 @@
 //! Random clusters on the real maps: the programs decide as the specification does.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use lbr_agent::compile::{Ids, compile};
 use lbr_agent::dataplane::Dataplane as _;
@@ -9,10 +9,10 @@ use lbr_common::link::{Link, link_flags};
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::oracle::{Answer, Case, Expected, tuple_text};
-use lbr_tests::packet::Packet;
 use lbr_tests::testrun::{self, Action};
 
-use crate::world::{World, opening, part, syn};
+use crate::packets::{ECHO_ID, first_packet};
+use crate::world::{World, part};
 
 const CLUSTERS: u64 = 1_400;
 const TUPLES: usize = 100;
@@ -20,25 +20,13 @@ const TUPLES: usize = 100;
 const AT_LEAST: usize = 100_000;
 /// Interface indexes that random clusters have.
 const LINKS: std::ops::Range<u32> = 9..21;
-/// Identifier of an echo.
-const ID: u16 = 7;
 
-/// The first packet of a connection, and the tuple that the program sees.
-fn first_packet(tuple: &Tuple) -> (Vec<u8>, Tuple) {
-    let (src, dst): (IpAddr, IpAddr) = (tuple.src.into(), tuple.dst.into());
-    let (from, to) = (SocketAddr::new(src, tuple.src_port), SocketAddr::new(dst, tuple.dst_port));
+/// The tuple that the program sees.
+fn seen(tuple: &Tuple) -> Tuple {
     match tuple.proto {
-        proto::TCP => (syn(from, to).build(), *tuple),
-        proto::UDP => (Packet::udp(from, to).build(), *tuple),
-        proto::SCTP => (opening(proto::SCTP, from, to).build(), *tuple),
-        proto::ICMP | proto::ICMPV6 => {
-            let seen = Tuple { src_port: ID, dst_port: 0, ..*tuple };
-            (Packet::echo(src, dst, ID, 1).build(), seen)
-        }
-        other => {
-            let seen = Tuple { src_port: 0, dst_port: 0, ..*tuple };
-            (Packet::raw(src, dst, other).payload(b"whatever").build(), seen)
-        }
+        proto::TCP | proto::UDP | proto::SCTP => *tuple,
+        proto::ICMP | proto::ICMPV6 => Tuple { src_port: ECHO_ID, dst_port: 0, ..*tuple },
+        _ => Tuple { src_port: 0, dst_port: 0, ..*tuple },
     }
 }
 
@@ -94,7 +82,7 @@ fn programs_decide_as_the_specification_does() {
             // All addresses of a pod are behind one link.
             let known = &case.node.links.addresses;
             let link = [addr].iter().chain(&pod).find_map(|addr| known.get(addr)).copied().unwrap_or(unknown);
-            let (frame, seen) = first_packet(&tuple);
+            let (frame, seen) = (first_packet(&tuple, &[]).build(), seen(&tuple));
             // A packet from an address behind a link came by that link.
             let entered_by = match (hook, known.get(&src)) {
                 (Hook::FromPod, _) => link,

@@ -70,6 +70,55 @@ fn an_address_that_no_service_has_is_refused() {
     }
 }
 
+/// As programs do with packets: a port of another protocol is the host's, not a refusal by the Service.
+#[test]
+fn another_protocol_at_a_node_or_a_load_balancer_is_the_hosts() {
+    let (tables, balancer) = outside();
+    for (to, port, proto) in
+        [(NODE, Some("30080"), Proto::Udp), (balancer, Some("80"), Proto::Udp), (balancer, None, Proto::Icmp)]
+    {
+        let why = ask_in(&tables, "default/client", &to.to_string(), port, Some(proto)).unwrap();
+        assert!(why.allowed && why.services.is_empty(), "{to} {proto:?}: {}", why.summary);
+    }
+}
+
+#[test]
+fn a_service_is_answered_for_where_no_pod_is_known() {
+    let (mut tables, balancer) = outside();
+    tables.endpoints.remove(&WEB);
+    tables.pod_names.remove(&WEB);
+    tables.source_ranges.clear();
+    tables.frontends.values_mut().for_each(|frontend| frontend.flags &= !frontend_flags::RANGES);
+    let why = ask_in(&tables, "198.51.100.9", &balancer.to_string(), Some("80"), None).unwrap();
+    assert!(why.allowed && why.connections[0].ingress == Opinion::NoPod, "{}", why.summary);
+}
+
+#[test]
+fn no_packet_comes_from_an_address_of_services() {
+    let (tables, balancer) = outside();
+    let why = ask_in(&tables, "10.96.0.10", "default/web-0", Some("8080"), None).unwrap();
+    let reason =
+        "denied: 10.96.0.10 is an address of Services, and packets from it are dropped (counter martian)";
+    assert_eq!((why.allowed, why.summary.as_str()), (false, reason));
+    assert!(render(&why).starts_with(reason));
+    // It may be a host's, too.
+    let why = ask_in(&tables, &balancer.to_string(), "default/stranger", Some("8080"), None).unwrap();
+    assert_eq!(why.spoofed, None);
+}
+
+#[test]
+fn processes_of_the_node_reach_services_by_their_sockets() {
+    let (tables, _) = outside();
+    for from in [NODE.to_string(), "127.0.0.1".to_owned()] {
+        let why = ask_in(&tables, &from, "127.0.0.1", Some("30080"), None).unwrap();
+        assert_eq!((why.allowed, why.services[0].endpoints), (true, 1), "{}", why.summary);
+        let why = ask_in(&tables, &from, "10.96.0.10", None, Some(Proto::Icmp)).unwrap();
+        assert_eq!((why.allowed, why.services[0].counter), (false, "unanswerable"), "{}", why.summary);
+    }
+    let why = ask_in(&tables, "127.0.0.1", "127.0.0.1", Some("22"), None).unwrap();
+    assert!(why.allowed && why.services.is_empty());
+}
+
 #[test]
 fn a_service_by_name_is_asked_at_its_own_addresses() {
     let (tables, balancer) = outside();
