@@ -29,9 +29,7 @@ use lbr_agent::compile::{Ids, NodeView, compile};
 use lbr_agent::dataplane::judge::{Judged, Side, judge};
 use lbr_agent::desired::Desired;
 use lbr_agent::model::convert::Converted;
-use lbr_agent::model::{
-    Object, Partial, endpointslice, namespace, netpol, node, pod, service, servicecidr,
-};
+use lbr_agent::model::{Object, Partial, endpointslice, namespace, netpol, node, pod, service, servicecidr};
 use lbr_agent::source::Change;
 use lbr_agent::store::Store;
 use lbr_common::tuple::Tuple;
