@@ -148,6 +148,14 @@ fn a_running_a_stopped_and_a_killed_agent() {
     let changed = until(&ns, &bpffs, "the file is gone", is_later);
     assert!(changed["source"]["changed"].as_str() > source["changed"].as_str());
 
+    // A folder that cannot be listed is a source that is not read.
+    let (folder, away) = (world.agent.manifests().to_owned(), world.agent.manifests().with_extension("away"));
+    std::fs::rename(&folder, &away).unwrap();
+    let lost = |status: &Value| status["source"]["age_seconds"].as_f64() > Some(0.0);
+    until(&ns, &bpffs, "the folder is lost", lost);
+    std::fs::rename(&away, &folder).unwrap();
+    let changed = until(&ns, &bpffs, "the folder is back", |status| !lost(status) && is_later(status));
+
     // The state stays, and says so.
     world.agent.stop().unwrap();
     let stopped = json(&ns, "status", &bpffs);

@@ -46,9 +46,12 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     let (sender, changes) = mpsc::channel(1024);
     let mut events = Events::nowhere();
     let place;
+    let mut contact = None;
     let origin = match &config.source {
         Source::Folder(folder) => {
-            ManifestSource::open(folder)?.spawn(sender).context("start to read the manifests")?;
+            let source = ManifestSource::open(folder)?;
+            contact = Some(source.contact());
+            source.spawn(sender).context("start to read the manifests")?;
             place = std::path::absolute(folder).unwrap_or_else(|_| folder.clone()).display().to_string();
             Origin::Folder
         }
@@ -69,7 +72,7 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     serve::start_health_ports(&observer)?;
     let mut kernel = Kernel::load(&config.dataplane)?;
     let about = about(&config, place, &kernel);
-    let reporter = Reporter::start(&observer, config.dataplane.bpffs.clone(), about)?;
+    let reporter = Reporter::start(&observer, contact, config.dataplane.bpffs.clone(), about)?;
     let former = agent::Former::read(&mut kernel).context("read the pods of the last run")?;
     let (pods, known_pods) = watch::channel(former.pods);
     let links = watch_links(config.links, known_pods, former.links).context("watch the node's interfaces")?;

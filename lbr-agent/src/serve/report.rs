@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::observer::Observer;
 use crate::dataplane::write_report;
+use crate::source::manifest::Contact;
 
 /// How often the agent looks whether its report has changed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -67,7 +68,7 @@ pub struct Source {
     pub kind: String,
     /// The folder, or the URL.
     pub place: String,
-    /// Seconds for which the API server could not be read when the report was written; 0 if all was well.
+    /// Seconds for which it could not be read when the report was written; 0 if all was well.
     pub silent_seconds: f64,
 }
 
@@ -87,6 +88,8 @@ struct Shared {
     bpffs: PathBuf,
     about: Report,
     observer: Observer,
+    /// The folder, if that is the source.
+    folder: Option<Arc<Contact>>,
     /// `None`: the agent has stopped, and its last report stays.
     last: Mutex<Option<Last>>,
 }
@@ -99,11 +102,16 @@ struct Last {
 
 impl Reporter {
     /// Writes the first report, and starts the thread that writes the others. `about`: what does not change.
-    pub fn start(observer: &Observer, bpffs: PathBuf, mut about: Report) -> anyhow::Result<Self> {
+    pub fn start(
+        observer: &Observer,
+        folder: Option<Arc<Contact>>,
+        bpffs: PathBuf,
+        mut about: Report,
+    ) -> anyhow::Result<Self> {
         about.started = now();
         about.source.place = cut(about.source.place);
         let last = Mutex::new(Some(Last::default()));
-        let reporter = Self(Arc::new(Shared { bpffs, about, observer: observer.clone(), last }));
+        let reporter = Self(Arc::new(Shared { bpffs, about, observer: observer.clone(), folder, last }));
         reporter.look();
         let own = reporter.clone();
         let thread = std::thread::Builder::new().name("report".to_owned());
@@ -140,7 +148,8 @@ impl Reporter {
     fn report(&self) -> Report {
         let figures = self.0.observer.snapshot();
         let about = self.0.about.clone();
-        let silent = self.0.observer.silence().unwrap_or_default();
+        let folder = self.0.folder.as_ref().map(|folder| folder.silent_for());
+        let silent = folder.or_else(|| self.0.observer.silence()).unwrap_or_default();
         Report {
             written: now(),
             source: Source { silent_seconds: silent.as_secs_f64(), ..about.source },
@@ -209,7 +218,7 @@ mod tests {
         let observer = Observer::new(Origin::ApiServer(Box::new(|| Duration::from_secs(7)))).unwrap();
         let source = Source { kind: "api-server".into(), place: "x".repeat(10_000), ..Source::default() };
         let about = Report { node: "n1".into(), process: 5, source, ..Report::default() };
-        let reporter = Reporter::start(&observer, dir.clone(), about).unwrap();
+        let reporter = Reporter::start(&observer, None, dir.clone(), about).unwrap();
         let first = read();
         observer.queued(Note::default(), Moment::now());
         let (is_there, second) = (reporter.look(), read());

@@ -19,6 +19,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::sync::mpsc;
@@ -46,6 +48,27 @@ pub struct ManifestSource {
     failed: BTreeSet<String>,
     dir_is_lost: bool,
     notes: Notes,
+    contact: Arc<Contact>,
+}
+
+/// Whether the folder can be listed.
+#[derive(Debug, Default)]
+pub struct Contact(Mutex<Option<Instant>>);
+
+impl Contact {
+    /// How long the folder could not be listed; zero if all is well.
+    pub fn silent_for(&self) -> Duration {
+        self.lost().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn set_lost(&self, is_lost: bool) {
+        let mut since = self.lost();
+        *since = is_lost.then(|| since.unwrap_or_else(Instant::now));
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The receiver of the changes is gone.
@@ -73,7 +96,13 @@ impl ManifestSource {
             failed: BTreeSet::new(),
             dir_is_lost: false,
             notes: Notes::default(),
+            contact: Arc::default(),
         })
+    }
+
+    /// How long the folder could not be listed.
+    pub fn contact(&self) -> Arc<Contact> {
+        Arc::clone(&self.contact)
     }
 
     /// Sends everything in the folder, then [`Change::Synced`] for every kind, then all changes, as long as there is a
@@ -134,6 +163,7 @@ impl ManifestSource {
                 return Ok(false);
             }
         };
+        self.contact.set_lost(false);
         if std::mem::take(&mut self.dir_is_lost) {
             info!("the folder {} is back", self.dir.display());
         }
@@ -161,6 +191,7 @@ impl ManifestSource {
     }
 
     fn lose_dir(&mut self, error: &io::Error) {
+        self.contact.set_lost(true);
         if !std::mem::replace(&mut self.dir_is_lost, true) {
             warn!(
                 "the folder {} cannot be listed ({error}): the last state stays in force until the folder is back",
