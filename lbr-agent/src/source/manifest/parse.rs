@@ -89,12 +89,16 @@ impl Parsed {
     }
 
     fn reject(&mut self, at: &At, object: String, field: &str, reason: String) {
+        self.report(at, Extent::Rejected, object, field, reason);
+    }
+
+    fn report(&mut self, at: &At, extent: Extent, object: String, field: &str, reason: String) {
         let reason = match causes::template(&reason) {
             Some(what) if !reason.contains(what) => format!("{reason}; it is {what}"),
             _ => reason,
         };
         let (origin, field) = (at.origin.clone(), field.to_owned());
-        self.rejected.push(Rejected { extent: Extent::Rejected, object, origin, field, reason });
+        self.rejected.push(Rejected { extent, object, origin, field, reason });
     }
 
     fn unidentified(&mut self, at: &At, object: String, field: &str, reason: String) {
@@ -186,8 +190,7 @@ impl Parsed {
     fn record(&mut self, at: &At, reference: ObjectRef, converted: Converted<Object>) {
         let extent = if converted.object.is_some() { Extent::Limited } else { Extent::Rejected };
         for Problem { field, reason } in converted.problems {
-            let (object, origin) = (reference.to_string(), at.origin.clone());
-            self.rejected.push(Rejected { extent, object, origin, field, reason });
+            self.report(at, extent, reference.to_string(), &field, reason);
         }
         let origin = at.origin.clone();
         match converted.object {
