@@ -53,7 +53,8 @@ fn answers_are_what_happens_to_packets() {
         let tables = Pinned::open(node.programs.pins()).unwrap().tables_of(why::MAPS).unwrap();
         node.forget_flows();
         for question in case.questions(seed, QUESTIONS) {
-            let answer = why::ask(&tables, &args(&question.tuple), "this").map_err(|error| format!("{error:#}"));
+            let answer =
+                why::ask(&tables, &args(&question.tuple), "this").map_err(|error| format!("{error:#}"));
             let fate = node.send(&case, &question);
             if let Err(what) = agree::check(&case, &question, &answer, &fate, &mut seen) {
                 panic!(
