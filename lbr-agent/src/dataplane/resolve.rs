@@ -85,12 +85,13 @@ fn find(tables: &Desired, tuple: &Tuple, sender: Sender) -> Result<Frontend, Ver
         None if is_unallocated(tables, &tuple.dst) => return Err(Verdict::UnallocatedAddress),
         None => return Err(Verdict::NotService),
         Some(whole) if whole.flags & frontend_flags::PASS_UNMATCHED != 0 => Verdict::NotService,
-        // No socket is connected with any other protocol, and its packets do not leave the node.
-        Some(_) if sender == Sender::Node && !matches!(tuple.proto, proto::TCP | proto::UDP) => {
-            return Err(Verdict::Unanswerable);
-        }
         Some(_) => Verdict::NoSuchPort,
     };
+    if sender == Sender::Node && !matches!(tuple.proto, proto::TCP | proto::UDP) {
+        // No socket is connected with any other protocol, and its packets to a ClusterIP do not leave the node.
+        let is_of_host = unmatched == Verdict::NotService;
+        return Err(if is_of_host { Verdict::NotService } else { Verdict::Unanswerable });
+    }
     // Protocol 0 without a port would find the entry of the whole address.
     const OTHERS: u32 = frontend_flags::WILDCARD | frontend_flags::BIND_ONLY;
     let of_port = |key| tables.frontends.get(key).filter(|f| f.flags & OTHERS == 0);

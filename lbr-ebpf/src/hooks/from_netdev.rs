@@ -48,6 +48,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     } else {
         begin(skb, work)?;
     }
+    nat::is_possible(&work.packet, &work.decision.to)?;
     fragments::remember(work)?;
     if !work.decision.is_dsr_ipip {
         nat::rewrite(skb, &work.packet, &work.decision.to)?;

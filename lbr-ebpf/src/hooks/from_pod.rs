@@ -39,6 +39,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
         return Err(unread(work, verdict));
     }
     let found = if conntrack::find(work, Hook::FromPod)? { Ok(()) } else { begin(work) };
+    let found = found.and_then(|()| nat::is_possible(&work.packet, &work.decision.to));
     fragments::remember_if_passed(work, &found)?;
     found?;
     if work.decision.is_no_nat {
@@ -77,7 +78,8 @@ fn begin(work: &mut Scratch) -> Step {
 fn may_meet_service(work: &Scratch) -> bool {
     let packet = &work.packet;
     let Tuple { dst, proto, .. } = &packet.tuple;
-    let is_of_services = matches!(*proto, proto::TCP | proto::UDP) && !dst.is_link_local() && !dst.is_group();
+    let is_of_services =
+        matches!(*proto, proto::TCP | proto::UDP | proto::SCTP) && !dst.is_link_local() && !dst.is_group();
     let is_late = work.draft.replaces && conntrack::was_answer(packet);
     (is_of_services && packet.can_begin() && !is_late)
         || (!packet.is_reset() && conntrack::meets_translated(packet))

@@ -44,6 +44,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
     if !work.decision.is_external || !work.decision.is_reply {
         return Err(Verdict::Node);
     }
+    nat::is_possible(&work.packet, &work.decision.to)?;
     fragments::remember(work)?;
     nat::rewrite(skb, &work.packet, &work.decision.to)?;
     // The packet is on its way out of the right interface already.

@@ -49,6 +49,7 @@ pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
 #[inline(always)]
 fn enter(work: &mut Scratch) -> Outcome {
     if conntrack::find(work, Hook::ToPod)? {
+        nat::is_possible(&work.packet, &work.decision.to)?;
         return Ok(if work.decision.is_no_nat { Verdict::Allowed } else { Verdict::ToClient });
     }
     if work.entered_by == 0 {

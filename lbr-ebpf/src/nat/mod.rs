@@ -35,12 +35,19 @@ struct V6Tail {
     dst: [u32; 4],
 }
 
-/// Gives `packet` the addresses and ports of `to`.
+/// Whether [`rewrite`] can give `packet` these ports. Asked before anything is remembered of a first fragment, so that those
+/// that follow it share its fate.
 #[inline(always)]
-pub(crate) fn rewrite(skb: impl Bytes, packet: &Packet, to: &Tuple) -> Result<(), Verdict> {
+pub(crate) fn is_possible(packet: &Packet, to: &Tuple) -> Result<(), Verdict> {
     if packet.tuple.proto == proto::SCTP && packet.part == Part::First && changes_ports(&packet.tuple, to) {
         return Err(Verdict::SctpFragment);
     }
+    Ok(())
+}
+
+/// Gives `packet` the addresses and ports of `to`.
+#[inline(always)]
+pub(crate) fn rewrite(skb: impl Bytes, packet: &Packet, to: &Tuple) -> Result<(), Verdict> {
     try_rewrite(skb, packet, to).map_err(|HelperFailed| Verdict::RewriteFailed)
 }
 

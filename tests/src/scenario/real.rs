@@ -151,7 +151,8 @@ impl Real {
         }
     }
 
-    /// The verdict of `from_pod` for the first packet of a connection. Its flow is removed at once.
+    /// The verdict of `from_pod` for the first packet of a connection, as far as Services are concerned. Its flow is removed at
+    /// once.
     pub fn ask(&mut self, tuple: &Tuple) -> Result<Resolved> {
         let frame = first_packet(tuple)?;
         let kernel = self.kernel.as_mut().context("the agent does not run")?;
@@ -161,7 +162,10 @@ impl Real {
             self.flows.remove(&flow.twin_key())?;
             self.flows.remove(tuple)?;
         }
-        Ok(Resolved { verdict: ran.verdict, backend: backend.map(|to| (to.ip().into(), to.port())) })
+        // Where no Service is concerned, policy decides; scenarios of Services have no policies.
+        let is_plain = matches!(ran.verdict, Verdict::Node | Verdict::Allowed);
+        let verdict = if is_plain { Verdict::NotService } else { ran.verdict };
+        Ok(Resolved { verdict, backend: backend.map(|to| (to.ip().into(), to.port())) })
     }
 }
 
@@ -176,9 +180,7 @@ impl Plane for Real {
             return Ok(None);
         }
         let resolved = self.ask(tuple)?;
-        // Where no Service is concerned, policy decides; scenarios of Services have no policies.
-        let verdict = if resolved.verdict == Verdict::Node { Verdict::NotService } else { resolved.verdict };
-        Ok(Some(text::verdict(verdict, resolved.backend)))
+        Ok(Some(text::verdict(resolved.verdict, resolved.backend)))
     }
 
     /// The agent's network namespace has interfaces with exactly these indexes. All of them are veths: programs are

@@ -68,6 +68,7 @@ fn of_sctp_with_other_ports() {
         world.connect(SCTP, client, service, LOCAL);
         let frames = packet(SCTP, client, service).payload(&[1; 500]).fragments(9, 256);
         expect_drop(&world.send(&frames[0]), Verdict::SctpFragment, &frames[0]);
+        expect_drop(&world.send(&frames[1]), Verdict::FragmentUnknown, &frames[1]);
     }
 }
 

@@ -66,7 +66,7 @@ pub enum Command {
     ///
     /// Answers for what this node decides: the Service's endpoints, the sender's policies if it is a pod of this node,
     /// and the receiver's likewise. Other nodes judge for their own pods. The answer holds for datagrams in fragments too:
-    /// the first one is judged, and the others follow it.
+    /// the first one is judged, and the others follow it. Only of SCTP fragments are dropped if a Service changes their port.
     ///
     /// Exit code: 0 allowed, 1 denied (also if only some endpoints of the Service are), 2 error.
     Why(WhyArgs),

@@ -56,7 +56,17 @@ pub(super) fn check(
     fate: &Fate,
     seen: &mut Seen,
 ) -> Result<(), String> {
+    if matches!(fate.socket, Some(libc::EACCES | libc::ENETUNREACH)) {
+        // No program says that: the stack does, about 127.255.255.255, a broadcast address.
+        seen.count("broadcast by a socket");
+        return Ok(());
+    }
     fragments_follow(fate)?;
+    if last(fate) == Some(Verdict::SctpFragment) && !fate.later.is_empty() {
+        // `lbr why --help` says so: the answer is about whole packets.
+        seen.count("dropped: a fragment of SCTP");
+        return Ok(());
+    }
     let why = match told {
         Ok(why) => why,
         Err(error) if error.contains("no policy judges this") || error.contains("each node judges") => {
