@@ -149,3 +149,9 @@ fn text_for_people() {
         "10.244.1.2:4000 > 10.96.0.10:80 TCP [SYN ACK] seq 1000 ack 0 ttl 64, 0 bytes"
     );
 }
+
+/// The check value of the catalogue of CRCs.
+#[test]
+fn crc32c_of_the_check_string() {
+    assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+}

@@ -75,9 +75,10 @@ fn arrival(frame: &Frame) -> Option<Arrival> {
     let packet = Parsed::frame(&frame.bytes).ok()?;
     let pair = |at: usize| Some(u16::from_be_bytes(packet.payload.get(at..at + 2)?.try_into().ok()?));
     let (ident, port) = match (&packet.transport, packet.protocol) {
-        (Transport::Tcp { .. } | Transport::Udp, _) => (packet.src.port(), packet.dst.port()),
+        (Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. }, _) => {
+            (packet.src.port(), packet.dst.port())
+        }
         (Transport::Icmp { kind: 8 | 128, rest, .. }, _) => ((rest >> 16) as u16, 0),
-        (Transport::Other, 132) => (pair(0)?, pair(2)?),
         (Transport::Other, 47) => (pair(6)?, 0),
         _ => return None,
     };

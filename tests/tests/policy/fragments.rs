@@ -46,6 +46,33 @@ fn c17_all_fragments_of_allowed_datagrams_pass() {
     .unwrap();
 }
 
+/// C4: a pod that may send nothing to other pods exchanges datagrams over the MTU with its own node, as it does short ones.
+#[test]
+fn c4_fragments_between_an_isolated_pod_and_its_node() {
+    stage::with(|world| {
+        world.apply(&policies(
+            "no egress",
+            &json!([
+                {"in": "x", "podSelector": {}, "policyTypes": ["Egress"]},
+                {"in": "y", "podSelector": {}, "policyTypes": ["Egress"]},
+            ]),
+        ))?;
+        for (pod, node) in [("x/a", "node-a"), ("x/c", "node-b"), ("y/b", "node-b")] {
+            let (client, node) = (Client::new(&world.actor(pod)?.ns), world.actor(node)?);
+            for family in Family::ALL {
+                for len in [100, 1_473, 2_000, 30_000] {
+                    let target = at(node, family, 80);
+                    client
+                        .udp_echo(target, len)
+                        .with_context(|| format!("{pod} -> {target}, {len} bytes"))?;
+                }
+            }
+        }
+        Ok::<_, anyhow::Error>(())
+    })
+    .unwrap();
+}
+
 #[test]
 fn c17_no_fragment_of_denied_datagrams_passes() {
     stage::with(|world| {

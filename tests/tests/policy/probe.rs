@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use lbr_common::addr::Family;
 use lbr_tests::netns::Netns;
+use lbr_tests::packet::crc32c;
 use lbr_tests::probe::{Client, is_refused, is_timeout};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, socket};
 
@@ -203,16 +204,4 @@ fn gre(key: u16) -> Vec<u8> {
     let mut bytes = vec![0x20, 0, 0x08, 0x00, 0, 0];
     bytes.extend(key.to_be_bytes());
     bytes
-}
-
-/// CRC-32C (RFC 9260, appendix A).
-fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| sum >> 1 ^ if sum & 1 == 1 { 0x82f6_3b78 } else { 0 })
-    })
-}
-
-#[test]
-fn crc32c_of_the_check_string() {
-    assert_eq!(crc32c(b"123456789"), 0xe306_9283);
 }
