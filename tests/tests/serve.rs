@@ -228,7 +228,9 @@ fn load_balancers_learn_which_nodes_have_endpoints() {
     until(&node, "the port is in use", |text| {
         value(text, "lbr_bind_failures_total{flag=\"healthCheckNodePort\"}") >= 1.0
     });
-    assert!(agent.said().contains("Service default/web: healthCheckNodePort: listen on"), "{}", agent.said());
+    until(&node, "the log says so", |_| {
+        agent.said().contains("Service default/web: spec.healthCheckNodePort: ")
+    });
     drop(taken);
     let is = |status: &str| {
         let asked = |server: &String| get(&node, server, "/").starts_with(&format!("HTTP/1.1 {status} "));
