@@ -46,7 +46,6 @@ pub struct ManifestSource {
     set: ManifestSet,
     /// Files that exist and could not be read.
     failed: BTreeSet<String>,
-    dir_is_lost: bool,
     notes: Notes,
     contact: Arc<Contact>,
 }
@@ -61,9 +60,16 @@ impl Contact {
         self.lost().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    fn set_lost(&self, is_lost: bool) {
+    fn is_lost(&self) -> bool {
+        self.lost().is_some()
+    }
+
+    /// Returns whether it was lost before.
+    fn set_lost(&self, is_lost: bool) -> bool {
         let mut since = self.lost();
-        *since = is_lost.then(|| since.unwrap_or_else(Instant::now));
+        let before = *since;
+        *since = is_lost.then(|| before.unwrap_or_else(Instant::now));
+        before.is_some()
     }
 
     fn lost(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -94,7 +100,6 @@ impl ManifestSource {
             looker: Looker::default(),
             set: ManifestSet::new(),
             failed: BTreeSet::new(),
-            dir_is_lost: false,
             notes: Notes::default(),
             contact: Arc::default(),
         })
@@ -121,7 +126,7 @@ impl ManifestSource {
         }
         let mut unsettled = false;
         while !changes.is_closed() {
-            let is_slow_look = watch.wait(unsettled, self.dir_is_lost);
+            let is_slow_look = watch.wait(unsettled, self.contact.is_lost());
             if is_slow_look {
                 for name in std::mem::take(&mut self.failed) {
                     self.looker.retry(&name);
@@ -163,8 +168,7 @@ impl ManifestSource {
                 return Ok(false);
             }
         };
-        self.contact.set_lost(false);
-        if std::mem::take(&mut self.dir_is_lost) {
+        if self.contact.set_lost(false) {
             info!("the folder {} is back", self.dir.display());
         }
         self.note(&listing, others);
@@ -191,8 +195,7 @@ impl ManifestSource {
     }
 
     fn lose_dir(&mut self, error: &io::Error) {
-        self.contact.set_lost(true);
-        if !std::mem::replace(&mut self.dir_is_lost, true) {
+        if !self.contact.set_lost(true) {
             warn!(
                 "the folder {} cannot be listed ({error}): the last state stays in force until the folder is back",
                 self.dir.display()
