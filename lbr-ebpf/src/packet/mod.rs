@@ -55,7 +55,8 @@ pub(crate) struct Packet {
     pub(crate) has_payload: bool,
     /// IPv4 header checksum, memory order; 0 for IPv6.
     pub(crate) ip_sum: u16,
-    /// TCP flags byte, for SCTP the one that stands for its first chunk ([`lbr_common::conntrack::sctp`]); the ICMP type for ICMP and ICMPv6.
+    /// TCP flags byte, for SCTP the one that stands for its first chunk ([`lbr_common::conntrack::sctp`]); the ICMP type for
+    /// ICMP and ICMPv6.
     pub(crate) flags: u8,
     /// Time to live, hop limit.
     pub(crate) hop_limit: u8,

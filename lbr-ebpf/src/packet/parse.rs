@@ -325,6 +325,9 @@ fn read_sctp(skb: impl Bytes, packet: &mut Packet) -> Result<(), Verdict> {
     packet.has_payload = true;
     if sctp.chunk == sctp::INIT_ACK {
         let at = packet.l4 + size_of::<Sctp>() as u32;
+        if at + size_of::<u32>() as u32 > packet.end {
+            return Err(Verdict::Malformed);
+        }
         let tag: [u8; 4] = skb.load(at).map_err(|_| Verdict::Malformed)?;
         packet.seq = u32::from_be_bytes(tag).wrapping_sub(1);
     }

@@ -171,6 +171,9 @@ fn cut_headers_are_malformed() {
             }
             let frame = Packet::raw(client.ip(), service.ip(), SCTP).payload(&bytes).build();
             expect_drop(&world.send(&frame), Verdict::Malformed, &frame);
+            // What pads the frame is no part of the packet.
+            let padded = [frame, vec![9; 12]].concat();
+            expect_drop(&world.send(&padded), Verdict::Malformed, &padded);
         }
     }
 }
