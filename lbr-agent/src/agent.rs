@@ -1,29 +1,27 @@
-//! The agent's loop: it applies changes and brings the maps up to date.
+//! The agent's loop: it waits for changes, drives the engine, and reports.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod report;
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use lbr_common::maglev;
-use lbr_common::policy::{Endpoint, policy_flags};
-use lbr_common::text::PodName;
 use tokio::sync::{mpsc, watch};
 
-use crate::compile::{self, Ids, NodeView, Settings};
-use crate::dataplane::{Dataplane, WriteError};
-use crate::desired::Desired;
-use crate::events::{Events, Troubles};
-use crate::fit::Fit;
+use self::report::Reports;
+use crate::cluster::Change;
+use crate::dataplane::Dataplane;
+use crate::engine::Engine;
+use crate::events::Events;
 use crate::gate::{self, Waiting};
-use crate::reconcile::{Outcome, Problem, Reconciler};
+use crate::node::links::{LocalLinks, PodAddresses};
+use crate::node::{NodeView, Settings};
 use crate::serve::health::Moment;
 use crate::serve::{Note, Observer, Round};
-use crate::source::Change;
-use crate::source::links::{LocalLinks, PodAddresses};
-use crate::store::Store;
+use crate::table::Outcome;
 
 /// How long the agent collects further changes before it writes the maps. Short against the second that a saved file
 /// may take to be in force, long against the time in which the events of one object arrive.
@@ -56,23 +54,13 @@ pub struct Inputs {
 
 /// The one task that owns the state.
 struct Agent<'a> {
-    store: Store,
-    ids: Ids,
-    fit: Fit,
-    node: NodeView,
-    reconciler: Reconciler,
+    engine: Engine,
     dataplane: &'a mut dyn Dataplane,
     pods: watch::Sender<PodAddresses>,
     waiting: Waiting,
     observer: Observer,
-    troubles: Troubles,
-    ready: bool,
+    reports: Reports,
     retry_after: Duration,
-    reported: Vec<String>,
-    /// What was reported last of sockets that could not be aborted.
-    abort_failed: Option<String>,
-    /// What was found while compiling.
-    found: BTreeSet<String>,
 }
 
 /// Runs until `shutdown` is done. The maps and programs stay as they are then.
@@ -83,28 +71,16 @@ pub async fn run(
     dataplane: &mut dyn Dataplane,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let reconciler = Reconciler::load(dataplane).context("read the maps of the last run")?;
-    // The size of the existing map counts: a former agent may have made it.
-    let maglev_tables = Some(maglev::table_count(dataplane.tables().maglev.max_entries() as usize));
-    let settings = Settings { maglev_tables, ..settings };
-    let ids = Ids::restore(&reconciler.actual());
     let links = inputs.links.borrow_and_update().clone();
+    let node = NodeView { name: node_name, settings, links, ..NodeView::default() };
     let mut agent = Agent {
-        store: Store::new(),
-        ids,
-        fit: Fit::default(),
-        node: NodeView { name: node_name, settings, links, ..NodeView::default() },
-        reconciler,
+        engine: Engine::start(node, dataplane)?,
         dataplane,
         pods: inputs.pods,
         waiting: Waiting::default(),
         observer: inputs.observer,
-        troubles: Troubles::new(inputs.events),
-        ready: false,
+        reports: Reports::new(inputs.events),
         retry_after: RETRY_MIN,
-        reported: Vec::new(),
-        abort_failed: None,
-        found: BTreeSet::new(),
     };
     let mut refused_ports = agent.observer.refused_ports();
     let mut shutdown = pin!(shutdown);
@@ -130,11 +106,11 @@ pub async fn run(
                 due = Some(agent.soonest(due));
             }
             Ok(()) = refused_ports.changed() => {
-                agent.node.refused_ports = refused_ports.borrow_and_update().clone();
+                agent.engine.set_refused_ports(refused_ports.borrow_and_update().clone());
                 due = Some(agent.soonest(due));
             }
             Some(request) = inputs.gate.recv() => {
-                agent.waiting.add(request, &mut agent.store);
+                agent.waiting.add(request, &mut agent.engine);
                 due = Some(Instant::now());
             }
             () = tokio::time::sleep_until(at), if due.is_some() => due = agent.write(&mut inputs.links),
@@ -142,52 +118,15 @@ pub async fn run(
     }
 }
 
-/// Addresses of this node's pods.
-fn pods(desired: &Desired) -> PodAddresses {
-    let pods = desired.endpoints.iter().filter(|(_, e)| e.policy.flags & policy_flags::POD != 0);
-    pods.map(|(addr, _)| (IpAddr::from(*addr), pod_name(desired.pod_names.get(addr)))).collect()
-}
-
-/// The pods that a former agent left in the maps. They count as this node's until the source has listed its own.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Former {
-    /// Their addresses.
-    pub pods: PodAddresses,
-    /// The links of these pods, where known.
-    pub links: BTreeMap<IpAddr, u32>,
-}
-
-impl Former {
-    /// Reads the maps.
-    pub fn read(dataplane: &mut dyn Dataplane) -> Result<Self, WriteError> {
-        let generation = dataplane.generation()?;
-        let tables = dataplane.tables();
-        let names: BTreeMap<_, _> = tables.pod_names.entries()?.into_iter().collect();
-        let is_pod = |endpoint: &Endpoint| endpoint.policy.at(generation).flags & policy_flags::POD != 0;
-        let mut former = Self::default();
-        for (addr, endpoint) in tables.endpoints.entries()?.into_iter().filter(|(_, e)| is_pod(e)) {
-            former.pods.insert(addr.into(), pod_name(names.get(&addr)));
-            if endpoint.ifindex != 0 {
-                former.links.insert(addr.into(), endpoint.ifindex);
-            }
-        }
-        Ok(former)
-    }
-}
-
-fn pod_name(name: Option<&PodName>) -> String {
-    name.map(|name| format!("{}/{}", name.namespace.as_str(), name.name.as_str())).unwrap_or_default()
-}
-
 impl Agent<'_> {
     /// Applies a change. Returns whether anything is different.
     fn take(&mut self, change: Change) -> bool {
         let (note, now) = (Note::of(&change), Moment::now());
-        let changed = self.store.apply(change);
+        let changed = self.engine.take(change);
         if changed {
             self.observer.queued(note, now);
         }
-        if self.store.is_synced() {
+        if self.engine.is_synced() {
             self.observer.synced(now);
         }
         changed
@@ -195,16 +134,14 @@ impl Agent<'_> {
 
     /// When to write the maps after a change.
     fn soonest(&self, due: Option<Instant>) -> Instant {
-        let then = Instant::now() + if self.store.is_synced() { BATCH } else { LISTING };
+        let then = Instant::now() + if self.engine.is_synced() { BATCH } else { LISTING };
         due.map_or(then, |due| due.min(then))
     }
 
-    /// Takes the newest picture of the links. New pods' links get their programs at once; all else comes with the next
-    /// round.
+    /// Takes the newest picture of the links.
     fn plug(&mut self, links: &mut watch::Receiver<LocalLinks>) {
-        self.node.links = links.borrow_and_update().clone();
         self.observer.queued(Note::default(), Moment::now());
-        let outcome = self.reconciler.plug(&compile::links(&self.node.links), self.dataplane);
+        let outcome = self.engine.set_links(links.borrow_and_update().clone(), self.dataplane);
         if outcome.writes > 0 {
             tracing::debug!(links = outcome.writes, "new pod links have their programs");
         }
@@ -223,22 +160,51 @@ impl Agent<'_> {
     /// Brings the maps up to date. Returns when to try again, if something is left.
     fn write(&mut self, links: &mut watch::Receiver<LocalLinks>) -> Option<Instant> {
         self.plug_if_new(links);
-        let begin = Instant::now();
-        let Self { fit, store, node, ids, reconciler, dataplane, .. } = self;
-        let mut desired = fit.compile(store, node, ids, |draft| reconciler.shortage(draft, &mut **dataplane));
-        let compiled = begin.elapsed();
+        let began = Instant::now();
+        let mut compiled = self.engine.compile(self.dataplane);
+        let took = began.elapsed();
         let is_old = self.plug_if_new(links);
-        if is_old {
-            // Keep the links that got their programs meanwhile.
-            let links = compile::links(&self.node.links).into_iter();
-            for (index, link) in links.filter(|(index, _)| !desired.uplinks.contains_key(index)) {
-                desired.links.entry(index).or_insert(link);
-            }
+        self.publish(std::mem::take(&mut compiled.pods));
+        let (counts, health_ports) = (compiled.counts, compiled.health_ports.clone());
+        if self.engine.is_synced() && !self.reports.is_ready() {
+            self.reports.warn_of_ephemeral_ports(&compiled, self.engine.node());
         }
-        let synced = self.store.is_synced();
+        let outcome = self.engine.write(compiled, self.dataplane);
+        if outcome.writes + outcome.removals > 0 {
+            tracing::debug!(
+                writes = outcome.writes,
+                removals = outcome.removals,
+                "compiled in {took:?}, in force after {:?}",
+                began.elapsed()
+            );
+        }
+        self.waiting.answer(&self.engine);
+        let round = Round {
+            began,
+            compiled: took,
+            is_synced: self.engine.is_synced(),
+            outcome: &outcome,
+            state: self.engine.state(),
+            node: &self.engine.node().name,
+            entries: self.engine.entries(),
+            health_ports,
+            rejected: self.engine.rejected(),
+        };
+        self.observer.wrote(round, Moment::now());
+        self.reports.wrote(&outcome, &self.engine);
+        self.observer.set_events(self.reports.event_counts());
+        if self.engine.is_synced() {
+            self.reports.ready(counts, began);
+        }
+        let next = self.next_try(&outcome);
+        if is_old { Some(Instant::now()) } else { next }
+    }
+
+    /// Passes the addresses of this node's pods on, if they are others.
+    fn publish(&self, mut pods: PodAddresses) {
+        let is_synced = self.engine.is_synced();
         self.pods.send_if_modified(|known| {
-            let mut pods = pods(&desired);
-            if !synced {
+            if !is_synced {
                 // The source may still list the pods of the former agent.
                 for (addr, pod) in &*known {
                     pods.entry(*addr).or_insert_with(|| pod.clone());
@@ -248,60 +214,12 @@ impl Agent<'_> {
             *known = pods;
             changed
         });
-        let (services, backends, links) =
-            (desired.services.len(), desired.backends.len(), desired.links.len());
-        let health_ports = desired.health_ports.clone();
-        if synced
-            && !self.ready
-            && let Some(ephemeral) = &self.node.settings.ephemeral_ports
-            && let Some(warning) = compile::ephemeral::warning(&desired, ephemeral)
-        {
-            tracing::warn!("{warning}");
-        }
-        let outcome = self.reconciler.apply(desired, synced, self.dataplane);
-        if outcome.writes + outcome.removals > 0 {
-            tracing::debug!(
-                writes = outcome.writes,
-                removals = outcome.removals,
-                "compiled in {compiled:?}, in force after {:?}",
-                begin.elapsed()
-            );
-        }
-        self.waiting.answer(&self.reconciler);
-        let round = Round {
-            began: begin,
-            compiled,
-            is_synced: synced,
-            outcome: &outcome,
-            state: self.store.state(),
-            node: &self.node.name,
-            entries: self.reconciler.entries(),
-            health_ports,
-            rejected: self.reconciler.rejected(),
-        };
-        self.observer.wrote(round, Moment::now());
-        self.report(&outcome.problems);
-        self.report_sockets(&outcome);
-        if synced {
-            self.report_compiled();
-            self.troubles.now(self.reconciler.rejected(), &outcome.problems, self.store.state());
-        }
-        self.observer.set_events(self.troubles.counts());
-        if synced && !self.ready {
-            self.ready = true;
-            tracing::info!(
-                "ready: {services} Service ports, {backends} endpoints, {links} pod links, in {:?}",
-                begin.elapsed()
-            );
-        }
-        let next = self.next_try(&outcome);
-        if is_old { Some(Instant::now()) } else { next }
     }
 
     fn next_try(&mut self, outcome: &Outcome) -> Option<Instant> {
         // Until every kind is listed, some entries wait on purpose.
-        let is_done = outcome.pending == 0 && self.store.state().without_room.is_empty();
-        if is_done || !self.store.is_synced() {
+        let is_done = outcome.pending == 0 && self.engine.state().without_room.is_empty();
+        if is_done || !self.engine.is_synced() {
             self.retry_after = RETRY_MIN;
             return None;
         }
@@ -309,50 +227,4 @@ impl Agent<'_> {
         self.retry_after = (self.retry_after * 2).min(RETRY_MAX);
         Some(then)
     }
-
-    /// Logs a failure once, until it is another one.
-    fn report_sockets(&mut self, outcome: &Outcome) {
-        if outcome.aborted_sockets > 0 {
-            tracing::info!(
-                "{} connected UDP sockets of this node's processes lost their endpoint and were aborted",
-                outcome.aborted_sockets
-            );
-        }
-        let failed = outcome.abort_failed.as_ref().map(ToString::to_string);
-        if failed != self.abort_failed
-            && let Some(error) = &failed
-        {
-            tracing::warn!(
-                "connected UDP sockets of this node's processes may keep removed endpoints until they connect again: \
-                 {error}; the next change of endpoints tries once more"
-            );
-        }
-        self.abort_failed = failed;
-    }
-
-    /// Logs once what was found while compiling. The sources log what they found.
-    fn report_compiled(&mut self) {
-        let of_source: BTreeSet<_> = self.store.state().rejected.iter().map(compile::record).collect();
-        let found = self.reconciler.rejected().values().filter(|record| !of_source.contains(record));
-        let found: BTreeSet<String> = found.map(|record| compile::rejected(record).to_string()).collect();
-        for text in found.difference(&self.found) {
-            tracing::warn!("{text}");
-        }
-        self.found = found;
-    }
-
-    /// Logs each problem once, and once more when it is over.
-    fn report(&mut self, problems: &[Problem]) {
-        let now: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.key, p.error)).collect();
-        for text in now.iter().filter(|text| !self.reported.contains(text)) {
-            tracing::warn!("not in force: {text}");
-        }
-        for text in self.reported.iter().filter(|text| !now.contains(text)) {
-            tracing::info!("in force, or gone: {text}");
-        }
-        self.reported = now;
-    }
 }
-
-#[cfg(test)]
-mod tests;

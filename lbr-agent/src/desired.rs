@@ -1,13 +1,11 @@
 //! The content of every map that the agent owns, as plain data: what `compile` makes and `reconcile` writes.
 
-mod stored;
-
 use std::collections::BTreeMap;
 
 use lbr_common::policy::{Policy, Prefix};
 
-pub use self::stored::{Absent, Stored, in_force};
 use crate::model::ObjectName;
+use crate::table::Stored;
 
 /// The type of a row's keys: `Prefix` in a map that is searched for the longest one.
 macro_rules! key {

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lbr_common::text::{RejectedRecord, extent};
 use tokio::sync::mpsc;
 
-use crate::compile::HEALTH_PORT;
+use crate::cluster::ClusterState;
 use crate::model::{Kind, ObjectName, ObjectRef};
-use crate::reconcile::Problem;
-use crate::store::ClusterState;
+use crate::service::HEALTH_PORT;
+use crate::table::Problem;
 
 /// How many events wait to be written. In a cluster with errors everywhere the rest waits for its turn.
 const QUEUE: usize = 256;

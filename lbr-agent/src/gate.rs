@@ -8,9 +8,8 @@ use std::net::IpAddr;
 use lbr_common::addr::Addr;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::engine::Engine;
 use crate::model::ObjectName;
-use crate::reconcile::Reconciler;
-use crate::store::Store;
 
 /// How many requests may wait for the agent's loop.
 const QUEUE: usize = 256;
@@ -53,16 +52,16 @@ impl Gate {
 pub(crate) struct Waiting(Vec<Request>);
 
 impl Waiting {
-    pub(crate) fn add(&mut self, request: Request, store: &mut Store) {
-        store.set_addresses(&request.pod, &request.addresses);
+    pub(crate) fn add(&mut self, request: Request, engine: &mut Engine) {
+        engine.set_addresses(&request.pod, &request.addresses);
         self.0.push(request);
     }
 
     /// Answers requests whose pod is ready, and forgets those whose caller has gone.
-    pub(crate) fn answer(&mut self, reconciler: &Reconciler) {
+    pub(crate) fn answer(&mut self, engine: &Engine) {
         let is_ready = |request: &Request| {
             let mut addresses = request.addresses.iter().map(|&ip| Addr::from(ip));
-            addresses.all(|addr| reconciler.is_ready(&addr))
+            addresses.all(|addr| engine.is_ready(&addr))
         };
         let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0).into_iter().partition(is_ready);
         for request in ready {

@@ -6,7 +6,8 @@
 
 pub mod config;
 
-/// Passes a row for each map that the agent writes, and programs only read, to the macro `$then`.
+/// Passes a row for each map that the agent writes, and programs only read, to the macro `$then`. With `by part`, the rows
+/// are in groups: the maps that one part of the agent writes.
 ///
 /// A row is: documentation, constant, field, name (15 bytes at most: `BPF_OBJ_NAME_LEN`), shape, role, key, value, size.
 /// - Shape: `hash`, or `lpm`, a trie that is searched for the longest prefix.
@@ -15,58 +16,78 @@ pub mod config;
 #[macro_export]
 macro_rules! agent_maps {
     ($then:ident) => {
-        $then! {
-            /// Where packets to an address and port go.
-            FRONTENDS frontends "frontends": hash plain
-                [$crate::service::FrontendKey, $crate::service::Frontend] 131_072;
-            /// A Service's backends by number: what a new flow chooses from.
-            SLOTS slots "slots": hash plain [$crate::service::SlotKey, $crate::service::Slot] 524_288;
-            /// Backends by their id.
-            BACKENDS backends "backends": hash plain [u32, $crate::service::Backend] 524_288;
-            /// Maglev tables in parts. Room for 64 tables, and for as many that replace them: memory (about 290 KiB a table)
-            /// is used by those that are there only.
-            MAGLEV maglev "maglev": hash plain
-                [$crate::maglev::MaglevKey, $crate::maglev::MaglevPart] $crate::maglev::PARTS as usize * 2 * 64;
-            /// Names of Service ports by their id. For people; no program reads it.
-            SERVICES services "services": hash plain [u32, $crate::text::ServiceName] 131_072;
-            /// Objects that are not in force, or lack a part, by a running number. For people; no program reads it.
-            REJECTED rejected "rejected": hash plain [u32, $crate::text::RejectedRecord] 1_024;
-            /// The node's addresses and those of its pods: policy set, isolation, interface.
-            ENDPOINTS endpoints "endpoints": hash staged [$crate::addr::Addr, $crate::policy::Endpoint] 16_384;
-            /// By interface index: bits of `policy_flags`.
-            LINK_POLICY link_policy "link_policy": hash staged [u32, $crate::policy::Versioned<u32>] 4_096;
-            /// Class of a peer's address.
-            IP_CLASS ip_class "ip_class": hash staged
-                [$crate::addr::Addr, $crate::policy::Versioned<u32>] 262_144;
-            /// Class of the addresses of a block that `ip_class` does not have.
-            CIDR_CLASS cidr_class "cidr_class": lpm staged
-                [$crate::policy::Block, $crate::policy::Versioned<u32>] 65_536;
-            /// Port class of the ports of a policy set.
-            PORT_CLASS port_class "port_class": lpm plain [$crate::policy::Ports, u32] 262_144;
-            /// What a policy set allows, and by which rule.
-            VERDICTS verdicts "verdicts": hash plain [$crate::policy::VerdictKey, $crate::policy::Allow] 1_048_576;
-            /// NetworkPolicies by policy id. For people; no program reads it.
-            POLICIES policies "policies": hash plain [u32, $crate::text::PolicyRecord] 65_536;
-            /// Rules of policies as YAML. For people; no program reads it.
-            RULES rules "rules": hash plain [$crate::text::RuleKey, $crate::text::RuleText] 131_072;
-            /// The policies of a set. For people; no program reads it.
-            SET_MEMBERS set_members "set_members": hash plain
-                [$crate::text::MemberKey, $crate::text::Member] 262_144;
-            /// What a class stands for, by class id. For people; no program reads it.
-            CLASSES classes "classes": hash plain [u32, $crate::text::ClassRecord] 65_536;
-            /// Names of pods by address. For people; no program reads it.
-            POD_NAMES pod_names "pod_names": hash plain [$crate::addr::Addr, $crate::text::PodName] 262_144;
-            /// Pods' links by interface index.
-            LINKS links "links": hash attached [u32, $crate::link::Link] 4_096;
-            /// Uplinks by interface index.
-            UPLINKS uplinks "uplinks": hash attached [u32, $crate::link::Uplink] 64;
-            /// Clients of a Service port that serves some only; the value has no meaning.
-            SOURCE_RANGES source_ranges "source_ranges": lpm plain [$crate::service::SourceRange, u32] 65_536;
-            /// Other nodes, and all that lives in the cluster where a Service has direct server return: bits of `peer_flags`.
-            PEERS peers "peers": lpm plain [$crate::policy::Block, u32] 65_536;
-            /// Blocks that ClusterIPs come from; the value has no meaning. What is sent to an address there that no Service
-            /// has ends here.
-            SERVICE_CIDRS service_cidrs "service_cidrs": lpm plain [$crate::policy::Block, u32] 64;
+        $crate::agent_maps! { @rows flat $then }
+    };
+    (by part: $then:ident) => {
+        $crate::agent_maps! { @rows grouped $then }
+    };
+    (@flat $then:ident $($part:ident { $($rows:tt)* })*) => {
+        $then! { $($($rows)*)* }
+    };
+    (@grouped $then:ident $($groups:tt)*) => {
+        $then! { $($groups)* }
+    };
+    (@rows $how:ident $then:ident) => {
+        $crate::agent_maps! { @$how $then
+            ServiceMaps {
+                /// Where packets to an address and port go.
+                FRONTENDS frontends "frontends": hash plain
+                    [$crate::service::FrontendKey, $crate::service::Frontend] 131_072;
+                /// A Service's backends by number: what a new flow chooses from.
+                SLOTS slots "slots": hash plain [$crate::service::SlotKey, $crate::service::Slot] 524_288;
+                /// Backends by their id.
+                BACKENDS backends "backends": hash plain [u32, $crate::service::Backend] 524_288;
+                /// Maglev tables in parts. Room for 64 tables, and for as many that replace them: memory (about 290 KiB a table)
+                /// is used by those that are there only.
+                MAGLEV maglev "maglev": hash plain
+                    [$crate::maglev::MaglevKey, $crate::maglev::MaglevPart] $crate::maglev::PARTS as usize * 2 * 64;
+                /// Names of Service ports by their id. For people; no program reads it.
+                SERVICES services "services": hash plain [u32, $crate::text::ServiceName] 131_072;
+                /// Clients of a Service port that serves some only; the value has no meaning.
+                SOURCE_RANGES source_ranges "source_ranges": lpm plain [$crate::service::SourceRange, u32] 65_536;
+                /// Other nodes, and all that lives in the cluster where a Service has direct server return: bits of `peer_flags`.
+                PEERS peers "peers": lpm plain [$crate::policy::Block, u32] 65_536;
+                /// Blocks that ClusterIPs come from; the value has no meaning. What is sent to an address there that no Service
+                /// has ends here.
+                SERVICE_CIDRS service_cidrs "service_cidrs": lpm plain [$crate::policy::Block, u32] 64;
+            }
+            LinkMaps {
+                /// Pods' links by interface index.
+                LINKS links "links": hash attached [u32, $crate::link::Link] 4_096;
+                /// Uplinks by interface index.
+                UPLINKS uplinks "uplinks": hash attached [u32, $crate::link::Uplink] 64;
+            }
+            PolicyMaps {
+                /// The node's addresses and those of its pods: policy set, isolation, interface.
+                ENDPOINTS endpoints "endpoints": hash staged [$crate::addr::Addr, $crate::policy::Endpoint] 16_384;
+                /// By interface index: bits of `policy_flags`.
+                LINK_POLICY link_policy "link_policy": hash staged [u32, $crate::policy::Versioned<u32>] 4_096;
+                /// Class of a peer's address.
+                IP_CLASS ip_class "ip_class": hash staged
+                    [$crate::addr::Addr, $crate::policy::Versioned<u32>] 262_144;
+                /// Class of the addresses of a block that `ip_class` does not have.
+                CIDR_CLASS cidr_class "cidr_class": lpm staged
+                    [$crate::policy::Block, $crate::policy::Versioned<u32>] 65_536;
+                /// Port class of the ports of a policy set.
+                PORT_CLASS port_class "port_class": lpm plain [$crate::policy::Ports, u32] 262_144;
+                /// What a policy set allows, and by which rule.
+                VERDICTS verdicts "verdicts": hash plain [$crate::policy::VerdictKey, $crate::policy::Allow] 1_048_576;
+                /// NetworkPolicies by policy id. For people; no program reads it.
+                POLICIES policies "policies": hash plain [u32, $crate::text::PolicyRecord] 65_536;
+                /// Rules of policies as YAML. For people; no program reads it.
+                RULES rules "rules": hash plain [$crate::text::RuleKey, $crate::text::RuleText] 131_072;
+                /// The policies of a set. For people; no program reads it.
+                SET_MEMBERS set_members "set_members": hash plain
+                    [$crate::text::MemberKey, $crate::text::Member] 262_144;
+                /// What a class stands for, by class id. For people; no program reads it.
+                CLASSES classes "classes": hash plain [u32, $crate::text::ClassRecord] 65_536;
+                /// Names of pods by address. For people; no program reads it.
+                POD_NAMES pod_names "pod_names": hash plain [$crate::addr::Addr, $crate::text::PodName] 262_144;
+            }
+            ReportMaps {
+                /// Objects that are not in force, or lack a part, by a running number. For people; no program reads it.
+                REJECTED rejected "rejected": hash plain [u32, $crate::text::RejectedRecord] 1_024;
+            }
         }
     };
 }

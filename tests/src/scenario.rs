@@ -26,8 +26,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
-use lbr_agent::compile::{NodePortAddress, NodeView, Settings};
-use lbr_agent::source::links::{LocalLink, LocalLinks, LocalUplink};
+use lbr_agent::node::links::{LocalLink, LocalLinks, LocalUplink};
+use lbr_agent::node::{NodePortAddress, NodeView, Settings};
 use serde::Deserialize;
 
 pub use plane::Plane;

@@ -6,17 +6,19 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use lbr_agent::compile::{Ids, NodePortAddress, NodeView, Settings, compile};
+use lbr_agent::cluster::Change;
+use lbr_agent::cluster::Store;
+use lbr_agent::compile::compile;
 use lbr_agent::dataplane::fake::Fake;
 use lbr_agent::desired::Desired;
+use lbr_agent::ids::Ids;
 use lbr_agent::model::{
     Endpoint, EndpointPort, EndpointSlice, Kind, Object, ObjectName, ObjectRef, Protocol, Service,
     ServicePort, SourceRanges, TrafficPolicy,
 };
+use lbr_agent::node::links::{LocalLink, LocalLinks};
+use lbr_agent::node::{NodePortAddress, NodeView, Settings};
 use lbr_agent::reconcile::Reconciler;
-use lbr_agent::source::Change;
-use lbr_agent::source::links::{LocalLink, LocalLinks};
-use lbr_agent::store::Store;
 use lbr_tests::scenario::text;
 
 const RUNS: u64 = 100;

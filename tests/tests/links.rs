@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use lbr_agent::source::links::{LinkFilter, LocalLinks, PodAddresses, watch_links};
+use lbr_agent::node::links::{LocalLinks, PodAddresses};
+use lbr_agent::source::links::{LinkFilter, watch_links};
 use lbr_tests::packet::{arp_request, solicitation};
 use lbr_tests::probe::send_frames;
 use lbr_tests::topology::{Bed, Node, Pod, PodNetwork, PodOptions};

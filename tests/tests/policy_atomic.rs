@@ -4,10 +4,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use lbr_agent::compile::{Ids, compile};
+use lbr_agent::compile::compile;
 use lbr_agent::dataplane::fake::Fake;
-use lbr_agent::dataplane::judge::{Side, judge};
 use lbr_agent::desired::Desired;
+use lbr_agent::ids::Ids;
+use lbr_agent::policy::judge::{Side, judge};
 use lbr_agent::reconcile::Reconciler;
 use lbr_common::tuple::Tuple;
 use lbr_tests::oracle::history::{History, Moment};

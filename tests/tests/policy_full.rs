@@ -4,11 +4,12 @@
 
 use std::net::IpAddr;
 
-use lbr_agent::compile::Ids;
 use lbr_agent::dataplane::fake::Fake;
-use lbr_agent::dataplane::judge::{Side, judge};
-use lbr_agent::fit::Fit;
-use lbr_agent::reconcile::{Outcome, Reconciler};
+use lbr_agent::ids::Ids;
+use lbr_agent::policy::fit::Fit;
+use lbr_agent::policy::judge::{Side, judge};
+use lbr_agent::reconcile::Reconciler;
+use lbr_agent::table::Outcome;
 use lbr_common::tuple::Tuple;
 use lbr_tests::oracle::history::{History, Moment};
 use lbr_tests::oracle::{Answer, Case, check, tuple_text};

@@ -1,34 +1,18 @@
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
+use lbr_common::policy::policy_flags;
+use lbr_common::text::PodName;
 use lbr_common::text::Text;
 
 use super::*;
 use crate::dataplane::fake::Fake;
+use crate::desired::Desired;
 use crate::desired::EndpointPolicy;
+use crate::engine::Former;
 use crate::model::{Kind, Object, ObjectName, Pod};
+use crate::node::links::LocalLink;
 use crate::serve::Origin;
-use crate::source::links::LocalLink;
-
-#[test]
-fn pods_are_named_with_and_without_a_link_and_nothing_else_is() {
-    let mut desired = Desired::default();
-    for (addr, flags, link) in [
-        ("10.1.0.5", policy_flags::POD, 0),
-        ("10.1.0.6", policy_flags::POD | policy_flags::ISOLATED_IN, 7),
-        ("fd00::5", policy_flags::POD, 0),
-        ("10.1.0.7", policy_flags::PENDING, 8),
-        ("192.0.2.1", policy_flags::NODE, 0),
-    ] {
-        let mut endpoint = EndpointPolicy { ifindex: link, ..EndpointPolicy::default() };
-        endpoint.policy.flags = flags;
-        desired.endpoints.insert(addr.parse::<IpAddr>().unwrap().into(), endpoint);
-    }
-    let name = PodName { namespace: Text::new("ns"), name: Text::new("web") };
-    desired.pod_names.insert("10.1.0.6".parse::<IpAddr>().unwrap().into(), name);
-    let expected = [("10.1.0.5", ""), ("10.1.0.6", "ns/web"), ("fd00::5", "")];
-    let expected = expected.map(|(addr, pod)| (addr.parse().unwrap(), pod.to_owned()));
-    assert_eq!(pods(&desired), expected.into());
-}
 
 fn veth(index: u32) -> (u32, LocalLink) {
     (index, LocalLink { name: format!("veth{index}"), has_peer: true, master: None })

@@ -13,6 +13,7 @@ use super::args::ports::ephemeral_ports;
 use super::args::run::{RunArgs, RunConfig, Source};
 use crate::agent::{self, Inputs};
 use crate::dataplane::{Kernel, object_hash};
+use crate::engine::Former;
 use crate::events::{Events, Occurrence};
 use crate::serve::report::{self, Report, Reporter};
 use crate::serve::{self, Listening, Observer, Origin};
@@ -73,7 +74,7 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     let mut kernel = Kernel::load(&config.dataplane)?;
     let about = about(&config, place, &kernel);
     let reporter = Reporter::start(&observer, contact, config.dataplane.bpffs.clone(), about)?;
-    let former = agent::Former::read(&mut kernel).context("read the pods of the last run")?;
+    let former = Former::read(&mut kernel).context("read the pods of the last run")?;
     let (pods, known_pods) = watch::channel(former.pods);
     let links = watch_links(config.links, known_pods, former.links).context("watch the node's interfaces")?;
     let shutdown = async {

@@ -1,13 +1,20 @@
 use std::collections::BTreeSet;
 
+use lbr_common::link::link_flags;
+use lbr_common::maps;
 use lbr_common::service::{Backend, Frontend, FrontendKey, SlotKey, frontend_flags};
+use lbr_common::text::RejectedRecord;
+use lbr_common::text::extent;
 use lbr_common::tuple::proto;
 
 use super::*;
+use crate::model::Extent;
+use crate::model::Rejected;
 use crate::model::{
     Endpoint, EndpointPort, EndpointSlice, ObjectName, Protocol, Service, ServicePort, TrafficPolicy,
 };
-use crate::source::links::LocalLink;
+use crate::node::links::LocalLink;
+use crate::node::links::LocalLinks;
 
 fn name(name: &str) -> ObjectName {
     ObjectName { namespace: "default".to_owned(), name: name.to_owned() }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use lbr_common::policy::{Prefix, Versioned};
 
-use crate::desired::{Desired, Stored, in_force, key};
+use crate::desired::{Desired, key};
+use crate::table::{Stored, in_force};
 
 macro_rules! in_force {
     (staged $map:expr, $generation:expr) => {

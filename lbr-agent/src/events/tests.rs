@@ -1,8 +1,8 @@
 use lbr_common::text::Text;
 
 use super::*;
+use crate::cluster::StandIn;
 use crate::dataplane::WriteError;
-use crate::store::StandIn;
 
 fn record(object: &str, field: &str, reason: &str) -> RejectedRecord {
     let (object, field, reason) = (Text::new(object), Text::new(field), Text::new(reason));

@@ -7,12 +7,13 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::agent::{self, Inputs};
-use crate::compile::Settings;
+use crate::cluster::Change;
+use crate::cluster::Store;
 use crate::dataplane::fake::Fake;
 use crate::model::{Kind, Object, ObjectRef, Pod, netpol};
+use crate::node::Settings;
+use crate::node::links::{LocalLink, LocalLinks};
 use crate::serve::{Observer, Origin};
-use crate::source::Change;
-use crate::source::links::{LocalLink, LocalLinks};
 
 const LINK: u32 = 7;
 

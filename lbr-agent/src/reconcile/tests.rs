@@ -7,6 +7,7 @@ use lbr_common::addr::Addr;
 use lbr_common::link::{Uplink, link_flags};
 use lbr_common::maglev::{self, MaglevKey, MaglevPart};
 use lbr_common::policy::Policy;
+use lbr_common::service::FrontendKey;
 use lbr_common::service::{Backend, Frontend, Slot, SlotKey};
 use lbr_common::text::{ServiceName, Text};
 use lbr_common::tuple::proto;

@@ -10,12 +10,12 @@ use tokio::sync::watch;
 
 use super::health::{Health, Moment, NodeState, Report, TIMEOUT};
 use super::metrics::histograms::Histograms;
+use crate::cluster::Change;
+use crate::cluster::ClusterState;
 use crate::desired::HealthPort;
 use crate::events::Counts;
 use crate::model::{EndpointSlice, Kind, Object, ObjectName};
-use crate::reconcile::Outcome;
-use crate::source::Change;
-use crate::store::ClusterState;
+use crate::table::Outcome;
 
 /// How many trigger times are kept until they are in force. Beyond that the histogram lacks some.
 const TRIGGERS: usize = 10_000;

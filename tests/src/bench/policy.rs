@@ -11,15 +11,17 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use lbr_agent::compile::{Ids, NodeView, compile};
-use lbr_agent::fit::Fit;
+use lbr_agent::cluster::Change;
+use lbr_agent::cluster::Store;
+use lbr_agent::compile::compile;
+use lbr_agent::ids::Ids;
 use lbr_agent::model::{
     Kind, NetworkPolicy, Object, ObjectName, ObjectRef, Peer, Pod, PolicyPort, PolicyRule, PortSet, Protocol,
     Requirement, Selector,
 };
+use lbr_agent::node::NodeView;
+use lbr_agent::policy::fit::Fit;
 use lbr_agent::reconcile::Reconciler;
-use lbr_agent::source::Change;
-use lbr_agent::store::Store;
 use lbr_common::verdict::{Hook, Verdict};
 
 use crate::interrupt;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lbr_agent::compile::NodeView;
-use lbr_agent::source::links::{LocalLink, LocalLinks};
+use lbr_agent::node::NodeView;
+use lbr_agent::node::links::{LocalLink, LocalLinks};
 use serde_json::{Map, Value, json};
 
 use super::random::Random;

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use lbr_agent::compile::{Ids, compile};
+use lbr_agent::cluster::Change;
+use lbr_agent::cluster::Store;
+use lbr_agent::compile::compile;
 use lbr_agent::desired::Desired;
+use lbr_agent::ids::Ids;
 use lbr_agent::model::ObjectName;
 use lbr_agent::model::{Kind, ObjectRef};
-use lbr_agent::source::Change;
-use lbr_agent::store::Store;
 use lbr_common::tuple::Tuple;
 use serde_json::Value;
 

@@ -18,26 +18,26 @@ mod steps;
 mod tuples;
 mod verdict;
 
-pub use questions::Question;
-pub use verdict::{Answer, Expected, Rule};
-
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
-use lbr_agent::compile::{Ids, NodeView, compile};
-use lbr_agent::dataplane::judge::{Judged, Side, judge};
+use lbr_agent::cluster::Change;
+use lbr_agent::cluster::Store;
+use lbr_agent::compile::compile;
 use lbr_agent::desired::Desired;
+use lbr_agent::ids::Ids;
 use lbr_agent::model::convert::Converted;
 use lbr_agent::model::{Object, Partial, endpointslice, namespace, netpol, node, pod, service, servicecidr};
-use lbr_agent::source::Change;
-use lbr_agent::store::Store;
+use lbr_agent::node::NodeView;
+use lbr_agent::policy::judge::{Judged, Side, judge};
 use lbr_common::tuple::Tuple;
 use lbr_common::user::{proto_name, socket_text};
-use serde_json::Value;
-
+pub use questions::Question;
 use random::Random;
+use serde_json::Value;
 use tuples::Interesting;
+pub use verdict::{Answer, Expected, Rule};
 use verdict::{World, pod_ips};
 
 /// A cluster, as one of its nodes sees it.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use lbr_agent::source::links::LocalUplink;
+use lbr_agent::node::links::LocalUplink;
 use lbr_common::tuple::proto;
 use serde_json::{Value, json};
 

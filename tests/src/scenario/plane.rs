@@ -3,7 +3,7 @@
 use anyhow::Result;
 use lbr_agent::dataplane::Dataplane;
 use lbr_agent::dataplane::fake::Fake;
-use lbr_agent::dataplane::resolve::{Sender, resolve};
+use lbr_agent::service::look_up::{Sender, resolve};
 use lbr_common::select::Seeds;
 use lbr_common::tuple::Tuple;
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
-use lbr_agent::dataplane::resolve::{Resolved, Sender};
 use lbr_agent::dataplane::{AttachMode, Dataplane, Kernel, Options, SnatPorts, XdpChoice};
+use lbr_agent::service::look_up::{Resolved, Sender};
 use lbr_common::conntrack::Timeouts;
 use lbr_common::maps;
 use lbr_common::tuple::{Tuple, proto};

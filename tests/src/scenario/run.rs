@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lbr_agent::compile::{Ids, NodeView, compile};
-use lbr_agent::dataplane::resolve::Sender;
+use lbr_agent::cluster::Change;
+use lbr_agent::cluster::Store;
+use lbr_agent::compile::compile;
 use lbr_agent::desired::Desired;
+use lbr_agent::ids::Ids;
 use lbr_agent::model::{Kind, Object, ObjectName, ObjectRef, Partial, Rejected};
+use lbr_agent::node::NodeView;
 use lbr_agent::reconcile::Reconciler;
-use lbr_agent::source::{Change, manifest};
-use lbr_agent::store::Store;
+use lbr_agent::service::look_up::Sender;
+use lbr_agent::source::manifest;
 use lbr_common::tuple::{Tuple, proto};
 
 use super::{Node, Plane, Scenario, Step, text};

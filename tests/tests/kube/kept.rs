@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use lbr_agent::cluster::Change;
 use lbr_agent::model::Kind;
-use lbr_agent::source::Change;
 use lbr_tests::apiserver::{End, Fault, NETWORK_POLICY, SERVICE, StreamingLists, Verb, When};
 use serde_json::json;
 

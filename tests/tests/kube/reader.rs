@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lbr_agent::source::Change;
+use lbr_agent::cluster::Change;
+use lbr_agent::cluster::Store;
 use lbr_agent::source::apiserver::{ApiServer, ApiSource, Contact};
-use lbr_agent::store::Store;
 use lbr_tests::apiserver::{
     ENDPOINT_SLICE, Kind, NAMESPACE, NETWORK_POLICY, NODE, POD, SERVICE, SERVICE_CIDR, Server,
 };

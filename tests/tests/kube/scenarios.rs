@@ -1,10 +1,12 @@
 //! The scenarios of `compile` through an API server: the same objects make the same maps.
 
-use lbr_agent::compile::{Ids, compile};
+use lbr_agent::cluster::Change;
+use lbr_agent::cluster::Store;
+use lbr_agent::compile::compile;
 use lbr_agent::desired::Desired;
+use lbr_agent::ids::Ids;
 use lbr_agent::model::{Kind, ObjectName, ObjectRef};
-use lbr_agent::source::{Change, manifest};
-use lbr_agent::store::Store;
+use lbr_agent::source::manifest;
 use lbr_tests::apiserver::Server;
 use lbr_tests::scenario::{Scenario, Step};
 use serde_json::{Value, json};

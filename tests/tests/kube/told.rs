@@ -5,12 +5,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use lbr_agent::agent::{self, Inputs};
-use lbr_agent::compile::Settings;
 use lbr_agent::dataplane::fake::Fake;
 use lbr_agent::events::Occurrence;
+use lbr_agent::node::Settings;
+use lbr_agent::node::links::LocalLinks;
 use lbr_agent::serve::{Observer, Origin};
 use lbr_agent::source::apiserver::{ApiServer, ApiSource, Pace};
-use lbr_agent::source::links::LocalLinks;
 use lbr_tests::apiserver::{EVENTS_EVENT, Fault, SERVICE, Server, Verb, When};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};

@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use lbr_agent::compile::NodeView;
+use lbr_agent::node::NodeView;
 use lbr_common::tuple::{Tuple, proto};
 use lbr_tests::oracle::{Case, Expected};
 use serde_json::{Value, json};

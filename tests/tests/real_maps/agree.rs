@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use lbr_agent::dataplane::resolve::{Sender, resolve};
 use lbr_agent::dataplane::{Dataplane, Table};
 use lbr_agent::desired::Desired;
+use lbr_agent::service::look_up::{Sender, resolve};
 use lbr_common::addr::{Addr, Family};
 use lbr_common::maglev::{MaglevKey, MaglevPart, PARTS};
 use lbr_common::select::Seeds;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use lbr_agent::dataplane::{Pinned, WriteError};
 use lbr_agent::desired::Desired;
-use lbr_agent::reconcile::{Outcome, Reconciler};
+use lbr_agent::reconcile::Reconciler;
+use lbr_agent::table::Outcome;
 use lbr_tests::scenario::Real;
 
 use super::tables::{apply, ask, services};
@@ -44,7 +45,7 @@ impl World {
 /// `map: entry` of each problem, all of which must be full maps.
 #[track_caller]
 fn problems(outcome: &Outcome) -> Vec<String> {
-    let text = |problem: &lbr_agent::reconcile::Problem| {
+    let text = |problem: &lbr_agent::table::Problem| {
         let WriteError::Full { map, max_entries: SIZE } = problem.error else { panic!("{problem:?}") };
         assert_eq!(map, problem.map);
         assert!(problem.error.to_string().contains(&format!("--map-max {map}=")), "{}", problem.error);

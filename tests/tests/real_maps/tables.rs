@@ -2,7 +2,8 @@
 
 use lbr_agent::dataplane::Dataplane;
 use lbr_agent::desired::Desired;
-use lbr_agent::reconcile::{Outcome, Reconciler};
+use lbr_agent::reconcile::Reconciler;
+use lbr_agent::table::Outcome;
 use lbr_common::addr::Addr;
 use lbr_common::link::{Link, link_flags};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags};

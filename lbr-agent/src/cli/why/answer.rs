@@ -12,9 +12,9 @@ use super::ends::{self, Place, Port, Target};
 use super::types::{Connection, End, Frontend, Opinion, Why};
 use crate::cli::args::Proto;
 use crate::cli::names;
-use crate::dataplane::judge::{Judged, Side, judge};
-use crate::dataplane::resolve::{self, Sender};
 use crate::desired::Desired;
+use crate::policy::judge::{Judged, Side, judge};
+use crate::service::look_up::{self, Sender};
 
 /// A question.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ pub(super) fn why(tables: &Desired, query: &Query<'_>) -> anyhow::Result<Why> {
 /// Why no packet has this source, if that is so.
 fn spoofed(tables: &Desired, source: &Place) -> Option<String> {
     let is_it =
-        |addr: &Addr| !tables.endpoints.contains_key(addr) && resolve::is_service_source(tables, addr);
+        |addr: &Addr| !tables.endpoints.contains_key(addr) && look_up::is_service_source(tables, addr);
     let addr = source.addrs.first().filter(|_| source.addrs.iter().all(is_it))?;
     Some(format!("{addr} is an address of Services, and packets from it are dropped (counter martian)"))
 }
@@ -83,7 +83,7 @@ fn by_service(
     let mut connections = Vec::new();
     for (src, dst) in pairs(source, service)? {
         let asked = tuple(src, dst, port);
-        let found = resolve::endpoints(tables, &asked, sender(tables, &src));
+        let found = look_up::endpoints(tables, &asked, sender(tables, &src));
         if found == Err(Verdict::NotService) {
             // A port of the host that has the address.
             connections.push(connection(tables, &asked));
@@ -259,7 +259,7 @@ fn whole(yaml: &str) -> String {
 }
 
 fn is_node(tables: &Desired, addr: &Addr) -> bool {
-    resolve::is_own_to_node(*addr)
+    look_up::is_own_to_node(*addr)
         || tables.endpoints.get(addr).is_some_and(|endpoint| endpoint.policy.flags & policy_flags::NODE != 0)
 }
 

@@ -15,8 +15,8 @@ use lbr_common::user::proto_name;
 use super::question::{self, Kind, Name, Subject};
 use crate::cli::args::Proto;
 use crate::cli::names;
-use crate::dataplane::resolve;
 use crate::desired::Desired;
+use crate::service::look_up;
 
 /// A pod or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +125,7 @@ fn at_address(
     let place = Place { name: addr.to_string(), addrs: vec![addr] };
     Ok(match straight(place, port, proto)? {
         // To ask there means to ask for a Service, which does not exist.
-        Target::Place(place, port) if resolve::is_unallocated(tables, &addr) => Target::Service(place, port),
+        Target::Place(place, port) if look_up::is_unallocated(tables, &addr) => Target::Service(place, port),
         target => target,
     })
 }
@@ -279,7 +279,7 @@ fn whole<'a>(tables: &'a Desired, addr: &Addr) -> Option<&'a Frontend> {
 
 /// Loopback addresses have frontends for sockets of the node only.
 fn scope_of(addr: &Addr) -> u8 {
-    if resolve::is_own_to_node(*addr) { scope::HOST_LOCAL } else { scope::ANY }
+    if look_up::is_own_to_node(*addr) { scope::HOST_LOCAL } else { scope::ANY }
 }
 
 /// Frontends for every client, without those for external clients only.

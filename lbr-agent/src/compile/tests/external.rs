@@ -7,7 +7,10 @@ use lbr_common::service::{peer_flags, scope, set};
 
 use super::*;
 use crate::model::{Node, ServiceCidr, SourceRanges};
-use crate::source::links::LocalUplink;
+use crate::node::NodePortAddress;
+use crate::node::Settings;
+use crate::node::links::LocalLinks;
+use crate::node::links::LocalUplink;
 
 /// Flags of an address whose other ports pass.
 const OPEN: u32 = frontend_flags::WILDCARD | frontend_flags::PASS_UNMATCHED;

@@ -1,3 +1,7 @@
+use std::collections::BTreeMap;
+
+use lbr_common::text::extent;
+
 use super::external::{ips, node, node_port, on, rejected};
 use super::*;
 use crate::desired::HealthPort;

@@ -1,12 +1,14 @@
 //! Services that ask for consistent hashing.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
 use lbr_common::maglev::{PARTS, SLOTS};
 use lbr_common::service::{frontend_flags, set};
 
-use std::collections::BTreeSet;
-
 use super::*;
 use crate::model::Algorithm;
+use crate::node::Settings;
 
 fn by_table(of: &str, ip: &str) -> Service {
     Service { algorithm: Algorithm::Maglev, ..service(of, &[ip], &[("http", Protocol::Tcp, 80)]) }

@@ -2,6 +2,7 @@ use lbr_common::service::{backend_flags, set};
 
 use super::*;
 use crate::model::Node;
+use crate::node::links::LocalLinks;
 
 fn away(addr: &str) -> Endpoint {
     Endpoint { node: "there".to_owned(), ..endpoint(addr) }
@@ -79,7 +80,7 @@ fn only_sets_that_a_frontend_uses_are_written() {
         links: LocalLinks {
             uplinks: [(
                 2,
-                crate::source::links::LocalUplink { v4: Some([192, 0, 2, 1].into()), ..Default::default() },
+                crate::node::links::LocalUplink { v4: Some([192, 0, 2, 1].into()), ..Default::default() },
             )]
             .into(),
             ..LocalLinks::default()

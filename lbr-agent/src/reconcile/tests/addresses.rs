@@ -1,8 +1,10 @@
 //! Entries of whole addresses: after those of their ports.
 
+use lbr_common::service::FrontendKey;
 use lbr_common::service::frontend_flags;
 
 use super::*;
+use crate::dataplane::Hints;
 use crate::dataplane::{Table, Tables};
 
 /// Adds the entries of whole addresses.

@@ -1,5 +1,7 @@
 //! Sockets that are connected to a removed backend: when they are looked for.
 
+use lbr_common::service::FrontendKey;
+
 use super::*;
 
 /// The same services for UDP.

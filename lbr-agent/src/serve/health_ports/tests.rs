@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::cluster::ClusterState;
 use crate::model::Node;
-use crate::reconcile::Outcome;
 use crate::serve::health::TIMEOUT;
 use crate::serve::tests::get;
 use crate::serve::{Note, Origin, Round};
-use crate::store::ClusterState;
+use crate::table::Outcome;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::cluster::Change;
 use crate::model::convert::Converted;
 use crate::model::{Extent, Kind, Object, ObjectName, ObjectRef, Rejected};
-use crate::source::Change;
 
 /// Origin of all these objects, for people.
 pub(super) const ORIGIN: &str = "API server";

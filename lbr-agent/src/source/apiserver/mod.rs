@@ -25,7 +25,7 @@ pub use watch::Contact;
 
 use self::ledger::{Ledger, Seen};
 use self::watch::Watch;
-use super::Change;
+use crate::cluster::Change;
 use crate::events::Events;
 use crate::model::Kind;
 

@@ -28,7 +28,7 @@ use lbr_common::addr::Family;
 
 use super::known::Known;
 use super::select::LinkFact;
-use super::{LocalLinks, PodAddresses};
+use crate::node::links::{LocalLinks, PodAddresses};
 
 /// A link-layer address.
 pub(super) type Mac = [u8; 6];

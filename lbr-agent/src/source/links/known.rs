@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::PodAddresses;
 use super::select::{LinkFact, RouteFact, Way};
+use crate::node::links::PodAddresses;
 
 /// Addresses of each family that a link may claim before its pod is known.
 pub(super) const CLAIMS: usize = 8;

@@ -26,13 +26,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
+use super::LinkFilter;
 use super::addresses::{Neighbours, Places};
 use super::known::Known;
 use super::limit::Limit;
 use super::message::{address_fact, link_fact, neighbour_fact, node_address, route_fact};
 use super::news::{Facts, News, Picture};
 use super::select::{View, select, turned};
-use super::{LinkFilter, LocalLinks, PodAddresses};
+use crate::node::links::{LocalLinks, PodAddresses};
 
 /// Events that can add, change or remove a pod link, a route or an address.
 const GROUPS: [MulticastGroup; 6] = [

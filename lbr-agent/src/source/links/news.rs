@@ -16,7 +16,7 @@ use super::addresses::{Mac, NeighbourFact, Neighbours};
 use super::known::Known;
 use super::message::{link_fact, neighbour_fact, neighbour_key};
 use super::select::{AddressFact, LinkFact, RouteFact};
-use super::{LocalLinks, PodAddresses};
+use crate::node::links::{LocalLinks, PodAddresses};
 
 /// Facts from the kernel.
 #[derive(Default)]

@@ -35,7 +35,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::known::Known;
-use super::{LinkFilter, LocalLink, LocalLinks, LocalUplink, Pattern, UnfitDevice};
+use super::{LinkFilter, Pattern};
+use crate::node::links::{LocalLink, LocalLinks, LocalUplink, UnfitDevice};
 
 /// The properties of an interface that count.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,7 +31,7 @@ use self::notes::{Notes, Other};
 pub use self::parse::{Held, Parsed, ParsedObject, parse};
 pub use self::set::ManifestSet;
 use self::watch::Watch;
-use super::Change;
+use crate::cluster::Change;
 use crate::model::{Kind, Rejected};
 
 /// Larger files are not manifests.

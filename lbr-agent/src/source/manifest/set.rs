@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::parse::Parsed;
+use crate::cluster::Change;
 use crate::model::{Extent, Object, ObjectRef, Partial, Rejected};
-use crate::source::Change;
 
 /// All files of the folder, and the result.
 #[derive(Debug, Default)]

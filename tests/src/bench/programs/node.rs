@@ -8,11 +8,13 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::HashMap;
 use ipnet::IpNet;
-use lbr_agent::compile::{Ids, NodeView, compile};
+use lbr_agent::cluster::Store;
+use lbr_agent::compile::compile;
+use lbr_agent::ids::Ids;
+use lbr_agent::node::NodeView;
+use lbr_agent::node::links::{LocalLink, LocalLinks, LocalUplink};
 use lbr_agent::reconcile::Reconciler;
-use lbr_agent::source::links::{LocalLink, LocalLinks, LocalUplink};
 use lbr_agent::source::manifest::{ManifestSet, parse};
-use lbr_agent::store::Store;
 use lbr_common::addr::Family;
 use lbr_common::maps;
 

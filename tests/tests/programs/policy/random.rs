@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use lbr_agent::compile::{Ids, compile};
+use lbr_agent::compile::compile;
 use lbr_agent::dataplane::Dataplane as _;
+use lbr_agent::ids::Ids;
 use lbr_agent::reconcile::Reconciler;
 use lbr_common::link::{Link, link_flags};
 use lbr_common::tuple::{Tuple, proto};

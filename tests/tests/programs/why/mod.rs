@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use lbr_agent::cli::args::{Proto, WhyArgs, WhyOutput};
 use lbr_agent::cli::why;
-use lbr_agent::compile::{Ids, compile};
+use lbr_agent::compile::compile;
 use lbr_agent::dataplane::Pinned;
+use lbr_agent::ids::Ids;
 use lbr_agent::reconcile::Reconciler;
 use lbr_common::tuple::{Tuple, proto};
 use lbr_tests::oracle::{Case, Question, tuple_text};

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::settings::{BindAddress, HEALTHZ_PORT, KubeProxySettings, LocalMode, METRICS_PORT};
 use super::value::{Kind, Value};
-use crate::compile::NodePortAddress;
+use crate::node::NodePortAddress;
 
 /// Which value means the same as no value.
 #[derive(Clone, Copy, Debug)]

@@ -21,7 +21,7 @@ use fields::{Fate, ROWS, Row};
 pub use settings::{BindAddress, KubeProxySettings, LocalMode};
 use value::Value;
 
-use crate::compile::NodePortAddress;
+use crate::node::NodePortAddress;
 
 /// Heading of these flags in the long help.
 const HEADING: &str = "Flags of kube-proxy";

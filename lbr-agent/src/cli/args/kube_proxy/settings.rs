@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use lbr_common::conntrack::Timeouts;
 
-use crate::compile::NodePortAddress;
+use crate::node::NodePortAddress;
 
 /// Default port of kube-proxy's `/healthz`.
 pub(super) const HEALTHZ_PORT: u16 = 10256;

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::settings::BindAddress;
 use crate::cli::args::values;
-use crate::compile::NodePortAddress;
+use crate::node::NodePortAddress;
 
 /// What a field or a flag holds.
 #[derive(Clone, Copy, Debug)]

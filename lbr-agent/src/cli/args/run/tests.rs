@@ -4,7 +4,7 @@ use clap::Parser as _;
 
 use super::*;
 use crate::cli::{Cli, Command};
-use crate::compile::NodePortAddress;
+use crate::node::NodePortAddress;
 
 fn resolve(flags: &[&str]) -> anyhow::Result<RunConfig> {
     let all = ["lbr", "run", "--manifests", "/m"].iter().chain(flags);

@@ -4,8 +4,8 @@ use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
 
 use super::*;
+use crate::node::links::{LocalLink, PodAddresses};
 use crate::source::links::known::CLAIMS;
-use crate::source::links::{LocalLink, PodAddresses};
 
 const BRIDGE: u32 = 3;
 /// Ports of the bridge: one with a known pod, one without.

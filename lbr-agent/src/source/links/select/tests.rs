@@ -1,5 +1,5 @@
 use super::*;
-use crate::source::links::PodAddresses;
+use crate::node::links::PodAddresses;
 
 fn pair(index: u32, name: &str) -> LinkFact {
     LinkFact {

@@ -1,0 +1,190 @@
+//! Applies changes to the state of the cluster. One task owns it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::{Change, ClusterState, StandIn};
+use crate::model::{Kind, Object, ObjectName, ObjectRef, Partial};
+
+/// Applies changes, and finds out whether anything is different.
+#[derive(Debug, Default)]
+pub struct Store {
+    state: ClusterState,
+    synced: BTreeSet<Kind>,
+    /// Objects whose present version is rejected, and their last accepted version.
+    held: BTreeMap<ObjectRef, Option<Object>>,
+    /// Addresses of pods without an address in the API.
+    addresses: BTreeMap<ObjectName, Vec<IpAddr>>,
+}
+
+impl Store {
+    /// An empty store that has not seen any list yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies one change. True if it changes the state, or lists a kind for the first time.
+    pub fn apply(&mut self, change: Change) -> bool {
+        if let Change::Apply(object) = &change
+            && !self.held.is_empty()
+        {
+            self.held.remove(&object.reference());
+        }
+        self.apply_as_is(change)
+    }
+
+    fn apply_as_is(&mut self, change: Change) -> bool {
+        let s = &mut self.state;
+        match change {
+            Change::Apply(Object::Pod(mut o)) => {
+                if o.ips.is_empty() {
+                    o.ips = self.addresses.get(&o.name).cloned().unwrap_or_default();
+                } else {
+                    self.addresses.remove(&o.name);
+                }
+                put(&mut s.pods, o.name.clone(), o)
+            }
+            Change::Apply(Object::Service(o)) => put(&mut s.services, o.name.clone(), o),
+            Change::Apply(Object::EndpointSlice(o)) => put(&mut s.slices, o.name.clone(), o),
+            Change::Apply(Object::Namespace(o)) => put(&mut s.namespaces, ObjectName::cluster(&o.name), o),
+            Change::Apply(Object::Node(o)) => put(&mut s.nodes, ObjectName::cluster(&o.name), o),
+            Change::Apply(Object::NetworkPolicy(o)) => put(&mut s.policies, o.name.clone(), o),
+            Change::Apply(Object::ServiceCidr(o)) => {
+                put(&mut s.service_cidrs, ObjectName::cluster(&o.name), o)
+            }
+            Change::Restrict(partial) => self.restrict(&partial),
+            Change::Delete(reference) => self.delete(&reference),
+            Change::Origin(None, origin) => replace(&mut s.origin, origin),
+            Change::Origin(Some(object), origin) => {
+                let object = object.to_string();
+                let changed = s.origins.get(&object) != Some(&origin);
+                s.origins.insert(object, origin);
+                changed
+            }
+            Change::Rejected(rejected) => replace(&mut s.rejected, rejected),
+            Change::Synced(kind) => self.synced.insert(kind),
+        }
+    }
+
+    /// Each rejected version is applied to the last accepted one, whatever was rejected in between.
+    fn restrict(&mut self, partial: &Partial) -> bool {
+        let reference = partial.reference();
+        let name = &reference.name;
+        let accepted = self.held.remove(&reference).unwrap_or_else(|| match reference.kind {
+            Kind::Service => self.state.services.get(name).cloned().map(Object::Service),
+            Kind::NetworkPolicy => self.state.policies.get(name).cloned().map(Object::NetworkPolicy),
+            _ => None,
+        });
+        let object = partial.over(accepted.as_ref());
+        self.held.insert(reference, accepted);
+        object.is_some_and(|object| self.apply_as_is(Change::Apply(object)))
+    }
+
+    fn delete(&mut self, reference: &ObjectRef) -> bool {
+        let s = &mut self.state;
+        self.held.remove(reference);
+        s.origins.remove(&reference.to_string());
+        let name = &reference.name;
+        match reference.kind {
+            Kind::Service => s.services.remove(name).is_some(),
+            Kind::EndpointSlice => s.slices.remove(name).is_some(),
+            Kind::Namespace => s.namespaces.remove(name).is_some(),
+            Kind::Pod => {
+                self.addresses.remove(name);
+                s.pods.remove(name).is_some()
+            }
+            Kind::Node => s.nodes.remove(name).is_some(),
+            Kind::NetworkPolicy => s.policies.remove(name).is_some(),
+            Kind::ServiceCidr => s.service_cidrs.remove(name).is_some(),
+        }
+    }
+
+    /// Sets the addresses of a pod until the API has any.
+    pub fn set_addresses(&mut self, pod: &ObjectName, addresses: &[IpAddr]) {
+        let known = self.state.pods.get_mut(pod);
+        if known.as_ref().is_some_and(|pod| !pod.ips.is_empty()) {
+            return;
+        }
+        if let Some(known) = known {
+            known.ips = addresses.to_vec();
+        }
+        self.addresses.insert(pod.clone(), addresses.to_vec());
+    }
+
+    /// Sets the policies without room.
+    pub fn set_without_room(&mut self, policies: BTreeMap<ObjectName, StandIn>) {
+        self.state.without_room = policies;
+    }
+
+    /// The present state.
+    pub fn state(&self) -> &ClusterState {
+        &self.state
+    }
+
+    /// Whether every kind has been listed once. Before that, nothing may be removed from a map.
+    pub fn is_synced(&self) -> bool {
+        self.synced.len() == Kind::ALL.len()
+    }
+}
+
+/// Returns whether it is different.
+fn replace<T: PartialEq>(place: &mut T, new: T) -> bool {
+    let changed = *place != new;
+    *place = new;
+    changed
+}
+
+fn put<V: PartialEq>(map: &mut BTreeMap<ObjectName, V>, name: ObjectName, value: V) -> bool {
+    if map.get(&name) == Some(&value) {
+        return false;
+    }
+    map.insert(name, value);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::NetworkPolicy;
+
+    use crate::model::netpol;
+
+    fn partial(types: &[&str]) -> Change {
+        let value = json!({
+            "metadata": {"name": "p", "namespace": "ns"}, "spec": {"podSelector": {}, "policyTypes": types},
+        });
+        Change::Restrict(Partial::NetworkPolicy(Box::new(netpol::partial(&value, true).unwrap())))
+    }
+
+    /// Ingress and egress: whether they are isolated.
+    fn isolation(store: &Store) -> Option<(bool, bool)> {
+        let policy = store.state().policies.values().next()?;
+        Some((policy.ingress.is_some(), policy.egress.is_some()))
+    }
+
+    #[test]
+    fn mistakes_in_a_row_add_up_to_nothing() {
+        let name = ObjectName { namespace: "ns".to_owned(), name: "p".to_owned() };
+        let reference = ObjectRef { kind: Kind::NetworkPolicy, name: name.clone() };
+        let accepted = NetworkPolicy { name, ingress: Some(vec![]), ..NetworkPolicy::default() };
+        let accepted = || Change::Apply(Object::NetworkPolicy(accepted.clone()));
+        let mut store = Store::new();
+        for (what, change, expected) in [
+            ("never accepted", partial(&["egress"]), Some((false, true))),
+            ("another mistake", partial(&["ingress"]), Some((true, false))),
+            ("accepted", accepted(), Some((true, false))),
+            ("an edit", partial(&["egress"]), Some((true, true))),
+            ("another edit", partial(&["ingress"]), Some((true, false))),
+            ("an edit", partial(&["egress"]), Some((true, true))),
+            ("the same as accepted", accepted(), Some((true, false))),
+            ("an edit", partial(&["egress"]), Some((true, true))),
+            ("gone", Change::Delete(reference.clone()), None),
+            ("never accepted again", partial(&["egress"]), Some((false, true))),
+        ] {
+            store.apply(change);
+            assert_eq!(isolation(&store), expected, "{what}");
+        }
+    }
+}

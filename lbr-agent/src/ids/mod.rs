@@ -1,0 +1,130 @@
+//! The numbers of services, backends and parts of policies: stable as long as these exist, and not soon used for
+//! anything else.
+//!
+//! Flows carry the numbers of services and backends, and a number that is still in a map means "still an endpoint of
+//! that service". A number that changed hands would keep a flow at a backend that is gone. For the numbers of policies
+//! see `policy.rs`.
+
+mod policy;
+mod pool;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lbr_common::addr::{Addr, Family};
+use lbr_common::maglev::MaglevPart;
+use lbr_common::service::frontend_flags;
+use lbr_common::text::ServiceName;
+pub(crate) use policy::PolicyIds;
+use pool::Pool;
+use tables::Tables;
+
+use crate::desired::Desired;
+
+/// A Service port in one family, by its name: its addresses come and go, and no port belongs to all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ServiceKey {
+    name: ServiceName,
+    proto: u8,
+    family: Family,
+}
+
+/// Numbers for services, backends (by service, address and port), and for policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    services: Pool<ServiceKey>,
+    backends: Pool<(u32, Addr, u16)>,
+    maglev: Tables,
+    policy: PolicyIds,
+}
+
+impl Ids {
+    /// No number is in use.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The numbers that a former agent left in the maps. Entries that contradict each other are not adopted: they get a
+    /// new number, and the old one is not used again.
+    ///
+    /// An adopted number waits for its first use without a limit, so that compiling a state that is not complete yet
+    /// does not give it up.
+    pub fn restore(tables: &Desired) -> Self {
+        let mut ids = Self::default();
+
+        // All frontends of a service have the same protocol and family, by the definition of a service.
+        let mut shapes = BTreeMap::new();
+        for (key, frontend) in
+            tables.frontends.iter().filter(|(_, f)| f.flags & frontend_flags::WILDCARD == 0)
+        {
+            let shape = (key.proto, key.addr.family());
+            let known = shapes.entry(frontend.service).or_insert(Some(shape));
+            if *known != Some(shape) {
+                *known = None;
+            }
+        }
+        shapes.remove(&0);
+        let shape_of = |service: u32| shapes.get(&service).copied().flatten();
+
+        for (&id, &name) in &tables.services {
+            if let Some((proto, family)) = shape_of(id) {
+                ids.services.adopt(ServiceKey { name, proto, family }, id);
+            }
+        }
+        for (&id, backend) in &tables.backends {
+            let fits = |(proto, family)| backend.proto == proto && backend.addr.family() == family;
+            let is_named = tables.services.contains_key(&backend.service);
+            if id != 0 && is_named && shape_of(backend.service).is_some_and(fits) {
+                ids.backends.adopt((backend.service, backend.addr, backend.port), id);
+            }
+        }
+
+        ids.services.avoid(tables.frontends.values().map(|f| f.service));
+        ids.services.avoid(tables.slots.keys().map(|k| k.service));
+        ids.services.avoid(tables.backends.values().map(|b| b.service));
+        ids.services.avoid(tables.services.keys().copied());
+        ids.backends.avoid(tables.backends.keys().copied());
+        ids.backends.avoid(tables.slots.values().map(|s| s.backend));
+        ids.services.skip_ahead();
+        ids.backends.skip_ahead();
+        ids.maglev = Tables::restore(tables);
+        ids.policy = PolicyIds::restore(tables);
+        ids
+    }
+
+    /// The number of a Service port in one family.
+    pub(crate) fn service(&mut self, name: ServiceName, proto: u8, family: Family) -> u32 {
+        self.services.get(ServiceKey { name, proto, family })
+    }
+
+    /// The number of a backend of a service.
+    pub(crate) fn backend(&mut self, service: u32, addr: Addr, port: u16) -> u32 {
+        self.backends.get((service, addr, port))
+    }
+
+    /// The number of the Maglev table of these backends, and its content; `fill` makes that if it is not known.
+    pub(crate) fn maglev(
+        &mut self,
+        backends: Vec<u32>,
+        fill: impl FnOnce() -> Vec<MaglevPart>,
+    ) -> (u32, Arc<[MaglevPart]>) {
+        self.maglev.get(backends, fill)
+    }
+
+    /// The numbers of policy.
+    pub(crate) fn policy(&mut self) -> &mut PolicyIds {
+        &mut self.policy
+    }
+
+    /// Gives up the numbers that were not asked for since the last call.
+    pub fn forget_unused(&mut self) {
+        self.services.forget_unused();
+        self.backends.forget_unused();
+        self.maglev.forget_unused();
+        self.policy.forget_unused();
+    }
+}
+
+#[cfg(test)]
+mod tests;

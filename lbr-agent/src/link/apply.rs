@@ -1,0 +1,56 @@
+//! Writes interfaces: with its entry, an interface gets its programs.
+
+use std::collections::BTreeMap;
+
+use lbr_common::link::Link;
+
+use crate::dataplane::{Dataplane, WriteError};
+use crate::table::{LinkMaps, Outcome, Pass, number, remove, write};
+
+/// The interfaces that programs are attached to.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pub(crate) maps: LinkMaps,
+}
+
+impl Links {
+    pub(crate) fn load(dataplane: &mut dyn Dataplane) -> Result<Self, WriteError> {
+        Ok(Self { maps: LinkMaps::load(dataplane.tables())? })
+    }
+
+    /// Whether this link has its programs.
+    pub(crate) fn has_programs(&self, link: u32) -> bool {
+        self.maps.links.actual().contains_key(&link) && !self.maps.links.must_write(&link)
+    }
+
+    /// Enters and attaches those of these links that are new, and touches nothing else.
+    pub(crate) fn plug(&mut self, links: &BTreeMap<u32, Link>, dataplane: &mut dyn Dataplane) -> Outcome {
+        let (desired, uplinks) = (self.maps.links.desired(), self.maps.uplinks.actual());
+        // A link that turns from an uplink into a pod's link changes two maps, in an order: not here.
+        let is_new = |index: &u32| !desired.contains_key(index) && !uplinks.contains_key(index);
+        let new: BTreeMap<u32, Link> =
+            links.iter().filter(|(index, _)| is_new(index)).map(|(index, link)| (*index, *link)).collect();
+        let mut outcome = Outcome::default();
+        if !new.is_empty() {
+            let all = desired.iter().chain(&new).map(|(index, link)| (*index, *link)).collect();
+            self.maps.links.set_desired(all);
+            let is_new = |index: &u32, _: &Link| new.contains_key(index);
+            write(&mut self.maps.links, &mut *dataplane.tables().links, is_new, number, &mut outcome);
+        }
+        outcome
+    }
+
+    /// An interface that cannot be attached holds up no other. Interfaces that are gone are removed even while the sources
+    /// have not listed everything. An interface may turn from a pod's link into an uplink, or back.
+    pub(crate) fn apply(&mut self, pass: &mut Pass<'_>) {
+        let links = &mut self.maps.links;
+        pass.due.epoch |= links.writes().any(|(index, _)| links.actual().contains_key(&index));
+        write(links, &mut *pass.dataplane.tables().links, |_, _| true, number, &mut pass.outcome);
+        let before = pass.outcome.removals;
+        remove(links, &mut *pass.dataplane.tables().links, |_| true, number, &mut pass.outcome);
+        pass.due.epoch |= pass.outcome.removals > before;
+        let uplinks = &mut self.maps.uplinks;
+        remove(uplinks, &mut *pass.dataplane.tables().uplinks, |_| true, number, &mut pass.outcome);
+        write(uplinks, &mut *pass.dataplane.tables().uplinks, |_, _| true, number, &mut pass.outcome);
+    }
+}

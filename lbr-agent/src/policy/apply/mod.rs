@@ -1,0 +1,199 @@
+//! One round of writing policy.
+//!
+//! 1. Entries that no packet reaches yet: verdicts and port classes of new sets, and names for people.
+//! 2. Entries that change in place, with the value of the next generation.
+//! 3. The generation, which brings all of it into force at once.
+//! 4. Removal of entries that no packet reaches any more.
+//!
+//! A write that fails in step 1 or 2 ends the round: the present generation stays in force, whole. `shortage` finds what does
+//! not fit before the round, and `hold` decides what is in force instead.
+
+mod hold;
+mod shortage;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use lbr_common::addr::Addr;
+use lbr_common::policy::policy_flags;
+
+use self::hold::Held;
+pub use self::shortage::{Full, Shortage};
+use crate::dataplane::{Dataplane, Table, Tables, WriteError};
+use crate::desired::{Desired, EndpointPolicy};
+use crate::table::{Absent, Outcome, Pass, PolicyMaps, Problem, Staged, Stored, number, remove, write};
+
+/// The maps of policies.
+#[derive(Debug)]
+pub(crate) struct Policies {
+    pub(crate) maps: PolicyMaps,
+    /// Of the policies in force.
+    pub(crate) generation: u32,
+}
+
+impl Policies {
+    pub(crate) fn load(dataplane: &mut dyn Dataplane) -> Result<Self, WriteError> {
+        let generation = dataplane.generation()?;
+        Ok(Self { maps: PolicyMaps::load(dataplane.tables())?, generation })
+    }
+
+    /// Not before the sources have listed everything: with half of the cluster's objects, a policy means something else.
+    pub(crate) fn apply(&mut self, pass: &mut Pass<'_>) {
+        if !pass.allow_removals {
+            return;
+        }
+        let Some(enforced) = self.enforce(pass.dataplane, &mut pass.outcome) else { return };
+        if enforced.changed {
+            // Before the Services, which may be very many: flows that the former policies allowed go on until then.
+            pass.due.epoch = true;
+            pass.raise_epoch();
+        }
+        // No packet looks up what is left of the former policies.
+        self.clean(pass.dataplane.tables(), &enforced, &mut pass.outcome);
+    }
+
+    /// Steps 1 to 3; [`Self::clean`] is to follow. `None`: a write failed, and the present generation stays in force.
+    fn enforce(&mut self, dataplane: &mut dyn Dataplane, outcome: &mut Outcome) -> Option<Enforced> {
+        let wanted = shortage::Wanted {
+            endpoints: self.maps.endpoints.desired(),
+            link_policy: self.maps.link_policy.desired(),
+            ip_class: self.maps.ip_class.desired(),
+            cidr_class: self.maps.cidr_class.desired(),
+            port_class: self.maps.port_class.desired(),
+            verdicts: self.maps.verdicts.desired(),
+        };
+        let shortage = shortage::find(self, &wanted, &dataplane.tables());
+        let held = hold::hold(self, &shortage, &mut outcome.problems);
+        let changed = self.switch(dataplane, &held, outcome).ok()?;
+        Some(Enforced { changed, held })
+    }
+
+    /// A pod of this node, if its desired endpoint is in force.
+    pub(crate) fn in_force(&self, addr: &Addr) -> Option<EndpointPolicy> {
+        let endpoint = self.maps.endpoints.at(addr, self.generation)?;
+        let is_pod = endpoint.policy.flags & policy_flags::POD != 0;
+        (is_pod && self.maps.endpoints.desired().get(addr) == Some(&endpoint)).then_some(endpoint)
+    }
+
+    /// The part of this for which the maps have no room.
+    pub(crate) fn shortage(&self, desired: &Desired, tables: &Tables<'_>) -> Shortage {
+        shortage::find(self, &desired.into(), tables)
+    }
+
+    /// Steps 1 to 3.
+    fn switch(
+        &mut self,
+        dataplane: &mut dyn Dataplane,
+        held: &Held,
+        outcome: &mut Outcome,
+    ) -> Result<bool, Interrupted> {
+        let generation = dataplane.generation().map_err(|error| interrupted(error, outcome))?;
+        self.generation = generation;
+        let tables = dataplane.tables();
+        let before = outcome.problems.len();
+        let fits = |set: u32| !held.sets.contains(&set);
+        write(&mut self.maps.port_class, tables.port_class, |k, _| fits(k.data.set), text::ports, outcome);
+        write(&mut self.maps.verdicts, tables.verdicts, |k, _| fits(k.set), text::verdict, outcome);
+        if outcome.problems.len() > before {
+            return Err(Interrupted);
+        }
+        // Names come before the entries that they name. No packet depends on them.
+        write(&mut self.maps.policies, tables.policies, |_, _| true, number, outcome);
+        write(&mut self.maps.rules, tables.rules, |_, _| true, text::rule, outcome);
+        write(&mut self.maps.set_members, tables.set_members, |_, _| true, text::member, outcome);
+        write(&mut self.maps.classes, tables.classes, |_, _| true, number, outcome);
+
+        let mut changes = false;
+        changes |= stage(&mut self.maps.cidr_class, tables.cidr_class, text::block, generation, outcome)?;
+        changes |= stage(&mut self.maps.ip_class, tables.ip_class, Addr::to_string, generation, outcome)?;
+        changes |= stage(&mut self.maps.endpoints, tables.endpoints, Addr::to_string, generation, outcome)?;
+        changes |= stage(&mut self.maps.link_policy, tables.link_policy, number, generation, outcome)?;
+        drop(tables);
+        if changes {
+            let next = generation.wrapping_add(1);
+            dataplane.set_generation(next).map_err(|error| interrupted(error, outcome))?;
+            self.generation = next;
+        }
+        Ok(changes)
+    }
+
+    /// Step 4.
+    fn clean(&mut self, tables: Tables<'_>, enforced: &Enforced, outcome: &mut Outcome) {
+        let held = &enforced.held;
+        sweep(&mut self.maps.endpoints, tables.endpoints, Addr::to_string, outcome);
+        sweep(&mut self.maps.link_policy, tables.link_policy, number, outcome);
+        sweep(&mut self.maps.ip_class, tables.ip_class, Addr::to_string, outcome);
+        sweep(&mut self.maps.cidr_class, tables.cidr_class, text::block, outcome);
+        let free = |set: u32| !held.kept.contains(&set);
+        remove(&mut self.maps.port_class, tables.port_class, |k| free(k.data.set), text::ports, outcome);
+        remove(&mut self.maps.verdicts, tables.verdicts, |k| free(k.set), text::verdict, outcome);
+        remove(&mut self.maps.set_members, tables.set_members, |k| free(k.set), text::member, outcome);
+        // Sets that are kept need their names.
+        let free = held.kept.is_empty();
+        remove(&mut self.maps.policies, tables.policies, |_| free, number, outcome);
+        remove(&mut self.maps.rules, tables.rules, |_| free, text::rule, outcome);
+        remove(&mut self.maps.classes, tables.classes, |_| free, number, outcome);
+        // After the switch: until then `hold` sees by the names whether an address belonged to another pod.
+        write(&mut self.maps.pod_names, tables.pod_names, |_, _| true, Addr::to_string, outcome);
+        remove(&mut self.maps.pod_names, tables.pod_names, |_| true, Addr::to_string, outcome);
+    }
+}
+
+/// The desired policies are in force, as far as they fit.
+struct Enforced {
+    /// A new generation brought them into force.
+    changed: bool,
+    held: Held,
+}
+
+/// The round ended early, for a reason in the list of problems.
+struct Interrupted;
+
+fn interrupted(error: WriteError, outcome: &mut Outcome) -> Interrupted {
+    let key = "generation".to_owned();
+    outcome.problems.push(Problem { map: lbr_common::maps::STATE.name, key, error });
+    Interrupted
+}
+
+/// Writes changes as values of the next generation. True if that generation differs from the present one.
+fn stage<K: Copy + Ord, R: Stored<K>>(
+    staged: &mut Staged<K, R::Value>,
+    table: &mut dyn Table<K, R>,
+    text: impl Fn(&K) -> String,
+    generation: u32,
+    outcome: &mut Outcome,
+) -> Result<bool, Interrupted> {
+    let plan = staged.plan(generation);
+    let mut changes = plan.changes;
+    for (key, raw) in plan.writes {
+        match table.insert(&key, &R::of(raw)) {
+            Ok(()) => {
+                changes |= raw.old != raw.new;
+                staged.wrote(key, raw);
+                outcome.writes += 1;
+            }
+            Err(error) => {
+                outcome.problems.push(Problem { map: table.name(), key: text(&key), error });
+                return Err(Interrupted);
+            }
+        }
+    }
+    Ok(changes)
+}
+
+fn sweep<K: Copy + Ord, T: Absent<K>, R>(
+    staged: &mut Staged<K, T>,
+    table: &mut dyn Table<K, R>,
+    text: impl Fn(&K) -> String,
+    outcome: &mut Outcome,
+) {
+    for key in staged.leftovers() {
+        match table.remove(&key) {
+            Ok(()) => {
+                staged.removed(&key);
+                outcome.removals += 1;
+            }
+            Err(error) => outcome.problems.push(Problem { map: table.name(), key: text(&key), error }),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Finds the policies that fit into the maps.
+//!
+//! A policy that does not fit is treated like an invalid one: its last version that fitted stays in force, and the pods
+//! that the present version selects are isolated and get nothing by it. The agent finds such policies by compiling,
+//! before it writes anything, and tries them again each time.
+//!
+//! Where no policy is to blame (other pods made other sets of the same policies), `reconcile` leaves out the sets that
+//! lack room.
+
+use std::collections::BTreeMap;
+
+use super::{Full, Shortage};
+use crate::cluster::{ClusterState, StandIn, Store};
+use crate::compile::draft;
+use crate::desired::Desired;
+use crate::ids::Ids;
+use crate::model::{NetworkPolicy, ObjectName, Peer};
+use crate::node::NodeView;
+
+/// How often one round compiles to find out which of several policies fit; policies not tried by then wait.
+const ATTEMPTS: usize = 8;
+
+/// The last versions that fitted. An agent that starts has none.
+#[derive(Debug, Default)]
+pub struct Fit {
+    fitted: BTreeMap<ObjectName, NetworkPolicy>,
+}
+
+type StandIns = BTreeMap<ObjectName, StandIn>;
+
+impl Fit {
+    /// Compiles the policies that fit. `shortage` finds what does not fit.
+    pub fn compile(
+        &mut self,
+        store: &mut Store,
+        node: &NodeView,
+        ids: &mut Ids,
+        shortage: impl FnMut(&Desired) -> Shortage,
+    ) -> Desired {
+        let last = store.state().without_room.clone();
+        let mut drafts = Drafts { store, node, ids, shortage };
+        let all = drafts.without(StandIns::new());
+        let desired = if all.lack.is_empty() {
+            all.desired
+        } else {
+            let without_room = self.hold(&mut drafts, all);
+            release(&mut drafts, without_room, &last)
+        };
+        ids.forget_unused();
+        self.remember(store.state());
+        desired
+    }
+
+    /// Leaves out policies that changed since they fitted, until the rest fits: first those of sets and blocks without
+    /// room, then all of them.
+    fn hold<F: FnMut(&Desired) -> Shortage>(&self, drafts: &mut Drafts<'_, F>, all: Draft) -> Draft {
+        let mut draft = all;
+        for blame in [in_shortage, any] {
+            let state = drafts.store.state();
+            let mut without_room = draft.without_room.clone();
+            for (name, full) in blame(state, &draft.desired, &draft.lack) {
+                let fitted = self.fitted.get(&name);
+                if state.policies.get(&name) != fitted {
+                    without_room.entry(name).or_insert_with(|| stand_in(fitted, full));
+                }
+            }
+            if without_room.len() > draft.without_room.len() {
+                draft = drafts.without(without_room);
+            }
+        }
+        draft
+    }
+
+    fn remember(&mut self, state: &ClusterState) {
+        self.fitted.retain(|name, _| state.policies.contains_key(name));
+        for (name, policy) in &state.policies {
+            if !state.without_room.contains_key(name) && self.fitted.get(name) != Some(policy) {
+                self.fitted.insert(name.clone(), policy.clone());
+            }
+        }
+    }
+}
+
+/// Tables that may not fit.
+struct Draft {
+    without_room: StandIns,
+    desired: Desired,
+    lack: Shortage,
+}
+
+struct Drafts<'a, F> {
+    store: &'a mut Store,
+    node: &'a NodeView,
+    ids: &'a mut Ids,
+    shortage: F,
+}
+
+impl<F: FnMut(&Desired) -> Shortage> Drafts<'_, F> {
+    fn without(&mut self, without_room: StandIns) -> Draft {
+        self.store.set_without_room(without_room.clone());
+        let desired = draft(self.store.state(), self.node, self.ids);
+        let lack = (self.shortage)(&desired);
+        Draft { without_room, desired, lack }
+    }
+}
+
+/// Re-admits policies that were excluded only because of others. Those that did not fit the last time (`last`) are
+/// tried last.
+fn release<F: FnMut(&Desired) -> Shortage>(
+    drafts: &mut Drafts<'_, F>,
+    held: Draft,
+    last: &StandIns,
+) -> Desired {
+    let mut best = held;
+    if best.lack.is_empty() && best.without_room.len() > 1 {
+        let (known, new): (Vec<_>, Vec<_>) =
+            best.without_room.keys().cloned().partition(|name| last.contains_key(name));
+        let mut groups = match known.is_empty() || new.is_empty() {
+            true => halves(&[known, new].concat()),
+            false => vec![known, new],
+        };
+        for _ in 0..ATTEMPTS {
+            let Some(group) = groups.pop() else { break };
+            let mut fewer = best.without_room.clone();
+            fewer.retain(|name, _| !group.contains(name));
+            let draft = drafts.without(fewer);
+            if draft.lack.is_empty() {
+                best = draft;
+            } else if group.len() > 1 {
+                groups.extend(halves(&group));
+            }
+        }
+    }
+    drafts.store.set_without_room(best.without_room);
+    best.desired
+}
+
+fn halves(names: &[ObjectName]) -> Vec<Vec<ObjectName>> {
+    let (first, second) = names.split_at(names.len() / 2);
+    [first, second].into_iter().filter(|half| !half.is_empty()).map(<[_]>::to_vec).collect()
+}
+
+fn stand_in(last: Option<&NetworkPolicy>, full: Full) -> StandIn {
+    let stays = match last {
+        Some(_) => {
+            "its last version that fitted stays in force, and the pods that it selects now are isolated"
+        }
+        None => "the pods that it selects are isolated, and it allows nothing",
+    };
+    StandIn { version: last.cloned(), reason: format!("{}; until then {stays}", full.error()) }
+}
+
+type Blamed = BTreeMap<ObjectName, Full>;
+
+/// Policies of sets without room, and policies with blocks if blocks lack room.
+fn in_shortage(state: &ClusterState, desired: &Desired, lack: &Shortage) -> Blamed {
+    let mut blamed = Blamed::new();
+    for (key, member) in &desired.set_members {
+        if let Some(full) = lack.sets.get(&key.set)
+            && let Some(record) = desired.policies.get(&member.policy)
+        {
+            let (namespace, name) = (record.namespace.as_str().to_owned(), record.name.as_str().to_owned());
+            blamed.entry(ObjectName { namespace, name }).or_insert(*full);
+        }
+    }
+    if let Some(full) = lack.blocks {
+        let with_blocks = state.policies.iter().filter(|(_, policy)| has_blocks(policy));
+        blamed.extend(with_blocks.map(|(name, _)| (name.clone(), full)));
+    }
+    blamed
+}
+
+fn any(state: &ClusterState, _: &Desired, lack: &Shortage) -> Blamed {
+    let full = lack.sets.values().copied().chain(lack.blocks).next();
+    full.map(|full| state.policies.keys().map(|name| (name.clone(), full)).collect()).unwrap_or_default()
+}
+
+fn has_blocks(policy: &NetworkPolicy) -> bool {
+    let rules = policy.ingress.iter().chain(&policy.egress).flatten();
+    rules.flat_map(|rule| &rule.peers).any(|peer| matches!(peer, Peer::Block { .. }))
+}
+
+#[cfg(test)]
+mod tests;

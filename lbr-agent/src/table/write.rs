@@ -1,0 +1,55 @@
+//! Writes the difference of one map, and records what was written.
+
+use super::{Delta, Outcome, Problem};
+use crate::dataplane::Table;
+
+/// Writes what is due and `ready`. `text` names an entry for a person.
+pub(crate) fn write<K: Copy + Ord, V: Copy + PartialEq>(
+    delta: &mut Delta<K, V>,
+    table: &mut dyn Table<K, V>,
+    ready: impl Fn(&K, &V) -> bool,
+    text: impl Fn(&K) -> String,
+    outcome: &mut Outcome,
+) {
+    let due: Vec<_> = delta.writes().filter(|(key, value)| ready(key, value)).collect();
+    for (key, value) in due {
+        match table.insert(&key, &value) {
+            Ok(()) => {
+                delta.wrote(&key);
+                outcome.writes += 1;
+            }
+            Err(error) => {
+                delta.failed(&key);
+                outcome.problems.push(Problem { map: table.name(), key: text(&key), error });
+            }
+        }
+    }
+}
+
+/// Removes what is due and `free`.
+pub(crate) fn remove<K: Copy + Ord, V: Copy + PartialEq>(
+    delta: &mut Delta<K, V>,
+    table: &mut dyn Table<K, V>,
+    free: impl Fn(&K) -> bool,
+    text: impl Fn(&K) -> String,
+    outcome: &mut Outcome,
+) {
+    let due: Vec<_> = delta.removals().filter(|key| free(key)).collect();
+    for key in due {
+        match table.remove(&key) {
+            Ok(()) => {
+                delta.removed(&key);
+                outcome.removals += 1;
+            }
+            Err(error) => {
+                delta.failed(&key);
+                outcome.problems.push(Problem { map: table.name(), key: text(&key), error });
+            }
+        }
+    }
+}
+
+/// The text of a key that is a number.
+pub(crate) fn number(id: &u32) -> String {
+    id.to_string()
+}
