@@ -23,11 +23,12 @@ use crate::serve::health::Moment;
 use crate::serve::{Note, Observer, Round};
 use crate::table::Outcome;
 
-/// How long the agent collects further changes before it writes the maps. Short against the second that a saved file
-/// may take to be in force, long against the time in which the events of one object arrive.
+/// The longest time for which the agent collects further changes before it writes the maps, while one change follows the
+/// other: as long as the last round took, so that rounds fill half of the time at most. The first change after a pause is
+/// written at once.
 const BATCH: Duration = Duration::from_millis(10);
 
-/// The same before every kind has been listed: listing takes seconds in a large cluster, and each round over half a
+/// How long it collects before every kind has been listed: listing takes seconds in a large cluster, and each round over half a
 /// state delays the next one.
 const LISTING: Duration = Duration::from_millis(500);
 
@@ -61,6 +62,8 @@ struct Agent<'a> {
     observer: Observer,
     reports: Reports,
     retry_after: Duration,
+    /// Until then further changes are collected.
+    quiet_until: Instant,
 }
 
 /// Runs until `shutdown` is done. The maps and programs stay as they are then.
@@ -81,6 +84,7 @@ pub async fn run(
         observer: inputs.observer,
         reports: Reports::new(inputs.events),
         retry_after: RETRY_MIN,
+        quiet_until: Instant::now(),
     };
     let mut refused_ports = agent.observer.refused_ports();
     let mut shutdown = pin!(shutdown);
@@ -106,7 +110,8 @@ pub async fn run(
                 due = Some(agent.soonest(due));
             }
             Ok(()) = refused_ports.changed() => {
-                agent.engine.set_refused_ports(refused_ports.borrow_and_update().clone());
+                let refused = refused_ports.borrow_and_update().clone();
+                agent.engine.set_node(|node| node.refused_ports = refused, agent.dataplane);
                 due = Some(agent.soonest(due));
             }
             Some(request) = inputs.gate.recv() => {
@@ -134,14 +139,16 @@ impl Agent<'_> {
 
     /// When to write the maps after a change.
     fn soonest(&self, due: Option<Instant>) -> Instant {
-        let then = Instant::now() + if self.engine.is_synced() { BATCH } else { LISTING };
+        let now = Instant::now();
+        let then = if self.engine.is_synced() { self.quiet_until.max(now) } else { now + LISTING };
         due.map_or(then, |due| due.min(then))
     }
 
     /// Takes the newest picture of the links.
     fn plug(&mut self, links: &mut watch::Receiver<LocalLinks>) {
         self.observer.queued(Note::default(), Moment::now());
-        let outcome = self.engine.set_links(links.borrow_and_update().clone(), self.dataplane);
+        let links = links.borrow_and_update().clone();
+        let outcome = self.engine.set_node(|node| node.links = links, self.dataplane);
         if outcome.writes > 0 {
             tracing::debug!(links = outcome.writes, "new pod links have their programs");
         }
@@ -161,15 +168,14 @@ impl Agent<'_> {
     fn write(&mut self, links: &mut watch::Receiver<LocalLinks>) -> Option<Instant> {
         self.plug_if_new(links);
         let began = Instant::now();
-        let mut compiled = self.engine.compile(self.dataplane);
+        self.engine.compile(self.dataplane);
         let took = began.elapsed();
         let is_old = self.plug_if_new(links);
-        self.publish(std::mem::take(&mut compiled.pods));
-        let (counts, health_ports) = (compiled.counts, compiled.health_ports.clone());
+        self.publish();
         if self.engine.is_synced() && !self.reports.is_ready() {
-            self.reports.warn_of_ephemeral_ports(&compiled, self.engine.node());
+            self.reports.warn_of_ephemeral_ports(&self.engine);
         }
-        let outcome = self.engine.write(compiled, self.dataplane);
+        let outcome = self.engine.write(self.dataplane);
         if outcome.writes + outcome.removals > 0 {
             tracing::debug!(
                 writes = outcome.writes,
@@ -184,41 +190,45 @@ impl Agent<'_> {
             compiled: took,
             is_synced: self.engine.is_synced(),
             outcome: &outcome,
+            without_room: self.engine.without_room().len(),
             state: self.engine.state(),
             node: &self.engine.node().name,
             entries: self.engine.entries(),
-            health_ports,
+            health_ports: self.engine.health_ports().clone(),
             rejected: self.engine.rejected(),
         };
         self.observer.wrote(round, Moment::now());
+        self.quiet_until = Instant::now() + began.elapsed().min(BATCH);
         self.reports.wrote(&outcome, &self.engine);
         self.observer.set_events(self.reports.event_counts());
         if self.engine.is_synced() {
-            self.reports.ready(counts, began);
+            self.reports.ready(&self.engine, began);
         }
         let next = self.next_try(&outcome);
         if is_old { Some(Instant::now()) } else { next }
     }
 
     /// Passes the addresses of this node's pods on, if they are others.
-    fn publish(&self, mut pods: PodAddresses) {
-        let is_synced = self.engine.is_synced();
+    fn publish(&self) {
+        let pods = self.engine.pods();
         self.pods.send_if_modified(|known| {
-            if !is_synced {
+            let changed = match self.engine.is_synced() {
+                true => *known != *pods,
                 // The source may still list the pods of the former agent.
-                for (addr, pod) in &*known {
-                    pods.entry(*addr).or_insert_with(|| pod.clone());
-                }
+                false => pods.iter().any(|(addr, pod)| known.get(addr) != Some(pod)),
+            };
+            if changed && self.engine.is_synced() {
+                known.clone_from(pods);
+            } else if changed {
+                known.extend(pods.iter().map(|(addr, pod)| (*addr, pod.clone())));
             }
-            let changed = *known != pods;
-            *known = pods;
             changed
         });
     }
 
     fn next_try(&mut self, outcome: &Outcome) -> Option<Instant> {
         // Until every kind is listed, some entries wait on purpose.
-        let is_done = outcome.pending == 0 && self.engine.state().without_room.is_empty();
+        let is_done = outcome.pending == 0 && self.engine.without_room().is_empty();
         if is_done || !self.engine.is_synced() {
             self.retry_after = RETRY_MIN;
             return None;

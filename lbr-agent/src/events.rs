@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lbr_common::text::{RejectedRecord, extent};
 use tokio::sync::mpsc;
 
-use crate::cluster::ClusterState;
 use crate::model::{Kind, ObjectName, ObjectRef};
+use crate::policy::fit::StandIns;
 use crate::service::HEALTH_PORT;
 use crate::table::Problem;
 
@@ -128,12 +128,12 @@ impl Troubles {
         &mut self,
         rejected: &BTreeMap<u32, RejectedRecord>,
         problems: &[Problem],
-        state: &ClusterState,
+        without_room: &StandIns,
     ) {
         if self.events.0.is_none() {
             return;
         }
-        let now = all(rejected, problems, state);
+        let now = all(rejected, problems, without_room);
         self.reported.retain(|old| now.contains(old));
         for occurrence in now {
             if self.reported.contains(&occurrence) {
@@ -151,7 +151,7 @@ impl Troubles {
 fn all(
     rejected: &BTreeMap<u32, RejectedRecord>,
     problems: &[Problem],
-    state: &ClusterState,
+    without_room: &StandIns,
 ) -> BTreeSet<Occurrence> {
     let mut notes: BTreeMap<(ObjectRef, &'static str), Vec<String>> = BTreeMap::new();
     let mut add = |object: ObjectRef, reason, note: String| {
@@ -161,7 +161,7 @@ fn all(
         if let Some((object, _)) = named(record.object.as_str()) {
             // The list contains policies without room, too.
             let is_policy = object.kind == Kind::NetworkPolicy && record.field.as_str().is_empty();
-            if is_policy && state.without_room.contains_key(&object.name) {
+            if is_policy && without_room.contains_key(&object.name) {
                 continue;
             }
             let (field, reason) = (record.field.as_str(), record.reason.as_str());
@@ -175,7 +175,7 @@ fn all(
             add(object, "NotInForce", format!("{part}{colon}{}", problem.error));
         }
     }
-    for (name, stand_in) in &state.without_room {
+    for (name, stand_in) in without_room {
         let object = ObjectRef { kind: Kind::NetworkPolicy, name: name.clone() };
         add(object, "NotInForce", stand_in.reason.clone());
     }

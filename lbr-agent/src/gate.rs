@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use lbr_common::addr::Addr;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::cluster::Change;
 use crate::engine::Engine;
 use crate::model::ObjectName;
 
@@ -53,7 +54,7 @@ pub(crate) struct Waiting(Vec<Request>);
 
 impl Waiting {
     pub(crate) fn add(&mut self, request: Request, engine: &mut Engine) {
-        engine.set_addresses(&request.pod, &request.addresses);
+        engine.take(Change::Addresses(request.pod.clone(), request.addresses.clone()));
         self.0.push(request);
     }
 

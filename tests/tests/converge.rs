@@ -7,10 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use lbr_agent::cluster::Change;
-use lbr_agent::cluster::Store;
+use lbr_agent::cluster::ClusterState;
 use lbr_agent::compile::compile;
 use lbr_agent::dataplane::fake::Fake;
 use lbr_agent::desired::Desired;
+use lbr_agent::engine::Engine;
 use lbr_agent::ids::Ids;
 use lbr_agent::model::{
     Endpoint, EndpointPort, EndpointSlice, Kind, Object, ObjectName, ObjectRef, Protocol, Service,
@@ -18,7 +19,6 @@ use lbr_agent::model::{
 };
 use lbr_agent::node::links::{LocalLink, LocalLinks};
 use lbr_agent::node::{NodePortAddress, NodeView, Settings};
-use lbr_agent::reconcile::Reconciler;
 use lbr_tests::scenario::text;
 
 const RUNS: u64 = 100;
@@ -133,12 +133,12 @@ impl Random {
         }
     }
 
-    fn event(&mut self, store: &Store) -> Change {
+    fn event(&mut self, state: &ClusterState) -> Change {
         match self.below(8) {
             0..3 => Change::Apply(self.service()),
             3..6 => Change::Apply(self.slice()),
             _ => {
-                let all = references(store);
+                let all = references(state);
                 match all.len() {
                     0 => Change::Apply(self.service()),
                     n => Change::Delete(all[self.below(n)].clone()),
@@ -148,26 +148,20 @@ impl Random {
     }
 }
 
-fn references(store: &Store) -> Vec<ObjectRef> {
-    let state = store.state();
+fn references(state: &ClusterState) -> Vec<ObjectRef> {
     let services = state.services.keys().map(|n| (Kind::Service, n));
     let slices = state.slices.keys().map(|n| (Kind::EndpointSlice, n));
     services.chain(slices).map(|(kind, name)| ObjectRef { kind, name: name.clone() }).collect()
 }
 
 struct Agent {
-    store: Store,
-    node: NodeView,
-    ids: Ids,
-    reconciler: Reconciler,
+    engine: Engine,
     fake: Fake,
 }
 
 impl Agent {
     fn start(fake: Fake) -> Self {
         let mut dataplane = fake.clone();
-        let reconciler = Reconciler::load(&mut dataplane).unwrap_or_else(|e| panic!("{e}"));
-        let ids = Ids::restore(&reconciler.actual());
         let everywhere = vec![NodePortAddress::Block(IpNet::from(NODE))];
         let settings = Settings {
             nodeport_addresses: everywhere,
@@ -176,20 +170,23 @@ impl Agent {
         };
         let links = LocalLinks { node_addresses: [NODE].into(), ..LocalLinks::default() };
         let node = NodeView { name: "here".to_owned(), settings, links, ..NodeView::default() };
-        Self { store: Store::new(), node, ids, reconciler, fake }
+        let engine = Engine::start(node, &mut dataplane).unwrap_or_else(|e| panic!("{e}"));
+        Self { engine, fake }
     }
 
     fn sync(&mut self) {
         for kind in Kind::ALL {
-            self.store.apply(Change::Synced(kind));
+            self.engine.take(Change::Synced(kind));
         }
     }
 
     fn attempt(&mut self) -> (Desired, bool) {
-        let desired = compile(self.store.state(), &self.node, &mut self.ids);
+        self.engine.compile(&mut self.fake);
+        let desired = self.engine.desired();
+        assert_eq!(desired, self.engine.from_scratch(), "the tables depend on history");
         let before = self.fake.in_force();
-        let outcome = self.reconciler.apply(desired.clone(), self.store.is_synced(), &mut self.fake);
-        if !self.store.is_synced() {
+        let outcome = self.engine.write(&mut self.fake);
+        if !self.engine.is_synced() {
             let after = self.fake.in_force();
             let kept = before.frontends.keys().all(|k| after.frontends.contains_key(k))
                 && before.slots.keys().all(|k| after.slots.contains_key(k))
@@ -208,19 +205,19 @@ impl Agent {
                 return desired;
             }
         }
-        panic!("does not converge: {:?}", self.reconciler.retry(true, &mut self.fake));
+        panic!("does not converge: {:?}", self.engine.write(&mut self.fake));
     }
 
     /// A new agent on the same maps, which gets the same objects in a random order.
     fn restart(self, random: &mut Random) -> Self {
-        let state = self.store.state().clone();
+        let state = self.engine.state().clone();
         let mut objects: Vec<_> = state.services.into_values().map(Object::Service).collect();
         objects.extend(state.slices.into_values().map(Object::EndpointSlice));
         let mut next = Self::start(self.fake);
-        next.node = self.node;
+        next.set_node(self.engine.node().clone());
         while !objects.is_empty() {
             let object = objects.swap_remove(random.below(objects.len()));
-            next.store.apply(Change::Apply(object));
+            next.engine.take(Change::Apply(object));
             if random.one_in(2) {
                 next.attempt();
             }
@@ -229,9 +226,14 @@ impl Agent {
         next
     }
 
+    fn set_node(&mut self, node: NodeView) {
+        self.engine.set_node(|known| *known = node, &mut self.fake);
+    }
+
     fn plug(&mut self, random: &mut Random) {
         let index = u32::try_from(random.below(5)).unwrap_or(0) + 1;
-        let links = &mut self.node.links;
+        let mut node = self.engine.node().clone();
+        let links = &mut node.links;
         if links.links.remove(&index).is_some() {
             links.routes.retain(|_, to| *to != index);
         } else {
@@ -242,6 +244,7 @@ impl Agent {
             );
             links.routes.insert(random.address(244, 12).into(), index);
         }
+        self.set_node(node);
     }
 }
 
@@ -250,8 +253,8 @@ fn run(seed: u64) {
     let mut agent = Agent::start(Fake::new(seed));
     agent.sync();
     for _ in 0..EVENTS {
-        let change = random.event(&agent.store);
-        agent.store.apply(change);
+        let change = random.event(agent.engine.state());
+        agent.engine.take(change);
         match random.below(30) {
             0 => {
                 agent.converge();
@@ -276,13 +279,14 @@ fn run(seed: u64) {
         }
     }
     let long_lived = agent.converge();
-    let fresh = compile(agent.store.state(), &agent.node, &mut Ids::new());
+    let fresh = compile(agent.engine.state(), agent.engine.node(), &mut Ids::new());
     assert_eq!(text::tables(&long_lived), text::tables(&fresh), "the tables depend on history");
 
-    for reference in references(&agent.store) {
-        agent.store.apply(Change::Delete(reference));
+    for reference in references(agent.engine.state()) {
+        agent.engine.take(Change::Delete(reference));
     }
-    agent.node.links = Default::default();
+    let node = NodeView { links: Default::default(), ..agent.engine.node().clone() };
+    agent.set_node(node);
     assert_eq!(agent.converge(), Desired::default());
 }
 

@@ -4,14 +4,15 @@
 
 use std::net::IpAddr;
 
+use lbr_agent::cluster::Change;
 use lbr_agent::dataplane::fake::Fake;
-use lbr_agent::ids::Ids;
-use lbr_agent::policy::fit::Fit;
+use lbr_agent::engine::Engine;
+use lbr_agent::model::Kind;
+use lbr_agent::node::NodeView;
 use lbr_agent::policy::judge::{Side, judge};
-use lbr_agent::reconcile::Reconciler;
 use lbr_agent::table::Outcome;
 use lbr_common::tuple::Tuple;
-use lbr_tests::oracle::history::{History, Moment};
+use lbr_tests::oracle::history::{History, Moment, changes};
 use lbr_tests::oracle::{Answer, Case, check, tuple_text};
 use serde_json::Value;
 
@@ -23,21 +24,37 @@ const ROUNDS: usize = 4;
 
 /// One agent and its maps.
 struct Agent {
-    ids: Ids,
-    fit: Fit,
+    engine: Engine,
     fake: Fake,
+    /// What the engine has seen.
+    seen: Case,
 }
 
 impl Agent {
+    fn start(mut fake: Fake) -> Self {
+        let mut engine = Engine::start(NodeView::default(), &mut fake).unwrap();
+        for kind in Kind::ALL {
+            engine.take(Change::Synced(kind));
+        }
+        Self { engine, fake, seen: Case { objects: Vec::new(), node: NodeView::default() } }
+    }
+
+    /// Takes what a source would send.
+    fn take(&mut self, moment: &Moment) {
+        for change in changes(&self.seen, &moment.case).unwrap() {
+            self.engine.take(change);
+        }
+        let node = moment.case.node.clone();
+        self.engine.set_node(|known| *known = node, &mut self.fake);
+        self.seen = moment.case.clone();
+    }
+
     /// Writes after a change as the agent does; returns the outcome, and how many policies were left out.
-    fn write(&mut self, moment: &Moment, reconciler: &mut Reconciler) -> (Outcome, usize) {
-        let mut store = moment.case.store().unwrap();
-        let fake = &mut self.fake;
-        let fit = &mut self.fit;
-        let desired = fit
-            .compile(&mut store, &moment.case.node, &mut self.ids, |draft| reconciler.shortage(draft, fake));
-        let outcome = reconciler.apply(desired, true, fake);
-        (outcome, store.state().without_room.len())
+    fn write(&mut self) -> (Outcome, usize) {
+        self.engine.compile(&mut self.fake);
+        assert_eq!(self.engine.desired(), self.engine.from_scratch());
+        let outcome = self.engine.write(&mut self.fake);
+        (outcome, self.engine.without_room().len())
     }
 }
 
@@ -80,22 +97,21 @@ fn was_allowed(before: &[Moment], now: &Case, tuple: &Tuple, side: usize) -> boo
 fn policy_without_room_opens_nothing() {
     let (mut short, mut closed, mut held) = (0, 0, 0);
     for seed in 0..HISTORIES {
-        let mut agent = Agent { ids: Ids::new(), fit: Fit::default(), fake: Fake::new(seed).with_faults(0) };
+        let fake = Fake::new(seed).with_faults(0);
         let sizes =
             [("verdicts", 4 + seed % 40), ("port_class", 3 + seed % 17), ("cidr_class", 1 + seed % 7)];
         for (map, size) in sizes.into_iter().chain([("ip_class", 2 + seed % 11)]) {
-            agent.fake.set_max_entries(map, u32::try_from(size).unwrap());
+            fake.set_max_entries(map, u32::try_from(size).unwrap());
         }
         let history = History::random(seed, STEPS, true);
-        let mut reconciler = Reconciler::load(&mut agent.fake).unwrap();
+        let mut agent = Agent::start(fake);
         for (step, moment) in history.moments.iter().enumerate() {
             if moment.restart {
-                reconciler = Reconciler::load(&mut agent.fake).unwrap();
-                agent.ids = Ids::restore(&reconciler.actual());
-                agent.fit = Fit::default();
+                agent = Agent::start(agent.fake);
             }
+            agent.take(moment);
             for round in 0..ROUNDS {
-                let (outcome, without_room) = agent.write(moment, &mut reconciler);
+                let (outcome, without_room) = agent.write();
                 short += usize::from(!outcome.problems.is_empty());
                 held += without_room;
                 let tables = agent.fake.in_force();
@@ -120,7 +136,7 @@ fn policy_without_room_opens_nothing() {
             agent.fake.set_max_entries(map, 100_000);
         }
         let moment = history.moments.last().unwrap();
-        let (outcome, without_room) = agent.write(moment, &mut reconciler);
+        let (outcome, without_room) = agent.write();
         assert!(outcome.is_converged() && without_room == 0, "seed {seed}: {outcome:?}");
         check(&moment.case, &agent.fake.in_force(), &moment.case.tuples(seed, TUPLES)).unwrap();
     }

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::compile;
-use crate::engine::{Compiled, Engine};
+use crate::engine::Engine;
 use crate::events::{Counts, Events, Troubles};
-use crate::node::NodeView;
 use crate::table::{Outcome, Problem};
 
 /// What was reported so far.
@@ -33,8 +32,9 @@ impl Reports {
     }
 
     /// Reports once that everything that was listed is in force.
-    pub(super) fn ready(&mut self, [services, backends, links]: [usize; 3], began: Instant) {
+    pub(super) fn ready(&mut self, engine: &Engine, began: Instant) {
         if !self.is_ready {
+            let [services, backends, links] = engine.counts();
             self.is_ready = true;
             tracing::info!(
                 "ready: {services} Service ports, {backends} endpoints, {links} pod links, in {:?}",
@@ -44,8 +44,8 @@ impl Reports {
     }
 
     /// Warns of NodePorts that the node's own connections may use.
-    pub(super) fn warn_of_ephemeral_ports(&self, compiled: &Compiled, node: &NodeView) {
-        if let Some(warning) = compiled.ephemeral_warning(node) {
+    pub(super) fn warn_of_ephemeral_ports(&self, engine: &Engine) {
+        if let Some(warning) = engine.ephemeral_warning() {
             tracing::warn!("{warning}");
         }
     }
@@ -56,7 +56,7 @@ impl Reports {
         self.log_sockets(outcome);
         if engine.is_synced() {
             self.log_found(engine);
-            self.troubles.now(engine.rejected(), &outcome.problems, engine.state());
+            self.troubles.now(engine.rejected(), &outcome.problems, engine.without_room());
         }
     }
 

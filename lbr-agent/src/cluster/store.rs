@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{Change, ClusterState, StandIn};
-use crate::model::{Kind, Object, ObjectName, ObjectRef, Partial};
+use super::{Change, Changes, ClusterState};
+use crate::model::{EndpointSlice, Kind, Object, ObjectName, ObjectRef, Partial};
 
 /// Applies changes, and finds out whether anything is different.
 #[derive(Debug, Default)]
 pub struct Store {
     state: ClusterState,
+    changes: Changes,
     synced: BTreeSet<Kind>,
     /// Objects whose present version is rejected, and their last accepted version.
     held: BTreeMap<ObjectRef, Option<Object>>,
@@ -34,9 +35,70 @@ impl Store {
     }
 
     fn apply_as_is(&mut self, change: Change) -> bool {
-        let s = &mut self.state;
         match change {
-            Change::Apply(Object::Pod(mut o)) => {
+            Change::Apply(object) => {
+                let reference = object.reference();
+                self.change_slices_of(&reference, |store| store.put(object))
+            }
+            Change::Restrict(partial) => self.restrict(&partial),
+            Change::Delete(reference) => self.change_slices_of(&reference, |store| store.delete(&reference)),
+            Change::Origin(None, origin) => {
+                let changed = replace(&mut self.state.origin, origin);
+                self.changes.rejected |= changed;
+                changed
+            }
+            Change::Origin(Some(object), origin) => {
+                let object = object.to_string();
+                let changed = self.state.origins.get(&object) != Some(&origin);
+                self.state.origins.insert(object, origin);
+                self.changes.rejected |= changed;
+                changed
+            }
+            Change::Addresses(pod, addresses) => self.set_addresses(&pod, addresses),
+            Change::Rejected(rejected) => {
+                let changed = replace(&mut self.state.rejected, rejected);
+                self.changes.rejected |= changed;
+                changed
+            }
+            Change::Synced(kind) => self.synced.insert(kind),
+        }
+    }
+
+    /// Makes a change of one object, and notes what it concerns: a slice concerns the Services that it belonged to and
+    /// belongs to.
+    fn change_slices_of(&mut self, object: &ObjectRef, change: impl FnOnce(&mut Self) -> bool) -> bool {
+        let is_slice = object.kind == Kind::EndpointSlice;
+        let owner = |store: &Self| store.state.slices.get(&object.name).and_then(EndpointSlice::owner);
+        let before = is_slice.then(|| owner(self)).flatten();
+        if !change(self) {
+            return false;
+        }
+        self.changes.add(object.kind, &object.name);
+        if is_slice {
+            let after = owner(self);
+            let index = &mut self.state.slices_of;
+            if let Some(before) = before.filter(|before| after.as_ref() != Some(before)) {
+                if let Some(names) = index.get_mut(&before) {
+                    names.remove(&object.name);
+                    if names.is_empty() {
+                        index.remove(&before);
+                    }
+                }
+                self.changes.services.insert(before);
+            }
+            if let Some(after) = after {
+                index.entry(after.clone()).or_default().insert(object.name.clone());
+                self.changes.services.insert(after);
+            }
+        }
+        true
+    }
+
+    /// Returns whether the object is another one.
+    fn put(&mut self, object: Object) -> bool {
+        let s = &mut self.state;
+        match object {
+            Object::Pod(mut o) => {
                 if o.ips.is_empty() {
                     o.ips = self.addresses.get(&o.name).cloned().unwrap_or_default();
                 } else {
@@ -44,26 +106,18 @@ impl Store {
                 }
                 put(&mut s.pods, o.name.clone(), o)
             }
-            Change::Apply(Object::Service(o)) => put(&mut s.services, o.name.clone(), o),
-            Change::Apply(Object::EndpointSlice(o)) => put(&mut s.slices, o.name.clone(), o),
-            Change::Apply(Object::Namespace(o)) => put(&mut s.namespaces, ObjectName::cluster(&o.name), o),
-            Change::Apply(Object::Node(o)) => put(&mut s.nodes, ObjectName::cluster(&o.name), o),
-            Change::Apply(Object::NetworkPolicy(o)) => put(&mut s.policies, o.name.clone(), o),
-            Change::Apply(Object::ServiceCidr(o)) => {
-                put(&mut s.service_cidrs, ObjectName::cluster(&o.name), o)
-            }
-            Change::Restrict(partial) => self.restrict(&partial),
-            Change::Delete(reference) => self.delete(&reference),
-            Change::Origin(None, origin) => replace(&mut s.origin, origin),
-            Change::Origin(Some(object), origin) => {
-                let object = object.to_string();
-                let changed = s.origins.get(&object) != Some(&origin);
-                s.origins.insert(object, origin);
-                changed
-            }
-            Change::Rejected(rejected) => replace(&mut s.rejected, rejected),
-            Change::Synced(kind) => self.synced.insert(kind),
+            Object::Service(o) => put(&mut s.services, o.name.clone(), o),
+            Object::EndpointSlice(o) => put(&mut s.slices, o.name.clone(), o),
+            Object::Namespace(o) => put(&mut s.namespaces, ObjectName::cluster(&o.name), o),
+            Object::Node(o) => put(&mut s.nodes, ObjectName::cluster(&o.name), o),
+            Object::NetworkPolicy(o) => put(&mut s.policies, o.name.clone(), o),
+            Object::ServiceCidr(o) => put(&mut s.service_cidrs, ObjectName::cluster(&o.name), o),
         }
+    }
+
+    /// What changed since the last call.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
     }
 
     /// Each rejected version is applied to the last accepted one, whatever was rejected in between.
@@ -83,7 +137,7 @@ impl Store {
     fn delete(&mut self, reference: &ObjectRef) -> bool {
         let s = &mut self.state;
         self.held.remove(reference);
-        s.origins.remove(&reference.to_string());
+        self.changes.rejected |= s.origins.remove(&reference.to_string()).is_some();
         let name = &reference.name;
         match reference.kind {
             Kind::Service => s.services.remove(name).is_some(),
@@ -99,21 +153,17 @@ impl Store {
         }
     }
 
-    /// Sets the addresses of a pod until the API has any.
-    pub fn set_addresses(&mut self, pod: &ObjectName, addresses: &[IpAddr]) {
+    fn set_addresses(&mut self, pod: &ObjectName, addresses: Vec<IpAddr>) -> bool {
         let known = self.state.pods.get_mut(pod);
         if known.as_ref().is_some_and(|pod| !pod.ips.is_empty()) {
-            return;
+            return false;
         }
         if let Some(known) = known {
-            known.ips = addresses.to_vec();
+            known.ips.clone_from(&addresses);
         }
-        self.addresses.insert(pod.clone(), addresses.to_vec());
-    }
-
-    /// Sets the policies without room.
-    pub fn set_without_room(&mut self, policies: BTreeMap<ObjectName, StandIn>) {
-        self.state.without_room = policies;
+        self.changes.add(Kind::Pod, pod);
+        self.addresses.insert(pod.clone(), addresses);
+        true
     }
 
     /// The present state.

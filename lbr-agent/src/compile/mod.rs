@@ -1,4 +1,5 @@
-//! From the state of the cluster to the content of the maps: what all parts want, together.
+//! What all parts want of a state of the cluster, from scratch: for tests and tools, and what tests hold the engine against,
+//! which compiles only what a change concerns.
 //!
 //! A pure function: no I/O, no clock, no logger. The same state gives the same bytes, in whatever order the objects
 //! arrived.
@@ -7,12 +8,14 @@ mod rejected;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::rejected::{record, rejected};
-use crate::cluster::ClusterState;
+pub(crate) use self::rejected::{all, record, rejected};
+use crate::cluster::{Changes, ClusterState};
 use crate::desired::Desired;
 use crate::ids::Ids;
-use crate::node::NodeView;
 use crate::node::here::Here;
+use crate::node::{NodeChange, NodeView};
+use crate::policy::fit::StandIns;
+use crate::table::ServiceMaps;
 use crate::{link, policy, service};
 
 /// The content of every map that the agent owns.
@@ -20,24 +23,27 @@ use crate::{link, policy, service};
 /// `ids` carries the numbers of services and backends from one call to the next. Numbers that this state does not need
 /// are given up.
 pub fn compile(state: &ClusterState, node: &NodeView, ids: &mut Ids) -> Desired {
-    let desired = draft(state, node, ids);
-    ids.forget_unused();
-    desired
+    with_stand_ins(state, &StandIns::new(), node, ids)
 }
 
-/// The same for a result that may be discarded: no number is given up.
-pub fn draft(state: &ClusterState, node: &NodeView, ids: &mut Ids) -> Desired {
-    let mut desired = Desired { links: link::links(&node.links), ..Desired::default() };
-    let mut found = state.rejected.clone();
+/// The same with a stand-in for each policy that the maps have no room for.
+pub(crate) fn with_stand_ins(
+    state: &ClusterState,
+    without_room: &StandIns,
+    node: &NodeView,
+    ids: &mut Ids,
+) -> Desired {
+    let mut desired = Desired::default();
     let here = Here::new(state, node);
+    let (mut services, mut maps) = (service::Compiler::default(), ServiceMaps::default());
+    services.compile(&Changes::default(), &NodeChange::Everything, state, &here, ids, &mut maps);
+    maps.desired(&mut desired);
+    desired.health_ports = services.health_ports().clone();
+    let mut found = Vec::new();
+    policy::compile(state, without_room, node, ids, &mut desired, &mut found);
+    ids.forget_unused();
+    desired.links = link::links(&node.links);
     desired.uplinks = here.uplinks();
-    desired.service_cidrs = service::service_cidrs(state);
-    service::compile(state, &here, ids, &mut desired, &mut found);
-    policy::compile(state, node, ids, &mut desired, &mut found);
-    found.extend(node.links.unfit.iter().map(link::unfit_device));
-    for one in found.iter_mut().filter(|one| one.origin.is_empty()) {
-        one.origin = state.origin_of(&one.object).to_owned();
-    }
-    desired.rejected = rejected::records(found);
+    desired.rejected = all(state, node, &services, &found);
     desired
 }

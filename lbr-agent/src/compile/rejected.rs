@@ -5,11 +5,43 @@ use std::collections::BTreeMap;
 use lbr_common::maps;
 use lbr_common::text::{RejectedRecord, Text, extent};
 
-use crate::model::{Extent, Rejected};
+use crate::cluster::ClusterState;
+use crate::model::{Extent, ObjectName, Rejected};
+use crate::node::NodeView;
+use crate::{link, service};
+
+/// Everything that is not in force: what the sources reject, and what the parts found.
+pub(crate) fn all(
+    state: &ClusterState,
+    node: &NodeView,
+    services: &service::Compiler,
+    of_policies: &[Rejected],
+) -> BTreeMap<u32, RejectedRecord> {
+    let mut all: Vec<Rejected> = state.rejected.clone();
+    all.extend(services.rejected().chain(of_policies).cloned());
+    for one in &mut all {
+        // A Service that got none of its addresses is not in force at all.
+        if let Some(name) = service_of(&one.object)
+            && services.is_nowhere(&name)
+        {
+            one.extent = Extent::Rejected;
+        }
+    }
+    all.extend(node.links.unfit.iter().map(link::unfit_device));
+    for one in all.iter_mut().filter(|one| one.origin.is_empty()) {
+        one.origin = state.origin_of(&one.object).to_owned();
+    }
+    records(all)
+}
+
+fn service_of(object: &str) -> Option<ObjectName> {
+    let (namespace, name) = object.strip_prefix("Service ")?.split_once('/')?;
+    Some(ObjectName { namespace: namespace.to_owned(), name: name.to_owned() })
+}
 
 /// The table of rejected objects and parts, in an order that does not depend on when each was rejected: whole objects
 /// first.
-pub(super) fn records(mut rejected: Vec<Rejected>) -> BTreeMap<u32, RejectedRecord> {
+fn records(mut rejected: Vec<Rejected>) -> BTreeMap<u32, RejectedRecord> {
     rejected.sort();
     rejected.dedup();
     // The last record counts the rest: a list that ends silently would look complete.

@@ -8,7 +8,9 @@ use lbr_common::text::extent;
 use lbr_common::tuple::proto;
 
 use super::*;
+use crate::cluster::{Change, Store};
 use crate::model::Extent;
+use crate::model::Object;
 use crate::model::Rejected;
 use crate::model::{
     Endpoint, EndpointPort, EndpointSlice, ObjectName, Protocol, Service, ServicePort, TrafficPolicy,
@@ -69,11 +71,13 @@ fn slice(of: &str, port: u16, endpoints: Vec<Endpoint>) -> EndpointSlice {
 }
 
 fn state(services: Vec<Service>, slices: Vec<EndpointSlice>) -> ClusterState {
-    ClusterState {
-        services: services.into_iter().map(|s| (s.name.clone(), s)).collect(),
-        slices: slices.into_iter().map(|s| (s.name.clone(), s)).collect(),
-        ..ClusterState::default()
+    let mut store = Store::new();
+    let objects =
+        services.into_iter().map(Object::Service).chain(slices.into_iter().map(Object::EndpointSlice));
+    for object in objects {
+        store.apply(Change::Apply(object));
     }
+    store.state().clone()
 }
 
 fn compiled(state: &ClusterState) -> Desired {

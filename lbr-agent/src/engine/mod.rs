@@ -1,15 +1,17 @@
 //! From changes to maps, without a clock, threads or sockets: what the agent's loop drives, and every scenario and bench.
 //!
 //! ```text
-//! take(change) ─> store ─┐
-//! set_links ─> node ─────┴─> compile ─> what the maps should hold ─> write ─> maps
+//! take(change) ─> cluster ─┐
+//! set_node ─────> node ────┴─> compile: what the maps should hold ─> write ─> maps
 //! ```
+//!
+//! A change costs what it changes: the cluster notes which objects changed, Services are compiled one by one, and
+//! policies only if a change concerns them.
 
 mod former;
 mod pods;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use anyhow::Context as _;
 use lbr_common::addr::Addr;
@@ -17,14 +19,16 @@ use lbr_common::maglev;
 use lbr_common::text::RejectedRecord;
 
 pub use self::former::Former;
-use crate::cluster::{Change, ClusterState, Store};
+use crate::cluster::{Change, Changes, ClusterState, Store};
+use crate::compile;
 use crate::dataplane::Dataplane;
 use crate::desired::{Desired, HealthPort};
 use crate::ids::Ids;
-use crate::model::ObjectName;
-use crate::node::NodeView;
-use crate::node::links::{LocalLinks, PodAddresses};
-use crate::policy::fit::Fit;
+use crate::model::{Kind, ObjectName, Rejected};
+use crate::node::here::Here;
+use crate::node::links::PodAddresses;
+use crate::node::{NodeChange, NodeView};
+use crate::policy::fit::{Fit, StandIns};
 use crate::reconcile::Reconciler;
 use crate::table::Outcome;
 use crate::{link, service};
@@ -34,36 +38,45 @@ use crate::{link, service};
 pub struct Engine {
     store: Store,
     ids: Ids,
-    fit: Fit,
     node: NodeView,
+    /// The node that was compiled for; `None`: nothing was compiled yet.
+    compiled_for: Option<NodeView>,
+    services: service::Compiler,
+    fit: Fit,
+    /// What is not in force of policies.
+    of_policies: Vec<Rejected>,
+    rejected: BTreeMap<u32, RejectedRecord>,
+    pods: PodAddresses,
     reconciler: Reconciler,
 }
 
-/// What all parts want.
-#[derive(Debug)]
+/// What a compile did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compiled {
-    desired: Desired,
-    /// Addresses of this node's pods.
-    pub pods: PodAddresses,
-    /// Health check ports of Services.
-    pub health_ports: BTreeMap<u16, HealthPort>,
-    /// Service ports, endpoints, pod links.
-    pub counts: [usize; 3],
-}
-
-impl Compiled {
-    /// The warning of NodePorts that the node's own connections may use, if there are any.
-    pub(crate) fn ephemeral_warning(&self, node: &NodeView) -> Option<String> {
-        service::ephemeral::warning(&self.desired, node.settings.ephemeral_ports.as_ref()?)
-    }
+    /// Services that were compiled.
+    pub services: usize,
+    /// Whether these were all, because of a change that concerns every Service.
+    pub all_services: bool,
+    /// Whether policies were compiled.
+    pub policies: bool,
 }
 
 impl Engine {
     /// Reads what a former agent left in the maps. Nothing is known of the cluster yet.
     pub fn start(node: NodeView, dataplane: &mut dyn Dataplane) -> anyhow::Result<Self> {
         let reconciler = Reconciler::load(dataplane).context("read the maps of the last run")?;
-        let ids = Ids::restore(&reconciler.actual());
-        let mut engine = Self { store: Store::new(), ids, fit: Fit::default(), node, reconciler };
+        let mut engine = Self {
+            store: Store::new(),
+            ids: Ids::restore(&reconciler.actual()),
+            node,
+            compiled_for: None,
+            services: service::Compiler::default(),
+            fit: Fit::default(),
+            of_policies: Vec::new(),
+            rejected: BTreeMap::new(),
+            pods: PodAddresses::new(),
+            reconciler,
+        };
         // The size of the existing map counts: a former agent may have made it.
         let tables = maglev::table_count(dataplane.tables().maglev.max_entries() as usize);
         engine.node.settings.maglev_tables = Some(tables);
@@ -75,43 +88,70 @@ impl Engine {
         self.store.apply(change)
     }
 
-    /// Sets the addresses of a pod until the API has any.
-    pub fn set_addresses(&mut self, pod: &ObjectName, addresses: &[IpAddr]) {
-        self.store.set_addresses(pod, addresses);
-    }
-
-    /// Sets the health check ports that the agent cannot listen on, and why.
-    pub fn set_refused_ports(&mut self, refused: BTreeMap<u16, String>) {
-        self.node.refused_ports = refused;
-    }
-
-    /// Takes a new picture of the links. New pods' links get their programs at once, before anything is compiled; all else
+    /// Takes a new picture of the node. New pods' links get their programs at once, before anything is compiled; all else
     /// comes with [`Self::write`].
-    pub fn set_links(&mut self, links: LocalLinks, dataplane: &mut dyn Dataplane) -> Outcome {
-        self.node.links = links;
+    pub fn set_node(&mut self, change: impl FnOnce(&mut NodeView), dataplane: &mut dyn Dataplane) -> Outcome {
+        change(&mut self.node);
         self.reconciler.plug(&link::links(&self.node.links), dataplane)
     }
 
     /// Computes what the maps should hold.
     pub fn compile(&mut self, dataplane: &mut dyn Dataplane) -> Compiled {
-        let Self { fit, store, node, ids, reconciler } = self;
-        let desired = fit.compile(store, node, ids, |draft| reconciler.shortage(draft, dataplane));
-        let counts = [desired.services.len(), desired.backends.len(), desired.links.len()];
-        let (pods, health_ports) = (pods::of(&desired), desired.health_ports.clone());
-        Compiled { desired, pods, health_ports, counts }
+        let changes = self.store.take_changes();
+        let change = self.node_change(&changes);
+        let is_first = self.compiled_for.is_none();
+        let has_new_links = self.compiled_for.as_ref().is_none_or(|before| before.links != self.node.links);
+        let here = Here::new(self.store.state(), &self.node);
+        let Reconciler { services: tables, links, .. } = &mut self.reconciler;
+        let state = self.store.state();
+        let done = self.services.compile(&changes, &change, state, &here, &mut self.ids, &mut tables.maps);
+        // Few, and one that was plugged may be gone again.
+        links.maps.links.set_desired(link::links(&self.node.links));
+        links.maps.uplinks.set_desired(here.uplinks());
+        let concerns_policies =
+            [Kind::Pod, Kind::Namespace, Kind::NetworkPolicy].into_iter().any(|kind| changes.has(kind));
+        // Policies without room are tried again each time.
+        let policies = concerns_policies
+            || has_new_links
+            || change.is_everything()
+            || !self.fit.without_room().is_empty();
+        if policies {
+            self.compile_policies(dataplane);
+        }
+        if done.rejected || changes.rejected || policies || is_first {
+            self.rejected = compile::all(self.store.state(), &self.node, &self.services, &self.of_policies);
+            self.reconciler.report.rejected.set_desired(self.rejected.clone());
+        }
+        if has_new_links || change.is_everything() {
+            self.compiled_for = Some(self.node.clone());
+        }
+        Compiled { services: done.services, all_services: change.is_everything(), policies }
+    }
+
+    fn node_change(&self, changes: &Changes) -> NodeChange {
+        // The node's addresses and its zone.
+        let has_other_object = changes.nodes.contains(&ObjectName::cluster(&self.node.name));
+        match &self.compiled_for {
+            Some(before) if !has_other_object => NodeChange::between(before, &self.node),
+            _ => NodeChange::Everything,
+        }
+    }
+
+    fn compile_policies(&mut self, dataplane: &mut dyn Dataplane) {
+        let Self { fit, store, node, ids, reconciler, .. } = self;
+        let (mut tables, rejected) =
+            fit.compile(store.state(), node, ids, |draft| reconciler.shortage(draft, dataplane));
+        self.pods = pods::of(&tables);
+        self.of_policies = rejected;
+        self.reconciler.policy.set_desired(&mut tables);
     }
 
     /// Makes the maps hold it, as far as possible now. What fails is pending, and tried again by the next call.
     ///
-    /// Until every kind has been listed once, it removes nothing that a former agent left in force.
-    pub fn write(&mut self, compiled: Compiled, dataplane: &mut dyn Dataplane) -> Outcome {
-        let mut desired = compiled.desired;
-        // Keep the links that got their programs since.
-        let links = link::links(&self.node.links).into_iter();
-        for (index, link) in links.filter(|(index, _)| !desired.uplinks.contains_key(index)) {
-            desired.links.entry(index).or_insert(link);
-        }
-        self.reconciler.apply(desired, self.store.is_synced(), dataplane)
+    /// Until every kind has been listed once, it removes nothing that a former agent left in force, changes nothing of it,
+    /// and leaves policies as they are; links and rejected objects excepted.
+    pub fn write(&mut self, dataplane: &mut dyn Dataplane) -> Outcome {
+        self.reconciler.retry(self.store.is_synced(), dataplane)
     }
 
     /// Whether every kind has been listed once.
@@ -129,19 +169,60 @@ impl Engine {
         &self.node
     }
 
+    /// Addresses of this node's pods, as compiled last.
+    pub fn pods(&self) -> &PodAddresses {
+        &self.pods
+    }
+
+    /// Health check ports to listen on.
+    pub fn health_ports(&self) -> &BTreeMap<u16, HealthPort> {
+        self.services.health_ports()
+    }
+
+    /// The objects and parts that are not in force.
+    pub fn rejected(&self) -> &BTreeMap<u32, RejectedRecord> {
+        &self.rejected
+    }
+
+    /// Policies that the maps have no room for.
+    pub fn without_room(&self) -> &StandIns {
+        self.fit.without_room()
+    }
+
     /// Whether this is the address of a pod of this node whose policies are in force as they are desired. See
     /// [`Reconciler::is_ready`].
     pub fn is_ready(&self, addr: &Addr) -> bool {
         self.reconciler.is_ready(addr)
     }
 
-    /// The objects and parts that are not in force.
-    pub fn rejected(&self) -> &BTreeMap<u32, RejectedRecord> {
-        self.reconciler.rejected()
-    }
-
     /// How many entries each map has, as far as known.
     pub fn entries(&self) -> Vec<(&'static str, usize)> {
         self.reconciler.entries()
+    }
+
+    /// How many Service ports, endpoints and pod links are desired.
+    pub fn counts(&self) -> [usize; 3] {
+        let Reconciler { services, links, .. } = &self.reconciler;
+        [
+            services.maps.services.desired_len(),
+            services.maps.backends.desired_len(),
+            links.maps.links.desired_len(),
+        ]
+    }
+
+    /// A warning of NodePorts that the node's own connections may use, if there are any.
+    pub fn ephemeral_warning(&self) -> Option<String> {
+        let keys = self.reconciler.services.maps.frontends.desired().map(|(key, _)| key);
+        service::ephemeral::warning(keys, self.node.settings.ephemeral_ports.as_ref()?)
+    }
+
+    /// What the maps should hold, as compiled last.
+    pub fn desired(&self) -> Desired {
+        Desired { health_ports: self.health_ports().clone(), ..self.reconciler.desired() }
+    }
+
+    /// The same, compiled from scratch with the same numbers: what [`Self::desired`] must be.
+    pub fn from_scratch(&self) -> Desired {
+        compile::with_stand_ins(self.state(), self.without_room(), &self.node, &mut self.ids.clone())
     }
 }

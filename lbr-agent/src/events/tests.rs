@@ -1,8 +1,8 @@
 use lbr_common::text::Text;
 
 use super::*;
-use crate::cluster::StandIn;
 use crate::dataplane::WriteError;
+use crate::policy::fit::StandIn;
 
 fn record(object: &str, field: &str, reason: &str) -> RejectedRecord {
     let (object, field, reason) = (Text::new(object), Text::new(field), Text::new(reason));
@@ -22,7 +22,7 @@ fn drain(queue: &mut mpsc::Receiver<Occurrence>) -> Vec<String> {
 fn each_trouble_is_reported_when_it_begins() {
     let (events, mut queue, _) = Events::queue();
     let mut troubles = Troubles::new(events);
-    let mut state = ClusterState::default();
+    let mut state = StandIns::new();
     let rejected = records(&[
         record("Service a/web", "spec.ports[0].protocol", "SCTP"),
         record("Service a/web", "spec.ports[1].protocol", "SCTP"),
@@ -41,7 +41,7 @@ fn each_trouble_is_reported_when_it_begins() {
         error: WriteError::Full { map: "frontends", max_entries: 5 },
     }];
     let policy = ObjectName { namespace: "a".to_owned(), name: "closed".to_owned() };
-    state.without_room.insert(policy, StandIn { version: None, reason: "full".to_owned() });
+    state.insert(policy, StandIn { version: None, reason: "full".to_owned() });
     for _ in 0..3 {
         troubles.now(&rejected, &full, &state);
     }
@@ -57,10 +57,10 @@ fn each_trouble_is_reported_when_it_begins() {
     assert_eq!(reported, expected);
 
     // A trouble that is over and begins again is another occurrence.
-    troubles.now(&records(&[]), &[], &ClusterState::default());
+    troubles.now(&records(&[]), &[], &StandIns::new());
     assert!(drain(&mut queue).is_empty());
     let rejected = records(&[record("Service a/web", "spec.ports[0].protocol", "SCTP")]);
-    troubles.now(&rejected, &[], &ClusterState::default());
+    troubles.now(&rejected, &[], &StandIns::new());
     assert_eq!(drain(&mut queue), ["Service a/web Rejected: spec.ports[0].protocol: SCTP"]);
 }
 
@@ -71,7 +71,7 @@ fn what_has_no_place_is_counted_and_offered_again() {
     let name = |n: usize| format!("Service a/s{n:04}");
     let rejected: Vec<_> = (0..QUEUE + 10).map(|n| record(&name(n), "", "wrong")).collect();
     let rejected = records(&rejected);
-    let state = ClusterState::default();
+    let state = StandIns::new();
     troubles.now(&rejected, &[], &state);
     assert_eq!(troubles.counts(), Counts { written: 0, dropped: 1 });
     assert_eq!(drain(&mut queue).len(), QUEUE);
@@ -85,7 +85,7 @@ fn what_has_no_place_is_counted_and_offered_again() {
 fn notes_are_as_long_as_the_api_allows() {
     let long = "ü".repeat(127);
     let list: Vec<_> = (0..9).map(|_| record("Service a/web", "", &long)).collect();
-    let all = all(&records(&list), &[], &ClusterState::default());
+    let all = all(&records(&list), &[], &StandIns::new());
     let length = all.first().map(|o| o.note.len()).unwrap();
     assert!((NOTE - 3..=NOTE).contains(&length), "{length}");
 }

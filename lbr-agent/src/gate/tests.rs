@@ -87,7 +87,7 @@ fn the_gate_opens_when_the_policies_of_the_pod_are_in_force() {
 fn the_api_has_the_last_word_about_addresses() {
     let mut store = Store::new();
     store.apply(pod());
-    store.set_addresses(&name(), &[ip()]);
+    store.apply(Change::Addresses(name(), vec![ip()]));
     let ips = |store: &Store| store.state().pods.get(&name()).map(|pod| pod.ips.clone());
     assert_eq!(ips(&store), Some(vec![ip()]));
     store.apply(pod());

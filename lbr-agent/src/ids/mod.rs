@@ -9,7 +9,7 @@ mod policy;
 mod pool;
 mod tables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lbr_common::addr::{Addr, Family};
@@ -24,16 +24,16 @@ use crate::desired::Desired;
 
 /// A Service port in one family, by its name: its addresses come and go, and no port belongs to all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct ServiceKey {
-    name: ServiceName,
-    proto: u8,
-    family: Family,
+pub(crate) struct ServicePort {
+    pub(crate) name: ServiceName,
+    pub(crate) proto: u8,
+    pub(crate) family: Family,
 }
 
 /// Numbers for services, backends (by service, address and port), and for policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ids {
-    services: Pool<ServiceKey>,
+    services: Pool<ServicePort>,
     backends: Pool<(u32, Addr, u16)>,
     maglev: Tables,
     policy: PolicyIds,
@@ -69,7 +69,7 @@ impl Ids {
 
         for (&id, &name) in &tables.services {
             if let Some((proto, family)) = shape_of(id) {
-                ids.services.adopt(ServiceKey { name, proto, family }, id);
+                ids.services.adopt(ServicePort { name, proto, family }, id);
             }
         }
         for (&id, backend) in &tables.backends {
@@ -94,13 +94,32 @@ impl Ids {
     }
 
     /// The number of a Service port in one family.
-    pub(crate) fn service(&mut self, name: ServiceName, proto: u8, family: Family) -> u32 {
-        self.services.get(ServiceKey { name, proto, family })
+    pub(crate) fn service(&mut self, port: ServicePort) -> u32 {
+        self.services.get(port)
     }
 
     /// The number of a backend of a service.
     pub(crate) fn backend(&mut self, service: u32, addr: Addr, port: u16) -> u32 {
         self.backends.get((service, addr, port))
+    }
+
+    /// Gives up the number of a Service port.
+    pub(crate) fn release_service(&mut self, port: &ServicePort) {
+        self.services.release(port);
+    }
+
+    /// Gives up the numbers of a service's backends, but for those to `keep` and those that a former agent left and that
+    /// were not asked for yet. Returns them.
+    pub(crate) fn release_backends(&mut self, service: u32, keep: impl Fn(u32) -> bool) -> Vec<u32> {
+        let first = (service, Addr::UNSPECIFIED, 0);
+        let last = (service, Addr { bytes: [u8::MAX; 16] }, u16::MAX);
+        self.backends.release_range(first..=last, keep)
+    }
+
+    /// The services that have a backend at one of these addresses.
+    pub(crate) fn services_with_backend_at(&self, addresses: &BTreeSet<Addr>) -> BTreeSet<u32> {
+        let all = self.backends.keys().filter(|(_, addr, _)| addresses.contains(addr));
+        all.map(|(service, _, _)| *service).collect()
     }
 
     /// The number of the Maglev table of these backends, and its content; `fill` makes that if it is not known.
@@ -112,16 +131,25 @@ impl Ids {
         self.maglev.get(backends, fill)
     }
 
+    /// Gives up the tables that were not asked for since the last call.
+    pub(crate) fn forget_unused_maglev(&mut self) {
+        self.maglev.forget_unused();
+    }
+
     /// The numbers of policy.
     pub(crate) fn policy(&mut self) -> &mut PolicyIds {
         &mut self.policy
     }
 
-    /// Gives up the numbers that were not asked for since the last call.
-    pub fn forget_unused(&mut self) {
+    /// Gives up the numbers of policy that were not asked for since the last call.
+    pub(crate) fn forget_unused_policy(&mut self) {
+        self.policy.forget_unused();
+    }
+
+    /// Gives up all numbers that were not asked for since the last call.
+    pub(crate) fn forget_unused(&mut self) {
         self.services.forget_unused();
         self.backends.forget_unused();
-        self.maglev.forget_unused();
         self.policy.forget_unused();
     }
 }

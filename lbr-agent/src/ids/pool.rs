@@ -1,6 +1,7 @@
 //! Numbers by content: the same content keeps its number, and a number that is given up is not soon used again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeBounds;
 
 /// After a restart, counting goes on this far above the highest number found: flows of services and backends that were
 /// removed just before may still carry numbers that no map shows.
@@ -86,6 +87,33 @@ impl<K: Ord> Pool<K> {
             }
         });
         asked.clear();
+    }
+
+    /// Gives up the number of a key, if it was asked for.
+    pub(super) fn release(&mut self, key: &K) {
+        let Some(&(id, used)) = self.ids.get(key) else { return };
+        if used != Use::Waiting {
+            self.ids.remove(key);
+            self.taken.remove(&id);
+            self.asked.remove(&id);
+        }
+    }
+
+    /// Gives up the numbers of keys in a range that were asked for, but for those to keep. Returns them.
+    pub(super) fn release_range(&mut self, range: impl RangeBounds<K>, keep: impl Fn(u32) -> bool) -> Vec<u32>
+    where
+        K: Clone,
+    {
+        let asked = self.ids.range(range).filter(|(_, (id, used))| *used != Use::Waiting && !keep(*id));
+        let gone: Vec<(K, u32)> = asked.map(|(key, (id, _))| (key.clone(), *id)).collect();
+        for (key, _) in &gone {
+            self.release(key);
+        }
+        gone.into_iter().map(|(_, id)| id).collect()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.ids.keys()
     }
 
     /// Restores one number. The first key wins if a key has several.

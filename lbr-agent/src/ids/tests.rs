@@ -6,12 +6,16 @@ use super::pool::RESTART_GAP;
 use super::*;
 use crate::model::ObjectName;
 
+fn port_of(port: &str, proto: u8, family: Family) -> ServicePort {
+    ServicePort { name: name(port), proto, family }
+}
+
 fn name(port: &str) -> ServiceName {
     ServiceName { namespace: Text::new("default"), name: Text::new("web"), port: Text::new(port) }
 }
 
 fn service(ids: &mut Ids, port: &str) -> u32 {
-    ids.service(name(port), proto::TCP, Family::V4)
+    ids.service(port_of(port, proto::TCP, Family::V4))
 }
 
 fn key(last: u8, port: u16) -> FrontendKey {
@@ -64,7 +68,7 @@ fn a_number_is_stable_and_given_up_after_disuse() {
 fn families_and_protocols_have_numbers_of_their_own() {
     let mut ids = Ids::new();
     let all = [(proto::TCP, Family::V4), (proto::TCP, Family::V6), (proto::UDP, Family::V4)];
-    assert_eq!(all.map(|(proto, family)| ids.service(name("a"), proto, family)), [1, 2, 3]);
+    assert_eq!(all.map(|(proto, family)| ids.service(port_of("a", proto, family))), [1, 2, 3]);
 }
 
 #[test]
@@ -113,7 +117,7 @@ fn a_number_is_restored_whatever_the_addresses_are() {
     let v6 = FrontendKey { addr: Addr::UNSPECIFIED, scope: scope::HOST_LOCAL, ..node_port };
     let mut ids = Ids::restore(&tables(&[(v6, 7)], &[(7, "http")], &[]));
     assert_ne!(service(&mut ids, "http"), 7);
-    assert_eq!(ids.service(name("http"), proto::TCP, Family::V6), 7);
+    assert_eq!(ids.service(port_of("http", proto::TCP, Family::V6)), 7);
 }
 
 #[test]

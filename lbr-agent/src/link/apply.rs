@@ -25,17 +25,19 @@ impl Links {
 
     /// Enters and attaches those of these links that are new, and touches nothing else.
     pub(crate) fn plug(&mut self, links: &BTreeMap<u32, Link>, dataplane: &mut dyn Dataplane) -> Outcome {
-        let (desired, uplinks) = (self.maps.links.desired(), self.maps.uplinks.actual());
+        let Self { maps } = self;
         // A link that turns from an uplink into a pod's link changes two maps, in an order: not here.
-        let is_new = |index: &u32| !desired.contains_key(index) && !uplinks.contains_key(index);
+        let is_new =
+            |index: &u32| maps.links.get(index).is_none() && !maps.uplinks.actual().contains_key(index);
         let new: BTreeMap<u32, Link> =
             links.iter().filter(|(index, _)| is_new(index)).map(|(index, link)| (*index, *link)).collect();
         let mut outcome = Outcome::default();
         if !new.is_empty() {
-            let all = desired.iter().chain(&new).map(|(index, link)| (*index, *link)).collect();
-            self.maps.links.set_desired(all);
+            for (&index, &link) in &new {
+                maps.links.set(index, Some(link));
+            }
             let is_new = |index: &u32, _: &Link| new.contains_key(index);
-            write(&mut self.maps.links, &mut *dataplane.tables().links, is_new, number, &mut outcome);
+            write(&mut maps.links, &mut *dataplane.tables().links, is_new, number, &mut outcome);
         }
         outcome
     }

@@ -8,7 +8,7 @@ use k8s_openapi::api::discovery::v1 as api;
 use lbr_common::addr::Family;
 
 use super::convert::{Converted, Problems, address, namespaced, port_number, protocol, unsafe_address};
-use super::{Endpoint, EndpointPort, EndpointSlice};
+use super::{Endpoint, EndpointPort, EndpointSlice, ObjectName};
 
 /// Label with the Service that a slice belongs to.
 pub const LABEL_SERVICE: &str = "kubernetes.io/service-name";
@@ -54,6 +54,14 @@ pub fn from_api(api: api::EndpointSlice) -> Converted<EndpointSlice> {
         }
     }
     problems.finish(EndpointSlice { name, service, triggered, endpoints, ports })
+}
+
+impl EndpointSlice {
+    /// The Service that the slice belongs to.
+    pub fn owner(&self) -> Option<ObjectName> {
+        let namespace = self.name.namespace.clone();
+        (!self.service.is_empty()).then(|| ObjectName { namespace, name: self.service.clone() })
+    }
 }
 
 /// Only the first address counts: the API does not define what the others mean.

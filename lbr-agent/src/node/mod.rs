@@ -5,8 +5,11 @@ pub(crate) mod here;
 pub mod links;
 mod settings;
 
+mod change;
+
 use std::collections::BTreeMap;
 
+pub(crate) use self::change::NodeChange;
 use self::links::LocalLinks;
 pub use self::settings::{NodePortAddress, Settings};
 

@@ -9,46 +9,63 @@
 
 use std::collections::BTreeMap;
 
-use super::{Full, Shortage};
-use crate::cluster::{ClusterState, StandIn, Store};
-use crate::compile::draft;
+use super::{Full, Shortage, compile};
+use crate::cluster::ClusterState;
 use crate::desired::Desired;
 use crate::ids::Ids;
-use crate::model::{NetworkPolicy, ObjectName, Peer};
+use crate::model::{NetworkPolicy, ObjectName, Peer, Rejected};
 use crate::node::NodeView;
 
 /// How often one round compiles to find out which of several policies fit; policies not tried by then wait.
 const ATTEMPTS: usize = 8;
 
-/// The last versions that fitted. An agent that starts has none.
-#[derive(Debug, Default)]
-pub struct Fit {
-    fitted: BTreeMap<ObjectName, NetworkPolicy>,
+/// What is in force in place of a policy that does not fit into the maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandIn {
+    /// The last version that fitted. In addition, the pods that the new version selects are isolated.
+    pub version: Option<NetworkPolicy>,
+    /// Why, and what to do.
+    pub reason: String,
 }
 
-type StandIns = BTreeMap<ObjectName, StandIn>;
+/// Policies that the maps have no room for.
+pub type StandIns = BTreeMap<ObjectName, StandIn>;
+
+/// The last versions that fitted, and the policies that do not fit. An agent that starts has none.
+#[derive(Debug, Default)]
+pub(crate) struct Fit {
+    fitted: BTreeMap<ObjectName, NetworkPolicy>,
+    without_room: StandIns,
+}
 
 impl Fit {
-    /// Compiles the policies that fit. `shortage` finds what does not fit.
-    pub fn compile(
+    /// Compiles the policies that fit: the tables of policy, and what is not in force of it. `shortage` finds what does not
+    /// fit.
+    pub(crate) fn compile(
         &mut self,
-        store: &mut Store,
+        state: &ClusterState,
         node: &NodeView,
         ids: &mut Ids,
         shortage: impl FnMut(&Desired) -> Shortage,
-    ) -> Desired {
-        let last = store.state().without_room.clone();
-        let mut drafts = Drafts { store, node, ids, shortage };
+    ) -> (Desired, Vec<Rejected>) {
+        let mut drafts = Drafts { state, node, ids, shortage };
         let all = drafts.without(StandIns::new());
-        let desired = if all.lack.is_empty() {
-            all.desired
-        } else {
-            let without_room = self.hold(&mut drafts, all);
-            release(&mut drafts, without_room, &last)
+        let draft = match all.lack.is_empty() {
+            true => all,
+            false => {
+                let held = self.hold(&mut drafts, all);
+                release(&mut drafts, held, &self.without_room)
+            }
         };
-        ids.forget_unused();
-        self.remember(store.state());
-        desired
+        ids.forget_unused_policy();
+        self.without_room = draft.without_room;
+        self.remember(state);
+        (draft.desired, draft.rejected)
+    }
+
+    /// Policies that the maps have no room for.
+    pub(crate) fn without_room(&self) -> &StandIns {
+        &self.without_room
     }
 
     /// Leaves out policies that changed since they fitted, until the rest fits: first those of sets and blocks without
@@ -56,7 +73,7 @@ impl Fit {
     fn hold<F: FnMut(&Desired) -> Shortage>(&self, drafts: &mut Drafts<'_, F>, all: Draft) -> Draft {
         let mut draft = all;
         for blame in [in_shortage, any] {
-            let state = drafts.store.state();
+            let state = drafts.state;
             let mut without_room = draft.without_room.clone();
             for (name, full) in blame(state, &draft.desired, &draft.lack) {
                 let fitted = self.fitted.get(&name);
@@ -74,7 +91,7 @@ impl Fit {
     fn remember(&mut self, state: &ClusterState) {
         self.fitted.retain(|name, _| state.policies.contains_key(name));
         for (name, policy) in &state.policies {
-            if !state.without_room.contains_key(name) && self.fitted.get(name) != Some(policy) {
+            if !self.without_room.contains_key(name) && self.fitted.get(name) != Some(policy) {
                 self.fitted.insert(name.clone(), policy.clone());
             }
         }
@@ -85,11 +102,12 @@ impl Fit {
 struct Draft {
     without_room: StandIns,
     desired: Desired,
+    rejected: Vec<Rejected>,
     lack: Shortage,
 }
 
 struct Drafts<'a, F> {
-    store: &'a mut Store,
+    state: &'a ClusterState,
     node: &'a NodeView,
     ids: &'a mut Ids,
     shortage: F,
@@ -97,10 +115,10 @@ struct Drafts<'a, F> {
 
 impl<F: FnMut(&Desired) -> Shortage> Drafts<'_, F> {
     fn without(&mut self, without_room: StandIns) -> Draft {
-        self.store.set_without_room(without_room.clone());
-        let desired = draft(self.store.state(), self.node, self.ids);
+        let (mut desired, mut rejected) = (Desired::default(), Vec::new());
+        compile(self.state, &without_room, self.node, self.ids, &mut desired, &mut rejected);
         let lack = (self.shortage)(&desired);
-        Draft { without_room, desired, lack }
+        Draft { without_room, desired, rejected, lack }
     }
 }
 
@@ -110,7 +128,7 @@ fn release<F: FnMut(&Desired) -> Shortage>(
     drafts: &mut Drafts<'_, F>,
     held: Draft,
     last: &StandIns,
-) -> Desired {
+) -> Draft {
     let mut best = held;
     if best.lack.is_empty() && best.without_room.len() > 1 {
         let (known, new): (Vec<_>, Vec<_>) =
@@ -131,8 +149,7 @@ fn release<F: FnMut(&Desired) -> Shortage>(
             }
         }
     }
-    drafts.store.set_without_room(best.without_room);
-    best.desired
+    best
 }
 
 fn halves(names: &[ObjectName]) -> Vec<Vec<ObjectName>> {

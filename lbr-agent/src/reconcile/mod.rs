@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 
 use lbr_common::addr::Addr;
 use lbr_common::link::Link;
-use lbr_common::text::RejectedRecord;
 
 use crate::dataplane::{Dataplane, WriteError};
 use crate::desired::Desired;
@@ -22,10 +21,10 @@ use crate::table::{Due, Outcome, Pass, ReportMaps};
 /// The maps of all parts, and what their changes make necessary.
 #[derive(Debug)]
 pub struct Reconciler {
-    links: Links,
-    policy: Policies,
-    services: Services,
-    report: ReportMaps,
+    pub(crate) links: Links,
+    pub(crate) policy: Policies,
+    pub(crate) services: Services,
+    pub(crate) report: ReportMaps,
     due: Due,
 }
 
@@ -52,9 +51,14 @@ impl Reconciler {
         actual
     }
 
-    /// The desired content of `rejected`.
-    pub fn rejected(&self) -> &BTreeMap<u32, RejectedRecord> {
-        self.report.rejected.desired()
+    /// What the maps should hold.
+    pub fn desired(&self) -> Desired {
+        let mut desired = Desired::default();
+        self.links.maps.desired(&mut desired);
+        self.policy.maps.desired(&mut desired);
+        self.services.maps.desired(&mut desired);
+        self.report.desired(&mut desired);
+        desired
     }
 
     /// How many entries each map has, as far as known.
@@ -93,7 +97,7 @@ impl Reconciler {
         dataplane: &mut dyn Dataplane,
     ) -> Outcome {
         self.links.maps.set_desired(&mut desired);
-        self.policy.maps.set_desired(&mut desired);
+        self.policy.set_desired(&mut desired);
         self.services.maps.set_desired(&mut desired);
         self.report.set_desired(&mut desired);
         self.retry(allow_removals, dataplane)
@@ -110,7 +114,7 @@ impl Reconciler {
     }
 
     fn pending(&self) -> usize {
-        let policy = self.policy.maps.pending(self.policy.generation);
+        let policy = self.policy.pending();
         let (links, report) = (self.links.maps.pending(0), self.report.pending(0));
         links + policy + self.services.pending() + report + usize::from(self.due.epoch)
     }

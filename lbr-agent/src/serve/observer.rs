@@ -74,7 +74,9 @@ impl Note {
             },
             Change::Restrict(partial) => Self { kind: Some(partial.reference().kind), trigger: None },
             Change::Delete(object) => Self { kind: Some(object.kind), trigger: None },
-            Change::Origin(..) | Change::Rejected(_) | Change::Synced(_) => Self::default(),
+            Change::Addresses(..) | Change::Origin(..) | Change::Rejected(_) | Change::Synced(_) => {
+                Self::default()
+            }
         }
     }
 }
@@ -96,6 +98,8 @@ pub struct Round<'a> {
     pub is_synced: bool,
     /// The result of writing.
     pub outcome: &'a Outcome,
+    /// Policies that the maps have no room for.
+    pub without_room: usize,
     /// The compiled state.
     pub state: &'a ClusterState,
     /// Name of this node.
@@ -189,7 +193,7 @@ impl Observer {
         let mut figures = self.figures();
         figures.objects = objects(round.state);
         (figures.rejected, figures.limited) = rejected_and_limited(round.rejected);
-        figures.without_room = round.state.without_room.len();
+        figures.without_room = round.without_room;
         figures.pending = round.outcome.pending;
         figures.problems = round.outcome.problems.len();
         figures.aborted_sockets += round.outcome.aborted_sockets as u64;

@@ -5,9 +5,9 @@
 
 mod apply;
 mod compile;
-pub mod ephemeral;
+pub(crate) mod ephemeral;
 pub mod look_up;
 mod order;
 
 pub(crate) use self::apply::Services;
-pub(crate) use self::compile::{HEALTH_PORT, compile, service_cidrs};
+pub(crate) use self::compile::{Compiler, HEALTH_PORT};

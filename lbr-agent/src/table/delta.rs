@@ -1,36 +1,34 @@
-//! The desired content of one map, its actual content, and the difference. Pure: the caller writes, and reports the
-//! result.
+//! The content of one map, and how the desired content differs from it. Pure: the caller writes, and reports the result.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeBounds;
 
-/// Desired and actual content of a map.
+/// A map's content and what is desired instead.
 ///
-/// "Actual" changes only after a successful write, so a retry applies the difference again.
+/// Only differences are kept beside the content, so a change costs what it changes, and a map that is as desired is in
+/// memory once. The content changes only after a successful write, so a retry applies the difference again.
 #[derive(Clone, Debug)]
 pub struct Delta<K, V> {
-    desired: BTreeMap<K, V>,
     actual: BTreeMap<K, V>,
-    /// Desired keys whose actual value differs, is absent or doubtful.
-    writes: BTreeSet<K>,
-    /// Keys that are not desired but (perhaps) present.
-    removals: BTreeSet<K>,
+    /// Keys whose desired value (`None`: no entry) differs from the actual one, or whose actual one is doubtful.
+    wanted: BTreeMap<K, Option<V>>,
     /// Keys whose last write or removal failed. Part of it may have been done (a link that was entered but not
     /// attached), so they are written or removed once more, whatever is desired by then.
     doubtful: BTreeSet<K>,
 }
 
+// The derived one would ask for default keys and values.
+impl<K, V> Default for Delta<K, V> {
+    fn default() -> Self {
+        Self { actual: BTreeMap::new(), wanted: BTreeMap::new(), doubtful: BTreeSet::new() }
+    }
+}
+
 impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
     /// A map with this content. All of it is to be removed until something is desired.
     pub fn new(actual: BTreeMap<K, V>) -> Self {
-        let mut delta = Self {
-            desired: BTreeMap::new(),
-            actual,
-            writes: BTreeSet::new(),
-            removals: BTreeSet::new(),
-            doubtful: BTreeSet::new(),
-        };
-        delta.compare();
-        delta
+        let wanted = actual.keys().map(|key| (*key, None)).collect();
+        Self { actual, wanted, doubtful: BTreeSet::new() }
     }
 
     /// As [`Self::new`], for a map whose last writes may be incomplete: every desired entry is written once more.
@@ -39,29 +37,30 @@ impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
         Self { doubtful, ..Self::new(actual) }
     }
 
-    /// Sets what the map should hold from now on.
-    pub fn set_desired(&mut self, desired: BTreeMap<K, V>) {
-        self.desired = desired;
-        self.compare();
+    /// Sets what the map should hold under this key from now on; `None`: nothing.
+    pub fn set(&mut self, key: K, value: Option<V>) {
+        if self.actual.get(&key) == value.as_ref() && !self.doubtful.contains(&key) {
+            self.wanted.remove(&key);
+        } else {
+            self.wanted.insert(key, value);
+        }
     }
 
-    fn compare(&mut self) {
-        let Self { desired, actual, writes, removals, doubtful } = self;
-        writes.clear();
-        removals.clear();
-        // Compares two sorted sequences side by side, without a look-up for each entry.
-        let mut there = actual.iter().peekable();
-        for (key, value) in &*desired {
-            while let Some((old, _)) = there.next_if(|(old, _)| *old < key) {
-                removals.insert(*old);
-            }
-            let is_there = there.next_if(|(old, _)| *old == key).is_some_and(|(_, old)| old == value);
-            if !is_there || doubtful.contains(key) {
-                writes.insert(*key);
-            }
+    /// Sets what the map should hold from now on, in all.
+    pub fn set_desired(&mut self, desired: BTreeMap<K, V>) {
+        self.replace(.., desired);
+    }
+
+    /// Sets what the map should hold in a range of keys from now on.
+    pub fn replace(&mut self, range: impl RangeBounds<K> + Clone, rows: impl IntoIterator<Item = (K, V)>) {
+        let mut gone: BTreeSet<K> = self.range(range).map(|(key, _)| key).collect();
+        for (key, value) in rows {
+            gone.remove(&key);
+            self.set(key, Some(value));
         }
-        removals.extend(there.map(|(key, _)| *key));
-        removals.extend(doubtful.iter().filter(|key| !desired.contains_key(key)));
+        for key in gone {
+            self.set(key, None);
+        }
     }
 
     /// The map's content, as far as known.
@@ -74,32 +73,73 @@ impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
         self.actual.len()
     }
 
-    /// The map's desired content.
-    pub fn desired(&self) -> &BTreeMap<K, V> {
-        &self.desired
+    /// What the map should hold under a key.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        match self.wanted.get(key) {
+            Some(value) => value.as_ref(),
+            None => self.actual.get(key),
+        }
+    }
+
+    /// What the map should hold, in order of the keys.
+    pub fn desired(&self) -> impl Iterator<Item = (K, V)> {
+        self.range(..)
+    }
+
+    /// The same in a range of keys.
+    pub fn range(&self, range: impl RangeBounds<K> + Clone) -> impl Iterator<Item = (K, V)> {
+        let mut settled = self.actual.range(range.clone()).peekable();
+        let mut wanted = self.wanted.range(range).peekable();
+        std::iter::from_fn(move || {
+            loop {
+                let next = match (settled.peek(), wanted.peek()) {
+                    (Some((there, _)), Some((key, _))) if there < key => {
+                        settled.next().map(|(k, v)| (*k, Some(*v)))
+                    }
+                    (_, Some((key, _))) => {
+                        settled.next_if(|(there, _)| there == key);
+                        wanted.next().map(|(k, v)| (*k, *v))
+                    }
+                    (_, None) => settled.next().map(|(k, v)| (*k, Some(*v))),
+                };
+                if let (key, Some(value)) = next? {
+                    return Some((key, value));
+                }
+            }
+        })
+    }
+
+    /// How many entries the map should hold.
+    pub(crate) fn desired_len(&self) -> usize {
+        let less = self.removals().filter(|key| self.actual.contains_key(key));
+        self.actual.len() + self.new_keys().count() - less.count()
     }
 
     /// Entries that have to be written.
-    pub fn writes(&self) -> impl Iterator<Item = (K, V)> {
-        self.writes.iter().filter_map(|k| self.desired.get(k).map(|v| (*k, *v)))
+    pub fn writes(&self) -> impl Iterator<Item = (K, V)> + Clone {
+        self.wanted.iter().filter_map(|(key, value)| Some((*key, (*value)?)))
+    }
+
+    /// Keys of entries that are desired and not there.
+    pub(crate) fn new_keys(&self) -> impl Iterator<Item = K> {
+        self.writes().map(|(key, _)| key).filter(|key| !self.actual.contains_key(key))
     }
 
     /// Whether this entry has to be written.
     pub fn must_write(&self, key: &K) -> bool {
-        self.writes.contains(key)
+        self.wanted.get(key).is_some_and(Option::is_some)
     }
 
     /// Entries that have to be removed.
     pub fn removals(&self) -> impl Iterator<Item = K> {
-        self.removals.iter().copied()
+        self.wanted.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| *key)
     }
 
     /// Records that the desired value of this entry was written.
     pub fn wrote(&mut self, key: &K) {
-        if let Some(value) = self.desired.get(key) {
-            self.actual.insert(*key, *value);
+        if let Some(Some(value)) = self.wanted.remove(key) {
+            self.actual.insert(*key, value);
         }
-        self.writes.remove(key);
         self.doubtful.remove(key);
     }
 
@@ -111,13 +151,13 @@ impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
     /// Records that this entry was removed.
     pub fn removed(&mut self, key: &K) {
         self.actual.remove(key);
-        self.removals.remove(key);
+        self.wanted.remove(key);
         self.doubtful.remove(key);
     }
 
     /// How many entries differ.
     pub fn pending(&self) -> usize {
-        self.writes.len() + self.removals.len()
+        self.wanted.len()
     }
 }
 
@@ -144,7 +184,7 @@ mod tests {
         assert_eq!(*d.actual(), map(&[(1, 'a'), (2, 'x')]));
         d.wrote(&4);
         assert_eq!(d.pending(), 0);
-        assert_eq!(d.actual(), d.desired());
+        assert_eq!(*d.actual(), d.desired().collect());
     }
 
     #[test]
@@ -193,5 +233,22 @@ mod tests {
         assert_eq!(d.pending(), 1);
         d.set_desired(map(&[]));
         assert_eq!(d.removals().collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn single_keys_and_ranges_are_as_the_whole() {
+        let mut d = Delta::new(map(&[(1, 'a'), (2, 'b'), (5, 'e'), (6, 'f')]));
+        d.set_desired(map(&[(1, 'a'), (2, 'b'), (5, 'e'), (6, 'f')]));
+        assert_eq!(d.pending(), 0);
+        d.replace(2..6, [(3, 'c'), (5, 'x')]);
+        assert_eq!(d.desired().collect::<Vec<_>>(), [(1, 'a'), (3, 'c'), (5, 'x'), (6, 'f')]);
+        assert_eq!(d.range(2..=5).collect::<Vec<_>>(), [(3, 'c'), (5, 'x')]);
+        assert_eq!((d.writes().count(), d.removals().collect::<Vec<_>>(), d.desired_len()), (2, vec![2], 4));
+        assert_eq!((d.get(&2), d.get(&5), d.get(&6)), (None, Some(&'x'), Some(&'f')));
+        d.set(5, Some('e'));
+        d.set(3, None);
+        assert_eq!(d.removals().collect::<Vec<_>>(), [2]);
+        d.set(2, Some('b'));
+        assert_eq!(d.pending(), 0);
     }
 }

@@ -36,6 +36,15 @@ macro_rules! actual {
     };
 }
 
+macro_rules! desired {
+    (staged $map:expr) => {
+        $map.desired().clone()
+    };
+    ($role:ident $map:expr) => {
+        $map.desired().collect()
+    };
+}
+
 macro_rules! pending {
     (staged $map:expr, $generation:expr) => {
         $map.pending($generation)
@@ -49,7 +58,7 @@ macro_rules! maps {
     ($($part:ident { $($(#[$doc:meta])* $spec:ident $field:ident $name:literal: $shape:ident $role:ident [$key:ty, $value:ty] $size:expr;)* })*) => {
         $(
             /// Desired and actual content of the maps of one part.
-            #[derive(Debug)]
+            #[derive(Debug, Default)]
             pub(crate) struct $part {
                 $($(#[$doc])* pub(crate) $field: state!($role key!($shape $key), $value),)*
             }
@@ -63,6 +72,11 @@ macro_rules! maps {
                 /// From now on the maps should hold their part of this, which is taken out of it.
                 pub(crate) fn set_desired(&mut self, desired: &mut Desired) {
                     $(self.$field.set_desired(std::mem::take(&mut desired.$field));)*
+                }
+
+                /// Adds what the maps should hold.
+                pub(crate) fn desired(&self, desired: &mut Desired) {
+                    $(desired.$field = desired!($role self.$field);)*
                 }
 
                 /// Adds what the maps hold, as far as known, at a generation of the policies.

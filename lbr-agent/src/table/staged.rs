@@ -25,6 +25,13 @@ pub(crate) struct Plan<K, T> {
     pub(crate) changes: bool,
 }
 
+// The derived one would ask for default keys and values.
+impl<K, T> Default for Staged<K, T> {
+    fn default() -> Self {
+        Self { desired: BTreeMap::new(), instead: BTreeMap::new(), raw: BTreeMap::new() }
+    }
+}
+
 impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
     /// A map with this content.
     pub(crate) fn new(raw: BTreeMap<K, Versioned<T>>) -> Self {

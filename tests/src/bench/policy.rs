@@ -12,16 +12,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lbr_agent::cluster::Change;
-use lbr_agent::cluster::Store;
-use lbr_agent::compile::compile;
-use lbr_agent::ids::Ids;
+use lbr_agent::engine::Engine;
 use lbr_agent::model::{
     Kind, NetworkPolicy, Object, ObjectName, ObjectRef, Peer, Pod, PolicyPort, PolicyRule, PortSet, Protocol,
     Requirement, Selector,
 };
 use lbr_agent::node::NodeView;
-use lbr_agent::policy::fit::Fit;
+use lbr_agent::node::links::LocalLink;
 use lbr_agent::reconcile::Reconciler;
+use lbr_common::link::{Link, link_flags};
 use lbr_common::verdict::{Hook, Verdict};
 
 use crate::interrupt;
@@ -111,27 +110,29 @@ fn start(policies: u32, pods: u32) -> Result<State> {
 }
 
 fn set_up(policies: u32, pods: u32) -> Result<(Programs, String)> {
-    let mut store = Store::new();
-    for object in cluster(policies, pods) {
-        store.apply(Change::Apply(object));
-    }
     let mut programs = Programs::load("bench-policy", 0)?;
     let mut node = NodeView { name: "node".to_owned(), ..NodeView::default() };
     node.links.addresses.insert(address(0).into(), programs.links[0]);
-    let mut reconciler = Reconciler::load(&mut programs.kernel)?;
+    // The links that the programs are attached to already.
+    let attached = Reconciler::load(&mut programs.kernel)?.actual().links;
+    node.links.links = attached.iter().map(|(index, link)| (*index, local(link))).collect();
+    let mut engine = Engine::start(node, &mut programs.kernel)?;
+    for change in cluster(policies, pods).into_iter().map(Change::Apply).chain(Kind::ALL.map(Change::Synced))
+    {
+        engine.take(change);
+    }
     let before = resident();
     let begin = Instant::now();
-    let mut ids = Ids::new();
-    let mut tables = compile(store.state(), &node, &mut ids);
+    engine.compile(&mut programs.kernel);
     let compiled = begin.elapsed();
-    tables.links = reconciler.actual().links;
-    let (verdicts, classes) = (tables.verdicts.len(), tables.classes.len());
     let begin = Instant::now();
-    let outcome = reconciler.apply(tables, true, &mut programs.kernel);
+    let outcome = engine.write(&mut programs.kernel);
     ensure!(outcome.is_converged(), "not in force: {:?}", outcome.problems.first());
     let written = begin.elapsed();
+    let tables = engine.desired();
+    let (verdicts, classes) = (tables.verdicts.len(), tables.classes.len());
     let more = resident().saturating_sub(before) / 1024;
-    let mut changes = change(&mut programs, &mut reconciler, &mut store, &node, &mut ids)?;
+    let mut changes = change(&mut programs, &mut engine)?;
     changes.sort();
     let (median, longest) = (changes[changes.len() / 2], changes[changes.len() - 1]);
     let said = format!(
@@ -142,22 +143,19 @@ fn set_up(policies: u32, pods: u32) -> Result<(Programs, String)> {
     Ok((programs, said))
 }
 
+fn local(link: &Link) -> LocalLink {
+    let has = |flag: u32| link.flags & flag != 0;
+    let master = (!has(link_flags::ROUTED)).then_some(link.master);
+    LocalLink { name: String::new(), has_peer: has(link_flags::PEER), master }
+}
+
 /// Changes a policy back and forth, as the agent's loop does. Returns the time of each change until the programs
 /// decide by it; afterwards everything is as before.
-fn change(
-    programs: &mut Programs,
-    reconciler: &mut Reconciler,
-    store: &mut Store,
-    node: &NodeView,
-    ids: &mut Ids,
-) -> Result<Vec<Duration>> {
-    let links = reconciler.actual().links;
-    let mut fit = Fit::default();
-    let mut write = |store: &mut Store, programs: &mut Programs| -> Result<()> {
-        let mut tables =
-            fit.compile(store, node, ids, |draft| reconciler.shortage(draft, &mut programs.kernel));
-        tables.links = links.clone();
-        let outcome = reconciler.apply(tables, true, &mut programs.kernel);
+fn change(programs: &mut Programs, engine: &mut Engine) -> Result<Vec<Duration>> {
+    let mut write = |change: Change, programs: &mut Programs| -> Result<()> {
+        engine.take(change);
+        engine.compile(&mut programs.kernel);
+        let outcome = engine.write(&mut programs.kernel);
         ensure!(outcome.is_converged(), "not in force: {:?}", outcome.problems.first());
         Ok(())
     };
@@ -175,8 +173,7 @@ fn change(
     for turn in 0..CHANGES {
         let is_open = turn % 2 == 0;
         let begin = Instant::now();
-        store.apply(allows(if is_open { ASKED } else { ASKED + 1 }));
-        write(store, programs)?;
+        write(allows(if is_open { ASKED } else { ASKED + 1 }), programs)?;
         let from = SocketAddr::new(address(0).into(), 100 + turn);
         let syn = Packet::tcp(from, SocketAddr::new(address(LOCAL).into(), ASKED), flags::SYN).build();
         let verdict = programs.run(Hook::FromPod, programs.links[0], &syn)?.verdict;
@@ -184,8 +181,7 @@ fn change(
         let expected = if is_open { Verdict::Allowed } else { Verdict::EgressDenied };
         ensure!(verdict == expected, "change {turn}: {verdict:?} is not {expected:?}");
     }
-    store.apply(Change::Delete(ObjectRef { kind: Kind::NetworkPolicy, name }));
-    write(store, programs)?;
+    write(Change::Delete(ObjectRef { kind: Kind::NetworkPolicy, name }), programs)?;
     Ok(times)
 }
 

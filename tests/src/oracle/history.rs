@@ -177,7 +177,7 @@ impl Player {
 }
 
 /// The changes that a source would send.
-fn changes(before: &Case, after: &Case) -> Result<Vec<Change>> {
+pub fn changes(before: &Case, after: &Case) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     for object in gone(before, after) {
         let (namespace, name) = name(object);

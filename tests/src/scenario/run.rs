@@ -1,14 +1,12 @@
-//! Runs a scenario on a data plane, through the same steps as the agent: store, compile, reconcile.
+//! Runs a scenario on a data plane, by the engine that the agent drives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lbr_agent::cluster::Change;
-use lbr_agent::cluster::Store;
-use lbr_agent::compile::compile;
 use lbr_agent::desired::Desired;
-use lbr_agent::ids::Ids;
+use lbr_agent::engine::Engine;
 use lbr_agent::model::{Kind, Object, ObjectName, ObjectRef, Partial, Rejected};
 use lbr_agent::node::NodeView;
 use lbr_agent::reconcile::Reconciler;
@@ -42,10 +40,7 @@ pub fn run(scenario: &Scenario, order: Order, plane: &mut dyn Plane) -> Result<(
 const MAX_ROUNDS: usize = 200;
 
 struct Agent<'a> {
-    store: Store,
-    node: NodeView,
-    ids: Ids,
-    reconciler: Reconciler,
+    engine: Engine,
     plane: &'a mut dyn Plane,
     order: Order,
     /// What can be read of objects whose present version is rejected.
@@ -61,14 +56,9 @@ struct Agent<'a> {
 impl<'a> Agent<'a> {
     fn start(node: &Node, order: Order, plane: &'a mut dyn Plane) -> Result<Self> {
         plane.set_node(node)?;
-        let node = node.view()?;
-        let reconciler = Reconciler::load(plane.dataplane()?)?;
-        let ids = Ids::restore(&reconciler.actual());
+        let engine = Engine::start(node.view()?, plane.dataplane()?)?;
         let mut agent = Self {
-            store: Store::new(),
-            node,
-            ids,
-            reconciler,
+            engine,
             plane,
             order,
             partials: BTreeMap::new(),
@@ -91,7 +81,7 @@ impl<'a> Agent<'a> {
         }
         if let Some(node) = &step.node {
             self.plane.set_node(node)?;
-            self.node = node.view()?;
+            self.set_node(node.view()?)?;
             self.converge()?;
         }
         if step.restart {
@@ -150,13 +140,16 @@ impl<'a> Agent<'a> {
 
     /// One change, one attempt to write: the next change may come before everything is written.
     fn change(&mut self, change: Change) -> Result<()> {
-        self.store.apply(change);
+        self.engine.take(change);
         self.attempt().map(drop)
     }
 
     fn attempt(&mut self) -> Result<bool> {
-        let desired = compile(self.store.state(), &self.node, &mut self.ids);
-        let outcome = self.reconciler.apply(desired, self.store.is_synced(), self.plane.dataplane()?);
+        let dataplane = self.plane.dataplane()?;
+        self.engine.compile(dataplane);
+        let (wanted, from_scratch) = (self.engine.desired(), self.engine.from_scratch());
+        ensure!(wanted == from_scratch, "incremental: {wanted:#?}, from scratch: {from_scratch:#?}");
+        let outcome = self.engine.write(dataplane);
         self.touched += outcome.writes + outcome.removals;
         Ok(outcome.is_converged())
     }
@@ -167,13 +160,13 @@ impl<'a> Agent<'a> {
                 return Ok(());
             }
         }
-        let outcome = self.reconciler.retry(self.store.is_synced(), self.plane.dataplane()?);
+        let outcome = self.engine.write(self.plane.dataplane()?);
         bail!("still pending after {MAX_ROUNDS} rounds: {outcome:?}")
     }
 
     fn synced(&mut self) {
         for kind in Kind::ALL {
-            self.store.apply(Change::Synced(kind));
+            self.engine.take(Change::Synced(kind));
         }
     }
 
@@ -181,9 +174,7 @@ impl<'a> Agent<'a> {
     fn restart(&mut self) -> Result<()> {
         let before = self.tables()?;
         self.plane.restart()?;
-        self.store = Store::new();
-        self.reconciler = Reconciler::load(self.plane.dataplane()?)?;
-        self.ids = Ids::restore(&self.reconciler.actual());
+        self.engine = Engine::start(self.engine.node().clone(), self.plane.dataplane()?)?;
         self.touched = 0;
         self.send_rejected()?;
         let objects: Vec<_> = self.objects.values().cloned().collect();
@@ -198,7 +189,7 @@ impl<'a> Agent<'a> {
             ensure!(same, "half a list changed the maps from {before:#?} to {now:#?}");
         }
         for partial in self.partials.values().cloned().collect::<Vec<_>>() {
-            self.store.apply(Change::Restrict(partial));
+            self.engine.take(Change::Restrict(partial));
         }
         self.synced();
         self.converge()?;
@@ -215,10 +206,16 @@ impl<'a> Agent<'a> {
     fn end(mut self) -> Result<()> {
         let refs = self.objects.keys().cloned().collect();
         self.rejected.clear();
-        (self.node.links, self.node.settings) = Default::default();
+        self.set_node(NodeView { name: self.engine.node().name.clone(), ..NodeView::default() })?;
         self.delete(refs)?;
         let left = self.tables()?;
         ensure!(left == Desired::default(), "the maps are not empty: {left:#?}");
+        Ok(())
+    }
+
+    fn set_node(&mut self, node: NodeView) -> Result<()> {
+        let outcome = self.engine.set_node(|known| *known = node, self.plane.dataplane()?);
+        self.touched += outcome.writes;
         Ok(())
     }
 

@@ -57,7 +57,7 @@ fn pods(state: &Policies, held: &mut Held) -> BTreeMap<Addr, Option<EndpointPoli
         let mut endpoint = desired;
         let Policy { set, audit, flags } = &mut endpoint.policy;
         let now = state.maps.endpoints.at(addr, state.generation).unwrap_or_default().policy;
-        let same_pod = state.maps.pod_names.actual().get(addr) == state.maps.pod_names.desired().get(addr);
+        let same_pod = state.maps.pod_names.actual().get(addr) == state.maps.pod_names.get(addr);
         if held.sets.contains(set) {
             *set = if same_pod && now.flags & ISOLATED != 0 { now.set } else { 0 };
             held.kept.insert(*set);
@@ -79,10 +79,9 @@ fn pods(state: &Policies, held: &mut Held) -> BTreeMap<Addr, Option<EndpointPoli
 }
 
 fn report(state: &Policies, shortage: &Shortage, problems: &mut Vec<Problem>) {
-    let members = (state.maps.set_members.desired(), state.maps.policies.desired());
     problems.extend(shortage.sets.iter().map(|(&set, full)| Problem {
         map: full.map,
-        key: text::set(set, members.0, members.1),
+        key: text::set(set, &state.maps),
         error: full.error(),
     }));
     if let Some(full) = shortage.blocks {

@@ -29,17 +29,19 @@ pub(crate) struct Policies {
     pub(crate) maps: PolicyMaps,
     /// Of the policies in force.
     pub(crate) generation: u32,
+    /// All that is desired is in force: there is nothing to do until something else is desired.
+    is_settled: bool,
 }
 
 impl Policies {
     pub(crate) fn load(dataplane: &mut dyn Dataplane) -> Result<Self, WriteError> {
         let generation = dataplane.generation()?;
-        Ok(Self { maps: PolicyMaps::load(dataplane.tables())?, generation })
+        Ok(Self { maps: PolicyMaps::load(dataplane.tables())?, generation, is_settled: false })
     }
 
     /// Not before the sources have listed everything: with half of the cluster's objects, a policy means something else.
     pub(crate) fn apply(&mut self, pass: &mut Pass<'_>) {
-        if !pass.allow_removals {
+        if !pass.allow_removals || self.is_settled {
             return;
         }
         let Some(enforced) = self.enforce(pass.dataplane, &mut pass.outcome) else { return };
@@ -50,19 +52,23 @@ impl Policies {
         }
         // No packet looks up what is left of the former policies.
         self.clean(pass.dataplane.tables(), &enforced, &mut pass.outcome);
+        self.is_settled = self.pending() == 0;
+    }
+
+    /// From now on the maps should hold their part of this, which is taken out of it.
+    pub(crate) fn set_desired(&mut self, desired: &mut Desired) {
+        self.is_settled = false;
+        self.maps.set_desired(desired);
+    }
+
+    /// How many entries differ.
+    pub(crate) fn pending(&self) -> usize {
+        if self.is_settled { 0 } else { self.maps.pending(self.generation) }
     }
 
     /// Steps 1 to 3; [`Self::clean`] is to follow. `None`: a write failed, and the present generation stays in force.
     fn enforce(&mut self, dataplane: &mut dyn Dataplane, outcome: &mut Outcome) -> Option<Enforced> {
-        let wanted = shortage::Wanted {
-            endpoints: self.maps.endpoints.desired(),
-            link_policy: self.maps.link_policy.desired(),
-            ip_class: self.maps.ip_class.desired(),
-            cidr_class: self.maps.cidr_class.desired(),
-            port_class: self.maps.port_class.desired(),
-            verdicts: self.maps.verdicts.desired(),
-        };
-        let shortage = shortage::find(self, &wanted, &dataplane.tables());
+        let shortage = shortage::of_maps(self, &dataplane.tables());
         let held = hold::hold(self, &shortage, &mut outcome.problems);
         let changed = self.switch(dataplane, &held, outcome).ok()?;
         Some(Enforced { changed, held })
@@ -77,7 +83,7 @@ impl Policies {
 
     /// The part of this for which the maps have no room.
     pub(crate) fn shortage(&self, desired: &Desired, tables: &Tables<'_>) -> Shortage {
-        shortage::find(self, &desired.into(), tables)
+        shortage::of_desired(self, desired, tables)
     }
 
     /// Steps 1 to 3.

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lbr_common::addr::Addr;
-use lbr_common::policy::{Allow, Block, Ports, Prefix, VerdictKey, policy_flags};
+use lbr_common::policy::{Block, Ports, Prefix, VerdictKey, policy_flags};
 
 use super::Policies;
 use crate::dataplane::{Table, Tables, WriteError};
@@ -62,29 +62,49 @@ impl Shortage {
 }
 
 /// The desired content of the maps that may lack room.
-pub(super) struct Wanted<'a> {
-    pub(super) endpoints: &'a BTreeMap<Addr, EndpointPolicy>,
-    pub(super) link_policy: &'a BTreeMap<u32, u32>,
-    pub(super) ip_class: &'a BTreeMap<Addr, u32>,
-    pub(super) cidr_class: &'a BTreeMap<Prefix<Block>, u32>,
-    pub(super) port_class: &'a BTreeMap<Prefix<Ports>, u32>,
-    pub(super) verdicts: &'a BTreeMap<VerdictKey, Allow>,
+struct Wanted<'a> {
+    endpoints: &'a BTreeMap<Addr, EndpointPolicy>,
+    link_policy: &'a BTreeMap<u32, u32>,
+    ip_class: &'a BTreeMap<Addr, u32>,
+    cidr_class: &'a BTreeMap<Prefix<Block>, u32>,
 }
 
-impl<'a> From<&'a Desired> for Wanted<'a> {
-    fn from(desired: &'a Desired) -> Self {
-        let Desired { endpoints, link_policy, ip_class, cidr_class, port_class, verdicts, .. } = desired;
-        Self { endpoints, link_policy, ip_class, cidr_class, port_class, verdicts }
-    }
+/// Finds what of this does not fit.
+pub(super) fn of_desired(state: &Policies, desired: &Desired, tables: &Tables<'_>) -> Shortage {
+    let Desired { endpoints, link_policy, ip_class, cidr_class, port_class, verdicts, .. } = desired;
+    let (there, known) = (state.maps.port_class.actual(), state.maps.verdicts.actual());
+    let ports = port_class.keys().filter(|key| !there.contains_key(key)).copied();
+    let verdicts = verdicts.keys().filter(|key| !known.contains_key(key)).copied();
+    let wanted = Wanted { endpoints, link_policy, ip_class, cidr_class };
+    find(state, &wanted, ports, verdicts, tables)
 }
 
-/// Finds what does not fit. Present entries stay until the desired ones are in force, so both need room.
-pub(super) fn find(state: &Policies, wanted: &Wanted<'_>, tables: &Tables<'_>) -> Shortage {
+/// Finds what of the desired content does not fit.
+pub(super) fn of_maps(state: &Policies, tables: &Tables<'_>) -> Shortage {
+    let maps = &state.maps;
+    let wanted = Wanted {
+        endpoints: maps.endpoints.desired(),
+        link_policy: maps.link_policy.desired(),
+        ip_class: maps.ip_class.desired(),
+        cidr_class: maps.cidr_class.desired(),
+    };
+    find(state, &wanted, maps.port_class.new_keys(), maps.verdicts.new_keys(), tables)
+}
+
+/// Present entries stay until the desired ones are in force, so both need room. `ports` and `verdicts`: keys that are not
+/// there yet.
+fn find(
+    state: &Policies,
+    wanted: &Wanted<'_>,
+    ports: impl Iterator<Item = Prefix<Ports>>,
+    verdicts: impl Iterator<Item = VerdictKey>,
+    tables: &Tables<'_>,
+) -> Shortage {
     let mut shortage = Shortage::default();
-    let verdicts = state.maps.verdicts.actual();
-    lacking(wanted.verdicts, verdicts, &*tables.verdicts, |key| key.set, &mut shortage.sets);
-    let port_class = state.maps.port_class.actual();
-    lacking(wanted.port_class, port_class, &*tables.port_class, |key| key.data.set, &mut shortage.sets);
+    let there = state.maps.verdicts.len();
+    lacking(verdicts.map(|key| key.set), there, &*tables.verdicts, &mut shortage.sets);
+    let there = state.maps.port_class.len();
+    lacking(ports.map(|key| key.data.set), there, &*tables.port_class, &mut shortage.sets);
     let rank = |_: &Prefix<Block>, _: &u32| 0;
     shortage.blocks =
         without_room(wanted.cidr_class, &state.maps.cidr_class, &*tables.cidr_class, rank).map(|f| f.0);
@@ -110,22 +130,18 @@ fn rank(flags: u32) -> u32 {
     }
 }
 
-/// Adds the sets that do not fit. Lower numbers, which are older, get room first.
-fn lacking<K: Ord, V>(
-    wanted: &BTreeMap<K, V>,
-    actual: &BTreeMap<K, V>,
+/// Adds the sets that do not fit. `sets_of_new`: the set of each new entry. Lower numbers, which are older, get room first.
+fn lacking<K, V>(
+    sets_of_new: impl Iterator<Item = u32>,
+    there: usize,
     table: &dyn Table<K, V>,
-    set_of: impl Fn(&K) -> u32,
     sets: &mut BTreeMap<u32, Full>,
 ) {
     let full = Full::of(table);
-    let mut left = (full.max_entries as usize).saturating_sub(actual.len());
-    if wanted.len() <= left {
-        return;
-    }
+    let mut left = (full.max_entries as usize).saturating_sub(there);
     let mut needs: BTreeMap<u32, usize> = BTreeMap::new();
-    for key in wanted.keys().filter(|key| !actual.contains_key(key)) {
-        *needs.entry(set_of(key)).or_default() += 1;
+    for set in sets_of_new {
+        *needs.entry(set).or_default() += 1;
     }
     for (set, need) in needs {
         if need <= left {

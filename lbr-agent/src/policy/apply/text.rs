@@ -1,19 +1,16 @@
 //! Names of entries for a person.
 
-use std::collections::BTreeMap;
-
 use lbr_common::addr::Addr;
 use lbr_common::policy::{Block, Ports, Prefix, VerdictKey};
-use lbr_common::text::{Member, MemberKey, PolicyRecord, RuleKey};
+use lbr_common::text::{MemberKey, RuleKey};
+
+use crate::table::PolicyMaps;
 
 /// The policies that make up a set.
-pub(super) fn set(
-    set: u32,
-    members: &BTreeMap<MemberKey, Member>,
-    policies: &BTreeMap<u32, PolicyRecord>,
-) -> String {
-    let members = members.range(MemberKey { set, number: 0 }..).take_while(|(key, _)| key.set == set);
-    let records = members.filter_map(|(_, member)| policies.get(&member.policy));
+pub(super) fn set(set: u32, maps: &PolicyMaps) -> String {
+    let first = MemberKey { set, number: 0 };
+    let members = maps.set_members.range(first..=MemberKey { number: u32::MAX, ..first });
+    let records = members.filter_map(|(_, member)| maps.policies.get(&member.policy).copied());
     let names: Vec<_> =
         records.map(|policy| format!("{}/{}", policy.namespace.as_str(), policy.name.as_str())).collect();
     match names.as_slice() {

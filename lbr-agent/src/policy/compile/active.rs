@@ -10,6 +10,7 @@ use super::selectors::{SelectorIndex, view};
 use super::terms::{Term, Terms};
 use crate::cluster::ClusterState;
 use crate::model::{NetworkPolicy, ObjectName, Pod, PolicyPort, PolicyRule, PortSet, Selector};
+use crate::policy::fit::StandIns;
 
 /// A pod of this node, and its policies in order of their names (numbers of [`Active::policies`]).
 #[derive(Debug)]
@@ -62,7 +63,12 @@ pub(super) struct Active<'a> {
 }
 
 impl<'a> Active<'a> {
-    pub(super) fn new(state: &'a ClusterState, node: &str, owners: &Owners<'_>) -> Self {
+    pub(super) fn new(
+        state: &'a ClusterState,
+        without_room: &'a StandIns,
+        node: &str,
+        owners: &Owners<'_>,
+    ) -> Self {
         let local = state.pods.values().filter(|pod| pod.node == node && !pod.host_network);
         let local: Vec<(&Pod, Vec<Addr>)> = local
             .map(|pod| (pod, owners.addresses(pod)))
@@ -70,7 +76,7 @@ impl<'a> Active<'a> {
             .collect();
         let namespaces: BTreeSet<&str> = local.iter().map(|(pod, _)| pod.name.namespace.as_str()).collect();
         let mut by_namespace: BTreeMap<&str, SelectorIndex<'a, InForce<'a>>> = BTreeMap::new();
-        for (policy, has_rules) in state.policies_in_force() {
+        for (policy, has_rules) in in_force(state, without_room) {
             let namespace = policy.name.namespace.as_str();
             let isolates = policy.ingress.is_some() || policy.egress.is_some();
             if isolates && namespaces.contains(namespace) {
@@ -122,4 +128,20 @@ impl<'a> Active<'a> {
         };
         rules.into_iter().flatten().map(|rule| Rule { peers: peers(rule), ports: &rule.ports }).collect()
     }
+}
+
+/// The versions in force of each policy, and whether their rules are. A version without room still isolates the
+/// pods that it selects; if it is audited, it audits nothing.
+fn in_force<'a>(state: &'a ClusterState, without_room: &'a StandIns) -> impl Iterator<Item = InForce<'a>> {
+    state.policies.iter().flat_map(|(name, policy)| {
+        let stand_in = without_room.get(name);
+        let last = stand_in.and_then(|stand_in| stand_in.version.as_ref());
+        let wanted = (stand_in.is_none() || !policy.audit).then_some((policy, stand_in.is_none()));
+        let with_edit = |(policy, has_rules): (&'a NetworkPolicy, bool)| {
+            let edit = policy.edit.as_deref().map(|edit| (edit, has_rules));
+            [Some((policy, has_rules)), edit]
+        };
+        let versions = last.map(|last| (last, true)).into_iter().chain(wanted);
+        versions.flat_map(with_edit).flatten()
+    })
 }

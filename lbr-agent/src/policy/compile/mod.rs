@@ -34,14 +34,17 @@ use self::active::{Active, ActivePolicy};
 use self::blocks::Regions;
 use self::pods::Owners;
 use self::sets::Sets;
+use super::fit::StandIns;
 use crate::cluster::ClusterState;
 use crate::desired::Desired;
 use crate::ids::Ids;
 use crate::model::{Extent, PolicyRule, Rejected};
 use crate::node::NodeView;
 
+/// Compiles the policies, with a stand-in for each that the maps have no room for.
 pub(crate) fn compile(
     state: &ClusterState,
+    without_room: &StandIns,
     node: &NodeView,
     ids: &mut Ids,
     desired: &mut Desired,
@@ -49,7 +52,7 @@ pub(crate) fn compile(
 ) {
     let pool = ids.policy();
     let owners = Owners::new(&state.pods, &node.name, rejected);
-    let mut active = Active::new(state, &node.name, &owners);
+    let mut active = Active::new(state, without_room, &node.name, &owners);
     let regions = Regions::new(&active.terms);
     let classes = classes::find(state, &owners, &regions, &active.named, &mut active.terms);
     let class_ids = publish::publish(&classes, &regions, &active.terms, pool, desired);
@@ -68,7 +71,7 @@ pub(crate) fn compile(
     subjects::write_node(state, node, &owners, desired);
     subjects::write_pods(&active, node, &mut sets, pool, desired);
     desired.pod_names = owners.names();
-    rejected.extend(state.without_room.iter().map(|(name, stand_in)| Rejected {
+    rejected.extend(without_room.iter().map(|(name, stand_in)| Rejected {
         extent: Extent::Rejected,
         object: format!("NetworkPolicy {name}"),
         origin: String::new(),

@@ -9,18 +9,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cluster::Change;
 use crate::dataplane::fake::Fake;
-use crate::model::{Object, Pod, netpol};
+use crate::engine::Engine;
+use crate::model::{Kind, Object, Pod, netpol};
 use crate::policy::judge::judge;
-use crate::reconcile::Reconciler;
 use crate::table::Outcome;
 
 /// An agent on maps that can be made small.
 struct World {
-    store: Store,
-    node: NodeView,
-    ids: Ids,
-    fit: Fit,
-    reconciler: Reconciler,
+    engine: Engine,
     fake: Fake,
 }
 
@@ -31,10 +27,12 @@ impl World {
     /// Two pods of this node: `web` and `client`.
     fn new() -> Self {
         let mut fake = Fake::new(0).with_faults(0);
-        let reconciler = Reconciler::load(&mut fake).unwrap();
         let node = NodeView { name: "here".to_owned(), ..NodeView::default() };
-        let (store, ids, fit) = (Store::new(), Ids::new(), Fit::default());
-        let mut world = Self { store, node, ids, fit, reconciler, fake };
+        let mut engine = Engine::start(node, &mut fake).unwrap();
+        for kind in Kind::ALL {
+            engine.take(Change::Synced(kind));
+        }
+        let mut world = Self { engine, fake };
         world.pod("web", WEB);
         world.pod("client", CLIENT);
         assert!(world.write().is_converged());
@@ -49,7 +47,7 @@ impl World {
             node: "here".to_owned(),
             ..Pod::default()
         };
-        self.store.apply(Change::Apply(Object::Pod(pod)));
+        self.engine.take(Change::Apply(Object::Pod(pod)));
     }
 
     /// A policy for `web`. `mode` is `enforce` or `audit`.
@@ -61,18 +59,17 @@ impl World {
             "metadata": {"name": name, "namespace": "ns", "annotations": {"lbr.dev/mode": mode}}, "spec": spec,
         });
         let policy = netpol::from_api(serde_json::from_value(object).unwrap()).object.unwrap();
-        self.store.apply(Change::Apply(Object::NetworkPolicy(policy)));
+        self.engine.take(Change::Apply(Object::NetworkPolicy(policy)));
     }
 
     /// One round of the agent, as after a change.
     fn write(&mut self) -> Outcome {
-        let Self { store, node, ids, fit, reconciler, fake } = self;
-        let desired = fit.compile(store, node, ids, |draft| reconciler.shortage(draft, fake));
-        reconciler.apply(desired, true, fake)
+        self.engine.compile(&mut self.fake);
+        self.engine.write(&mut self.fake)
     }
 
     fn is_without_room(&self, name: &str) -> bool {
-        self.store.state().without_room.contains_key(&object_name(name))
+        self.engine.without_room().contains_key(&object_name(name))
     }
 
     fn rejected(&self) -> Vec<String> {
@@ -242,16 +239,16 @@ fn where_no_policy_is_to_blame_the_pod_closes() {
     let (map, used) = ("verdicts", u32::try_from(tables.verdicts.len()).unwrap());
     world.fake.set_max_entries(map, used);
     world.pod("other", "10.1.0.3");
-    let mut pod = world.store.state().pods[&object_name("other")].clone();
+    let mut pod = world.engine.state().pods[&object_name("other")].clone();
     pod.labels = [("app".to_owned(), "web".to_owned())].into();
     pod.named_ports = [(("http".to_owned(), crate::model::Protocol::Tcp), 8080)].into();
-    world.store.apply(Change::Apply(Object::Pod(pod)));
+    world.engine.take(Change::Apply(Object::Pod(pod)));
     let outcome = world.write();
     assert_eq!(
         outcome.problems.iter().map(|p| (p.map, p.key.as_str())).collect::<Vec<_>>(),
         [(map, "NetworkPolicy ns/named, ns/p")]
     );
-    assert!(world.store.state().without_room.is_empty());
+    assert!(world.engine.without_room().is_empty());
     assert!(world.passes(CLIENT, 80));
     let other = world.fake.in_force().endpoints[&"10.1.0.3".parse::<IpAddr>().unwrap().into()].policy;
     assert_eq!((other.set, other.flags), (0, policy_flags::POD | policy_flags::ISOLATED_IN));

@@ -41,6 +41,7 @@ fn observer() -> Observer {
 fn wrote<const N: usize>(observer: &Observer, ports: [(u16, HealthPort); N], state: &ClusterState) {
     let (outcome, now) = (Outcome::default(), Moment::now());
     let round = Round {
+        without_room: 0,
         began: now.clock,
         compiled: Duration::ZERO,
         is_synced: true,
@@ -140,6 +141,7 @@ fn before_everything_is_listed_nothing_is_opened_or_closed() {
     serve(&observer, [(first, port("web", 1))]);
     let (state, now) = (ClusterState::default(), Moment::now());
     let round = Round {
+        without_room: 0,
         began: now.clock,
         compiled: Duration::ZERO,
         is_synced: false,

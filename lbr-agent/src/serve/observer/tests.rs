@@ -42,6 +42,7 @@ fn wrote(observer: &Observer, at: Moment, pending: usize, state: &ClusterState) 
     let compiled = Duration::from_millis(1);
     let rejected = BTreeMap::new();
     let round = Round {
+        without_room: 0,
         rejected: &rejected,
         began: at.clock,
         compiled,

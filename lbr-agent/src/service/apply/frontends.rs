@@ -108,9 +108,14 @@ impl Steps<'_, '_> {
         // Makes datagrams and SYNs of known flows check whether their frontend leads to the same Service as before.
         self.pass.due.epoch |= ready.iter().any(|key| {
             let owner = |frontend: &Frontend| (frontend.service, frontend.flags);
-            let (actual, desired) = (self.maps.frontends.actual(), self.maps.frontends.desired());
-            actual.get(key).map(owner) != desired.get(key).map(owner)
+            let frontends = &self.maps.frontends;
+            frontends.actual().get(key).map(owner) != frontends.get(key).map(owner)
         });
+        let owners = |frontends: &Delta<FrontendKey, Frontend>| -> Vec<_> {
+            let owner = |key: &FrontendKey| Some((frontends.actual().get(key)?.service, *key));
+            ready.iter().filter_map(owner).collect()
+        };
+        let before = owners(&self.maps.frontends);
         let table = self.pass.dataplane.tables().frontends;
         write(
             &mut self.maps.frontends,
@@ -119,6 +124,10 @@ impl Steps<'_, '_> {
             frontend_text,
             &mut self.pass.outcome,
         );
+        for entry in before {
+            self.in_force.0.remove(&entry);
+        }
+        self.in_force.0.extend(owners(&self.maps.frontends));
     }
 
     /// Whether every slot below the count leads to a backend. A slot that packets reach already may still have
@@ -147,26 +156,36 @@ impl Steps<'_, '_> {
 
     /// Entries for clients outside are removed after those that lead to them.
     pub(in crate::service) fn remove_frontends(&mut self) {
+        self.remove_frontends_if(|key, _| key.scope != scope::EXTERNAL);
+        self.remove_frontends_if(|key, actual| {
+            let leads_here = |key| {
+                let frontend: Option<&Frontend> = actual.get(&key);
+                frontend.is_some_and(|f| f.flags & frontend_flags::EXTERNAL_DIFFERS != 0)
+            };
+            !leads_here(FrontendKey { scope: scope::ANY, ..*key })
+                && !leads_here(FrontendKey { scope: scope::HOST_LOCAL, ..*key })
+        });
+    }
+
+    fn remove_frontends_if(&mut self, free: fn(&FrontendKey, &BTreeMap<FrontendKey, Frontend>) -> bool) {
         let before = self.pass.outcome.removals;
+        let frontends = &mut self.maps.frontends;
+        let due: BTreeSet<_> = frontends.removals().filter(|key| free(key, frontends.actual())).collect();
+        let owner = |key: &FrontendKey| Some((frontends.actual().get(key)?.service, *key));
+        let owners: Vec<_> = due.iter().filter_map(owner).collect();
         let table = self.pass.dataplane.tables().frontends;
-        let leads = |key: &FrontendKey| key.scope != scope::EXTERNAL;
-        remove(&mut self.maps.frontends, table, leads, frontend_text, &mut self.pass.outcome);
-        let actual = self.maps.frontends.actual();
-        let used: BTreeSet<FrontendKey> = actual
-            .iter()
-            .filter(|(_, frontend)| frontend.flags & frontend_flags::EXTERNAL_DIFFERS != 0)
-            .map(|(key, _)| key.by_wire())
-            .collect();
-        let free = |key: &FrontendKey| !used.contains(key);
-        remove(&mut self.maps.frontends, table, free, frontend_text, &mut self.pass.outcome);
+        remove(frontends, table, |key| due.contains(key), frontend_text, &mut self.pass.outcome);
+        for entry in owners.into_iter().filter(|(_, key)| !frontends.actual().contains_key(key)) {
+            self.in_force.0.remove(&entry);
+        }
         self.pass.due.epoch |= self.pass.outcome.removals > before;
     }
 
     pub(in crate::service) fn remove_slots(&mut self) {
-        if self.maps.slots.removals().next().is_none() {
-            return;
-        }
-        let reach = self.reach();
+        let due: BTreeSet<(u32, u32)> =
+            self.maps.slots.removals().map(|key| (key.service, key.set)).collect();
+        let reach: BTreeMap<_, _> =
+            due.into_iter().map(|(service, set)| ((service, set), self.reach(service, set))).collect();
         let free = |key: &SlotKey| reach.get(&(key.service, key.set)).is_none_or(|count| key.slot >= *count);
         remove(
             &mut self.maps.slots,
@@ -177,25 +196,33 @@ impl Steps<'_, '_> {
         );
     }
 
+    /// The highest count of a set of a service that a frontend in force leads to.
+    fn reach(&self, service: u32, set: u32) -> u32 {
+        let frontends = self.in_force.of(service).filter_map(|key| self.maps.frontends.actual().get(key));
+        frontends.filter(|frontend| frontend.set == set).map(|frontend| frontend.count).max().unwrap_or(0)
+    }
+
     pub(in crate::service) fn remove_backends(&mut self) {
-        let due: BTreeSet<u32> = self.maps.backends.removals().collect();
+        let ServiceMaps { backends, slots, maglev, .. } = &*self.maps;
+        let due: BTreeSet<u32> = backends.removals().collect();
         if due.is_empty() {
             return;
         }
-        // Few backends go at a time, and there may be very many slots.
-        let slots = self.maps.slots.actual().values().map(|slot| slot.backend);
-        let parts = self.maps.maglev.actual().values().flat_map(|part| part.backends);
+        // Slots lead to backends of their own service only.
+        let services: BTreeSet<u32> =
+            due.iter().filter_map(|id| backends.actual().get(id)).map(|backend| backend.service).collect();
+        let of_service = |service| {
+            let first = SlotKey { service, ..SlotKey::default() };
+            slots.actual().range(first..=SlotKey { service, set: u32::MAX, slot: u32::MAX })
+        };
+        let slots = services.into_iter().flat_map(of_service).map(|(_, slot)| slot.backend);
+        let parts = maglev.actual().values().flat_map(|part| part.backends);
         let used: BTreeSet<u32> = slots.chain(parts).filter(|id| due.contains(id)).collect();
         let free = |id: &u32| !used.contains(id);
         let before = self.pass.outcome.removals;
         let of_datagrams = due.iter().any(|id| free(id) && self.is_for_datagrams(id));
-        remove(
-            &mut self.maps.backends,
-            self.pass.dataplane.tables().backends,
-            free,
-            number,
-            &mut self.pass.outcome,
-        );
+        let table = self.pass.dataplane.tables().backends;
+        remove(&mut self.maps.backends, table, free, number, &mut self.pass.outcome);
         self.pass.due.epoch |= self.pass.outcome.removals > before;
         self.pass.due.sockets |= of_datagrams;
     }
@@ -206,28 +233,9 @@ impl Steps<'_, '_> {
     }
 
     pub(in crate::service) fn remove_names(&mut self) {
-        if self.maps.services.removals().next().is_none() {
-            return;
-        }
-        let reach = self.reach();
-        let free = |id: &u32| reach.range((*id, 0)..=(*id, u32::MAX)).next().is_none();
-        remove(
-            &mut self.maps.services,
-            self.pass.dataplane.tables().services,
-            free,
-            number,
-            &mut self.pass.outcome,
-        );
-    }
-
-    /// The highest count of each set of a service that a frontend leads to.
-    fn reach(&self) -> BTreeMap<(u32, u32), u32> {
-        let mut reach = BTreeMap::new();
-        for frontend in self.maps.frontends.actual().values() {
-            let count = reach.entry((frontend.service, frontend.set)).or_insert(0);
-            *count = frontend.count.max(*count);
-        }
-        reach
+        let free = |id: &u32| self.in_force.of(*id).next().is_none();
+        let table = self.pass.dataplane.tables().services;
+        remove(&mut self.maps.services, table, free, number, &mut self.pass.outcome);
     }
 }
 

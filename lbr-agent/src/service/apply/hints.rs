@@ -1,7 +1,7 @@
 //! Hints that spare the programs a look-up: which ports of the node may be Services', whether any is for UDP, and which
 //! addresses only Services may have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use lbr_common::addr::Addr;
 use lbr_common::policy::{Block, Prefix};
@@ -13,17 +13,29 @@ use crate::table::ServiceMaps;
 
 /// Hints for the present and the desired content of the maps.
 pub(super) fn of(maps: &ServiceMaps) -> Hints {
-    let mut hints = of_frontends(&[maps.frontends.actual(), maps.frontends.desired()]);
-    for block in maps.service_cidrs.actual().keys().chain(maps.service_cidrs.desired().keys()) {
-        hints.service_filter |= bits_of(block);
+    let there = maps.frontends.actual().iter().map(|(key, frontend)| (*key, *frontend));
+    let mut hints = of_frontends(there.chain(maps.frontends.writes()));
+    let blocks = maps.service_cidrs.actual().keys().copied();
+    for block in blocks.chain(maps.service_cidrs.writes().map(|(block, _)| block)) {
+        hints.service_filter |= bits_of(&block);
     }
     hints
 }
 
-fn of_frontends(tables: &[&BTreeMap<FrontendKey, Frontend>]) -> Hints {
+/// Whether what is to be written or removed can change the hints. Endpoints that come and go cannot.
+pub(super) fn may_change(maps: &ServiceMaps) -> bool {
+    let actual = maps.frontends.actual();
+    let is_other =
+        |(key, new): (FrontendKey, Frontend)| actual.get(&key).is_none_or(|old| old.flags != new.flags);
+    maps.frontends.writes().any(is_other)
+        || maps.frontends.removals().next().is_some()
+        || maps.service_cidrs.pending() > 0
+}
+
+fn of_frontends(entries: impl Iterator<Item = (FrontendKey, Frontend)> + Clone) -> Hints {
     let mut hints = Hints::default();
     let mut own = BTreeSet::new();
-    for (key, frontend) in tables.iter().copied().flatten() {
+    for (key, frontend) in entries.clone() {
         match frontend.flags & (frontend_flags::WILDCARD | frontend_flags::HOST) {
             // Only the Service's port of such an address, or all of it, is a Service's: no packet has it as its source.
             frontend_flags::WILDCARD => hints.service_filter |= filter_bit(&key.addr),
@@ -33,9 +45,8 @@ fn of_frontends(tables: &[&BTreeMap<FrontendKey, Frontend>]) -> Hints {
         }
     }
     // Sockets of the node use loopback addresses without a packet at an uplink.
-    let is_own_port =
-        |key: &&FrontendKey| key.scope == scope::ANY && key.port != 0 && own.contains(&key.addr);
-    let own_ports: BTreeSet<_> = tables.iter().flat_map(|table| table.keys()).filter(is_own_port).collect();
+    let is_own_port = |key: &FrontendKey| key.scope == scope::ANY && key.port != 0 && own.contains(&key.addr);
+    let own_ports: BTreeSet<_> = entries.map(|(key, _)| key).filter(is_own_port).collect();
     for key in own_ports {
         hints.own_port_filter |= port_bit(key.port);
         hints.udp_own_ports += u32::from(key.proto == proto::UDP);
@@ -64,6 +75,8 @@ fn bits_of(block: &Prefix<Block>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn block(len: u32, addr: Addr) -> Prefix<Block> {
@@ -107,13 +120,13 @@ mod tests {
             entry([127, 0, 0, 1], 0, 0, scope::HOST_LOCAL, open),
             entry([127, 0, 0, 1], 30_080, proto::TCP, scope::HOST_LOCAL, 0),
         ]);
-        let hints = of_frontends(&[&table]);
+        let hints = of_frontends(table.iter().map(|(key, frontend)| (*key, *frontend)));
         assert_eq!(hints.service_filter, filter_bit(&Addr::v4([10, 96, 0, 10])));
         assert_eq!((hints.own_port_filter, hints.udp_own_ports), (port_bit(30_080), 0));
         // The port of a load balancer at the node's address: it has no entry for sockets.
         let (key, balancer) = entry(NODE, 8_053, proto::UDP, scope::ANY, 0);
         table.insert(key, balancer);
-        let hints = of_frontends(&[&table]);
+        let hints = of_frontends(table.iter().map(|(key, frontend)| (*key, *frontend)));
         assert_eq!((hints.own_port_filter, hints.udp_own_ports), (port_bit(30_080) | port_bit(8_053), 1));
     }
 
@@ -126,7 +139,7 @@ mod tests {
         let actual = BTreeMap::from([(port, Frontend::default())]);
         let desired = BTreeMap::from([(whole, Frontend { flags: open, ..Frontend::default() })]);
         for tables in [[&actual, &desired], [&desired, &actual]] {
-            let hints = of_frontends(&tables);
+            let hints = of_frontends(tables.into_iter().flatten().map(|(key, frontend)| (*key, *frontend)));
             assert_eq!((hints.own_port_filter, hints.udp_own_ports), (port_bit(30_053), 1));
         }
     }

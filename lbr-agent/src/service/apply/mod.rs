@@ -19,9 +19,23 @@ use crate::table::{Pass, Problem, ServiceMaps};
 #[derive(Debug)]
 pub(crate) struct Services {
     pub(crate) maps: ServiceMaps,
+    in_force: InForce,
     /// The hints that were written last.
     hints: Option<Hints>,
+    /// The hints may say more than they must.
+    hints_due: bool,
     inherited: Inherited,
+}
+
+/// The frontends in the map, by service: what a removal asks.
+#[derive(Debug, Default)]
+struct InForce(BTreeSet<(u32, FrontendKey)>);
+
+impl InForce {
+    fn of(&self, service: u32) -> impl Iterator<Item = &FrontendKey> {
+        let all = self.0.range((service, FrontendKey::default())..);
+        all.take_while(move |(id, _)| *id == service).map(|(_, key)| key)
+    }
 }
 
 /// Entries that a former agent left in force. The agent does not touch them while the sources have not listed everything: a
@@ -40,13 +54,14 @@ impl Services {
             frontends: frontends.keys().copied().collect(),
             services: frontends.values().map(|f| f.service).filter(|&id| id != 0).collect(),
         };
-        Ok(Self { maps, hints: None, inherited })
+        let in_force = InForce(frontends.iter().map(|(key, frontend)| (frontend.service, *key)).collect());
+        Ok(Self { maps, in_force, hints: None, hints_due: true, inherited })
     }
 
     pub(crate) fn apply(&mut self, pass: &mut Pass<'_>) {
         let full = room::full(&self.maps, pass.dataplane, &mut pass.outcome.problems);
-        let Self { maps, hints, inherited } = self;
-        order::run(&mut Steps { maps, hints, inherited, full, pass });
+        let Self { maps, in_force, hints, hints_due, inherited } = self;
+        order::run(&mut Steps { maps, in_force, hints, hints_due, inherited, full, pass });
     }
 
     pub(crate) fn pending(&self) -> usize {
@@ -57,7 +72,9 @@ impl Services {
 /// One round of writing.
 pub(super) struct Steps<'a, 'p> {
     maps: &'a mut ServiceMaps,
+    in_force: &'a mut InForce,
     hints: &'a mut Option<Hints>,
+    hints_due: &'a mut bool,
     inherited: &'a Inherited,
     /// Entries without room.
     full: room::Full,
@@ -74,6 +91,11 @@ impl Steps<'_, '_> {
 
     /// Before the entries that they announce are written, and in the round after those were removed.
     pub(super) fn write_hints(&mut self) {
+        let changes = hints::may_change(self.maps);
+        // After a removal, the next round takes back what no entry needs any more.
+        if !std::mem::replace(self.hints_due, changes) && !changes && self.hints.is_some() {
+            return;
+        }
         let hints = hints::of(self.maps);
         if *self.hints == Some(hints) {
             return;

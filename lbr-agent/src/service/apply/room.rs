@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lbr_common::addr::Addr;
-use lbr_common::service::frontend_flags;
+use lbr_common::service::{FrontendKey, frontend_flags};
 
 use crate::dataplane::{Dataplane, WriteError};
 use crate::table::{Problem, ServiceMaps};
@@ -121,18 +121,18 @@ fn new_addresses(maps: &ServiceMaps) -> BTreeSet<Addr> {
 /// Which of these addresses each service has.
 fn addresses_of(maps: &ServiceMaps, addresses: &BTreeSet<Addr>) -> BTreeMap<u32, BTreeSet<Addr>> {
     let mut of: BTreeMap<u32, BTreeSet<Addr>> = BTreeMap::new();
-    if addresses.is_empty() {
-        return of;
-    }
-    let ports = maps.frontends.desired().iter().filter(|(_, f)| f.flags & frontend_flags::WILDCARD == 0);
-    for (key, frontend) in ports.filter(|(key, _)| addresses.contains(&key.addr)) {
-        of.entry(frontend.service).or_default().insert(key.addr);
+    for &addr in addresses {
+        let all = maps.frontends.range(FrontendKey { addr, ..FrontendKey::default() }..);
+        let its = all.take_while(|(key, _)| key.addr == addr);
+        for (_, frontend) in its.filter(|(_, frontend)| frontend.flags & frontend_flags::WILDCARD == 0) {
+            of.entry(frontend.service).or_default().insert(addr);
+        }
     }
     of
 }
 
 fn service_text(maps: &ServiceMaps, service: u32) -> String {
-    let Some(name) = maps.services.desired().get(&service) else {
+    let Some(name) = maps.services.get(&service) else {
         return format!("service {service}");
     };
     let (namespace, service, port) = (name.namespace.as_str(), name.name.as_str(), name.port.as_str());

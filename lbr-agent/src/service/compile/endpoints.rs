@@ -6,30 +6,8 @@ use lbr_common::addr::{Addr, Family};
 use lbr_common::service::set;
 
 use super::topology::Reach;
-use crate::model::{Endpoint, EndpointSlice, ObjectName, ServicePort};
+use crate::model::{Endpoint, EndpointSlice, ServicePort};
 use crate::node::here::Here;
-
-/// All slices, grouped by the Service they belong to; within a Service in order of their names.
-pub(super) struct SlicesByService<'a>(Vec<&'a EndpointSlice>);
-
-impl<'a> SlicesByService<'a> {
-    pub(super) fn new(slices: &'a BTreeMap<ObjectName, EndpointSlice>) -> Self {
-        let mut all: Vec<_> = slices.values().filter(|s| !s.service.is_empty()).collect();
-        all.sort_by_key(|slice| owner(slice));
-        Self(all)
-    }
-
-    pub(super) fn of(&self, service: &ObjectName) -> &[&'a EndpointSlice] {
-        let name = (service.namespace.as_str(), service.name.as_str());
-        let start = self.0.partition_point(|slice| owner(slice) < name);
-        let rest = self.0.get(start..).unwrap_or_default();
-        rest.get(..rest.partition_point(|slice| owner(slice) == name)).unwrap_or_default()
-    }
-}
-
-fn owner(slice: &EndpointSlice) -> (&str, &str) {
-    (&slice.name.namespace, &slice.service)
-}
 
 /// Address and port.
 pub(super) type Target = (Addr, u16);

@@ -1,42 +1,52 @@
 //! Where Services are served: addresses and ports, and which Service gets one that several ask for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lbr_common::addr::Family;
 use lbr_common::service::{Frontend, FrontendKey, frontend_flags, scope, set};
 use lbr_common::user::{proto_name, socket_text};
 
+use super::claims::{Claims, Settled};
 use super::endpoints::Choice;
 use super::plan::{Plan, Role};
-use crate::cluster::ClusterState;
-use crate::desired::Desired;
-use crate::model::Rejected;
+use crate::model::{ObjectName, Rejected};
 use crate::node::here::Here;
 
-/// Gives each plan the frontends that no earlier plan has.
-pub(super) fn claim(plans: &mut [Plan<'_>], here: &Here<'_>, rejected: &mut Vec<Rejected>) {
-    let nodeports = here.nodeport_addresses();
-    let mut owners: BTreeMap<FrontendKey, usize> = BTreeMap::new();
-    for role in Role::ALL {
-        for number in 0..plans.len() {
-            let Some(plan) = plans.get(number) else { continue };
-            let mut won = Vec::new();
-            for key in asked_for(plan, role, &nodeports, here, rejected) {
-                let owner = *owners.entry(key).or_insert(number);
-                let has_it = |(_, known): &(Role, FrontendKey)| *known == key;
-                if owner != number {
-                    rejected.extend(plans.get(owner).map(|owner| taken(plan, role, &key, owner)));
-                } else if !plan.won.iter().chain(&won).any(has_it) {
-                    won.push((role, key));
-                }
-            }
-            plans.get_mut(number).into_iter().for_each(|plan| plan.won.append(&mut won));
-        }
-    }
+/// The frontends that a plan asks for, in order of their roles. Addresses that no Service may ask for are rejected.
+pub(super) fn asked_for(
+    plan: &Plan<'_>,
+    nodeports: &BTreeSet<IpAddr>,
+    here: &Here<'_>,
+    rejected: &mut Vec<Rejected>,
+) -> Vec<(Role, FrontendKey)> {
+    let in_role =
+        |role| asked_for_in(plan, role, nodeports, here, rejected).into_iter().map(move |key| (role, key));
+    let mut all: Vec<_> = Role::ALL.into_iter().flat_map(in_role).collect();
+    let mut seen = BTreeSet::new();
+    all.retain(|claim| seen.insert(*claim));
+    all
 }
 
-fn asked_for(
+/// Gives a plan the frontends that it gets among those that it asks for.
+pub(super) fn settle(
+    plan: &mut Plan<'_>,
+    asked: &[(Role, FrontendKey)],
+    claims: &Claims,
+    rejected: &mut Vec<Rejected>,
+) {
+    let mut won = Vec::new();
+    for &(role, key) in asked {
+        match claims.settle(&key, role, plan) {
+            Settled::Won => won.push((role, key)),
+            Settled::HasIt => {}
+            Settled::Lost(owner) => rejected.push(taken(plan, role, &key, owner)),
+        }
+    }
+    plan.won = won;
+}
+
+fn asked_for_in(
     plan: &Plan<'_>,
     role: Role,
     nodeports: &BTreeSet<IpAddr>,
@@ -82,9 +92,9 @@ fn reject(plan: &Plan<'_>, field: String, reason: String) -> Rejected {
     Rejected::limited(format!("Service {}", plan.service.name), field, reason)
 }
 
-fn taken(plan: &Plan<'_>, role: Role, key: &FrontendKey, owner: &Plan<'_>) -> Rejected {
+fn taken(plan: &Plan<'_>, role: Role, key: &FrontendKey, owner: &ObjectName) -> Rejected {
     let (index, proto) = (plan.index, proto_name(plan.proto));
-    let belongs = format!("already belongs to Service {}", owner.service.name);
+    let belongs = format!("already belongs to Service {owner}");
     // The conflict is the same at all addresses of the node: reported once.
     if role == Role::NodePort {
         let reason = format!("{}/{proto} {belongs}", key.port);
@@ -102,15 +112,15 @@ fn not_allowed(plan: &Plan<'_>, index: usize, ip: IpAddr) -> Rejected {
     reject(plan, format!("spec.externalIPs[{index}]"), reason)
 }
 
-/// Writes the frontends of a Service port. `balanced`: flags for those of its load balancer; `on_loopback`: for those that
+/// The frontends of a Service port. `balanced`: flags for those of its load balancer; `on_loopback`: for those that
 /// only sockets of the node have.
-pub(super) fn write(
+pub(super) fn rows(
     plan: &Plan<'_>,
     id: u32,
     choice: &Choice,
     [balanced, on_loopback]: [u32; 2],
-    desired: &mut Desired,
-) {
+) -> Vec<(FrontendKey, Frontend)> {
+    let mut rows = Vec::new();
     let direct = if plan.is_direct() { frontend_flags::DSR } else { 0 };
     let tunneled = if plan.is_tunneled() { frontend_flags::DSR_IPIP } else { 0 };
     let frontend = |set: u32, flags: u32| {
@@ -135,38 +145,14 @@ pub(super) fn write(
         let differs = plan.differs_by_wire(role, &key);
         if differs {
             let by_wire = FrontendKey { scope: scope::EXTERNAL, ..key };
-            desired.frontends.insert(by_wire, frontend(set::LOCAL, flags));
+            rows.push((by_wire, frontend(set::LOCAL, flags)));
         }
         let differs = if differs { frontend_flags::EXTERNAL_DIFFERS } else { 0 };
-        desired.frontends.insert(key, frontend(plan.set_of(role), flags | differs));
+        rows.push((key, frontend(plan.set_of(role), flags | differs)));
     }
+    rows
 }
 
-/// Writes the entries for ports that no Service has. A ClusterIP is a Service's as a whole: they are refused there, whatever
-/// the protocol. At any other address packets to them pass: it may be this node's, or another host's.
-pub(super) fn write_addresses(
-    state: &ClusterState,
-    plans: &[Plan<'_>],
-    here: &Here<'_>,
-    desired: &mut Desired,
-) {
-    let mut add = |addr: IpAddr, scope: u8, flags: u32| {
-        let whole = Frontend { flags: frontend_flags::WILDCARD | flags, ..Frontend::default() };
-        desired.frontends.entry(key(addr, 0, 0, scope)).or_insert(whole);
-    };
-    // ClusterIPs first: their other ports are refused even where a former proxy gave the address to an interface
-    // (IPVS).
-    for ip in state.services.values().flat_map(|service| &service.cluster_ips) {
-        add(*ip, scope::ANY, 0);
-    }
-    for (_, key) in plans.iter().flat_map(|plan| &plan.won) {
-        let ip = IpAddr::from(key.addr);
-        let is_of_host = key.scope == scope::HOST_LOCAL || here.is_own(ip);
-        let host = if is_of_host { frontend_flags::HOST } else { 0 };
-        add(ip, key.scope, frontend_flags::PASS_UNMATCHED | host);
-    }
-}
-
-fn key(ip: IpAddr, port: u16, proto: u8, scope: u8) -> FrontendKey {
+pub(super) fn key(ip: IpAddr, port: u16, proto: u8, scope: u8) -> FrontendKey {
     FrontendKey { addr: ip.into(), port, proto, scope, ..FrontendKey::default() }
 }

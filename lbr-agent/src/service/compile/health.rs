@@ -1,75 +1,85 @@
 //! Health check ports: where load balancers ask whether this node has endpoints of a Service.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lbr_common::addr::{Addr, Family};
 use lbr_common::service::{FrontendKey, scope};
 use lbr_common::tuple::proto;
 
-use super::endpoints::{SlicesByService, ready_here};
-use crate::cluster::ClusterState;
-use crate::desired::{Desired, HealthPort};
-use crate::model::Rejected;
+use super::endpoints::ready_here;
+use crate::desired::HealthPort;
+use crate::model::{EndpointSlice, ObjectName, Rejected, Service};
 use crate::node::here::Here;
+use crate::table::ServiceMaps;
 
 /// The field with the port.
 pub(crate) const HEALTH_PORT: &str = "spec.healthCheckNodePort";
 
-/// Terminating endpoints do not count, although they still serve: load balancers should go elsewhere.
-pub(super) fn compile(
-    state: &ClusterState,
-    slices: &SlicesByService<'_>,
-    here: &Here<'_>,
-    desired: &mut Desired,
-    rejected: &mut Vec<Rejected>,
-) {
-    for service in state.services.values() {
-        let Some(number) = service.health_check_port else { continue };
+/// How many ready endpoints of a Service are on this node. Terminating ones do not count, although they still serve: load
+/// balancers should go elsewhere.
+pub(super) fn local_ready(service: &Service, slices: &[&EndpointSlice], here: &Here<'_>) -> usize {
+    // A pod of both families is one endpoint.
+    let of_family = Family::ALL.map(|family| {
+        let of_port = |port| ready_here(slices, port, family, here);
+        service.ports.iter().flat_map(of_port).collect::<BTreeSet<Addr>>().len()
+    });
+    of_family.into_iter().max().unwrap_or(0)
+}
+
+/// A Service that asks for a health check port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) number: u16,
+    pub(super) local_ready: usize,
+}
+
+/// The ports to listen on, and what is rejected of those that are asked for.
+pub(super) fn compile<'a>(
+    asked: impl Iterator<Item = (&'a ObjectName, Asked)>,
+    refused: &BTreeMap<u16, String>,
+    maps: &ServiceMaps,
+) -> (BTreeMap<u16, HealthPort>, Vec<Rejected>) {
+    let (mut ports, mut rejected) = (BTreeMap::<u16, HealthPort>::new(), Vec::new());
+    for (service, Asked { number, local_ready }) in asked {
         let mut reject = |reason: String| {
-            rejected.push(Rejected::limited(format!("Service {}", service.name), HEALTH_PORT, reason));
+            rejected.push(Rejected::limited(format!("Service {service}"), HEALTH_PORT, reason));
         };
-        if let Some(owner) = desired.health_ports.get(&number) {
+        if let Some(owner) = ports.get(&number) {
             reject(format!("{number} already belongs to Service {}", owner.service));
             continue;
         }
-        if let Some(owner) = node_port(desired, number) {
+        if let Some(owner) = node_port(maps, number) {
             reject(format!(
                 "{number} is also the NodePort of Service {owner}, which gets its packets: give one of the two another \
                  number"
             ));
             continue;
         }
-        if let Some(why) = here.refused_ports.get(&number) {
+        if let Some(why) = refused.get(&number) {
             reject(format!(
                 "{why}: load balancers cannot ask this node, which tries again. To find the process that has the port: \
                  ss -ltnp sport = :{number}"
             ));
         }
-        let slices = slices.of(&service.name);
-        // A pod of both families is one endpoint.
-        let local_ready = Family::ALL.map(|family| {
-            let of_port = |port| ready_here(slices, port, family, here);
-            service.ports.iter().flat_map(of_port).collect::<BTreeSet<Addr>>().len()
-        });
-        let local_ready = local_ready.into_iter().max().unwrap_or(0);
-        desired.health_ports.insert(number, HealthPort { service: service.name.clone(), local_ready });
+        ports.insert(number, HealthPort { service: service.clone(), local_ready });
     }
+    (ports, rejected)
 }
 
-/// The Service with this NodePort. Each one has an entry for processes of the node.
-fn node_port(desired: &Desired, port: u16) -> Option<String> {
-    let at = |ip: IpAddr| {
+/// The Service with this NodePort. Each one has an entry for processes of the node that ask for all addresses.
+fn node_port(maps: &ServiceMaps, port: u16) -> Option<String> {
+    let at = |addr: IpAddr| {
         let scope = scope::HOST_LOCAL;
-        desired.frontends.get(&FrontendKey {
-            addr: ip.into(),
+        maps.frontends.get(&FrontendKey {
+            addr: addr.into(),
             port,
             proto: proto::TCP,
             scope,
             ..FrontendKey::default()
         })
     };
-    let frontend = at(Ipv4Addr::LOCALHOST.into()).or_else(|| at(Ipv6Addr::LOCALHOST.into()))?;
-    let name = desired.services.get(&frontend.service)?;
+    let frontend = at(Ipv4Addr::UNSPECIFIED.into()).or_else(|| at(Ipv6Addr::UNSPECIFIED.into()))?;
+    let name = maps.services.get(&frontend.service)?;
     Some(format!("{}/{}", name.namespace.as_str(), name.name.as_str()))
 }

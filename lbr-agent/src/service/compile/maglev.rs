@@ -4,6 +4,7 @@
 //! The content of a slot depends only on names and addresses that all nodes see, not on numbers that a node assigns.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lbr_common::addr::Family;
 use lbr_common::maglev::{self, MaglevKey, MaglevPart};
@@ -11,19 +12,20 @@ use lbr_common::text::ServiceName;
 
 use super::endpoints::Target;
 use super::plan::Plan;
-use crate::desired::Desired;
 use crate::ids::Ids;
-use crate::model::{ALGORITHM, Rejected};
+use crate::model::{ALGORITHM, ObjectName, Rejected};
+use crate::table::ServiceMaps;
 
 /// How many tables there is room for, unless the map has another size: each with one that takes its place.
 const DEFAULT_TABLES: usize = maglev::table_count(lbr_common::maps::MAGLEV.max_entries);
 
-/// A set of a Service port that asks for a table.
+/// A set of a Service port: the id of the port, and the set.
+pub(super) type Key = (u32, u32);
+
+/// What a set that asks for a table has.
+#[derive(Debug)]
 pub(super) struct Wish {
-    /// Service id and set.
-    key: (u32, u32),
-    /// The Service, for messages.
-    object: String,
+    service: Arc<ObjectName>,
     /// A hash of the Service port's name, the same on every node.
     salt: u64,
     /// The backends and their ids, in order of the addresses.
@@ -33,57 +35,98 @@ pub(super) struct Wish {
 impl Wish {
     pub(super) fn new(
         plan: &Plan<'_>,
-        key: (u32, u32),
+        service: &Arc<ObjectName>,
         name: &ServiceName,
         targets: Vec<(Target, u32)>,
     ) -> Self {
         let text = [name.namespace.as_str(), name.name.as_str(), name.port.as_str()].join("/");
         let shape = u64::from(plan.proto) << 1 | u64::from(plan.family == Family::V4);
         let salt = maglev::mix(hash(0, text.as_bytes()), shape);
-        Self { key, object: format!("Service {}", plan.service.name), salt, targets }
+        Self { service: Arc::clone(service), salt, targets }
     }
 }
 
-/// Gives tables to Service ports that ask for one, the oldest Services first, and leads their frontends to them.
-/// `room`: how many tables there may be. A Service without a table is reported, and its endpoints are chosen as for
-/// other Services.
-pub(super) fn write(
-    mut wishes: Vec<Wish>,
-    room: Option<usize>,
-    ids: &mut Ids,
-    desired: &mut Desired,
-    rejected: &mut Vec<Rejected>,
-) {
-    let room = room.unwrap_or(DEFAULT_TABLES);
-    wishes.sort_by_key(|wish| wish.key);
-    let (mut given, mut tables) = (BTreeMap::new(), BTreeSet::new());
-    for wish in wishes {
-        // Two sets of a Service often have the same backends: they share one table.
-        let content: BTreeSet<u32> = wish.targets.iter().map(|(_, id)| *id).collect();
-        if tables.len() >= room && !tables.contains(&content) {
-            rejected.push(no_room(wish.object, room));
-            continue;
+/// The Service ports that ask for a table, and who has one, kept from one change to the next.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    wishes: BTreeMap<Key, Wish>,
+    given: BTreeMap<Key, u32>,
+    /// The wishes are others than when the tables were given.
+    is_due: bool,
+    /// Wishes without a table.
+    pub(super) rejected: Vec<Rejected>,
+}
+
+impl Tables {
+    pub(super) fn remove(&mut self, key: &Key) {
+        self.is_due |= self.wishes.remove(key).is_some();
+    }
+
+    pub(super) fn add(&mut self, key: Key, wish: Wish) {
+        self.is_due = true;
+        self.wishes.insert(key, wish);
+    }
+
+    /// The table of a set; 0: none.
+    pub(super) fn of(&self, key: &Key) -> u32 {
+        self.given.get(key).copied().unwrap_or(0)
+    }
+
+    /// Gives tables to Service ports that ask for one, the oldest Services first, and writes the tables. `room`: how many
+    /// there may be. A Service without a table is reported, and its endpoints are chosen as for other Services. Returns
+    /// the Services whose frontends lead to another table now.
+    pub(super) fn give(
+        &mut self,
+        room: Option<usize>,
+        ids: &mut Ids,
+        maps: &mut ServiceMaps,
+    ) -> BTreeSet<Arc<ObjectName>> {
+        if !std::mem::take(&mut self.is_due) {
+            return BTreeSet::new();
         }
-        let content_list = content.iter().copied().collect();
-        tables.insert(content);
-        let (table, parts) = ids.maglev(content_list, || fill(&wish));
-        let entries = (0..).zip(parts.iter()).map(|(part, slots)| (MaglevKey { table, part }, *slots));
-        desired.maglev.extend(entries);
-        given.insert(wish.key, table);
-    }
-    for frontend in desired.frontends.values_mut().filter(|frontend| frontend.count > 0) {
-        frontend.maglev = given.get(&(frontend.service, frontend.set)).copied().unwrap_or(0);
+        let room = room.unwrap_or(DEFAULT_TABLES);
+        let (mut given, mut tables, mut in_use) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        self.rejected.clear();
+        for (key, wish) in &self.wishes {
+            // Two sets of a Service often have the same backends: they share one table.
+            let content: BTreeSet<u32> = wish.targets.iter().map(|(_, id)| *id).collect();
+            if tables.len() >= room && !tables.contains(&content) {
+                self.rejected.push(no_room(&wish.service, room));
+                continue;
+            }
+            let content_list = content.iter().copied().collect();
+            tables.insert(content);
+            let (table, parts) = ids.maglev(content_list, || fill(wish));
+            if in_use.insert(table) {
+                let entries =
+                    (0..).zip(parts.iter()).map(|(part, slots)| (MaglevKey { table, part }, *slots));
+                maps.maglev.replace(range(table), entries);
+            }
+            given.insert(*key, table);
+        }
+        let before = std::mem::replace(&mut self.given, given);
+        for table in before.values().filter(|table| !in_use.contains(table)) {
+            maps.maglev.replace(range(*table), []);
+        }
+        ids.forget_unused_maglev();
+        let is_other = |key: &&Key| before.get(key) != self.given.get(key);
+        let wishes = self.wishes.iter().filter(|(key, _)| is_other(key));
+        wishes.map(|(_, wish)| Arc::clone(&wish.service)).collect()
     }
 }
 
-fn no_room(object: String, room: usize) -> Rejected {
+fn range(table: u32) -> std::ops::RangeInclusive<MaglevKey> {
+    MaglevKey { table, part: 0 }..=MaglevKey { table, part: u32::MAX }
+}
+
+fn no_room(service: &ObjectName, room: usize) -> Rejected {
     let name = lbr_common::maps::MAGLEV.name;
     let needed = maglev::PARTS * 2;
     let reason = format!(
         "there is room for {room} tables only, and older Services have them: endpoints are chosen as without the \
          annotation. Raise --map-max {name}=N, by {needed} for each table, before the map is made"
     );
-    Rejected::limited(object, format!("metadata.annotations[{ALGORITHM}]"), reason)
+    Rejected::limited(format!("Service {service}"), format!("metadata.annotations[{ALGORITHM}]"), reason)
 }
 
 fn fill(wish: &Wish) -> Vec<MaglevPart> {

@@ -1,7 +1,15 @@
 //! From Services to frontends, slots and backends: how each port is served (`plan`), at which addresses (`frontends`), by
 //! which endpoints (`endpoints`, `topology`).
+//!
+//! Each Service is compiled by itself (`fragment`), when it or one of its slices changed, or when another Service gave up or
+//! took an address that it asks for (`claims`). What Services share is counted: addresses (`addresses`), Maglev tables
+//! (`maglev`), health check ports (`health`). So a change costs what it changes. A compiler that has seen nothing yet and
+//! gets all Services makes the same of them: that is the full compile, which tests hold the incremental one against.
 
+mod addresses;
+mod claims;
 mod endpoints;
+mod fragment;
 mod frontends;
 mod health;
 mod maglev;
@@ -9,117 +17,242 @@ mod plan;
 mod ranges;
 mod topology;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use lbr_common::addr::Family;
-use lbr_common::service::{Backend, Slot, SlotKey, backend_flags, frontend_flags};
-use lbr_common::text::{ServiceName, Text};
+use lbr_common::service::{Frontend, scope};
 
-use self::endpoints::{Choice, SlicesByService, choose};
+use self::addresses::{Addresses, Use};
+use self::claims::Claims;
+use self::fragment::{Asks, Fragment};
 pub(crate) use self::health::HEALTH_PORT;
-use self::plan::{Plan, Role};
-pub(crate) use self::ranges::service_cidrs;
-use crate::cluster::ClusterState;
-use crate::desired::Desired;
+use crate::cluster::{Changes, ClusterState};
+use crate::desired::HealthPort;
 use crate::ids::Ids;
-use crate::model::{Algorithm, Extent, ObjectName, Rejected};
+use crate::model::{Kind, ObjectName, Rejected};
+use crate::node::NodeChange;
 use crate::node::here::Here;
+use crate::table::ServiceMaps;
 
-pub(crate) fn compile(
-    state: &ClusterState,
-    here: &Here<'_>,
-    ids: &mut Ids,
-    desired: &mut Desired,
-    rejected: &mut Vec<Rejected>,
-) {
-    let slices = SlicesByService::new(&state.slices);
-    let mut plans = plans(state);
-    frontends::claim(&mut plans, here, rejected);
-    reject_if_nowhere(&plans, rejected);
-    let on_loopback = if here.settings.without_localhost_nodeports { frontend_flags::BIND_ONLY } else { 0 };
-    let mut wishes = Vec::new();
-    for plan in plans.iter().filter(|plan| !plan.won.is_empty()) {
-        let name = service_name(&plan.service.name, &plan.port.name);
-        let id = ids.service(name, plan.proto, plan.family);
-        desired.services.insert(id, name);
-        let choice = choose(slices.of(&plan.service.name), plan.port, plan.family, plan.sets(), here);
-        let is_balanced = plan.won.iter().any(|(role, _)| *role == Role::LoadBalancer);
-        let flags = if is_balanced { ranges::write(plan.service, id, plan.family, here, desired) } else { 0 };
-        frontends::write(plan, id, &choice, [flags, on_loopback], desired);
-        write_backends(plan, id, &choice, here, ids, desired);
-        if plan.service.algorithm == Algorithm::Maglev {
-            for (set, targets) in (0..).zip(&choice.sets).filter(|(_, targets)| !targets.is_empty()) {
-                let targets = targets.iter().map(|&(addr, port)| ((addr, port), ids.backend(id, addr, port)));
-                wishes.push(maglev::Wish::new(plan, (id, set), &name, targets.collect()));
+/// What is known of all Services from the last compile.
+#[derive(Debug, Default)]
+pub(crate) struct Compiler {
+    fragments: BTreeMap<ObjectName, Fragment>,
+    claims: Claims,
+    addresses: Addresses,
+    tables: maglev::Tables,
+    /// Services that ask for a health check port.
+    with_health: BTreeSet<ObjectName>,
+    health_ports: BTreeMap<u16, HealthPort>,
+    health_rejected: Vec<Rejected>,
+    /// Services with direct server return.
+    direct: BTreeSet<ObjectName>,
+}
+
+/// What a compile did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Compiled {
+    /// Services that were compiled.
+    pub(crate) services: usize,
+    /// What is rejected may be something else now.
+    pub(crate) rejected: bool,
+}
+
+impl Compiler {
+    /// Brings what the maps should hold up to date with these changes.
+    pub(crate) fn compile(
+        &mut self,
+        changes: &Changes,
+        node: &NodeChange,
+        state: &ClusterState,
+        here: &Here<'_>,
+        ids: &mut Ids,
+        maps: &mut ServiceMaps,
+    ) -> Compiled {
+        let mut due = self.due(changes, node, state, ids);
+        let was_direct = !self.direct.is_empty();
+        let mut done = Compiled::default();
+        if !due.is_empty() {
+            let asks = self.enter_claims(&mut due, state, here);
+            done = self.compile_due(due, asks, state, here, ids, maps);
+        }
+        let is_direct = !self.direct.is_empty();
+        let with_pods = is_direct && changes.has(Kind::Pod);
+        if changes.has(Kind::Node) || with_pods || was_direct != is_direct || node.is_everything() {
+            maps.peers.set_desired(ranges::peers(state, here, is_direct));
+        }
+        if changes.has(Kind::ServiceCidr) || node.is_everything() {
+            maps.service_cidrs.set_desired(ranges::service_cidrs(state));
+        }
+        done
+    }
+
+    /// Health check ports to listen on.
+    pub(crate) fn health_ports(&self) -> &BTreeMap<u16, HealthPort> {
+        &self.health_ports
+    }
+
+    /// What is not in force of Services.
+    pub(crate) fn rejected(&self) -> impl Iterator<Item = &Rejected> {
+        let of_services = self.fragments.values().flat_map(|fragment| &fragment.rejected);
+        of_services.chain(&self.tables.rejected).chain(&self.health_rejected)
+    }
+
+    /// Whether a Service has ports, and none of its addresses.
+    pub(crate) fn is_nowhere(&self, service: &ObjectName) -> bool {
+        self.fragments.get(service).is_some_and(|fragment| fragment.is_nowhere)
+    }
+
+    /// The Services to compile.
+    fn due(
+        &self,
+        changes: &Changes,
+        node: &NodeChange,
+        state: &ClusterState,
+        ids: &Ids,
+    ) -> BTreeSet<ObjectName> {
+        let known = || self.fragments.keys().cloned();
+        match node {
+            NodeChange::Everything => state.services.keys().cloned().chain(known()).collect(),
+            NodeChange::Addresses(addresses) => {
+                // The links by which backends are reached are others.
+                let services = ids.services_with_backend_at(addresses);
+                let has = |fragment: &Fragment| fragment.ports.iter().any(|(_, id)| services.contains(id));
+                let theirs = self.fragments.iter().filter(|(_, fragment)| has(fragment));
+                let none = services.is_empty();
+                let theirs = theirs.map(|(name, _)| name.clone()).filter(|_| !none);
+                changes.services.iter().cloned().chain(theirs).collect()
+            }
+            NodeChange::Nothing => changes.services.clone(),
+        }
+    }
+
+    /// Enters what the due Services ask for. Services that ask for the same become due.
+    fn enter_claims(
+        &mut self,
+        due: &mut BTreeSet<ObjectName>,
+        state: &ClusterState,
+        here: &Here<'_>,
+    ) -> BTreeMap<ObjectName, Asks> {
+        let nodeports = here.nodeport_addresses();
+        let (mut others, mut asks) = (BTreeSet::new(), BTreeMap::new());
+        for name in &*due {
+            let before = self.fragments.get_mut(name).map(|fragment| std::mem::take(&mut fragment.asked));
+            let asked =
+                state.services.get(name).map(|service| (service, Asks::new(service, &nodeports, here)));
+            let now = asked.as_ref().map(|(service, asks)| asks.claims(service)).unwrap_or_default();
+            let before = before.unwrap_or_default();
+            if before != now {
+                for (key, claim) in before.iter().filter(|claim| !now.contains(claim)) {
+                    self.claims.withdraw(*key, claim, &mut others);
+                }
+                for (key, claim) in now.into_iter().filter(|claim| !before.contains(claim)) {
+                    self.claims.enter(key, claim, &mut others);
+                }
+            }
+            asks.extend(asked.map(|(_, asks)| (name.clone(), asks)));
+        }
+        for name in others {
+            if let Some(service) = state.services.get(&name).filter(|_| !due.contains(&name)) {
+                asks.insert(name.clone(), Asks::new(service, &nodeports, here));
+                due.insert(name);
+            }
+        }
+        asks
+    }
+
+    fn compile_due(
+        &mut self,
+        due: BTreeSet<ObjectName>,
+        mut asks: BTreeMap<ObjectName, Asks>,
+        state: &ClusterState,
+        here: &Here<'_>,
+        ids: &mut Ids,
+        maps: &mut ServiceMaps,
+    ) -> Compiled {
+        let mut done = Compiled { services: due.len(), rejected: false };
+        let had_rejected = !self.tables.rejected.is_empty() || !self.health_rejected.is_empty();
+        // First all former frontends go: one may come to another Service.
+        let former: Vec<Fragment> = due.iter().filter_map(|name| self.fragments.remove(name)).collect();
+        for fragment in &former {
+            fragment.keys.iter().for_each(|key| maps.frontends.set(*key, None));
+            fragment.wishes.iter().for_each(|key| self.tables.remove(key));
+            self.addresses.remove(&fragment.uses);
+            done.rejected |= fragment.is_nowhere || !fragment.rejected.is_empty();
+        }
+        let mut touched: Vec<Use> =
+            former.iter().flat_map(|fragment| fragment.uses.iter().copied()).collect();
+        let mut keys_before: BTreeSet<_> =
+            former.iter().flat_map(|fragment| fragment.keys.iter().copied()).collect();
+        let mut is_health_due = false;
+        for name in &due {
+            self.direct.remove(name);
+            is_health_due |= self.with_health.remove(name);
+            let (Some(service), Some(asks)) = (state.services.get(name), asks.remove(name)) else { continue };
+            let slices = state.slices_of(name);
+            let (fragment, wishes) = fragment::compile(service, &slices, asks, &self.claims, here, ids, maps);
+            for (key, wish) in wishes {
+                self.tables.add(key, wish);
+            }
+            self.addresses.add(&fragment.uses);
+            touched.extend(&fragment.uses);
+            if fragment.is_direct {
+                self.direct.insert(name.clone());
+            }
+            if fragment.health.is_some() {
+                is_health_due = true;
+                self.with_health.insert(name.clone());
+            }
+            // A NodePort may be somebody's health check port.
+            for key in &fragment.keys {
+                is_health_due |= !keys_before.remove(key) && key.scope == scope::HOST_LOCAL;
+            }
+            done.rejected |= fragment.is_nowhere || !fragment.rejected.is_empty();
+            self.fragments.insert(name.clone(), fragment);
+        }
+        is_health_due |= keys_before.iter().any(|key| key.scope == scope::HOST_LOCAL);
+        for fragment in former {
+            let now = self
+                .fragments
+                .get(&*fragment.name)
+                .map(|fragment| fragment.ports.as_slice())
+                .unwrap_or_default();
+            for (port, id) in fragment.ports.iter().filter(|port| !now.contains(port)) {
+                fragment::remove(port, *id, ids, maps);
+            }
+        }
+        self.addresses.write(touched.iter(), here, maps);
+        self.lead_to_tables(&due, here, ids, maps);
+        if is_health_due || !here.refused_ports.is_empty() {
+            self.compile_health(here, maps);
+        }
+        done.rejected |= had_rejected || !self.tables.rejected.is_empty() || !self.health_rejected.is_empty();
+        done
+    }
+
+    /// Gives Maglev tables, and leads the frontends of these Services, and of those that get another table, to theirs.
+    fn lead_to_tables(
+        &mut self,
+        due: &BTreeSet<ObjectName>,
+        here: &Here<'_>,
+        ids: &mut Ids,
+        maps: &mut ServiceMaps,
+    ) {
+        let others = self.tables.give(here.settings.maglev_tables, ids, maps);
+        let others = others.iter().map(Arc::as_ref).filter(|name| !due.contains(*name));
+        for fragment in due.iter().chain(others).filter_map(|name| self.fragments.get(name)) {
+            for key in fragment.keys.iter().filter(|_| !fragment.wishes.is_empty()) {
+                let Some(frontend) = maps.frontends.get(key).copied() else { continue };
+                let table = self.tables.of(&(frontend.service, frontend.set));
+                let maglev = if frontend.count > 0 { table } else { 0 };
+                maps.frontends.set(*key, Some(Frontend { maglev, ..frontend }));
             }
         }
     }
-    desired.peers = ranges::peers(state, here, plans.iter().any(Plan::is_direct));
-    maglev::write(wishes, here.settings.maglev_tables, ids, desired, rejected);
-    frontends::write_addresses(state, &plans, here, desired);
-    health::compile(state, &slices, here, desired, rejected);
-}
 
-fn plans(state: &ClusterState) -> Vec<Plan<'_>> {
-    let mut plans = Vec::new();
-    for service in state.services.values() {
-        for (index, port) in service.ports.iter().enumerate().filter(|_| !service.cluster_ips.is_empty()) {
-            // A Service is served in the families of its cluster IPs.
-            let has = |family| service.cluster_ips.iter().any(|ip| Family::of(*ip) == family);
-            let families = Family::ALL.into_iter().filter(|family| has(*family));
-            plans.extend(families.map(|family| Plan {
-                service,
-                port,
-                index,
-                proto: port.protocol.number(),
-                family,
-                won: Vec::new(),
-            }));
-        }
-    }
-    plans
-}
-
-/// A Service that got none of its addresses is not in force at all.
-fn reject_if_nowhere(plans: &[Plan<'_>], rejected: &mut [Rejected]) {
-    let mut nowhere: BTreeSet<&ObjectName> = plans.iter().map(|plan| &plan.service.name).collect();
-    for plan in plans.iter().filter(|plan| !plan.won.is_empty()) {
-        nowhere.remove(&plan.service.name);
-    }
-    let nowhere: BTreeSet<String> = nowhere.into_iter().map(|name| format!("Service {name}")).collect();
-    for one in rejected.iter_mut().filter(|one| nowhere.contains(&one.object)) {
-        one.extent = Extent::Rejected;
-    }
-}
-
-fn service_name(service: &ObjectName, port: &str) -> ServiceName {
-    ServiceName {
-        namespace: Text::new(&service.namespace),
-        name: Text::new(&service.name),
-        port: Text::new(port),
-    }
-}
-
-fn write_backends(
-    plan: &Plan<'_>,
-    service: u32,
-    choice: &Choice,
-    here: &Here<'_>,
-    ids: &mut Ids,
-    desired: &mut Desired,
-) {
-    for (&(addr, port), chosen) in &choice.backends {
-        let id = ids.backend(service, addr, port);
-        let flags = if chosen.here { backend_flags::HERE } else { 0 };
-        let link = here.direct.of(addr.into());
-        let backend =
-            Backend { addr, ifindex: link, service, port, proto: plan.proto, sets: chosen.sets, flags };
-        desired.backends.insert(id, backend);
-    }
-    for (set, targets) in (0..).zip(&choice.sets) {
-        for (slot, &(addr, port)) in (0..).zip(targets) {
-            let backend = ids.backend(service, addr, port);
-            desired.slots.insert(SlotKey { service, set, slot }, Slot { backend });
-        }
+    fn compile_health(&mut self, here: &Here<'_>, maps: &ServiceMaps) {
+        let asked =
+            self.with_health.iter().filter_map(|name| Some((name, self.fragments.get(name)?.health?)));
+        (self.health_ports, self.health_rejected) = health::compile(asked, here.refused_ports, maps);
     }
 }

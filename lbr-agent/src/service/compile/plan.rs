@@ -17,6 +17,26 @@ pub(super) struct Plan<'a> {
     pub(super) won: Vec<(Role, FrontendKey)>,
 }
 
+impl<'a> Plan<'a> {
+    /// The ports of a Service, each in the families that it is served in: those of its cluster IPs.
+    pub(super) fn all(service: &'a Service) -> Vec<Self> {
+        let mut plans = Vec::new();
+        for (index, port) in service.ports.iter().enumerate().filter(|_| !service.cluster_ips.is_empty()) {
+            let has = |family| service.cluster_ips.iter().any(|ip| Family::of(*ip) == family);
+            let families = Family::ALL.into_iter().filter(|family| has(*family));
+            plans.extend(families.map(|family| Self {
+                service,
+                port,
+                index,
+                proto: port.protocol.number(),
+                family,
+                won: Vec::new(),
+            }));
+        }
+        plans
+    }
+}
+
 impl Plan<'_> {
     /// Bits of the sets that its frontends choose from.
     pub(super) fn sets(&self) -> u8 {
@@ -55,8 +75,9 @@ impl Plan<'_> {
     }
 }
 
-/// What an address is to its Service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an address is to its Service, in the order of claims: addresses that the cluster allocated go before those that a user
+/// wrote into a Service (CVE-2020-8554).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
     /// A cluster IP.
     ClusterIp,
@@ -69,7 +90,6 @@ pub(super) enum Role {
 }
 
 impl Role {
-    /// In the order of claims: addresses that the cluster allocated go before those that a user wrote into a Service
-    /// (CVE-2020-8554).
+    /// All of them.
     pub(super) const ALL: [Self; 4] = [Self::ClusterIp, Self::NodePort, Self::LoadBalancer, Self::ExternalIp];
 }

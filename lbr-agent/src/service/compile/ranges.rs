@@ -9,34 +9,34 @@ use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::{SourceRange, frontend_flags, peer_flags};
 
 use crate::cluster::ClusterState;
-use crate::desired::Desired;
 use crate::model::Service;
 use crate::node::here::Here;
 
 /// `service_cidrs`.
-pub(crate) fn service_cidrs(state: &ClusterState) -> BTreeMap<Prefix<Block>, u32> {
+pub(super) fn service_cidrs(state: &ClusterState) -> BTreeMap<Prefix<Block>, u32> {
     let nets = state.service_cidrs.values().flat_map(|object| &object.cidrs);
     nets.map(|net| (block(net), 0)).collect()
 }
 
-/// Writes the ranges of a Service in one family, and returns the flags of its load balancer's frontends.
-pub(super) fn write(
-    service: &Service,
-    id: u32,
-    family: Family,
-    here: &Here<'_>,
-    desired: &mut Desired,
-) -> u32 {
-    let Some(ranges) = service.source_ranges.of(family) else { return 0 };
-    add(id, ranges, desired);
+/// The ranges of a Service in one family, and the flags of its load balancer's frontends.
+pub(super) fn rows(service: &Service, id: u32, family: Family, here: &Here<'_>) -> (Vec<Range>, u32) {
+    let Some(ranges) = service.source_ranges.of(family) else { return (Vec::new(), 0) };
+    let row = |net: &IpNet| {
+        let data = SourceRange { service: id, client: Addr::from(net.network()).bytes };
+        Prefix { data, len: SourceRange::FIXED_BITS + bits(net) }
+    };
+    let mut rows: Vec<Range> = ranges.iter().map(row).collect();
     if !here.is_in(ranges) {
-        return frontend_flags::RANGES;
+        return (rows, frontend_flags::RANGES);
     }
     // As kube-proxy: packets of the node to the address may have that address as their source.
     let own = service.load_balancer_ips.iter().filter(|ip| Family::of(**ip) == family);
-    add(id, &own.map(|ip| IpNet::from(*ip)).collect::<Vec<_>>(), desired);
-    frontend_flags::RANGES | frontend_flags::HOST_IN_RANGES
+    rows.extend(own.map(|ip| row(&IpNet::from(*ip))));
+    (rows, frontend_flags::RANGES | frontend_flags::HOST_IN_RANGES)
 }
+
+/// A key of `source_ranges`.
+pub(super) type Range = Prefix<SourceRange>;
 
 /// `peers`: the other nodes, always, since connections outlive the Service's annotation; `with_cluster`: also all addresses in
 /// the cluster.
@@ -59,13 +59,6 @@ pub(super) fn peers(
     let flags = if with_cluster { peer_flags::NODE | peer_flags::IN_CLUSTER } else { peer_flags::NODE };
     peers.extend(others.map(|ip| (block(&ip.into()), flags)));
     peers
-}
-
-fn add(service: u32, nets: &[IpNet], desired: &mut Desired) {
-    for net in nets {
-        let data = SourceRange { service, client: Addr::from(net.network()).bytes };
-        desired.source_ranges.insert(Prefix { data, len: SourceRange::FIXED_BITS + bits(net) }, 0);
-    }
 }
 
 fn block(net: &IpNet) -> Prefix<Block> {

@@ -50,7 +50,9 @@ impl Changes {
                 Ok(Change::Apply(Object::Namespace(n))) => {
                     return Some(format!("+{} {}", n.name, n.labels["x"]));
                 }
-                Ok(other @ (Change::Apply(_) | Change::Restrict(_))) => panic!("unexpected {other:?}"),
+                Ok(other @ (Change::Apply(_) | Change::Restrict(_) | Change::Addresses(..))) => {
+                    panic!("unexpected {other:?}")
+                }
                 Ok(Change::Delete(r)) => return Some(format!("-{}", r.name)),
                 Ok(Change::Rejected(list)) => return Some(format!("!{}", list.len())),
                 Ok(Change::Synced(Kind::NetworkPolicy)) => return Some("synced".to_owned()),

@@ -29,6 +29,7 @@ fn policy(spec: Value) -> Seen {
 /// One word for each change: `+web 10.0.0.1`, `-web`, `=Service` for a listed kind.
 fn text(changes: Vec<Change>) -> String {
     let word = |change: Change| match change {
+        Change::Addresses(..) => panic!("no source of objects knows addresses before the API"),
         Change::Apply(Object::Service(service)) => {
             format!("+{} {}", service.name.name, service.cluster_ips[0])
         }
