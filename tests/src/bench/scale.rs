@@ -4,22 +4,19 @@
 //! uses its part of the machine while objects are listed.
 
 mod agent;
+mod changes;
 mod objects;
 
 use std::fmt::Write as _;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use self::agent::Agent;
 use self::objects::Cluster;
 use crate::apiserver::Server;
-use crate::interrupt;
 use crate::topology::Bed;
-
-/// Time for the agent to finish its work after a change is in force.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Services, and endpoints of each: `45000x2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +46,10 @@ pub struct Plan {
     pub shapes: Vec<Shape>,
     /// Changes of an endpoint that are timed.
     pub changes: u32,
+    /// How many are made in each second,
+    pub rate: u32,
+    /// and for how long.
+    pub time: Duration,
     /// How long an idle agent is watched.
     pub rest: Duration,
 }
@@ -83,26 +84,11 @@ fn measure(shape: Shape, plan: &Plan) -> Result<String> {
     let rest = agent.cpu_time()? - before;
 
     let maps = agent.maps()?;
-    let mut times = Vec::new();
-    for n in 0..plan.changes {
-        interrupt::check()?;
-        let change = cluster.change(n);
-        let service = maps.service(change.service)?;
-        ensure!(!maps.leads_to(&service, change.new)?, "change {n} is none");
-        let object = change.object;
-        let begin = Instant::now();
-        server.put(object)?;
-        while !maps.leads_to(&service, change.new)? {
-            ensure!(begin.elapsed() < Duration::from_secs(60), "change {n} is not in force after a minute");
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        times.push(begin.elapsed());
-        std::thread::sleep(PAUSE);
-    }
-    times.sort();
+    let single = changes::one_by_one(0..plan.changes, cluster, &server, &agent, &maps)?;
     agent.wait_until_idle()?;
     let later = agent.rounds()?;
-    let later = later.get(first.len()..).context("the log has become shorter")?;
+    let later = later.get(first.len()..).context("the log has become shorter")?.to_vec();
+    let many = changes::sustained(plan.changes, plan.rate, plan.time, cluster, &server, &agent, &maps)?;
     let after = agent.memory()?;
 
     let part = |of: &[Duration], share: f64| {
@@ -125,10 +111,18 @@ fn measure(shape: Shape, plan: &Plan) -> Result<String> {
         "  of it in rounds of the loop",
         format!("{rounds:.2?} in {} rounds, {compiling:.2?} compiling", first.len()),
     )?;
-    let (p50, p99, last) = (part(&times, 0.5), part(&times, 0.99), part(&times, 1.0));
+    let spread = |times: &[Duration]| {
+        let [p50, p99, last] = [0.5, 0.99, 1.0].map(|share| part(times, share));
+        format!("p50 {p50:.1?}, p99 {p99:.1?}, longest {last:.1?} of {}", times.len())
+    };
+    row("one endpoint changed, until in force", spread(&single.times))?;
+    row("  CPU of the agent for it", format!("{:.2?}", single.cpu))?;
+    let name = format!("{:.0} endpoints changed in each second", many.rate);
+    row(&name, spread(&many.times))?;
+    let share = many.share * 100.0;
     row(
-        "one endpoint changed, until in force",
-        format!("p50 {p50:.1?}, p99 {p99:.1?}, longest {last:.1?} of {}", times.len()),
+        "  CPU of the agent",
+        format!("{share:.0} % of one, {:.2?} for each, over {:.0?}", many.cpu, plan.time),
     )?;
     row(
         "  a round of the loop: compiled, all",

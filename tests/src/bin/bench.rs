@@ -114,11 +114,17 @@ struct Policy {
 #[derive(clap::Args)]
 struct Scale {
     /// Sizes of clusters: Services, and endpoints of each.
-    #[arg(long, value_delimiter = ',', default_value = "45000x2,5000x50")]
+    #[arg(long, value_delimiter = ',', default_value = "45000x2,5000x50,10000x10")]
     shapes: Vec<scale::Shape>,
     /// Changes of an endpoint that are timed.
     #[arg(long, default_value_t = 1_000)]
     changes: u32,
+    /// Changes of endpoints in each second, after those that are timed one by one,
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+    /// and for how many seconds.
+    #[arg(long, default_value_t = 60.0)]
+    seconds: f64,
     /// Seconds for which an agent with nothing to do is watched.
     #[arg(long, default_value_t = 10.0)]
     rest: f64,
@@ -142,10 +148,11 @@ fn main() -> Result<()> {
             print!("{}", policy::run(&policy::Plan { rounds, policies, pods })?);
             Ok(())
         }
-        What::Scale(Scale { shapes, changes, rest }) => {
+        What::Scale(Scale { shapes, changes, rate, seconds, rest }) => {
             interrupt::watch()?;
-            let rest = Duration::try_from_secs_f64(rest)?;
-            scale::run(&scale::Plan { shapes, changes, rest }, |table| print!("{table}"))
+            let [time, rest] = [seconds, rest].map(Duration::try_from_secs_f64);
+            let (time, rest) = (time?, rest?);
+            scale::run(&scale::Plan { shapes, changes, rate, time, rest }, |table| print!("{table}"))
         }
         What::Server { address } => load::serve(address),
         What::Client { metric, target, seconds } => {
