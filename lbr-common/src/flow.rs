@@ -6,6 +6,7 @@
 //! Only the kernel writes them.
 
 use crate::conntrack::{self, State};
+use crate::id::{BackendId, PolicySetId, ServiceId};
 use crate::tuple::Tuple;
 
 /// Value of `flows`; the key is the [`Tuple`] of a packet as it arrives.
@@ -16,10 +17,10 @@ pub struct Flow {
     pub to: Tuple,
     /// `CLOCK_MONOTONIC` in nanoseconds of a recent packet; exact to [`TOUCH_INTERVAL_NS`].
     pub last_seen: u64,
-    /// [`crate::service::Frontend::service`]; 0: no Service is concerned, and `to` is the key.
-    pub service: u32,
-    /// Key of `backends`; 0 without a Service.
-    pub backend: u32,
+    /// [`crate::service::Frontend::service`]; none: no Service is concerned, and `to` is the key.
+    pub service: ServiceId,
+    /// Key of `backends`; none without a Service.
+    pub backend: BackendId,
     /// Interface index for `bpf_redirect_peer`; 0: the packet goes on to the stack; or [`BY_ROUTE`].
     pub redirect_to: u32,
     /// [`crate::service::State::epoch`] at which backend and link were last known to be there.
@@ -51,12 +52,12 @@ pub struct Flow {
 /// node's own address as its source.
 pub const BY_ROUTE: u32 = u32::MAX;
 
-/// Value of [`Flow::audited`]: the audited set of each end that would not have allowed a connection, or 0. Two
+/// Value of [`Flow::audited`]: the audited set of each end that would not have allowed a connection, or none. Two
 /// such values are the same only if the sets are, as long as set numbers are below 65,536; beyond, a difference
 /// may be missed.
 #[inline(always)]
-pub const fn audited_sets(egress: u32, ingress: u32) -> u32 {
-    egress.rotate_left(16) ^ ingress
+pub const fn audited_sets(egress: PolicySetId, ingress: PolicySetId) -> u32 {
+    egress.id.rotate_left(16) ^ ingress.id
 }
 
 /// Bits of [`Flow::flags`].
@@ -202,7 +203,7 @@ pub struct SocketPeer {
     /// The address that takes the place of the key's.
     pub addr: crate::addr::Addr,
     /// Key of `backends`.
-    pub backend: u32,
+    pub backend: BackendId,
     /// The port that takes the place of the key's, host byte order.
     pub port: u16,
     /// Reserved, zero.
@@ -236,8 +237,8 @@ mod tests {
         let forward = Flow {
             to: tuple(1, 4000, 2, 8080),
             last_seen: 7,
-            service: 3,
-            backend: 4,
+            service: ServiceId { id: 3 },
+            backend: BackendId { id: 4 },
             redirect_to: 5,
             epoch: 6,
             flags: 0,

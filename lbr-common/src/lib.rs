@@ -15,6 +15,7 @@ pub mod checksum;
 pub mod conntrack;
 pub mod crc32c;
 pub mod flow;
+pub mod id;
 pub mod link;
 pub mod maglev;
 pub mod maps;

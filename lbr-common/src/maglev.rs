@@ -3,6 +3,7 @@
 //! Nodes that never talk to each other choose the same backend for the same client: the slot is a hash of the client
 //! alone, and a table is a function of the backends' addresses.
 
+use crate::id::{BackendId, MaglevId};
 use crate::service::Frontend;
 use crate::tuple::Tuple;
 
@@ -26,7 +27,7 @@ pub const fn table_count(max_entries: usize) -> usize {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MaglevKey {
     /// [`Frontend::maglev`].
-    pub table: u32,
+    pub table: MaglevId,
     /// Slot divided by [`PART`].
     pub part: u32,
 }
@@ -43,17 +44,32 @@ impl MaglevKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaglevPart {
-    /// Keys of `backends`; 0 behind the last slot.
-    pub backends: [u32; PART as usize],
+    /// Keys of `backends`; 0 behind the last slot. Numbers, since `bpftool` prints those in one line.
+    backends: [u32; PART as usize],
 }
 
 impl MaglevPart {
+    /// These slots, as many as it has, and none behind them.
+    pub fn new(slots: &[BackendId]) -> Self {
+        let mut backends = [0; PART as usize];
+        for (to, from) in backends.iter_mut().zip(slots) {
+            *to = from.id;
+        }
+        Self { backends }
+    }
+
+    /// Keys of `backends` in its slots.
+    pub fn backends(&self) -> impl Iterator<Item = BackendId> {
+        let used = self.backends.iter().filter(|id| **id != 0);
+        used.map(|id| BackendId { id: *id })
+    }
+
     /// Key of `backends` in a slot of the table; `None` behind the last one.
     #[inline(always)]
-    pub fn backend(&self, slot: u32) -> Option<u32> {
+    pub fn backend(&self, slot: u32) -> Option<BackendId> {
         // The remainder is what lets the kernel see that this stays inside.
         let backend = self.backends[(slot % PART) as usize];
-        if backend == 0 { None } else { Some(backend) }
+        if backend == 0 { None } else { Some(BackendId { id: backend }) }
     }
 }
 

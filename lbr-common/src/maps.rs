@@ -36,13 +36,13 @@ macro_rules! agent_maps {
                 /// A Service's backends by number: what a new flow chooses from.
                 SLOTS slots "slots": hash plain [$crate::service::SlotKey, $crate::service::Slot] 524_288;
                 /// Backends by their id.
-                BACKENDS backends "backends": hash plain [u32, $crate::service::Backend] 524_288;
+                BACKENDS backends "backends": hash plain [$crate::id::BackendId, $crate::service::Backend] 524_288;
                 /// Maglev tables in parts. Room for 64 tables, and for as many that replace them: memory (about 290 KiB a table)
                 /// is used by those that are there only.
                 MAGLEV maglev "maglev": hash plain
                     [$crate::maglev::MaglevKey, $crate::maglev::MaglevPart] $crate::maglev::PARTS as usize * 2 * 64;
                 /// Names of Service ports by their id. For people; no program reads it.
-                SERVICES services "services": hash plain [u32, $crate::text::ServiceName] 131_072;
+                SERVICES services "services": hash plain [$crate::id::ServiceId, $crate::text::ServiceName] 131_072;
                 /// Clients of a Service port that serves some only; the value has no meaning.
                 SOURCE_RANGES source_ranges "source_ranges": lpm plain [$crate::service::SourceRange, u32] 65_536;
                 /// Other nodes, and all that lives in the cluster where a Service has direct server return: bits of `peer_flags`.
@@ -64,23 +64,24 @@ macro_rules! agent_maps {
                 LINK_POLICY link_policy "link_policy": hash staged [u32, $crate::policy::Versioned<u32>] 4_096;
                 /// Class of a peer's address.
                 IP_CLASS ip_class "ip_class": hash staged
-                    [$crate::addr::Addr, $crate::policy::Versioned<u32>] 262_144;
+                    [$crate::addr::Addr, $crate::policy::Versioned<$crate::id::ClassId>] 262_144;
                 /// Class of the addresses of a block that `ip_class` does not have.
                 CIDR_CLASS cidr_class "cidr_class": lpm staged
-                    [$crate::policy::Block, $crate::policy::Versioned<u32>] 65_536;
+                    [$crate::policy::Block, $crate::policy::Versioned<$crate::id::ClassId>] 65_536;
                 /// Port class of the ports of a policy set.
-                PORT_CLASS port_class "port_class": lpm plain [$crate::policy::Ports, u32] 262_144;
+                PORT_CLASS port_class "port_class": lpm plain
+                    [$crate::policy::Ports, $crate::id::PortClassId] 262_144;
                 /// What a policy set allows, and by which rule.
                 VERDICTS verdicts "verdicts": hash plain [$crate::policy::VerdictKey, $crate::policy::Allow] 1_048_576;
                 /// NetworkPolicies by policy id. For people; no program reads it.
-                POLICIES policies "policies": hash plain [u32, $crate::text::PolicyRecord] 65_536;
+                POLICIES policies "policies": hash plain [$crate::id::PolicyId, $crate::text::PolicyRecord] 65_536;
                 /// Rules of policies as YAML. For people; no program reads it.
                 RULES rules "rules": hash plain [$crate::text::RuleKey, $crate::text::RuleText] 131_072;
                 /// The policies of a set. For people; no program reads it.
                 SET_MEMBERS set_members "set_members": hash plain
                     [$crate::text::MemberKey, $crate::text::Member] 262_144;
                 /// What a class stands for, by class id. For people; no program reads it.
-                CLASSES classes "classes": hash plain [u32, $crate::text::ClassRecord] 65_536;
+                CLASSES classes "classes": hash plain [$crate::id::ClassId, $crate::text::ClassRecord] 65_536;
                 /// Names of pods by address. For people; no program reads it.
                 POD_NAMES pod_names "pod_names": hash plain [$crate::addr::Addr, $crate::text::PodName] 262_144;
             }
@@ -121,7 +122,7 @@ macro_rules! kernel_maps {
             COUNTERS "counters": per_cpu_array
                 [u32, $crate::verdict::Counter] $crate::verdict::COUNTERS as usize;
             /// What went through the Service ports that are used, by their id.
-            TRAFFIC "traffic": lru_per_cpu_hash [u32, $crate::service::Traffic] 8_192;
+            TRAFFIC "traffic": lru_per_cpu_hash [$crate::id::ServiceId, $crate::service::Traffic] 8_192;
             /// What policies denied, or would have denied.
             DENIALS "denials": lru_per_cpu_hash [$crate::policy::DenialKey, $crate::verdict::Counter] 65_536;
             /// Denials as they happen. Its size is in bytes, a power of two and of whole pages.

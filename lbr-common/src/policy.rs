@@ -16,6 +16,7 @@
 //! `State::generation`: a packet sees all of a change or nothing of it.
 
 use crate::addr::Addr;
+use crate::id::{ClassId, PolicyId, PolicySetId, PortClassId};
 
 /// A value that changes together with others, when `State::generation` reaches `since`.
 #[repr(C)]
@@ -49,10 +50,10 @@ pub mod direction {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Policy {
-    /// Policies that are enforced, part of the key of `verdicts` and `port_class`. 0 allows nothing.
-    pub set: u32,
-    /// The same policies together with those that are only audited; 0: none are.
-    pub audit: u32,
+    /// Policies that are enforced, part of the key of `verdicts` and `port_class`. None allows nothing.
+    pub set: PolicySetId,
+    /// The same policies together with those that are only audited, if any are.
+    pub audit: PolicySetId,
     /// See [`policy_flags`]. 0: as if there were no entry.
     pub flags: u32,
 }
@@ -87,18 +88,20 @@ pub struct Endpoint {
 
 /// Class ids.
 pub mod class {
+    use crate::id::ClassId;
+
     /// Every peer: where rules without peers stand. No address has it.
-    pub const ANY: u32 = 0;
+    pub const ANY: ClassId = ClassId { id: 0 };
     /// Matches nothing that any rule asks for.
-    pub const NONE: u32 = 1;
+    pub const NONE: ClassId = ClassId { id: 1 };
     /// In `ip_class`: as if there were no entry, `cidr_class` is asked.
-    pub const ABSENT: u32 = u32::MAX;
+    pub const ABSENT: ClassId = ClassId { id: u32::MAX };
     /// The first number for a combination.
-    pub const FIRST: u32 = 2;
+    pub const FIRST: ClassId = ClassId { id: 2 };
 }
 
 /// Port class of what no prefix in `port_class` covers: only rules without ports speak of it.
-pub const OTHER_PORTS: u32 = 0;
+pub const OTHER_PORTS: PortClassId = PortClassId { id: 0 };
 
 /// An address block as the key of `cidr_class` (behind its prefix length, which counts `family` too: 32 more
 /// than in CIDR notation for IPv6, 32 + 96 more for IPv4).
@@ -129,7 +132,7 @@ impl Block {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ports {
     /// [`Policy::set`].
-    pub set: u32,
+    pub set: PolicySetId,
     /// See [`direction`].
     pub direction: u8,
     /// IP protocol number.
@@ -159,13 +162,13 @@ pub struct Prefix<K> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VerdictKey {
     /// [`Policy::set`].
-    pub set: u32,
+    pub set: PolicySetId,
     /// See [`direction`].
     pub direction: u32,
     /// Class of the peer, or [`class::ANY`].
-    pub class: u32,
+    pub class: ClassId,
     /// Port class of the destination port.
-    pub ports: u32,
+    pub ports: PortClassId,
 }
 
 /// Value of `verdicts`: allowed, by this rule. (The first one, where several allow it.)
@@ -173,7 +176,7 @@ pub struct VerdictKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Allow {
     /// Key of `policies`.
-    pub policy: u32,
+    pub policy: PolicyId,
     /// Index of the rule in the policy's list for this direction.
     pub rule: u32,
 }
@@ -183,7 +186,7 @@ pub struct Allow {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DenialKey {
     /// [`Policy::set`], or [`Policy::audit`] if `audited`.
-    pub set: u32,
+    pub set: PolicySetId,
     /// See [`direction`].
     pub direction: u16,
     /// 1: would have been denied if the audited policies were enforced.
@@ -198,8 +201,8 @@ pub struct Event {
     pub time: u64,
     /// The packet as policy sees it: source as sent, destination as translated.
     pub tuple: crate::tuple::Tuple,
-    /// [`Policy::set`] (or [`Policy::audit`]) that did not allow it; 0 for verdicts of other kinds.
-    pub set: u32,
+    /// [`Policy::set`] (or [`Policy::audit`]) that did not allow it; none for verdicts of other kinds.
+    pub set: PolicySetId,
     /// Interface index of the hook.
     pub ifindex: u32,
     /// Packets that were not reported on this CPU since the last event, because there were too many.
@@ -218,6 +221,7 @@ pub const EVENTS_PER_SECOND: u32 = 100;
 const _: () = assert!(size_of::<Policy>() == 12);
 const _: () = assert!(size_of::<Versioned<Policy>>() == 28);
 const _: () = assert!(size_of::<Versioned<u32>>() == 12);
+const _: () = assert!(size_of::<Versioned<ClassId>>() == 12);
 const _: () = assert!(size_of::<Endpoint>() == 32);
 const _: () = assert!(size_of::<Block>() == 20);
 const _: () = assert!(size_of::<Ports>() == 8);

@@ -4,6 +4,7 @@
 //! below the count is chosen; `slots` gives a backend id; `backends` gives the address to translate to.
 
 use crate::addr::Addr;
+use crate::id::{BackendId, MaglevId, ServiceId};
 use crate::tuple::Tuple;
 
 /// Key of `frontends`: where clients send to.
@@ -89,8 +90,8 @@ pub mod set {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Frontend {
     /// Id of the Service port in one family, whatever its address: key of `services`, part of the keys of `slots`,
-    /// `affinity` and `source_ranges`. Never 0, except for [`frontend_flags::WILDCARD`].
-    pub service: u32,
+    /// `affinity` and `source_ranges`. None only with [`frontend_flags::WILDCARD`].
+    pub service: ServiceId,
     /// Number of slots, `0..count`. Zero: refuse.
     pub count: u32,
     /// See [`frontend_flags`].
@@ -99,8 +100,8 @@ pub struct Frontend {
     pub set: u32,
     /// Seconds for which a client comes back to the same backend; 0: each connection is spread anew.
     pub affinity: u32,
-    /// Table in `maglev` that new connections are chosen by; 0: they are spread over the slots.
-    pub maglev: u32,
+    /// Table in `maglev` that new connections are chosen by; none: they are spread over the slots.
+    pub maglev: MaglevId,
 }
 
 impl Frontend {
@@ -116,7 +117,7 @@ impl Frontend {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotKey {
     /// [`Frontend::service`].
-    pub service: u32,
+    pub service: ServiceId,
     /// [`Frontend::set`].
     pub set: u32,
     /// Index below [`Frontend::count`].
@@ -128,7 +129,7 @@ pub struct SlotKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot {
     /// Key of `backends`.
-    pub backend: u32,
+    pub backend: BackendId,
 }
 
 /// Value of `backends`. The key is a backend id: one for each (service, address, port), so that an id that
@@ -144,7 +145,7 @@ pub struct Backend {
     /// `bpf_redirect_peer`. 0: reached through the stack.
     pub ifindex: u32,
     /// [`Frontend::service`] of the service it belongs to.
-    pub service: u32,
+    pub service: ServiceId,
     /// Port, host byte order.
     pub port: u16,
     /// IP protocol number.
@@ -193,7 +194,7 @@ pub struct AffinityKey {
     /// Address of the client; unspecified for processes of the node.
     pub client: Addr,
     /// [`Frontend::service`].
-    pub service: u32,
+    pub service: ServiceId,
     /// Always zero: part of a hash key.
     pub _pad: u32,
 }
@@ -205,7 +206,7 @@ pub struct Affinity {
     /// `CLOCK_MONOTONIC` in nanoseconds of its last new connection, exact to a timer tick.
     pub last_used: u64,
     /// Key of `backends`.
-    pub backend: u32,
+    pub backend: BackendId,
     /// Reserved, zero.
     pub _pad: u32,
 }
@@ -216,7 +217,7 @@ pub struct Affinity {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceRange {
     /// [`Frontend::service`].
-    pub service: u32,
+    pub service: ServiceId,
     /// Address of the client, IPv4 mapped.
     pub client: [u8; 16],
 }

@@ -1,5 +1,7 @@
 //! Names for people, kept in maps that no program reads: what makes `lbr show` work without the agent.
 
+use crate::id::{PolicyId, PolicySetId};
+
 /// Up to `N` bytes of UTF-8, filled up with zeros.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,7 +108,7 @@ pub mod policy_kind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RuleKey {
     /// Key of `policies`.
-    pub policy: u32,
+    pub policy: PolicyId,
     /// See [`crate::policy::direction`].
     pub direction: u32,
     /// Index in the policy's list for this direction.
@@ -126,7 +128,7 @@ pub struct RuleText {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MemberKey {
     /// [`crate::policy::Policy::set`] or [`crate::policy::Policy::audit`].
-    pub set: u32,
+    pub set: PolicySetId,
     /// Running number.
     pub number: u32,
 }
@@ -138,7 +140,7 @@ pub struct Member {
     /// Hash of all that the set consists of: a new agent finds its number by it.
     pub hash: u64,
     /// Key of `policies`.
-    pub policy: u32,
+    pub policy: PolicyId,
     /// Reserved, zero.
     pub _pad: u32,
 }

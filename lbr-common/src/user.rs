@@ -7,6 +7,7 @@ use std::string::ToString as _;
 use crate::addr::Addr;
 use crate::conntrack::Timeouts;
 use crate::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
+use crate::id::{BackendId, ClassId, PolicyId, PortClassId, ServiceId};
 use crate::link::{Link, Uplink};
 use crate::maglev::{MaglevKey, MaglevPart};
 use crate::policy::{Allow, Block, DenialKey, Endpoint, Event, Policy, Ports, VerdictKey, Versioned};
@@ -21,13 +22,18 @@ use crate::verdict::Counter;
 
 macro_rules! pod {
     ($($t:ty),* $(,)?) => {
-        // SAFETY: each is `#[repr(C)]` (size asserted beside its definition: no implicit padding), made of
-        // integers and arrays of integers only, so every bit pattern is valid.
+        // SAFETY: each is `#[repr(C)]` or `#[repr(transparent)]` (size asserted beside its definition: no implicit padding),
+        // made of integers and arrays of integers only, so every bit pattern is valid.
         $(unsafe impl aya::Pod for $t {})*
     };
 }
 
 pod!(
+    BackendId,
+    ClassId,
+    PolicyId,
+    PortClassId,
+    ServiceId,
     Addr,
     Tuple,
     FrontendKey,
@@ -55,6 +61,7 @@ pod!(
     Policy,
     Endpoint,
     Versioned<u32>,
+    Versioned<ClassId>,
     Timeouts,
     Block,
     Ports,

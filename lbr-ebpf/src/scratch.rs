@@ -5,6 +5,7 @@ use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
 use lbr_common::addr::Addr;
 use lbr_common::flow::Flow;
+use lbr_common::id::{BackendId, ServiceId};
 use lbr_common::maps as spec;
 use lbr_common::policy::Event;
 use lbr_common::service::Frontend;
@@ -74,8 +75,8 @@ pub(crate) struct Decision {
     pub(crate) to: Tuple,
     /// As [`lbr_common::flow::Flow::redirect_to`].
     pub(crate) redirect_to: u32,
-    /// Service that the flow belongs to; 0: none.
-    pub(crate) service: u32,
+    /// Service that the flow belongs to, if any.
+    pub(crate) service: ServiceId,
     /// From backend to client.
     pub(crate) is_reply: bool,
     /// No translation: the packet stays as it is.
@@ -124,8 +125,8 @@ pub(crate) struct Draft {
 pub(crate) struct Dsr {
     /// The packet as the client sent it, as another node says: its destination is the frontend.
     pub(crate) claim: Tuple,
-    /// Backend that the other node chose; 0: none did.
-    pub(crate) backend: u32,
+    /// Backend that the other node chose, if it did.
+    pub(crate) backend: BackendId,
     /// Bytes that the packet grows by before it leaves.
     pub(crate) added: u32,
     /// Whether the packet at hand came in another node's form, which was taken off.

@@ -10,6 +10,7 @@
 //! `web` allows client to TCP 8080 (rule 0) and 10.9.0.0/16 to every port (rule 1).
 
 use lbr_common::addr::Addr;
+use lbr_common::id::{BackendId, ClassId, PolicyId, PolicySetId, PortClassId, ServiceId};
 use lbr_common::policy::{
     Allow, Block, OTHER_PORTS, Policy, Ports, Prefix, VerdictKey, class, direction, policy_flags,
 };
@@ -21,18 +22,18 @@ use lbr_common::tuple::proto;
 
 use crate::desired::{Desired, EndpointPolicy};
 
-pub(super) const SET: u32 = 3;
-pub(super) const AUDIT_SET: u32 = 4;
+pub(super) const SET: PolicySetId = PolicySetId { id: 3 };
+pub(super) const AUDIT_SET: PolicySetId = PolicySetId { id: 4 };
 pub(super) const CLIENT: Addr = addr(1);
 pub(super) const WEB: Addr = addr(2);
 pub(super) const FAR: Addr = addr(20);
 pub(super) const NODE: Addr = addr(254);
 
-const POLICY_WEB: u32 = 1;
-const POLICY_LATER: u32 = 2;
-const CLASS_CLIENT: u32 = class::FIRST;
-const CLASS_BLOCK: u32 = class::FIRST + 1;
-const PORTS_8080: u32 = OTHER_PORTS + 1;
+const POLICY_WEB: PolicyId = PolicyId { id: 1 };
+const POLICY_LATER: PolicyId = PolicyId { id: 2 };
+const CLASS_CLIENT: ClassId = class::FIRST;
+const CLASS_BLOCK: ClassId = class::FIRST.next();
+const PORTS_8080: PortClassId = OTHER_PORTS.next();
 
 pub(super) const fn addr(last: u8) -> Addr {
     Addr::v4([10, 0, 0, last])
@@ -46,15 +47,15 @@ pub(super) fn tables() -> Desired {
     let mut tables = Desired::default();
     endpoints(&mut tables);
     policies(&mut tables);
-    service(&mut tables, 1, "web", 10, &[WEB]);
-    service(&mut tables, 2, "mixed", 11, &[WEB, FAR]);
-    service(&mut tables, 3, "empty", 12, &[]);
-    service(&mut tables, 4, "self", 13, &[CLIENT]);
+    service(&mut tables, 1.into(), "web", 10, &[WEB]);
+    service(&mut tables, 2.into(), "mixed", 11, &[WEB, FAR]);
+    service(&mut tables, 3.into(), "empty", 12, &[]);
+    service(&mut tables, 4.into(), "self", 13, &[CLIENT]);
     tables
 }
 
 fn endpoints(tables: &mut Desired) {
-    let plain = Policy { set: 0, audit: 0, flags: policy_flags::POD };
+    let plain = Policy { flags: policy_flags::POD, ..Policy::default() };
     let flags = policy_flags::POD | policy_flags::ISOLATED_IN | policy_flags::AUDIT_OUT;
     let mut add =
         |addr, link, policy| tables.endpoints.insert(addr, EndpointPolicy { ifindex: link, policy });
@@ -119,7 +120,7 @@ fn policies(tables: &mut Desired) {
 }
 
 /// Port 80 of 10.96.0.`last`, to port 8080.
-fn service(tables: &mut Desired, id: u32, name: &str, last: u8, backends: &[Addr]) {
+fn service(tables: &mut Desired, id: ServiceId, name: &str, last: u8, backends: &[Addr]) {
     let key = |port, proto| FrontendKey {
         addr: Addr::v4([10, 96, 0, last]),
         port,
@@ -131,7 +132,7 @@ fn service(tables: &mut Desired, id: u32, name: &str, last: u8, backends: &[Addr
     let count = u32::try_from(backends.len()).unwrap();
     tables.frontends.insert(key(80, proto::TCP), Frontend { service: id, count, ..Frontend::default() });
     for (slot, &addr) in (0..).zip(backends) {
-        let backend = id * 100 + slot;
+        let backend = BackendId { id: id.id * 100 + slot };
         tables.slots.insert(SlotKey { service: id, slot, ..SlotKey::default() }, Slot { backend });
         let value =
             Backend { addr, port: 8080, proto: proto::TCP, service: id, sets: 1, ..Backend::default() };

@@ -1,6 +1,7 @@
 //! Names for addresses and numbers, from the maps that are kept for people.
 
 use lbr_common::addr::Addr;
+use lbr_common::id::{PolicyId, PolicySetId};
 use lbr_common::policy::direction;
 use lbr_common::text::{MemberKey, policy_kind};
 
@@ -14,7 +15,7 @@ pub(super) fn pod(tables: &Desired, addr: &Addr) -> Option<String> {
 }
 
 /// `namespace/name` of a policy; its number if it is gone.
-pub(super) fn policy(tables: &Desired, id: u32) -> String {
+pub(super) fn policy(tables: &Desired, id: PolicyId) -> String {
     match tables.policies.get(&id) {
         Some(record) => format!("{}/{}", record.namespace.as_str(), record.name.as_str()),
         None => format!("#{id}"),
@@ -22,14 +23,14 @@ pub(super) fn policy(tables: &Desired, id: u32) -> String {
 }
 
 /// Ids of the policies that make up a set.
-pub(super) fn members(tables: &Desired, set: u32) -> impl Iterator<Item = u32> {
+pub(super) fn members(tables: &Desired, set: PolicySetId) -> impl Iterator<Item = PolicyId> {
     let all = MemberKey { set, number: 0 }..=MemberKey { set, number: u32::MAX };
     tables.set_members.range(all).map(|(_, member)| member.policy)
 }
 
 /// Names of the policies of a set that isolate in a direction, and so could have allowed something.
-pub(super) fn isolating(tables: &Desired, set: u32, direction: u32) -> Vec<String> {
-    let isolates = |id: &u32| tables.policies.get(id).is_none_or(|p| p.kind & kind(direction) != 0);
+pub(super) fn isolating(tables: &Desired, set: PolicySetId, direction: u32) -> Vec<String> {
+    let isolates = |id: &PolicyId| tables.policies.get(id).is_none_or(|p| p.kind & kind(direction) != 0);
     members(tables, set).filter(isolates).map(|id| policy(tables, id)).collect()
 }
 

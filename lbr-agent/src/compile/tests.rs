@@ -102,18 +102,18 @@ fn a_service_becomes_frontend_slots_and_backends() {
         vec![slice("web", 8080, vec![endpoint("10.244.0.3"), endpoint("10.244.0.2")])],
     ));
     let f = frontend(&d, "10.96.0.10", 80, proto::TCP).unwrap();
-    assert_eq!((f.service, f.count, f.flags), (1, 2, 0));
+    assert_eq!((f.service.id, f.count, f.flags), (1, 2, 0));
     let address = frontend(&d, "10.96.0.10", 0, 0).unwrap();
-    assert_eq!((address.service, address.count, address.flags), (0, 0, frontend_flags::WILDCARD));
+    assert_eq!((address.service.id, address.count, address.flags), (0, 0, frontend_flags::WILDCARD));
     assert_eq!(backends(&d), ["10.244.0.2:8080 1", "10.244.0.3:8080 1"]);
     assert_eq!(
         d.slots.keys().collect::<Vec<_>>(),
         [
-            &SlotKey { service: 1, ..SlotKey::default() },
-            &SlotKey { service: 1, slot: 1, ..SlotKey::default() }
+            &SlotKey { service: 1.into(), ..SlotKey::default() },
+            &SlotKey { service: 1.into(), slot: 1, ..SlotKey::default() }
         ]
     );
-    assert_eq!(d.services[&1].port.as_str(), "http");
+    assert_eq!(d.services[&1.into()].port.as_str(), "http");
     assert!(d.rejected.is_empty());
 }
 

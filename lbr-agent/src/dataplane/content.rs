@@ -63,11 +63,14 @@ fn settled<K: Ord, R: Stored<K>>(map: BTreeMap<K, R::Value>) -> BTreeMap<K, R> {
 #[cfg(test)]
 mod tests {
     use lbr_common::addr::Addr;
+    use lbr_common::id::ClassId;
     use lbr_common::policy::{Block, Endpoint, Policy, class, policy_flags};
 
     use crate::desired::EndpointPolicy;
 
     use super::*;
+
+    const TWO: ClassId = ClassId { id: 2 };
 
     fn versioned<T>(old: T, new: T) -> Versioned<T> {
         Versioned { old, new, since: 5 }
@@ -79,7 +82,7 @@ mod tests {
 
     #[test]
     fn endpoints_are_those_of_the_generation() {
-        let pod = Policy { set: 3, audit: 0, flags: policy_flags::POD };
+        let pod = Policy { set: 3.into(), flags: policy_flags::POD, ..Policy::default() };
         let appears = Endpoint { ifindex: 7, policy: versioned(Policy::default(), pod) };
         let goes = Endpoint { ifindex: 8, policy: versioned(pod, Policy::default()) };
         let map = BTreeMap::from([(addr(1), appears), (addr(2), goes)]);
@@ -99,17 +102,19 @@ mod tests {
 
     #[test]
     fn absent_classes_are_left_out() {
-        let map =
-            BTreeMap::from([(addr(1), versioned(class::ABSENT, 2)), (addr(2), versioned(2, class::ABSENT))]);
-        assert_eq!(in_force(versions(map.clone()), 4), BTreeMap::from([(addr(2), 2)]));
-        assert_eq!(in_force(versions(map), 5), BTreeMap::from([(addr(1), 2)]));
+        let map = BTreeMap::from([
+            (addr(1), versioned(class::ABSENT, TWO)),
+            (addr(2), versioned(TWO, class::ABSENT)),
+        ]);
+        assert_eq!(in_force(versions(map.clone()), 4), BTreeMap::from([(addr(2), TWO)]));
+        assert_eq!(in_force(versions(map), 5), BTreeMap::from([(addr(1), TWO)]));
     }
 
     #[test]
     fn blocks_have_the_class_of_the_generation() {
         let block = Prefix { data: Block::of(&addr(0)), len: Block::FULL };
-        let map = BTreeMap::from([(block, versioned(2, 3))]);
-        assert_eq!(in_force(versions(map.clone()), 4), BTreeMap::from([(block, 2)]));
-        assert_eq!(in_force(versions(map), 5), BTreeMap::from([(block, 3)]));
+        let map = BTreeMap::from([(block, versioned(TWO, TWO.next()))]);
+        assert_eq!(in_force(versions(map.clone()), 4), BTreeMap::from([(block, TWO)]));
+        assert_eq!(in_force(versions(map), 5), BTreeMap::from([(block, TWO.next())]));
     }
 }

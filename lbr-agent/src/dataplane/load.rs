@@ -12,6 +12,7 @@ use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lbr_common::ABI_VERSION;
 use lbr_common::conntrack::Timeouts;
+use lbr_common::id::BackendId;
 use lbr_common::maps::{self, MapSpec};
 use lbr_common::service::{Backend, State};
 use sha2::{Digest as _, Sha256};
@@ -166,7 +167,7 @@ impl Dataplane for Kernel {
         self.write_state(State { epoch: state.epoch.wrapping_add(1), ..state })
     }
 
-    fn abort_sockets(&mut self, backends: &BTreeMap<u32, Backend>) -> std::io::Result<usize> {
+    fn abort_sockets(&mut self, backends: &BTreeMap<BackendId, Backend>) -> std::io::Result<usize> {
         self.stale.as_ref().map_or(Ok(0), |stale| stale.abort(backends))
     }
 }

@@ -26,6 +26,7 @@ mod xdp;
 
 use std::collections::BTreeMap;
 
+use lbr_common::id::BackendId;
 use lbr_common::service::Backend;
 
 pub use attach::{AttachMode, has_tcx};
@@ -102,5 +103,5 @@ pub trait Dataplane {
     fn raise_epoch(&mut self) -> Result<(), WriteError>;
     /// Aborts the connected UDP sockets of the node's processes that the programs connected to a backend that is not among
     /// these, the content of `backends`. Returns how many.
-    fn abort_sockets(&mut self, backends: &BTreeMap<u32, Backend>) -> std::io::Result<usize>;
+    fn abort_sockets(&mut self, backends: &BTreeMap<BackendId, Backend>) -> std::io::Result<usize>;
 }

@@ -16,6 +16,7 @@ use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
 use lbr_common::addr::Family;
 use lbr_common::flow::{SocketKey, SocketPeer, socket_use};
+use lbr_common::id::BackendId;
 use lbr_common::maps;
 use lbr_common::service::Backend;
 use lbr_common::tuple::proto;
@@ -46,7 +47,7 @@ impl StaleSockets {
 
     /// Aborts each connected UDP socket that the programs have connected to a backend that is not in `backends` any more.
     /// Returns how many.
-    pub(super) fn abort(&self, backends: &BTreeMap<u32, Backend>) -> io::Result<usize> {
+    pub(super) fn abort(&self, backends: &BTreeMap<BackendId, Backend>) -> io::Result<usize> {
         let mut netlink = Socket::open(netlink::Family::SocketDiagnostics)?;
         let mut aborted = 0;
         for family in Family::ALL {
@@ -75,7 +76,7 @@ impl StaleSockets {
     }
 
     /// Whether the programs connected this socket to a backend that is gone.
-    fn is_stale(&self, id: &SocketId, backends: &BTreeMap<u32, Backend>) -> io::Result<bool> {
+    fn is_stale(&self, id: &SocketId, backends: &BTreeMap<BackendId, Backend>) -> io::Result<bool> {
         let key = SocketKey {
             addr: id.destination_address.into(),
             cookie: u64::from_ne_bytes(id.cookie),
@@ -94,7 +95,7 @@ impl StaleSockets {
 }
 
 /// Whether the backend that a socket is connected to is still its Service's. Ids are used again.
-fn is_there(key: &SocketKey, shown: &SocketPeer, backends: &BTreeMap<u32, Backend>) -> bool {
+fn is_there(key: &SocketKey, shown: &SocketPeer, backends: &BTreeMap<BackendId, Backend>) -> bool {
     let leads =
         |backend: &Backend| (backend.addr, backend.port, backend.proto) == (key.addr, key.port, key.proto);
     backends.get(&shown.backend).is_some_and(leads)
@@ -185,9 +186,9 @@ mod tests {
     fn an_id_that_another_backend_has_now_is_not_the_same_backend() {
         let addr = Addr::v4([10, 0, 0, 1]);
         let key = SocketKey { addr, port: 53, proto: proto::UDP, ..SocketKey::default() };
-        let shown = SocketPeer { backend: 7, ..SocketPeer::default() };
+        let shown = SocketPeer { backend: 7.into(), ..SocketPeer::default() };
         let backend = Backend { addr, port: 53, proto: proto::UDP, ..Backend::default() };
-        let there = |id: u32, backend: Backend| is_there(&key, &shown, &[(id, backend)].into());
+        let there = |id: u32, backend: Backend| is_there(&key, &shown, &[(id.into(), backend)].into());
         assert!(there(7, backend));
         // It takes no new connections, and serves its old ones.
         assert!(there(7, Backend { sets: 0, ..backend }));

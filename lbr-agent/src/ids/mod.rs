@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lbr_common::addr::{Addr, Family};
+use lbr_common::id::{BackendId, MaglevId, ServiceId};
 use lbr_common::maglev::MaglevPart;
 use lbr_common::service::frontend_flags;
 use lbr_common::text::ServiceName;
@@ -33,8 +34,8 @@ pub(crate) struct ServicePort {
 /// Numbers for services, backends (by service, address and port), and for policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ids {
-    services: Pool<ServicePort>,
-    backends: Pool<(u32, Addr, u16)>,
+    services: Pool<ServicePort, ServiceId>,
+    backends: Pool<(ServiceId, Addr, u16), BackendId>,
     maglev: Tables,
     policy: PolicyIds,
 }
@@ -64,8 +65,8 @@ impl Ids {
                 *known = None;
             }
         }
-        shapes.remove(&0);
-        let shape_of = |service: u32| shapes.get(&service).copied().flatten();
+        shapes.remove(&ServiceId::NONE);
+        let shape_of = |service: ServiceId| shapes.get(&service).copied().flatten();
 
         for (&id, &name) in &tables.services {
             if let Some((proto, family)) = shape_of(id) {
@@ -75,7 +76,7 @@ impl Ids {
         for (&id, backend) in &tables.backends {
             let fits = |(proto, family)| backend.proto == proto && backend.addr.family() == family;
             let is_named = tables.services.contains_key(&backend.service);
-            if id != 0 && is_named && shape_of(backend.service).is_some_and(fits) {
+            if id.is_some() && is_named && shape_of(backend.service).is_some_and(fits) {
                 ids.backends.adopt((backend.service, backend.addr, backend.port), id);
             }
         }
@@ -94,12 +95,12 @@ impl Ids {
     }
 
     /// The number of a Service port in one family.
-    pub(crate) fn service(&mut self, port: ServicePort) -> u32 {
+    pub(crate) fn service(&mut self, port: ServicePort) -> ServiceId {
         self.services.get(port)
     }
 
     /// The number of a backend of a service.
-    pub(crate) fn backend(&mut self, service: u32, addr: Addr, port: u16) -> u32 {
+    pub(crate) fn backend(&mut self, service: ServiceId, addr: Addr, port: u16) -> BackendId {
         self.backends.get((service, addr, port))
     }
 
@@ -110,14 +111,18 @@ impl Ids {
 
     /// Gives up the numbers of a service's backends, but for those to `keep` and those that a former agent left and that
     /// were not asked for yet. Returns them.
-    pub(crate) fn release_backends(&mut self, service: u32, keep: impl Fn(u32) -> bool) -> Vec<u32> {
+    pub(crate) fn release_backends(
+        &mut self,
+        service: ServiceId,
+        keep: impl Fn(BackendId) -> bool,
+    ) -> Vec<BackendId> {
         let first = (service, Addr::UNSPECIFIED, 0);
         let last = (service, Addr { bytes: [u8::MAX; 16] }, u16::MAX);
         self.backends.release_range(first..=last, keep)
     }
 
     /// The services that have a backend at one of these addresses.
-    pub(crate) fn services_with_backend_at(&self, addresses: &BTreeSet<Addr>) -> BTreeSet<u32> {
+    pub(crate) fn services_with_backend_at(&self, addresses: &BTreeSet<Addr>) -> BTreeSet<ServiceId> {
         let all = self.backends.keys().filter(|(_, addr, _)| addresses.contains(addr));
         all.map(|(service, _, _)| *service).collect()
     }
@@ -125,9 +130,9 @@ impl Ids {
     /// The number of the Maglev table of these backends, and its content; `fill` makes that if it is not known.
     pub(crate) fn maglev(
         &mut self,
-        backends: Vec<u32>,
+        backends: Vec<BackendId>,
         fill: impl FnOnce() -> Vec<MaglevPart>,
-    ) -> (u32, Arc<[MaglevPart]>) {
+    ) -> (MaglevId, Arc<[MaglevPart]>) {
         self.maglev.get(backends, fill)
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use lbr_common::id::{ClassId, PolicyId, PolicySetId};
 use lbr_common::policy::class;
 
 use super::pool::{HashedPool, Pool};
@@ -14,19 +15,19 @@ use crate::model::ObjectName;
 /// Numbers for policies by name, for sets and classes by content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PolicyIds {
-    policies: Pool<ObjectName>,
+    policies: Pool<ObjectName, PolicyId>,
     /// Numbers for the content of a policy, or of a term, inside the keys below; no map shows them.
-    parts: Pool<Vec<u8>>,
-    sets: HashedPool<Vec<u32>>,
-    classes: HashedPool<Vec<u32>>,
+    parts: Pool<Vec<u8>, u32>,
+    sets: HashedPool<Vec<u32>, PolicySetId>,
+    classes: HashedPool<Vec<u32>, ClassId>,
 }
 
 impl Default for PolicyIds {
     fn default() -> Self {
         Self {
-            policies: Pool::starting_at(1),
-            parts: Pool::starting_at(1),
-            sets: HashedPool::starting_at(1),
+            policies: Pool::default(),
+            parts: Pool::default(),
+            sets: HashedPool::starting_at(PolicySetId { id: 1 }),
             classes: HashedPool::starting_at(class::FIRST),
         }
     }
@@ -79,7 +80,7 @@ impl PolicyIds {
     }
 
     /// The number of a policy.
-    pub(crate) fn policy(&mut self, name: &ObjectName) -> u32 {
+    pub(crate) fn policy(&mut self, name: &ObjectName) -> PolicyId {
         self.policies.get(name.clone())
     }
 
@@ -89,12 +90,12 @@ impl PolicyIds {
     }
 
     /// The number of a set. `hash` is of the same content, but does not depend on numbers that no map shows.
-    pub(crate) fn set(&mut self, content: Vec<u32>, hash: u64) -> u32 {
+    pub(crate) fn set(&mut self, content: Vec<u32>, hash: u64) -> PolicySetId {
         self.sets.get(content, hash)
     }
 
     /// The number of a class. See [`Self::set`] for the hash.
-    pub(crate) fn class(&mut self, content: Vec<u32>, hash: u64) -> u32 {
+    pub(crate) fn class(&mut self, content: Vec<u32>, hash: u64) -> ClassId {
         self.classes.get(content, hash)
     }
 

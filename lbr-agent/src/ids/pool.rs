@@ -7,6 +7,11 @@ use std::ops::RangeBounds;
 /// removed just before may still carry numbers that no map shows.
 pub(super) const RESTART_GAP: u32 = 1 << 16;
 
+/// A kind of numbers.
+pub(super) trait Id: Copy + Ord + From<u32> + Into<u32> {}
+
+impl<T: Copy + Ord + From<u32> + Into<u32>> Id for T {}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
     /// Adopted at start, not asked for yet.
@@ -17,14 +22,14 @@ enum Use {
     Before,
 }
 
-/// Numbers from `first` on, and never `u32::MAX`.
+/// Numbers of the kind `I` from `first` on, and never `u32::MAX`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pool<K> {
-    ids: BTreeMap<K, (u32, Use)>,
+pub(super) struct Pool<K, I> {
+    ids: BTreeMap<K, (I, Use)>,
     /// Numbers that may not be given to a new key.
-    pub(super) taken: BTreeSet<u32>,
+    pub(super) taken: BTreeSet<I>,
     /// Numbers asked for since the last `forget_unused`: each may have one key only.
-    asked: BTreeSet<u32>,
+    asked: BTreeSet<I>,
     /// The number given out last.
     pub(super) last: u32,
     /// The first number of this pool; those below have another meaning.
@@ -32,25 +37,27 @@ pub(super) struct Pool<K> {
 }
 
 // The derived one would ask for a default key.
-impl<K> Default for Pool<K> {
+impl<K, I: Id> Default for Pool<K, I> {
     fn default() -> Self {
-        Self::starting_at(1)
+        Self::starting_at(1.into())
     }
 }
 
-impl<K> Pool<K> {
-    pub(super) fn starting_at(first: u32) -> Self {
+impl<K, I: Id> Pool<K, I> {
+    pub(super) fn starting_at(first: I) -> Self {
+        let first = first.into();
         let last = first.wrapping_sub(1);
         Self { ids: BTreeMap::new(), taken: BTreeSet::new(), asked: BTreeSet::new(), last, first }
     }
 
-    fn is_number(&self, id: u32) -> bool {
+    fn is_number(&self, id: I) -> bool {
+        let id = id.into();
         id >= self.first && id != u32::MAX
     }
 }
 
-impl<K: Ord> Pool<K> {
-    pub(super) fn get(&mut self, key: K) -> u32 {
+impl<K: Ord, I: Id> Pool<K, I> {
+    pub(super) fn get(&mut self, key: K) -> I {
         if let Some((id, used)) = self.ids.get_mut(&key)
             && (*used == Use::Now || self.asked.insert(*id))
         {
@@ -63,11 +70,12 @@ impl<K: Ord> Pool<K> {
         id
     }
 
-    fn next(&mut self) -> u32 {
+    fn next(&mut self) -> I {
         loop {
             self.last = self.last.wrapping_add(1);
-            if self.is_number(self.last) && self.taken.insert(self.last) {
-                return self.last;
+            let id = self.last.into();
+            if self.is_number(id) && self.taken.insert(id) {
+                return id;
             }
         }
     }
@@ -100,12 +108,12 @@ impl<K: Ord> Pool<K> {
     }
 
     /// Gives up the numbers of keys in a range that were asked for, but for those to keep. Returns them.
-    pub(super) fn release_range(&mut self, range: impl RangeBounds<K>, keep: impl Fn(u32) -> bool) -> Vec<u32>
+    pub(super) fn release_range(&mut self, range: impl RangeBounds<K>, keep: impl Fn(I) -> bool) -> Vec<I>
     where
         K: Clone,
     {
         let asked = self.ids.range(range).filter(|(_, (id, used))| *used != Use::Waiting && !keep(*id));
-        let gone: Vec<(K, u32)> = asked.map(|(key, (id, _))| (key.clone(), *id)).collect();
+        let gone: Vec<(K, I)> = asked.map(|(key, (id, _))| (key.clone(), *id)).collect();
         for (key, _) in &gone {
             self.release(key);
         }
@@ -117,13 +125,13 @@ impl<K: Ord> Pool<K> {
     }
 
     /// Restores one number. The first key wins if a key has several.
-    pub(super) fn adopt(&mut self, key: K, id: u32) {
+    pub(super) fn adopt(&mut self, key: K, id: I) {
         if self.is_number(id) {
             self.ids.entry(key).or_insert((id, Use::Waiting));
         }
     }
 
-    pub(super) fn avoid(&mut self, ids: impl Iterator<Item = u32>) {
+    pub(super) fn avoid(&mut self, ids: impl Iterator<Item = I>) {
         for id in ids {
             if self.is_number(id) {
                 self.taken.insert(id);
@@ -132,8 +140,8 @@ impl<K: Ord> Pool<K> {
     }
 
     pub(super) fn skip_ahead(&mut self) {
-        if let Some(highest) = self.taken.last() {
-            self.last = highest.wrapping_add(RESTART_GAP);
+        if let Some(&highest) = self.taken.last() {
+            self.last = highest.into().wrapping_add(RESTART_GAP);
         }
     }
 }
@@ -142,18 +150,18 @@ impl<K: Ord> Pool<K> {
 /// number again. A running agent compares the keys themselves, so that an attacker who makes two hashes equal cannot
 /// merge two keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HashedPool<K> {
-    pub(super) pool: Pool<K>,
+pub(super) struct HashedPool<K, I> {
+    pub(super) pool: Pool<K, I>,
     /// Adopted at start, not asked for yet.
-    waiting: BTreeMap<u64, u32>,
+    waiting: BTreeMap<u64, I>,
 }
 
-impl<K: Ord> HashedPool<K> {
-    pub(super) fn starting_at(first: u32) -> Self {
+impl<K: Ord, I: Id> HashedPool<K, I> {
+    pub(super) fn starting_at(first: I) -> Self {
         Self { pool: Pool::starting_at(first), waiting: BTreeMap::new() }
     }
 
-    pub(super) fn get(&mut self, key: K, hash: u64) -> u32 {
+    pub(super) fn get(&mut self, key: K, hash: u64) -> I {
         if let Some(id) = self.waiting.remove(&hash)
             && !self.pool.ids.contains_key(&key)
         {
@@ -165,7 +173,7 @@ impl<K: Ord> HashedPool<K> {
     }
 
     /// Restores one number. The first one wins if several have this hash.
-    pub(super) fn adopt(&mut self, hash: u64, id: u32) {
+    pub(super) fn adopt(&mut self, hash: u64, id: I) {
         if self.pool.is_number(id) {
             self.waiting.entry(hash).or_insert(id);
         }

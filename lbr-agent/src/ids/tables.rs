@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use lbr_common::id::{BackendId, MaglevId};
 use lbr_common::maglev::MaglevPart;
 
 use super::pool::Pool;
@@ -11,18 +12,18 @@ use crate::desired::Desired;
 /// A table is numbered by its backends: other backends make another table, which is written where nothing leads yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tables {
-    numbers: Pool<Vec<u32>>,
+    numbers: Pool<Vec<BackendId>, MaglevId>,
     /// Tables by number, and whether each was asked for since the last `forget_unused`. Filling a table takes a hundred
     /// times as long as all else that a Service needs.
-    filled: BTreeMap<u32, (Arc<[MaglevPart]>, bool)>,
+    filled: BTreeMap<MaglevId, (Arc<[MaglevPart]>, bool)>,
 }
 
 impl Tables {
     /// The numbers that a former agent left in the maps.
     pub(super) fn restore(desired: &Desired) -> Self {
-        let mut backends: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        let mut backends: BTreeMap<MaglevId, BTreeSet<BackendId>> = BTreeMap::new();
         for (key, part) in &desired.maglev {
-            backends.entry(key.table).or_default().extend(part.backends.iter().filter(|id| **id != 0));
+            backends.entry(key.table).or_default().extend(part.backends());
         }
         let mut numbers = Pool::default();
         numbers.avoid(backends.keys().copied());
@@ -37,9 +38,9 @@ impl Tables {
     /// The table of these backends, in order of their numbers.
     pub(super) fn get(
         &mut self,
-        backends: Vec<u32>,
+        backends: Vec<BackendId>,
         fill: impl FnOnce() -> Vec<MaglevPart>,
-    ) -> (u32, Arc<[MaglevPart]>) {
+    ) -> (MaglevId, Arc<[MaglevPart]>) {
         let number = self.numbers.get(backends);
         let (parts, used) = self.filled.entry(number).or_insert_with(|| (fill().into(), true));
         *used = true;

@@ -15,7 +15,11 @@ fn name(port: &str) -> ServiceName {
 }
 
 fn service(ids: &mut Ids, port: &str) -> u32 {
-    ids.service(port_of(port, proto::TCP, Family::V4))
+    ids.service(port_of(port, proto::TCP, Family::V4)).id
+}
+
+fn backend_of(ids: &mut Ids, service: u32, addr: Addr, port: u16) -> u32 {
+    ids.backend(service.into(), addr, port).id
 }
 
 fn key(last: u8, port: u16) -> FrontendKey {
@@ -28,7 +32,7 @@ fn pod(last: u8) -> Addr {
 }
 
 fn backend(service: u32, last: u8) -> Backend {
-    Backend { addr: pod(last), port: 8080, proto: proto::TCP, service, ..Backend::default() }
+    Backend { addr: pod(last), port: 8080, proto: proto::TCP, service: service.into(), ..Backend::default() }
 }
 
 fn tables(
@@ -39,10 +43,10 @@ fn tables(
     Desired {
         frontends: frontends
             .iter()
-            .map(|&(k, service)| (k, Frontend { service, ..Frontend::default() }))
+            .map(|&(k, service)| (k, Frontend { service: service.into(), ..Frontend::default() }))
             .collect(),
-        services: services.iter().map(|&(id, port)| (id, name(port))).collect(),
-        backends: backends.iter().copied().collect(),
+        services: services.iter().map(|&(id, port)| (id.into(), name(port))).collect(),
+        backends: backends.iter().map(|&(id, backend)| (id.into(), backend)).collect(),
         ..Desired::default()
     }
 }
@@ -68,14 +72,14 @@ fn a_number_is_stable_and_given_up_after_disuse() {
 fn families_and_protocols_have_numbers_of_their_own() {
     let mut ids = Ids::new();
     let all = [(proto::TCP, Family::V4), (proto::TCP, Family::V6), (proto::UDP, Family::V4)];
-    assert_eq!(all.map(|(proto, family)| ids.service(port_of("a", proto, family))), [1, 2, 3]);
+    assert_eq!(all.map(|(proto, family)| ids.service(port_of("a", proto, family)).id), [1, 2, 3]);
 }
 
 #[test]
 fn backends_of_two_services_differ() {
     let mut ids = Ids::new();
-    assert_ne!(ids.backend(1, pod(1), 80), ids.backend(2, pod(1), 80));
-    assert_eq!(ids.backend(1, pod(1), 80), ids.backend(1, pod(1), 80));
+    assert_ne!(backend_of(&mut ids, 1, pod(1), 80), backend_of(&mut ids, 2, pod(1), 80));
+    assert_eq!(backend_of(&mut ids, 1, pod(1), 80), backend_of(&mut ids, 1, pod(1), 80));
 }
 
 #[test]
@@ -94,8 +98,8 @@ fn restored_numbers_wait_for_their_first_use() {
     ids.forget_unused();
     ids.forget_unused();
     assert_ne!(service(&mut ids, "http"), 7, "used once, then as any other");
-    assert_eq!(ids.backend(7, pod(1), 8080), 9, "still waiting");
-    assert!(ids.backend(7, pod(2), 8080) > 9 + RESTART_GAP);
+    assert_eq!(backend_of(&mut ids, 7, pod(1), 8080), 9, "still waiting");
+    assert!(backend_of(&mut ids, 7, pod(2), 8080) > 9 + RESTART_GAP);
 }
 
 #[test]
@@ -112,12 +116,16 @@ fn a_number_is_restored_whatever_the_addresses_are() {
     ] {
         let frontends: Vec<_> = frontends.into_iter().map(|key| (key, 7)).collect();
         let mut ids = Ids::restore(&tables(&frontends, &[(7, "http")], &[(9, backend(7, 1))]));
-        assert_eq!((service(&mut ids, "http"), ids.backend(7, pod(1), 8080)), (7, 9), "{frontends:?}");
+        assert_eq!(
+            (service(&mut ids, "http"), backend_of(&mut ids, 7, pod(1), 8080)),
+            (7, 9),
+            "{frontends:?}"
+        );
     }
     let v6 = FrontendKey { addr: Addr::UNSPECIFIED, scope: scope::HOST_LOCAL, ..node_port };
     let mut ids = Ids::restore(&tables(&[(v6, 7)], &[(7, "http")], &[]));
     assert_ne!(service(&mut ids, "http"), 7);
-    assert_eq!(ids.service(port_of("http", proto::TCP, Family::V6)), 7);
+    assert_eq!(ids.service(port_of("http", proto::TCP, Family::V6)).id, 7);
 }
 
 #[test]
@@ -134,7 +142,7 @@ fn contradictions_are_not_adopted() {
     let both = tables(&[(key(1, 80), 7), (udp, 7)], &[(7, "http")], &[(9, backend(7, 1))]);
     let mut ids = Ids::restore(&both);
     assert_ne!(service(&mut ids, "http"), 7);
-    assert_ne!(ids.backend(7, pod(1), 8080), 9, "its service was not adopted");
+    assert_ne!(backend_of(&mut ids, 7, pod(1), 8080), 9, "its service was not adopted");
 
     let udp = Backend { proto: proto::UDP, ..backend(7, 2) };
     let mut ids = Ids::restore(&one(&[
@@ -144,27 +152,28 @@ fn contradictions_are_not_adopted() {
         (6, backend(8, 1)),
         (0, backend(7, 3)),
     ]));
-    assert_eq!(ids.backend(7, pod(1), 8080), 3, "the first of two");
-    assert_ne!(ids.backend(7, pod(2), 8080), 5);
-    assert_ne!(ids.backend(8, pod(1), 8080), 6);
-    assert_ne!(ids.backend(7, pod(3), 8080), 0);
+    assert_eq!(backend_of(&mut ids, 7, pod(1), 8080), 3, "the first of two");
+    assert_ne!(backend_of(&mut ids, 7, pod(2), 8080), 5);
+    assert_ne!(backend_of(&mut ids, 8, pod(1), 8080), 6);
+    assert_ne!(backend_of(&mut ids, 7, pod(3), 8080), 0);
 
     let mut ids = Ids::restore(&tables(&[(key(1, 80), 7)], &[], &[(9, backend(7, 1))]));
-    assert_ne!(ids.backend(7, pod(1), 8080), 9, "whose it was is not known");
+    assert_ne!(backend_of(&mut ids, 7, pod(1), 8080), 9, "whose it was is not known");
 }
 
 #[test]
 fn numbers_that_are_not_adopted_are_not_used_either() {
     let mut tables = tables(&[], &[], &[(2, backend(3, 1))]);
-    tables
-        .slots
-        .insert(SlotKey { service: 1, ..SlotKey::default() }, Slot { backend: u32::MAX - RESTART_GAP });
-    tables.frontends.insert(key(1, 80), Frontend { service: 0, ..Frontend::default() });
+    tables.slots.insert(
+        SlotKey { service: 1.into(), ..SlotKey::default() },
+        Slot { backend: (u32::MAX - RESTART_GAP).into() },
+    );
+    tables.frontends.insert(key(1, 80), Frontend::default());
     let mut ids = Ids::restore(&tables);
-    assert_eq!(ids.backends.taken, [2, u32::MAX - RESTART_GAP].into());
-    assert_eq!(ids.services.taken, [1, 3].into());
-    assert_eq!(ids.backend(1, pod(1), 80), 1, "wrapped");
-    assert_eq!(ids.backend(1, pod(2), 80), 3);
+    assert_eq!(ids.backends.taken, [2, u32::MAX - RESTART_GAP].map(BackendId::from).into());
+    assert_eq!(ids.services.taken, [1, 3].map(ServiceId::from).into());
+    assert_eq!(backend_of(&mut ids, 1, pod(1), 80), 1, "wrapped");
+    assert_eq!(backend_of(&mut ids, 1, pod(2), 80), 3);
     assert_ne!(service(&mut ids, "http"), 0);
 }
 
@@ -175,20 +184,21 @@ fn equal_hashes_are_not_equal_content() {
 
     let mut ids = PolicyIds::default();
     let first = ids.class(vec![1], 5);
-    assert_eq!((first, ids.class(vec![2], 5), ids.class(vec![1], 5)), (class::FIRST, 3, class::FIRST));
+    let (second, again) = (ids.class(vec![2], 5), ids.class(vec![1], 5));
+    assert_eq!((first, second, again), (class::FIRST, class::FIRST.next(), class::FIRST));
 
     let mut tables = Desired::default();
     for id in [0, 1, 7, 9, u32::MAX] {
-        tables.classes.insert(id, ClassRecord { hash: 5, ..ClassRecord::default() });
+        tables.classes.insert(id.into(), ClassRecord { hash: 5, ..ClassRecord::default() });
     }
     for (number, hash) in [(0, 6), (1, 8)] {
-        tables.set_members.insert(MemberKey { set: 4, number }, Member { hash, ..Member::default() });
+        tables.set_members.insert(MemberKey { set: 4.into(), number }, Member { hash, ..Member::default() });
     }
     let mut ids = PolicyIds::restore(&tables);
-    assert_eq!(ids.class(vec![1], 5), 7, "the first number that is one");
-    assert_eq!(ids.class(vec![1], 5), 7, "and it stays");
-    assert!(ids.class(vec![2], 5) > 9 + RESTART_GAP);
-    assert!(ids.set(vec![1], 6) > 4 + RESTART_GAP, "made of what two sets left");
+    assert_eq!(ids.class(vec![1], 5).id, 7, "the first number that is one");
+    assert_eq!(ids.class(vec![1], 5).id, 7, "and it stays");
+    assert!(ids.class(vec![2], 5).id > 9 + RESTART_GAP);
+    assert!(ids.set(vec![1], 6).id > 4 + RESTART_GAP, "made of what two sets left");
 }
 
 /// A number that only one of the maps still has.
@@ -196,10 +206,10 @@ const LEFT: u32 = 9;
 
 #[test]
 fn numbers_of_services_that_any_map_shows_are_not_used_again() {
-    let frontend = Frontend { service: LEFT, ..Frontend::default() };
+    let frontend = Frontend { service: LEFT.into(), ..Frontend::default() };
     for (map, tables) in [
         ("frontends", Desired { frontends: [(key(1, 80), frontend)].into(), ..Desired::default() }),
-        ("services", Desired { services: [(LEFT, Default::default())].into(), ..Desired::default() }),
+        ("services", Desired { services: [(LEFT.into(), Default::default())].into(), ..Desired::default() }),
     ] {
         assert_eq!(service(&mut Ids::restore(&tables), "http"), LEFT + RESTART_GAP + 1, "{map}");
     }
@@ -214,42 +224,43 @@ fn numbers_of_policy_that_any_map_shows_are_not_used_again() {
 
     let fresh = LEFT + RESTART_GAP + 1;
     let name = || ObjectName { namespace: "a".to_owned(), name: "new".to_owned() };
-    let policy = |tables: &Desired| PolicyIds::restore(tables).policy(&name());
-    let set = |tables: &Desired| PolicyIds::restore(tables).set(vec![1], 1);
-    let class = |tables: &Desired| PolicyIds::restore(tables).class(vec![1], 1);
+    let policy = |tables: &Desired| PolicyIds::restore(tables).policy(&name()).id;
+    let set = |tables: &Desired| PolicyIds::restore(tables).set(vec![1], 1).id;
+    let class = |tables: &Desired| PolicyIds::restore(tables).class(vec![1], 1).id;
     let made = |change: &dyn Fn(&mut Desired)| {
         let mut tables = Desired::default();
         change(&mut tables);
         tables
     };
-    let verdict = |key: VerdictKey, policy| made(&|d| _ = d.verdicts.insert(key, Allow { policy, rule: 0 }));
+    let allow = |policy: u32| Allow { policy: policy.into(), rule: 0 };
+    let verdict = |key: VerdictKey, policy| made(&|d| _ = d.verdicts.insert(key, allow(policy)));
     let member = made(&|d| {
-        let member = Member { policy: LEFT, ..Member::default() };
-        d.set_members.insert(MemberKey { set: LEFT, number: 0 }, member);
+        let member = Member { policy: LEFT.into(), ..Member::default() };
+        d.set_members.insert(MemberKey { set: LEFT.into(), number: 0 }, member);
     });
-    let ports = Prefix { data: Ports { set: LEFT, ..Ports::default() }, len: 0 };
+    let ports = Prefix { data: Ports { set: LEFT.into(), ..Ports::default() }, len: 0 };
     let endpoint = |policy| made(&|d| _ = d.endpoints.insert(pod(1), EndpointPolicy { ifindex: 0, policy }));
 
-    let rule = RuleKey { policy: LEFT, direction: 0, rule: 0 };
-    assert_eq!(policy(&made(&|d| _ = d.policies.insert(LEFT, PolicyRecord::default()))), fresh);
+    let rule = RuleKey { policy: LEFT.into(), direction: 0, rule: 0 };
+    assert_eq!(policy(&made(&|d| _ = d.policies.insert(LEFT.into(), PolicyRecord::default()))), fresh);
     assert_eq!(policy(&made(&|d| _ = d.rules.insert(rule, RuleText::default()))), fresh);
     assert_eq!(policy(&verdict(VerdictKey::default(), LEFT)), fresh);
     assert_eq!(policy(&member), fresh);
     let record =
         PolicyRecord { namespace: Text::new("a"), name: Text::new("new"), ..PolicyRecord::default() };
-    assert_eq!(policy(&made(&|d| _ = d.policies.insert(0, record))), 1, "0 is no number");
+    assert_eq!(policy(&made(&|d| _ = d.policies.insert(0.into(), record))), 1, "0 is no number");
 
-    assert_eq!(set(&verdict(VerdictKey { set: LEFT, ..VerdictKey::default() }, 0)), fresh);
-    assert_eq!(set(&made(&|d| _ = d.port_class.insert(ports, 1))), fresh);
+    assert_eq!(set(&verdict(VerdictKey { set: LEFT.into(), ..VerdictKey::default() }, 0)), fresh);
+    assert_eq!(set(&made(&|d| _ = d.port_class.insert(ports, 1.into()))), fresh);
     assert_eq!(set(&member), fresh);
-    assert_eq!(set(&endpoint(Policy { set: LEFT, ..Policy::default() })), fresh);
-    assert_eq!(set(&endpoint(Policy { audit: LEFT, ..Policy::default() })), fresh);
+    assert_eq!(set(&endpoint(Policy { set: LEFT.into(), ..Policy::default() })), fresh);
+    assert_eq!(set(&endpoint(Policy { audit: LEFT.into(), ..Policy::default() })), fresh);
 
-    assert_eq!(class(&verdict(VerdictKey { class: LEFT, ..VerdictKey::default() }, 0)), fresh);
-    assert_eq!(class(&made(&|d| _ = d.ip_class.insert(pod(1), LEFT))), fresh);
+    assert_eq!(class(&verdict(VerdictKey { class: LEFT.into(), ..VerdictKey::default() }, 0)), fresh);
+    assert_eq!(class(&made(&|d| _ = d.ip_class.insert(pod(1), LEFT.into()))), fresh);
     let block = Prefix { data: Block::default(), len: 0 };
-    assert_eq!(class(&made(&|d| _ = d.cidr_class.insert(block, LEFT))), fresh);
-    assert_eq!(class(&made(&|d| _ = d.classes.insert(LEFT, ClassRecord::default()))), fresh);
+    assert_eq!(class(&made(&|d| _ = d.cidr_class.insert(block, LEFT.into()))), fresh);
+    assert_eq!(class(&made(&|d| _ = d.classes.insert(LEFT.into(), ClassRecord::default()))), fresh);
 }
 
 #[test]
@@ -258,7 +269,7 @@ fn numbers_of_policy_are_given_up_after_disuse() {
     let name = ObjectName { namespace: "a".to_owned(), name: "p".to_owned() };
     let all = |ids: &mut Ids| {
         let ids = ids.policy();
-        [ids.policy(&name), ids.part(vec![1]), ids.set(vec![1], 1), ids.class(vec![1], 1)]
+        [ids.policy(&name).id, ids.part(vec![1]), ids.set(vec![1], 1).id, ids.class(vec![1], 1).id]
     };
     let before = all(&mut ids);
     ids.forget_unused();

@@ -4,6 +4,7 @@
 //! tables, and for `lbr why`, which sends no packet.
 
 use lbr_common::addr::Addr;
+use lbr_common::id::{ClassId, PolicySetId, PortClassId};
 use lbr_common::policy::{
     Allow, Block, OTHER_PORTS, Policy, Ports, Prefix, VerdictKey, class, direction, policy_flags,
 };
@@ -26,7 +27,7 @@ pub enum Side {
     /// The pod is isolated, and no policy of this set allows it.
     Denied {
         /// [`Policy::set`] or [`Policy::audit`].
-        set: u32,
+        set: PolicySetId,
     },
 }
 
@@ -113,7 +114,7 @@ fn side(
 }
 
 /// The class of a peer's address.
-pub fn class_of(tables: &Desired, addr: &Addr) -> u32 {
+pub fn class_of(tables: &Desired, addr: &Addr) -> ClassId {
     if let Some(&class) = tables.ip_class.get(addr)
         && class != class::ABSENT
     {
@@ -128,11 +129,11 @@ pub fn class_of(tables: &Desired, addr: &Addr) -> u32 {
     blocks.max_by_key(|(prefix, _)| prefix.len).map_or(class::NONE, |(_, &class)| class)
 }
 
-fn port_class(tables: &Desired, set: u32, direction: u32, tuple: &Tuple) -> u32 {
+fn port_class(tables: &Desired, set: PolicySetId, direction: u32, tuple: &Tuple) -> PortClassId {
     let port = tuple.dst_port.to_be_bytes();
     let of_set = |data: Ports| Prefix { data, len: 0 };
     let first = of_set(Ports { set, ..Ports::default() });
-    let last = of_set(Ports { set: set.wrapping_add(1), ..Ports::default() });
+    let last = of_set(Ports { set: set.next(), ..Ports::default() });
     let covers = |prefix: &Prefix<Ports>| {
         u32::from(prefix.data.direction) == direction
             && prefix.data.proto == tuple.proto
@@ -160,7 +161,7 @@ mod tests {
             (NODE, policy_flags::NODE),
             (OTHER, policy_flags::PENDING | isolated),
         ] {
-            let policy = Policy { set: 1, audit: 0, flags };
+            let policy = Policy { set: 1.into(), flags, ..Policy::default() };
             tables.endpoints.insert(addr, EndpointPolicy { ifindex: 0, policy });
         }
         tables
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn only_pods_have_policies_and_what_goes_to_the_node_is_exempt() {
         let tables = tables();
-        let denied = Side::Denied { set: 1 };
+        let denied = Side::Denied { set: 1.into() };
         assert_eq!(sides(&tables, POD, OTHER), (denied, Side::NoPod));
         assert_eq!(sides(&tables, OTHER, POD), (Side::NoPod, denied));
         assert_eq!(
@@ -191,14 +192,15 @@ mod tests {
     #[test]
     fn an_address_without_a_class_of_its_own_has_that_of_its_block() {
         let mut tables = Desired::default();
-        tables.ip_class.extend([(POD, 5), (OTHER, class::ABSENT)]);
+        tables.ip_class.extend([(POD, 5.into()), (OTHER, class::ABSENT)]);
         let block = |addr, bits| Prefix { data: Block::of(addr), len: Block::FULL - bits };
-        tables.cidr_class.extend([(block(&OTHER, 8), 6), (block(&OTHER, 0), 7), (block(&NODE, 1), 8)]);
+        let blocks = [(block(&OTHER, 8), 6), (block(&OTHER, 0), 7), (block(&NODE, 1), 8)];
+        tables.cidr_class.extend(blocks.map(|(block, class)| (block, class.into())));
         let v6 = Addr::from("c000:0209::".parse::<std::net::IpAddr>().unwrap());
         for (addr, class) in
-            [(POD, 5), (OTHER, 7), (NODE, 8), (Addr::v4([192, 0, 2, 7]), 6), (v6, class::NONE)]
+            [(POD, 5), (OTHER, 7), (NODE, 8), (Addr::v4([192, 0, 2, 7]), 6), (v6, class::NONE.id)]
         {
-            assert_eq!(class_of(&tables, &addr), class, "{addr}");
+            assert_eq!(class_of(&tables, &addr).id, class, "{addr}");
         }
     }
 }

@@ -4,6 +4,7 @@ mod sockets;
 use std::sync::{Arc, Mutex};
 
 use lbr_common::addr::Addr;
+use lbr_common::id::{BackendId, ServiceId};
 use lbr_common::link::{Uplink, link_flags};
 use lbr_common::maglev::{self, MaglevKey, MaglevPart};
 use lbr_common::policy::Policy;
@@ -23,13 +24,13 @@ fn key(service: u8) -> FrontendKey {
 
 /// Service `n` with id `n` and these endpoints (the last byte of their address). Backend ids are `100 * n + endpoint`.
 fn add(desired: &mut Desired, n: u8, endpoints: &[u8]) {
-    let service = u32::from(n);
+    let service = ServiceId::from(u32::from(n));
     let count = u32::try_from(endpoints.len()).unwrap();
     desired.frontends.insert(key(n), Frontend { service, count, ..Frontend::default() });
     let name = ServiceName { name: Text::new(&format!("s{n}")), ..ServiceName::default() };
     desired.services.insert(service, name);
     for (slot, &e) in (0..).zip(endpoints) {
-        let backend = service * 100 + u32::from(e);
+        let backend = BackendId { id: service.id * 100 + u32::from(e) };
         desired.slots.insert(SlotKey { service, slot, ..SlotKey::default() }, Slot { backend });
         let addr = Addr::v4([10, 244, 0, e]);
         let value = Backend { addr, port: 8080, proto: proto::TCP, service, sets: 1, ..Backend::default() };
@@ -61,18 +62,16 @@ fn converge(r: &mut Reconciler, fake: &mut Fake, desired: &Desired) {
 /// Leads these services to tables that their backends fill in turn.
 fn with_tables(mut desired: Desired, tables: &[(u8, u32)]) -> Desired {
     for &(n, table) in tables {
-        let backends: Vec<u32> =
-            desired.backends.iter().filter(|(_, b)| b.service == u32::from(n)).map(|(id, _)| *id).collect();
+        let of_service = desired.backends.iter().filter(|(_, b)| b.service.id == u32::from(n));
+        let backends: Vec<BackendId> = of_service.map(|(id, _)| *id).collect();
         for part in 0..maglev::PARTS {
-            let first = (part * maglev::PART) as usize;
-            let in_slot = |slot: usize| {
-                let is_inside = first + slot < maglev::SLOTS as usize;
-                if is_inside { backends[(first + slot) % backends.len()] } else { 0 }
-            };
-            let value = MaglevPart { backends: std::array::from_fn(in_slot) };
-            desired.maglev.insert(MaglevKey { table, part }, value);
+            let first = part * maglev::PART;
+            let slots = first..maglev::SLOTS.min(first + maglev::PART);
+            let slots: Vec<_> = slots.map(|slot| backends[slot as usize % backends.len()]).collect();
+            let key = MaglevKey { table: table.into(), part };
+            desired.maglev.insert(key, MaglevPart::new(&slots));
         }
-        desired.frontends.get_mut(&key(n)).unwrap().maglev = table;
+        desired.frontends.get_mut(&key(n)).unwrap().maglev = table.into();
     }
     desired
 }
@@ -108,7 +107,7 @@ fn a_table_without_room_holds_up_no_other_service() {
     let tables = fake.in_force();
     assert_eq!(tables.frontends[&key(1)], before.frontends[&key(1)]);
     assert_eq!(tables.frontends[&key(2)], wanted.frontends[&key(2)]);
-    assert!(tables.backends.contains_key(&101), "the table in force leads there");
+    assert!(tables.backends.contains_key(&101.into()), "the table in force leads there");
 }
 
 #[test]
@@ -302,7 +301,7 @@ fn tables_that_contradict_themselves_are_put_right() {
     let mut fake = Fake::new(3);
     let mut broken = services(&[(1, &[1, 2])]);
     broken.backends.clear();
-    broken.slots.remove(&SlotKey { service: 1, ..SlotKey::default() });
+    broken.slots.remove(&SlotKey { service: 1.into(), ..SlotKey::default() });
     fake.set_tables(broken);
     let mut r = Reconciler::load(&mut fake).unwrap();
     fake.set_checked(false);

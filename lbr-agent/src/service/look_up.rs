@@ -45,7 +45,7 @@ pub fn resolve(tables: &Desired, tuple: &Tuple, sender: Sender, seeds: Seeds) ->
         Err(verdict) => return Resolved { verdict, backend: None },
     };
     let in_slot = |slot| tables.slots.get(&frontend.slot(slot)).map(|slot| slot.backend);
-    let chosen = if frontend.maglev == 0 {
+    let chosen = if frontend.maglev.is_none() {
         in_slot(select::slot(select::hash(tuple, seeds.flow), frontend.count))
     } else {
         let slot = select::slot(maglev::hash(tuple, seeds.maglev), maglev::SLOTS);
@@ -115,8 +115,7 @@ fn serves(tables: &Desired, frontend: &Frontend, client: &Addr, sender: Sender) 
         return frontend.flags & frontend_flags::HOST_IN_RANGES != 0;
     }
     let first = |service| Prefix { data: SourceRange { service, client: [0; 16] }, len: 0 };
-    let mut ranges =
-        tables.source_ranges.range(first(frontend.service)..first(frontend.service.wrapping_add(1)));
+    let mut ranges = tables.source_ranges.range(first(frontend.service)..first(frontend.service.next()));
     ranges
         .any(|(range, _)| starts_with(&client.bytes, &range.data.client, range.len - SourceRange::FIXED_BITS))
 }

@@ -133,6 +133,7 @@ impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
 
 #[cfg(test)]
 mod tests {
+    use lbr_common::id::ClassId;
     use lbr_common::policy::{Block, Prefix};
 
     use super::*;
@@ -180,12 +181,14 @@ mod tests {
 
     #[test]
     fn a_block_without_an_entry_has_the_class_of_the_next_larger_one() {
-        let of = |class| Versioned { old: class, new: class, since: 0 };
+        let class = |id| ClassId { id };
+        let of = |id| Versioned { old: class(id), new: class(id), since: 0 };
         let mut staged =
             Staged::new(BTreeMap::from([(block("10.0.0.0/8"), of(2)), (block("10.1.0.0/16"), of(3))]));
-        staged.set_desired(BTreeMap::from([(block("10.0.0.0/8"), 2), (block("10.1.2.0/24"), 4)]));
+        staged
+            .set_desired(BTreeMap::from([(block("10.0.0.0/8"), class(2)), (block("10.1.2.0/24"), class(4))]));
         let plan = staged.plan(0);
-        let writes: Vec<_> = plan.writes.iter().map(|(key, raw)| (*key, raw.old, raw.new)).collect();
+        let writes: Vec<_> = plan.writes.iter().map(|(key, raw)| (*key, raw.old.id, raw.new.id)).collect();
         assert_eq!(writes, [(block("10.1.2.0/24"), 3, 4), (block("10.1.0.0/16"), 3, 2)]);
     }
 }

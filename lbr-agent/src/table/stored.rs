@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lbr_common::addr::Addr;
+use lbr_common::id::ClassId;
 use lbr_common::policy::{Block, Endpoint, Policy, Prefix, Versioned, class};
 
 use crate::desired::EndpointPolicy;
@@ -22,7 +23,7 @@ pub trait Stored<K>: Copy {
     }
 }
 
-/// A value of which one stands for a key that is not in the map. The type of the key says which.
+/// A value of which one stands for a key that is not in the map. Its type and the type of the key say which.
 pub trait Absent<K>: Copy + PartialEq {
     /// What a program finds for `key` where it is not in the map. `others`: what else is.
     fn absent(key: &K, others: &dyn Fn(&K) -> Option<Self>) -> Self;
@@ -57,11 +58,8 @@ impl Stored<Addr> for Endpoint {
 }
 
 /// Stored as they are desired.
-impl<K> Stored<K> for Versioned<u32>
-where
-    u32: Absent<K>,
-{
-    type Value = u32;
+impl<K, T: Absent<K>> Stored<K> for Versioned<T> {
+    type Value = T;
 
     fn versions(&self) -> Self {
         *self
@@ -83,7 +81,7 @@ impl<K> Absent<K> for EndpointPolicy {
 }
 
 /// Classes of single addresses, by address.
-impl Absent<Addr> for u32 {
+impl Absent<Addr> for ClassId {
     fn absent(_: &Addr, _: &dyn Fn(&Addr) -> Option<Self>) -> Self {
         class::ABSENT
     }
@@ -105,7 +103,7 @@ impl Absent<u32> for u32 {
 }
 
 /// Classes of address blocks: where a block has none, the next larger one says which.
-impl Absent<Prefix<Block>> for u32 {
+impl Absent<Prefix<Block>> for ClassId {
     fn absent(key: &Prefix<Block>, others: &dyn Fn(&Prefix<Block>) -> Option<Self>) -> Self {
         let larger = (Block::FAMILY_BITS..key.len).rev().map(|len| shorten(*key, len));
         larger.into_iter().find_map(|block| others(&block)).unwrap_or(class::NONE)

@@ -1,5 +1,7 @@
 //! Writes the difference of one map, and records what was written.
 
+use std::fmt::Display;
+
 use super::{Delta, Outcome, Problem};
 use crate::dataplane::Table;
 
@@ -50,6 +52,6 @@ pub(crate) fn remove<K: Copy + Ord, V: Copy + PartialEq>(
 }
 
 /// The text of a key that is a number.
-pub(crate) fn number(id: &u32) -> String {
+pub(crate) fn number<K: Display>(id: &K) -> String {
     id.to_string()
 }

@@ -17,6 +17,7 @@ pub(crate) use self::lookup::{carry_on, find, is_translated, meets_translated, p
 use aya_ebpf::helpers::generated as helper;
 use lbr_common::conntrack::lifetime;
 use lbr_common::flow::{BY_ROUTE, Flow, TOUCH_INTERVAL_NS, flow_flags};
+use lbr_common::id::BackendId;
 use lbr_common::maps::config::abilities;
 use lbr_common::service::{Backend, backend_flags};
 use lbr_common::tuple::Tuple;
@@ -93,10 +94,10 @@ pub(crate) fn now() -> u64 {
 /// The backend that a client's flow to this frontend leads to, if it is reached by a packet with this destination (any
 /// port of it, if it has none).
 #[inline(always)]
-pub(crate) fn backend_of(frontend: &Tuple, to: &Tuple) -> Option<u32> {
+pub(crate) fn backend_of(frontend: &Tuple, to: &Tuple) -> Option<BackendId> {
     const KIND: u32 = flow_flags::EXTERNAL | flow_flags::REPLY | flow_flags::DSR;
     let flow = entry(frontend)?;
     let is_same = flow.to.dst == to.dst && (to.dst_port == 0 || flow.to.dst_port == to.dst_port);
     let is_it = is_same && flow.flags & KIND == flow_flags::EXTERNAL && !is_expired(flow, now());
-    if is_it && flow.backend != 0 { Some(flow.backend) } else { None }
+    if is_it && flow.backend.is_some() { Some(flow.backend) } else { None }
 }

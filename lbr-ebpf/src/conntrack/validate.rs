@@ -28,7 +28,7 @@ fn validate(work: &mut Scratch) -> Found {
     if follows_service && leads_elsewhere(work, flow) {
         return Ok(false);
     }
-    if flow.service != 0 && flow.flags & flow_flags::REPLY == 0 {
+    if flow.service.is_some() && flow.flags & flow_flags::REPLY == 0 {
         let is_hairpin = flow.flags & flow_flags::HAIRPIN != 0;
         match service::backend(flow.backend).filter(|b| b.leads_to(&flow.to)) {
             // It has come here since, and is reached in another way.
@@ -63,7 +63,7 @@ fn leads_elsewhere(work: &Scratch, flow: &Flow) -> bool {
     if flow.flags & flow_flags::HOST != 0 {
         return false;
     }
-    if flow.service == 0 {
+    if flow.service.is_none() {
         return service::has_place(&to.dst, to.dst_port, to.proto);
     }
     // What another node has sent here was addressed to one of its own frontends.

@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use lbr_common::flow::BY_ROUTE;
+use lbr_common::id::BackendId;
 use lbr_common::verdict::{Effect, Hook, Verdict};
 
 use crate::counters::count;
@@ -34,7 +35,7 @@ pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outco
     scratch.hook = hook;
     scratch.entered_by = skb.entered_by();
     scratch.dsr.added = 0;
-    scratch.dsr.backend = 0;
+    scratch.dsr.backend = BackendId::NONE;
     scratch.dsr.is_unwrapped = false;
     scratch.query.forget_audits();
     let (verdict, action) = match pipeline(skb, scratch) {

@@ -87,12 +87,12 @@ fn follow_flow(skb: Skb, work: &mut Scratch) -> Step {
 /// A packet without a flow.
 #[inline(always)]
 fn begin(skb: Skb, work: &mut Scratch) -> Step {
-    if work.dsr.is_unwrapped && work.dsr.backend == 0 {
+    if work.dsr.is_unwrapped && work.dsr.backend.is_none() {
         return Err(Verdict::FragmentUnknown);
     }
     let is_for_service = find_frontend(work)?;
     // A segment that opens nothing makes no entry here but for the next case, and no socket takes it without a connection.
-    let may_begin_flow = work.packet.can_begin() || work.dsr.backend != 0;
+    let may_begin_flow = work.packet.can_begin() || work.dsr.backend.is_some();
     if may_begin_flow {
         source::check_external(work)?;
     }
@@ -121,7 +121,7 @@ step::global! {
 
 #[inline(always)]
 fn look_up_frontend(work: &mut Scratch) -> Found {
-    if work.dsr.backend != 0 {
+    if work.dsr.backend.is_some() {
         work.draft.frontend = Frontend::default();
         return Ok(true);
     }
@@ -147,7 +147,7 @@ fn may_begin(skb: Skb, work: &mut Scratch) -> bool {
     if work.packet.can_begin() {
         return true;
     }
-    if work.dsr.backend != 0 {
+    if work.dsr.backend.is_some() {
         // The node that was asked has the connection.
         return !work.packet.is_reset();
     }

@@ -7,6 +7,7 @@ use aya_ebpf::bindings::{BPF_ANY, bpf_sock_addr};
 use aya_ebpf::helpers::generated as helper;
 use lbr_common::addr::{Addr, Family};
 use lbr_common::flow::{SocketKey, SocketPeer, socket_use};
+use lbr_common::id::ServiceId;
 use lbr_common::maps::config::abilities;
 use lbr_common::tuple::proto;
 use lbr_common::verdict::{Effect, Hook, Verdict};
@@ -109,7 +110,7 @@ pub(crate) fn show(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
 /// Picks a backend for a socket, and keeps what to show in its place. Random, also where the frontend has a
 /// table: a socket has no source port yet to take a hash of. Gives the service too.
 #[inline(always)]
-fn choose(ctx: *mut bpf_sock_addr, to: End) -> Result<(u32, SocketPeer), Verdict> {
+fn choose(ctx: *mut bpf_sock_addr, to: End) -> Result<(ServiceId, SocketPeer), Verdict> {
     let frontend = service::frontend(&to.addr, to.port, protocol(ctx), Origin::Host)?;
     // SAFETY: a helper without arguments.
     let random = unsafe { helper::bpf_get_prandom_u32() };

@@ -7,6 +7,7 @@ pub(crate) mod source;
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use lbr_common::addr::Addr;
+use lbr_common::id::{ClassId, PolicySetId};
 use lbr_common::policy::{Block, OTHER_PORTS, Policy, Ports, VerdictKey, class, direction, policy_flags};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
@@ -45,7 +46,7 @@ step::global! {
 #[inline(always)]
 fn judge_both(work: &mut Scratch) -> Step {
     let (sender, receiver) = (work.query.sender.flags, work.query.receiver.flags);
-    work.query.set = 0;
+    work.query.set = PolicySetId::NONE;
     work.query.forget_audits();
     if work.query.tuple.src == work.query.tuple.dst || receiver & policy_flags::NODE != 0 {
         return Ok(());
@@ -115,7 +116,7 @@ fn ask_end(work: &mut Scratch, way: u32) -> Step {
 }
 
 #[inline(always)]
-fn allows(set: u32, way: u32, class: u32, tuple: &Tuple) -> bool {
+fn allows(set: PolicySetId, way: u32, class: ClassId, tuple: &Tuple) -> bool {
     let ports = Ports { set, direction: way as u8, proto: tuple.proto, port: tuple.dst_port.to_be_bytes() };
     let ports = PORT_CLASS.get(&Key::new(Ports::FULL, ports)).copied().unwrap_or(OTHER_PORTS);
     let mut key = VerdictKey { set, direction: way, class, ports };
@@ -128,7 +129,7 @@ fn allows(set: u32, way: u32, class: u32, tuple: &Tuple) -> bool {
 
 /// The class of a peer's address.
 #[inline(always)]
-fn class_of(addr: &Addr, generation: u32) -> u32 {
+fn class_of(addr: &Addr, generation: u32) -> ClassId {
     if let Some(entry) = IP_CLASS.get_ptr(addr) {
         // SAFETY: as in `link`.
         let class = unsafe { (*entry).at(generation) };
@@ -143,7 +144,7 @@ fn class_of(addr: &Addr, generation: u32) -> u32 {
 #[inline(never)]
 pub(crate) fn endpoint(addr: &Addr, generation: u32, policy: &mut Policy) -> u32 {
     let Some(entry) = ENDPOINTS.get_ptr(addr) else {
-        *policy = Policy { set: 0, audit: 0, flags: 0 };
+        *policy = Policy { set: PolicySetId::NONE, audit: PolicySetId::NONE, flags: 0 };
         return 0;
     };
     // SAFETY: as in `link`.

@@ -1,6 +1,7 @@
 //! What policies are asked, and what they said.
 
 use lbr_common::flow::audited_sets;
+use lbr_common::id::PolicySetId;
 use lbr_common::policy::Policy;
 use lbr_common::tuple::Tuple;
 
@@ -16,14 +17,14 @@ pub(crate) struct Query {
     pub(crate) receiver: Policy,
     /// The link that the destination is behind; 0: none, or not known.
     pub(crate) receiver_link: u32,
-    /// Set that did not allow it; 0: none was asked.
-    pub(crate) set: u32,
+    /// Set that did not allow it, if one was asked.
+    pub(crate) set: PolicySetId,
     /// The direction in which it was not allowed.
     pub(crate) direction: u32,
-    /// Audited set of the sender that would not have allowed it; 0: none. Reported if the packet passes.
-    pub(crate) audited_out: u32,
+    /// Audited set of the sender that would not have allowed it, if any. Reported if the packet passes.
+    pub(crate) audited_out: PolicySetId,
     /// The same of the receiver.
-    pub(crate) audited_in: u32,
+    pub(crate) audited_in: PolicySetId,
 }
 
 impl Query {
@@ -36,14 +37,14 @@ impl Query {
     /// Whether there is an audit to report.
     #[inline(always)]
     pub(crate) fn has_audits(&self) -> bool {
-        self.audited_out | self.audited_in != 0
+        self.audited_out.is_some() || self.audited_in.is_some()
     }
 
     /// Reports none.
     #[inline(always)]
     pub(crate) fn forget_audits(&mut self) {
-        self.audited_out = 0;
-        self.audited_in = 0;
+        self.audited_out = PolicySetId::NONE;
+        self.audited_in = PolicySetId::NONE;
     }
 
     /// Asks about the other direction.

@@ -1,6 +1,7 @@
 //! Reports beside the counter of a verdict: events, and counts for each policy set.
 
 use aya_ebpf::bindings::BPF_ANY;
+use lbr_common::id::PolicySetId;
 use lbr_common::policy::{DenialKey, EVENTS_PER_SECOND, Event, direction};
 use lbr_common::verdict::{Counter, Verdict};
 
@@ -37,7 +38,7 @@ fn tell_of_denied(work: &mut Scratch, verdict: u32) -> Step {
         | Verdict::TaggedByPod
         | Verdict::TunnelFromPod => {
             work.query.tuple = work.packet.tuple;
-            work.query.set = 0;
+            work.query.set = PolicySetId::NONE;
             work.query.direction = 0;
         }
         _ => return Ok(()),
@@ -50,21 +51,21 @@ fn tell_of_denied(work: &mut Scratch, verdict: u32) -> Step {
 /// connection is reported once (see `validate::audit_once`), a packet without a flow each time.
 #[inline(always)]
 pub(crate) fn passed(work: &mut Scratch) {
-    if work.query.audited_out != 0 {
+    if work.query.audited_out.is_some() {
         audited(work, work.query.audited_out, Verdict::EgressAudited);
     }
-    if work.query.audited_in != 0 {
+    if work.query.audited_in.is_some() {
         audited(work, work.query.audited_in, Verdict::IngressAudited);
     }
 }
 
 #[inline(always)]
-fn audited(work: &mut Scratch, set: u32, verdict: Verdict) {
-    let _ = tell_audited(work, set, verdict as u32);
+fn audited(work: &mut Scratch, set: PolicySetId, verdict: Verdict) {
+    let _ = tell_audited(work, set.id, verdict as u32);
 }
 
 step::global! {
-    /// The same, with the verdict as a number.
+    /// The same, with set and verdict as numbers.
     fn tell_audited(work: &mut Scratch, set: u32, verdict: u32) -> Step = tell_of_audited as report_audited;
 }
 
@@ -72,7 +73,7 @@ step::global! {
 fn tell_of_audited(work: &mut Scratch, set: u32, verdict: u32) -> Step {
     let verdict = step::verdict(verdict);
     let is_egress = verdict == Verdict::EgressAudited;
-    work.query.set = set;
+    work.query.set = PolicySetId { id: set };
     work.query.direction = if is_egress { direction::EGRESS } else { direction::INGRESS };
     counters::count(work.hook, verdict, u64::from(work.bytes));
     count(work, 1);

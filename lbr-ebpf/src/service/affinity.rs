@@ -2,6 +2,7 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use lbr_common::addr::Addr;
+use lbr_common::id::BackendId;
 use lbr_common::service::{Affinity, AffinityKey, Backend, Frontend, set};
 use lbr_common::verdict::Verdict;
 
@@ -18,7 +19,7 @@ pub(crate) fn choose(
     frontend: &Frontend,
     client: &Addr,
     slot: u32,
-) -> Result<(u32, &'static Backend), Verdict> {
+) -> Result<(BackendId, &'static Backend), Verdict> {
     if frontend.affinity == 0 {
         return service::backend_in_slot(frontend, slot);
     }
@@ -40,7 +41,7 @@ pub(crate) fn choose(
 
 /// Where the client's last connection went, unless that is too long ago.
 #[inline(always)]
-fn last(key: &AffinityKey, frontend: &Frontend, now: u64) -> Option<u32> {
+fn last(key: &AffinityKey, frontend: &Frontend, now: u64) -> Option<BackendId> {
     // SAFETY: the entry is copied at once.
     let last = *(unsafe { AFFINITY.get(key) })?;
     let age = (now.wrapping_sub(last.last_used) as i64).max(0) as u64;

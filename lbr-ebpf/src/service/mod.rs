@@ -7,6 +7,7 @@ pub(crate) mod traffic;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use lbr_common::addr::Addr;
 use lbr_common::conntrack::Segment;
+use lbr_common::id::{BackendId, ServiceId};
 use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::policy::Block;
 use lbr_common::select;
@@ -44,10 +45,10 @@ pub(crate) fn frontend(to: &Addr, port: u16, proto: u8, from: Origin<'_>) -> Res
     }
 }
 
-/// The Service that `to:port` belongs to for this client, whether it has endpoints or not; 0: none.
+/// The Service that `to:port` belongs to for this client, whether it has endpoints or not.
 #[inline(always)]
-pub(crate) fn owner(to: &Addr, port: u16, proto: u8, from: Origin<'_>) -> u32 {
-    look_up(to, port, proto, from).map_or(0, |frontend| frontend.service)
+pub(crate) fn owner(to: &Addr, port: u16, proto: u8, from: Origin<'_>) -> ServiceId {
+    look_up(to, port, proto, from).map_or(ServiceId::NONE, |frontend| frontend.service)
 }
 
 #[inline(always)]
@@ -102,7 +103,7 @@ pub(crate) fn is_service_source(tuple: &Tuple) -> bool {
 /// SCTP, since programs cannot ask whether a socket of the node has the association.
 #[inline(always)]
 pub(crate) fn picks_up(packet: &Packet, frontend: &Frontend) -> bool {
-    frontend.maglev != 0
+    frontend.maglev.is_some()
         && packet.tuple.proto == proto::TCP
         && matches!(packet.segment(), Segment::Ack | Segment::Data)
 }
@@ -219,9 +220,12 @@ pub(crate) fn is_in_cidr(addr: &Addr) -> bool {
 /// read the old count in between finds no slot, and takes the first one, which is there as long as any is. So does
 /// one that read the old table.
 #[inline(always)]
-pub(crate) fn backend_in_slot(frontend: &Frontend, slot: u32) -> Result<(u32, &'static Backend), Verdict> {
+pub(crate) fn backend_in_slot(
+    frontend: &Frontend,
+    slot: u32,
+) -> Result<(BackendId, &'static Backend), Verdict> {
     let chosen =
-        if frontend.maglev == 0 { slot_backend(frontend, slot) } else { table_backend(frontend, slot) };
+        if frontend.maglev.is_none() { slot_backend(frontend, slot) } else { table_backend(frontend, slot) };
     let id = chosen.or_else(|| slot_backend(frontend, 0)).ok_or(Verdict::BackendMissing)?;
     Ok((id, backend(id).ok_or(Verdict::BackendMissing)?))
 }
@@ -229,7 +233,7 @@ pub(crate) fn backend_in_slot(frontend: &Frontend, slot: u32) -> Result<(u32, &'
 /// The slot for a connection; `hash` is that of its tuple.
 #[inline(always)]
 pub(crate) fn slot(hash: u32, tuple: &Tuple, frontend: &Frontend) -> u32 {
-    let hash = if frontend.maglev == 0 { hash } else { maglev::hash(tuple, maps::maglev_seed()) };
+    let hash = if frontend.maglev.is_none() { hash } else { maglev::hash(tuple, maps::maglev_seed()) };
     slot_of(hash, frontend)
 }
 
@@ -242,25 +246,25 @@ pub(crate) fn slot_of(hash: u32, frontend: &Frontend) -> u32 {
 /// How many slots there are to choose from: those of its table, if a frontend has one.
 #[inline(always)]
 pub(crate) fn slots(frontend: &Frontend) -> u32 {
-    if frontend.maglev == 0 { frontend.count } else { maglev::SLOTS }
+    if frontend.maglev.is_none() { frontend.count } else { maglev::SLOTS }
 }
 
 /// The backend with this id.
 #[inline(always)]
-pub(crate) fn backend(id: u32) -> Option<&'static Backend> {
+pub(crate) fn backend(id: BackendId) -> Option<&'static Backend> {
     // SAFETY: valid for the run of the program; the agent replaces entries whole, and an entry that it removes
     // is freed after an RCU grace period.
     unsafe { BACKENDS.get(id) }
 }
 
 #[inline(always)]
-fn slot_backend(frontend: &Frontend, slot: u32) -> Option<u32> {
+fn slot_backend(frontend: &Frontend, slot: u32) -> Option<BackendId> {
     // SAFETY: as in `backend`.
     unsafe { SLOTS.get(frontend.slot(slot)) }.map(|slot| slot.backend)
 }
 
 #[inline(always)]
-fn table_backend(frontend: &Frontend, slot: u32) -> Option<u32> {
+fn table_backend(frontend: &Frontend, slot: u32) -> Option<BackendId> {
     // SAFETY: as in `backend`.
     unsafe { MAGLEV.get(MaglevKey::of(frontend, slot)) }.and_then(|part| part.backend(slot))
 }

@@ -1,6 +1,7 @@
 //! What goes through each Service.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
+use lbr_common::id::ServiceId;
 use lbr_common::service::Traffic;
 
 use crate::maps::TRAFFIC;
@@ -10,7 +11,7 @@ use crate::scratch::Scratch;
 #[inline(always)]
 pub(crate) fn translated(work: &Scratch) {
     let decision = &work.decision;
-    if decision.service == 0 {
+    if decision.service.is_none() {
         return;
     }
     let Some(traffic) = of(decision.service) else { return };
@@ -27,7 +28,7 @@ pub(crate) fn translated(work: &Scratch) {
 
 /// A socket of the node that is connected to a backend.
 #[inline(always)]
-pub(crate) fn connected(service: u32) {
+pub(crate) fn connected(service: ServiceId) {
     if let Some(traffic) = of(service) {
         traffic.connections += 1;
     }
@@ -35,7 +36,7 @@ pub(crate) fn connected(service: u32) {
 
 /// The entry of this CPU, made if there is none.
 #[inline(always)]
-fn of(service: u32) -> Option<&'static mut Traffic> {
+fn of(service: ServiceId) -> Option<&'static mut Traffic> {
     let entry = TRAFFIC.get_ptr_mut(service).or_else(|| first(service));
     // SAFETY: as for `counters`. The kernel may hand an evicted entry to another Service meanwhile, which costs a
     // count.
@@ -43,7 +44,7 @@ fn of(service: u32) -> Option<&'static mut Traffic> {
 }
 
 #[inline(never)]
-fn first(service: u32) -> Option<*mut Traffic> {
+fn first(service: ServiceId) -> Option<*mut Traffic> {
     static NONE: Traffic = Traffic {
         connections: 0,
         request_packets: 0,

@@ -9,7 +9,7 @@ mod objects;
 
 use std::fmt::Write as _;
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 

@@ -5,9 +5,10 @@
 //! meaning, and new ones must have theirs: no number is reused for other content.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 
 use lbr_agent::desired::Desired;
+use lbr_common::id::{ClassId, PolicyId, PolicySetId, PortClassId};
 use lbr_common::policy::{Allow, OTHER_PORTS, Ports, VerdictKey, class, direction};
 use lbr_common::tuple::proto;
 
@@ -46,7 +47,7 @@ fn conflict<K: Ord + Debug, V: PartialEq + Debug>(
 
 /// A look-up that packets can make with the addresses of `tables`, and that has another result in `both`.
 fn changed_meaning(tables: &Desired, both: &Desired) -> Option<String> {
-    let classes: BTreeSet<u32> =
+    let classes: BTreeSet<ClassId> =
         tables.ip_class.values().chain(tables.cidr_class.values()).copied().collect();
     let classes = || classes.iter().copied().chain([class::NONE]).filter(|&c| c != class::ABSENT);
     for set in sets(tables) {
@@ -66,9 +67,9 @@ fn changed_meaning(tables: &Desired, both: &Desired) -> Option<String> {
 }
 
 /// The sets of all endpoints.
-fn sets(tables: &Desired) -> BTreeSet<u32> {
+fn sets(tables: &Desired) -> BTreeSet<PolicySetId> {
     let of = tables.endpoints.values().flat_map(|endpoint| [endpoint.policy.set, endpoint.policy.audit]);
-    of.filter(|&set| set != 0).collect()
+    of.filter(|set| set.is_some()).collect()
 }
 
 fn verdict(tables: &Desired, key: VerdictKey) -> Option<Allow> {
@@ -77,7 +78,12 @@ fn verdict(tables: &Desired, key: VerdictKey) -> Option<Allow> {
 }
 
 /// For every protocol and port: its class in both tables.
-fn port_classes(a: &Desired, b: &Desired, set: u32, direction: u32) -> BTreeSet<(u32, u32)> {
+fn port_classes(
+    a: &Desired,
+    b: &Desired,
+    set: PolicySetId,
+    direction: u32,
+) -> BTreeSet<(PortClassId, PortClassId)> {
     let mut pairs = BTreeSet::new();
     for proto in PROTOCOLS {
         let (a, b) = (prefixes(a, set, direction, proto), prefixes(b, set, direction, proto));
@@ -91,7 +97,7 @@ fn port_classes(a: &Desired, b: &Desired, set: u32, direction: u32) -> BTreeSet<
 }
 
 /// First and last port and class of each prefix.
-fn prefixes(tables: &Desired, set: u32, direction: u32, proto: u8) -> Vec<(u16, u16, u32)> {
+fn prefixes(tables: &Desired, set: PolicySetId, direction: u32, proto: u8) -> Vec<(u16, u16, PortClassId)> {
     let wanted = tables.port_class.iter().filter(|(prefix, _)| {
         let ports = &prefix.data;
         ports.set == set && u32::from(ports.direction) == direction && ports.proto == proto
@@ -105,7 +111,7 @@ fn prefixes(tables: &Desired, set: u32, direction: u32, proto: u8) -> Vec<(u16, 
         .collect()
 }
 
-fn longest(prefixes: &[(u16, u16, u32)], port: u16) -> u32 {
+fn longest(prefixes: &[(u16, u16, PortClassId)], port: u16) -> PortClassId {
     let covering = prefixes.iter().filter(|(first, last, _)| (*first..=*last).contains(&port));
     covering.min_by_key(|(first, last, _)| last - first).map_or(OTHER_PORTS, |(.., class)| *class)
 }
@@ -113,9 +119,9 @@ fn longest(prefixes: &[(u16, u16, u32)], port: u16) -> u32 {
 /// The content behind each number so far.
 #[derive(Clone, Debug, Default)]
 pub struct Numbers {
-    sets: BTreeMap<u32, u64>,
-    classes: BTreeMap<u32, u64>,
-    policies: BTreeMap<u32, (String, String)>,
+    sets: BTreeMap<PolicySetId, u64>,
+    classes: BTreeMap<ClassId, u64>,
+    policies: BTreeMap<PolicyId, (String, String)>,
 }
 
 impl Numbers {
@@ -132,10 +138,10 @@ impl Numbers {
     }
 }
 
-fn note<V: PartialEq + Debug>(
+fn note<K: Copy + Ord + Display, V: PartialEq + Debug>(
     kind: &str,
-    known: &mut BTreeMap<u32, V>,
-    now: impl Iterator<Item = (u32, V)>,
+    known: &mut BTreeMap<K, V>,
+    now: impl Iterator<Item = (K, V)>,
 ) -> Option<String> {
     for (id, meaning) in now {
         match known.get(&id) {

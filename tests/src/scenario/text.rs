@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use lbr_agent::desired::Desired;
 use lbr_common::addr::Addr;
+use lbr_common::id::{BackendId, ServiceId};
 use lbr_common::link::link_flags;
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::{Backend, Frontend, FrontendKey, SourceRange, frontend_flags, peer_flags, scope};
@@ -36,7 +37,7 @@ use lbr_common::verdict::{Effect, Verdict};
 /// and the node)` for one that only these clients may use, `(direct)` for one whose backends on other nodes answer
 /// clients directly, unless they are `inside`. An entry that nothing leads to is an `orphan`.
 pub fn tables(tables: &Desired) -> BTreeSet<String> {
-    let mut draining: BTreeMap<u32, Vec<&Backend>> = BTreeMap::new();
+    let mut draining: BTreeMap<ServiceId, Vec<&Backend>> = BTreeMap::new();
     for backend in tables.backends.values().filter(|b| b.sets == 0) {
         draining.entry(backend.service).or_default().push(backend);
     }
@@ -76,7 +77,7 @@ fn frontend_line(
     tables: &Desired,
     key: &FrontendKey,
     frontend: &Frontend,
-    draining: &BTreeMap<u32, Vec<&Backend>>,
+    draining: &BTreeMap<ServiceId, Vec<&Backend>>,
 ) -> String {
     let scope = match key.scope {
         scope::EXTERNAL => "by wire ",
@@ -107,7 +108,7 @@ fn frontend_line(
     if has(frontend_flags::DSR) {
         line.push_str(if has(frontend_flags::DSR_IPIP) { " (direct, tunneled)" } else { " (direct)" });
     }
-    if frontend.maglev != 0 {
+    if frontend.maglev.is_some() {
         line.push_str(" (maglev)");
     }
     if frontend.affinity != 0 {
@@ -128,7 +129,7 @@ fn frontend_line(
     line
 }
 
-fn service_text(tables: &Desired, id: u32) -> String {
+fn service_text(tables: &Desired, id: ServiceId) -> String {
     let Some(name) = tables.services.get(&id) else { return "without-name".to_owned() };
     let text = format!("{}/{}", name.namespace.as_str(), name.name.as_str());
     if name.port.as_str().is_empty() { text } else { format!("{text}:{}", name.port.as_str()) }
@@ -169,14 +170,14 @@ fn backend_text(backend: &Backend) -> String {
 
 /// Entries that no frontend leads to; there must be none.
 fn orphans(tables: &Desired) -> BTreeSet<String> {
-    let mut counts: BTreeMap<(u32, u32), u32> = BTreeMap::new();
+    let mut counts: BTreeMap<(ServiceId, u32), u32> = BTreeMap::new();
     for frontend in tables.frontends.values() {
         let count = counts.entry((frontend.service, frontend.set)).or_default();
         *count = frontend.count.max(*count);
     }
-    let services: BTreeSet<u32> = counts.keys().map(|(service, _)| *service).collect();
+    let services: BTreeSet<ServiceId> = counts.keys().map(|(service, _)| *service).collect();
     let slots = tables.slots.keys().filter(|k| counts.get(&(k.service, k.set)).is_none_or(|c| k.slot >= *c));
-    let used: BTreeSet<u32> = tables.slots.values().map(|s| s.backend).collect();
+    let used: BTreeSet<BackendId> = tables.slots.values().map(|s| s.backend).collect();
     let backends = tables.backends.iter().filter(|(id, b)| {
         let drains = b.sets == 0;
         !services.contains(&b.service) || used.contains(id) == drains

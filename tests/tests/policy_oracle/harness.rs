@@ -21,7 +21,7 @@ fn tables_made_of_the_right_answers_pass_and_wrong_ones_do_not() {
             allowed += 1;
             found += usize::from(check(&case, &wrong, &tuples).is_err());
             let mut wrong = tables.clone();
-            wrong.verdicts.insert(*key, Allow { policy: 1, rule: 99 });
+            wrong.verdicts.insert(*key, Allow { policy: 1.into(), rule: 99 });
             assert!(check(&case, &wrong, &tuples).is_err(), "another rule");
         }
         for addr in tables.endpoints.keys() {
@@ -74,18 +74,20 @@ fn right(case: &Case, tuples: &[Tuple]) -> Desired {
                 continue;
             }
             endpoint.flags |= flag;
-            *if audited { &mut endpoint.audit } else { &mut endpoint.set } = set;
+            *if audited { &mut endpoint.audit } else { &mut endpoint.set } = set.into();
             let class = 2 + number_of(tuples, peer);
-            tables.ip_class.insert(peer, class);
+            tables.ip_class.insert(peer, class.into());
             let port = tuple.dst_port.to_be_bytes();
-            let data = Ports { set, direction: direction as u8, proto: tuple.proto, port };
-            let ports = *tables.port_class.entry(Prefix { data, len: Ports::FULL }).or_insert(number);
+            let data = Ports { set: set.into(), direction: direction as u8, proto: tuple.proto, port };
+            let ports = *tables.port_class.entry(Prefix { data, len: Ports::FULL }).or_insert(number.into());
             if let Answer::Allowed(rules) = answer {
                 let (id, record) = (tables.policies.len() as u32, &rules[rules.len() - 1]);
                 let (namespace, name) = (Text::new(&record.namespace), Text::new(&record.policy));
-                tables.policies.insert(id, PolicyRecord { namespace, name, ..PolicyRecord::default() });
-                let key = VerdictKey { set, direction, class, ports };
-                tables.verdicts.insert(key, Allow { policy: id, rule: record.rule as u32 });
+                tables
+                    .policies
+                    .insert(id.into(), PolicyRecord { namespace, name, ..PolicyRecord::default() });
+                let key = VerdictKey { set: set.into(), direction, class: class.into(), ports };
+                tables.verdicts.insert(key, Allow { policy: id.into(), rule: record.rule as u32 });
             }
         }
     }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use lbr_agent::dataplane::Dataplane as _;
 use lbr_common::addr::Family;
 use lbr_common::conntrack::State;
+use lbr_common::id::BackendId;
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::{Frontend, Slot, SlotKey, backend_flags, frontend_flags, peer_flags, set};
 use lbr_common::verdict::{Hook, Verdict};
@@ -55,7 +56,7 @@ fn ends(net: &Net) -> (SocketAddr, SocketAddr, SocketAddr) {
 }
 
 /// A frontend with one backend, which is on another node and answers directly.
-fn elsewhere(wire: &mut Wire, net: &Net, proto: u8, form: Form) -> u32 {
+fn elsewhere(wire: &mut Wire, net: &Net, proto: u8, form: Form) -> BackendId {
     let (_, service, backend) = ends(net);
     let id = wire.world.service(service, proto, &[backend])[0];
     set_flags(wire, service, proto, form.flags());
@@ -70,7 +71,7 @@ fn set_flags(wire: &mut Wire, service: SocketAddr, proto: u8, flags: u32) {
 }
 
 /// From now on this is the backend's node, and `there` is another node.
-fn here(wire: &mut Wire, id: u32, there: IpAddr) {
+fn here(wire: &mut Wire, id: BackendId, there: IpAddr) {
     let kernel = &mut wire.world.programs.kernel;
     let (_, mut backend) =
         kernel.tables().backends.entries().unwrap().into_iter().find(|(at, _)| *at == id).unwrap();

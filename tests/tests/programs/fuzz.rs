@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use lbr_agent::dataplane::Dataplane as _;
+use lbr_common::id::BackendId;
 use lbr_common::service::{Frontend, frontend_flags};
 use lbr_common::verdict::{Effect, Hook, Verdict};
 use lbr_tests::packet::{Parsed, Transport, flags};
@@ -89,13 +90,17 @@ fn change(world: &mut World, random: &mut Random) {
                 world.service(at(service, port), proto, &all[from..=from + random.below(all.len() - from)]);
             }
             world.service(at(net.service, 81), proto, &[]);
-            let none =
-                Frontend { service: 900, count: 0, flags: frontend_flags::LOCAL_ONLY, ..Frontend::default() };
+            let none = Frontend {
+                service: 900.into(),
+                count: 0,
+                flags: frontend_flags::LOCAL_ONLY,
+                ..Frontend::default()
+            };
             world.frontend(at(net.service2, 81), proto, none);
         }
     }
     // Removes the former backends, so that datagrams leave them.
-    let used: Vec<u32> =
+    let used: Vec<BackendId> =
         world.programs.kernel.tables().slots.entries().unwrap().iter().map(|(_, s)| s.backend).collect();
     let backends = world.programs.kernel.tables().backends.entries().unwrap();
     for (id, _) in backends {

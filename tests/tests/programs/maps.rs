@@ -22,7 +22,7 @@ use lbr_common::text::{
 };
 use lbr_common::tuple::Tuple;
 use lbr_tests::packet::Packet;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::world::{LOCAL, PORT, UDP, World, at, nets, packet, tuple};
 
@@ -116,7 +116,7 @@ pub(crate) fn fill(world: &mut World) {
     world.send(&fragments[0]);
     let kernel = &mut world.programs.kernel;
     let name = ServiceName { namespace: Text::new("shop"), name: Text::new("cart"), port: Text::new("http") };
-    kernel.tables().services.insert(&1, &name).unwrap();
+    kernel.tables().services.insert(&1.into(), &name).unwrap();
     let rejected = RejectedRecord {
         object: Text::new("Service shop/cart"),
         origin: Text::new("cart.yaml #2"),
@@ -125,36 +125,38 @@ pub(crate) fn fill(world: &mut World) {
         reason: Text::new("must be at most 65535"),
     };
     kernel.tables().rejected.insert(&1, &rejected).unwrap();
-    let slots = MaglevPart { backends: [100; lbr_common::maglev::PART as usize] };
-    kernel.tables().maglev.insert(&MaglevKey { table: 1, part: 0 }, &slots).unwrap();
+    let slots = MaglevPart::new(&[100.into(); lbr_common::maglev::PART as usize]);
+    kernel.tables().maglev.insert(&MaglevKey { table: 1.into(), part: 0 }, &slots).unwrap();
     let tables = kernel.tables();
-    let number = Versioned { old: 2, new: 3, since: 1 };
-    let policy = Policy { set: 7, audit: 0, flags: policy_flags::POD | policy_flags::ISOLATED_IN };
+    let flags = Versioned { old: 2, new: 3, since: 1 };
+    let class = Versioned { old: 2.into(), new: 3.into(), since: 1 };
+    let policy =
+        Policy { set: 7.into(), flags: policy_flags::POD | policy_flags::ISOLATED_IN, ..Policy::default() };
     let policy = Versioned { old: policy, new: policy, since: 1 };
     tables.endpoints.insert(&net.remote2.into(), &Endpoint { ifindex: 0, policy }).unwrap();
-    tables.link_policy.insert(&3, &number).unwrap();
-    tables.ip_class.insert(&net.remote.into(), &number).unwrap();
+    tables.link_policy.insert(&3, &flags).unwrap();
+    tables.ip_class.insert(&net.remote.into(), &class).unwrap();
     let block = Block { family: 4, addr: Addr::from(net.remote).bytes };
-    tables.cidr_class.insert(&Prefix { data: block, len: Block::FULL }, &number).unwrap();
-    let ports = Ports { set: 7, direction: 0, proto: UDP, port: [31, 144] };
-    tables.port_class.insert(&Prefix { data: ports, len: Ports::FULL }, &1).unwrap();
-    let key = VerdictKey { set: 7, direction: 0, class: 2, ports: 1 };
-    tables.verdicts.insert(&key, &Allow { policy: 1, rule: 0 }).unwrap();
+    tables.cidr_class.insert(&Prefix { data: block, len: Block::FULL }, &class).unwrap();
+    let ports = Ports { set: 7.into(), direction: 0, proto: UDP, port: [31, 144] };
+    tables.port_class.insert(&Prefix { data: ports, len: Ports::FULL }, &1.into()).unwrap();
+    let key = VerdictKey { set: 7.into(), direction: 0, class: 2.into(), ports: 1.into() };
+    tables.verdicts.insert(&key, &Allow { policy: 1.into(), rule: 0 }).unwrap();
     let record =
         PolicyRecord { namespace: Text::new("shop"), name: Text::new("only-cart"), ..Default::default() };
-    tables.policies.insert(&1, &record).unwrap();
-    let rule = RuleKey { policy: 1, direction: 0, rule: 0 };
+    tables.policies.insert(&1.into(), &record).unwrap();
+    let rule = RuleKey { policy: 1.into(), direction: 0, rule: 0 };
     tables.rules.insert(&rule, &RuleText { yaml: Text::new("{}") }).unwrap();
     tables
         .set_members
-        .insert(&MemberKey { set: 7, number: 0 }, &Member { policy: 1, ..Default::default() })
+        .insert(&MemberKey { set: 7.into(), number: 0 }, &Member { policy: 1.into(), ..Default::default() })
         .unwrap();
-    tables.classes.insert(&2, &ClassRecord { pods: 1, ..Default::default() }).unwrap();
+    tables.classes.insert(&2.into(), &ClassRecord { pods: 1, ..Default::default() }).unwrap();
     let pod = PodName { namespace: Text::new("shop"), name: Text::new("cart-0") };
     tables.pod_names.insert(&net.local.into(), &pod).unwrap();
     drop(tables);
     let kernel = &mut world.programs.kernel;
-    let range = SourceRange { service: 1, client: Addr::from(net.local).bytes };
+    let range = SourceRange { service: 1.into(), client: Addr::from(net.local).bytes };
     kernel.tables().source_ranges.insert(&Prefix { data: range, len: SourceRange::FULL }, &1).unwrap();
     let block = Block::of(&net.service.into());
     kernel.tables().service_cidrs.insert(&Prefix { data: block, len: Block::FULL }, &1).unwrap();
@@ -170,14 +172,16 @@ pub(crate) fn fill(world: &mut World) {
     uplinks.insert(2, Uplink { v4: net.local.into(), ..Uplink::default() }, 0).unwrap();
     let mut affinity: aya::maps::HashMap<_, AffinityKey, Affinity> =
         pinned(maps::AFFINITY.name).try_into().unwrap();
-    affinity.insert(AffinityKey { service: 1, ..AffinityKey::default() }, Affinity::default(), 0).unwrap();
+    affinity
+        .insert(AffinityKey { service: 1.into(), ..AffinityKey::default() }, Affinity::default(), 0)
+        .unwrap();
     // A claim lasts only while a program runs.
     let mut claims: aya::maps::HashMap<_, Tuple, u32> = pinned(maps::CLAIMS.name).try_into().unwrap();
     claims.insert(tuple(UDP, service, client), 1, 0).unwrap();
     let mut sockets: aya::maps::HashMap<_, SocketKey, SocketPeer> =
         pinned(maps::SOCKETS.name).try_into().unwrap();
     let key = SocketKey { addr: net.local.into(), cookie: 5, port: 8080, proto: UDP, ..SocketKey::default() };
-    let peer = SocketPeer { addr: net.service.into(), backend: 100, port: 80, _pad: 0 };
+    let peer = SocketPeer { addr: net.service.into(), backend: 100.into(), port: 80, _pad: 0 };
     sockets.insert(key, peer, 0).unwrap();
 }
 
@@ -217,13 +221,15 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(numbers, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 96, 0, 10]);
 
     assert_eq!(fields(&first("slots")["key"]), ["service", "set", "slot"]);
-    assert_eq!(fields(&first("slots")["value"]), ["backend"]);
+    assert_eq!(first("slots")["value"], json!({"backend": {"id": 100}}));
     let backend = first("backends");
     assert_eq!(fields(&backend["value"]), ["addr", "flags", "ifindex", "port", "proto", "service", "sets"]);
     assert_eq!(backend["value"]["port"], 8080);
-    assert_eq!(backend["key"], 100);
+    // An id is an object: what kind it is says the field, or the map.
+    assert_eq!(backend["key"], json!({"id": 100}));
+    assert_eq!(backend["value"]["service"], port_80["value"]["service"]);
     assert_eq!(fields(&first("maglev")["key"]), ["part", "table"]);
-    assert_eq!(fields(&first("maglev")["value"]), ["backends"]);
+    assert_eq!(first("maglev")["value"]["backends"][0], 100);
     assert_eq!(fields(&first("services")["value"]), ["name", "namespace", "port"]);
     assert_eq!(fields(&first("rejected")["value"]), ["extent", "field", "object", "origin", "reason"]);
     assert_eq!(fields(&first("links")["value"]), ["flags", "master"]);
@@ -278,7 +284,7 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&enrolled["value"]), tuple);
     assert_eq!(fields(&first("claims")["key"]), tuple);
     assert_eq!(fields(&first("fragments")["key"]), ["_pad", "dst", "id", "proto", "src"]);
-    assert_eq!(first("fragments")["value"], serde_json::json!({"src_port": PORT, "dst_port": 80}));
+    assert_eq!(first("fragments")["value"], json!({"src_port": PORT, "dst_port": 80}));
     assert_eq!(fields(&first("sockets")["key"]), ["_pad", "addr", "cookie", "port", "proto", "usage"]);
     assert_eq!(fields(&first("sockets")["value"]), ["_pad", "addr", "backend", "port"]);
     let versioned = ["new", "old", "since"];
@@ -289,10 +295,15 @@ fn bpftool_prints_fields_by_name() {
     for map in ["link_policy", "ip_class", "cidr_class"] {
         assert_eq!(fields(&first(map)["value"]), versioned, "{map}");
     }
+    assert_eq!(first("ip_class")["value"]["new"], json!({"id": 3}));
     assert_eq!(fields(&first("cidr_class")["key"]["data"]), ["addr", "family"]);
     assert_eq!(fields(&first("port_class")["key"]["data"]), ["direction", "port", "proto", "set"]);
     assert_eq!(fields(&first("verdicts")["key"]), ["class", "direction", "ports", "set"]);
-    assert_eq!(fields(&first("verdicts")["value"]), ["policy", "rule"]);
+    assert_eq!(first("verdicts")["value"], json!({"policy": {"id": 1}, "rule": 0}));
+    assert_eq!(first("port_class")["value"], json!({"id": 1}));
+    for map in ["services", "policies", "classes", "traffic"] {
+        assert_eq!(fields(&first(map)["key"]), ["id"], "{map}");
+    }
     let policy = ["egress_rules", "ingress_rules", "kind", "name", "namespace", "pods"];
     assert_eq!(fields(&first("policies")["value"]), policy);
     assert_eq!(fields(&first("rules")["value"]), ["yaml"]);

@@ -146,8 +146,12 @@ fn local_only_is_dropped() {
     for net in nets() {
         for proto in PROTOS {
             let service = at(net.service, 80);
-            let value =
-                Frontend { service: 900, count: 0, flags: frontend_flags::LOCAL_ONLY, ..Frontend::default() };
+            let value = Frontend {
+                service: 900.into(),
+                count: 0,
+                flags: frontend_flags::LOCAL_ONLY,
+                ..Frontend::default()
+            };
             world.frontend(service, proto, value);
             let frame = opening(proto, at(net.client, PORT), service).build();
             expect_drop(&world.send(&frame), Verdict::NoLocalEndpoint, &frame);
@@ -192,7 +196,7 @@ fn backend_missing() {
     for net in nets() {
         for proto in PROTOS {
             let (client, service) = (at(net.client, PORT), at(net.service, 80));
-            world.frontend(service, proto, Frontend { service: 900, count: 3, ..Frontend::default() });
+            world.frontend(service, proto, Frontend { service: 900.into(), count: 3, ..Frontend::default() });
             let frame = opening(proto, client, service).build();
             expect_drop(&world.send(&frame), Verdict::BackendMissing, &frame);
             // The count is already, or still, larger than the number of slots: the first slot is taken.

@@ -9,7 +9,7 @@ use super::world::{PORT, PROTOS, World, at, nets, opening, packet};
 fn traffic(world: &World) -> Vec<(u32, Traffic)> {
     let mut all = Pinned::open(world.programs.pins()).unwrap().traffic().unwrap();
     all.sort_unstable_by_key(|(service, _)| *service);
-    all
+    all.into_iter().map(|(service, traffic)| (service.id, traffic)).collect()
 }
 
 #[test]

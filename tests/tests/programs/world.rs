@@ -7,6 +7,7 @@ use lbr_agent::dataplane::{Dataplane as _, Table};
 use lbr_common::addr::{Addr, Family};
 use lbr_common::conntrack::{State, has_handshake, stamp};
 use lbr_common::flow::Flow;
+use lbr_common::id::{BackendId, ServiceId};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags, scope};
 use lbr_common::tuple::Tuple;
 use lbr_common::verdict::{Hook, Verdict};
@@ -184,12 +185,17 @@ impl World {
 
     /// Adds a Service port with its address and backends; returns the backends' ids. An existing Service port gets
     /// these backends in its slots; the old ones stay in `backends`. [`Net::local`] is reached by its link.
-    pub(crate) fn service(&mut self, frontend: SocketAddr, proto: u8, backends: &[SocketAddr]) -> Vec<u32> {
+    pub(crate) fn service(
+        &mut self,
+        frontend: SocketAddr,
+        proto: u8,
+        backends: &[SocketAddr],
+    ) -> Vec<BackendId> {
         let key = key(frontend.ip(), frontend.port(), proto);
         let existing = self.frontends().into_iter().find(|(k, _)| *k == key);
-        let service = existing.map_or(self.next_id + 1, |(_, frontend)| frontend.service);
-        self.next_id = self.next_id.max(service);
-        let ids: Vec<u32> = backends.iter().map(|to| self.backend(service, *to, proto)).collect();
+        let service = existing.map_or(ServiceId { id: self.next_id + 1 }, |(_, frontend)| frontend.service);
+        self.next_id = self.next_id.max(service.id);
+        let ids: Vec<BackendId> = backends.iter().map(|to| self.backend(service, *to, proto)).collect();
         for (slot, backend) in (0..).zip(ids.iter().copied()) {
             self.programs
                 .kernel
@@ -209,7 +215,7 @@ impl World {
         self.programs.kernel.tables().frontends.insert(&key(at.ip(), at.port(), proto), &value).unwrap();
     }
 
-    fn backend(&mut self, service: u32, to: SocketAddr, proto: u8) -> u32 {
+    fn backend(&mut self, service: ServiceId, to: SocketAddr, proto: u8) -> BackendId {
         let is_local = nets().iter().any(|net| net.local == to.ip());
         let link = if is_local { self.programs.links[1] } else { 0 };
         let backend = Backend {
@@ -221,7 +227,7 @@ impl World {
             sets: 1,
             ..Backend::default()
         };
-        let id = self.next_backend;
+        let id = BackendId { id: self.next_backend };
         self.next_backend += 1;
         self.programs.kernel.tables().backends.insert(&id, &backend).unwrap();
         id
@@ -242,7 +248,7 @@ impl World {
     }
 
     /// Like the agent: the backend first, the epoch after it.
-    pub(crate) fn remove_backend(&mut self, id: u32) {
+    pub(crate) fn remove_backend(&mut self, id: BackendId) {
         self.programs.kernel.tables().backends.remove(&id).unwrap();
         self.raise_epoch();
     }

@@ -7,7 +7,8 @@ use lbr_agent::dataplane::{Dataplane, Table};
 use lbr_agent::desired::Desired;
 use lbr_agent::service::look_up::{Sender, resolve};
 use lbr_common::addr::{Addr, Family};
-use lbr_common::maglev::{MaglevKey, MaglevPart, PARTS};
+use lbr_common::id::BackendId;
+use lbr_common::maglev::{MaglevKey, MaglevPart, PART, PARTS};
 use lbr_common::select::Seeds;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags};
 use lbr_common::tuple::{Tuple, proto};
@@ -62,7 +63,9 @@ impl Random {
             let flags = if self.one_in(4) { frontend_flags::LOCAL_ONLY } else { 0 };
             for _ in 0..1 + self.below(2) {
                 let key = FrontendKey { addr: self.addr(96, family), ..key };
-                tables.frontends.insert(key, Frontend { service, count, flags, ..Frontend::default() });
+                tables
+                    .frontends
+                    .insert(key, Frontend { service: service.into(), count, flags, ..Frontend::default() });
                 // The agent writes the whole address last, so packets may come before it.
                 if !self.one_in(8) {
                     let whole = FrontendKey { port: 0, proto: 0, ..key };
@@ -74,13 +77,15 @@ impl Random {
                 let id = service * 100 + slot;
                 let (addr, port) = (self.addr(244, family), 8080 + self.below(3) as u16);
                 if !self.one_in(12) {
-                    tables
-                        .slots
-                        .insert(SlotKey { service, slot, ..SlotKey::default() }, Slot { backend: id });
+                    tables.slots.insert(
+                        SlotKey { service: service.into(), slot, ..SlotKey::default() },
+                        Slot { backend: id.into() },
+                    );
                 }
                 if !self.one_in(12) {
-                    let backend = Backend { addr, service, port, proto, sets: 1, ..Backend::default() };
-                    tables.backends.insert(id, backend);
+                    let backend =
+                        Backend { addr, service: service.into(), port, proto, sets: 1, ..Backend::default() };
+                    tables.backends.insert(id.into(), backend);
                 }
             }
         }
@@ -167,14 +172,15 @@ fn user_space_and_the_program_choose_the_same_by_table() {
         tables = random.tables();
     }
     for frontend in tables.frontends.values_mut().filter(|frontend| frontend.count > 0) {
-        frontend.maglev = frontend.service;
+        frontend.maglev = frontend.service.id.into();
         for part in 0..PARTS {
             if random.one_in(8) {
                 continue;
             }
             let key = MaglevKey { table: frontend.maglev, part };
-            let backends = std::array::from_fn(|_| frontend.service * 100 + random.below(frontend.count));
-            tables.maglev.insert(key, MaglevPart { backends });
+            let mut backend = |_| BackendId { id: frontend.service.id * 100 + random.below(frontend.count) };
+            let backends: Vec<_> = (0..PART).map(&mut backend).collect();
+            tables.maglev.insert(key, MaglevPart::new(&backends));
         }
     }
     let kernel = real.kernel().unwrap();

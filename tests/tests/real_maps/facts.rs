@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use lbr_agent::dataplane::fake::Fake;
 use lbr_agent::dataplane::{Dataplane, Table, WriteError};
+use lbr_common::id::BackendId;
 use lbr_common::link::Link;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
 use lbr_common::text::{RejectedRecord, ServiceName, Text};
@@ -45,14 +46,15 @@ fn rejected(n: u32) -> RejectedRecord {
 
 fn for_all_tables(fact: &impl Fact) {
     both(|dataplane| {
-        let value = |service| Frontend { service, ..Frontend::default() };
+        let value = |service: u32| Frontend { service: service.into(), ..Frontend::default() };
         let entry = |n| (frontend(n), value(n)) as (FrontendKey, Frontend);
         fact.holds(dataplane.tables().frontends, entry, value(99));
-        let entry = |n| (SlotKey { service: n, ..SlotKey::default() }, Slot { backend: n });
-        fact.holds(dataplane.tables().slots, entry, Slot { backend: 99 });
-        let entry = |n| (n, backend(n, 1)) as (u32, Backend);
+        let entry =
+            |n: u32| (SlotKey { service: n.into(), ..SlotKey::default() }, Slot { backend: n.into() });
+        fact.holds(dataplane.tables().slots, entry, Slot { backend: 99.into() });
+        let entry = |n: u32| (n.into(), backend(n, 1)) as (BackendId, Backend);
         fact.holds(dataplane.tables().backends, entry, backend(99, 2));
-        fact.holds(dataplane.tables().services, |n| (n, name(n)), name(99));
+        fact.holds(dataplane.tables().services, |n| (n.into(), name(n)), name(99));
         fact.holds(dataplane.tables().rejected, |n| (n, rejected(n)), rejected(99));
         fact.holds(
             &mut *dataplane.tables().links,

@@ -24,7 +24,7 @@ pub(crate) fn address(service: u32) -> FrontendKey {
 /// 10.244.0.`pod`, port 8080.
 pub(crate) fn backend(service: u32, pod: u8) -> Backend {
     let addr = Addr::v4([10, 244, 0, pod]);
-    Backend { addr, service, port: 8080, proto: proto::TCP, sets: 1, ..Backend::default() }
+    Backend { addr, service: service.into(), port: 8080, proto: proto::TCP, sets: 1, ..Backend::default() }
 }
 
 /// Services with their pods.
@@ -34,13 +34,18 @@ pub(crate) fn services(services: &[(u32, &[u8])]) -> Desired {
         let count = pods.len() as u32;
         let whole = Frontend { flags: frontend_flags::WILDCARD, ..Frontend::default() };
         tables.frontends.insert(address(service), whole);
-        tables.frontends.insert(frontend(service), Frontend { service, count, ..Frontend::default() });
+        tables
+            .frontends
+            .insert(frontend(service), Frontend { service: service.into(), count, ..Frontend::default() });
         let name = ServiceName { name: Text::new(&format!("s{service}")), ..ServiceName::default() };
-        tables.services.insert(service, name);
+        tables.services.insert(service.into(), name);
         for (slot, &pod) in (0..).zip(pods) {
             let id = service * 1000 + u32::from(pod);
-            tables.slots.insert(SlotKey { service, slot, ..SlotKey::default() }, Slot { backend: id });
-            tables.backends.insert(id, backend(service, pod));
+            tables.slots.insert(
+                SlotKey { service: service.into(), slot, ..SlotKey::default() },
+                Slot { backend: id.into() },
+            );
+            tables.backends.insert(id.into(), backend(service, pod));
         }
     }
     tables

@@ -76,9 +76,10 @@ impl Line {
         let tuple = &event.tuple;
         let direction = u32::from(event.direction);
         let judged = if direction == direction::INGRESS { &tuple.dst } else { &tuple.src };
-        let judged_pod = match event.set {
-            0 => String::new(),
-            _ => names::pod(tables, judged).unwrap_or_else(|| judged.to_string()),
+        let judged_pod = if event.set.is_none() {
+            String::new()
+        } else {
+            names::pod(tables, judged).unwrap_or_else(|| judged.to_string())
         };
         let hook = Hook::ALL.get(usize::from(event.hook)).map_or("unknown", |hook| hook.name());
         Self {
@@ -94,7 +95,7 @@ impl Line {
             destination_pod: names::pod(tables, &tuple.dst),
             destination: end(tuple.dst, tuple.dst_port),
             judged_pod,
-            policies: if event.set == 0 {
+            policies: if event.set.is_none() {
                 Vec::new()
             } else {
                 names::isolating(tables, event.set, direction)
@@ -135,12 +136,13 @@ impl fmt::Display for Line {
 
 #[cfg(test)]
 mod tests {
+    use lbr_common::id::PolicySetId;
     use lbr_common::tuple::{Tuple, proto};
 
     use super::*;
     use crate::cli::example::{self, AUDIT_SET, SET, WEB, addr, addr6};
 
-    fn event(verdict: Verdict, direction: u32, set: u32) -> Event {
+    fn event(verdict: Verdict, direction: u32, set: PolicySetId) -> Event {
         let tuple = Tuple {
             src: addr(3),
             dst: WEB,
@@ -183,20 +185,23 @@ mod tests {
 
     #[test]
     fn what_no_policy_denied_names_none_and_no_direction() {
-        let mut spoofed = event(Verdict::SpoofedSource, direction::INGRESS, 0);
+        let mut spoofed = event(Verdict::SpoofedSource, direction::INGRESS, PolicySetId::NONE);
         spoofed.tuple = Tuple { src: addr6(7), dst: addr6(1), proto: proto::ICMPV6, ..Tuple::default() };
         assert_eq!(text(&spoofed), "08:15:30.250 spoofed_source: fd00::7 -> default/client (fd00::1) ICMPv6");
         for verdict in [Verdict::RouterMessage, Verdict::PodPending, Verdict::NotJudged] {
-            let text = text(&event(verdict, direction::INGRESS, 0));
+            let text = text(&event(verdict, direction::INGRESS, PolicySetId::NONE));
             assert!(text.contains(&format!(" {}: default/", verdict.name())), "{text}");
         }
         let direction_of = |event| Line::new(&example::tables(), event, "t".to_owned()).direction;
         assert_eq!(direction_of(&spoofed), None);
         // A closed pod has no set, and is denied all the same.
-        assert_eq!(direction_of(&event(Verdict::EgressDenied, direction::EGRESS, 0)), Some("egress"));
-        let newer = Event { verdict: 200, ..event(Verdict::NotIp, direction::EGRESS, 0) };
+        assert_eq!(
+            direction_of(&event(Verdict::EgressDenied, direction::EGRESS, PolicySetId::NONE)),
+            Some("egress")
+        );
+        let newer = Event { verdict: 200, ..event(Verdict::NotIp, direction::EGRESS, PolicySetId::NONE) };
         assert!(text(&newer).contains(" verdict 200: "), "{}", text(&newer));
-        let gone = Event { set: 999, ..event(Verdict::IngressDenied, direction::INGRESS, SET) };
+        let gone = Event { set: 999.into(), ..event(Verdict::IngressDenied, direction::INGRESS, SET) };
         assert!(
             text(&gone).ends_with("policies of default/web-0: (no longer in the maps)"),
             "{}",
@@ -217,7 +222,7 @@ mod tests {
     #[test]
     fn drops_and_audits_are_kept_apart_and_old_ones_left_out() {
         let denied = event(Verdict::EgressDenied, direction::EGRESS, SET);
-        let spoofed = event(Verdict::SpoofedSource, direction::EGRESS, 0);
+        let spoofed = event(Verdict::SpoofedSource, direction::EGRESS, PolicySetId::NONE);
         let audited = event(Verdict::IngressAudited, direction::INGRESS, AUDIT_SET);
         let shown = |audit, event| Filter { since: 100, audit, missed: 0 }.pass(event).is_some();
         assert_eq!([denied, spoofed, audited].map(|e| shown(false, e)), [true, true, false]);

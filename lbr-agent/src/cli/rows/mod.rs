@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use lbr_common::addr::Addr;
 use lbr_common::flow::{Flow, flow_flags};
+use lbr_common::id::{BackendId, ServiceId};
 use lbr_common::link::link_flags;
 use lbr_common::service::{Backend, Frontend, FrontendKey, frontend_flags, scope};
 use lbr_common::text::extent;
@@ -115,7 +116,7 @@ pub(super) fn services(tables: &Desired) -> Vec<ServiceRow> {
 
 fn service_row(
     tables: &Desired,
-    draining: &BTreeMap<u32, Vec<String>>,
+    draining: &BTreeMap<ServiceId, Vec<String>>,
     key: &FrontendKey,
     frontend: &Frontend,
 ) -> ServiceRow {
@@ -130,7 +131,7 @@ fn service_row(
         address: key.addr.to_string(),
         port: key.port,
         protocol: proto_name(key.proto).into_owned(),
-        service_id: service,
+        service_id: service.id,
         endpoints: backends.map(|backend| socket_text(backend.addr, backend.port)).collect(),
         draining: draining.get(&service).cloned().unwrap_or_default(),
         local_only: frontend.flags & frontend_flags::LOCAL_ONLY != 0,
@@ -140,7 +141,7 @@ fn service_row(
             _ => "",
         },
         affinity: frontend.affinity,
-        algorithm: if frontend.maglev == 0 { "random" } else { "maglev" },
+        algorithm: if frontend.maglev.is_none() { "random" } else { "maglev" },
         source_ranges: frontend.flags & frontend_flags::RANGES != 0,
         forwarding: forwarding(frontend.flags),
     }
@@ -155,8 +156,8 @@ fn forwarding(flags: u32) -> &'static str {
     }
 }
 
-fn draining(tables: &Desired) -> BTreeMap<u32, Vec<String>> {
-    let mut draining: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+fn draining(tables: &Desired) -> BTreeMap<ServiceId, Vec<String>> {
+    let mut draining: BTreeMap<ServiceId, Vec<String>> = BTreeMap::new();
     for backend in tables.backends.values().filter(|b| b.sets == 0) {
         draining.entry(backend.service).or_default().push(socket_text(backend.addr, backend.port));
     }
@@ -165,10 +166,10 @@ fn draining(tables: &Desired) -> BTreeMap<u32, Vec<String>> {
 
 /// Backends in order of Service, then address. `link_name` names an interface.
 pub(super) fn backends(tables: &Desired, link_name: impl Fn(u32) -> String) -> Vec<BackendRow> {
-    let row = |(&id, backend): (&u32, &Backend)| {
+    let row = |(&id, backend): (&BackendId, &Backend)| {
         let name = tables.services.get(&backend.service).copied().unwrap_or_default();
         BackendRow {
-            id,
+            id: id.id,
             namespace: name.namespace.as_str().to_owned(),
             name: name.name.as_str().to_owned(),
             port_name: name.port.as_str().to_owned(),
@@ -197,7 +198,7 @@ pub(super) fn flows(tables: &Desired, flows: &[(Tuple, Flow)], now: u64) -> Vec<
         idle_seconds: now.saturating_sub(flow.last_seen) / 1_000_000_000,
         state: flow.state().name(),
         hairpin: flow.flags & flow_flags::HAIRPIN != 0,
-        backend_id: flow.backend,
+        backend_id: flow.backend.id,
     };
     let mut rows: Vec<_> = flows.iter().filter(|(_, f)| f.flags & flow_flags::REPLY == 0).map(row).collect();
     rows.sort_by(|a, b| {
@@ -229,7 +230,7 @@ pub(super) fn rejected(tables: &Desired) -> Vec<RejectedRow> {
     tables.rejected.values().map(row).collect()
 }
 
-fn service_text(tables: &Desired, id: u32) -> String {
+fn service_text(tables: &Desired, id: ServiceId) -> String {
     let Some(name) = tables.services.get(&id) else { return String::new() };
     let text = format!("{}/{}", name.namespace.as_str(), name.name.as_str());
     if name.port.as_str().is_empty() { text } else { format!("{text}:{}", name.port.as_str()) }
@@ -257,24 +258,24 @@ mod tests {
         let key = |port, proto| FrontendKey { addr: addr(100), port, proto, ..FrontendKey::default() };
         tables
             .frontends
-            .insert(key(80, proto::TCP), Frontend { service: 1, count: 1, ..Frontend::default() });
+            .insert(key(80, proto::TCP), Frontend { service: 1.into(), count: 1, ..Frontend::default() });
         let whole = Frontend { flags: frontend_flags::WILDCARD, ..Frontend::default() };
         tables.frontends.insert(key(0, 0), whole);
-        tables.slots.insert(SlotKey { service: 1, ..SlotKey::default() }, Slot { backend: 5 });
+        tables.slots.insert(SlotKey { service: 1.into(), ..SlotKey::default() }, Slot { backend: 5.into() });
         let backend = Backend {
             addr: addr(2),
             port: 8080,
             proto: proto::TCP,
-            service: 1,
+            service: 1.into(),
             ifindex: 9,
             sets: set::bit(set::CLUSTER),
             ..Backend::default()
         };
-        tables.backends.insert(5, backend);
-        tables.backends.insert(6, Backend { addr: addr(3), sets: 0, ifindex: 0, ..backend });
+        tables.backends.insert(5.into(), backend);
+        tables.backends.insert(6.into(), Backend { addr: addr(3), sets: 0, ifindex: 0, ..backend });
         let name =
             ServiceName { namespace: Text::new("default"), name: Text::new("web"), port: Text::new("http") };
-        tables.services.insert(1, name);
+        tables.services.insert(1.into(), name);
         tables
     }
 
@@ -291,7 +292,8 @@ mod tests {
     fn service_rows_say_for_whom_they_are() {
         let mut tables = tables();
         let key = |addr, scope| FrontendKey { addr, port: 30080, proto: proto::TCP, scope, _pad: 0 };
-        let node = Frontend { service: 1, flags: frontend_flags::EXTERNAL_DIFFERS, ..Frontend::default() };
+        let node =
+            Frontend { service: 1.into(), flags: frontend_flags::EXTERNAL_DIFFERS, ..Frontend::default() };
         let local = Frontend { flags: frontend_flags::LOCAL_ONLY | frontend_flags::RANGES, ..node };
         tables.frontends.extend([
             (key(addr(1), scope::ANY), node),
@@ -328,7 +330,7 @@ mod tests {
         };
         let to = Tuple { dst: addr(2), dst_port: 8080, ..key };
         let (state, last_seen) = (State::FinReply as u32, 3_000_000_000);
-        let flow = Flow { to, service: 1, backend: 5, last_seen, state, ..Flow::default() };
+        let flow = Flow { to, service: 1.into(), backend: 5.into(), last_seen, state, ..Flow::default() };
         let reply = flow.twin(&key);
         let rows = flows(&tables(), &[(key, flow), (flow.twin_key(), reply)], 8_500_000_000);
         assert_eq!(rows.len(), 1);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lbr_common::addr::Addr;
+use lbr_common::id::{ClassId, PolicyId};
 use lbr_common::policy::{DenialKey, direction, policy_flags};
 use lbr_common::text::{ClassRecord, PolicyRecord, policy_kind};
 use lbr_common::verdict::Counter;
@@ -66,11 +67,11 @@ pub(in crate::cli) struct ClassRow {
 /// Policies in order of their names.
 pub(in crate::cli) fn policies(tables: &Desired, denials: &[(DenialKey, Counter)]) -> Vec<PolicyRow> {
     let denied = denied(tables, denials);
-    let row = |(&id, record): (&u32, &PolicyRecord)| {
+    let row = |(&id, record): (&PolicyId, &PolicyRecord)| {
         let audit = record.kind & policy_kind::AUDIT != 0;
         let packets = denied.get(&id).copied().unwrap_or(0);
         PolicyRow {
-            id,
+            id: id.id,
             namespace: record.namespace.as_str().to_owned(),
             name: record.name.as_str().to_owned(),
             mode: match record.kind & (policy_kind::AUDIT | policy_kind::WITHOUT_ROOM) {
@@ -93,12 +94,12 @@ pub(in crate::cli) fn policies(tables: &Desired, denials: &[(DenialKey, Counter)
 }
 
 /// Packets by policy: for enforced ones what was dropped, for audited ones what only they would drop.
-fn denied(tables: &Desired, denials: &[(DenialKey, Counter)]) -> BTreeMap<u32, u64> {
+fn denied(tables: &Desired, denials: &[(DenialKey, Counter)]) -> BTreeMap<PolicyId, u64> {
     let mut denied = BTreeMap::new();
     for (key, counter) in denials {
         let audit = if key.audited == 0 { 0 } else { policy_kind::AUDIT };
         let wanted = names::kind(key.direction.into()) | audit;
-        let counts = |id: &u32| {
+        let counts = |id: &PolicyId| {
             let kind = tables.policies.get(id).map_or(0, |policy| policy.kind);
             kind & (names::kind(key.direction.into()) | policy_kind::AUDIT) == wanted
         };
@@ -129,10 +130,10 @@ pub(in crate::cli) fn endpoints(tables: &Desired, link_name: impl Fn(u32) -> Str
             } else {
                 "pending"
             },
-            set: policy.set,
+            set: policy.set.id,
             isolated_ingress: has(policy_flags::ISOLATED_IN),
             isolated_egress: has(policy_flags::ISOLATED_OUT),
-            audit_set: policy.audit,
+            audit_set: policy.audit.id,
             audited_ingress: has(policy_flags::AUDIT_IN),
             audited_egress: has(policy_flags::AUDIT_OUT),
         }
@@ -144,8 +145,8 @@ pub(in crate::cli) fn endpoints(tables: &Desired, link_name: impl Fn(u32) -> Str
 
 /// Classes in order of their numbers.
 pub(in crate::cli) fn classes(tables: &Desired) -> Vec<ClassRow> {
-    let row = |(&id, record): (&u32, &ClassRecord)| ClassRow {
-        id,
+    let row = |(&id, record): (&ClassId, &ClassRecord)| ClassRow {
+        id: id.id,
         pods: record.pods,
         blocks: record.blocks,
         matches: record.matches.as_str().to_owned(),
@@ -168,10 +169,12 @@ pub(in crate::cli) fn directions(ingress: bool, egress: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lbr_common::id::PolicySetId;
+
     use super::*;
     use crate::cli::example::{self, AUDIT_SET, SET, WEB, addr};
 
-    fn denial(set: u32, direction: u32, audited: u16, packets: u64) -> (DenialKey, Counter) {
+    fn denial(set: PolicySetId, direction: u32, audited: u16, packets: u64) -> (DenialKey, Counter) {
         let direction = u16::try_from(direction).unwrap();
         (DenialKey { set, direction, audited }, Counter { packets, bytes: 0 })
     }
@@ -184,7 +187,7 @@ mod tests {
             denial(SET, direction::EGRESS, 0, 100),
             denial(AUDIT_SET, direction::INGRESS, 1, 7),
             denial(AUDIT_SET, direction::EGRESS, 1, 5),
-            denial(999, direction::INGRESS, 0, 1000),
+            denial(999.into(), direction::INGRESS, 0, 1000),
         ];
         let rows = policies(&tables, &denials);
         let short: Vec<_> = rows
@@ -214,7 +217,7 @@ mod tests {
         );
         let web = rows.iter().find(|r| r.address == WEB.to_string()).unwrap();
         assert!(web.isolated_ingress && !web.isolated_egress && web.audited_egress);
-        assert_eq!((web.set, web.audit_set), (SET, AUDIT_SET));
+        assert_eq!((web.set, web.audit_set), (SET.id, AUDIT_SET.id));
         assert_eq!(directions(web.isolated_ingress, web.isolated_egress), "ingress");
         assert_eq!(directions(true, true), "ingress,egress");
     }

@@ -127,6 +127,6 @@ mod tests {
         let rows: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(rows[4]["pod"], "default/web-0");
         assert_eq!(rows[4]["isolated_ingress"], true);
-        assert_eq!(rows[4]["audit_set"], example::AUDIT_SET);
+        assert_eq!(rows[4]["audit_set"], example::AUDIT_SET.id);
     }
 }

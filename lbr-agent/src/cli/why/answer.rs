@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use lbr_common::addr::{Addr, Family};
+use lbr_common::id::PolicySetId;
 use lbr_common::policy::{Allow, Ports, Prefix, direction, policy_flags};
 use lbr_common::text::{RuleKey, RuleText};
 use lbr_common::tuple::{Tuple, proto};
@@ -158,14 +159,15 @@ fn tells_ports_apart(tables: &Desired, tuple: &Tuple) -> bool {
     if is_node(tables, &tuple.src) || is_node(tables, &tuple.dst) || tuple.src == tuple.dst {
         return false;
     }
-    let has_ports = |set: u32, direction: u32| {
+    let has_ports = |set: PolicySetId, direction: u32| {
         let of = |set| Prefix { data: Ports { set, ..Ports::default() }, len: 0 };
-        let mut all = tables.port_class.range(of(set)..of(set.wrapping_add(1)));
+        let mut all = tables.port_class.range(of(set)..of(set.next()));
         all.any(|(p, _)| u32::from(p.data.direction) == direction && p.data.proto == tuple.proto)
     };
     [(tuple.src, direction::EGRESS), (tuple.dst, direction::INGRESS)].iter().any(|(addr, direction)| {
         let policy = tables.endpoints.get(addr).map(|endpoint| endpoint.policy);
-        policy.is_some_and(|p| [p.set, p.audit].iter().any(|&set| set != 0 && has_ports(set, *direction)))
+        policy
+            .is_some_and(|p| [p.set, p.audit].iter().any(|&set| set.is_some() && has_ports(set, *direction)))
     })
 }
 

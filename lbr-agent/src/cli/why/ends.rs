@@ -262,7 +262,7 @@ fn service_addrs(tables: &Desired, name: &str) -> Vec<Addr> {
     let Some((namespace, name)) = name.split_once('/') else { return Vec::new() };
     let named =
         |service: &ServiceName| service.namespace.as_str() == namespace && service.name.as_str() == name;
-    let ids: BTreeSet<u32> = tables.services.iter().filter(|(_, s)| named(s)).map(|(id, _)| *id).collect();
+    let ids: BTreeSet<_> = tables.services.iter().filter(|(_, s)| named(s)).map(|(id, _)| *id).collect();
     // At the node's own addresses the Service has NodePorts: these are asked for by address.
     let frontends = of_ports(tables).filter(|(key, f)| {
         ids.contains(&f.service)

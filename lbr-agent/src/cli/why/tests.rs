@@ -105,10 +105,10 @@ fn a_rule_whose_text_is_missing_is_still_named() {
 #[test]
 fn all_policies_that_isolate_are_named() {
     let mut tables = example::tables();
-    let mut second = tables.policies[&1];
+    let mut second = tables.policies[&1.into()];
     second.name = Text::new("second");
-    tables.policies.insert(9, second);
-    let member = Member { policy: 9, ..Member::default() };
+    tables.policies.insert(9.into(), second);
+    let member = Member { policy: 9.into(), ..Member::default() };
     tables.set_members.insert(MemberKey { set: example::SET, number: 1 }, member);
     let why = ask_in(&tables, "default/stranger", "default/web-0", Some("8080"), None).unwrap();
     assert_eq!(
@@ -251,7 +251,11 @@ fn audited_policies_are_named_where_they_would_change_the_answer() {
 #[test]
 fn each_family_that_both_have_is_judged() {
     let mut tables = example::tables();
-    let policy = Policy { set: example::SET, audit: 0, flags: policy_flags::POD | policy_flags::ISOLATED_IN };
+    let policy = Policy {
+        set: example::SET,
+        flags: policy_flags::POD | policy_flags::ISOLATED_IN,
+        ..Policy::default()
+    };
     tables.endpoints.insert(example::addr6(2), EndpointPolicy { ifindex: 2, policy });
     let name = tables.pod_names[&WEB];
     tables.pod_names.insert(example::addr6(2), name);
@@ -296,10 +300,12 @@ fn one_of_several_ports_has_to_be_chosen() {
     let key =
         |port, proto| FrontendKey { addr: Addr::v4([10, 96, 0, 10]), port, proto, ..FrontendKey::default() };
     for (service, port, proto, name) in [(7, 53, proto::UDP, "dns"), (8, 53, proto::TCP, "dns-tcp")] {
-        tables.frontends.insert(key(port, proto), Frontend { service, ..Frontend::default() });
+        tables
+            .frontends
+            .insert(key(port, proto), Frontend { service: service.into(), ..Frontend::default() });
         let name =
             ServiceName { namespace: Text::new("default"), name: Text::new("web"), port: Text::new(name) };
-        tables.services.insert(service, name);
+        tables.services.insert(service.into(), name);
     }
     let ask = |port, proto| ask_in(&tables, "default/client", "default/web", port, proto);
     let said = ask(None, None).unwrap_err();

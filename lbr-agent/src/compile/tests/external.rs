@@ -212,7 +212,7 @@ fn source_ranges_are_for_load_balancers_only() {
     let node = NodeView { settings, ..node() };
     let ranges = |d: &Desired| {
         let range = |p: &lbr_common::policy::Prefix<lbr_common::service::SourceRange>| {
-            assert_eq!(p.data.service, 1);
+            assert_eq!(p.data.service.id, 1);
             let client = lbr_common::addr::Addr { bytes: p.data.client };
             format!("{client}/{}", p.len - lbr_common::service::SourceRange::FIXED_BITS - 96)
         };

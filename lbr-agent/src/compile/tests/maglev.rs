@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use lbr_common::id::MaglevId;
 use lbr_common::maglev::{PARTS, SLOTS};
 use lbr_common::service::{frontend_flags, set};
 
@@ -19,7 +20,7 @@ fn endpoints(last: &[u8]) -> Vec<Endpoint> {
 }
 
 /// The tables' numbers, in order of the Services' numbers.
-fn tables(desired: &Desired) -> Vec<u32> {
+fn tables(desired: &Desired) -> Vec<MaglevId> {
     let ports = desired.frontends.values().filter(|f| f.flags & frontend_flags::WILDCARD == 0);
     let mut tables: Vec<_> = ports.map(|f| (f.service, f.maglev)).collect();
     tables.sort_unstable();
@@ -47,9 +48,9 @@ fn all_frontends_of_a_set_share_a_table() {
     let of = |set: u32| ports.iter().filter(|f| f.set == set).map(|f| f.maglev).collect::<BTreeSet<_>>();
     let (cluster, local) = (of(set::CLUSTER), of(set::LOCAL));
     assert_eq!((cluster.len(), local.len()), (1, 1));
-    assert!(!cluster.contains(&0) && cluster != local);
+    assert!(!cluster.contains(&MaglevId::NONE) && cluster != local);
     assert_eq!(d.maglev.len(), 2 * PARTS as usize);
-    let slots = d.maglev.values().flat_map(|part| part.backends).filter(|id| d.backends.contains_key(id));
+    let slots = d.maglev.values().flat_map(|part| part.backends()).filter(|id| d.backends.contains_key(id));
     assert_eq!(slots.count(), 2 * SLOTS as usize);
 }
 
@@ -67,7 +68,7 @@ fn a_table_is_another_one_when_its_backends_are_others() {
     let second = of(&[1, 2, 3]);
     assert_ne!(first.0, second.0);
     assert!(first.1.keys().all(|key| !second.1.contains_key(key)), "written where nothing leads yet");
-    assert_eq!(of(&[]), (vec![0], BTreeMap::new()));
+    assert_eq!(of(&[]), (vec![MaglevId::NONE], BTreeMap::new()));
 }
 
 #[test]
@@ -87,7 +88,7 @@ fn without_room_the_oldest_services_have_tables_and_the_others_are_named() {
     let old = compile(&state(services, slices), &node(Some(1)), &mut ids);
     let (services, slices) = [web("an-other", 2), web("web", 1)].into_iter().unzip();
     let d = compile(&state(services, slices), &node(Some(1)), &mut ids);
-    assert_eq!(tables(&d), [tables(&old)[0], 0]);
+    assert_eq!(tables(&d), [tables(&old)[0], MaglevId::NONE]);
     let rejected: Vec<_> = d.rejected.values().collect();
     assert_eq!(rejected.len(), 1);
     assert_eq!(rejected[0].object.as_str(), "Service default/an-other");

@@ -69,7 +69,7 @@ impl Kernel {
                 );
             }
             // Large, and never written while it is in force, so only writes of frontends and backends can break it.
-            if frontend.maglev != 0 && [maps::FRONTENDS.name, maps::BACKENDS.name].contains(&map) {
+            if frontend.maglev.is_some() && [maps::FRONTENDS.name, maps::BACKENDS.name].contains(&map) {
                 check_table(tables, frontend);
             }
         }
@@ -83,14 +83,14 @@ fn check_table(tables: &Content, frontend: &Frontend) {
         let key = MaglevKey { table: frontend.maglev, part };
         let found = tables.maglev.get(&key);
         assert!(found.is_some(), "{frontend:?}: {key:?} is missing");
-        let slots = found.into_iter().flat_map(|found| found.backends);
-        known.extend(slots.take((maglev::SLOTS - part * maglev::PART) as usize));
+        let slots = part * maglev::PART..maglev::SLOTS.min((part + 1) * maglev::PART);
+        known.extend(slots.map(|slot| found.and_then(|found| found.backend(slot))));
     }
     for id in known {
-        let backend = tables.backends.get(&id);
+        let backend = id.and_then(|id| tables.backends.get(&id));
         assert!(
             backend.is_some_and(|b| b.service == frontend.service),
-            "{frontend:?}: its table leads to {id}, {backend:?}"
+            "{frontend:?}: its table leads to {id:?}, {backend:?}"
         );
     }
 }

@@ -10,6 +10,7 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use lbr_common::id::BackendId;
 use lbr_common::maps;
 use lbr_common::policy::Prefix;
 use lbr_common::service::Backend;
@@ -185,7 +186,7 @@ impl Dataplane for Fake {
     }
 
     /// There are no sockets.
-    fn abort_sockets(&mut self, backends: &BTreeMap<u32, Backend>) -> std::io::Result<usize> {
+    fn abort_sockets(&mut self, backends: &BTreeMap<BackendId, Backend>) -> std::io::Result<usize> {
         let mut kernel = lock(&self.kernel);
         kernel.looks_at_sockets += 1;
         assert!(*backends == kernel.content.backends, "not what the programs read");

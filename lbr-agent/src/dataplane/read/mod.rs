@@ -13,6 +13,7 @@ use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuHashMap};
 use lbr_common::flow::Flow;
+use lbr_common::id::ServiceId;
 use lbr_common::maps::{self, MapSpec};
 use lbr_common::policy::{DenialKey, Prefix};
 use lbr_common::service::{State, Traffic};
@@ -91,8 +92,9 @@ impl Pinned {
     }
 
     /// Traffic of each Service port by its id, all CPUs together.
-    pub fn traffic(&self) -> anyhow::Result<Vec<(u32, Traffic)>> {
-        let map: PerCpuHashMap<MapData, u32, Traffic> = PerCpuHashMap::try_from(self.map(&maps::TRAFFIC)?)?;
+    pub fn traffic(&self) -> anyhow::Result<Vec<(ServiceId, Traffic)>> {
+        let map: PerCpuHashMap<MapData, ServiceId, Traffic> =
+            PerCpuHashMap::try_from(self.map(&maps::TRAFFIC)?)?;
         let add = |all: Traffic, one: &Traffic| Traffic {
             connections: all.connections + one.connections,
             request_packets: all.request_packets + one.request_packets,

@@ -6,6 +6,7 @@ use aya::Pod;
 use aya::maps::{HashMap, MapData, PerCpuHashMap};
 use lbr_common::conntrack::{Timeouts, lifetime};
 use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer, flow_flags};
+use lbr_common::id::ServiceId;
 use lbr_common::maps::{self, MapSpec};
 use lbr_common::policy::DenialKey;
 use lbr_common::service::{Affinity, AffinityKey, Traffic};
@@ -117,11 +118,11 @@ impl Pinned {
 
     fn busiest<T, O: Ord>(
         &self,
-        mut services: Vec<(u32, T)>,
+        mut services: Vec<(ServiceId, T)>,
         by: impl Fn(&T) -> O,
     ) -> anyhow::Result<Vec<(ServiceName, T)>> {
-        let names: HashMap<MapData, u32, ServiceName> = HashMap::try_from(self.map(&maps::SERVICES)?)?;
-        services.retain(|(service, _)| *service != 0);
+        let names: HashMap<MapData, ServiceId, ServiceName> = HashMap::try_from(self.map(&maps::SERVICES)?)?;
+        services.retain(|(service, _)| service.is_some());
         services.sort_by_key(|(service, value)| (std::cmp::Reverse(by(value)), *service));
         services.truncate(BUSIEST);
         // A removed Service has no name any more.
@@ -133,7 +134,7 @@ impl Pinned {
 /// How many entries there are. Counts the connections among them that live, by Service.
 ///
 /// A lifetime that a flag has changed is not known here: the default one counts.
-fn tally(flows: impl Iterator<Item = Flow>, now: u64, services: &mut BTreeMap<u32, usize>) -> usize {
+fn tally(flows: impl Iterator<Item = Flow>, now: u64, services: &mut BTreeMap<ServiceId, usize>) -> usize {
     let mut entries = 0;
     for flow in flows {
         entries += 1;
@@ -157,9 +158,9 @@ mod tests {
         let now = 10_000 * SECOND_NS;
         let life = lifetime(State::Replied, proto::UDP, &Timeouts::DEFAULT);
         let to = Tuple { proto: proto::UDP, ..Tuple::default() };
-        let flow = |service, flags, state: State, ago| Flow {
+        let flow = |service: u32, flags, state: State, ago| Flow {
             to,
-            service,
+            service: service.into(),
             flags,
             state: state as u32,
             last_seen: now - ago,
@@ -176,6 +177,6 @@ mod tests {
         ];
         let mut services = BTreeMap::new();
         assert_eq!(tally(flows.into_iter(), now, &mut services), 7);
-        assert_eq!(services, BTreeMap::from([(0, 1), (1, 2)]));
+        assert_eq!(services, BTreeMap::from([(ServiceId::NONE, 1), (1.into(), 2)]));
     }
 }

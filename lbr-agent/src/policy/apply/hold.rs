@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lbr_common::addr::Addr;
+use lbr_common::id::PolicySetId;
 use lbr_common::policy::{Policy, policy_flags};
 
 use super::shortage::Shortage;
@@ -17,9 +18,9 @@ const AUDIT: u32 = policy_flags::AUDIT_IN | policy_flags::AUDIT_OUT;
 #[derive(Debug, Default)]
 pub(super) struct Held {
     /// Sets that get no entry.
-    pub(super) sets: BTreeSet<u32>,
+    pub(super) sets: BTreeSet<PolicySetId>,
     /// Sets that stay in use in their place.
-    pub(super) kept: BTreeSet<u32>,
+    pub(super) kept: BTreeSet<PolicySetId>,
 }
 
 /// Overrides the desired entries that do not fit, reports them, and returns the sets that are left out.
@@ -46,7 +47,7 @@ pub(super) fn hold(state: &mut Policies, shortage: &Shortage, problems: &mut Vec
     held
 }
 
-/// Pods whose set lacks room keep their present one. A pod that was not isolated so far gets set 0, which allows nothing; so
+/// Pods whose set lacks room keep their present one. A pod that was not isolated so far gets no set, which allows nothing; so
 /// does a pod whose address belonged to another pod.
 fn pods(state: &Policies, held: &mut Held) -> BTreeMap<Addr, Option<EndpointPolicy>> {
     let mut instead = BTreeMap::new();
@@ -59,12 +60,12 @@ fn pods(state: &Policies, held: &mut Held) -> BTreeMap<Addr, Option<EndpointPoli
         let now = state.maps.endpoints.at(addr, state.generation).unwrap_or_default().policy;
         let same_pod = state.maps.pod_names.actual().get(addr) == state.maps.pod_names.get(addr);
         if held.sets.contains(set) {
-            *set = if same_pod && now.flags & ISOLATED != 0 { now.set } else { 0 };
+            *set = if same_pod && now.flags & ISOLATED != 0 { now.set } else { PolicySetId::NONE };
             held.kept.insert(*set);
         }
         if held.sets.contains(audit) {
             *flags &= !AUDIT;
-            *audit = 0;
+            *audit = PolicySetId::NONE;
             if same_pod && now.flags & AUDIT != 0 {
                 *flags |= now.flags & AUDIT;
                 *audit = now.audit;

@@ -15,6 +15,7 @@ mod tests;
 mod text;
 
 use lbr_common::addr::Addr;
+use lbr_common::id::PolicySetId;
 use lbr_common::policy::policy_flags;
 
 use self::hold::Held;
@@ -97,7 +98,7 @@ impl Policies {
         self.generation = generation;
         let tables = dataplane.tables();
         let before = outcome.problems.len();
-        let fits = |set: u32| !held.sets.contains(&set);
+        let fits = |set: PolicySetId| !held.sets.contains(&set);
         write(&mut self.maps.port_class, tables.port_class, |k, _| fits(k.data.set), text::ports, outcome);
         write(&mut self.maps.verdicts, tables.verdicts, |k, _| fits(k.set), text::verdict, outcome);
         if outcome.problems.len() > before {
@@ -130,7 +131,7 @@ impl Policies {
         sweep(&mut self.maps.link_policy, tables.link_policy, number, outcome);
         sweep(&mut self.maps.ip_class, tables.ip_class, Addr::to_string, outcome);
         sweep(&mut self.maps.cidr_class, tables.cidr_class, text::block, outcome);
-        let free = |set: u32| !held.kept.contains(&set);
+        let free = |set: PolicySetId| !held.kept.contains(&set);
         remove(&mut self.maps.port_class, tables.port_class, |k| free(k.data.set), text::ports, outcome);
         remove(&mut self.maps.verdicts, tables.verdicts, |k| free(k.set), text::verdict, outcome);
         remove(&mut self.maps.set_members, tables.set_members, |k| free(k.set), text::member, outcome);

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lbr_common::addr::Addr;
+use lbr_common::id::{ClassId, PolicySetId};
 use lbr_common::policy::{Block, Ports, Prefix, VerdictKey, policy_flags};
 
 use super::Policies;
@@ -43,7 +44,7 @@ impl Full {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shortage {
     /// Sets, by number.
-    pub sets: BTreeMap<u32, Full>,
+    pub sets: BTreeMap<PolicySetId, Full>,
     /// The blocks of all policies.
     pub blocks: Option<Full>,
     /// Addresses that get no class.
@@ -65,8 +66,8 @@ impl Shortage {
 struct Wanted<'a> {
     endpoints: &'a BTreeMap<Addr, EndpointPolicy>,
     link_policy: &'a BTreeMap<u32, u32>,
-    ip_class: &'a BTreeMap<Addr, u32>,
-    cidr_class: &'a BTreeMap<Prefix<Block>, u32>,
+    ip_class: &'a BTreeMap<Addr, ClassId>,
+    cidr_class: &'a BTreeMap<Prefix<Block>, ClassId>,
 }
 
 /// Finds what of this does not fit.
@@ -105,10 +106,10 @@ fn find(
     lacking(verdicts.map(|key| key.set), there, &*tables.verdicts, &mut shortage.sets);
     let there = state.maps.port_class.len();
     lacking(ports.map(|key| key.data.set), there, &*tables.port_class, &mut shortage.sets);
-    let rank = |_: &Prefix<Block>, _: &u32| 0;
+    let rank = |_: &Prefix<Block>, _: &ClassId| 0;
     shortage.blocks =
         without_room(wanted.cidr_class, &state.maps.cidr_class, &*tables.cidr_class, rank).map(|f| f.0);
-    let rank = |_: &Addr, _: &u32| 0;
+    let rank = |_: &Addr, _: &ClassId| 0;
     shortage.classes = without_room(wanted.ip_class, &state.maps.ip_class, &*tables.ip_class, rank);
     let rank = |_: &Addr, endpoint: &EndpointPolicy| self::rank(endpoint.policy.flags);
     shortage.endpoints = without_room(wanted.endpoints, &state.maps.endpoints, &*tables.endpoints, rank);
@@ -132,14 +133,14 @@ fn rank(flags: u32) -> u32 {
 
 /// Adds the sets that do not fit. `sets_of_new`: the set of each new entry. Lower numbers, which are older, get room first.
 fn lacking<K, V>(
-    sets_of_new: impl Iterator<Item = u32>,
+    sets_of_new: impl Iterator<Item = PolicySetId>,
     there: usize,
     table: &dyn Table<K, V>,
-    sets: &mut BTreeMap<u32, Full>,
+    sets: &mut BTreeMap<PolicySetId, Full>,
 ) {
     let full = Full::of(table);
     let mut left = (full.max_entries as usize).saturating_sub(there);
-    let mut needs: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut needs: BTreeMap<PolicySetId, usize> = BTreeMap::new();
     for set in sets_of_new {
         *needs.entry(set).or_default() += 1;
     }

@@ -1,6 +1,7 @@
 //! Policy in maps that are too small, that fail, or that are not to be touched yet.
 
 use lbr_common::addr::Addr;
+use lbr_common::id::ClassId;
 use lbr_common::policy::{Allow, Block, Policy, Ports, Prefix, VerdictKey, class, policy_flags};
 use lbr_common::text::{Member, MemberKey, PodName, PolicyRecord, Text};
 
@@ -16,7 +17,7 @@ fn pod(last: u8) -> Addr {
 }
 
 fn with_set(set: u32) -> EndpointPolicy {
-    EndpointPolicy { ifindex: 5, policy: Policy { set, audit: 0, flags: ISOLATED } }
+    EndpointPolicy { ifindex: 5, policy: Policy { set: set.into(), flags: ISOLATED, ..Policy::default() } }
 }
 
 /// Pods, each with a set of its own: (last byte of its address, set, entries of the set in both maps).
@@ -24,18 +25,19 @@ fn tables(pods: &[(u8, u32, u32)]) -> Desired {
     let mut tables = Desired::default();
     for &(last, set, size) in pods {
         tables.endpoints.insert(pod(last), with_set(set));
+        let (name, policy, set) = (format!("p{set}"), set.into(), set.into());
         for n in 0..size {
-            tables.verdicts.insert(VerdictKey { set, class: n, ..VerdictKey::default() }, Allow::default());
+            let key = VerdictKey { set, class: n.into(), ..VerdictKey::default() };
+            tables.verdicts.insert(key, Allow::default());
             let port = (n as u16).to_be_bytes();
             tables
                 .port_class
-                .insert(Prefix { data: Ports { set, port, ..Ports::default() }, len: Ports::FULL }, n);
+                .insert(Prefix { data: Ports { set, port, ..Ports::default() }, len: Ports::FULL }, n.into());
         }
-        tables.set_members.insert(MemberKey { set, number: 0 }, Member { policy: set, ..Member::default() });
-        let name = format!("p{set}");
+        tables.set_members.insert(MemberKey { set, number: 0 }, Member { policy, ..Member::default() });
         let record =
             PolicyRecord { namespace: Text::new("ns"), name: Text::new(&name), ..Default::default() };
-        tables.policies.insert(set, record);
+        tables.policies.insert(policy, record);
     }
     tables
 }
@@ -63,9 +65,9 @@ fn a_set_without_room_keeps_the_last_one_or_closes() {
         assert_eq!(problems(&outcome), [(map, "NetworkPolicy ns/p11"), (map, "NetworkPolicy ns/p13")]);
         assert!(outcome.pending > 0, "{map}");
         let seen = fake.in_force();
-        let sets: Vec<_> = seen.endpoints.values().map(|e| (e.policy.set, e.policy.flags)).collect();
+        let sets: Vec<_> = seen.endpoints.values().map(|e| (e.policy.set.id, e.policy.flags)).collect();
         assert_eq!(sets, [(1, ISOLATED), (2, ISOLATED), (0, ISOLATED), (14, ISOLATED)], "{map}");
-        let entries = |set: u32| seen.verdicts.keys().filter(|key| key.set == set).count();
+        let entries = |set: u32| seen.verdicts.keys().filter(|key| key.set.id == set).count();
         assert_eq!([1, 2, 11, 13, 14].map(entries), [3, 3, 0, 0, 2], "{map}");
         let generation = fake.generation();
         reconciler.apply(after.clone(), true, &mut fake);
@@ -81,15 +83,15 @@ fn a_set_without_room_keeps_the_last_one_or_closes() {
 fn an_address_without_room_has_no_class_and_holds_nothing_up() {
     let mut fake = Fake::new(0).with_faults(0);
     let mut before = tables(&[(1, 1, 1)]);
-    before.ip_class.insert(pod(8), 2);
+    before.ip_class.insert(pod(8), 2.into());
     let mut reconciler = start(&mut fake, &before);
     fake.set_max_entries("ip_class", 1);
     let mut after = tables(&[(1, 2, 1)]);
-    after.ip_class = [(pod(8), 3), (pod(9), 3)].into();
+    after.ip_class = [(pod(8), 3.into()), (pod(9), 3.into())].into();
     let outcome = reconciler.apply(after.clone(), true, &mut fake);
     assert_eq!(problems(&outcome), [("ip_class", "10.244.0.9")]);
     let seen = fake.in_force();
-    assert_eq!(seen.ip_class, [(pod(8), 3)].into());
+    assert_eq!(seen.ip_class, [(pod(8), 3.into())].into());
     assert_eq!(seen.endpoints, after.endpoints);
     let generation = fake.generation();
     reconciler.apply(after.clone(), true, &mut fake);
@@ -103,10 +105,11 @@ fn an_address_without_room_has_no_class_and_holds_nothing_up() {
 fn blocks_change_all_together_or_not_at_all() {
     let block = |len: u32| Prefix { data: Block { family: 6, addr: [0; 16] }, len: Block::FAMILY_BITS + len };
     let mut fake = Fake::new(0).with_faults(0);
-    let before = Desired { cidr_class: [(block(8), 2), (block(12), 3)].into(), ..Desired::default() };
+    let before =
+        Desired { cidr_class: [(block(8), 2.into()), (block(12), 3.into())].into(), ..Desired::default() };
     let mut reconciler = start(&mut fake, &before);
     fake.set_max_entries("cidr_class", 3);
-    let blocks = [(block(8), 4), (block(12), 3), (block(16), 5), (block(24), 6)];
+    let blocks = [(8, 4), (12, 3), (16, 5), (24, 6)].map(|(len, id)| (block(len), ClassId { id }));
     let wanted = Desired { cidr_class: blocks.into(), ..Desired::default() };
     let outcome = reconciler.apply(wanted.clone(), true, &mut fake);
     assert_eq!(problems(&outcome), [("cidr_class", "ipBlock ::/16 and 1 more")]);

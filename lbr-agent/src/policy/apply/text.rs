@@ -1,13 +1,14 @@
 //! Names of entries for a person.
 
 use lbr_common::addr::Addr;
+use lbr_common::id::PolicySetId;
 use lbr_common::policy::{Block, Ports, Prefix, VerdictKey};
 use lbr_common::text::{MemberKey, RuleKey};
 
 use crate::table::PolicyMaps;
 
 /// The policies that make up a set.
-pub(super) fn set(set: u32, maps: &PolicyMaps) -> String {
+pub(super) fn set(set: PolicySetId, maps: &PolicyMaps) -> String {
     let first = MemberKey { set, number: 0 };
     let members = maps.set_members.range(first..=MemberKey { number: u32::MAX, ..first });
     let records = members.filter_map(|(_, member)| maps.policies.get(&member.policy).copied());

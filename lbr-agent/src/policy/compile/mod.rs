@@ -27,6 +27,7 @@ mod verdicts;
 
 use std::collections::BTreeSet;
 
+use lbr_common::id::PolicyId;
 use lbr_common::policy::direction;
 use lbr_common::text::{PolicyRecord, RuleKey, RuleText, Text, policy_kind};
 
@@ -56,7 +57,7 @@ pub(crate) fn compile(
     let regions = Regions::new(&active.terms);
     let classes = classes::find(state, &owners, &regions, &active.named, &mut active.terms);
     let class_ids = publish::publish(&classes, &regions, &active.terms, pool, desired);
-    let policy_ids: Vec<u32> =
+    let policy_ids: Vec<PolicyId> =
         active.policies.iter().map(|active| pool.policy(&active.policy.name)).collect();
     for (active, &id) in active.policies.iter().zip(&policy_ids) {
         describe(active, id, desired);
@@ -82,7 +83,7 @@ pub(crate) fn compile(
 
 /// Writes the records that `lbr show` and `lbr why` read about a policy. Of its versions in force, those with rules count;
 /// two of them have the same rules in each direction.
-fn describe(active: &ActivePolicy<'_>, id: u32, desired: &mut Desired) {
+fn describe(active: &ActivePolicy<'_>, id: PolicyId, desired: &mut Desired) {
     let policy = active.policy;
     let count = |rules: &Option<Vec<PolicyRule>>| {
         u32::try_from(rules.as_ref().map_or(0, Vec::len)).unwrap_or(u32::MAX)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lbr_common::id::PortClassId;
 use lbr_common::policy::OTHER_PORTS;
 
 /// Ports that one rule allows.
@@ -26,9 +27,9 @@ pub(super) type Covering = BTreeSet<(usize, Option<usize>)>;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PortClasses {
     /// Protocol, port, number of its significant bits → class, counted from 1.
-    pub(super) prefixes: BTreeMap<(u8, u16, u32), u32>,
+    pub(super) prefixes: BTreeMap<(u8, u16, u32), PortClassId>,
     /// The rules that allow the ports of each class.
-    pub(super) classes: BTreeMap<u32, Covering>,
+    pub(super) classes: BTreeMap<PortClassId, Covering>,
 }
 
 /// Groups the ports that all rules treat alike. Ports in no rule have no prefix.
@@ -38,10 +39,10 @@ pub(super) fn classify(allowed: &[Allowed]) -> PortClasses {
         by_proto.entry(one.proto).or_default().push(one);
     }
     let mut ports = PortClasses::default();
-    let mut numbers: BTreeMap<Covering, u32> = BTreeMap::new();
+    let mut numbers: BTreeMap<Covering, PortClassId> = BTreeMap::new();
     let mut number = |covering: &Covering| {
-        let next = OTHER_PORTS + 1 + u32::try_from(numbers.len()).unwrap_or(u32::MAX - 1);
-        *numbers.entry(covering.clone()).or_insert(next)
+        let next = OTHER_PORTS.id + 1 + u32::try_from(numbers.len()).unwrap_or(u32::MAX - 1);
+        *numbers.entry(covering.clone()).or_insert(PortClassId { id: next })
     };
     for (proto, allowed) in by_proto {
         let whole = allowed.iter().filter(|a| (a.first, a.last) == (0, u16::MAX));

@@ -1,5 +1,6 @@
 //! Classes for the maps: `ip_class`, `cidr_class`, and their descriptions in `classes`.
 
+use lbr_common::id::ClassId;
 use lbr_common::policy::class;
 use lbr_common::text::{ClassRecord, Text};
 
@@ -18,11 +19,11 @@ pub(super) fn publish(
     terms: &Terms<'_>,
     pool: &mut PolicyIds,
     desired: &mut Desired,
-) -> Vec<u32> {
+) -> Vec<ClassId> {
     let parts: Vec<(u32, u64)> =
         terms.iter().map(|(_, canon)| (pool.part(canon.clone()), hash(canon))).collect();
     let texts: Vec<String> = terms.iter().map(|(term, _)| names::term(term)).collect();
-    let mut ids: Vec<u32> = Vec::new();
+    let mut ids: Vec<ClassId> = Vec::new();
     for of_class in &classes.terms {
         let of_class = || of_class.iter().filter_map(|&term| parts.get(term).zip(texts.get(term)));
         let mut content: Vec<u32> = of_class().map(|((part, _), _)| *part).collect();
@@ -52,7 +53,7 @@ pub(super) fn publish(
     for (prefix, holding) in regions.iter() {
         // A block that its exceptions cover completely must hide the block around it.
         let known = classes.of(holding).and_then(|number: usize| ids.get(number));
-        let id: u32 = known.copied().unwrap_or(class::NONE);
+        let id: ClassId = known.copied().unwrap_or(class::NONE);
         desired.cidr_class.insert(prefix, id);
         if let Some(record) = desired.classes.get_mut(&id) {
             record.blocks += 1;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lbr_common::id::{ClassId, PolicyId, PolicySetId};
 use lbr_common::policy::{Allow, direction};
 use lbr_common::text::{Member, MemberKey};
 
@@ -20,17 +21,17 @@ pub(super) struct Sets<'a> {
     active: &'a Active<'a>,
     classes: &'a Classes,
     /// Numbers of the classes in the maps.
-    class_ids: &'a [u32],
+    class_ids: &'a [ClassId],
     /// The content of each policy.
     bodies: Vec<Body<'a>>,
     /// Sets by their policies and the numbers of the policies' named ports on the pod.
-    known: BTreeMap<(Vec<usize>, Vec<u32>), u32>,
+    known: BTreeMap<(Vec<usize>, Vec<u32>), PolicySetId>,
 }
 
 /// The part of a policy that does not depend on the pod that it selects.
 struct Body<'a> {
     /// Number in the maps.
-    id: u32,
+    id: PolicyId,
     /// Identifies the content as long as the agent runs.
     part: u32,
     /// Identifies the content for the next agent.
@@ -50,9 +51,9 @@ impl<'a> Sets<'a> {
     /// `ids` are the numbers of the policies in the maps.
     pub(super) fn new(
         active: &'a Active<'a>,
-        ids: &[u32],
+        ids: &[PolicyId],
         classes: &'a Classes,
-        class_ids: &'a [u32],
+        class_ids: &'a [ClassId],
         pool: &mut PolicyIds,
     ) -> Self {
         let mut on_peers = OnPeers::new();
@@ -61,7 +62,7 @@ impl<'a> Sets<'a> {
                 on_peers.entry((name, protocol)).or_default().push((number, term, classes));
             }
         }
-        let body = |(policy, &id): (&'a ActivePolicy<'a>, &u32)| {
+        let body = |(policy, &id): (&'a ActivePolicy<'a>, &PolicyId)| {
             let of_rule = |rule| numbers(&on_peers, classes, rule);
             let numbers: Vec<_> = policy.egress.iter().map(of_rule).collect();
             let named = policy.ingress.iter().flat_map(|rule| rule.ports).filter_map(named_port).collect();
@@ -73,16 +74,16 @@ impl<'a> Sets<'a> {
         Self { active, classes, class_ids, bodies, known: BTreeMap::new() }
     }
 
-    /// The set of these policies on a pod; 0 if there are none.
+    /// The set of these policies on a pod; none if there are none.
     pub(super) fn of(
         &mut self,
         policies: Vec<usize>,
         pod: &Pod,
         pool: &mut PolicyIds,
         desired: &mut Desired,
-    ) -> u32 {
+    ) -> PolicySetId {
         if policies.is_empty() {
-            return 0;
+            return PolicySetId::NONE;
         }
         let bodies = || policies.iter().filter_map(|&number| self.bodies.get(number));
         let named = bodies().flat_map(|body| &body.named);
@@ -99,8 +100,8 @@ impl<'a> Sets<'a> {
         let mut canon = Canon::default();
         canon.len(bodies.len());
         for body in &bodies {
-            content.extend([body.id, body.part]);
-            canon.number(body.id.into()).number(body.hash);
+            content.extend([body.id.id, body.part]);
+            canon.number(body.id.id.into()).number(body.hash);
         }
         content.extend(resolved);
         for &number in resolved {
@@ -108,7 +109,7 @@ impl<'a> Sets<'a> {
         }
         let hash = canon.hash();
         let set = pool.set(content, hash);
-        let mut members: Vec<u32> = bodies.iter().map(|body| body.id).collect();
+        let mut members: Vec<PolicyId> = bodies.iter().map(|body| body.id).collect();
         // Two versions of a policy are one member.
         members.dedup();
         for (number, policy) in (0..).zip(members) {
@@ -122,7 +123,7 @@ impl<'a> Sets<'a> {
     }
 
     /// Writes the rules of a set in one direction, in order: the first rule that allows a packet is the one reported.
-    fn write(&self, set: u32, way: u32, policies: &[usize], pod: &Pod, desired: &mut Desired) {
+    fn write(&self, set: PolicySetId, way: u32, policies: &[usize], pod: &Pod, desired: &mut Desired) {
         let mut rules = SetRules::default();
         for &number in policies {
             let (Some(policy), Some(body)) = (self.active.policies.get(number), self.bodies.get(number))

@@ -1,5 +1,6 @@
 //! The rules of a set in one direction, as `port_class` and `verdicts`.
 
+use lbr_common::id::{ClassId, PolicySetId};
 use lbr_common::policy::{Allow, OTHER_PORTS, Ports, Prefix, VerdictKey, class};
 
 use super::classes::Classes;
@@ -31,10 +32,10 @@ impl SetRules {
     /// Writes both tables. They have no entry for what is not allowed.
     pub(super) fn write(
         &self,
-        set: u32,
+        set: PolicySetId,
         way: u32,
         classes: &Classes,
-        class_ids: &[u32],
+        class_ids: &[ClassId],
         desired: &mut Desired,
     ) {
         let ports = classify(&self.allowed);

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use lbr_common::id::PolicySetId;
 use lbr_common::policy::policy_flags;
 use lbr_common::tuple::{Tuple, proto};
 use serde_json::{Value, json};
@@ -251,5 +252,5 @@ fn where_no_policy_is_to_blame_the_pod_closes() {
     assert!(world.engine.without_room().is_empty());
     assert!(world.passes(CLIENT, 80));
     let other = world.fake.in_force().endpoints[&"10.1.0.3".parse::<IpAddr>().unwrap().into()].policy;
-    assert_eq!((other.set, other.flags), (0, policy_flags::POD | policy_flags::ISOLATED_IN));
+    assert_eq!((other.set, other.flags), (PolicySetId::NONE, policy_flags::POD | policy_flags::ISOLATED_IN));
 }

@@ -71,7 +71,7 @@ impl Dataplane for Noting {
         self.fake.raise_epoch()
     }
 
-    fn abort_sockets(&mut self, backends: &BTreeMap<u32, Backend>) -> std::io::Result<usize> {
+    fn abort_sockets(&mut self, backends: &BTreeMap<BackendId, Backend>) -> std::io::Result<usize> {
         self.fake.abort_sockets(backends)
     }
 }

@@ -26,11 +26,11 @@ fn a_removed_backend_for_udp_is_looked_for_and_nothing_else() {
     assert_eq!(looks("nothing changed", udp(&[1])), 0);
     assert_eq!(looks("one more", udp(&[1, 2])), 0);
     let mut draining = udp(&[1, 2]);
-    draining.backends.get_mut(&101).unwrap().flags = 1;
+    draining.backends.get_mut(&101.into()).unwrap().flags = 1;
     assert_eq!(looks("another flag", draining), 0);
     assert_eq!(looks("one less", udp(&[2])), 1);
     let mut replaced = udp(&[2]);
-    replaced.backends.get_mut(&102).unwrap().addr = Addr::v4([10, 244, 0, 9]);
+    replaced.backends.get_mut(&102.into()).unwrap().addr = Addr::v4([10, 244, 0, 9]);
     assert_eq!(looks("the same id with another address", replaced), 1);
     assert_eq!(looks("all", Desired::default()), 1);
     assert_eq!(looks("TCP", services(&[(1, &[1, 2])])), 0);

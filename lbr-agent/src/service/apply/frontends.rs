@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lbr_common::id::{BackendId, MaglevId, ServiceId};
 use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags, scope};
 use lbr_common::tuple::proto;
@@ -18,8 +19,8 @@ impl Steps<'_, '_> {
 
     pub(in crate::service) fn write_backends(&mut self) {
         let backends = &self.maps.backends;
-        let is_new = |id: &u32| !backends.actual().contains_key(id);
-        let ready: BTreeSet<u32> = backends
+        let is_new = |id: &BackendId| !backends.actual().contains_key(id);
+        let ready: BTreeSet<BackendId> = backends
             .writes()
             .filter(|(id, backend)| self.open(backend.service, is_new(id)))
             .map(|(id, _)| id)
@@ -53,7 +54,7 @@ impl Steps<'_, '_> {
         let ServiceMaps { maglev, backends, .. } = &*self.maps;
         let ready: BTreeSet<MaglevKey> = maglev
             .writes()
-            .filter(|(_, part)| part.backends.iter().all(|id| *id == 0 || backends.actual().contains_key(id)))
+            .filter(|(_, part)| part.backends().all(|id| backends.actual().contains_key(&id)))
             .map(|(key, _)| key)
             .collect();
         let table = self.pass.dataplane.tables().maglev;
@@ -64,7 +65,7 @@ impl Steps<'_, '_> {
         if self.maps.maglev.removals().next().is_none() {
             return;
         }
-        let used: BTreeSet<u32> = self.maps.frontends.actual().values().map(|f| f.maglev).collect();
+        let used: BTreeSet<MaglevId> = self.maps.frontends.actual().values().map(|f| f.maglev).collect();
         let free = |key: &MaglevKey| !used.contains(&key.table);
         remove(
             &mut self.maps.maglev,
@@ -151,7 +152,7 @@ impl Steps<'_, '_> {
         let maglev = &self.maps.maglev;
         let is_there = |key: &MaglevKey| maglev.actual().contains_key(key) && !maglev.must_write(key);
         let table = frontend.maglev;
-        table == 0 || (0..maglev::PARTS).all(|part| is_there(&MaglevKey { table, part }))
+        table.is_none() || (0..maglev::PARTS).all(|part| is_there(&MaglevKey { table, part }))
     }
 
     /// Entries for clients outside are removed after those that lead to them.
@@ -182,7 +183,7 @@ impl Steps<'_, '_> {
     }
 
     pub(in crate::service) fn remove_slots(&mut self) {
-        let due: BTreeSet<(u32, u32)> =
+        let due: BTreeSet<(ServiceId, u32)> =
             self.maps.slots.removals().map(|key| (key.service, key.set)).collect();
         let reach: BTreeMap<_, _> =
             due.into_iter().map(|(service, set)| ((service, set), self.reach(service, set))).collect();
@@ -197,28 +198,28 @@ impl Steps<'_, '_> {
     }
 
     /// The highest count of a set of a service that a frontend in force leads to.
-    fn reach(&self, service: u32, set: u32) -> u32 {
+    fn reach(&self, service: ServiceId, set: u32) -> u32 {
         let frontends = self.in_force.of(service).filter_map(|key| self.maps.frontends.actual().get(key));
         frontends.filter(|frontend| frontend.set == set).map(|frontend| frontend.count).max().unwrap_or(0)
     }
 
     pub(in crate::service) fn remove_backends(&mut self) {
         let ServiceMaps { backends, slots, maglev, .. } = &*self.maps;
-        let due: BTreeSet<u32> = backends.removals().collect();
+        let due: BTreeSet<BackendId> = backends.removals().collect();
         if due.is_empty() {
             return;
         }
         // Slots lead to backends of their own service only.
-        let services: BTreeSet<u32> =
+        let services: BTreeSet<ServiceId> =
             due.iter().filter_map(|id| backends.actual().get(id)).map(|backend| backend.service).collect();
         let of_service = |service| {
             let first = SlotKey { service, ..SlotKey::default() };
             slots.actual().range(first..=SlotKey { service, set: u32::MAX, slot: u32::MAX })
         };
         let slots = services.into_iter().flat_map(of_service).map(|(_, slot)| slot.backend);
-        let parts = maglev.actual().values().flat_map(|part| part.backends);
-        let used: BTreeSet<u32> = slots.chain(parts).filter(|id| due.contains(id)).collect();
-        let free = |id: &u32| !used.contains(id);
+        let parts = maglev.actual().values().flat_map(|part| part.backends());
+        let used: BTreeSet<BackendId> = slots.chain(parts).filter(|id| due.contains(id)).collect();
+        let free = |id: &BackendId| !used.contains(id);
         let before = self.pass.outcome.removals;
         let of_datagrams = due.iter().any(|id| free(id) && self.is_for_datagrams(id));
         let table = self.pass.dataplane.tables().backends;
@@ -228,18 +229,18 @@ impl Steps<'_, '_> {
     }
 
     /// Whether there is a backend with this id, for UDP.
-    fn is_for_datagrams(&self, id: &u32) -> bool {
+    fn is_for_datagrams(&self, id: &BackendId) -> bool {
         self.maps.backends.actual().get(id).is_some_and(|backend| backend.proto == proto::UDP)
     }
 
     pub(in crate::service) fn remove_names(&mut self) {
-        let free = |id: &u32| self.in_force.of(*id).next().is_none();
+        let free = |id: &ServiceId| self.in_force.of(*id).next().is_none();
         let table = self.pass.dataplane.tables().services;
         remove(&mut self.maps.services, table, free, number, &mut self.pass.outcome);
     }
 }
 
 /// Whether the backend of a slot is in its map, as a backend of the same service.
-fn leads_to_backend(backends: &Delta<u32, Backend>, key: &SlotKey, slot: &Slot) -> bool {
+fn leads_to_backend(backends: &Delta<BackendId, Backend>, key: &SlotKey, slot: &Slot) -> bool {
     backends.actual().get(&slot.backend).is_some_and(|b| b.service == key.service)
 }

@@ -8,6 +8,7 @@ mod text;
 
 use std::collections::BTreeSet;
 
+use lbr_common::id::ServiceId;
 use lbr_common::maps;
 use lbr_common::service::FrontendKey;
 
@@ -29,10 +30,10 @@ pub(crate) struct Services {
 
 /// The frontends in the map, by service: what a removal asks.
 #[derive(Debug, Default)]
-struct InForce(BTreeSet<(u32, FrontendKey)>);
+struct InForce(BTreeSet<(ServiceId, FrontendKey)>);
 
 impl InForce {
-    fn of(&self, service: u32) -> impl Iterator<Item = &FrontendKey> {
+    fn of(&self, service: ServiceId) -> impl Iterator<Item = &FrontendKey> {
         let all = self.0.range((service, FrontendKey::default())..);
         all.take_while(move |(id, _)| *id == service).map(|(_, key)| key)
     }
@@ -43,7 +44,7 @@ impl InForce {
 #[derive(Debug)]
 struct Inherited {
     frontends: BTreeSet<FrontendKey>,
-    services: BTreeSet<u32>,
+    services: BTreeSet<ServiceId>,
 }
 
 impl Services {
@@ -52,7 +53,7 @@ impl Services {
         let frontends = maps.frontends.actual();
         let inherited = Inherited {
             frontends: frontends.keys().copied().collect(),
-            services: frontends.values().map(|f| f.service).filter(|&id| id != 0).collect(),
+            services: frontends.values().map(|f| f.service).filter(|id| id.is_some()).collect(),
         };
         let in_force = InForce(frontends.iter().map(|(key, frontend)| (frontend.service, *key)).collect());
         Ok(Self { maps, in_force, hints: None, hints_due: true, inherited })
@@ -83,7 +84,7 @@ pub(super) struct Steps<'a, 'p> {
 
 impl Steps<'_, '_> {
     /// Whether entries of this service may be touched in this round.
-    fn open(&self, service: u32, is_new_entry: bool) -> bool {
+    fn open(&self, service: ServiceId, is_new_entry: bool) -> bool {
         let frozen = !self.pass.allow_removals && self.inherited.services.contains(&service);
         let lacks_room = is_new_entry && self.full.services.contains(&service);
         !frozen && !lacks_room

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lbr_common::addr::Addr;
+use lbr_common::id::ServiceId;
 use lbr_common::service::{FrontendKey, frontend_flags};
 
 use crate::dataplane::{Dataplane, WriteError};
@@ -21,7 +22,7 @@ struct Need {
 
 /// Services and addresses that get no new entries in this round.
 pub(super) struct Full {
-    pub(super) services: BTreeSet<u32>,
+    pub(super) services: BTreeSet<ServiceId>,
     /// Addresses whose wildcard entry has no room.
     pub(super) addresses: BTreeSet<Addr>,
 }
@@ -30,7 +31,7 @@ pub(super) struct Full {
 pub(super) fn full(maps: &ServiceMaps, dataplane: &mut dyn Dataplane, problems: &mut Vec<Problem>) -> Full {
     let mut addresses = new_addresses(maps);
     let addresses_of = addresses_of(maps, &addresses);
-    let mut needs: BTreeMap<u32, Need> = BTreeMap::new();
+    let mut needs: BTreeMap<ServiceId, Need> = BTreeMap::new();
     for (key, frontend) in maps.frontends.writes() {
         if !maps.frontends.actual().contains_key(&key) {
             needs.entry(frontend.service).or_default().frontends += 1;
@@ -47,7 +48,7 @@ pub(super) fn full(maps: &ServiceMaps, dataplane: &mut dyn Dataplane, problems: 
         }
     }
 
-    needs.remove(&0);
+    needs.remove(&ServiceId::NONE);
     for &service in addresses_of.keys() {
         needs.entry(service).or_default();
     }
@@ -119,8 +120,8 @@ fn new_addresses(maps: &ServiceMaps) -> BTreeSet<Addr> {
 }
 
 /// Which of these addresses each service has.
-fn addresses_of(maps: &ServiceMaps, addresses: &BTreeSet<Addr>) -> BTreeMap<u32, BTreeSet<Addr>> {
-    let mut of: BTreeMap<u32, BTreeSet<Addr>> = BTreeMap::new();
+fn addresses_of(maps: &ServiceMaps, addresses: &BTreeSet<Addr>) -> BTreeMap<ServiceId, BTreeSet<Addr>> {
+    let mut of: BTreeMap<ServiceId, BTreeSet<Addr>> = BTreeMap::new();
     for &addr in addresses {
         let all = maps.frontends.range(FrontendKey { addr, ..FrontendKey::default() }..);
         let its = all.take_while(|(key, _)| key.addr == addr);
@@ -131,7 +132,7 @@ fn addresses_of(maps: &ServiceMaps, addresses: &BTreeSet<Addr>) -> BTreeMap<u32,
     of
 }
 
-fn service_text(maps: &ServiceMaps, service: u32) -> String {
+fn service_text(maps: &ServiceMaps, service: ServiceId) -> String {
     let Some(name) = maps.services.get(&service) else {
         return format!("service {service}");
     };

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use lbr_common::id::{BackendId, ServiceId};
 use lbr_common::service::{
     Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, backend_flags, frontend_flags, set,
 };
@@ -32,7 +33,7 @@ pub(super) struct Fragment {
     /// Those that it has: keys of `frontends`.
     pub(super) keys: Vec<FrontendKey>,
     /// Its ports that have a frontend, each in each family, and their ids.
-    pub(super) ports: Vec<(ServicePort, u32)>,
+    pub(super) ports: Vec<(ServicePort, ServiceId)>,
     /// The addresses that it uses.
     pub(super) uses: Vec<Use>,
     /// Its sets that ask for a Maglev table.
@@ -49,7 +50,7 @@ pub(super) struct Fragment {
 /// A Service port's rows in the maps.
 struct Rows {
     port: ServicePort,
-    id: u32,
+    id: ServiceId,
     frontends: Vec<(FrontendKey, Frontend)>,
     targets: Targets,
     ranges: Vec<Range>,
@@ -57,7 +58,7 @@ struct Rows {
 }
 
 struct Targets {
-    backends: Vec<(u32, Backend)>,
+    backends: Vec<(BackendId, Backend)>,
     slots: Vec<(SlotKey, Slot)>,
 }
 
@@ -174,7 +175,7 @@ fn service_name(service: &ObjectName, port: &str) -> ServiceName {
 }
 
 /// The endpoints of a Service port, and where they stand in its sets.
-fn targets(plan: &Plan<'_>, service: u32, choice: &Choice, here: &Here<'_>, ids: &mut Ids) -> Targets {
+fn targets(plan: &Plan<'_>, service: ServiceId, choice: &Choice, here: &Here<'_>, ids: &mut Ids) -> Targets {
     let (mut backends, mut slots) = (Vec::new(), Vec::new());
     for (&(addr, port), chosen) in &choice.backends {
         let id = ids.backend(service, addr, port);
@@ -200,7 +201,7 @@ fn write(rows: Rows, ids: &mut Ids, maps: &mut ServiceMaps) -> Vec<(maglev::Key,
     for (key, frontend) in frontends {
         maps.frontends.set(key, Some(frontend));
     }
-    let kept: BTreeSet<u32> = backends.iter().map(|(id, _)| *id).collect();
+    let kept: BTreeSet<BackendId> = backends.iter().map(|(id, _)| *id).collect();
     for (id, backend) in backends {
         maps.backends.set(id, Some(backend));
     }
@@ -213,7 +214,7 @@ fn write(rows: Rows, ids: &mut Ids, maps: &mut ServiceMaps) -> Vec<(maglev::Key,
 }
 
 /// Removes the rows of a Service port that is gone, but for its frontends, and gives up its numbers.
-pub(super) fn remove(port: &ServicePort, id: u32, ids: &mut Ids, maps: &mut ServiceMaps) {
+pub(super) fn remove(port: &ServicePort, id: ServiceId, ids: &mut Ids, maps: &mut ServiceMaps) {
     for gone in ids.release_backends(id, |_| false) {
         maps.backends.set(gone, None);
     }
@@ -223,12 +224,12 @@ pub(super) fn remove(port: &ServicePort, id: u32, ids: &mut Ids, maps: &mut Serv
     maps.source_ranges.replace(ranges_of(id), []);
 }
 
-fn slots_of(service: u32) -> RangeInclusive<SlotKey> {
+fn slots_of(service: ServiceId) -> RangeInclusive<SlotKey> {
     let first = SlotKey { service, ..SlotKey::default() };
     first..=SlotKey { service, set: u32::MAX, slot: u32::MAX }
 }
 
-fn ranges_of(service: u32) -> RangeInclusive<Range> {
+fn ranges_of(service: ServiceId) -> RangeInclusive<Range> {
     let of = |client, len| Range { data: SourceRange { service, client }, len };
     of([0; 16], 0)..=of([u8::MAX; 16], u32::MAX)
 }

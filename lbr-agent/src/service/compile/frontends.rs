@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lbr_common::addr::Family;
+use lbr_common::id::{MaglevId, ServiceId};
 use lbr_common::service::{Frontend, FrontendKey, frontend_flags, scope, set};
 use lbr_common::user::{proto_name, socket_text};
 
@@ -116,7 +117,7 @@ fn not_allowed(plan: &Plan<'_>, index: usize, ip: IpAddr) -> Rejected {
 /// only sockets of the node have.
 pub(super) fn rows(
     plan: &Plan<'_>,
-    id: u32,
+    id: ServiceId,
     choice: &Choice,
     [balanced, on_loopback]: [u32; 2],
 ) -> Vec<(FrontendKey, Frontend)> {
@@ -133,7 +134,7 @@ pub(super) fn rows(
             flags: flags | local_only | direct | tunneled,
             set,
             affinity,
-            maglev: 0,
+            maglev: MaglevId::NONE,
         }
     };
     for &(role, key) in &plan.won {

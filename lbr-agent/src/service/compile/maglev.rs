@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lbr_common::addr::Family;
+use lbr_common::id::{BackendId, MaglevId, ServiceId};
 use lbr_common::maglev::{self, MaglevKey, MaglevPart};
 use lbr_common::text::ServiceName;
 
@@ -20,7 +21,7 @@ use crate::table::ServiceMaps;
 const DEFAULT_TABLES: usize = maglev::table_count(lbr_common::maps::MAGLEV.max_entries);
 
 /// A set of a Service port: the id of the port, and the set.
-pub(super) type Key = (u32, u32);
+pub(super) type Key = (ServiceId, u32);
 
 /// What a set that asks for a table has.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub(super) struct Wish {
     /// A hash of the Service port's name, the same on every node.
     salt: u64,
     /// The backends and their ids, in order of the addresses.
-    targets: Vec<(Target, u32)>,
+    targets: Vec<(Target, BackendId)>,
 }
 
 impl Wish {
@@ -37,7 +38,7 @@ impl Wish {
         plan: &Plan<'_>,
         service: &Arc<ObjectName>,
         name: &ServiceName,
-        targets: Vec<(Target, u32)>,
+        targets: Vec<(Target, BackendId)>,
     ) -> Self {
         let text = [name.namespace.as_str(), name.name.as_str(), name.port.as_str()].join("/");
         let shape = u64::from(plan.proto) << 1 | u64::from(plan.family == Family::V4);
@@ -50,7 +51,7 @@ impl Wish {
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     wishes: BTreeMap<Key, Wish>,
-    given: BTreeMap<Key, u32>,
+    given: BTreeMap<Key, MaglevId>,
     /// The wishes are others than when the tables were given.
     is_due: bool,
     /// Wishes without a table.
@@ -68,8 +69,8 @@ impl Tables {
     }
 
     /// The table of a set; 0: none.
-    pub(super) fn of(&self, key: &Key) -> u32 {
-        self.given.get(key).copied().unwrap_or(0)
+    pub(super) fn of(&self, key: &Key) -> MaglevId {
+        self.given.get(key).copied().unwrap_or_default()
     }
 
     /// Gives tables to Service ports that ask for one, the oldest Services first, and writes the tables. `room`: how many
@@ -89,7 +90,7 @@ impl Tables {
         self.rejected.clear();
         for (key, wish) in &self.wishes {
             // Two sets of a Service often have the same backends: they share one table.
-            let content: BTreeSet<u32> = wish.targets.iter().map(|(_, id)| *id).collect();
+            let content: BTreeSet<BackendId> = wish.targets.iter().map(|(_, id)| *id).collect();
             if tables.len() >= room && !tables.contains(&content) {
                 self.rejected.push(no_room(&wish.service, room));
                 continue;
@@ -115,7 +116,7 @@ impl Tables {
     }
 }
 
-fn range(table: u32) -> std::ops::RangeInclusive<MaglevKey> {
+fn range(table: MaglevId) -> std::ops::RangeInclusive<MaglevKey> {
     MaglevKey { table, part: 0 }..=MaglevKey { table, part: u32::MAX }
 }
 
@@ -131,14 +132,7 @@ fn no_room(service: &ObjectName, room: usize) -> Rejected {
 
 fn fill(wish: &Wish) -> Vec<MaglevPart> {
     let slots = slots(wish.salt, &wish.targets);
-    let part = |slots: &[u32]| {
-        let mut backends = [0; maglev::PART as usize];
-        for (to, from) in backends.iter_mut().zip(slots) {
-            *to = *from;
-        }
-        MaglevPart { backends }
-    };
-    slots.chunks(maglev::PART as usize).map(part).collect()
+    slots.chunks(maglev::PART as usize).map(MaglevPart::new).collect()
 }
 
 /// The order in which a backend visits the table: every slot once, since the number of slots is prime.
@@ -148,20 +142,20 @@ struct Permutation {
 }
 
 /// The table: in turns, each backend takes the first free slot of its permutation.
-fn slots(salt: u64, targets: &[(Target, u32)]) -> Vec<u32> {
-    let permutation = |((addr, port), _): &(Target, u32)| {
+fn slots(salt: u64, targets: &[(Target, BackendId)]) -> Vec<BackendId> {
+    let permutation = |((addr, port), _): &(Target, BackendId)| {
         let h = maglev::mix(hash(salt, &addr.bytes), u64::from(*port));
         let below = |h: u64, n: u32| (h % u64::from(n)) as u32;
         Permutation { next: below(h, maglev::SLOTS), skip: 1 + below(maglev::mix(h, 1), maglev::SLOTS - 1) }
     };
     let mut turns: Vec<_> = targets.iter().map(|target| (permutation(target), target.1)).collect();
-    let mut slots = vec![0; maglev::SLOTS as usize];
+    let mut slots = vec![BackendId::NONE; maglev::SLOTS as usize];
     let mut free = if turns.is_empty() { 0 } else { slots.len() };
     while free > 0 {
         for (permutation, id) in turns.iter_mut().take(free) {
             while let Some(slot) = slots.get_mut(permutation.next as usize) {
                 permutation.next = (permutation.next + permutation.skip) % maglev::SLOTS;
-                if *slot == 0 {
+                if slot.is_none() {
                     *slot = *id;
                     free -= 1;
                     break;

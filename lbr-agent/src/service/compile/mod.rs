@@ -20,6 +20,7 @@ mod topology;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use lbr_common::id::MaglevId;
 use lbr_common::service::{Frontend, scope};
 
 use self::addresses::{Addresses, Use};
@@ -244,7 +245,7 @@ impl Compiler {
             for key in fragment.keys.iter().filter(|_| !fragment.wishes.is_empty()) {
                 let Some(frontend) = maps.frontends.get(key).copied() else { continue };
                 let table = self.tables.of(&(frontend.service, frontend.set));
-                let maglev = if frontend.count > 0 { table } else { 0 };
+                let maglev = if frontend.count > 0 { table } else { MaglevId::NONE };
                 maps.frontends.set(*key, Some(Frontend { maglev, ..frontend }));
             }
         }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use lbr_common::addr::{Addr, Family};
+use lbr_common::id::ServiceId;
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::{SourceRange, frontend_flags, peer_flags};
 
@@ -19,7 +20,7 @@ pub(super) fn service_cidrs(state: &ClusterState) -> BTreeMap<Prefix<Block>, u32
 }
 
 /// The ranges of a Service in one family, and the flags of its load balancer's frontends.
-pub(super) fn rows(service: &Service, id: u32, family: Family, here: &Here<'_>) -> (Vec<Range>, u32) {
+pub(super) fn rows(service: &Service, id: ServiceId, family: Family, here: &Here<'_>) -> (Vec<Range>, u32) {
     let Some(ranges) = service.source_ranges.of(family) else { return (Vec::new(), 0) };
     let row = |net: &IpNet| {
         let data = SourceRange { service: id, client: Addr::from(net.network()).bytes };

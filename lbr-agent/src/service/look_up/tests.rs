@@ -16,7 +16,7 @@ fn key(addr: [u8; 4], port: u16, scope: u8) -> FrontendKey {
 fn tables() -> Desired {
     let mut tables = Desired::default();
     let whole = |flags| Frontend { flags: flags | frontend_flags::WILDCARD, ..Frontend::default() };
-    let of = |set, count, flags| Frontend { service: 1, set, count, flags, ..Frontend::default() };
+    let of = |set, count, flags| Frontend { service: 1.into(), set, count, flags, ..Frontend::default() };
     let (differs, local) = (frontend_flags::EXTERNAL_DIFFERS, frontend_flags::LOCAL_ONLY);
     tables.frontends.extend([
         (key(VIP, 0, scope::ANY), whole(0)),
@@ -39,13 +39,14 @@ fn tables() -> Desired {
         (key([127, 0, 0, 1], 30080, scope::HOST_LOCAL), of(set::CLUSTER, 1, 0)),
         (key([127, 0, 0, 1], 30081, scope::HOST_LOCAL), of(set::CLUSTER, 1, frontend_flags::BIND_ONLY)),
     ]);
-    for (set, backend) in [(set::CLUSTER, 1), (set::LOCAL, 2)] {
-        tables.slots.insert(SlotKey { service: 1, set, slot: 0 }, Slot { backend });
+    for (set, backend) in [(set::CLUSTER, 1u32), (set::LOCAL, 2)] {
+        tables.slots.insert(SlotKey { service: 1.into(), set, slot: 0 }, Slot { backend: backend.into() });
         let addr = Addr::v4([10, 244, 0, u8::try_from(backend).unwrap()]);
-        tables.backends.insert(backend, Backend { addr, port: 8080, service: 1, ..Backend::default() });
+        let value = Backend { addr, port: 8080, service: 1.into(), ..Backend::default() };
+        tables.backends.insert(backend.into(), value);
     }
-    let range = |service, client: [u8; 4], bits| {
-        let data = SourceRange { service, client: Addr::v4(client).bytes };
+    let range = |service: u32, client: [u8; 4], bits| {
+        let data = SourceRange { service: service.into(), client: Addr::v4(client).bytes };
         (Prefix { data, len: SourceRange::FIXED_BITS + 96 + bits }, 0)
     };
     tables.source_ranges.extend([range(1, [198, 51, 100, 0], 24), range(2, [0; 4], 0)]);

@@ -1,6 +1,7 @@
 //! From elsewhere, by an uplink, to a Service.
 
 use lbr_common::flow::{BY_ROUTE, flow_flags};
+use lbr_common::id::BackendId;
 use lbr_common::select;
 use lbr_common::service::{Backend, backend_flags, frontend_flags};
 use lbr_common::verdict::Verdict;
@@ -29,7 +30,7 @@ step::global! {
 #[inline(always)]
 fn begin_from_wire(skb: Skb, work: &mut Scratch) -> Step {
     let hash = select::hash(&work.packet.tuple, maps::hash_seed());
-    let (id, backend) = if work.dsr.backend != 0 {
+    let (id, backend) = if work.dsr.backend.is_some() {
         (work.dsr.backend, service::backend(work.dsr.backend).ok_or(Verdict::BackendMissing)?)
     } else {
         let frontend = &work.draft.frontend;
@@ -41,7 +42,7 @@ fn begin_from_wire(skb: Skb, work: &mut Scratch) -> Step {
     if backend.flags & backend_flags::HERE != 0 {
         return to_backend_here(work, id, backend, hash);
     }
-    if work.dsr.backend != 0 {
+    if work.dsr.backend.is_some() {
         // It has moved away: a packet of direct server return is never sent to a third node.
         return Err(Verdict::BackendMissing);
     }
@@ -63,7 +64,7 @@ fn begin_from_wire(skb: Skb, work: &mut Scratch) -> Step {
 }
 
 #[inline(always)]
-fn to_backend_here(work: &mut Scratch, id: u32, backend: &Backend, hash: u32) -> Step {
+fn to_backend_here(work: &mut Scratch, id: BackendId, backend: &Backend, hash: u32) -> Step {
     draft_wire(work, id, backend, 0);
     let mut attempt = 0;
     while attempt < PORT_ATTEMPTS {
@@ -80,7 +81,7 @@ fn to_backend_here(work: &mut Scratch, id: u32, backend: &Backend, hash: u32) ->
 
 /// What all these flows have besides their tuples.
 #[inline(always)]
-fn draft_wire(work: &mut Scratch, id: u32, backend: &Backend, flags: u32) {
+fn draft_wire(work: &mut Scratch, id: BackendId, backend: &Backend, flags: u32) {
     let redirect_to = redirect_target(backend, flow_flags::EXTERNAL);
     let flags = flags | flow_flags::EXTERNAL;
     draft(

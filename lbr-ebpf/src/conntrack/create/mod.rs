@@ -15,6 +15,7 @@ pub(crate) use self::to_service::to_service;
 use aya_ebpf::helpers::generated as helper;
 use lbr_common::conntrack::{State, stamp};
 use lbr_common::flow::flow_flags;
+use lbr_common::id::{BackendId, ServiceId};
 use lbr_common::policy::policy_flags;
 use lbr_common::service::Backend;
 use lbr_common::verdict::{Hook, Verdict};
@@ -37,8 +38,8 @@ fn spare_port(hash: u32, attempt: u32) -> u16 {
 
 /// What a flow is begun with, besides its tuples and what is known of the packet.
 struct Terms {
-    service: u32,
-    backend: u32,
+    service: ServiceId,
+    backend: BackendId,
     /// Redirect targets of the client's packets and of the answers.
     redirect_to: u32,
     twin_redirect_to: u32,
@@ -49,7 +50,13 @@ impl Terms {
     /// Those of a flow without a Service.
     #[inline(always)]
     const fn plain(flags: u32) -> Self {
-        Self { service: 0, backend: 0, redirect_to: 0, twin_redirect_to: 0, flags }
+        Self {
+            service: ServiceId::NONE,
+            backend: BackendId::NONE,
+            redirect_to: 0,
+            twin_redirect_to: 0,
+            flags,
+        }
     }
 }
 

@@ -66,7 +66,7 @@ fn remove_old_reply(work: &mut Scratch) -> Step {
     let draft = &mut work.draft;
     let Some(old) = entry(key) else { return Ok(()) };
     draft.other_key = old.twin_key();
-    let is_of_old = old.service == 0 && draft.other_key != draft.reply_key;
+    let is_of_old = old.service.is_none() && draft.other_key != draft.reply_key;
     if is_of_old {
         remove_twin(key, &draft.other_key);
     }

@@ -1,6 +1,7 @@
 //! From a pod of this node to a Service.
 
 use lbr_common::flow::flow_flags;
+use lbr_common::id::BackendId;
 use lbr_common::link::link_flags;
 use lbr_common::select;
 use lbr_common::service::Backend;
@@ -49,7 +50,7 @@ fn begin_to_backend(work: &mut Scratch, attempt: u32) -> Found {
     let hash = select::hash(&work.packet.tuple, maps::hash_seed());
     let first = service::slot(hash, &work.packet.tuple, frontend);
     // Where the client has a backend of its own, it is the port that gives way.
-    let is_free = frontend.affinity == 0 && frontend.maglev == 0;
+    let is_free = frontend.affinity == 0 && frontend.maglev.is_none();
     let (slot, port) = if attempt == 0 || (attempt < BACKEND_ATTEMPTS && is_free) {
         ((first + attempt) % service::slots(frontend).max(1), work.packet.tuple.src_port)
     } else {
@@ -68,7 +69,7 @@ fn begin_to_backend(work: &mut Scratch, attempt: u32) -> Found {
 
 /// The draft of a flow to `backend`.
 #[inline(always)]
-fn plan(work: &mut Scratch, id: u32, backend: &Backend, port: u16) {
+fn plan(work: &mut Scratch, id: BackendId, backend: &Backend, port: u16) {
     let key = &work.packet.tuple;
     let ifindex = work.ifindex;
     // SAFETY: valid for the run of the program; the agent replaces entries whole.

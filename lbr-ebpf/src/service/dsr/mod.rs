@@ -14,6 +14,7 @@ mod option;
 mod tunnel;
 
 use lbr_common::addr::Addr;
+use lbr_common::id::ServiceId;
 use lbr_common::policy::policy_flags;
 use lbr_common::service::{Backend, Slot, SlotKey, backend_flags, frontend_flags, set};
 use lbr_common::tuple::proto;
@@ -111,10 +112,10 @@ fn may_have_been_sent(work: &mut Scratch) -> bool {
 /// Chooses the backend of a service on this node that packets with the destination of the one at hand reach, or if that
 /// has no port, one that has its address. False: there is none, or not among the first [`MOST_HERE`].
 #[inline(always)]
-fn choose_here(work: &mut Scratch, service: u32) -> bool {
+fn choose_here(work: &mut Scratch, service: ServiceId) -> bool {
     let mut slot = 0;
     while slot < MOST_HERE {
-        match choose_slot(work, service, slot) {
+        match choose_slot(work, service.id, slot) {
             Ok(false) => slot += 1,
             found => return found.is_ok(),
         }
@@ -132,7 +133,7 @@ step::global! {
 fn choose_if_it_is(work: &mut Scratch, service: u32, slot: u32) -> Found {
     let to = &work.packet.tuple;
     // SAFETY: the entry is copied at once.
-    let slot = unsafe { SLOTS.get(&SlotKey { service, set: set::LOCAL, slot }) };
+    let slot = unsafe { SLOTS.get(&SlotKey { service: ServiceId { id: service }, set: set::LOCAL, slot }) };
     let Some(&Slot { backend: id }) = slot else { return Err(Verdict::BackendMissing) };
     let is_it = |b: &Backend| b.leads_to(to) || (to.dst_port == 0 && b.addr == to.dst);
     if !service::backend(id).is_some_and(|b| b.flags & backend_flags::HERE != 0 && is_it(b)) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{HashMap, MapData};
+use lbr_common::id::BackendId;
 use lbr_common::maps;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
 use lbr_common::tuple::proto;
@@ -138,7 +139,7 @@ impl Agent {
 pub(super) struct Maps {
     frontends: HashMap<MapData, FrontendKey, Frontend>,
     slots: HashMap<MapData, SlotKey, Slot>,
-    backends: HashMap<MapData, u32, Backend>,
+    backends: HashMap<MapData, BackendId, Backend>,
 }
 
 impl Maps {

@@ -8,26 +8,31 @@ use lbr_common::text::{Member, MemberKey};
 use super::*;
 
 const POD: Addr = Addr::v4([10, 0, 0, 1]);
+const SET: PolicySetId = PolicySetId { id: 5 };
 const PEER: Addr = Addr::v4([10, 0, 0, 2]);
 
 /// Set 5 allows class 7 and TCP 80 (port class 1).
 fn tables() -> Desired {
     let mut tables = Desired::default();
-    let policy = Policy { set: 5, ..Policy::default() };
+    let policy = Policy { set: SET, ..Policy::default() };
     tables.endpoints.insert(POD, EndpointPolicy { ifindex: 0, policy });
-    tables.ip_class.insert(PEER, 7);
-    tables.port_class.insert(port(80), 1);
-    tables.verdicts.insert(key(7, 1), Allow { policy: 1, rule: 0 });
+    tables.ip_class.insert(PEER, 7.into());
+    tables.port_class.insert(port(80), 1.into());
+    tables.verdicts.insert(key(7, 1), allow(1, 0));
     tables
 }
 
 fn port(port: u16) -> Prefix<Ports> {
-    let data = Ports { set: 5, direction: 0, proto: proto::TCP, port: port.to_be_bytes() };
+    let data = Ports { set: SET, direction: 0, proto: proto::TCP, port: port.to_be_bytes() };
     Prefix { data, len: Ports::FULL }
 }
 
 fn key(class: u32, ports: u32) -> VerdictKey {
-    VerdictKey { set: 5, direction: direction::INGRESS, class, ports }
+    VerdictKey { set: SET, direction: direction::INGRESS, class: class.into(), ports: ports.into() }
+}
+
+fn allow(policy: u32, rule: u32) -> Allow {
+    Allow { policy: policy.into(), rule }
 }
 
 fn after<T>(change: impl Fn(&mut Desired) -> T) -> Option<String> {
@@ -41,26 +46,25 @@ fn new_numbers_are_safe() {
     assert_eq!(after(|_| {}), None);
     assert_eq!(after(|t| *t = Desired::default()), None);
     let another_class = |t: &mut Desired| {
-        t.ip_class.insert(PEER, 8);
-        t.verdicts.insert(key(8, 1), Allow { policy: 2, rule: 0 });
+        t.ip_class.insert(PEER, 8.into());
+        t.verdicts.insert(key(8, 1), allow(2, 0));
     };
     assert_eq!(after(another_class), None);
 }
 
 #[test]
 fn another_rule_under_the_same_key_is_found() {
-    assert!(after(|t| t.verdicts.insert(key(7, 1), Allow { policy: 1, rule: 1 })).is_some());
-    assert!(after(|t| t.port_class.insert(port(80), 2)).is_some());
+    assert!(after(|t| t.verdicts.insert(key(7, 1), allow(1, 1))).is_some());
+    assert!(after(|t| t.port_class.insert(port(80), 2.into())).is_some());
 }
 
 #[test]
 fn more_and_less_in_the_same_set_is_found() {
-    let allow = Allow { policy: 1, rule: 0 };
-    for class in [7, class::ANY, class::NONE] {
-        assert!(after(|t| t.verdicts.insert(key(class, OTHER_PORTS), allow)).is_some(), "{class}");
+    for class in [7, class::ANY.id, class::NONE.id] {
+        assert!(after(|t| t.verdicts.insert(key(class, OTHER_PORTS.id), allow(1, 0))).is_some(), "{class}");
     }
     assert!(after(|t| t.verdicts.clear()).is_some());
-    assert!(after(|t| t.port_class.insert(port(81), 1)).is_some());
+    assert!(after(|t| t.port_class.insert(port(81), 1.into())).is_some());
     assert!(after(|t| t.port_class.clear()).is_some());
 }
 
@@ -70,7 +74,7 @@ fn a_number_with_another_hash_is_found() {
     let with_hash = |hash| {
         let mut tables = tables();
         let member = Member { hash, ..Member::default() };
-        tables.set_members.insert(MemberKey { set: 5, number: 0 }, member);
+        tables.set_members.insert(MemberKey { set: SET, number: 0 }, member);
         tables
     };
     assert_eq!(numbers.reused(&with_hash(1)), None);

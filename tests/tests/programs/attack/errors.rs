@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lbr_common::id::ClassId;
 use lbr_common::policy::{Allow, OTHER_PORTS, VerdictKey, direction, policy_flags};
 use lbr_common::verdict::{Hook, Verdict};
 use lbr_tests::packet::{Packet, Reason};
@@ -164,7 +165,7 @@ fn data_in_an_error_by_the_wire() {
 /// A pod that accepts packets of one pod only gets no error in that pod's name by the wire.
 #[test]
 fn an_error_in_a_pods_name() {
-    const FRIENDS: u32 = 5;
+    const FRIENDS: ClassId = ClassId { id: 5 };
     for net in nets() {
         for proto in PROTOS {
             let mut world = World::new("error-name");

@@ -57,7 +57,7 @@ fn strays(src: SocketAddr, dst: SocketAddr) -> impl Iterator<Item = Packet> {
 pub(crate) fn wire_with_pods(name: &str, net: &Net) -> (Wire, Policies) {
     let mut wire = Wire::new(name);
     let mut policies = Policies::pods(&mut wire.world, net);
-    let policy = Policy { set: 0, audit: 0, flags: policy_flags::NODE };
+    let policy = Policy { flags: policy_flags::NODE, ..Policy::default() };
     policies.wanted.endpoints.insert(node(net).into(), EndpointPolicy { ifindex: 0, policy });
     policies.apply(&mut wire.world);
     (wire, policies)

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use lbr_agent::dataplane::Dataplane as _;
 use lbr_common::conntrack::State;
 use lbr_common::flow::flow_flags;
+use lbr_common::id::BackendId;
 use lbr_common::maglev::{MaglevKey, MaglevPart, PART, PARTS};
 use lbr_common::service::Frontend;
 use lbr_common::verdict::{Hook, Verdict};
@@ -72,14 +73,20 @@ fn an_answer_turned_into_a_service_with_a_table() {
     for net in nets() {
         let (mut wire, _policies) = wire_with_pods("answer-table", &net);
         let (closed, open) = (at(net.service, 80), at(node(&net), 30_080));
-        let mut id = 0;
+        let mut id = BackendId::NONE;
         for service in [closed, open] {
             id = wire.world.service(service, TCP, &[at(net.remote, 8080)])[0];
         }
         open_address(&mut wire.world, open.ip());
         for part in 0..PARTS {
-            let value = MaglevPart { backends: [id; PART as usize] };
-            wire.world.programs.kernel.tables().maglev.insert(&MaglevKey { table: 1, part }, &value).unwrap();
+            let value = MaglevPart::new(&[id; PART as usize]);
+            wire.world
+                .programs
+                .kernel
+                .tables()
+                .maglev
+                .insert(&MaglevKey { table: 1.into(), part }, &value)
+                .unwrap();
         }
         for (key, value) in wire.world.frontends() {
             if value.count > 0 {
@@ -88,7 +95,7 @@ fn an_answer_turned_into_a_service_with_a_table() {
                     .kernel
                     .tables()
                     .frontends
-                    .insert(&key, &Frontend { maglev: 1, ..value })
+                    .insert(&key, &Frontend { maglev: 1.into(), ..value })
                     .unwrap();
             }
         }

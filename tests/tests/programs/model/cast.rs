@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lbr_agent::dataplane::Dataplane as _;
+use lbr_common::id::{BackendId, ClassId, PolicySetId, ServiceId};
 use lbr_common::policy::{Allow, OTHER_PORTS, Policy, VerdictKey, direction, policy_flags};
 use lbr_common::service::{Backend, Frontend, Slot, SlotKey, backend_flags};
 use lbr_common::verdict::{Hook, Verdict};
@@ -20,9 +21,9 @@ const LOG: usize = 40;
 /// Numbers of the first Service's backends begin here.
 const FIRST_BACKEND: u32 = 1_000;
 /// Class of the addresses that may reach an isolated pod.
-const FRIENDS: u32 = 40;
+const FRIENDS: ClassId = ClassId { id: 40 };
 /// Policy sets of the second pod, and of the first one.
-const SETS: [u32; 2] = [41, 42];
+const SETS: [PolicySetId; 2] = [PolicySetId { id: 41 }, PolicySetId { id: 42 }];
 
 /// Where a packet begins its way: behind the link with this number, or at the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +49,10 @@ pub(super) struct Cast {
     pub(super) evil: IpAddr,
     pub(super) rules: Rules,
     /// Numbers of the first Service, by protocol.
-    services: BTreeMap<u8, u32>,
+    services: BTreeMap<u8, ServiceId>,
     next_backend: u32,
     /// Backends of the first Service, by protocol: number, and where it is.
-    pub(super) backends: BTreeMap<u8, Vec<(u32, SocketAddr)>>,
+    pub(super) backends: BTreeMap<u8, Vec<(BackendId, SocketAddr)>>,
     pub(super) log: Vec<String>,
     pub(super) packets: u64,
     pub(super) seen: BTreeMap<&'static str, u64>,
@@ -98,7 +99,7 @@ impl Cast {
             let _ = fragments.remove(&key.unwrap());
         }
         for id in FIRST_BACKEND..std::mem::replace(&mut self.next_backend, FIRST_BACKEND) {
-            let _ = self.wire.world.programs.kernel.tables().backends.remove(&id);
+            let _ = self.wire.world.programs.kernel.tables().backends.remove(&id.into());
         }
         self.set_rules(Rules::default());
         for proto in PROTOS {
@@ -113,7 +114,7 @@ impl Cast {
         let world = &mut self.wire.world;
         let mut list = Vec::new();
         for (slot, to) in (0..).zip(to) {
-            let (id, is_here) = (self.next_backend, to.ip() == self.net.local);
+            let (id, is_here) = (BackendId { id: self.next_backend }, to.ip() == self.net.local);
             self.next_backend += 1;
             let (link, flags) = if is_here { (world.programs.links[1], backend_flags::HERE) } else { (0, 0) };
             let (addr, port) = (to.ip().into(), to.port());
@@ -139,7 +140,7 @@ impl Cast {
             [(self.net.local, links[1], rules.b_isolated), (self.net.client, links[0], rules.a_isolated)];
         for ((ip, link, is_isolated), set) in pods.into_iter().zip(SETS) {
             let flags = policy_flags::POD | if is_isolated { policy_flags::ISOLATED_IN } else { 0 };
-            let policy = Policy { set, audit: 0, flags };
+            let policy = Policy { set, flags, ..Policy::default() };
             self.policies.wanted.endpoints.get_mut(&ip.into()).unwrap().policy = policy;
             self.policies.wanted.link_policy.insert(link, flags);
         }

@@ -131,12 +131,12 @@ fn connection_judged_again_reports_only_news() {
         assert_eq!(denials(&world), [(AUDIT, EGRESS, 1, 2)]);
 
         // Other policies are audited now, so the connection is reported again.
-        policies.wanted.endpoints.get_mut(&net.client.into()).unwrap().policy.audit = AUDIT + 1;
+        policies.wanted.endpoints.get_mut(&net.client.into()).unwrap().policy.audit = AUDIT.next();
         policies.apply(&mut world);
         both(&mut world, &[OUT], true);
-        assert_eq!(denials(&world), [(AUDIT, EGRESS, 1, 2), (AUDIT + 1, EGRESS, 1, 2)]);
+        assert_eq!(denials(&world), [(AUDIT, EGRESS, 1, 2), (AUDIT.next(), EGRESS, 1, 2)]);
         // They allow it, and then no longer.
-        policies.allow_all(AUDIT + 1, EGRESS);
+        policies.allow_all(AUDIT.next(), EGRESS);
         policies.apply(&mut world);
         both(&mut world, &[], false);
         policies.revoke();

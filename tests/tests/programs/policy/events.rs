@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
+use lbr_common::id::PolicySetId;
 use lbr_common::maps;
 use lbr_common::policy::{EVENTS_PER_SECOND, Event, direction, policy_flags};
 use lbr_common::tuple::Tuple;
@@ -84,7 +85,14 @@ fn events_describe_denials() {
             ),
             (
                 world.answer(&packet(UDP, client, other).build()),
-                denied(Verdict::SpoofedSource, from, ingress, 0, tuple(UDP, client, other), local_link),
+                denied(
+                    Verdict::SpoofedSource,
+                    from,
+                    ingress,
+                    PolicySetId::NONE,
+                    tuple(UDP, client, other),
+                    local_link,
+                ),
             ),
             // Passes, as the enforced set allows port 443.
             (

@@ -17,6 +17,7 @@ use lbr_agent::dataplane::Dataplane as _;
 use lbr_agent::dataplane::Pinned;
 use lbr_agent::desired::{Desired, EndpointPolicy};
 use lbr_agent::reconcile::Reconciler;
+use lbr_common::id::{PolicySetId, PortClassId};
 use lbr_common::policy::{
     Allow, DenialKey, OTHER_PORTS, Policy, Ports, Prefix, VerdictKey, class, policy_flags,
 };
@@ -25,11 +26,11 @@ use lbr_tests::testrun::ALL_HINTS;
 use super::world::{Net, World};
 
 /// A set that allows what [`Policies::allow`] says, and nothing else.
-pub(crate) const SET: u32 = 9;
+pub(crate) const SET: PolicySetId = PolicySetId { id: 9 };
 /// The same for audited policies.
-const AUDIT: u32 = 11;
+const AUDIT: PolicySetId = PolicySetId { id: 11 };
 /// The port class of a port that a rule names.
-const NAMED: u32 = 1;
+const NAMED: PortClassId = PortClassId { id: 1 };
 
 /// Pods and their policies, written into the maps as the agent does.
 pub(crate) struct Policies {
@@ -52,7 +53,7 @@ impl Policies {
         for (number, addr) in [net.client, net.local].into_iter().enumerate() {
             policies.pod(world, number, addr, 0);
         }
-        let policy = Policy { set: 0, audit: 0, flags: policy_flags::NODE };
+        let policy = Policy { flags: policy_flags::NODE, ..Policy::default() };
         policies.wanted.endpoints.insert(net.router.into(), EndpointPolicy { ifindex: 0, policy });
         policies.apply(world);
         policies
@@ -63,13 +64,13 @@ impl Policies {
         let link = world.programs.links[number];
         let audits = flags & (policy_flags::AUDIT_IN | policy_flags::AUDIT_OUT) != 0;
         let flags = flags | policy_flags::POD;
-        let policy = Policy { set: SET, audit: if audits { AUDIT } else { 0 }, flags };
+        let policy = Policy { set: SET, audit: if audits { AUDIT } else { PolicySetId::NONE }, flags };
         self.wanted.endpoints.insert(addr.into(), EndpointPolicy { ifindex: link, policy });
         self.wanted.link_policy.insert(link, flags);
     }
 
     /// The set allows a destination port with every peer.
-    pub(crate) fn allow(&mut self, set: u32, direction: u32, proto: u8, port: u16) {
+    pub(crate) fn allow(&mut self, set: PolicySetId, direction: u32, proto: u8, port: u16) {
         let ports = Ports { set, direction: direction as u8, proto, port: port.to_be_bytes() };
         self.wanted.port_class.insert(Prefix { data: ports, len: Ports::FULL }, NAMED);
         let key = VerdictKey { set, direction, class: class::ANY, ports: NAMED };
@@ -77,7 +78,7 @@ impl Policies {
     }
 
     /// The set allows everything in a direction.
-    pub(crate) fn allow_all(&mut self, set: u32, direction: u32) {
+    pub(crate) fn allow_all(&mut self, set: PolicySetId, direction: u32) {
         let key = VerdictKey { set, direction, class: class::ANY, ports: OTHER_PORTS };
         self.wanted.verdicts.insert(key, Allow::default());
     }
@@ -100,7 +101,7 @@ impl Policies {
 }
 
 /// Packets in `denials`: set, direction, 1 if audited.
-fn denials(world: &World) -> Vec<(u32, u32, u16, u64)> {
+fn denials(world: &World) -> Vec<(PolicySetId, u32, u16, u64)> {
     let denials = Pinned::open(world.programs.pins()).unwrap().denials().unwrap();
     let row = |key: DenialKey, packets| (key.set, u32::from(key.direction), key.audited, packets);
     let mut rows: Vec<_> = denials.into_iter().map(|(key, counter)| row(key, counter.packets)).collect();

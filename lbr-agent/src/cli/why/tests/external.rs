@@ -9,7 +9,7 @@ use super::*;
 pub(super) fn outside() -> (Desired, Addr) {
     let mut tables = example::tables();
     let balancer = Addr::v4([203, 0, 113, 1]);
-    let web = |flags| Frontend { service: 1, count: 1, flags, ..Frontend::default() };
+    let web = |flags| Frontend { service: 1.into(), count: 1, flags, ..Frontend::default() };
     let whole = |flags| Frontend { flags: flags | frontend_flags::WILDCARD, ..Frontend::default() };
     let key = |addr, port, scope| {
         let proto = if port == 0 { 0 } else { proto::TCP };
@@ -28,7 +28,7 @@ pub(super) fn outside() -> (Desired, Addr) {
         (key(balancer, 0, scope::ANY), whole(frontend_flags::PASS_UNMATCHED)),
         (key(balancer, 80, scope::ANY), web(frontend_flags::RANGES)),
     ]);
-    let data = SourceRange { service: 1, client: addr(0).bytes };
+    let data = SourceRange { service: 1.into(), client: addr(0).bytes };
     tables.source_ranges.insert(Prefix { data, len: SourceRange::FULL - 1 }, 0);
     (tables, balancer)
 }

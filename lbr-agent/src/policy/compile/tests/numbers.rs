@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use lbr_common::id::PolicySetId;
+use lbr_common::policy::class;
+
 use super::*;
 
 /// A change may remove or add entries that no packet reaches, and must not alter one in place.
@@ -20,10 +23,10 @@ pub(super) fn assert_make_before_break(old: &Desired, new: &Desired) {
     }
     // A set that both states share may differ by classes that only one of them has.
     let sets = |d: &Desired| d.set_members.keys().map(|key| key.set).collect::<BTreeSet<_>>();
-    let shared: BTreeSet<u32> = sets(old).intersection(&sets(new)).copied().collect();
+    let shared: BTreeSet<PolicySetId> = sets(old).intersection(&sets(new)).copied().collect();
     for (a, b) in [(old, new), (new, old)] {
         for key in a.verdicts.keys().filter(|key| shared.contains(&key.set)) {
-            let gone = !b.classes.contains_key(&key.class) && key.class != 0;
+            let gone = !b.classes.contains_key(&key.class) && key.class != class::ANY;
             assert!(gone || b.verdicts.contains_key(key), "{key:?}");
         }
         for key in a.port_class.keys().filter(|key| shared.contains(&key.data.set)) {
@@ -72,7 +75,7 @@ fn the_same_state_gives_the_same_tables_also_after_a_restart() {
     world.policy("a/zzz", json!({"podSelector": {}, "ingress": [{"from": [{"namespaceSelector": {}}]}]}));
     let after = world.compile();
     assert_make_before_break(&before, &after);
-    assert!(after.set_members.keys().all(|key| key.set > 1 << 16));
+    assert!(after.set_members.keys().all(|key| key.set.id > 1 << 16));
 }
 
 #[test]
@@ -101,7 +104,7 @@ fn replicas_share_a_set_unless_a_named_port_differs() {
     let set = |ip: &str| d.endpoints[&addr(ip)].policy.set;
     assert_eq!(set("10.244.0.2"), set("10.244.0.3"));
     assert_ne!(set("10.244.0.4"), set("10.244.0.5"));
-    assert_eq!(set("10.244.0.6"), 0);
+    assert_eq!(set("10.244.0.6"), PolicySetId::NONE);
     world.ids = Ids::restore(&d);
     assert_eq!(world.compile(), d, "a new agent can tell them apart");
     // A missing port is not any port.

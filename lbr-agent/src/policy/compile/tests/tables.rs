@@ -1,5 +1,6 @@
 //! The content of the tables: endpoints, links, names, texts.
 
+use lbr_common::id::ClassId;
 use lbr_common::policy::{class, direction, policy_flags};
 use lbr_common::text::policy_kind;
 
@@ -58,7 +59,7 @@ fn endpoints_are_pods_the_node_and_what_is_not_known_yet() {
         assert_eq!(flags(&d, ip), expected, "{ip}");
     }
     assert_eq!(d.link_policy, [(5, isolated), (6, policy_flags::POD)].into());
-    assert!(d.endpoints.values().all(|endpoint| endpoint.policy.audit == 0), "nothing is audited");
+    assert!(d.endpoints.values().all(|endpoint| endpoint.policy.audit.is_none()), "nothing is audited");
     let names: Vec<_> = d.pod_names.values().map(|n| n.name.as_str().to_owned()).collect();
     assert_eq!(names, ["heard", "routed", "unlinked", "second", "away", "heard", "second"]);
 }
@@ -115,7 +116,7 @@ fn what_every_peer_may_is_stored_once() {
         {"from": from, "ports": [{"port": 80}, {"port": 81}]}, {"ports": [{"port": 80}]}]}),
     );
     let d = world.compile();
-    let classes: Vec<u32> = d.verdicts.keys().map(|key| key.class).collect();
+    let classes: Vec<ClassId> = d.verdicts.keys().map(|key| key.class).collect();
     assert_eq!(classes, [class::ANY, class::FIRST]);
     // Of two rules for every peer, the first is reported.
     let rules = json!([{"ports": [{"port": 80}]}, {"ports": [{"port": 80}]}]);
@@ -154,7 +155,7 @@ fn people_can_read_what_is_in_force() {
     let d = world.compile();
     let of_block = d.classes.values().find(|class| class.matches.as_str().starts_with("block 10"));
     assert_eq!(of_block.map(|class| (class.pods, class.blocks)), Some((0, 1)));
-    let record = d.policies[&1];
+    let record = d.policies[&1.into()];
     assert_eq!((record.namespace.as_str(), record.name.as_str(), record.pods), ("a", "p", 2));
     assert_eq!((record.ingress_rules, record.egress_rules), (0, 3));
     assert_eq!(record.kind, policy_kind::EGRESS | policy_kind::AUDIT);
@@ -235,7 +236,7 @@ fn both_directions_have_their_rules_in_order() {
     let rules = |field: &str| json!([{}, {field: [{"podSelector": {}}], "ports": [{"port": 1}]}]);
     world.policy("a/p", json!({"podSelector": {}, "ingress": rules("from"), "egress": rules("to")}));
     let d = world.compile();
-    let record = d.policies[&1];
+    let record = d.policies[&1.into()];
     assert_eq!(record.kind, policy_kind::INGRESS | policy_kind::EGRESS);
     let rules: Vec<_> = d
         .rules

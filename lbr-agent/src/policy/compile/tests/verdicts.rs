@@ -275,7 +275,7 @@ fn audited_policies_deny_nothing_and_say_what_they_would() {
     let d = world.compile();
     assert_eq!([80, 81, 82].map(|port| sides(&d, port)), [(true, false), (true, true), (true, false)]);
     let policy = d.endpoints[&addr(DB)].policy;
-    assert_eq!((policy.set, policy.audit != 0), (0, true));
+    assert_eq!((policy.set.is_none(), policy.audit.is_none()), (true, false));
     world.policy("a/enforced", json!({"podSelector": select("db"), "ingress": rule(80)}));
     let d = world.compile();
     assert_eq!([80, 81, 82].map(|port| sides(&d, port)), [(true, true), (false, true), (false, false)]);

@@ -3,11 +3,12 @@ use lbr_common::addr::Addr;
 use super::*;
 
 /// Backends 10.0.0.1 and following; ids count from `first`.
-fn targets(numbers: impl Iterator<Item = u8>, first: u32) -> Vec<(Target, u32)> {
-    numbers.map(|n| ((Addr::v4([10, 0, 0, n]), 8080), first + u32::from(n))).collect()
+fn targets(numbers: impl Iterator<Item = u8>, first: u32) -> Vec<(Target, BackendId)> {
+    let target = |n| ((Addr::v4([10, 0, 0, n]), 8080), BackendId { id: first + u32::from(n) });
+    numbers.map(target).collect()
 }
 
-fn counts(slots: &[u32]) -> BTreeMap<u32, u32> {
+fn counts(slots: &[BackendId]) -> BTreeMap<BackendId, u32> {
     let mut counts = BTreeMap::new();
     slots.iter().for_each(|id| *counts.entry(*id).or_insert(0) += 1);
     counts
@@ -34,7 +35,7 @@ fn few_other_slots_move_when_a_backend_goes() {
             let before = slots(7, &targets(1..=n, 0));
             let after = slots(7, &targets((1..=n).filter(|i| *i != gone), 0));
             let others: Vec<_> =
-                before.iter().zip(&after).filter(|(old, _)| **old != u32::from(gone)).collect();
+                before.iter().zip(&after).filter(|(old, _)| old.id != u32::from(gone)).collect();
             let moved = others.iter().filter(|(old, new)| old != new).count();
             let percent = 100.0 * moved as f64 / others.len() as f64;
             println!(
@@ -50,11 +51,11 @@ fn few_other_slots_move_when_a_backend_goes() {
 fn ids_make_no_difference() {
     let here = slots(7, &targets(1..=20, 0));
     let there = slots(7, &targets(1..=20, 1_000));
-    assert!(here.iter().zip(&there).all(|(a, b)| a + 1_000 == *b));
+    assert!(here.iter().zip(&there).all(|(a, b)| a.id + 1_000 == b.id));
     assert_ne!(here, slots(8, &targets(1..=20, 0)), "Services have tables of their own");
 }
 
 #[test]
 fn without_backends_there_is_nothing() {
-    assert!(slots(7, &[]).iter().all(|id| *id == 0));
+    assert!(slots(7, &[]).iter().all(|id| id.is_none()));
 }
