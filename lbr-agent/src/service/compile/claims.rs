@@ -1,6 +1,6 @@
 //! Which Service gets an address and port that several ask for: an index of all claims, kept from one change to the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lbr_common::addr::Family;
@@ -11,18 +11,28 @@ use crate::model::ObjectName;
 
 /// A Service port that asks for a frontend. The first in this order gets it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Claim {
-    pub(super) role: Role,
-    pub(super) service: Arc<ObjectName>,
+struct Claim {
+    role: Role,
+    service: Arc<ObjectName>,
     /// Place of the port in `spec.ports`.
-    pub(super) index: usize,
+    index: u32,
+    family: Family,
+}
+
+/// What a Service asks for: a claim without its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ask {
+    pub(super) key: FrontendKey,
+    pub(super) role: Role,
+    /// Place of the port in `spec.ports`.
+    pub(super) index: u32,
     pub(super) family: Family,
 }
 
-impl Claim {
-    /// Whether this plan makes it, in whatever role.
-    fn is_of(&self, plan: &Plan<'_>) -> bool {
-        (&*self.service, self.index, self.family) == (&plan.service.name, plan.index, plan.family)
+impl Ask {
+    fn claim(self, service: &Arc<ObjectName>) -> (FrontendKey, Claim) {
+        let Self { key, role, index, family } = self;
+        (key, Claim { role, service: Arc::clone(service), index, family })
     }
 }
 
@@ -37,42 +47,59 @@ pub(super) enum Settled<'a> {
 }
 
 /// The claims to every frontend, the winner's first.
-#[derive(Debug, Default)]
-pub(super) struct Claims(BTreeMap<FrontendKey, Vec<Claim>>);
+#[derive(Debug)]
+pub(super) struct Claims {
+    all: BTreeSet<(FrontendKey, Claim)>,
+    /// Comes before every claim.
+    first: Claim,
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        let [role, ..] = Role::ALL;
+        let first = Claim { role, service: Arc::default(), index: 0, family: Family::V4 };
+        Self { all: BTreeSet::new(), first }
+    }
+}
 
 impl Claims {
     /// Takes a claim back. The other Services that ask for the frontend have to look again: added to `others`.
-    pub(super) fn withdraw(&mut self, key: FrontendKey, claim: &Claim, others: &mut BTreeSet<ObjectName>) {
-        let Some(claims) = self.0.get_mut(&key) else { return };
-        if let Ok(place) = claims.binary_search(claim) {
-            claims.remove(place);
-        }
-        add_others(claims, claim, others);
-        if claims.is_empty() {
-            self.0.remove(&key);
-        }
+    pub(super) fn withdraw(
+        &mut self,
+        ask: Ask,
+        service: &Arc<ObjectName>,
+        others: &mut BTreeSet<ObjectName>,
+    ) {
+        self.all.remove(&ask.claim(service));
+        self.add_others(&ask.key, service, others);
     }
 
     /// Enters a claim. The other Services that ask for the frontend have to look again: added to `others`.
-    pub(super) fn enter(&mut self, key: FrontendKey, claim: Claim, others: &mut BTreeSet<ObjectName>) {
-        let claims = self.0.entry(key).or_default();
-        add_others(claims, &claim, others);
-        if let Err(place) = claims.binary_search(&claim) {
-            claims.insert(place, claim);
-        }
+    pub(super) fn enter(&mut self, ask: Ask, service: &Arc<ObjectName>, others: &mut BTreeSet<ObjectName>) {
+        self.add_others(&ask.key, service, others);
+        self.all.insert(ask.claim(service));
     }
 
     /// Whether a plan gets a frontend that it asks for in this role.
     pub(super) fn settle(&self, key: &FrontendKey, role: Role, plan: &Plan<'_>) -> Settled<'_> {
-        match self.0.get(key).and_then(|claims| claims.first()) {
-            Some(first) if !first.is_of(plan) => Settled::Lost(&first.service),
+        let is_of_plan = |claim: &Claim| {
+            (&*claim.service, claim.index, claim.family) == (&plan.service.name, plan.index, plan.family)
+        };
+        match self.of(key).next() {
+            Some(first) if !is_of_plan(first) => Settled::Lost(&first.service),
             Some(first) if first.role != role => Settled::HasIt,
             _ => Settled::Won,
         }
     }
-}
 
-fn add_others(claims: &[Claim], claim: &Claim, others: &mut BTreeSet<ObjectName>) {
-    let others_of = claims.iter().filter(|other| other.service != claim.service);
-    others.extend(others_of.map(|other| ObjectName::clone(&other.service)));
+    /// The claims to a frontend, the winner's first.
+    fn of(&self, key: &FrontendKey) -> impl Iterator<Item = &Claim> {
+        let (key, start) = (*key, (*key, self.first.clone()));
+        self.all.range(start..).take_while(move |(its, _)| *its == key).map(|(_, claim)| claim)
+    }
+
+    fn add_others(&self, key: &FrontendKey, service: &Arc<ObjectName>, others: &mut BTreeSet<ObjectName>) {
+        let of_others = self.of(key).filter(|claim| claim.service != *service);
+        others.extend(of_others.map(|claim| ObjectName::clone(&claim.service)));
+    }
 }

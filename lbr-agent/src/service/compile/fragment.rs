@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use lbr_common::addr::Family;
 use lbr_common::id::{BackendId, ServiceId};
 use lbr_common::service::{
     Backend, Frontend, FrontendKey, Slot, SlotKey, SourceRange, backend_flags, frontend_flags, set,
@@ -12,9 +13,9 @@ use lbr_common::service::{
 use lbr_common::text::{ServiceName, Text};
 
 use super::addresses::{self, Use};
-use super::claims::{Claim, Claims};
+use super::claims::{Ask, Claims};
 use super::endpoints::{Choice, choose};
-use super::health::{self, Asked};
+use super::health::{self, Probe};
 use super::maglev::{self, Wish};
 use super::plan::{Plan, Role};
 use super::ranges::Range;
@@ -29,28 +30,36 @@ use crate::table::ServiceMaps;
 pub(super) struct Fragment {
     pub(super) name: Arc<ObjectName>,
     /// The frontends that it asks for.
-    pub(super) asked: Vec<(FrontendKey, Claim)>,
+    pub(super) asked: Box<[Ask]>,
     /// Those that it has: keys of `frontends`.
-    pub(super) keys: Vec<FrontendKey>,
+    pub(super) keys: Box<[FrontendKey]>,
     /// Its ports that have a frontend, each in each family, and their ids.
-    pub(super) ports: Vec<(ServicePort, ServiceId)>,
+    pub(super) ports: Box<[Port]>,
     /// The addresses that it uses.
-    pub(super) uses: Vec<Use>,
+    pub(super) uses: Box<[Use]>,
     /// Its sets that ask for a Maglev table.
-    pub(super) wishes: Vec<maglev::Key>,
-    pub(super) health: Option<Asked>,
+    pub(super) wishes: Box<[maglev::Key]>,
+    pub(super) health: Option<Probe>,
     /// What is not in force of it.
-    pub(super) rejected: Vec<Rejected>,
+    pub(super) rejected: Box<[Rejected]>,
     /// It has ports, and none has a frontend: it is not in force at all.
     pub(super) is_nowhere: bool,
     /// Endpoints on other nodes answer clients outside directly.
     pub(super) is_direct: bool,
 }
 
+/// A port of a Service in one family. Its name is in the map `services`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Port {
+    pub(super) id: ServiceId,
+    proto: u8,
+    family: Family,
+}
+
 /// A Service port's rows in the maps.
 struct Rows {
-    port: ServicePort,
-    id: ServiceId,
+    port: Port,
+    name: ServiceName,
     frontends: Vec<(FrontendKey, Frontend)>,
     targets: Targets,
     ranges: Vec<Range>,
@@ -65,76 +74,70 @@ struct Targets {
 /// Compiles one Service whose claims are entered: returns what is kept of it, and writes its rows. Rows that the former
 /// fragment had and this one has not are the caller's to remove.
 pub(super) fn compile(
-    service: &Service,
+    asked: Asked<'_>,
+    name: Arc<ObjectName>,
     slices: &[&EndpointSlice],
-    asked: Asks,
     claims: &Claims,
     here: &Here<'_>,
     ids: &mut Ids,
     maps: &mut ServiceMaps,
 ) -> (Fragment, Vec<(maglev::Key, Wish)>) {
-    let Asks { name, of_plans, mut rejected } = asked;
-    let mut plans = Plan::all(service);
+    let Asked { service, mut plans, of_plans, mut rejected } = asked;
     for (plan, asked) in plans.iter_mut().zip(&of_plans) {
         frontends::settle(plan, asked, claims, &mut rejected);
     }
+    let health = service.health_check_port;
     let mut fragment = Fragment {
-        asked: claims_of(&name, &plans, &of_plans),
-        uses: addresses::of(service, &plans),
-        health: service
-            .health_check_port
-            .map(|number| Asked { number, local_ready: health::local_ready(service, slices, here) }),
-        rejected,
+        asked: asks(&plans, &of_plans).collect(),
+        uses: addresses::of(service, &plans).into(),
+        health: health
+            .map(|number| Probe { number, local_ready: health::local_ready(service, slices, here) }),
+        rejected: rejected.into(),
         is_nowhere: !plans.is_empty() && plans.iter().all(|plan| plan.won.is_empty()),
         is_direct: plans.iter().any(Plan::is_direct),
         name,
         ..Fragment::default()
     };
-    let mut wishes = Vec::new();
+    let (mut keys, mut ports, mut wishes) = (Vec::new(), Vec::new(), Vec::new());
     for plan in plans.iter().filter(|plan| !plan.won.is_empty()) {
         let rows = rows(plan, slices, &fragment.name, here, ids);
-        fragment.keys.extend(rows.frontends.iter().map(|(key, _)| *key));
-        fragment.ports.push((rows.port, rows.id));
-        fragment.wishes.extend(rows.wishes.iter().map(|(key, _)| *key));
+        keys.extend(rows.frontends.iter().map(|(key, _)| *key));
+        ports.push(rows.port);
         wishes.extend(write(rows, ids, maps));
     }
+    (fragment.keys, fragment.ports) = (keys.into(), ports.into());
+    fragment.wishes = wishes.iter().map(|(key, _)| *key).collect();
     (fragment, wishes)
 }
 
-/// What the plans of a Service ask for.
-pub(super) struct Asks {
-    name: Arc<ObjectName>,
+/// What a Service asks for, port by port.
+pub(super) struct Asked<'a> {
+    service: &'a Service,
+    plans: Vec<Plan<'a>>,
     of_plans: Vec<Vec<(Role, FrontendKey)>>,
     rejected: Vec<Rejected>,
 }
 
-impl Asks {
-    pub(super) fn new(service: &Service, nodeports: &BTreeSet<IpAddr>, here: &Here<'_>) -> Self {
+impl<'a> Asked<'a> {
+    pub(super) fn of(service: &'a Service, nodeports: &BTreeSet<IpAddr>, here: &Here<'_>) -> Self {
         let mut rejected = Vec::new();
+        let plans = Plan::all(service);
         let asked_for = |plan: &Plan<'_>| frontends::asked_for(plan, nodeports, here, &mut rejected);
-        let of_plans = Plan::all(service).iter().map(asked_for).collect();
-        Self { name: Arc::new(service.name.clone()), of_plans, rejected }
+        let of_plans = plans.iter().map(asked_for).collect();
+        Self { service, plans, of_plans, rejected }
     }
 
-    /// The claims to enter.
-    pub(super) fn claims(&self, service: &Service) -> Vec<(FrontendKey, Claim)> {
-        claims_of(&self.name, &Plan::all(service), &self.of_plans)
+    /// All of it.
+    pub(super) fn asks(&self) -> impl Iterator<Item = Ask> {
+        asks(&self.plans, &self.of_plans)
     }
 }
 
-fn claims_of(
-    name: &Arc<ObjectName>,
-    plans: &[Plan<'_>],
-    of_plans: &[Vec<(Role, FrontendKey)>],
-) -> Vec<(FrontendKey, Claim)> {
-    let mut claims = Vec::new();
-    for (plan, asked) in plans.iter().zip(of_plans) {
+fn asks(plans: &[Plan<'_>], of_plans: &[Vec<(Role, FrontendKey)>]) -> impl Iterator<Item = Ask> {
+    plans.iter().zip(of_plans).flat_map(|(plan, asked)| {
         let (index, family) = (plan.index, plan.family);
-        claims.extend(
-            asked.iter().map(|&(role, key)| (key, Claim { role, service: Arc::clone(name), index, family })),
-        );
-    }
-    claims
+        asked.iter().map(move |&(role, key)| Ask { key, role, index, family })
+    })
 }
 
 fn rows(
@@ -145,8 +148,8 @@ fn rows(
     ids: &mut Ids,
 ) -> Rows {
     let name = service_name(service, &plan.port.name);
-    let port = ServicePort { name, proto: plan.proto, family: plan.family };
-    let id = ids.service(port);
+    let (proto, family) = (plan.proto, plan.family);
+    let id = ids.service(ServicePort { name, proto, family });
     let choice = choose(slices, plan.port, plan.family, plan.sets(), here);
     let is_balanced = plan.won.iter().any(|(role, _)| *role == Role::LoadBalancer);
     let (ranges, balanced) = match is_balanced {
@@ -163,7 +166,7 @@ fn rows(
             wishes.push(((id, set), Wish::new(plan, service, &name, targets.collect())));
         }
     }
-    Rows { port, id, frontends, targets, ranges, wishes }
+    Rows { port: Port { id, proto, family }, name, frontends, targets, ranges, wishes }
 }
 
 fn service_name(service: &ObjectName, port: &str) -> ServiceName {
@@ -195,9 +198,9 @@ fn targets(plan: &Plan<'_>, service: ServiceId, choice: &Choice, here: &Here<'_>
 
 /// Writes the rows of a Service port, and gives up the numbers of its former backends. Returns its wishes.
 fn write(rows: Rows, ids: &mut Ids, maps: &mut ServiceMaps) -> Vec<(maglev::Key, Wish)> {
-    let Rows { port, id, frontends, targets, ranges, wishes } = rows;
+    let Rows { port: Port { id, .. }, name, frontends, targets, ranges, wishes } = rows;
     let Targets { backends, slots } = targets;
-    maps.services.set(id, Some(port.name));
+    maps.services.set(id, Some(name));
     for (key, frontend) in frontends {
         maps.frontends.set(key, Some(frontend));
     }
@@ -214,11 +217,14 @@ fn write(rows: Rows, ids: &mut Ids, maps: &mut ServiceMaps) -> Vec<(maglev::Key,
 }
 
 /// Removes the rows of a Service port that is gone, but for its frontends, and gives up its numbers.
-pub(super) fn remove(port: &ServicePort, id: ServiceId, ids: &mut Ids, maps: &mut ServiceMaps) {
+pub(super) fn remove(port: Port, ids: &mut Ids, maps: &mut ServiceMaps) {
+    let Port { id, proto, family } = port;
     for gone in ids.release_backends(id, |_| false) {
         maps.backends.set(gone, None);
     }
-    ids.release_service(port);
+    if let Some(&name) = maps.services.get(&id) {
+        ids.release_service(&ServicePort { name, proto, family });
+    }
     maps.services.set(id, None);
     maps.slots.replace(slots_of(id), []);
     maps.source_ranges.replace(ranges_of(id), []);

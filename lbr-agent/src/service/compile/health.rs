@@ -29,19 +29,19 @@ pub(super) fn local_ready(service: &Service, slices: &[&EndpointSlice], here: &H
 
 /// A Service that asks for a health check port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct Probe {
     pub(super) number: u16,
     pub(super) local_ready: usize,
 }
 
 /// The ports to listen on, and what is rejected of those that are asked for.
 pub(super) fn compile<'a>(
-    asked: impl Iterator<Item = (&'a ObjectName, Asked)>,
+    asked: impl Iterator<Item = (&'a ObjectName, Probe)>,
     refused: &BTreeMap<u16, String>,
     maps: &ServiceMaps,
 ) -> (BTreeMap<u16, HealthPort>, Vec<Rejected>) {
     let (mut ports, mut rejected) = (BTreeMap::<u16, HealthPort>::new(), Vec::new());
-    for (service, Asked { number, local_ready }) in asked {
+    for (service, Probe { number, local_ready }) in asked {
         let mut reject = |reason: String| {
             rejected.push(Rejected::limited(format!("Service {service}"), HEALTH_PORT, reason));
         };

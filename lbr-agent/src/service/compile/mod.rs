@@ -24,8 +24,8 @@ use lbr_common::id::MaglevId;
 use lbr_common::service::{Frontend, scope};
 
 use self::addresses::{Addresses, Use};
-use self::claims::Claims;
-use self::fragment::{Asks, Fragment};
+use self::claims::{Ask, Claims};
+use self::fragment::{Asked, Fragment};
 pub(crate) use self::health::HEALTH_PORT;
 use crate::cluster::{Changes, ClusterState};
 use crate::desired::HealthPort;
@@ -74,8 +74,8 @@ impl Compiler {
         let was_direct = !self.direct.is_empty();
         let mut done = Compiled::default();
         if !due.is_empty() {
-            let asks = self.enter_claims(&mut due, state, here);
-            done = self.compile_due(due, asks, state, here, ids, maps);
+            self.enter_claims(&mut due, state, here);
+            done = self.compile_due(due, state, here, ids, maps);
         }
         let is_direct = !self.direct.is_empty();
         let with_pods = is_direct && changes.has(Kind::Pod);
@@ -118,7 +118,7 @@ impl Compiler {
             NodeChange::Addresses(addresses) => {
                 // The links by which backends are reached are others.
                 let services = ids.services_with_backend_at(addresses);
-                let has = |fragment: &Fragment| fragment.ports.iter().any(|(_, id)| services.contains(id));
+                let has = |fragment: &Fragment| fragment.ports.iter().any(|port| services.contains(&port.id));
                 let theirs = self.fragments.iter().filter(|(_, fragment)| has(fragment));
                 let none = services.is_empty();
                 let theirs = theirs.map(|(name, _)| name.clone()).filter(|_| !none);
@@ -129,43 +129,29 @@ impl Compiler {
     }
 
     /// Enters what the due Services ask for. Services that ask for the same become due.
-    fn enter_claims(
-        &mut self,
-        due: &mut BTreeSet<ObjectName>,
-        state: &ClusterState,
-        here: &Here<'_>,
-    ) -> BTreeMap<ObjectName, Asks> {
+    fn enter_claims(&mut self, due: &mut BTreeSet<ObjectName>, state: &ClusterState, here: &Here<'_>) {
         let nodeports = here.nodeport_addresses();
-        let (mut others, mut asks) = (BTreeSet::new(), BTreeMap::new());
+        let mut others = BTreeSet::new();
         for name in &*due {
-            let before = self.fragments.get_mut(name).map(|fragment| std::mem::take(&mut fragment.asked));
-            let asked =
-                state.services.get(name).map(|service| (service, Asks::new(service, &nodeports, here)));
-            let now = asked.as_ref().map(|(service, asks)| asks.claims(service)).unwrap_or_default();
-            let before = before.unwrap_or_default();
-            if before != now {
-                for (key, claim) in before.iter().filter(|claim| !now.contains(claim)) {
-                    self.claims.withdraw(*key, claim, &mut others);
-                }
-                for (key, claim) in now.into_iter().filter(|claim| !before.contains(claim)) {
-                    self.claims.enter(key, claim, &mut others);
-                }
+            let former = self.fragments.get_mut(name);
+            let known = former.as_ref().map(|fragment| Arc::clone(&fragment.name));
+            let before = former.map(|fragment| std::mem::take(&mut fragment.asked)).unwrap_or_default();
+            let asked = state.services.get(name).map(|service| Asked::of(service, &nodeports, here));
+            let now: Vec<Ask> = asked.iter().flat_map(Asked::asks).collect();
+            let name = known.unwrap_or_else(|| Arc::new(name.clone()));
+            for ask in before.iter().filter(|ask| !now.contains(ask)) {
+                self.claims.withdraw(*ask, &name, &mut others);
             }
-            asks.extend(asked.map(|(_, asks)| (name.clone(), asks)));
-        }
-        for name in others {
-            if let Some(service) = state.services.get(&name).filter(|_| !due.contains(&name)) {
-                asks.insert(name.clone(), Asks::new(service, &nodeports, here));
-                due.insert(name);
+            for ask in now.iter().filter(|ask| !before.contains(ask)) {
+                self.claims.enter(*ask, &name, &mut others);
             }
         }
-        asks
+        due.extend(others);
     }
 
     fn compile_due(
         &mut self,
         due: BTreeSet<ObjectName>,
-        mut asks: BTreeMap<ObjectName, Asks>,
         state: &ClusterState,
         here: &Here<'_>,
         ids: &mut Ids,
@@ -186,12 +172,17 @@ impl Compiler {
         let mut keys_before: BTreeSet<_> =
             former.iter().flat_map(|fragment| fragment.keys.iter().copied()).collect();
         let mut is_health_due = false;
+        let nodeports = here.nodeport_addresses();
         for name in &due {
             self.direct.remove(name);
             is_health_due |= self.with_health.remove(name);
-            let (Some(service), Some(asks)) = (state.services.get(name), asks.remove(name)) else { continue };
-            let slices = state.slices_of(name);
-            let (fragment, wishes) = fragment::compile(service, &slices, asks, &self.claims, here, ids, maps);
+            let Some(service) = state.services.get(name) else { continue };
+            let known = former.binary_search_by(|fragment| fragment.name.as_ref().cmp(name));
+            let known =
+                known.ok().and_then(|place| former.get(place)).map(|fragment| Arc::clone(&fragment.name));
+            let shared = known.unwrap_or_else(|| Arc::new(name.clone()));
+            let (slices, asked) = (state.slices_of(name), Asked::of(service, &nodeports, here));
+            let (fragment, wishes) = fragment::compile(asked, shared, &slices, &self.claims, here, ids, maps);
             for (key, wish) in wishes {
                 self.tables.add(key, wish);
             }
@@ -213,13 +204,10 @@ impl Compiler {
         }
         is_health_due |= keys_before.iter().any(|key| key.scope == scope::HOST_LOCAL);
         for fragment in former {
-            let now = self
-                .fragments
-                .get(&*fragment.name)
-                .map(|fragment| fragment.ports.as_slice())
-                .unwrap_or_default();
-            for (port, id) in fragment.ports.iter().filter(|port| !now.contains(port)) {
-                fragment::remove(port, *id, ids, maps);
+            let now =
+                self.fragments.get(&*fragment.name).map(|fragment| &*fragment.ports).unwrap_or_default();
+            for port in fragment.ports.iter().filter(|port| !now.contains(port)) {
+                fragment::remove(*port, ids, maps);
             }
         }
         self.addresses.write(touched.iter(), here, maps);

@@ -10,7 +10,7 @@ pub(super) struct Plan<'a> {
     pub(super) service: &'a Service,
     pub(super) port: &'a ServicePort,
     /// Its place in `spec.ports`.
-    pub(super) index: usize,
+    pub(super) index: u32,
     pub(super) proto: u8,
     pub(super) family: Family,
     /// Where it is served.
@@ -21,7 +21,7 @@ impl<'a> Plan<'a> {
     /// The ports of a Service, each in the families that it is served in: those of its cluster IPs.
     pub(super) fn all(service: &'a Service) -> Vec<Self> {
         let mut plans = Vec::new();
-        for (index, port) in service.ports.iter().enumerate().filter(|_| !service.cluster_ips.is_empty()) {
+        for (index, port) in (0..).zip(&service.ports).filter(|_| !service.cluster_ips.is_empty()) {
             let has = |family| service.cluster_ips.iter().any(|ip| Family::of(*ip) == family);
             let families = Family::ALL.into_iter().filter(|family| has(*family));
             plans.extend(families.map(|family| Self {
