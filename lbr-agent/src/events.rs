@@ -202,7 +202,7 @@ fn named(text: &str) -> Option<(ObjectRef, &str)> {
     let kind = [Kind::Service, Kind::NetworkPolicy].into_iter().find(|known| known.as_str() == kind)?;
     let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     let (namespace, name) = name.split_once('/')?;
-    let name = ObjectName { namespace: namespace.to_owned(), name: name.to_owned() };
+    let name = ObjectName::new(namespace.to_owned(), name.to_owned());
     Some((ObjectRef { kind, name }, rest))
 }
 

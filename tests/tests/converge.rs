@@ -49,7 +49,7 @@ impl Random {
     }
 
     fn name(&mut self) -> ObjectName {
-        ObjectName { namespace: "default".to_owned(), name: NAMES[self.below(NAMES.len())].to_owned() }
+        ObjectName::new("default", NAMES[self.below(NAMES.len())].to_owned())
     }
 
     fn address(&mut self, net: u8, hosts: usize) -> IpAddr {
@@ -94,13 +94,13 @@ impl Random {
     }
 
     fn slice(&mut self) -> Object {
-        let service = self.name().name;
+        let service = self.name().name.clone();
         let endpoints = self.below(8);
         let ports = PORTS.iter().filter(|_| !self.one_in(3)).copied().collect::<Vec<_>>();
         let shift = if self.one_in(4) { 1 } else { 0 };
         Object::EndpointSlice(EndpointSlice {
             triggered: None,
-            name: ObjectName { namespace: "default".to_owned(), name: format!("slice-{}", self.below(8)) },
+            name: ObjectName::new("default", format!("slice-{}", self.below(8))),
             service,
             endpoints: (0..endpoints).map(|_| self.endpoint()).collect(),
             ports: ports

@@ -19,7 +19,7 @@ fn veth(index: u32) -> (u32, LocalLink) {
 }
 
 fn node_pod() -> Change {
-    let name = ObjectName { namespace: "ns".to_owned(), name: "web".to_owned() };
+    let name = ObjectName::new("ns", "web");
     let ips = vec![IpAddr::from([10, 1, 0, 5])];
     Change::Apply(Object::Pod(Pod { name, ips, node: "here".to_owned(), ..Pod::default() }))
 }

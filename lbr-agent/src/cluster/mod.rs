@@ -20,8 +20,8 @@ pub struct ClusterState {
     pub services: BTreeMap<ObjectName, Service>,
     /// EndpointSlices.
     pub slices: BTreeMap<ObjectName, EndpointSlice>,
-    /// The slices of each Service, by its name. The store keeps it.
-    pub slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    /// Each Service with the name of each of its slices. The store keeps it.
+    pub slices_of: BTreeSet<(ObjectName, String)>,
     /// Namespaces.
     pub namespaces: BTreeMap<ObjectName, Namespace>,
     /// Pods.
@@ -48,7 +48,9 @@ impl ClusterState {
 
     /// The slices of a Service, in order of their names.
     pub fn slices_of(&self, service: &ObjectName) -> Vec<&EndpointSlice> {
-        let names = self.slices_of.get(service).into_iter().flatten();
-        names.filter_map(|name| self.slices.get(name)).collect()
+        let all = self.slices_of.range((service.clone(), String::new())..);
+        let its = all.take_while(|(owner, _)| owner == service);
+        let slice = |name: &String| ObjectName::new(service.namespace.clone(), name.clone());
+        its.filter_map(|(_, name)| self.slices.get(&slice(name))).collect()
     }
 }

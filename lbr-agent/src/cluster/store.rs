@@ -78,16 +78,12 @@ impl Store {
             let after = owner(self);
             let index = &mut self.state.slices_of;
             if let Some(before) = before.filter(|before| after.as_ref() != Some(before)) {
-                if let Some(names) = index.get_mut(&before) {
-                    names.remove(&object.name);
-                    if names.is_empty() {
-                        index.remove(&before);
-                    }
-                }
-                self.changes.services.insert(before);
+                let entry = (before, object.name.name.clone());
+                index.remove(&entry);
+                self.changes.services.insert(entry.0);
             }
             if let Some(after) = after {
-                index.entry(after.clone()).or_default().insert(object.name.clone());
+                index.insert((after.clone(), object.name.name.clone()));
                 self.changes.services.insert(after);
             }
         }
@@ -216,7 +212,7 @@ mod tests {
 
     #[test]
     fn mistakes_in_a_row_add_up_to_nothing() {
-        let name = ObjectName { namespace: "ns".to_owned(), name: "p".to_owned() };
+        let name = ObjectName::new("ns", "p");
         let reference = ObjectRef { kind: Kind::NetworkPolicy, name: name.clone() };
         let accepted = NetworkPolicy { name, ingress: Some(vec![]), ..NetworkPolicy::default() };
         let accepted = || Change::Apply(Object::NetworkPolicy(accepted.clone()));

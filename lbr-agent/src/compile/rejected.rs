@@ -36,7 +36,7 @@ pub(crate) fn all(
 
 fn service_of(object: &str) -> Option<ObjectName> {
     let (namespace, name) = object.strip_prefix("Service ")?.split_once('/')?;
-    Some(ObjectName { namespace: namespace.to_owned(), name: name.to_owned() })
+    Some(ObjectName::new(namespace.to_owned(), name.to_owned()))
 }
 
 /// The table of rejected objects and parts, in an order that does not depend on when each was rejected: whole objects

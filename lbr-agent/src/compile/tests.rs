@@ -19,7 +19,7 @@ use crate::node::links::LocalLink;
 use crate::node::links::LocalLinks;
 
 fn name(name: &str) -> ObjectName {
-    ObjectName { namespace: "default".to_owned(), name: name.to_owned() }
+    ObjectName::new("default", name.to_owned())
 }
 
 fn service(of: &str, ips: &[&str], ports: &[(&str, Protocol, u16)]) -> Service {

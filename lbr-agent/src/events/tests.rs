@@ -40,7 +40,7 @@ fn each_trouble_is_reported_when_it_begins() {
         key: "Service a/other port http".to_owned(),
         error: WriteError::Full { map: "frontends", max_entries: 5 },
     }];
-    let policy = ObjectName { namespace: "a".to_owned(), name: "closed".to_owned() };
+    let policy = ObjectName::new("a", "closed");
     state.insert(policy, StandIn { version: None, reason: "full".to_owned() });
     for _ in 0..3 {
         troubles.now(&rejected, &full, &state);

@@ -18,7 +18,7 @@ use crate::serve::{Observer, Origin};
 const LINK: u32 = 7;
 
 fn name() -> ObjectName {
-    ObjectName { namespace: "ns".to_owned(), name: "web".to_owned() }
+    ObjectName::new("ns", "web")
 }
 
 fn ip() -> IpAddr {

@@ -39,7 +39,7 @@ impl PolicyIds {
         let mut ids = Self::default();
         for (&id, record) in &tables.policies {
             let (namespace, name) = (record.namespace.as_str().to_owned(), record.name.as_str().to_owned());
-            ids.policies.adopt(ObjectName { namespace, name }, id);
+            ids.policies.adopt(ObjectName::new(namespace, name), id);
         }
         for (&id, record) in &tables.classes {
             ids.classes.adopt(record.hash, id);

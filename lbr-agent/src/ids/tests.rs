@@ -223,7 +223,7 @@ fn numbers_of_policy_that_any_map_shows_are_not_used_again() {
     use crate::desired::EndpointPolicy;
 
     let fresh = LEFT + RESTART_GAP + 1;
-    let name = || ObjectName { namespace: "a".to_owned(), name: "new".to_owned() };
+    let name = || ObjectName::new("a", "new");
     let policy = |tables: &Desired| PolicyIds::restore(tables).policy(&name()).id;
     let set = |tables: &Desired| PolicyIds::restore(tables).set(vec![1], 1).id;
     let class = |tables: &Desired| PolicyIds::restore(tables).class(vec![1], 1).id;
@@ -266,7 +266,7 @@ fn numbers_of_policy_that_any_map_shows_are_not_used_again() {
 #[test]
 fn numbers_of_policy_are_given_up_after_disuse() {
     let mut ids = Ids::new();
-    let name = ObjectName { namespace: "a".to_owned(), name: "p".to_owned() };
+    let name = ObjectName::new("a", "p");
     let all = |ids: &mut Ids| {
         let ids = ids.policy();
         [ids.policy(&name).id, ids.part(vec![1]), ids.set(vec![1], 1).id, ids.class(vec![1], 1).id]

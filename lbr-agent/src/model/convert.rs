@@ -148,7 +148,7 @@ impl Object {
 pub(super) fn namespaced(meta: &ObjectMeta, problems: &mut Problems) -> ObjectName {
     let namespace = meta.namespace.clone().unwrap_or_default();
     check_name("metadata.namespace", &namespace, problems);
-    ObjectName { namespace, name: cluster_scoped(meta, problems) }
+    ObjectName::new(namespace, cluster_scoped(meta, problems))
 }
 
 /// Name of a cluster-scoped object.

@@ -60,7 +60,7 @@ impl EndpointSlice {
     /// The Service that the slice belongs to.
     pub fn owner(&self) -> Option<ObjectName> {
         let namespace = self.name.namespace.clone();
-        (!self.service.is_empty()).then(|| ObjectName { namespace, name: self.service.clone() })
+        (!self.service.is_empty()).then(|| ObjectName::new(namespace, self.service.clone()))
     }
 }
 

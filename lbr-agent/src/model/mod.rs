@@ -19,23 +19,42 @@ pub use service::{ALGORITHM, Algorithm, Forwarding, Service, ServicePort, Source
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use lbr_common::tuple::proto;
 
-/// Namespace and name. The namespace is empty for cluster-scoped objects.
+/// Namespace and name. Copies share one text: many tables have the name of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ObjectName {
-    /// `metadata.namespace`.
+pub struct ObjectName(Arc<Name>);
+
+/// What an [`ObjectName`] says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    /// `metadata.namespace`; empty for cluster-scoped objects.
     pub namespace: String,
     /// `metadata.name`.
     pub name: String,
 }
 
 impl ObjectName {
+    /// Name of an object in a namespace.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self(Arc::new(Name { namespace: namespace.into(), name: name.into() }))
+    }
+
     /// Name of a cluster-scoped object.
     pub fn cluster(name: &str) -> Self {
-        Self { namespace: String::new(), name: name.to_owned() }
+        Self::new("", name)
+    }
+}
+
+impl Deref for ObjectName {
+    type Target = Name;
+
+    fn deref(&self) -> &Name {
+        &self.0
     }
 }
 

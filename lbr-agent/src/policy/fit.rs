@@ -177,7 +177,7 @@ fn in_shortage(state: &ClusterState, desired: &Desired, lack: &Shortage) -> Blam
             && let Some(record) = desired.policies.get(&member.policy)
         {
             let (namespace, name) = (record.namespace.as_str().to_owned(), record.name.as_str().to_owned());
-            blamed.entry(ObjectName { namespace, name }).or_insert(*full);
+            blamed.entry(ObjectName::new(namespace, name)).or_insert(*full);
         }
     }
     if let Some(full) = lack.blocks {

@@ -160,7 +160,7 @@ fn change(programs: &mut Programs, engine: &mut Engine) -> Result<Vec<Duration>>
         Ok(())
     };
     const ASKED: u16 = 7_777;
-    let name = ObjectName { namespace: "default".to_owned(), name: "changed".to_owned() };
+    let name = ObjectName::new("default", "changed");
     let allows = |port| {
         let ports = vec![PolicyPort { protocol: Protocol::Tcp, ports: PortSet::Range(port, port) }];
         let pods =
@@ -230,7 +230,7 @@ fn cluster(policies: u32, pods: u32) -> Vec<Object> {
     let pod = |n: u32| {
         let labels = if n < LOCAL { [("app".to_owned(), app(n / 3))] } else { [("app".to_owned(), app(n))] };
         Object::Pod(Pod {
-            name: ObjectName { namespace: "default".to_owned(), name: format!("pod-{n}") },
+            name: ObjectName::new("default", format!("pod-{n}")),
             labels: labels.into(),
             ips: vec![address(n).into()],
             node: if n < LOCAL { "node" } else { "another" }.to_owned(),
@@ -246,7 +246,7 @@ fn cluster(policies: u32, pods: u32) -> Vec<Object> {
         let ports = vec![port(PortSet::Range(8080, 8080)), port(PortSet::Range(high, high + 99))];
         let rules = Some(vec![PolicyRule { peers: peers.into(), ports }]);
         Object::NetworkPolicy(NetworkPolicy {
-            name: ObjectName { namespace: "default".to_owned(), name: format!("policy-{n}") },
+            name: ObjectName::new("default", format!("policy-{n}")),
             audit: false,
             pods: is_app(subject),
             ingress: rules.clone(),

@@ -181,7 +181,7 @@ pub fn changes(before: &Case, after: &Case) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     for object in gone(before, after) {
         let (namespace, name) = name(object);
-        let name = ObjectName { namespace: namespace.to_owned(), name: name.to_owned() };
+        let name = ObjectName::new(namespace.to_owned(), name.to_owned());
         let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == text_of(object, "kind"));
         changes.extend(kind.map(|kind| Change::Delete(ObjectRef { kind, name })));
     }

@@ -275,7 +275,7 @@ fn reference(text: &str) -> Result<ObjectRef> {
     let known = Kind::ALL.into_iter().find(|k| k.as_str() == kind);
     let kind = known.with_context(|| format!("kind {kind:?}"))?;
     let name = match name.split_once('/') {
-        Some((namespace, name)) => ObjectName { namespace: namespace.to_owned(), name: name.to_owned() },
+        Some((namespace, name)) => ObjectName::new(namespace.to_owned(), name.to_owned()),
         None => ObjectName::cluster(name),
     };
     Ok(ObjectRef { kind, name })

@@ -133,7 +133,7 @@ fn policy_with_an_unknown_field_isolates_and_is_rejected() {
     let reader = Reader::start(&server);
     reader.wait("shown", |seen| seen.store.state().rejected.iter().any(|r| r.reason.contains("upgrade lbr")));
     reader.look(|seen| {
-        let name = lbr_agent::model::ObjectName { namespace: "default".to_owned(), name: "new".to_owned() };
+        let name = lbr_agent::model::ObjectName::new("default", "new");
         assert_eq!(seen.store.state().policies[&name].ingress, Some(Vec::new()));
     });
 }

@@ -44,7 +44,7 @@ fn reference(text: &str) -> ObjectRef {
     let (kind, name) = text.split_once(' ').unwrap();
     let kind = Kind::ALL.into_iter().find(|known| known.as_str() == kind).unwrap();
     let name = match name.split_once('/') {
-        Some((namespace, name)) => ObjectName { namespace: namespace.to_owned(), name: name.to_owned() },
+        Some((namespace, name)) => ObjectName::new(namespace.to_owned(), name.to_owned()),
         None => ObjectName::cluster(name),
     };
     ObjectRef { kind, name }

@@ -87,7 +87,7 @@ pub(super) struct Known {
 /// are right, so that its rules mean what lbr takes them for.
 pub fn partial(value: &Value, is_kind: bool) -> Option<Partial> {
     let text = |path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_owned);
-    let name = ObjectName { namespace: text("/metadata/namespace")?, name: text("/metadata/name")? };
+    let name = ObjectName::new(text("/metadata/namespace")?, text("/metadata/name")?);
     let (audit, mode) = mode(value);
     let fields = value.as_object().and_then(|fields| field(fields, "spec")).and_then(Value::as_object);
     let Some(spec) = fields else {

@@ -90,7 +90,7 @@ impl World {
 }
 
 fn object_name(name: &str) -> ObjectName {
-    ObjectName { namespace: "ns".to_owned(), name: name.to_owned() }
+    ObjectName::new("ns", name.to_owned())
 }
 
 /// Allows each of these ports from everywhere by a rule of its own: an entry of both maps for each.

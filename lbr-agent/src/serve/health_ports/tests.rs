@@ -15,7 +15,7 @@ use crate::table::Outcome;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn service(name: &str) -> ObjectName {
-    ObjectName { namespace: "shop".to_owned(), name: name.to_owned() }
+    ObjectName::new("shop", name.to_owned())
 }
 
 fn port(name: &str, local_ready: usize) -> HealthPort {

@@ -8,7 +8,7 @@ fn observer() -> Observer {
 }
 
 fn name(name: &str) -> ObjectName {
-    ObjectName { namespace: "ns".to_owned(), name: name.to_owned() }
+    ObjectName::new("ns", name.to_owned())
 }
 
 fn slice(addr: &str, triggered: Option<SystemTime>) -> Change {

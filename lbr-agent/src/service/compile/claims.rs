@@ -1,7 +1,6 @@
 //! Which Service gets an address and port that several ask for: an index of all claims, kept from one change to the next.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use lbr_common::addr::Family;
 use lbr_common::service::FrontendKey;
@@ -13,7 +12,7 @@ use crate::model::ObjectName;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
     role: Role,
-    service: Arc<ObjectName>,
+    service: ObjectName,
     /// Place of the port in `spec.ports`.
     index: u32,
     family: Family,
@@ -30,9 +29,9 @@ pub(super) struct Ask {
 }
 
 impl Ask {
-    fn claim(self, service: &Arc<ObjectName>) -> (FrontendKey, Claim) {
+    fn claim(self, service: &ObjectName) -> (FrontendKey, Claim) {
         let Self { key, role, index, family } = self;
-        (key, Claim { role, service: Arc::clone(service), index, family })
+        (key, Claim { role, service: service.clone(), index, family })
     }
 }
 
@@ -57,25 +56,20 @@ pub(super) struct Claims {
 impl Default for Claims {
     fn default() -> Self {
         let [role, ..] = Role::ALL;
-        let first = Claim { role, service: Arc::default(), index: 0, family: Family::V4 };
+        let first = Claim { role, service: ObjectName::default(), index: 0, family: Family::V4 };
         Self { all: BTreeSet::new(), first }
     }
 }
 
 impl Claims {
     /// Takes a claim back. The other Services that ask for the frontend have to look again: added to `others`.
-    pub(super) fn withdraw(
-        &mut self,
-        ask: Ask,
-        service: &Arc<ObjectName>,
-        others: &mut BTreeSet<ObjectName>,
-    ) {
+    pub(super) fn withdraw(&mut self, ask: Ask, service: &ObjectName, others: &mut BTreeSet<ObjectName>) {
         self.all.remove(&ask.claim(service));
         self.add_others(&ask.key, service, others);
     }
 
     /// Enters a claim. The other Services that ask for the frontend have to look again: added to `others`.
-    pub(super) fn enter(&mut self, ask: Ask, service: &Arc<ObjectName>, others: &mut BTreeSet<ObjectName>) {
+    pub(super) fn enter(&mut self, ask: Ask, service: &ObjectName, others: &mut BTreeSet<ObjectName>) {
         self.add_others(&ask.key, service, others);
         self.all.insert(ask.claim(service));
     }
@@ -83,7 +77,7 @@ impl Claims {
     /// Whether a plan gets a frontend that it asks for in this role.
     pub(super) fn settle(&self, key: &FrontendKey, role: Role, plan: &Plan<'_>) -> Settled<'_> {
         let is_of_plan = |claim: &Claim| {
-            (&*claim.service, claim.index, claim.family) == (&plan.service.name, plan.index, plan.family)
+            (&claim.service, claim.index, claim.family) == (&plan.service.name, plan.index, plan.family)
         };
         match self.of(key).next() {
             Some(first) if !is_of_plan(first) => Settled::Lost(&first.service),
@@ -98,8 +92,8 @@ impl Claims {
         self.all.range(start..).take_while(move |(its, _)| *its == key).map(|(_, claim)| claim)
     }
 
-    fn add_others(&self, key: &FrontendKey, service: &Arc<ObjectName>, others: &mut BTreeSet<ObjectName>) {
+    fn add_others(&self, key: &FrontendKey, service: &ObjectName, others: &mut BTreeSet<ObjectName>) {
         let of_others = self.of(key).filter(|claim| claim.service != *service);
-        others.extend(of_others.map(|claim| ObjectName::clone(&claim.service)));
+        others.extend(of_others.map(|claim| claim.service.clone()));
     }
 }

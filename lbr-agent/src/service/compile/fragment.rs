@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use lbr_common::addr::Family;
 use lbr_common::id::{BackendId, ServiceId};
@@ -28,7 +27,7 @@ use crate::table::ServiceMaps;
 /// What is kept of a Service until its next change.
 #[derive(Debug, Default)]
 pub(super) struct Fragment {
-    pub(super) name: Arc<ObjectName>,
+    pub(super) name: ObjectName,
     /// The frontends that it asks for.
     pub(super) asked: Box<[Ask]>,
     /// Those that it has: keys of `frontends`.
@@ -75,7 +74,7 @@ struct Targets {
 /// fragment had and this one has not are the caller's to remove.
 pub(super) fn compile(
     asked: Asked<'_>,
-    name: Arc<ObjectName>,
+    name: ObjectName,
     slices: &[&EndpointSlice],
     claims: &Claims,
     here: &Here<'_>,
@@ -143,7 +142,7 @@ fn asks(plans: &[Plan<'_>], of_plans: &[Vec<(Role, FrontendKey)>]) -> impl Itera
 fn rows(
     plan: &Plan<'_>,
     slices: &[&EndpointSlice],
-    service: &Arc<ObjectName>,
+    service: &ObjectName,
     here: &Here<'_>,
     ids: &mut Ids,
 ) -> Rows {

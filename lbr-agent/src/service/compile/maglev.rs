@@ -4,7 +4,6 @@
 //! The content of a slot depends only on names and addresses that all nodes see, not on numbers that a node assigns.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use lbr_common::addr::Family;
 use lbr_common::id::{BackendId, MaglevId, ServiceId};
@@ -26,7 +25,7 @@ pub(super) type Key = (ServiceId, u32);
 /// What a set that asks for a table has.
 #[derive(Debug)]
 pub(super) struct Wish {
-    service: Arc<ObjectName>,
+    service: ObjectName,
     /// A hash of the Service port's name, the same on every node.
     salt: u64,
     /// The backends and their ids, in order of the addresses.
@@ -36,14 +35,14 @@ pub(super) struct Wish {
 impl Wish {
     pub(super) fn new(
         plan: &Plan<'_>,
-        service: &Arc<ObjectName>,
+        service: &ObjectName,
         name: &ServiceName,
         targets: Vec<(Target, BackendId)>,
     ) -> Self {
         let text = [name.namespace.as_str(), name.name.as_str(), name.port.as_str()].join("/");
         let shape = u64::from(plan.proto) << 1 | u64::from(plan.family == Family::V4);
         let salt = maglev::mix(hash(0, text.as_bytes()), shape);
-        Self { service: Arc::clone(service), salt, targets }
+        Self { service: service.clone(), salt, targets }
     }
 }
 
@@ -81,7 +80,7 @@ impl Tables {
         room: Option<usize>,
         ids: &mut Ids,
         maps: &mut ServiceMaps,
-    ) -> BTreeSet<Arc<ObjectName>> {
+    ) -> BTreeSet<ObjectName> {
         if !std::mem::take(&mut self.is_due) {
             return BTreeSet::new();
         }
@@ -112,7 +111,7 @@ impl Tables {
         ids.forget_unused_maglev();
         let is_other = |key: &&Key| before.get(key) != self.given.get(key);
         let wishes = self.wishes.iter().filter(|(key, _)| is_other(key));
-        wishes.map(|(_, wish)| Arc::clone(&wish.service)).collect()
+        wishes.map(|(_, wish)| wish.service.clone()).collect()
     }
 }
 

@@ -18,7 +18,6 @@ mod ranges;
 mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use lbr_common::id::MaglevId;
 use lbr_common::service::{Frontend, scope};
@@ -134,11 +133,11 @@ impl Compiler {
         let mut others = BTreeSet::new();
         for name in &*due {
             let former = self.fragments.get_mut(name);
-            let known = former.as_ref().map(|fragment| Arc::clone(&fragment.name));
+            let known = former.as_ref().map(|fragment| fragment.name.clone());
             let before = former.map(|fragment| std::mem::take(&mut fragment.asked)).unwrap_or_default();
             let asked = state.services.get(name).map(|service| Asked::of(service, &nodeports, here));
             let now: Vec<Ask> = asked.iter().flat_map(Asked::asks).collect();
-            let name = known.unwrap_or_else(|| Arc::new(name.clone()));
+            let name = known.unwrap_or_else(|| name.clone());
             for ask in before.iter().filter(|ask| !now.contains(ask)) {
                 self.claims.withdraw(*ask, &name, &mut others);
             }
@@ -177,10 +176,9 @@ impl Compiler {
             self.direct.remove(name);
             is_health_due |= self.with_health.remove(name);
             let Some(service) = state.services.get(name) else { continue };
-            let known = former.binary_search_by(|fragment| fragment.name.as_ref().cmp(name));
-            let known =
-                known.ok().and_then(|place| former.get(place)).map(|fragment| Arc::clone(&fragment.name));
-            let shared = known.unwrap_or_else(|| Arc::new(name.clone()));
+            let known = former.binary_search_by(|fragment| fragment.name.cmp(name));
+            let known = known.ok().and_then(|place| former.get(place)).map(|fragment| fragment.name.clone());
+            let shared = known.unwrap_or_else(|| name.clone());
             let (slices, asked) = (state.slices_of(name), Asked::of(service, &nodeports, here));
             let (fragment, wishes) = fragment::compile(asked, shared, &slices, &self.claims, here, ids, maps);
             for (key, wish) in wishes {
@@ -200,12 +198,11 @@ impl Compiler {
                 is_health_due |= !keys_before.remove(key) && key.scope == scope::HOST_LOCAL;
             }
             done.rejected |= fragment.is_nowhere || !fragment.rejected.is_empty();
-            self.fragments.insert(name.clone(), fragment);
+            self.fragments.insert(fragment.name.clone(), fragment);
         }
         is_health_due |= keys_before.iter().any(|key| key.scope == scope::HOST_LOCAL);
         for fragment in former {
-            let now =
-                self.fragments.get(&*fragment.name).map(|fragment| &*fragment.ports).unwrap_or_default();
+            let now = self.fragments.get(&fragment.name).map(|fragment| &*fragment.ports).unwrap_or_default();
             for port in fragment.ports.iter().filter(|port| !now.contains(port)) {
                 fragment::remove(*port, ids, maps);
             }
@@ -228,7 +225,7 @@ impl Compiler {
         maps: &mut ServiceMaps,
     ) {
         let others = self.tables.give(here.settings.maglev_tables, ids, maps);
-        let others = others.iter().map(Arc::as_ref).filter(|name| !due.contains(*name));
+        let others = others.iter().filter(|name| !due.contains(*name));
         for fragment in due.iter().chain(others).filter_map(|name| self.fragments.get(name)) {
             for key in fragment.keys.iter().filter(|_| !fragment.wishes.is_empty()) {
                 let Some(frontend) = maps.frontends.get(key).copied() else { continue };

@@ -56,7 +56,7 @@ impl<W: Watched> Raw<W> {
     pub(super) fn reference(&self) -> ObjectRef {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let namespace = if W::KIND.is_namespaced() { text(&self.metadata.namespace) } else { String::new() };
-        ObjectRef { kind: W::KIND, name: ObjectName { namespace, name: text(&self.metadata.name) } }
+        ObjectRef { kind: W::KIND, name: ObjectName::new(namespace, text(&self.metadata.name)) }
     }
 }
 

@@ -280,7 +280,7 @@ fn identify(kind: Kind, value: &mut Value) -> Result<ObjectRef, (&'static str, S
     };
     valid_name(&namespace).map_err(|reason| ("metadata.namespace", reason))?;
     meta.insert("namespace".to_owned(), namespace.clone().into());
-    Ok(ObjectRef { kind, name: ObjectName { namespace, name } })
+    Ok(ObjectRef { kind, name: ObjectName::new(namespace, name) })
 }
 
 #[cfg(test)]

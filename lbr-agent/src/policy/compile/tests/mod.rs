@@ -74,7 +74,7 @@ impl World {
 
 fn object_name(name: &str) -> ObjectName {
     let (namespace, name) = name.split_once('/').unwrap();
-    ObjectName { namespace: namespace.to_owned(), name: name.to_owned() }
+    ObjectName::new(namespace.to_owned(), name.to_owned())
 }
 
 fn addr(text: &str) -> Addr {

@@ -4,7 +4,7 @@ use super::*;
 use crate::source::decode::{Author, decode};
 
 fn reference(kind: Kind, name: &str) -> ObjectRef {
-    ObjectRef { kind, name: ObjectName { namespace: "ns".to_owned(), name: name.to_owned() } }
+    ObjectRef { kind, name: ObjectName::new("ns", name.to_owned()) }
 }
 
 fn service(name: &str, ip: &str) -> Seen {
