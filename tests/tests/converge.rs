@@ -126,10 +126,10 @@ impl Random {
             ready,
             serving,
             terminating,
-            node: if self.one_in(2) { "here".to_owned() } else { "there".to_owned() },
-            zone: String::new(),
+            node: if self.one_in(2) { "here".into() } else { "there".into() },
+            zone: "".into(),
             for_nodes: Vec::new(),
-            for_zones: if self.one_in(2) { vec!["z".to_owned()] } else { Vec::new() },
+            for_zones: if self.one_in(2) { vec!["z".into()] } else { Vec::new() },
         }
     }
 

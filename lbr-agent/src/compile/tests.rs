@@ -49,8 +49,8 @@ fn endpoint(addr: &str) -> Endpoint {
         ready: true,
         serving: true,
         terminating: false,
-        node: "here".to_owned(),
-        zone: String::new(),
+        node: "here".into(),
+        zone: "".into(),
         for_nodes: vec![],
         for_zones: vec![],
     }
@@ -167,7 +167,7 @@ fn the_living_one_of_two_endpoints_with_one_address_counts() {
 #[test]
 fn local_policy_drops_only_what_others_could_serve() {
     let local = Service { internal_policy: TrafficPolicy::Local, ..web() };
-    let away = Endpoint { node: "there".to_owned(), ..endpoint("10.244.1.2") };
+    let away = Endpoint { node: "there".into(), ..endpoint("10.244.1.2") };
     let with = |endpoints| {
         let d = compiled(&state(vec![local.clone()], vec![slice("web", 8080, endpoints)]));
         let f = frontend(&d, "10.96.0.10", 80, proto::TCP).unwrap();

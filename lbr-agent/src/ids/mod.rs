@@ -31,10 +31,22 @@ pub(crate) struct ServicePort {
     pub(crate) family: Family,
 }
 
+/// The same as a key: most of a [`ServiceName`] is padding.
+type PortKey = (Box<str>, u8, Family);
+
+impl ServicePort {
+    fn key(&self) -> PortKey {
+        let ServiceName { namespace, name, port } = &self.name;
+        // No name has a slash in it.
+        let text = [namespace.as_str(), name.as_str(), port.as_str()].join("/");
+        (text.into(), self.proto, self.family)
+    }
+}
+
 /// Numbers for services, backends (by service, address and port), and for policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ids {
-    services: Pool<ServicePort, ServiceId>,
+    services: Pool<PortKey, ServiceId>,
     backends: Pool<(ServiceId, Addr, u16), BackendId>,
     maglev: Tables,
     policy: PolicyIds,
@@ -70,7 +82,7 @@ impl Ids {
 
         for (&id, &name) in &tables.services {
             if let Some((proto, family)) = shape_of(id) {
-                ids.services.adopt(ServicePort { name, proto, family }, id);
+                ids.services.adopt(ServicePort { name, proto, family }.key(), id);
             }
         }
         for (&id, backend) in &tables.backends {
@@ -96,7 +108,7 @@ impl Ids {
 
     /// The number of a Service port in one family.
     pub(crate) fn service(&mut self, port: ServicePort) -> ServiceId {
-        self.services.get(port)
+        self.services.get(port.key())
     }
 
     /// The number of a backend of a service.
@@ -106,7 +118,7 @@ impl Ids {
 
     /// Gives up the number of a Service port.
     pub(crate) fn release_service(&mut self, port: &ServicePort) {
-        self.services.release(port);
+        self.services.release(&port.key());
     }
 
     /// Gives up the numbers of a service's backends, but for those to `keep` and those that a former agent left and that

@@ -8,6 +8,7 @@ use k8s_openapi::api::discovery::v1 as api;
 use lbr_common::addr::Family;
 
 use super::convert::{Converted, Problems, address, namespaced, port_number, protocol, unsafe_address};
+use super::shared::shared;
 use super::{Endpoint, EndpointPort, EndpointSlice, ObjectName};
 
 /// Label with the Service that a slice belongs to.
@@ -89,10 +90,10 @@ fn convert_endpoint(addr: IpAddr, endpoint: api::Endpoint) -> Endpoint {
         ready: conditions.ready.unwrap_or(true),
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
-        node: endpoint.node_name.unwrap_or_default(),
-        zone: endpoint.zone.unwrap_or_default(),
-        for_nodes: hints.for_nodes.unwrap_or_default().into_iter().map(|hint| hint.name).collect(),
-        for_zones: hints.for_zones.unwrap_or_default().into_iter().map(|hint| hint.name).collect(),
+        node: shared(&endpoint.node_name.unwrap_or_default()),
+        zone: shared(&endpoint.zone.unwrap_or_default()),
+        for_nodes: hints.for_nodes.iter().flatten().map(|hint| shared(&hint.name)).collect(),
+        for_zones: hints.for_zones.iter().flatten().map(|hint| shared(&hint.name)).collect(),
     }
 }
 
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(converted.problems, []);
         let endpoints = converted.object.unwrap().endpoints;
         assert_eq!(endpoints.len(), 1);
-        assert_eq!((endpoints[0].node.as_str(), endpoints[0].zone.as_str()), ("n", "z"));
+        assert_eq!((&*endpoints[0].node, &*endpoints[0].zone), ("n", "z"));
         assert_eq!(endpoints[0].addr, "10.0.0.1".parse::<IpAddr>().unwrap());
     }
 
@@ -177,8 +178,8 @@ mod tests {
         let hints = json!({"forZones": [{"name": "a"}, {"name": "b"}], "forNodes": [{"name": "n"}]});
         let body = json!({"endpoints": [{"addresses": ["10.0.0.1"], "hints": hints}]});
         let endpoints = convert(json!({}), body).object.unwrap().endpoints;
-        assert_eq!(endpoints[0].for_zones, ["a", "b"]);
-        assert_eq!(endpoints[0].for_nodes, ["n"]);
+        assert_eq!(endpoints[0].for_zones, ["a", "b"].map(shared));
+        assert_eq!(endpoints[0].for_nodes, ["n"].map(shared));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod pod;
 mod selector;
 pub mod service;
 pub mod servicecidr;
+mod shared;
 pub(crate) mod unknown;
 
 pub use service::{ALGORITHM, Algorithm, Forwarding, Service, ServicePort, SourceRanges};
@@ -260,13 +261,13 @@ pub struct Endpoint {
     /// `conditions.terminating`.
     pub terminating: bool,
     /// `nodeName`, empty if unknown.
-    pub node: String,
+    pub node: Arc<str>,
     /// `zone`, empty if unknown.
-    pub zone: String,
+    pub zone: Arc<str>,
     /// `hints.forNodes`: nodes that should use it.
-    pub for_nodes: Vec<String>,
+    pub for_nodes: Vec<Arc<str>>,
     /// `hints.forZones`: zones that should use it.
-    pub for_zones: Vec<String>,
+    pub for_zones: Vec<Arc<str>>,
 }
 
 /// One port of a slice.

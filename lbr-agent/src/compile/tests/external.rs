@@ -46,7 +46,7 @@ pub(super) fn node() -> NodeView {
 
 pub(super) fn on(node: &NodeView, services: Vec<Service>) -> Desired {
     let slices = services.iter().map(|s| s.name.name.clone()).collect::<Vec<_>>();
-    let away = Endpoint { node: "there".to_owned(), ..endpoint("10.244.1.2") };
+    let away = Endpoint { node: "there".into(), ..endpoint("10.244.1.2") };
     let slices = slices.iter().map(|of| slice(of, 8080, vec![endpoint("10.244.0.2"), away.clone()]));
     compile(&state(services, slices.collect()), node, &mut Ids::new())
 }
@@ -130,7 +130,7 @@ fn an_external_policy_local_tells_the_wire_apart() {
         let wire = at(&d, "192.0.2.1", 30080, scope::EXTERNAL).unwrap();
         (wire.count, wire.flags)
     };
-    let away = Endpoint { node: "there".to_owned(), ..endpoint("10.244.1.2") };
+    let away = Endpoint { node: "there".into(), ..endpoint("10.244.1.2") };
     assert_eq!(with(vec![away]), (0, frontend_flags::LOCAL_ONLY), "dropped: the other node serves it");
     assert_eq!(with(vec![]), (0, 0), "refused: no node serves it");
 }

@@ -20,7 +20,7 @@ fn health_check_ports_count_ready_endpoints_of_this_node() {
         cluster_ips: ips(&["10.96.0.10", "fd00::10"]),
         ..Service::default()
     };
-    let away = Endpoint { node: "there".to_owned(), ..endpoint("10.244.1.2") };
+    let away = Endpoint { node: "there".into(), ..endpoint("10.244.1.2") };
     let endpoints = vec![
         endpoint("10.244.0.2"),
         endpoint("fd01::2"),

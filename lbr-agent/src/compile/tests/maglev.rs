@@ -40,7 +40,7 @@ fn all_frontends_of_a_set_share_a_table() {
     let slices = vec![slice(
         "web",
         8080,
-        vec![endpoint("10.244.0.2"), Endpoint { node: "there".to_owned(), ..endpoint("10.244.1.2") }],
+        vec![endpoint("10.244.0.2"), Endpoint { node: "there".into(), ..endpoint("10.244.1.2") }],
     )];
     let d = compiled(&state(vec![web], slices));
     let ports: Vec<_> = d.frontends.values().filter(|f| f.count > 0).collect();

@@ -5,7 +5,7 @@ use crate::model::Node;
 use crate::node::links::LocalLinks;
 
 fn away(addr: &str) -> Endpoint {
-    Endpoint { node: "there".to_owned(), ..endpoint(addr) }
+    Endpoint { node: "there".into(), ..endpoint(addr) }
 }
 
 fn in_zone(zone: &str, state: ClusterState) -> ClusterState {
@@ -24,7 +24,7 @@ fn targets(desired: &Desired, set: u32) -> Vec<String> {
 #[test]
 fn hints_decide_if_every_ready_endpoint_has_them() {
     let hints = |addr: &str, nodes: &[&str], zones: &[&str]| {
-        let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let all = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
         Endpoint { for_nodes: all(nodes), for_zones: all(zones), ..endpoint(addr) }
     };
     let (a, b, c) = ("10.244.0.1", "10.244.0.2", "10.244.0.3");
@@ -54,7 +54,7 @@ fn hints_decide_if_every_ready_endpoint_has_them() {
         ),
         (
             "what terminates is not filtered",
-            vec![Endpoint { for_zones: vec!["z2".to_owned()], ..leaving(a) }],
+            vec![Endpoint { for_zones: vec!["z2".into()], ..leaving(a) }],
             vec![a],
         ),
     ] {
@@ -112,7 +112,7 @@ fn sets_fall_back_to_terminating_endpoints_each_on_its_own() {
     let endpoints = vec![
         leaving("10.244.0.2"),
         away("10.244.1.2"),
-        Endpoint { node: "there".to_owned(), ..leaving("10.244.1.3") },
+        Endpoint { node: "there".into(), ..leaving("10.244.1.3") },
     ];
     let d = compiled(&state(vec![service], vec![slice("web", 8080, endpoints)]));
     assert_eq!(targets(&d, set::CLUSTER), ["10.244.1.2"]);
@@ -122,7 +122,7 @@ fn sets_fall_back_to_terminating_endpoints_each_on_its_own() {
 
 #[test]
 fn endpoints_of_this_node_are_marked() {
-    let unknown = |addr| Endpoint { node: String::new(), ..endpoint(addr) };
+    let unknown = |addr| Endpoint { node: "".into(), ..endpoint(addr) };
     let endpoints = vec![
         endpoint("10.244.0.2"),
         unknown("10.244.0.3"),

@@ -13,7 +13,7 @@ fn name(name: &str) -> ObjectName {
 
 fn slice(addr: &str, triggered: Option<SystemTime>) -> Change {
     let addr: IpAddr = addr.parse().unwrap();
-    let (node, zone) = (String::new(), String::new());
+    let (node, zone) = ("".into(), "".into());
     let (for_nodes, for_zones) = (Vec::new(), Vec::new());
     let (ready, serving, terminating) = (true, true, false);
     let endpoint = Endpoint { addr, ready, serving, terminating, node, zone, for_nodes, for_zones };

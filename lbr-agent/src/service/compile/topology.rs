@@ -3,6 +3,8 @@
 //! As in kube-proxy, hints count only if every ready endpoint has them, so that endpoints without hints get neither all
 //! traffic nor none.
 
+use std::sync::Arc;
+
 use crate::model::Endpoint;
 use crate::node::here::Here;
 
@@ -20,9 +22,9 @@ pub(super) enum Reach<'a> {
 impl<'a> Reach<'a> {
     /// The reach that the hints of the ready endpoints allow.
     pub(super) fn new<'e>(ready: impl Iterator<Item = &'e Endpoint> + Clone, here: &Here<'a>) -> Self {
-        let agree = |hints: fn(&Endpoint) -> &[String], name: &str| {
+        let agree = |hints: fn(&Endpoint) -> &[Arc<str>], name: &str| {
             ready.clone().all(|e| !hints(e).is_empty())
-                && ready.clone().any(|e| hints(e).iter().any(|hint| hint == name))
+                && ready.clone().any(|e| hints(e).iter().any(|hint| **hint == *name))
         };
         if agree(|e| &e.for_nodes, here.name) {
             return Self::Node(here.name);
@@ -36,8 +38,8 @@ impl<'a> Reach<'a> {
     /// Whether a ready endpoint is near enough.
     pub(super) fn covers(self, endpoint: &Endpoint) -> bool {
         match self {
-            Self::Node(name) => endpoint.for_nodes.iter().any(|hint| hint == name),
-            Self::Zone(zone) => endpoint.for_zones.iter().any(|hint| hint == zone),
+            Self::Node(name) => endpoint.for_nodes.iter().any(|hint| **hint == *name),
+            Self::Zone(zone) => endpoint.for_zones.iter().any(|hint| **hint == *zone),
             Self::All => true,
         }
     }
