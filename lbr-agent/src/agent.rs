@@ -168,7 +168,7 @@ impl Agent<'_> {
     fn write(&mut self, links: &mut watch::Receiver<LocalLinks>) -> Option<Instant> {
         self.plug_if_new(links);
         let began = Instant::now();
-        self.engine.compile(self.dataplane);
+        let did = self.engine.compile(self.dataplane);
         let took = began.elapsed();
         let is_old = self.plug_if_new(links);
         self.publish();
@@ -188,6 +188,7 @@ impl Agent<'_> {
         let round = Round {
             began,
             compiled: took,
+            did,
             is_synced: self.engine.is_synced(),
             outcome: &outcome,
             without_room: self.engine.without_room().len(),

@@ -13,6 +13,7 @@ use super::metrics::histograms::Histograms;
 use crate::cluster::Change;
 use crate::cluster::ClusterState;
 use crate::desired::HealthPort;
+use crate::engine::Compiled;
 use crate::events::Counts;
 use crate::model::{EndpointSlice, Kind, Object, ObjectName};
 use crate::table::Outcome;
@@ -92,8 +93,10 @@ fn trigger(slice: &EndpointSlice) -> Option<(Family, SystemTime)> {
 pub struct Round<'a> {
     /// When it began.
     pub began: Instant,
-    /// How long it took to compile.
+    /// How long it took to compile,
     pub compiled: Duration,
+    /// and what was compiled.
+    pub did: Compiled,
     /// Whether every kind has been listed.
     pub is_synced: bool,
     /// The result of writing.
@@ -120,6 +123,10 @@ pub(super) struct Figures {
     pub(super) rejected: usize,
     pub(super) limited: usize,
     pub(super) without_room: usize,
+    pub(super) rounds: u64,
+    pub(super) compiled_services: u64,
+    pub(super) compiled_everything: u64,
+    pub(super) compiled_policies: u64,
     pub(super) events: Counts,
     pub(super) pending: usize,
     pub(super) problems: usize,
@@ -194,6 +201,10 @@ impl Observer {
         figures.objects = objects(round.state);
         (figures.rejected, figures.limited) = rejected_and_limited(round.rejected);
         figures.without_room = round.without_room;
+        figures.compiled_services += round.did.services as u64;
+        figures.compiled_everything += u64::from(round.did.all_services);
+        figures.compiled_policies += u64::from(round.did.policies);
+        figures.rounds += 1;
         figures.pending = round.outcome.pending;
         figures.problems = round.outcome.problems.len();
         figures.aborted_sockets += round.outcome.aborted_sockets as u64;

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -24,6 +25,10 @@ pub(super) struct ServicePort {
 impl ServicePort {
     fn chain(&self) -> String {
         format!("service-{}/{}/p{}", self.name, self.protocol, self.port)
+    }
+
+    fn endpoint_chain(&self, (ip, port): (Ipv4Addr, u16)) -> String {
+        format!("endpoint-{}/{}/p{}__{ip}/{port}", self.name, self.protocol, self.port)
     }
 
     /// The chain for traffic from outside of the cluster.
@@ -110,6 +115,27 @@ pub(super) fn load(bed: &Bed, node: &Node, services: &[ServicePort], node_ips: &
     Ok(())
 }
 
+/// Makes the transaction that kube-proxy makes when the endpoints of a Service port change, and returns how long `nft` took:
+/// new endpoints' chains, the Service's chain anew, and former endpoints' chains gone.
+pub(super) fn replace(bed: &Bed, node: &Node, before: &ServicePort, after: &ServicePort) -> Result<Duration> {
+    let mut text = format!("table ip kube-proxy {{ chain {} {{ }} }}\n", after.chain());
+    let _ = writeln!(text, "flush chain ip kube-proxy {}", after.chain());
+    for endpoint in after.endpoints.iter().filter(|endpoint| before.endpoints.contains(endpoint)) {
+        let _ = writeln!(text, "flush chain ip kube-proxy {}", after.endpoint_chain(*endpoint));
+    }
+    text.push_str("table ip kube-proxy {\n");
+    add_chains(&mut text, after);
+    text.push_str("}\n");
+    for endpoint in before.endpoints.iter().filter(|endpoint| !after.endpoints.contains(endpoint)) {
+        let _ = writeln!(text, "delete chain ip kube-proxy {}", before.endpoint_chain(*endpoint));
+    }
+    let path = bed.folder().join("change.nft");
+    std::fs::write(&path, text)?;
+    let begin = Instant::now();
+    process::run(node.ns.command("nft")?.arg("-f").arg(&path)).context("change the nftables rules")?;
+    Ok(begin.elapsed())
+}
+
 /// The rule set, as texts for `nft -f`, one after the other.
 fn ruleset(services: &[ServicePort], node_ips: &[Ipv4Addr]) -> Vec<String> {
     let mut frame = format!(
@@ -150,7 +176,7 @@ fn add_chains(text: &mut String, service: &ServicePort) {
     let (chain, protocol) = (service.chain(), service.protocol);
     let mut choice = Vec::new();
     for (number, (ip, port)) in service.endpoints.iter().enumerate() {
-        let endpoint = format!("endpoint-{}__{ip}/{port}", chain.trim_start_matches("service-"));
+        let endpoint = service.endpoint_chain((*ip, *port));
         let _ = writeln!(
             text,
             "  chain {endpoint} {{\n    ip saddr {ip} jump mark-for-masquerade\n    meta l4proto {protocol} \

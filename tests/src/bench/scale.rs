@@ -9,14 +9,16 @@ mod objects;
 
 use std::fmt::Write as _;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use self::agent::Agent;
 use self::objects::Cluster;
+use super::nftables;
 use crate::apiserver::Server;
-use crate::topology::Bed;
+use crate::interrupt;
+use crate::topology::{Bed, Node};
 
 /// Services, and endpoints of each: `45000x2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Plan {
     pub rate: u32,
     /// and for how long.
     pub time: Duration,
+    /// How many of the same changes `nft` makes in rules of kube-proxy's shape; 0: none.
+    pub nft: u32,
     /// How long an idle agent is watched.
     pub rest: Duration,
 }
@@ -90,6 +94,8 @@ fn measure(shape: Shape, plan: &Plan) -> Result<String> {
     let later = later.get(first.len()..).context("the log has become shorter")?.to_vec();
     let many = changes::sustained(plan.changes, plan.rate, plan.time, cluster, &server, &agent, &maps)?;
     let after = agent.memory()?;
+    drop(agent);
+    let nft = with_nft(&bed, &node, cluster, plan.nft)?;
 
     let part = |of: &[Duration], share: f64| {
         let index = ((of.len().saturating_sub(1)) as f64 * share).round() as usize;
@@ -138,8 +144,35 @@ fn measure(shape: Shape, plan: &Plan) -> Result<String> {
             megabytes(after.peak)
         ),
     )?;
+    if let Some((loaded, times)) = nft {
+        row("kube-proxy's rules: nft -f of all", format!("{loaded:.1?}"))?;
+        row("  nft -f of one endpoint changed", spread(&times))?;
+    }
     let share = rest.as_secs_f64() / plan.rest.as_secs_f64() * 100.0;
     row("CPU at rest", format!("{share:.2} % of one, over {:.0?}", plan.rest))?;
     text.push('\n');
     Ok(text)
+}
+
+/// Loads rules of kube-proxy's shape, and makes changes in them. Returns how long each took.
+fn with_nft(
+    bed: &Bed,
+    node: &Node,
+    cluster: Cluster,
+    changes: u32,
+) -> Result<Option<(Duration, Vec<Duration>)>> {
+    if changes == 0 {
+        return Ok(None);
+    }
+    let begin = Instant::now();
+    nftables::load(bed, node, &cluster.service_ports(), &[])?;
+    let loaded = begin.elapsed();
+    let mut times = Vec::new();
+    for number in 0..changes {
+        interrupt::check()?;
+        let [before, after] = cluster.changed(number);
+        times.push(nftables::replace(bed, node, &before, &after)?);
+    }
+    times.sort();
+    Ok(Some((loaded, times)))
 }

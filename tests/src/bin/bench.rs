@@ -125,6 +125,9 @@ struct Scale {
     /// and for how many seconds.
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
+    /// The same changes by `nft` in rules of kube-proxy's shape, which take a while to load; 0: none.
+    #[arg(long, default_value_t = 20)]
+    nft: u32,
     /// Seconds for which an agent with nothing to do is watched.
     #[arg(long, default_value_t = 10.0)]
     rest: f64,
@@ -148,11 +151,11 @@ fn main() -> Result<()> {
             print!("{}", policy::run(&policy::Plan { rounds, policies, pods })?);
             Ok(())
         }
-        What::Scale(Scale { shapes, changes, rate, seconds, rest }) => {
+        What::Scale(Scale { shapes, changes, rate, seconds, nft, rest }) => {
             interrupt::watch()?;
             let [time, rest] = [seconds, rest].map(Duration::try_from_secs_f64);
             let (time, rest) = (time?, rest?);
-            scale::run(&scale::Plan { shapes, changes, rate, time, rest }, |table| print!("{table}"))
+            scale::run(&scale::Plan { shapes, changes, rate, time, nft, rest }, |table| print!("{table}"))
         }
         What::Server { address } => load::serve(address),
         What::Client { metric, target, seconds } => {

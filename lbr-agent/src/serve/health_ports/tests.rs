@@ -42,6 +42,7 @@ fn wrote<const N: usize>(observer: &Observer, ports: [(u16, HealthPort); N], sta
     let (outcome, now) = (Outcome::default(), Moment::now());
     let round = Round {
         without_room: 0,
+        did: Default::default(),
         began: now.clock,
         compiled: Duration::ZERO,
         is_synced: true,
@@ -142,6 +143,7 @@ fn before_everything_is_listed_nothing_is_opened_or_closed() {
     let (state, now) = (ClusterState::default(), Moment::now());
     let round = Round {
         without_room: 0,
+        did: Default::default(),
         began: now.clock,
         compiled: Duration::ZERO,
         is_synced: false,

@@ -33,6 +33,26 @@ pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<Metri
             "NetworkPolicies that the maps have no room for.",
             one(number(figures.without_room as u64)),
         ),
+        counter(
+            "lbr_rounds_total",
+            "Rounds of the agent's loop: each compiles what changed, and writes it.",
+            one(number(figures.rounds)),
+        ),
+        counter(
+            "lbr_compiled_services_total",
+            "Services that were compiled, because they or their endpoints changed.",
+            one(number(figures.compiled_services)),
+        ),
+        counter(
+            "lbr_compiled_all_services_total",
+            "Rounds that compiled every Service: the node's addresses, uplinks, zone or settings changed.",
+            one(number(figures.compiled_everything)),
+        ),
+        counter(
+            "lbr_compiled_policies_total",
+            "Rounds that compiled the policies: a policy, a Pod, a Namespace or a link changed.",
+            one(number(figures.compiled_policies)),
+        ),
         gauge(
             "lbr_pending_entries",
             "Map entries that differ from the desired state.",

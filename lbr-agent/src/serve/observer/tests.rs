@@ -43,6 +43,7 @@ fn wrote(observer: &Observer, at: Moment, pending: usize, state: &ClusterState) 
     let rejected = BTreeMap::new();
     let round = Round {
         without_room: 0,
+        did: Default::default(),
         rejected: &rejected,
         began: at.clock,
         compiled,

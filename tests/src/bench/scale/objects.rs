@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
+use crate::bench::nftables::ServicePort;
+
 /// Services by number; each has one port, and one slice.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cluster {
@@ -35,6 +37,30 @@ impl Cluster {
         let service = number.wrapping_mul(7_919) % self.services;
         let new = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 192, 0, 0)) + number);
         Change { service: cluster_ip(service), new, object: self.slice(service, Some(new)) }
+    }
+
+    /// The Services as kube-proxy's rules have them.
+    pub(super) fn service_ports(self) -> Vec<ServicePort> {
+        (0..self.services).map(|service| self.service_port(service, None)).collect()
+    }
+
+    /// The Service of a change before and after it.
+    pub(super) fn changed(self, number: u32) -> [ServicePort; 2] {
+        let (service, new) = (number.wrapping_mul(7_919) % self.services, self.change(number).new);
+        [None, Some(new)].map(|first| self.service_port(service, first))
+    }
+
+    fn service_port(self, service: u32, first: Option<Ipv4Addr>) -> ServicePort {
+        let base = u32::from(Ipv4Addr::new(10, 128, 0, 0)) + service * self.endpoints;
+        let address = |n: u32| first.filter(|_| n == 0).unwrap_or(Ipv4Addr::from(base + n));
+        ServicePort {
+            name: format!("default/app-{service}"),
+            address: cluster_ip(service),
+            protocol: "tcp",
+            port: 80,
+            endpoints: (0..self.endpoints).map(|n| (address(n), 8080)).collect(),
+            node_port: None,
+        }
     }
 
     fn slice(self, service: u32, first: Option<Ipv4Addr>) -> Value {
