@@ -5,6 +5,7 @@
 
 pub mod convert;
 pub mod endpointslice;
+mod name;
 pub mod namespace;
 pub mod netpol;
 pub mod node;
@@ -15,59 +16,16 @@ pub mod servicecidr;
 mod shared;
 pub(crate) mod unknown;
 
+pub use name::{Name, ObjectName};
 pub use service::{ALGORITHM, Algorithm, Forwarding, Service, ServicePort, SourceRanges};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use lbr_common::tuple::proto;
-
-/// Namespace and name. Copies share one text: many tables have the name of an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ObjectName(Arc<Name>);
-
-/// What an [`ObjectName`] says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
-    /// `metadata.namespace`; empty for cluster-scoped objects.
-    pub namespace: String,
-    /// `metadata.name`.
-    pub name: String,
-}
-
-impl ObjectName {
-    /// Name of an object in a namespace.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self(Arc::new(Name { namespace: namespace.into(), name: name.into() }))
-    }
-
-    /// Name of a cluster-scoped object.
-    pub fn cluster(name: &str) -> Self {
-        Self::new("", name)
-    }
-}
-
-impl Deref for ObjectName {
-    type Target = Name;
-
-    fn deref(&self) -> &Name {
-        &self.0
-    }
-}
-
-impl fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}/{}", self.namespace, self.name)
-        }
-    }
-}
 
 /// The kinds that lbr watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,6 +2,7 @@
 
 mod answer;
 mod ends;
+mod find;
 mod question;
 #[cfg(test)]
 mod tests;
