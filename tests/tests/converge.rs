@@ -1,6 +1,7 @@
-//! Random Services and slices are added, changed and removed, with faults at any write and restarts at any moment:
-//! the maps must always end up as compiled, and a packet must find its way at every moment in between (the fake
-//! checks after every write).
+//! Random Services, slices, nodes and pods are added, changed and removed, with faults at any write and restarts at any
+//! moment. After each change, what the engine compiled of it must be what a compile from scratch makes of the whole. The
+//! maps must always end up as compiled, and a packet must find its way at every moment in between (the fake checks after
+//! every write).
 #![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,8 +15,8 @@ use lbr_agent::desired::Desired;
 use lbr_agent::engine::Engine;
 use lbr_agent::ids::Ids;
 use lbr_agent::model::{
-    Endpoint, EndpointPort, EndpointSlice, Kind, Object, ObjectName, ObjectRef, Protocol, Service,
-    ServicePort, SourceRanges, TrafficPolicy,
+    Algorithm, Endpoint, EndpointPort, EndpointSlice, Forwarding, Kind, Labels, Node, Object, ObjectName,
+    ObjectRef, Pod, Protocol, Service, ServicePort, SourceRanges, TrafficPolicy,
 };
 use lbr_agent::node::links::{LocalLink, LocalLinks};
 use lbr_agent::node::{NodePortAddress, NodeView, Settings};
@@ -85,7 +86,15 @@ impl Random {
                 v6: None,
             },
             affinity: if self.one_in(4) { 10 } else { 0 },
-            ..Service::default()
+            // Numbers that NodePorts have too.
+            health_check_port: self.one_in(3).then(|| 30_000 + u16::try_from(self.below(6)).unwrap_or(0)),
+            // Rarely: its tables are large.
+            algorithm: if self.one_in(60) { Algorithm::Maglev } else { Algorithm::default() },
+            forwarding: match self.below(12) {
+                0 => Forwarding::Dsr,
+                1 => Forwarding::DsrIpip,
+                _ => Forwarding::Snat,
+            },
         })
     }
 
@@ -133,10 +142,28 @@ impl Random {
         }
     }
 
+    /// This node, whose zone and addresses count, or another one.
+    fn node(&mut self) -> Object {
+        let zone = ("topology.kubernetes.io/zone".to_owned(), "z".to_owned());
+        let name = if self.one_in(2) { "here" } else { "there" };
+        let addresses =
+            if self.one_in(2) { vec![NODE] } else { vec![self.address(192, 2), self.address(192, 2)] };
+        let labels = if self.one_in(2) { [zone].into() } else { Labels::new() };
+        Object::Node(Node { name: name.to_owned(), labels, addresses, ..Node::default() })
+    }
+
+    fn pod(&mut self) -> Object {
+        let (name, ips) = (self.name(), vec![self.address(244, 12)]);
+        let node = if self.one_in(2) { "here" } else { "there" }.to_owned();
+        Object::Pod(Pod { name, ips, node, ..Pod::default() })
+    }
+
     fn event(&mut self, state: &ClusterState) -> Change {
-        match self.below(8) {
-            0..3 => Change::Apply(self.service()),
-            3..6 => Change::Apply(self.slice()),
+        match self.below(20) {
+            0..7 => Change::Apply(self.service()),
+            7..14 => Change::Apply(self.slice()),
+            14 => Change::Apply(self.node()),
+            15 => Change::Apply(self.pod()),
             _ => {
                 let all = references(state);
                 match all.len() {
@@ -151,7 +178,21 @@ impl Random {
 fn references(state: &ClusterState) -> Vec<ObjectRef> {
     let services = state.services.keys().map(|n| (Kind::Service, n));
     let slices = state.slices.keys().map(|n| (Kind::EndpointSlice, n));
-    services.chain(slices).map(|(kind, name)| ObjectRef { kind, name: name.clone() }).collect()
+    let nodes = state.nodes.keys().map(|n| (Kind::Node, n));
+    let pods = state.pods.keys().map(|n| (Kind::Pod, n));
+    services
+        .chain(slices)
+        .chain(nodes)
+        .chain(pods)
+        .map(|(kind, name)| ObjectRef { kind, name: name.clone() })
+        .collect()
+}
+
+/// The tables in which two differ.
+fn difference(one: &Desired, other: &Desired) -> String {
+    let (one, other) = (text::tables(one), text::tables(other));
+    let lines = |a: &std::collections::BTreeSet<String>, b| a.difference(b).cloned().collect::<Vec<_>>();
+    format!("{:#?} are not {:#?}", lines(&one, &other), lines(&other, &one))
 }
 
 struct Agent {
@@ -183,7 +224,12 @@ impl Agent {
     fn attempt(&mut self) -> (Desired, bool) {
         self.engine.compile(&mut self.fake);
         let desired = self.engine.desired();
-        assert_eq!(desired, self.engine.from_scratch(), "the tables depend on history");
+        let from_scratch = self.engine.from_scratch();
+        assert!(
+            desired == from_scratch,
+            "the tables depend on history: {}",
+            difference(&desired, &from_scratch)
+        );
         let before = self.fake.in_force();
         let outcome = self.engine.write(&mut self.fake);
         if !self.engine.is_synced() {
@@ -200,7 +246,9 @@ impl Agent {
     fn converge(&mut self) -> Desired {
         for _ in 0..200 {
             if let (desired, true) = self.attempt() {
-                assert_eq!(self.fake.in_force(), desired);
+                // Health check ports are in no map.
+                let in_maps = Desired { health_ports: Default::default(), ..desired.clone() };
+                assert!(self.fake.in_force() == in_maps, "the maps are not as desired");
                 assert_eq!(self.fake.attached(), desired.links.keys().copied().collect());
                 return desired;
             }
@@ -213,6 +261,8 @@ impl Agent {
         let state = self.engine.state().clone();
         let mut objects: Vec<_> = state.services.into_values().map(Object::Service).collect();
         objects.extend(state.slices.into_values().map(Object::EndpointSlice));
+        objects.extend(state.nodes.into_values().map(Object::Node));
+        objects.extend(state.pods.into_values().map(Object::Pod));
         let mut next = Self::start(self.fake);
         next.set_node(self.engine.node().clone());
         while !objects.is_empty() {
@@ -280,7 +330,8 @@ fn run(seed: u64) {
     }
     let long_lived = agent.converge();
     let fresh = compile(agent.engine.state(), agent.engine.node(), &mut Ids::new());
-    assert_eq!(text::tables(&long_lived), text::tables(&fresh), "the tables depend on history");
+    let is_same = text::tables(&long_lived) == text::tables(&fresh);
+    assert!(is_same, "the tables depend on history: {}", difference(&long_lived, &fresh));
 
     for reference in references(agent.engine.state()) {
         agent.engine.take(Change::Delete(reference));

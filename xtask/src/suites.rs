@@ -27,7 +27,7 @@ pub(crate) const PACKAGES: [&str; 8] =
     ["-p", "lbr-common", "-p", "lbr-agent", "-p", "xtask", "-p", "lbr-tests"];
 
 /// Suites that compare millions of verdicts, and so are built in the profile `swift` of Cargo.toml.
-const SWIFT: [&str; 1] = ["policy_oracle"];
+const SWIFT: [&str; 2] = ["converge", "policy_oracle"];
 
 /// One call of `cargo test`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,9 @@ use lbr_common::addr::Addr;
 use lbr_common::id::{BackendId, ServiceId};
 use lbr_common::link::link_flags;
 use lbr_common::policy::{Block, Prefix};
-use lbr_common::service::{Backend, Frontend, FrontendKey, SourceRange, frontend_flags, peer_flags, scope};
+use lbr_common::service::{
+    Backend, Frontend, FrontendKey, SlotKey, SourceRange, frontend_flags, peer_flags, scope, set,
+};
 use lbr_common::text::extent;
 use lbr_common::user::{proto_name, socket_text};
 use lbr_common::verdict::{Effect, Verdict};
@@ -176,7 +178,12 @@ fn orphans(tables: &Desired) -> BTreeSet<String> {
         *count = frontend.count.max(*count);
     }
     let services: BTreeSet<ServiceId> = counts.keys().map(|(service, _)| *service).collect();
-    let slots = tables.slots.keys().filter(|k| counts.get(&(k.service, k.set)).is_none_or(|c| k.slot >= *c));
+    // What other nodes send on by direct server return chooses from the local set.
+    let direct: BTreeSet<ServiceId> =
+        tables.frontends.values().filter(|f| f.flags & frontend_flags::DSR != 0).map(|f| f.service).collect();
+    let is_for_direct = |k: &SlotKey| k.set == set::LOCAL && direct.contains(&k.service);
+    let is_reached = |k: &SlotKey| counts.get(&(k.service, k.set)).is_some_and(|count| k.slot < *count);
+    let slots = tables.slots.keys().filter(|k| !is_reached(k) && !is_for_direct(k));
     let used: BTreeSet<BackendId> = tables.slots.values().map(|s| s.backend).collect();
     let backends = tables.backends.iter().filter(|(id, b)| {
         let drains = b.sets == 0;

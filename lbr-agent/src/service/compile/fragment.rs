@@ -74,7 +74,6 @@ struct Targets {
 /// fragment had and this one has not are the caller's to remove.
 pub(super) fn compile(
     asked: Asked<'_>,
-    name: ObjectName,
     slices: &[&EndpointSlice],
     claims: &Claims,
     here: &Here<'_>,
@@ -94,7 +93,7 @@ pub(super) fn compile(
         rejected: rejected.into(),
         is_nowhere: !plans.is_empty() && plans.iter().all(|plan| plan.won.is_empty()),
         is_direct: plans.iter().any(Plan::is_direct),
-        name,
+        name: service.name.clone(),
         ..Fragment::default()
     };
     let (mut keys, mut ports, mut wishes) = (Vec::new(), Vec::new(), Vec::new());

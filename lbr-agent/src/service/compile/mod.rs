@@ -20,12 +20,13 @@ mod topology;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lbr_common::id::MaglevId;
-use lbr_common::service::{Frontend, scope};
+use lbr_common::service::{Frontend, FrontendKey, scope};
 
 use self::addresses::{Addresses, Use};
 use self::claims::{Ask, Claims};
 use self::fragment::{Asked, Fragment};
 pub(crate) use self::health::HEALTH_PORT;
+use self::maglev::Wish;
 use crate::cluster::{Changes, ClusterState};
 use crate::desired::HealthPort;
 use crate::ids::Ids;
@@ -133,21 +134,20 @@ impl Compiler {
         let mut others = BTreeSet::new();
         for name in &*due {
             let former = self.fragments.get_mut(name);
-            let known = former.as_ref().map(|fragment| fragment.name.clone());
             let before = former.map(|fragment| std::mem::take(&mut fragment.asked)).unwrap_or_default();
             let asked = state.services.get(name).map(|service| Asked::of(service, &nodeports, here));
             let now: Vec<Ask> = asked.iter().flat_map(Asked::asks).collect();
-            let name = known.unwrap_or_else(|| name.clone());
             for ask in before.iter().filter(|ask| !now.contains(ask)) {
-                self.claims.withdraw(*ask, &name, &mut others);
+                self.claims.withdraw(*ask, name, &mut others);
             }
             for ask in now.iter().filter(|ask| !before.contains(ask)) {
-                self.claims.enter(*ask, &name, &mut others);
+                self.claims.enter(*ask, name, &mut others);
             }
         }
         due.extend(others);
     }
 
+    /// Compiles the due Services, and then what Services share.
     fn compile_due(
         &mut self,
         due: BTreeSet<ObjectName>,
@@ -156,64 +156,60 @@ impl Compiler {
         ids: &mut Ids,
         maps: &mut ServiceMaps,
     ) -> Compiled {
-        let mut done = Compiled { services: due.len(), rejected: false };
-        let had_rejected = !self.tables.rejected.is_empty() || !self.health_rejected.is_empty();
-        // First all former frontends go: one may come to another Service.
-        let former: Vec<Fragment> = due.iter().filter_map(|name| self.fragments.remove(name)).collect();
-        for fragment in &former {
-            fragment.keys.iter().for_each(|key| maps.frontends.set(*key, None));
-            fragment.wishes.iter().for_each(|key| self.tables.remove(key));
-            self.addresses.remove(&fragment.uses);
-            done.rejected |= fragment.is_nowhere || !fragment.rejected.is_empty();
-        }
-        let mut touched: Vec<Use> =
-            former.iter().flat_map(|fragment| fragment.uses.iter().copied()).collect();
-        let mut keys_before: BTreeSet<_> =
-            former.iter().flat_map(|fragment| fragment.keys.iter().copied()).collect();
-        let mut is_health_due = false;
+        let of_shared = |all: &Self| !all.tables.rejected.is_empty() || !all.health_rejected.is_empty();
+        let had_rejected = of_shared(self);
         let nodeports = here.nodeport_addresses();
-        for name in &due {
-            self.direct.remove(name);
-            is_health_due |= self.with_health.remove(name);
-            let Some(service) = state.services.get(name) else { continue };
-            let known = former.binary_search_by(|fragment| fragment.name.cmp(name));
-            let known = known.ok().and_then(|place| former.get(place)).map(|fragment| fragment.name.clone());
-            let shared = known.unwrap_or_else(|| name.clone());
-            let (slices, asked) = (state.slices_of(name), Asked::of(service, &nodeports, here));
-            let (fragment, wishes) = fragment::compile(asked, shared, &slices, &self.claims, here, ids, maps);
-            for (key, wish) in wishes {
-                self.tables.add(key, wish);
-            }
-            self.addresses.add(&fragment.uses);
-            touched.extend(&fragment.uses);
-            if fragment.is_direct {
-                self.direct.insert(name.clone());
-            }
-            if fragment.health.is_some() {
-                is_health_due = true;
-                self.with_health.insert(name.clone());
-            }
-            // A NodePort may be somebody's health check port.
-            for key in &fragment.keys {
-                is_health_due |= !keys_before.remove(key) && key.scope == scope::HOST_LOCAL;
-            }
-            done.rejected |= fragment.is_nowhere || !fragment.rejected.is_empty();
-            self.fragments.insert(fragment.name.clone(), fragment);
+        // First all former frontends go: one may come to another Service.
+        let former: Vec<Fragment> = due.iter().filter_map(|name| self.take_out(name, maps)).collect();
+        let (before, mut now) = (Shared::of(&former), Shared::default());
+        for service in due.iter().filter_map(|name| state.services.get(name)) {
+            let (slices, asked) = (state.slices_of(&service.name), Asked::of(service, &nodeports, here));
+            let (fragment, wishes) = fragment::compile(asked, &slices, &self.claims, here, ids, maps);
+            now.add(&fragment);
+            self.put_in(fragment, wishes);
         }
-        is_health_due |= keys_before.iter().any(|key| key.scope == scope::HOST_LOCAL);
         for fragment in former {
-            let now = self.fragments.get(&fragment.name).map(|fragment| &*fragment.ports).unwrap_or_default();
-            for port in fragment.ports.iter().filter(|port| !now.contains(port)) {
+            let ports =
+                self.fragments.get(&fragment.name).map(|fragment| &*fragment.ports).unwrap_or_default();
+            for port in fragment.ports.iter().filter(|port| !ports.contains(port)) {
                 fragment::remove(*port, ids, maps);
             }
         }
-        self.addresses.write(touched.iter(), here, maps);
+        self.addresses.write(before.uses.iter().chain(&now.uses), here, maps);
         self.lead_to_tables(&due, here, ids, maps);
-        if is_health_due || !here.refused_ports.is_empty() {
+        // A NodePort may be somebody's health check port.
+        let concerns_health = before.has_health || now.has_health || before.node_ports != now.node_ports;
+        if concerns_health || !here.refused_ports.is_empty() {
             self.compile_health(here, maps);
         }
-        done.rejected |= had_rejected || !self.tables.rejected.is_empty() || !self.health_rejected.is_empty();
-        done
+        let rejected = before.has_rejected || now.has_rejected || had_rejected || of_shared(self);
+        Compiled { services: due.len(), rejected }
+    }
+
+    /// Takes a Service out of what is kept, and its frontends out of the maps.
+    fn take_out(&mut self, name: &ObjectName, maps: &mut ServiceMaps) -> Option<Fragment> {
+        let fragment = self.fragments.remove(name)?;
+        fragment.keys.iter().for_each(|key| maps.frontends.set(*key, None));
+        fragment.wishes.iter().for_each(|key| self.tables.remove(key));
+        self.addresses.remove(&fragment.uses);
+        self.direct.remove(name);
+        self.with_health.remove(name);
+        Some(fragment)
+    }
+
+    fn put_in(&mut self, fragment: Fragment, wishes: Vec<(maglev::Key, Wish)>) {
+        let name = &fragment.name;
+        for (key, wish) in wishes {
+            self.tables.add(key, wish);
+        }
+        self.addresses.add(&fragment.uses);
+        if fragment.is_direct {
+            self.direct.insert(name.clone());
+        }
+        if fragment.health.is_some() {
+            self.with_health.insert(name.clone());
+        }
+        self.fragments.insert(name.clone(), fragment);
     }
 
     /// Gives Maglev tables, and leads the frontends of these Services, and of those that get another table, to theirs.
@@ -240,5 +236,29 @@ impl Compiler {
         let asked =
             self.with_health.iter().filter_map(|name| Some((name, self.fragments.get(name)?.health?)));
         (self.health_ports, self.health_rejected) = health::compile(asked, here.refused_ports, maps);
+    }
+}
+
+/// What fragments have to do with other Services.
+#[derive(Debug, Default)]
+struct Shared {
+    uses: Vec<Use>,
+    node_ports: BTreeSet<FrontendKey>,
+    has_health: bool,
+    has_rejected: bool,
+}
+
+impl Shared {
+    fn of(fragments: &[Fragment]) -> Self {
+        let mut all = Self::default();
+        fragments.iter().for_each(|fragment| all.add(fragment));
+        all
+    }
+
+    fn add(&mut self, fragment: &Fragment) {
+        self.uses.extend(&fragment.uses);
+        self.node_ports.extend(fragment.keys.iter().filter(|key| key.scope == scope::HOST_LOCAL));
+        self.has_health |= fragment.health.is_some();
+        self.has_rejected |= fragment.is_nowhere || !fragment.rejected.is_empty();
     }
 }
