@@ -5,6 +5,8 @@
 //! counter.
 #![no_std]
 #![no_main]
+// For `step::lend`, which is empty assembly.
+#![feature(asm_experimental_arch)]
 #![expect(
     clippy::needless_borrows_for_generic_args,
     reason = "by value a map's key is copied to the stack, of which there are 512 bytes"

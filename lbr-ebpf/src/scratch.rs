@@ -1,5 +1,5 @@
 //! Work space of a program at tc or XDP: what would not fit on its stack (512 bytes for all calls together). Each part
-//! belongs to one room of the object, which alone writes it.
+//! belongs to one room of the object. A hook has all of them, and lends to each step those that it reads or writes.
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
@@ -14,6 +14,7 @@ use lbr_common::verdict::Hook;
 
 use crate::forward::fib::{Lookup, NextHop};
 use crate::packet::Packet;
+use crate::packet::inner::Inner;
 use crate::packet::skb::MAX_QUOTE;
 use crate::policy::query::Query;
 
@@ -23,12 +24,11 @@ static SCRATCH: PerCpuArray<Scratch, { spec::SCRATCH.max_entries }> = PerCpuArra
 /// Value of `scratch`, one for each CPU. Programs at tc and at XDP run with bottom halves disabled, so on one CPU only
 /// one at a time.
 #[repr(C)]
-#[derive(Clone, Copy)]
 pub(crate) struct Scratch {
     /// The packet at hand: `packet/`.
     pub(crate) packet: Packet,
     /// The packet inside of it: what an ICMP error quotes, what a tunnel carries.
-    pub(crate) inner: Packet,
+    pub(crate) inner: Inner,
     /// What becomes of it: `conntrack/`.
     pub(crate) decision: Decision,
     /// A flow in the making: `conntrack/create/`.
@@ -37,20 +37,34 @@ pub(crate) struct Scratch {
     pub(crate) query: Query,
     /// What a packet of direct server return claims, and what is believed of it: `service/dsr/`.
     pub(crate) dsr: Dsr,
-    /// The addresses that an ICMP error leaves with: `nat/icmp_error.rs`.
-    pub(crate) error: Tuple,
     /// The way out: `forward/`.
     pub(crate) way: Way,
-    /// An event in the making: `policy/report.rs`.
-    pub(crate) event: Event,
-    pub(crate) limit: Limit,
+    /// What is reported: `policy/report.rs`.
+    pub(crate) reports: Reports,
+    /// What is known of the packet beside its headers: `forward/exit.rs`, before the pipeline begins.
+    pub(crate) meta: Meta,
+}
+
+impl Scratch {
+    /// The work space of this CPU.
+    #[inline(always)]
+    pub(crate) fn get() -> Option<&'static mut Self> {
+        // SAFETY: the entry of this CPU, which no other program uses before this one ends (see above). Within a program,
+        // a hook has all of it, and a step the parts that its caller lends (`step.rs`).
+        SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+    }
+}
+
+/// What is known of a packet beside its headers: the same for all steps.
+#[repr(C)]
+pub(crate) struct Meta {
     /// `State::epoch` when the program began. Read first: what is read later is not older.
     pub(crate) epoch: u32,
-    /// `State::generation` when the program began: the packet sees all of a policy change or nothing.
+    /// `State::generation` when the program began: the packet sees all of a policy change or nothing. Not set at XDP.
     pub(crate) generation: u32,
     /// Interface that the packet is at.
     pub(crate) ifindex: u32,
-    /// Interface that the packet entered the node by; 0: the node sent it.
+    /// Interface that the packet entered the node by; 0: the node sent it. Not set at XDP.
     pub(crate) entered_by: u32,
     /// Bytes of the packet as it came.
     pub(crate) bytes: u32,
@@ -58,18 +72,8 @@ pub(crate) struct Scratch {
     pub(crate) hook: Hook,
 }
 
-impl Scratch {
-    /// The work space of this CPU.
-    #[inline(always)]
-    pub(crate) fn get() -> Option<&'static mut Self> {
-        // SAFETY: the entry of this CPU, which no other program uses before this one ends (see above).
-        SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
-    }
-}
-
 /// What a packet's flow says to do with it.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
 pub(crate) struct Decision {
     /// What the packet must look like.
     pub(crate) to: Tuple,
@@ -93,7 +97,6 @@ pub(crate) struct Decision {
 
 /// Both entries of a flow that is to be stored.
 #[repr(C)]
-#[derive(Clone, Copy)]
 pub(crate) struct Draft {
     /// The entry of the client's packets; the packet's tuple is its key.
     pub(crate) flow: Flow,
@@ -121,40 +124,39 @@ pub(crate) struct Draft {
 
 /// See `service/dsr/`.
 #[repr(C)]
-#[derive(Clone, Copy)]
 pub(crate) struct Dsr {
     /// The packet as the client sent it, as another node says: its destination is the frontend.
     pub(crate) claim: Tuple,
     /// Backend that the other node chose, if it did.
     pub(crate) backend: BackendId,
-    /// Bytes that the packet grows by before it leaves.
-    pub(crate) added: u32,
     /// Whether the packet at hand came in another node's form, which was taken off.
     pub(crate) is_unwrapped: bool,
 }
 
 /// See `forward/route.rs`.
 #[repr(C)]
-#[derive(Clone, Copy)]
 pub(crate) struct Way {
     /// Where to.
     pub(crate) to: Addr,
     /// The question to the kernel, and its answer.
     pub(crate) lookup: Lookup,
+    /// Bytes that the packet grows by before it leaves.
+    pub(crate) added: u32,
     /// The next hop, for the kernel.
     pub(crate) next_hop: NextHop,
     /// Bytes to take a checksum of: `forward/refuse.rs`.
     pub(crate) quote: [u32; MAX_QUOTE / 4],
 }
 
-/// What limits the events of this CPU.
+/// See `policy/report.rs`.
 #[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Limit {
-    /// Begin of the present second.
+pub(crate) struct Reports {
+    /// An event in the making.
+    pub(crate) event: Event,
+    /// What limits the events of this CPU: the begin of the present second,
     pub(crate) since: u64,
-    /// Events in it.
+    /// the events in it,
     pub(crate) sent: u32,
-    /// Events that were not sent since the last one that was.
+    /// and those that were not sent since the last one that was.
     pub(crate) suppressed: u32,
 }

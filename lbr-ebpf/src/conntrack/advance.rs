@@ -7,27 +7,27 @@ use lbr_common::flow::{Flow, TOUCH_INTERVAL_NS, flow_flags};
 use super::{entry, now, owns};
 use crate::maps::FLOWS;
 use crate::packet::{Packet, Part};
-use crate::scratch::Scratch;
+use crate::scratch::Draft;
 use crate::step::{self, Step};
 
 /// Moves the flow of the packet at hand as the packet says.
 #[inline(always)]
-pub(super) fn with_packet(work: &mut Scratch, flow: &Flow) -> Step {
+pub(super) fn with_packet(packet: &Packet, draft: &mut Draft, flow: &Flow) -> Step {
     let now = now();
-    let segment = work.packet.segment();
-    let next = next(&work.packet, flow, segment, now);
+    let segment = packet.segment();
+    let next = next(packet, flow, segment, now);
     // Each SYN/ACK may have a sequence number of its own: SYN cookies change.
     let renews_proof = matches!(segment, Segment::SynAck);
     if next as u32 == flow.state && !renews_proof && flow.silence(now) <= TOUCH_INTERVAL_NS {
         return Ok(());
     }
-    write(work, next as u32)
+    write(packet, draft, next as u32)
 }
 
 /// Notes that the established flow of the packet at hand goes on.
 #[inline(always)]
-pub(super) fn keep_alive(work: &mut Scratch) -> Step {
-    write(work, State::Established as u32)
+pub(super) fn keep_alive(packet: &Packet, draft: &mut Draft) -> Step {
+    write(packet, draft, State::Established as u32)
 }
 
 #[inline(always)]
@@ -47,31 +47,31 @@ fn next(packet: &Packet, flow: &Flow, segment: Segment, now: u64) -> State {
 
 step::global! {
     /// Writes the next state to both entries of the flow.
-    fn write(work: &mut Scratch, state: u32) -> Step = write_state as conntrack_advance;
+    fn write(packet: &Packet, draft: &mut Draft; state: u32) -> Step = write_state as conntrack_advance;
 }
 
 #[inline(always)]
-fn write_state(work: &mut Scratch, state: u32) -> Step {
-    let Some(flow) = entry(&work.packet.tuple) else { return Ok(()) };
-    let is_answer = matches!(flow.side(), Side::Reply) && matches!(work.packet.segment(), Segment::SynAck);
+fn write_state(packet: &Packet, draft: &mut Draft, state: u32) -> Step {
+    let Some(flow) = entry(&packet.tuple) else { return Ok(()) };
+    let is_answer = matches!(flow.side(), Side::Reply) && matches!(packet.segment(), Segment::SynAck);
     if is_answer && !State::of(state).is_confirmed() {
-        flow.proof = work.packet.seq.wrapping_add(1);
+        flow.proof = packet.seq.wrapping_add(1);
     }
     flow.state = state;
     flow.last_seen = now();
     // Answers that do not come by here have no entry.
     if flow.flags & flow_flags::DSR == 0 {
-        tell_twin(work, flow);
+        tell_twin(packet, draft, flow);
     }
     Ok(())
 }
 
 /// Brings the reverse entry up to date, or puts it back if the kernel evicted it. The look-up also marks it as used.
 #[inline(always)]
-fn tell_twin(work: &mut Scratch, flow: &Flow) {
-    let key = &work.packet.tuple;
-    work.draft.reply_key = flow.twin_key();
-    match entry(&work.draft.reply_key) {
+fn tell_twin(packet: &Packet, draft: &mut Draft, flow: &Flow) {
+    let key = &packet.tuple;
+    draft.reply_key = flow.twin_key();
+    match entry(&draft.reply_key) {
         Some(twin) if owns(key, twin) => {
             twin.last_seen = flow.last_seen;
             twin.state = flow.state;
@@ -82,9 +82,9 @@ fn tell_twin(work: &mut Scratch, flow: &Flow) {
             let _ = FLOWS.remove(key);
         }
         None => {
-            flow.write_twin(key, &mut work.draft.reply);
+            flow.write_twin(key, &mut draft.reply);
             // Fails only when another CPU was faster.
-            let _ = FLOWS.insert(&work.draft.reply_key, &work.draft.reply, u64::from(BPF_NOEXIST));
+            let _ = FLOWS.insert(&draft.reply_key, &draft.reply, u64::from(BPF_NOEXIST));
         }
     }
 }

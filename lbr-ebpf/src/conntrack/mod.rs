@@ -23,7 +23,8 @@ use lbr_common::service::{Backend, backend_flags};
 use lbr_common::tuple::Tuple;
 
 use crate::maps::{self, FLOWS};
-use crate::scratch::Decision;
+use crate::scratch::{Decision, Draft};
+use crate::step::{self, Step};
 
 /// The entry with this key.
 ///
@@ -54,6 +55,19 @@ fn owns(key: &Tuple, twin: &Flow) -> bool {
 #[inline(always)]
 fn own_twin(key: &Tuple, twin_key: &Tuple) -> Option<&'static mut Flow> {
     entry(twin_key).filter(|twin| owns(key, twin))
+}
+
+step::global! {
+    /// What becomes of the packet with which the flow of the draft began.
+    pub(crate) fn decide_first(decision: &mut Decision, draft: &Draft) -> Step
+        = decide_by_draft as conntrack_decide_first;
+}
+
+#[inline(always)]
+fn decide_by_draft(decision: &mut Decision, draft: &Draft) -> Step {
+    decide(decision, &draft.flow);
+    decision.is_new = true;
+    Ok(())
 }
 
 #[inline(always)]

@@ -14,7 +14,7 @@ use crate::packet::bytes::Bytes as _;
 use crate::packet::frame::Frame;
 use crate::packet::skb::Skb;
 use crate::policy::report;
-use crate::scratch::Scratch;
+use crate::scratch::{Decision, Scratch, Way};
 use crate::service::traffic;
 
 /// On to the next program of this hook, if any, and then to the stack.
@@ -28,47 +28,49 @@ pub(crate) type Outcome = Result<Verdict, Verdict>;
 #[inline(always)]
 pub(crate) fn run(skb: Skb, hook: Hook, pipeline: fn(Skb, &mut Scratch) -> Outcome) -> i32 {
     let Some(scratch) = Scratch::get() else { return PASS };
-    scratch.epoch = maps::epoch();
-    scratch.generation = maps::generation();
-    scratch.ifindex = skb.ifindex();
-    scratch.bytes = skb.len();
-    scratch.hook = hook;
-    scratch.entered_by = skb.entered_by();
-    scratch.dsr.added = 0;
+    scratch.meta.epoch = maps::epoch();
+    scratch.meta.generation = maps::generation();
+    scratch.meta.ifindex = skb.ifindex();
+    scratch.meta.bytes = skb.len();
+    scratch.meta.hook = hook;
+    scratch.meta.entered_by = skb.entered_by();
     scratch.dsr.backend = BackendId::NONE;
     scratch.dsr.is_unwrapped = false;
     scratch.query.forget_audits();
     let (verdict, action) = match pipeline(skb, scratch) {
         Ok(verdict) => {
+            let Scratch { meta, decision, way, .. } = scratch;
             if matches!(verdict, Verdict::ToBackend | Verdict::ToClient) {
-                traffic::translated(scratch);
+                traffic::translated(meta, decision);
             }
-            (verdict, forward(skb, scratch))
+            (verdict, forward(skb, decision, way))
         }
         Err(verdict) => match verdict.effect() {
             Effect::Pass | Effect::Translate => (verdict, PASS),
             Effect::Drop => {
-                report::denied(scratch, verdict);
+                let Scratch { packet, meta, query, reports, .. } = scratch;
+                report::denied(packet, meta, query, reports, verdict);
                 (verdict, TC_ACT_SHOT)
             }
-            Effect::Refuse => match refuse::answer(skb, scratch, verdict) {
+            Effect::Refuse => match refuse::answer(skb, &scratch.packet, &mut scratch.way, verdict) {
                 Some(action) => (verdict, action),
                 None => (Verdict::Unanswerable, TC_ACT_SHOT),
             },
         },
     };
     if scratch.query.has_audits() && matches!(verdict.effect(), Effect::Pass | Effect::Translate) {
-        report::passed(scratch);
+        let Scratch { meta, query, reports, .. } = scratch;
+        report::passed(meta, query, reports);
     }
-    count(hook, verdict, u64::from(scratch.bytes));
+    count(hook, verdict, u64::from(scratch.meta.bytes));
     action
 }
 
 #[inline(always)]
-fn forward(skb: Skb, work: &mut Scratch) -> i32 {
-    match work.decision.redirect_to {
+fn forward(skb: Skb, decision: &Decision, way: &mut Way) -> i32 {
+    match decision.redirect_to {
         0 => PASS,
-        BY_ROUTE => route::send(skb, work),
+        BY_ROUTE => route::send(skb, way),
         link => skb.redirect_peer(link),
     }
 }
@@ -77,18 +79,18 @@ fn forward(skb: Skb, work: &mut Scratch) -> i32 {
 #[inline(always)]
 pub(crate) fn run_xdp(frame: Frame, pipeline: fn(Frame, &mut Scratch) -> Outcome) -> u32 {
     let Some(scratch) = Scratch::get() else { return XDP_PASS };
-    scratch.epoch = maps::epoch();
-    scratch.ifindex = frame.ifindex();
-    scratch.bytes = frame.len();
-    scratch.hook = Hook::Xdp;
+    scratch.meta.epoch = maps::epoch();
+    scratch.meta.ifindex = frame.ifindex();
+    scratch.meta.bytes = frame.len();
+    scratch.meta.hook = Hook::Xdp;
     let (verdict, action) = match pipeline(frame, scratch) {
         Ok(verdict) => {
-            traffic::translated(scratch);
+            traffic::translated(&scratch.meta, &scratch.decision);
             (verdict, XDP_TX)
         }
         Err(verdict) if verdict.effect() == Effect::Pass => (verdict, XDP_PASS),
         Err(verdict) => (verdict, XDP_DROP),
     };
-    count(Hook::Xdp, verdict, u64::from(scratch.bytes));
+    count(Hook::Xdp, verdict, u64::from(scratch.meta.bytes));
     action
 }

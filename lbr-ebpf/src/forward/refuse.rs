@@ -14,7 +14,7 @@ use crate::maps::LINKS;
 use crate::packet::ip_header::{self, Header};
 use crate::packet::skb::{self, HelperFailed, MAX_QUOTE, Skb};
 use crate::packet::{Packet, Part};
-use crate::scratch::Scratch;
+use crate::scratch::Way;
 use crate::step::{self, Found};
 
 /// Type and code of an error.
@@ -41,8 +41,8 @@ struct Icmp {
 
 /// Sends the answer to the packet at hand, and returns the action. None: a packet of this kind gets no answer.
 #[inline(always)]
-pub(crate) fn answer(skb: Skb, work: &mut Scratch, verdict: Verdict) -> Option<i32> {
-    match make_answer(skb, work, verdict as u32) {
+pub(crate) fn answer(skb: Skb, packet: &Packet, way: &mut Way, verdict: Verdict) -> Option<i32> {
+    match make_answer(skb, packet, way, verdict as u32) {
         Ok(true) => Some(back_into_pod(skb)),
         _ => None,
     }
@@ -50,17 +50,17 @@ pub(crate) fn answer(skb: Skb, work: &mut Scratch, verdict: Verdict) -> Option<i
 
 step::global! {
     /// Makes the packet at hand the answer to it, for the sake of a verdict. False: a packet of this kind gets no answer.
-    fn make_answer(skb: Skb, work: &mut Scratch, verdict: u32) -> Found = turn_into_answer as refuse_answer;
+    fn make_answer(skb: Skb, packet: &Packet, way: &mut Way; verdict: u32) -> Found
+        = turn_into_answer as refuse_answer;
 }
 
 #[inline(always)]
-fn turn_into_answer(skb: Skb, work: &mut Scratch, verdict: u32) -> Found {
+fn turn_into_answer(skb: Skb, packet: &Packet, way: &mut Way, verdict: u32) -> Found {
     let (kinds, mtu) = match step::verdict(verdict) {
-        Verdict::TooBig | Verdict::NeedsFragmentation => (TOO_BIG, route::mtu(work)),
+        Verdict::TooBig | Verdict::NeedsFragmentation => (TOO_BIG, route::mtu(way)),
         Verdict::HopLimit => (TIME_EXCEEDED, 0),
         _ => (PORT_UNREACHABLE, 0),
     };
-    let packet = &work.packet;
     if packet.part == Part::Later
         || packet.is_reset()
         || packet.is_icmp_error()
@@ -72,7 +72,7 @@ fn turn_into_answer(skb: Skb, work: &mut Scratch, verdict: u32) -> Found {
     let built = if kinds == PORT_UNREACHABLE && reset::fits(packet) {
         reset::build(skb, packet)
     } else {
-        build(skb, packet, kind, mtu, &mut work.way.quote)
+        build(skb, packet, kind, mtu, &mut way.quote)
     };
     Ok(built.is_ok())
 }

@@ -10,63 +10,70 @@ use crate::forward::exit::Outcome;
 use crate::forward::route;
 use crate::nat::{self, icmp_error};
 use crate::packet::skb::Skb;
-use crate::packet::{self, Part, fragments};
+use crate::packet::{self, Packet, Part, fragments};
+use crate::policy::query::Query;
 use crate::policy::{self, source};
-use crate::scratch::Scratch;
+use crate::scratch::{Draft, Meta, Scratch};
 use crate::service::{self, Origin};
 use crate::step::{self, Found, Step};
 
 /// The pipeline.
 #[inline(always)]
 pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
-    if let Err(verdict) = packet::parse(skb, &mut work.packet) {
-        return Err(unread(work, verdict));
+    let Scratch { packet, inner, meta, query, decision, draft, dsr, way, .. } = work;
+    if let Err(verdict) = packet::parse(skb, packet) {
+        return Err(unread(packet, meta, query, verdict));
     }
-    if work.packet.is_of_link_scope() && is_neighbor_discovery(work)? {
+    if packet.is_of_link_scope() && is_neighbor_discovery(packet, meta, query)? {
         return Err(Verdict::NeighborDiscovery);
     }
-    if work.packet.is_icmp_error() {
-        if work.packet.is_redirect() {
+    if packet.is_icmp_error() {
+        if packet.is_redirect() {
             return Err(Verdict::RouterMessage);
         }
-        source::check(work)?;
-        icmp_error::translate(skb, work)?;
+        source::check(packet, meta, query)?;
+        icmp_error::translate(skb, packet, inner, meta, query, decision, way)?;
         return Ok(Verdict::IcmpError);
     }
-    if work.packet.part == Part::Later
-        && let Err(verdict) = fragments::complete(work)
+    if packet.part == Part::Later
+        && let Err(verdict) = fragments::complete(packet)
     {
-        return Err(unread(work, verdict));
+        return Err(unread(packet, meta, query, verdict));
     }
-    let found = if conntrack::find(work, Hook::FromPod)? { Ok(()) } else { begin(work) };
-    let found = found.and_then(|()| nat::is_possible(&work.packet, &work.decision.to));
-    fragments::remember_if_passed(work, &found)?;
+    let found = if conntrack::find(packet, meta, query, decision, draft, dsr, Hook::FromPod)? {
+        Ok(())
+    } else {
+        begin(packet, meta, query, draft).and_then(|()| conntrack::decide_first(decision, draft))
+    };
+    let found = found.and_then(|()| nat::is_possible(packet, &decision.to));
+    fragments::remember_if_passed(packet, &found)?;
     found?;
-    if work.decision.is_no_nat {
+    if decision.is_no_nat {
         return Ok(Verdict::Allowed);
     }
-    if work.decision.redirect_to == BY_ROUTE {
+    if decision.redirect_to == BY_ROUTE {
         // To a client elsewhere, in the name of the node.
-        let to = work.decision.to.dst;
-        route::find(skb, work, &to)?;
-        nat::rewrite(skb, &work.packet, &work.decision.to)?;
-        route::decrement_ttl(skb, &work.packet).map_err(|_| Verdict::RewriteFailed)?;
+        route::find(skb, packet, meta, way, &decision.to.dst, 0)?;
+        nat::rewrite(skb, packet, &decision.to)?;
+        route::decrement_ttl(skb, packet).map_err(|_| Verdict::RewriteFailed)?;
         return Ok(Verdict::ToClient);
     }
-    nat::rewrite(skb, &work.packet, &work.decision.to)?;
-    Ok(if work.decision.is_reply { Verdict::ToClient } else { Verdict::ToBackend })
+    nat::rewrite(skb, packet, &decision.to)?;
+    Ok(if decision.is_reply { Verdict::ToClient } else { Verdict::ToBackend })
 }
 
 /// A packet without a flow.
 #[inline(always)]
-fn begin(work: &mut Scratch) -> Step {
-    if is_for_service(work)? {
-        return create::to_service(work);
+fn begin(packet: &Packet, meta: &Meta, query: &mut Query, draft: &mut Draft) -> Step {
+    if is_for_service(packet, meta, query, draft)? {
+        return create::to_service(packet, meta, query, draft);
     }
-    match create::plain(work) {
+    match create::plain(packet, meta, query, draft) {
         // No end is a known pod. It is a flow nevertheless: a Service may lead from the same port to the same backend,
         // before or after, and then the answers of both must be distinct.
-        Err(Verdict::NotService) if may_meet_service(work) => create::beside_service(work),
+        Err(Verdict::NotService) if may_meet_service(packet, draft) => {
+            create::beside_service(packet, meta, query, draft)
+        }
         begun => begun,
     }
 }
@@ -75,76 +82,76 @@ fn begin(work: &mut Scratch) -> Step {
 /// would be taken for those of a flow that translates. The late answer of a flow that is over begins none: it would keep the
 /// client's port from the Service.
 #[inline(always)]
-fn may_meet_service(work: &Scratch) -> bool {
-    let packet = &work.packet;
+fn may_meet_service(packet: &Packet, draft: &Draft) -> bool {
     let Tuple { dst, proto, .. } = &packet.tuple;
     let is_of_services =
         matches!(*proto, proto::TCP | proto::UDP | proto::SCTP) && !dst.is_link_local() && !dst.is_group();
-    let is_late = work.draft.replaces && conntrack::was_answer(packet);
+    let is_late = draft.replaces && conntrack::was_answer(packet);
     (is_of_services && packet.can_begin() && !is_late)
         || (!packet.is_reset() && conntrack::meets_translated(packet))
 }
 
 step::global! {
     /// Whether a packet without a flow begins one to a Service, whose frontend is `Draft::frontend` then.
-    fn is_for_service(work: &mut Scratch) -> Found = find_frontend as from_pod_frontend;
+    fn is_for_service(packet: &Packet, meta: &Meta, query: &mut Query, draft: &mut Draft) -> Found
+        = find_frontend as from_pod_frontend;
 }
 
 #[inline(always)]
-fn find_frontend(work: &mut Scratch) -> Found {
-    source::check(work)?;
-    let to = &work.packet.tuple;
+fn find_frontend(packet: &Packet, meta: &Meta, query: &mut Query, draft: &mut Draft) -> Found {
+    source::check(packet, meta, query)?;
+    let to = &packet.tuple;
     if matches!(to.proto, proto::IPV4 | proto::IPV6) && service::is_in_cluster(&to.dst) {
         return Err(Verdict::TunnelFromPod);
     }
     match service::frontend(&to.dst, to.dst_port, to.proto, Origin::Pod(&to.src)) {
         Err(Verdict::NotService) if service::is_in_cidr(&to.dst) => Err(Verdict::UnallocatedAddress),
         Err(Verdict::NotService) => Ok(false),
-        Ok(frontend) if work.packet.can_begin() || service::picks_up(&work.packet, &frontend) => {
-            work.draft.frontend = frontend;
+        Ok(frontend) if packet.can_begin() || service::picks_up(packet, &frontend) => {
+            draft.frontend = frontend;
             Ok(true)
         }
-        Err(verdict) if work.packet.can_begin() => Err(verdict),
-        _ => Err(service::no_connection(&work.packet)),
+        Err(verdict) if packet.can_begin() => Err(verdict),
+        _ => Err(service::no_connection(packet)),
     }
 }
 
 /// Whether it speaks of addresses on its link to hosts on its link, and not as a router does. What is addressed further,
 /// or to an address of which nothing is known, is a packet like others: a router would forward it.
 #[inline(always)]
-fn is_neighbor_discovery(work: &mut Scratch) -> Found {
-    if work.packet.is_of_router() {
+fn is_neighbor_discovery(packet: &Packet, meta: &Meta, query: &mut Query) -> Found {
+    if packet.is_of_router() {
         return Err(Verdict::RouterMessage);
     }
-    match source::check(work) {
+    match source::check(packet, meta, query) {
         // Its packets are judged when it is known; that the node finds it harms no other.
         Ok(()) | Err(Verdict::PodPending) => {}
         Err(verdict) => return Err(verdict),
     }
-    let to = work.packet.tuple.dst;
+    let to = packet.tuple.dst;
     if to.is_link_local() || to.is_group() {
         return Ok(true);
     }
     // Of other addresses, the node's and its pods' are on the link.
-    let ifindex = policy::endpoint(&to, work.generation, &mut work.query.receiver);
-    Ok(ifindex != 0 || work.query.receiver.flags & policy_flags::NODE != 0)
+    let ifindex = policy::endpoint(&to, meta.generation, &mut query.receiver);
+    Ok(ifindex != 0 || query.receiver.flags & policy_flags::NODE != 0)
 }
 
 /// A packet that lbr does not parse passes if its source is the pod's and the pod is not isolated for egress. A VLAN tag is
 /// dropped: the source check does not reach behind it.
 #[inline(always)]
-fn unread(work: &mut Scratch, verdict: Verdict) -> Verdict {
+fn unread(packet: &Packet, meta: &Meta, query: &mut Query, verdict: Verdict) -> Verdict {
     if verdict == Verdict::VlanTagged {
         return Verdict::TaggedByPod;
     }
     if verdict == Verdict::NotIp || verdict.effect() != Effect::Pass {
         return verdict;
     }
-    if policy::isolates(work, policy_flags::ISOLATED_OUT) {
+    if policy::isolates(meta, policy_flags::ISOLATED_OUT) {
         return Verdict::NotJudged;
     }
-    match source::check(work) {
-        Ok(()) if work.query.sender.flags & policy_flags::ISOLATED_OUT != 0 => Verdict::NotJudged,
+    match source::check(packet, meta, query) {
+        Ok(()) if query.sender.flags & policy_flags::ISOLATED_OUT != 0 => Verdict::NotJudged,
         Ok(()) => verdict,
         Err(spoofed) => spoofed,
     }

@@ -9,46 +9,49 @@ use crate::forward::exit::Outcome;
 use crate::maps;
 use crate::nat::{self, icmp_error};
 use crate::packet::skb::Skb;
-use crate::packet::{self, Part, fragments};
-use crate::scratch::Scratch;
+use crate::packet::{self, Packet, Part, fragments};
+use crate::policy::query::Query;
+use crate::scratch::{Draft, Meta, Scratch};
 use crate::service;
+use crate::step::Step;
 
 /// The pipeline.
 #[inline(always)]
 pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
-    if work.entered_by != 0 {
+    let Scratch { packet, inner, meta, query, decision, draft, dsr, way, .. } = work;
+    if meta.entered_by != 0 {
         if maps::has_udp_own_ports() && packet::may_be_udp_from(skb, maps::may_be_own_port) {
-            packet::parse_at_uplink(skb, &mut work.packet)?;
-            note_datagram(work)?;
+            packet::parse_at_uplink(skb, packet)?;
+            note_datagram(packet, meta, query, draft)?;
         }
         return Err(Verdict::NotService);
     }
-    packet::parse_at_uplink(skb, &mut work.packet)?;
-    if work.packet.is_of_link_scope() {
+    packet::parse_at_uplink(skb, packet)?;
+    if packet.is_of_link_scope() {
         return Err(Verdict::NeighborDiscovery);
     }
-    if work.packet.is_icmp_error() {
-        icmp_error::translate(skb, work)?;
-        work.decision.redirect_to = 0;
+    if packet.is_icmp_error() {
+        icmp_error::translate(skb, packet, inner, meta, query, decision, way)?;
+        decision.redirect_to = 0;
         return Ok(Verdict::IcmpError);
     }
-    if work.packet.part == Part::Later {
-        fragments::complete(work)?;
+    if packet.part == Part::Later {
+        fragments::complete(packet)?;
     }
-    if !conntrack::find(work, Hook::ToNetdev)? {
+    if !conntrack::find(packet, meta, query, decision, draft, dsr, Hook::ToNetdev)? {
         if maps::has_udp_own_ports() {
-            note_datagram(work)?;
+            note_datagram(packet, meta, query, draft)?;
         }
-        return Err(without_flow(&work.packet.tuple));
+        return Err(without_flow(&packet.tuple));
     }
-    if !work.decision.is_external || !work.decision.is_reply {
+    if !decision.is_external || !decision.is_reply {
         return Err(Verdict::Node);
     }
-    nat::is_possible(&work.packet, &work.decision.to)?;
-    fragments::remember(work)?;
-    nat::rewrite(skb, &work.packet, &work.decision.to)?;
+    nat::is_possible(packet, &decision.to)?;
+    fragments::remember(packet)?;
+    nat::rewrite(skb, packet, &decision.to)?;
     // The packet is on its way out of the right interface already.
-    work.decision.redirect_to = 0;
+    decision.redirect_to = 0;
     Ok(Verdict::ToClient)
 }
 
@@ -68,9 +71,9 @@ fn without_flow(tuple: &Tuple) -> Verdict {
 
 /// A datagram that has no flow: its answer must not be taken for a client's request.
 #[inline(always)]
-fn note_datagram(work: &mut Scratch) -> Result<(), Verdict> {
-    if work.packet.tuple.proto == proto::UDP && work.packet.part != Part::Later {
-        create::from_host(work)?;
+fn note_datagram(packet: &Packet, meta: &Meta, query: &mut Query, draft: &mut Draft) -> Step {
+    if packet.tuple.proto == proto::UDP && packet.part != Part::Later {
+        create::from_host(packet, meta, query, draft)?;
     }
     Ok(())
 }

@@ -7,80 +7,89 @@ use crate::conntrack::{self, create};
 use crate::forward::exit::Outcome;
 use crate::nat::{self, icmp_error};
 use crate::packet::skb::Skb;
-use crate::packet::{self, Part, fragments};
+use crate::packet::{self, Packet, Part, fragments};
+use crate::policy::query::Query;
 use crate::policy::{self, receiver, source};
-use crate::scratch::Scratch;
+use crate::scratch::{Decision, Draft, Dsr, Meta, Scratch};
 
 /// The pipeline.
 #[inline(always)]
 pub(crate) fn run(skb: Skb, work: &mut Scratch) -> Outcome {
-    if let Err(verdict) = packet::parse(skb, &mut work.packet) {
-        return Err(unread(work, verdict));
+    let Scratch { packet, inner, meta, query, decision, draft, dsr, way, .. } = work;
+    if let Err(verdict) = packet::parse(skb, packet) {
+        return Err(unread(meta, verdict));
     }
-    if work.packet.is_of_link_scope() {
+    if packet.is_of_link_scope() {
         return Err(Verdict::NeighborDiscovery);
     }
-    let verdict = if work.packet.is_icmp_error() {
-        if work.entered_by != 0 {
-            receiver::check(work)?;
+    let verdict = if packet.is_icmp_error() {
+        if meta.entered_by != 0 {
+            receiver::check(packet, meta, query)?;
         }
-        icmp_error::translate(skb, work)?;
+        icmp_error::translate(skb, packet, inner, meta, query, decision, way)?;
         Verdict::IcmpError
     } else {
-        if work.packet.part == Part::Later
-            && let Err(verdict) = fragments::complete(work)
+        if packet.part == Part::Later
+            && let Err(verdict) = fragments::complete(packet)
         {
-            return Err(untracked(work, verdict)?);
+            return Err(untracked(packet, meta, query, verdict)?);
         }
-        let entered = enter(work);
-        fragments::remember_if_passed(work, &entered)?;
+        let entered = enter(packet, meta, query, decision, draft, dsr);
+        fragments::remember_if_passed(packet, &entered)?;
         let verdict = entered?;
         if verdict == Verdict::ToClient {
-            nat::rewrite(skb, &work.packet, &work.decision.to)?;
+            nat::rewrite(skb, packet, &decision.to)?;
         }
         verdict
     };
     // The packet is on its way out of the right interface already.
-    work.decision.redirect_to = 0;
+    decision.redirect_to = 0;
     Ok(verdict)
 }
 
 /// The flow of the packet, found or begun.
 #[inline(always)]
-fn enter(work: &mut Scratch) -> Outcome {
-    if conntrack::find(work, Hook::ToPod)? {
-        nat::is_possible(&work.packet, &work.decision.to)?;
-        return Ok(if work.decision.is_no_nat { Verdict::Allowed } else { Verdict::ToClient });
+fn enter(
+    packet: &Packet,
+    meta: &Meta,
+    query: &mut Query,
+    decision: &mut Decision,
+    draft: &mut Draft,
+    dsr: &Dsr,
+) -> Outcome {
+    if conntrack::find(packet, meta, query, decision, draft, dsr, Hook::ToPod)? {
+        nat::is_possible(packet, &decision.to)?;
+        return Ok(if decision.is_no_nat { Verdict::Allowed } else { Verdict::ToClient });
     }
-    if work.entered_by == 0 {
+    if meta.entered_by == 0 {
         return Err(Verdict::Node);
     }
-    receiver::check(work)?;
-    if conntrack::is_translated(work)? {
+    receiver::check(packet, meta, query)?;
+    if conntrack::is_translated(packet, meta)? {
         return Ok(Verdict::Allowed);
     }
-    source::check_forwarded(work)?;
-    create::plain(work)?;
+    source::check_forwarded(packet, meta, query)?;
+    create::plain(packet, meta, query, draft)?;
     Ok(Verdict::Allowed)
 }
 
 /// A later fragment whose first one did not pass here, or not yet: what it belongs to can not be judged, so it does not
 /// reach a pod that is isolated, whose address it has.
 #[inline(always)]
-fn untracked(work: &mut Scratch, verdict: Verdict) -> Outcome {
-    if work.entered_by != 0 {
-        receiver::check(work)?;
-        if work.query.receiver.flags & policy_flags::ISOLATED_IN != 0 {
+fn untracked(packet: &Packet, meta: &Meta, query: &mut Query, verdict: Verdict) -> Outcome {
+    if meta.entered_by != 0 {
+        receiver::check(packet, meta, query)?;
+        if query.receiver.flags & policy_flags::ISOLATED_IN != 0 {
             return Err(Verdict::NotJudged);
         }
     }
-    Ok(unread(work, verdict))
+    Ok(unread(meta, verdict))
 }
 
 /// A packet that lbr does not parse does not reach a pod that is isolated for ingress, unless the node sent it.
 #[inline(always)]
-fn unread(work: &Scratch, verdict: Verdict) -> Verdict {
+fn unread(meta: &Meta, verdict: Verdict) -> Verdict {
     let passes = verdict.effect() == Effect::Pass && verdict != Verdict::NotIp;
-    let is_open = work.entered_by == 0 || !policy::isolates(work, policy_flags::ISOLATED_IN);
+    let is_open = meta.entered_by == 0 || !policy::isolates(meta, policy_flags::ISOLATED_IN);
     if passes && !is_open { Verdict::NotJudged } else { verdict }
 }

@@ -14,33 +14,41 @@ use crate::packet::bytes::Bytes as _;
 use crate::packet::frame::Frame;
 use crate::packet::skb::HelperFailed;
 use crate::packet::{self, Packet, Part};
-use crate::scratch::Scratch;
+use crate::scratch::{Decision, Draft, Meta, Scratch, Way};
 
 /// The pipeline.
 #[inline(always)]
 pub(crate) fn run(frame: Frame, work: &mut Scratch) -> Outcome {
-    if !is_carried_on(frame, work).unwrap_or(false) {
+    let Scratch { packet, meta, decision, draft, way, .. } = work;
+    if !is_carried_on(frame, packet, meta, decision, draft, way).unwrap_or(false) {
         return Err(Verdict::LeftToTc);
     }
     // From here on the packet is changed: it can no longer go to tc.
-    nat::rewrite(frame, &work.packet, &work.decision.to)?;
-    let sent = route::decrement_ttl(frame, &work.packet).and_then(|()| route::address_next_hop(frame, work));
+    nat::rewrite(frame, packet, &decision.to)?;
+    let sent = route::decrement_ttl(frame, packet).and_then(|()| route::address_next_hop(frame, way));
     sent.map_err(|HelperFailed| Verdict::RewriteFailed)?;
-    Ok(if work.decision.is_reply { Verdict::ToClient } else { Verdict::ToBackend })
+    Ok(if decision.is_reply { Verdict::ToClient } else { Verdict::ToBackend })
 }
 
 /// Whether the packet goes on as others of its flow did, and how: fills the decision and the route.
 #[inline(always)]
-fn is_carried_on(frame: Frame, work: &mut Scratch) -> Result<bool, HelperFailed> {
+fn is_carried_on(
+    frame: Frame,
+    packet: &mut Packet,
+    meta: &Meta,
+    decision: &mut Decision,
+    draft: &mut Draft,
+    way: &mut Way,
+) -> Result<bool, HelperFailed> {
     // Destination, source, EtherType.
     let ethernet: [u16; 7] = frame.load(0)?;
-    Ok(packet::parse_ip(frame, ethernet[6], &mut work.packet).is_ok()
-        && is_ordinary(&work.packet)
-        && conntrack::carry_on(work)
-        && has_whole_sum(frame, &work.packet)?
-        && route::find_back(frame, work)
+    Ok(packet::parse_ip(frame, ethernet[6], packet).is_ok()
+        && is_ordinary(packet)
+        && conntrack::carry_on(packet, meta, decision, draft)
+        && has_whole_sum(frame, packet)?
+        && route::find_back(frame, packet, meta, way, &decision.to.dst)
         // A promiscuous interface hears others' frames too.
-        && ethernet[..3] == work.way.lookup.link_addresses[0])
+        && ethernet[..3] == way.lookup.link_addresses[0])
 }
 
 /// Whether it neither begins nor ends a connection, and is not a part of a packet. SCTP's checksum may be left to a

@@ -3,6 +3,7 @@
 pub(crate) mod icmp_error;
 mod sctp;
 
+use lbr_common::addr::Addr;
 use lbr_common::checksum::Diff;
 use lbr_common::tuple::{Tuple, proto};
 use lbr_common::verdict::Verdict;
@@ -54,7 +55,7 @@ pub(crate) fn rewrite(skb: impl Bytes, packet: &Packet, to: &Tuple) -> Result<()
 #[inline(always)]
 fn try_rewrite(skb: impl Bytes, packet: &Packet, to: &Tuple) -> Result<(), HelperFailed> {
     let from = &packet.tuple;
-    let addrs = write_addresses(skb, packet, to)?;
+    let addrs = write_addresses(skb, packet, &to.src, &to.dst)?;
     if packet.part == Part::Later {
         if !packet.is_v4 {
             // No checksum in this packet makes up for the change of its addresses.
@@ -93,20 +94,25 @@ pub(crate) fn ports_diff(from: &Tuple, to: &Tuple) -> Diff {
         .half(from.dst_port.to_be(), to.dst_port.to_be())
 }
 
-/// Writes the addresses of `to` into the IP header of `packet`, with its header checksum. Returns the change
-/// of the addresses.
+/// Writes addresses into the IP header of `packet`, with its header checksum. Returns the change of the addresses.
 #[inline(always)]
-pub(crate) fn write_addresses(skb: impl Bytes, packet: &Packet, to: &Tuple) -> Result<Diff, HelperFailed> {
+pub(crate) fn write_addresses(
+    skb: impl Bytes,
+    packet: &Packet,
+    src: &Addr,
+    dst: &Addr,
+) -> Result<Diff, HelperFailed> {
     let from = &packet.tuple;
-    let (src, dst) = (to.src.words(), to.dst.words());
+    let (new_src, new_dst) = (src.words(), dst.words());
     if packet.is_v4 {
-        let diff = Diff::NONE.word(from.src.words()[3], src[3]).word(from.dst.words()[3], dst[3]);
-        let tail = V4Tail { sum: diff.apply(packet.ip_sum), src: halves(src[3]), dst: halves(dst[3]) };
+        let diff = Diff::NONE.word(from.src.words()[3], new_src[3]).word(from.dst.words()[3], new_dst[3]);
+        let tail =
+            V4Tail { sum: diff.apply(packet.ip_sum), src: halves(new_src[3]), dst: halves(new_dst[3]) };
         skb.store(packet.l3 + 10, &tail)?;
         Ok(diff)
     } else {
-        skb.store(packet.l3 + 8, &V6Tail { src, dst })?;
-        Ok(Diff::NONE.addr(&from.src, &to.src).addr(&from.dst, &to.dst))
+        skb.store(packet.l3 + 8, &V6Tail { src: new_src, dst: new_dst })?;
+        Ok(Diff::NONE.addr(&from.src, src).addr(&from.dst, dst))
     }
 }
 

@@ -1,29 +1,28 @@
 //! Fragments: only the first one carries ports, the others borrow them.
 
 use aya_ebpf::bindings::BPF_ANY;
+use lbr_common::addr::Addr;
 use lbr_common::flow::{FragmentKey, FragmentPorts};
 use lbr_common::verdict::{Effect, Verdict};
 
 use crate::maps::FRAGMENTS;
 use crate::packet::{Packet, Part};
-use crate::scratch::Scratch;
 use crate::service;
 use crate::step::{self, Step};
 
 /// Keeps the ports of the packet at hand, if it is a first fragment, for those that follow.
 #[inline(always)]
-pub(crate) fn remember(work: &mut Scratch) -> Step {
-    if work.packet.part == Part::First { keep(work) } else { Ok(()) }
+pub(crate) fn remember(packet: &Packet) -> Step {
+    if packet.part == Part::First { keep(packet) } else { Ok(()) }
 }
 
 step::global! {
     /// Keeps the ports of a first fragment.
-    fn keep(work: &mut Scratch) -> Step = store_ports as fragments_remember;
+    fn keep(packet: &Packet) -> Step = store_ports as fragments_remember;
 }
 
 #[inline(always)]
-fn store_ports(work: &mut Scratch) -> Step {
-    let packet = &work.packet;
+fn store_ports(packet: &Packet) -> Step {
     let ports = FragmentPorts { src_port: packet.tuple.src_port, dst_port: packet.tuple.dst_port };
     FRAGMENTS.insert(key(packet), ports, u64::from(BPF_ANY)).map_err(|_| Verdict::FlowTableFull)
 }
@@ -31,10 +30,10 @@ fn store_ports(work: &mut Scratch) -> Step {
 /// The same where the pipeline may have left the packet to the stack: the rest of the datagram goes on as well. Without its
 /// ports a pod that is isolated could not send it.
 #[inline(always)]
-pub(crate) fn remember_if_passed<T>(work: &mut Scratch, outcome: &Result<T, Verdict>) -> Step {
+pub(crate) fn remember_if_passed<T>(packet: &Packet, outcome: &Result<T, Verdict>) -> Step {
     match outcome {
         Err(verdict) if verdict.effect() != Effect::Pass => Ok(()),
-        _ => remember(work),
+        _ => remember(packet),
     }
 }
 
@@ -43,12 +42,11 @@ step::global! {
     ///
     /// A fragment that came before the first one, or whose first one was not tracked, has no entry. For an
     /// address of a Service that means drop: without ports it has no translation, and must not leave untranslated.
-    pub(crate) fn complete(work: &mut Scratch) -> Step = fill_in as fragments_complete;
+    pub(crate) fn complete(packet: &mut Packet) -> Step = fill_in as fragments_complete;
 }
 
 #[inline(always)]
-fn fill_in(work: &mut Scratch) -> Step {
-    let packet = &mut work.packet;
+fn fill_in(packet: &mut Packet) -> Step {
     // SAFETY: the entry is copied at once, before anything else touches the map.
     if let Some(&ports) = unsafe { FRAGMENTS.get(key(packet)) } {
         packet.tuple.src_port = ports.src_port;
@@ -61,10 +59,10 @@ fn fill_in(work: &mut Scratch) -> Step {
     }
 }
 
-/// Whether the first fragment of a datagram was kept.
+/// Whether the first fragment of a datagram was kept, which was sent to `dst`.
 #[inline(always)]
-pub(crate) fn is_known(packet: &Packet) -> bool {
-    FRAGMENTS.get_ptr(key(packet)).is_some()
+pub(crate) fn is_known(packet: &Packet, dst: &Addr) -> bool {
+    FRAGMENTS.get_ptr(FragmentKey { dst: *dst, ..key(packet) }).is_some()
 }
 
 #[inline(always)]

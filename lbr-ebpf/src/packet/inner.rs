@@ -3,12 +3,25 @@
 use lbr_common::tuple::proto;
 use lbr_common::verdict::Verdict;
 
-use crate::packet::bytes::Bytes;
+use crate::packet::skb::Skb;
 use crate::packet::{self, Packet, Part};
+use crate::step::{self, Step};
 
-/// Reads its headers, from `l3` on. Both are of one family.
+/// The packet inside of the one at hand.
+#[repr(C)]
+pub(crate) struct Inner {
+    pub(crate) packet: Packet,
+}
+
+step::global! {
+    /// Reads its headers, from `l3` on. Both are of one family.
+    pub(crate) fn read(skb: Skb, packet: &Packet, inner: &mut Inner; l3: u32) -> Step
+        = read_inside as packet_inner;
+}
+
 #[inline(always)]
-pub(crate) fn read(skb: impl Bytes, outer: &Packet, l3: u32, inner: &mut Packet) -> Result<(), Verdict> {
+fn read_inside(skb: Skb, outer: &Packet, inner: &mut Inner, l3: u32) -> Step {
+    let inner = &mut inner.packet;
     if outer.is_v4 {
         let ip: packet::Ipv4 = skb.load(l3).map_err(|_| Verdict::Malformed)?;
         packet::read_v4(&ip, l3, inner)?;

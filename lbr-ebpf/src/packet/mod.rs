@@ -9,7 +9,7 @@ mod parse;
 pub(crate) mod skb;
 
 pub(crate) use self::parse::{
-    DEST_OPTIONS, HOP_BY_HOP, Icmp, Ipv4, Ipv6, L4, lacks_link_header, may_be_udp_from, parse,
+    DEST_OPTIONS, HOP_BY_HOP, Icmp, Ipv4, Ipv6, L4, lacks_link_header, may_be_udp_from, parse, parse_again,
     parse_at_uplink, parse_ip, read_v4, read_v6, set_echo, set_ports,
 };
 
@@ -33,7 +33,6 @@ pub(crate) enum Part {
 
 /// The headers of a packet.
 #[repr(C)]
-#[derive(Clone, Copy)]
 pub(crate) struct Packet {
     /// As it arrived. Ports are 0 where there are none, or not yet known ([`Part::Later`]).
     pub(crate) tuple: Tuple,

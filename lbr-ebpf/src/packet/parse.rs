@@ -8,7 +8,7 @@ use lbr_common::verdict::{Effect, Verdict};
 use super::bytes::Bytes;
 use super::skb::{ETH_LEN, Skb};
 use super::{Packet, Part};
-use crate::step::{Encoded as _, Step};
+use crate::step::{self, Encoded as _, Step};
 
 /// EtherType of IPv4, as on the wire.
 const ETH_P_IP: u16 = 0x0800u16.to_be();
@@ -109,6 +109,11 @@ pub(crate) fn parse(skb: Skb, packet: &mut Packet) -> Result<(), Verdict> {
         return Err(Verdict::VlanTagged);
     }
     parse_ip(skb, skb.protocol(), packet)
+}
+
+step::global! {
+    /// The same again, after the program has changed the packet.
+    pub(crate) fn parse_again(skb: Skb, packet: &mut Packet) -> Step = parse as packet_parse_again;
 }
 
 /// The same for a packet of this EtherType.

@@ -13,26 +13,27 @@ use lbr_common::tuple::Tuple;
 use lbr_common::verdict::Verdict;
 
 use crate::maps::{self, CIDR_CLASS, ENDPOINTS, IP_CLASS, LINK_POLICY, PORT_CLASS, VERDICTS};
-use crate::scratch::Scratch;
+use crate::policy::query::Query;
+use crate::scratch::Meta;
 use crate::step::{self, Encoded as _, Step};
 
 /// Looks up the policy at the source of `Query::tuple`.
 #[inline(always)]
-fn look_up_sender(work: &mut Scratch) {
-    endpoint(&work.query.tuple.src, work.generation, &mut work.query.sender);
+fn look_up_sender(meta: &Meta, query: &mut Query) {
+    endpoint(&query.tuple.src, meta.generation, &mut query.sender);
 }
 
 /// Looks up the policy at the destination of `Query::tuple`.
 #[inline(always)]
-pub(crate) fn look_up_receiver(work: &mut Scratch) {
-    work.query.receiver_link = endpoint(&work.query.tuple.dst, work.generation, &mut work.query.receiver);
+pub(crate) fn look_up_receiver(meta: &Meta, query: &mut Query) {
+    query.receiver_link = endpoint(&query.tuple.dst, meta.generation, &mut query.receiver);
 }
 
 /// Looks up the policies at both ends of `Query::tuple`.
 #[inline(always)]
-pub(crate) fn look_up_ends(work: &mut Scratch) {
-    look_up_sender(work);
-    look_up_receiver(work);
+pub(crate) fn look_up_ends(meta: &Meta, query: &mut Query) {
+    look_up_sender(meta, query);
+    look_up_receiver(meta, query);
 }
 
 step::global! {
@@ -40,15 +41,15 @@ step::global! {
     ///
     /// What a pod sends to itself is never judged, nor what it sends to the node. What the node sends does not come
     /// here: where a packet entered says so, its address does not.
-    pub(crate) fn judge(work: &mut Scratch) -> Step = judge_both as policy_judge;
+    pub(crate) fn judge(meta: &Meta, query: &mut Query) -> Step = judge_both as policy_judge;
 }
 
 #[inline(always)]
-fn judge_both(work: &mut Scratch) -> Step {
-    let (sender, receiver) = (work.query.sender.flags, work.query.receiver.flags);
-    work.query.set = PolicySetId::NONE;
-    work.query.forget_audits();
-    if work.query.tuple.src == work.query.tuple.dst || receiver & policy_flags::NODE != 0 {
+fn judge_both(meta: &Meta, query: &mut Query) -> Step {
+    let (sender, receiver) = (query.sender.flags, query.receiver.flags);
+    query.set = PolicySetId::NONE;
+    query.forget_audits();
+    if query.tuple.src == query.tuple.dst || receiver & policy_flags::NODE != 0 {
         return Ok(());
     }
     if (sender | receiver) & policy_flags::PENDING != 0 && maps::denies_pending() {
@@ -56,25 +57,25 @@ fn judge_both(work: &mut Scratch) -> Step {
     }
     const ASKED: u32 = policy_flags::ISOLATED_OUT | policy_flags::AUDIT_OUT;
     if sender & ASKED != 0 {
-        Step::decode(judge_end(work, direction::EGRESS))?;
+        Step::decode(judge_end(query, meta.generation, direction::EGRESS))?;
     }
     const ASKED_IN: u32 = policy_flags::ISOLATED_IN | policy_flags::AUDIT_IN;
     if receiver & ASKED_IN != 0 {
-        Step::decode(judge_end(work, direction::INGRESS))?;
+        Step::decode(judge_end(query, meta.generation, direction::INGRESS))?;
     }
     Ok(())
 }
 
 /// Whether the pod at this link is isolated in a direction: packets that policy does not judge are dropped then.
 #[inline(always)]
-pub(crate) fn isolates(work: &Scratch, flag: u32) -> bool {
-    link(work) & flag != 0
+pub(crate) fn isolates(meta: &Meta, flag: u32) -> bool {
+    link(meta) & flag != 0
 }
 
 /// What is known of the pods behind the link that the packet is at: bits of [`policy_flags`].
 #[inline(always)]
-pub(crate) fn link(work: &Scratch) -> u32 {
-    link_at(work.ifindex, work.generation)
+pub(crate) fn link(meta: &Meta) -> u32 {
+    link_at(meta.ifindex, meta.generation)
 }
 
 /// What is known of the pods behind any link.
@@ -87,29 +88,29 @@ pub(crate) fn link_at(ifindex: u32, generation: u32) -> u32 {
 
 /// Asks [`ask_end`] in a stack frame of its own: once for each end would be too much for the caller's.
 #[inline(never)]
-fn judge_end(work: &mut Scratch, way: u32) -> u32 {
-    ask_end(work, way).encode()
+fn judge_end(query: &mut Query, generation: u32, way: u32) -> u32 {
+    ask_end(query, generation, way).encode()
 }
 
 /// One end's policies, the audited ones too: what those would deny is reported when the packet passes.
 #[inline(always)]
-fn ask_end(work: &mut Scratch, way: u32) -> Step {
+fn ask_end(query: &mut Query, generation: u32, way: u32) -> Step {
     let is_egress = way == direction::EGRESS;
-    let policy = if is_egress { &work.query.sender } else { &work.query.receiver };
+    let policy = if is_egress { &query.sender } else { &query.receiver };
     let (isolated, audited) = if is_egress {
         (policy_flags::ISOLATED_OUT, policy_flags::AUDIT_OUT)
     } else {
         (policy_flags::ISOLATED_IN, policy_flags::AUDIT_IN)
     };
-    let tuple = &work.query.tuple;
-    let class = class_of(if is_egress { &tuple.dst } else { &tuple.src }, work.generation);
-    work.query.direction = way;
+    let tuple = &query.tuple;
+    let class = class_of(if is_egress { &tuple.dst } else { &tuple.src }, generation);
+    query.direction = way;
     if policy.flags & isolated != 0 && !allows(policy.set, way, class, tuple) {
-        work.query.set = policy.set;
+        query.set = policy.set;
         return Err(if is_egress { Verdict::EgressDenied } else { Verdict::IngressDenied });
     }
     if policy.flags & audited != 0 && !allows(policy.audit, way, class, tuple) {
-        let audited = if is_egress { &mut work.query.audited_out } else { &mut work.query.audited_in };
+        let audited = if is_egress { &mut query.audited_out } else { &mut query.audited_in };
         *audited = policy.audit;
     }
     Ok(())

@@ -7,7 +7,6 @@ use lbr_common::tuple::Tuple;
 
 /// A question to the policies of both ends of a connection, and their answer: for counters and events.
 #[repr(C)]
-#[derive(Clone, Copy)]
 pub(crate) struct Query {
     /// From client to backend: source as sent, destination as translated.
     pub(crate) tuple: Tuple,

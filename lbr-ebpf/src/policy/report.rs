@@ -8,7 +8,9 @@ use lbr_common::verdict::{Counter, Verdict};
 use crate::conntrack;
 use crate::counters;
 use crate::maps::{DENIALS, EVENTS};
-use crate::scratch::Scratch;
+use crate::packet::Packet;
+use crate::policy::query::Query;
+use crate::scratch::{Meta, Reports};
 use crate::step::{self, Step};
 
 /// For how long events are counted before the count begins anew.
@@ -16,20 +18,33 @@ const WINDOW_NS: u64 = 1_000_000_000;
 
 /// A packet that is dropped for the sake of policy.
 #[inline(always)]
-pub(crate) fn denied(work: &mut Scratch, verdict: Verdict) {
-    let _ = tell_denied(work, verdict as u32);
+pub(crate) fn denied(
+    packet: &Packet,
+    meta: &Meta,
+    query: &mut Query,
+    reports: &mut Reports,
+    verdict: Verdict,
+) {
+    let _ = tell_denied(packet, meta, query, reports, verdict as u32);
 }
 
 step::global! {
-    /// The same, with the verdict as a number.
-    fn tell_denied(work: &mut Scratch, verdict: u32) -> Step = tell_of_denied as report_denied;
+    /// The same, with set and verdict as numbers.
+    fn tell_denied(packet: &Packet, meta: &Meta, query: &mut Query, reports: &mut Reports; verdict: u32) -> Step
+        = tell_of_denied as report_denied;
 }
 
 #[inline(always)]
-fn tell_of_denied(work: &mut Scratch, verdict: u32) -> Step {
+fn tell_of_denied(
+    packet: &Packet,
+    meta: &Meta,
+    query: &mut Query,
+    reports: &mut Reports,
+    verdict: u32,
+) -> Step {
     let verdict = step::verdict(verdict);
     match verdict {
-        Verdict::EgressDenied | Verdict::IngressDenied => count(work, 0),
+        Verdict::EgressDenied | Verdict::IngressDenied => count(meta, query, 0),
         Verdict::SpoofedSource
         | Verdict::Martian
         | Verdict::RouterMessage
@@ -37,54 +52,57 @@ fn tell_of_denied(work: &mut Scratch, verdict: u32) -> Step {
         | Verdict::NotJudged
         | Verdict::TaggedByPod
         | Verdict::TunnelFromPod => {
-            work.query.tuple = work.packet.tuple;
-            work.query.set = PolicySetId::NONE;
-            work.query.direction = 0;
+            query.tuple = packet.tuple;
+            query.set = PolicySetId::NONE;
+            query.direction = 0;
         }
         _ => return Ok(()),
     }
-    send(work, verdict);
+    send(meta, query, reports, verdict);
     Ok(())
 }
 
 /// A packet that passes: whether its connection would be denied if the audited policies were enforced. Each
 /// connection is reported once (see `validate::audit_once`), a packet without a flow each time.
 #[inline(always)]
-pub(crate) fn passed(work: &mut Scratch) {
-    if work.query.audited_out.is_some() {
-        audited(work, work.query.audited_out, Verdict::EgressAudited);
+pub(crate) fn passed(meta: &Meta, query: &mut Query, reports: &mut Reports) {
+    if query.audited_out.is_some() {
+        let set = query.audited_out;
+        audited(meta, query, reports, set, Verdict::EgressAudited);
     }
-    if work.query.audited_in.is_some() {
-        audited(work, work.query.audited_in, Verdict::IngressAudited);
+    if query.audited_in.is_some() {
+        let set = query.audited_in;
+        audited(meta, query, reports, set, Verdict::IngressAudited);
     }
 }
 
 #[inline(always)]
-fn audited(work: &mut Scratch, set: PolicySetId, verdict: Verdict) {
-    let _ = tell_audited(work, set.id, verdict as u32);
+fn audited(meta: &Meta, query: &mut Query, reports: &mut Reports, set: PolicySetId, verdict: Verdict) {
+    let _ = tell_audited(meta, query, reports, set.id, verdict as u32);
 }
 
 step::global! {
     /// The same, with set and verdict as numbers.
-    fn tell_audited(work: &mut Scratch, set: u32, verdict: u32) -> Step = tell_of_audited as report_audited;
+    fn tell_audited(meta: &Meta, query: &mut Query, reports: &mut Reports; set: u32, verdict: u32) -> Step
+        = tell_of_audited as report_audited;
 }
 
 #[inline(always)]
-fn tell_of_audited(work: &mut Scratch, set: u32, verdict: u32) -> Step {
+fn tell_of_audited(meta: &Meta, query: &mut Query, reports: &mut Reports, set: u32, verdict: u32) -> Step {
     let verdict = step::verdict(verdict);
     let is_egress = verdict == Verdict::EgressAudited;
-    work.query.set = PolicySetId { id: set };
-    work.query.direction = if is_egress { direction::EGRESS } else { direction::INGRESS };
-    counters::count(work.hook, verdict, u64::from(work.bytes));
-    count(work, 1);
-    send(work, verdict);
+    query.set = PolicySetId { id: set };
+    query.direction = if is_egress { direction::EGRESS } else { direction::INGRESS };
+    counters::count(meta.hook, verdict, u64::from(meta.bytes));
+    count(meta, query, 1);
+    send(meta, query, reports, verdict);
     Ok(())
 }
 
 #[inline(always)]
-fn count(work: &Scratch, audited: u16) {
-    let key = DenialKey { set: work.query.set, direction: work.query.direction as u16, audited };
-    let bytes = u64::from(work.bytes);
+fn count(meta: &Meta, query: &Query, audited: u16) {
+    let key = DenialKey { set: query.set, direction: query.direction as u16, audited };
+    let bytes = u64::from(meta.bytes);
     if let Some(counter) = DENIALS.get_ptr_mut(&key) {
         // SAFETY: the value of this CPU, as for `counters`.
         unsafe {
@@ -97,27 +115,27 @@ fn count(work: &Scratch, audited: u16) {
 }
 
 #[inline(always)]
-fn send(work: &mut Scratch, verdict: Verdict) {
+fn send(meta: &Meta, query: &Query, reports: &mut Reports, verdict: Verdict) {
     let now = conntrack::now();
-    if now.wrapping_sub(work.limit.since) > WINDOW_NS {
-        work.limit.since = now;
-        work.limit.sent = 0;
+    if now.wrapping_sub(reports.since) > WINDOW_NS {
+        reports.since = now;
+        reports.sent = 0;
     }
-    if work.limit.sent >= EVENTS_PER_SECOND {
-        work.limit.suppressed = work.limit.suppressed.saturating_add(1);
+    if reports.sent >= EVENTS_PER_SECOND {
+        reports.suppressed = reports.suppressed.saturating_add(1);
         return;
     }
-    work.limit.sent += 1;
-    let event: &mut Event = &mut work.event;
+    reports.sent += 1;
+    let event: &mut Event = &mut reports.event;
     event.time = now;
-    event.ifindex = work.ifindex;
-    event.tuple = work.query.tuple;
-    event.set = work.query.set;
-    event.suppressed = work.limit.suppressed;
-    event.direction = work.query.direction as u16;
+    event.ifindex = meta.ifindex;
+    event.tuple = query.tuple;
+    event.set = query.set;
+    event.suppressed = reports.suppressed;
+    event.direction = query.direction as u16;
     event.verdict = verdict as u8;
-    event.hook = work.hook as u8;
-    work.limit.suppressed = 0;
+    event.hook = meta.hook as u8;
+    reports.suppressed = 0;
     // Full without a reader: `denials` counts nevertheless.
-    let _ = EVENTS.output(&work.event, 0);
+    let _ = EVENTS.output(&reports.event, 0);
 }

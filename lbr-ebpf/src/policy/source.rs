@@ -10,7 +10,8 @@ use lbr_common::verdict::Verdict;
 use crate::maps::{self, LINKS};
 use crate::packet::Packet;
 use crate::policy;
-use crate::scratch::Scratch;
+use crate::policy::query::Query;
+use crate::scratch::Meta;
 use crate::service;
 use crate::step::{self, Step};
 
@@ -22,20 +23,21 @@ step::global! {
     ///
     /// Until the agent knows the pod behind a link, that link may use any address that belongs to no other link, node or
     /// Service. Link-local traffic, DHCP and neighbour discovery need none of the pod's addresses.
-    pub(crate) fn check(work: &mut Scratch) -> Step = belongs_to_link as source_check;
+    pub(crate) fn check(packet: &Packet, meta: &Meta, query: &mut Query) -> Step
+        = belongs_to_link as source_check;
 }
 
 #[inline(always)]
-fn belongs_to_link(work: &mut Scratch) -> Step {
-    let owner = sender_link(work);
-    let flags = work.query.sender.flags;
-    if owner == work.ifindex && flags & OWNED != 0 {
+fn belongs_to_link(packet: &Packet, meta: &Meta, query: &mut Query) -> Step {
+    let owner = sender_link(packet, meta, query);
+    let flags = query.sender.flags;
+    if owner == meta.ifindex && flags & OWNED != 0 {
         return Ok(());
     }
-    let link = policy::link(work);
-    if flags & policy_flags::NODE == 0 && owner == 0 && is_of_link_only(&work.packet) {
+    let link = policy::link(meta);
+    if flags & policy_flags::NODE == 0 && owner == 0 && is_of_link_only(packet) {
         // Policies are asked by address, and none has this one.
-        let is_judged = link & policy_flags::ISOLATED_OUT != 0 && !needs_no_address(&work.packet);
+        let is_judged = link & policy_flags::ISOLATED_OUT != 0 && !needs_no_address(packet);
         return if is_judged { Err(Verdict::NotJudged) } else { Ok(()) };
     }
     let is_known = link & policy_flags::POD != 0;
@@ -47,7 +49,7 @@ fn belongs_to_link(work: &mut Scratch) -> Step {
     let may_be_ours = owner == 0 && flags & policy_flags::NODE == 0 && !is_known;
     if !may_be_ours {
         Err(Verdict::SpoofedSource)
-    } else if service::is_service_source(&work.packet.tuple) {
+    } else if service::is_service_source(&packet.tuple) {
         Err(Verdict::Martian)
     } else if flags & OWNED == 0 && maps::denies_pending() {
         Err(Verdict::PodPending)
@@ -83,19 +85,20 @@ fn needs_no_address(packet: &Packet) -> bool {
 
 step::global! {
     /// The packet at hand came in by an uplink: its source is neither the node's nor of one of its pods, nor a Service's.
-    pub(crate) fn check_external(work: &mut Scratch) -> Step = is_external as source_check_external;
+    pub(crate) fn check_external(packet: &Packet, meta: &Meta, query: &mut Query) -> Step
+        = is_external as source_check_external;
 }
 
 #[inline(always)]
-fn is_external(work: &mut Scratch) -> Step {
-    sender_link(work);
+fn is_external(packet: &Packet, meta: &Meta, query: &mut Query) -> Step {
+    sender_link(packet, meta, query);
     if !maps::checks_source() {
         return Ok(());
     }
-    if work.query.sender.flags & (OWNED | policy_flags::NODE) != 0 {
+    if query.sender.flags & (OWNED | policy_flags::NODE) != 0 {
         return Err(Verdict::SpoofedSource);
     }
-    if service::is_service_source(&work.packet.tuple) {
+    if service::is_service_source(&packet.tuple) {
         return Err(Verdict::Martian);
     }
     Ok(())
@@ -105,19 +108,20 @@ step::global! {
     /// The packet at hand entered the node by another interface than the one that it leaves by now, to a pod: a source that
     /// is a local pod's came by that pod's link, or by the bridge that the link is a port of. The node's address is that of
     /// what it masquerades.
-    pub(crate) fn check_forwarded(work: &mut Scratch) -> Step = is_forwarded as source_check_forwarded;
+    pub(crate) fn check_forwarded(packet: &Packet, meta: &Meta, query: &mut Query) -> Step
+        = is_forwarded as source_check_forwarded;
 }
 
 #[inline(always)]
-fn is_forwarded(work: &mut Scratch) -> Step {
-    let owner = sender_link(work);
+fn is_forwarded(packet: &Packet, meta: &Meta, query: &mut Query) -> Step {
+    let owner = sender_link(packet, meta, query);
     if !maps::checks_source() {
         return Ok(());
     }
-    if is_local(work) && owner != 0 && !came_by(work, owner) {
+    if is_local(query) && owner != 0 && !came_by(meta, owner) {
         return Err(Verdict::SpoofedSource);
     }
-    if service::is_service_source(&work.packet.tuple) {
+    if service::is_service_source(&packet.tuple) {
         return Err(Verdict::Martian);
     }
     Ok(())
@@ -125,8 +129,8 @@ fn is_forwarded(work: &mut Scratch) -> Step {
 
 /// Whether the packet entered the node by this interface or its bridge, or the node sent it.
 #[inline(always)]
-pub(crate) fn came_by(work: &Scratch, link: u32) -> bool {
-    let entered_by = work.entered_by;
+pub(crate) fn came_by(meta: &Meta, link: u32) -> bool {
+    let entered_by = meta.entered_by;
     if entered_by == 0 || entered_by == link {
         return true;
     }
@@ -136,11 +140,11 @@ pub(crate) fn came_by(work: &Scratch, link: u32) -> bool {
 
 /// Whether the source, which was looked up before, is a pod's of this node.
 #[inline(always)]
-pub(crate) fn is_local(work: &Scratch) -> bool {
-    work.query.sender.flags & OWNED != 0
+pub(crate) fn is_local(query: &Query) -> bool {
+    query.sender.flags & OWNED != 0
 }
 
 #[inline(always)]
-fn sender_link(work: &mut Scratch) -> u32 {
-    policy::endpoint(&work.packet.tuple.src, work.generation, &mut work.query.sender)
+fn sender_link(packet: &Packet, meta: &Meta, query: &mut Query) -> u32 {
+    policy::endpoint(&packet.tuple.src, meta.generation, &mut query.sender)
 }

@@ -5,17 +5,16 @@ use lbr_common::id::ServiceId;
 use lbr_common::service::Traffic;
 
 use crate::maps::TRAFFIC;
-use crate::scratch::Scratch;
+use crate::scratch::{Decision, Meta};
 
-/// A packet that is translated as `Scratch::decision` says.
+/// A packet that is translated as `decision` says.
 #[inline(always)]
-pub(crate) fn translated(work: &Scratch) {
-    let decision = &work.decision;
+pub(crate) fn translated(meta: &Meta, decision: &Decision) {
     if decision.service.is_none() {
         return;
     }
     let Some(traffic) = of(decision.service) else { return };
-    let bytes = u64::from(work.bytes);
+    let bytes = u64::from(meta.bytes);
     if decision.is_reply {
         traffic.response_packets += 1;
         traffic.response_bytes += bytes;

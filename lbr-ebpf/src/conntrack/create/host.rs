@@ -7,28 +7,31 @@
 use lbr_common::flow::flow_flags;
 
 use super::store::{NEVER, store};
-use super::{Terms, draft};
+use super::{Terms, draft_flow};
 use crate::maps;
-use crate::scratch::Scratch;
+use crate::packet::Packet;
+use crate::policy::query::Query;
+use crate::scratch::{Draft, Meta};
 use crate::service;
 use crate::step::{self, Step};
 
 step::global! {
     /// Begins a flow if the packet at hand, which has none and leaves by an uplink, is such a datagram. One whose answers
     /// are a known flow's already is an answer itself.
-    pub(crate) fn from_host(work: &mut Scratch) -> Step = begin_from_host as conntrack_begin_from_host;
+    pub(crate) fn from_host(packet: &Packet, meta: &Meta, query: &mut Query, draft: &mut Draft) -> Step
+        = begin_from_host as conntrack_begin_from_host;
 }
 
 #[inline(always)]
-fn begin_from_host(work: &mut Scratch) -> Step {
-    let from = &work.packet.tuple;
+fn begin_from_host(packet: &Packet, meta: &Meta, query: &mut Query, draft: &mut Draft) -> Step {
+    let from = &packet.tuple;
     if !maps::may_be_own_port(from.src_port) || !service::has_port(&from.src, from.src_port, from.proto) {
         return Ok(());
     }
-    work.draft.flow.to = work.packet.tuple;
-    work.query.forget_audits();
-    work.query.receiver_link = 0;
-    draft(work, &Terms::plain(flow_flags::NO_NAT | flow_flags::HOST));
+    draft.flow.to = packet.tuple;
+    query.forget_audits();
+    query.receiver_link = 0;
+    draft_flow(packet, meta, query, draft, &Terms::plain(flow_flags::NO_NAT | flow_flags::HOST));
     // A living flow that has these answers already is the client's: the datagram is an answer itself.
-    store(work, 0, NEVER).map(|_| ())
+    store(packet, meta, draft, 0, NEVER).map(|_| ())
 }

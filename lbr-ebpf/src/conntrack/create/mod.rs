@@ -21,7 +21,9 @@ use lbr_common::service::Backend;
 use lbr_common::verdict::{Hook, Verdict};
 
 use super::now;
-use crate::scratch::Scratch;
+use crate::packet::Packet;
+use crate::policy::query::Query;
+use crate::scratch::{Draft, Meta};
 use crate::step::Step;
 use crate::{maps, policy};
 
@@ -71,43 +73,43 @@ fn next_slot(taken: u32) -> u32 {
 
 /// Makes `Draft::flow`, whose tuple is there already, the entry of the client's packets: the one constructor of a flow.
 #[inline(always)]
-fn draft(work: &mut Scratch, terms: &Terms) {
+fn draft_flow(packet: &Packet, meta: &Meta, query: &Query, draft: &mut Draft, terms: &Terms) {
     let now = now();
     let sees_replies = terms.flags & flow_flags::DSR == 0;
-    let slot = next_slot(work.draft.slots_taken);
-    let flow = &mut work.draft.flow;
+    let slot = next_slot(draft.slots_taken);
+    let flow = &mut draft.flow;
     flow.last_seen = now;
     flow.service = terms.service;
     flow.backend = terms.backend;
     flow.redirect_to = terms.redirect_to;
-    flow.epoch = work.epoch;
+    flow.epoch = meta.epoch;
     flow.flags = terms.flags;
     flow.twin_redirect_to = terms.twin_redirect_to;
-    flow.audited = work.query.audited();
-    flow.state = State::first(work.packet.segment(), sees_replies) as u32;
+    flow.audited = query.audited();
+    flow.state = State::first(packet.segment(), sees_replies) as u32;
     flow.proof = stamp(now);
     flow.slot = slot;
     // Its source was looked at where the packet is, and its destination is what policies were asked about.
-    flow.in_ifindex = match work.hook {
-        Hook::ToPod => work.entered_by,
+    flow.in_ifindex = match meta.hook {
+        Hook::ToPod => meta.entered_by,
         Hook::ToNetdev => 0,
-        _ => work.ifindex,
+        _ => meta.ifindex,
     };
-    flow.out_ifindex = work.query.receiver_link;
+    flow.out_ifindex = query.receiver_link;
 }
 
 /// Judges the connection from the client of the packet to `backend`. The client was looked up before, as the sender.
 #[inline(always)]
-fn judge_backend(work: &mut Scratch, backend: &Backend) -> Step {
-    work.query.tuple = work.packet.tuple;
-    work.query.tuple.dst = backend.addr;
-    work.query.tuple.dst_port = backend.port;
-    policy::look_up_receiver(work);
-    policy::judge(work)?;
+fn judge_backend(packet: &Packet, meta: &Meta, query: &mut Query, backend: &Backend) -> Step {
+    query.tuple = packet.tuple;
+    query.tuple.dst = backend.addr;
+    query.tuple.dst_port = backend.port;
+    policy::look_up_receiver(meta, query);
+    policy::judge(meta, query)?;
     // A pod of this node of which nothing else is known: no program would meet the packet again.
-    if work.query.receiver.flags == 0
+    if query.receiver.flags == 0
         && backend.ifindex != 0
-        && policy::link_at(backend.ifindex, work.generation) & policy_flags::ISOLATED_IN != 0
+        && policy::link_at(backend.ifindex, meta.generation) & policy_flags::ISOLATED_IN != 0
     {
         return Err(Verdict::NotJudged);
     }

@@ -8,7 +8,8 @@ use lbr_common::verdict::Verdict;
 
 use super::store::{NEVER, store};
 use crate::maps;
-use crate::scratch::Scratch;
+use crate::packet::Packet;
+use crate::scratch::{Draft, Meta};
 use crate::service;
 use crate::step::{self, Step};
 
@@ -31,11 +32,11 @@ const PATIENCE_NS: u64 = 1_000_000_000;
 /// The first candidate follows from the client's tuple, so that a flow whose entries were evicted finds it again. Then
 /// they go round: the next one was not in use for the longest time.
 #[inline(always)]
-pub(super) fn find_port(work: &mut Scratch, hash: u32) -> Step {
-    (work.draft.oldest_port, work.draft.oldest_silence) = (0, 0);
+pub(super) fn find_port(packet: &Packet, meta: &Meta, draft: &mut Draft, hash: u32) -> Step {
+    (draft.oldest_port, draft.oldest_silence) = (0, 0);
     let mut attempt = 0;
     while attempt < ATTEMPTS {
-        match try_port(work, hash, attempt) {
+        match try_port(packet, meta, draft, hash, attempt) {
             Err(Verdict::PortTaken) => attempt += 1,
             result => return result,
         }
@@ -45,25 +46,26 @@ pub(super) fn find_port(work: &mut Scratch, hash: u32) -> Step {
 
 step::global! {
     /// One candidate. [`Verdict::PortTaken`]: it does not do.
-    fn try_port(work: &mut Scratch, hash: u32, attempt: u32) -> Step = try_candidate as conntrack_snat_port;
+    fn try_port(packet: &Packet, meta: &Meta, draft: &mut Draft; hash: u32, attempt: u32) -> Step
+        = try_candidate as conntrack_snat_port;
 }
 
 #[inline(always)]
-fn try_candidate(work: &mut Scratch, hash: u32, attempt: u32) -> Step {
+fn try_candidate(packet: &Packet, meta: &Meta, draft: &mut Draft, hash: u32, attempt: u32) -> Step {
     let (port, rest, patience) = if attempt == 0 {
         (maps::snat_port(hash >> 4), LONG_REST_NS, NEVER)
-    } else if attempt >= OLDEST_FROM && work.draft.oldest_port != 0 {
-        (work.draft.oldest_port, 0, 0)
+    } else if attempt >= OLDEST_FROM && draft.oldest_port != 0 {
+        (draft.oldest_port, 0, 0)
     } else {
-        work.draft.next_port = work.draft.next_port.wrapping_add(1);
+        draft.next_port = draft.next_port.wrapping_add(1);
         let patience = if attempt < PATIENT_ATTEMPTS { NEVER } else { PATIENCE_NS };
-        (maps::snat_port(work.draft.next_port), REST_NS, patience)
+        (maps::snat_port(draft.next_port), REST_NS, patience)
     };
-    let to = &mut work.draft.flow.to;
+    let to = &mut draft.flow.to;
     to.src_port = port;
     // A Service may have any port of the node.
     let is_own_port = maps::may_be_own_port(port) && service::has_port(&to.src, port, to.proto);
-    if is_own_port || maps::is_socket_port(port) || !store(work, rest, patience)? {
+    if is_own_port || maps::is_socket_port(port) || !store(packet, meta, draft, rest, patience)? {
         return Err(Verdict::PortTaken);
     }
     Ok(())

@@ -7,7 +7,8 @@ use lbr_common::verdict::Verdict;
 
 use super::super::{entry, is_expired, own_twin, owns};
 use crate::maps::{CLAIMS, FLOWS, UNCONFIRMED};
-use crate::scratch::{Draft, Scratch};
+use crate::packet::Packet;
+use crate::scratch::{Draft, Meta};
 use crate::step::{self, Found, Step};
 
 /// No unconfirmed flow gives way.
@@ -16,13 +17,13 @@ pub(super) const NEVER: u64 = u64::MAX;
 step::global! {
     /// Stores both entries of the draft. False: another flow has the tuple of its answers, and does not give way. A flow
     /// that is over gives way when it was silent for `rest` nanoseconds, an unconfirmed one when for `patience`.
-    pub(super) fn store(work: &mut Scratch, rest: u64, patience: u64) -> Found = store_both as conntrack_store;
+    pub(super) fn store(packet: &Packet, meta: &Meta, draft: &mut Draft; rest: u64, patience: u64) -> Found
+        = store_both as conntrack_store;
 }
 
 #[inline(always)]
-fn store_both(work: &mut Scratch, rest: u64, patience: u64) -> Found {
-    let key = &work.packet.tuple;
-    let draft = &mut work.draft;
+fn store_both(packet: &Packet, meta: &Meta, draft: &mut Draft, rest: u64, patience: u64) -> Found {
+    let key = &packet.tuple;
     draft.reply_key = draft.flow.twin_key();
     draft.flow.write_twin(key, &mut draft.reply);
     // The answers' entry first: where the packet goes, it is there.
@@ -30,7 +31,7 @@ fn store_both(work: &mut Scratch, rest: u64, patience: u64) -> Found {
         match entry(&draft.reply_key) {
             Some(own) if own.to == draft.reply.to => *own = draft.reply,
             Some(_) => {
-                if !take_over(work, rest, patience)? {
+                if !take_over(packet, meta, draft, rest, patience)? {
                     return Ok(false);
                 }
             }
@@ -38,32 +39,32 @@ fn store_both(work: &mut Scratch, rest: u64, patience: u64) -> Found {
             None => return Err(Verdict::FlowTableFull),
         }
     }
-    store_original(work)
+    store_original(packet, draft)
 }
 
 /// Stores the entry of the client's packets, which is the only one of a flow whose answers do not come by here.
 #[inline(always)]
-pub(super) fn store_original(work: &mut Scratch) -> Found {
-    if work.draft.replaces {
-        remove_answers(work)?;
+pub(super) fn store_original(packet: &Packet, draft: &mut Draft) -> Found {
+    if draft.replaces {
+        remove_answers(packet, draft)?;
     }
-    if FLOWS.insert(&work.packet.tuple, &work.draft.flow, u64::from(BPF_ANY)).is_err() {
+    if FLOWS.insert(&packet.tuple, &draft.flow, u64::from(BPF_ANY)).is_err() {
         return Err(Verdict::FlowTableFull);
     }
-    enroll(work)?;
+    enroll(packet, draft)?;
     Ok(true)
 }
 
 step::global! {
     /// Removes the reverse entry of a flow without a Service that the draft replaces: packets from the address that has
     /// become a Service's would pass by it. The answers of a former backend of a Service may still be on their way.
-    fn remove_answers(work: &mut Scratch) -> Step = remove_old_reply as conntrack_remove_answers;
+    fn remove_answers(packet: &Packet, draft: &mut Draft) -> Step
+        = remove_old_reply as conntrack_remove_answers;
 }
 
 #[inline(always)]
-fn remove_old_reply(work: &mut Scratch) -> Step {
-    let key = &work.packet.tuple;
-    let draft = &mut work.draft;
+fn remove_old_reply(packet: &Packet, draft: &mut Draft) -> Step {
+    let key = &packet.tuple;
     let Some(old) = entry(key) else { return Ok(()) };
     draft.other_key = old.twin_key();
     let is_of_old = old.service.is_none() && draft.other_key != draft.reply_key;
@@ -76,19 +77,18 @@ fn remove_old_reply(work: &mut Scratch) -> Step {
 step::global! {
     /// Gives the draft, which is stored, its slot in `unconfirmed`. The flow that had the slot gives way if it is not
     /// confirmed yet: it is the oldest one of this CPU.
-    pub(super) fn enroll(work: &mut Scratch) -> Step = take_slot as conntrack_enroll;
+    fn enroll(packet: &Packet, draft: &mut Draft) -> Step = take_slot as conntrack_enroll;
 }
 
 #[inline(always)]
-fn take_slot(work: &mut Scratch) -> Step {
-    work.draft.slots_taken = work.draft.slots_taken.wrapping_add(1);
-    let index = work.draft.flow.slot;
+fn take_slot(packet: &Packet, draft: &mut Draft) -> Step {
+    draft.slots_taken = draft.slots_taken.wrapping_add(1);
+    let index = draft.flow.slot;
     let Some(slot) = UNCONFIRMED.get_ptr_mut(index) else { return Ok(()) };
     // SAFETY: the slot is this CPU's, on which programs run one at a time.
     let slot = unsafe { &mut *slot };
-    work.draft.other_key = core::mem::replace(slot, work.packet.tuple);
-    let draft = &mut work.draft;
-    if draft.other_key == work.packet.tuple || draft.other_key.proto == 0 {
+    draft.other_key = core::mem::replace(slot, packet.tuple);
+    if draft.other_key == packet.tuple || draft.other_key.proto == 0 {
         return Ok(());
     }
     let Some(other) = entry(&draft.other_key) else { return Ok(()) };
@@ -104,25 +104,25 @@ fn take_slot(work: &mut Scratch) -> Step {
 step::global! {
     /// Gives the tuple of the answers from the flow that has it to the draft, if that one gives way. One CPU at a time: the
     /// claim decides, and what is found is looked at again under it.
-    fn take_over(work: &mut Scratch, rest: u64, patience: u64) -> Found = claim_and_take as conntrack_take_over;
+    fn take_over(packet: &Packet, meta: &Meta, draft: &mut Draft; rest: u64, patience: u64) -> Found
+        = claim_and_take as conntrack_take_over;
 }
 
 #[inline(always)]
-fn claim_and_take(work: &mut Scratch, rest: u64, patience: u64) -> Found {
+fn claim_and_take(packet: &Packet, meta: &Meta, draft: &mut Draft, rest: u64, patience: u64) -> Found {
     // Claimed only for what can give way, so that a look at a living flow costs no more than a look.
-    if !gives_way(&mut work.draft, rest, patience) {
+    if !gives_way(draft, rest, patience) {
         return Ok(false);
     }
-    if CLAIMS.insert(&work.draft.reply_key, &work.ifindex, u64::from(BPF_NOEXIST)).is_err() {
+    if CLAIMS.insert(&draft.reply_key, &meta.ifindex, u64::from(BPF_NOEXIST)).is_err() {
         return Ok(false);
     }
     let mut is_taken = false;
-    if gives_way(&mut work.draft, rest, patience) {
-        remove_other(work);
-        let draft = &work.draft;
+    if gives_way(draft, rest, patience) {
+        remove_other(packet, draft);
         is_taken = FLOWS.insert(&draft.reply_key, &draft.reply, u64::from(BPF_NOEXIST)).is_ok();
     }
-    let _ = CLAIMS.remove(&work.draft.reply_key);
+    let _ = CLAIMS.remove(&draft.reply_key);
     Ok(is_taken)
 }
 
@@ -165,12 +165,11 @@ fn has_original(draft: &Draft) -> bool {
 
 /// Removes the flow that has the tuple of the draft's answers.
 #[inline(always)]
-fn remove_other(work: &mut Scratch) {
-    let draft = &mut work.draft;
+fn remove_other(packet: &Packet, draft: &mut Draft) {
     let Some(other) = entry(&draft.reply_key) else { return };
     draft.other_key = other.twin_key();
     // The packet's own entry is written next.
-    if draft.other_key != work.packet.tuple {
+    if draft.other_key != packet.tuple {
         remove_twin(&draft.reply_key, &draft.other_key);
     }
     let _ = FLOWS.remove(&draft.reply_key);

@@ -7,11 +7,12 @@ use lbr_common::select;
 use lbr_common::service::Backend;
 use lbr_common::verdict::Verdict;
 
-use super::super::decide;
 use super::store::{NEVER, store};
-use super::{Terms, draft, judge_backend, spare_port};
+use super::{Terms, draft_flow, judge_backend, spare_port};
 use crate::maps::{self, LINKS};
-use crate::scratch::Scratch;
+use crate::packet::Packet;
+use crate::policy::query::Query;
+use crate::scratch::{Draft, Meta};
 use crate::service::{self, affinity};
 use crate::step::{self, Found, Step};
 
@@ -20,18 +21,19 @@ const BACKEND_ATTEMPTS: u32 = 4;
 const ATTEMPTS: u32 = 16;
 
 step::global! {
-    /// Begins a flow from the client of the packet to a backend of `Draft::frontend`, and fills the decision. The sender
-    /// was looked up before.
-    pub(crate) fn to_service(work: &mut Scratch) -> Step = begin_to_service as conntrack_begin_to_service;
+    /// Begins a flow from the client of the packet to a backend of `Draft::frontend`. The sender was looked up
+    /// before.
+    pub(crate) fn to_service(packet: &Packet, meta: &Meta, query: &mut Query, draft: &mut Draft) -> Step
+        = begin_to_service as conntrack_begin_to_service;
 }
 
 /// Usually the first attempt does. Others are for a client port that already leads to the same backend by
 /// another frontend, and so has the reply tuple: another backend is tried, then another port.
 #[inline(always)]
-fn begin_to_service(work: &mut Scratch) -> Step {
+fn begin_to_service(packet: &Packet, meta: &Meta, query: &mut Query, draft: &mut Draft) -> Step {
     let mut attempt = 0;
     while attempt < ATTEMPTS {
-        if try_backend(work, attempt)? {
+        if try_backend(packet, meta, query, draft, attempt)? {
             return Ok(());
         }
         attempt += 1;
@@ -41,42 +43,52 @@ fn begin_to_service(work: &mut Scratch) -> Step {
 
 step::global! {
     /// One attempt. False: another flow has the reply tuple.
-    fn try_backend(work: &mut Scratch, attempt: u32) -> Found = begin_to_backend as conntrack_begin_to_backend;
+    fn try_backend(packet: &Packet, meta: &Meta, query: &mut Query, draft: &mut Draft; attempt: u32) -> Found
+        = begin_to_backend as conntrack_begin_to_backend;
 }
 
 #[inline(always)]
-fn begin_to_backend(work: &mut Scratch, attempt: u32) -> Found {
-    let frontend = &work.draft.frontend;
-    let hash = select::hash(&work.packet.tuple, maps::hash_seed());
-    let first = service::slot(hash, &work.packet.tuple, frontend);
+fn begin_to_backend(
+    packet: &Packet,
+    meta: &Meta,
+    query: &mut Query,
+    draft: &mut Draft,
+    attempt: u32,
+) -> Found {
+    let frontend = &draft.frontend;
+    let hash = select::hash(&packet.tuple, maps::hash_seed());
+    let first = service::slot(hash, &packet.tuple, frontend);
     // Where the client has a backend of its own, it is the port that gives way.
     let is_free = frontend.affinity == 0 && frontend.maglev.is_none();
     let (slot, port) = if attempt == 0 || (attempt < BACKEND_ATTEMPTS && is_free) {
-        ((first + attempt) % service::slots(frontend).max(1), work.packet.tuple.src_port)
+        ((first + attempt) % service::slots(frontend).max(1), packet.tuple.src_port)
     } else {
         (first, spare_port(hash, attempt))
     };
-    let (id, backend) = affinity::choose(frontend, &work.packet.tuple.src, slot)?;
-    judge_backend(work, backend)?;
-    plan(work, id, backend, port);
-    if !store(work, 0, NEVER)? {
-        return Ok(false);
-    }
-    decide(&mut work.decision, &work.draft.flow);
-    work.decision.is_new = true;
-    Ok(true)
+    let (id, backend) = affinity::choose(frontend, &packet.tuple.src, slot)?;
+    judge_backend(packet, meta, query, backend)?;
+    let terms = plan(packet, meta, draft, id, backend, port);
+    draft_flow(packet, meta, query, draft, &terms);
+    store(packet, meta, draft, 0, NEVER)
 }
 
-/// The draft of a flow to `backend`.
+/// The tuple of a flow to `backend`, and its terms.
 #[inline(always)]
-fn plan(work: &mut Scratch, id: BackendId, backend: &Backend, port: u16) {
-    let key = &work.packet.tuple;
-    let ifindex = work.ifindex;
+fn plan(
+    packet: &Packet,
+    meta: &Meta,
+    draft: &mut Draft,
+    id: BackendId,
+    backend: &Backend,
+    port: u16,
+) -> Terms {
+    let key = &packet.tuple;
+    let ifindex = meta.ifindex;
     // SAFETY: valid for the run of the program; the agent replaces entries whole.
     let link_flags = LINKS.get_ptr(ifindex).map_or(0, |link| unsafe { (*link).flags });
     let own_ifindex = if link_flags & link_flags::PEER != 0 { ifindex } else { 0 };
     let is_hairpin = backend.addr == key.src;
-    let to = &mut work.draft.flow.to;
+    let to = &mut draft.flow.to;
     // A pod takes no packet from its own address, so to itself it comes from the frontend's, which leads
     // the answer back here.
     to.src = if is_hairpin { key.dst } else { key.src };
@@ -90,5 +102,5 @@ fn plan(work: &mut Scratch, id: BackendId, backend: &Backend, port: u16) {
     } else {
         (backend.ifindex, if link_flags & link_flags::ROUTED != 0 { ifindex } else { 0 }, 0)
     };
-    draft(work, &Terms { service: backend.service, backend: id, redirect_to, twin_redirect_to, flags });
+    Terms { service: backend.service, backend: id, redirect_to, twin_redirect_to, flags }
 }

@@ -9,9 +9,10 @@ use lbr_common::verdict::Verdict;
 use super::is_believed;
 use crate::nat;
 use crate::packet::skb::{HelperFailed, Segments, Skb};
-use crate::packet::{self, DEST_OPTIONS, HOP_BY_HOP, Packet, Part};
-use crate::scratch::Scratch;
-use crate::step::{self, Step};
+use crate::packet::{DEST_OPTIONS, HOP_BY_HOP, Packet, Part};
+use crate::policy::query::Query;
+use crate::scratch::{Dsr, Meta};
+use crate::step::{self, Found, Step};
 
 /// Copied into fragments, class 0, number 30.
 const V4_KIND: u8 = 0x9e;
@@ -52,10 +53,9 @@ const V4_ADDED: u32 = size_of::<V4Option>() as u32;
 const V6_ADDED: u32 = size_of::<V6Header>() as u32;
 const _: () = assert!(V4_ADDED == 8 && V6_ADDED == 24);
 
-/// Whether the frontend fits into the packet's header. Notes how much it grows by.
+/// How much the packet's header grows by when the frontend is put into it, if that fits.
 #[inline(always)]
-pub(super) fn makes_room(skb: Skb, work: &mut Scratch) -> bool {
-    let packet = &work.packet;
+pub(super) fn room(skb: Skb, packet: &Packet) -> Option<u32> {
     let (added, fits) = if packet.is_v4 {
         (V4_ADDED, packet.l4 - packet.l3 + V4_ADDED <= V4_MAX)
     } else {
@@ -63,20 +63,17 @@ pub(super) fn makes_room(skb: Skb, work: &mut Scratch) -> bool {
         let next = skb.load::<u8>(packet.l3 + V6_NEXT);
         (V6_ADDED, next.is_ok_and(|next| next != HOP_BY_HOP))
     };
-    if fits {
-        work.dsr.added = added;
-    }
-    fits
+    if fits { Some(added) } else { None }
 }
 
 step::global! {
     /// Puts the frontend into the packet, which was rewritten before.
-    pub(super) fn wrap(skb: Skb, work: &mut Scratch) -> Step = put_in as dsr_option_wrap;
+    pub(super) fn wrap(skb: Skb, packet: &Packet) -> Step = put_in as dsr_option_wrap;
 }
 
 #[inline(always)]
-fn put_in(skb: Skb, work: &mut Scratch) -> Step {
-    try_wrap(skb, &work.packet).map_err(|HelperFailed| Verdict::RewriteFailed)
+fn put_in(skb: Skb, packet: &Packet) -> Step {
+    try_wrap(skb, packet).map_err(|HelperFailed| Verdict::RewriteFailed)
 }
 
 #[inline(always)]
@@ -166,26 +163,26 @@ fn resized(len: u16, change: i32) -> Result<u16, HelperFailed> {
 }
 
 step::global! {
-    /// Takes the frontend out of a packet that another node has sent on, and makes it the destination again.
-    pub(super) fn unwrap(skb: Skb, work: &mut Scratch) -> Step = take_out as dsr_option_unwrap;
+    /// Takes the frontend out of a packet that another node has sent on. False: it is no such packet.
+    pub(super) fn take_out(skb: Skb, packet: &Packet, meta: &Meta, query: &mut Query, dsr: &mut Dsr) -> Found
+        = remove_option as dsr_option_take_out;
 }
 
 #[inline(always)]
-fn take_out(skb: Skb, work: &mut Scratch) -> Step {
-    let packet = &work.packet;
+fn remove_option(skb: Skb, packet: &Packet, meta: &Meta, query: &mut Query, dsr: &mut Dsr) -> Found {
     let l3 = packet.l3;
     let mut option = [0; 8];
     let mut next = 0;
-    work.dsr.claim = packet.tuple;
-    let claimed = &mut work.dsr.claim;
+    dsr.claim = packet.tuple;
+    let claimed = &mut dsr.claim;
     if packet.is_v4 {
         if packet.l4 - l3 < V4_LEN + V4_ADDED {
-            return Ok(());
+            return Ok(false);
         }
-        let Ok(read) = skb.load::<V4Option>(l3 + V4_LEN) else { return Ok(()) };
+        let Ok(read) = skb.load::<V4Option>(l3 + V4_LEN) else { return Ok(false) };
         let [kind, len, high, low, a, b, c, d] = read;
         if kind != V4_KIND || u32::from(len) != V4_ADDED {
-            return Ok(());
+            return Ok(false);
         }
         option = read;
         claimed.dst = Addr::v4([a, b, c, d]);
@@ -193,23 +190,23 @@ fn take_out(skb: Skb, work: &mut Scratch) -> Step {
     } else {
         if packet.l4 - l3 < V6_LEN + V6_ADDED || !skb.load(l3 + V6_NEXT).is_ok_and(|n: u8| n == DEST_OPTIONS)
         {
-            return Ok(());
+            return Ok(false);
         }
-        let Ok(read) = skb.load::<V6Header>(l3 + V6_LEN) else { return Ok(()) };
+        let Ok(read) = skb.load::<V6Header>(l3 + V6_LEN) else { return Ok(false) };
         let fits = read.len == V6_HEADER_LEN && read.pad == V6_PAD && read.data_len == V6_DATA_LEN;
         let addr = Addr::v6(read.addr);
         if read.kind != V6_KIND || !fits || addr.is_v4() {
-            return Ok(());
+            return Ok(false);
         }
         next = read.next;
         claimed.dst = addr;
         claimed.dst_port = u16::from_be(read.port);
     }
-    if !is_believed(work)? {
-        return Ok(());
+    if !is_believed(packet, meta, query, dsr)? {
+        return Ok(false);
     }
-    work.dsr.is_unwrapped = true;
-    let is_v4 = work.packet.is_v4;
+    dsr.is_unwrapped = true;
+    let is_v4 = packet.is_v4;
     let cut = if is_v4 { -(V4_ADDED as i32) } else { -(V6_ADDED as i32) };
     let resized = skb.resize_options(cut, Segments::Kept).and_then(|()| match is_v4 {
         true => resize_v4(skb, l3, cut, &option),
@@ -217,29 +214,29 @@ fn take_out(skb: Skb, work: &mut Scratch) -> Step {
         false => resize_v6(skb, l3, cut, next).map(|diff| skb.adjust_device_sum(diff.fold32())),
     });
     match resized {
-        Ok(()) => address(skb, work),
+        Ok(()) => Ok(true),
         Err(HelperFailed) => Err(Verdict::RewriteFailed),
     }
 }
 
 step::global! {
     /// Addresses the packet to the frontend again, which is in `Dsr::claim`.
-    fn address(skb: Skb, work: &mut Scratch) -> Step = address_to_frontend as dsr_option_address;
+    pub(super) fn address(skb: Skb, packet: &mut Packet, dsr: &Dsr) -> Step
+        = address_to_frontend as dsr_option_address;
 }
 
 #[inline(always)]
-fn address_to_frontend(skb: Skb, work: &mut Scratch) -> Step {
-    let (dst, dst_port) = (work.dsr.claim.dst, work.dsr.claim.dst_port);
-    packet::parse(skb, &mut work.packet)?;
-    let mut to = work.packet.tuple;
+fn address_to_frontend(skb: Skb, packet: &mut Packet, dsr: &Dsr) -> Step {
+    let (dst, dst_port) = (dsr.claim.dst, dsr.claim.dst_port);
+    let mut to = packet.tuple;
     to.dst = dst;
     to.dst_port = dst_port;
-    nat::rewrite(skb, &work.packet, &to)?;
-    work.packet.tuple.dst = dst;
-    work.packet.tuple.dst_port = if work.packet.part == Part::Later { 0 } else { dst_port };
-    if work.packet.is_v4 {
-        let Ok(sum) = skb.load(work.packet.l3 + V4_SUM) else { return Err(Verdict::RewriteFailed) };
-        work.packet.ip_sum = sum;
+    nat::rewrite(skb, packet, &to)?;
+    packet.tuple.dst = dst;
+    packet.tuple.dst_port = if packet.part == Part::Later { 0 } else { dst_port };
+    if packet.is_v4 {
+        let Ok(sum) = skb.load(packet.l3 + V4_SUM) else { return Err(Verdict::RewriteFailed) };
+        packet.ip_sum = sum;
     }
     Ok(())
 }

@@ -10,13 +10,14 @@ use lbr_common::verdict::Verdict;
 
 use super::is_believed;
 use crate::forward::route;
-use crate::packet::inner;
+use crate::packet::inner::{self, Inner};
 use crate::packet::ip_header::{self, Header, Start};
 use crate::packet::skb::{HelperFailed, Skb};
-use crate::packet::{self, Packet, Part};
-use crate::scratch::Scratch;
+use crate::packet::{Packet, Part};
+use crate::policy::query::Query;
+use crate::scratch::{Decision, Dsr, Meta, Way};
 use crate::service;
-use crate::step::{self, Step};
+use crate::step::{self, Found, Step};
 
 /// Bytes that the packet grows by.
 #[inline(always)]
@@ -26,13 +27,14 @@ pub(super) fn len(packet: &Packet) -> u32 {
 
 step::global! {
     /// Puts the packet into one from the node's own address to the backend's.
-    pub(super) fn wrap(skb: Skb, work: &mut Scratch) -> Step = put_around as dsr_tunnel_wrap;
+    pub(super) fn wrap(skb: Skb, packet: &Packet, decision: &Decision, way: &Way) -> Step
+        = put_around as dsr_tunnel_wrap;
 }
 
 #[inline(always)]
-fn put_around(skb: Skb, work: &mut Scratch) -> Step {
-    let from = route::node_address(work).ok_or(Verdict::NoRoute)?;
-    try_wrap(skb, &work.packet, from, &work.decision.to.dst).map_err(|HelperFailed| Verdict::RewriteFailed)
+fn put_around(skb: Skb, packet: &Packet, decision: &Decision, way: &Way) -> Step {
+    let from = route::node_address(packet, way).ok_or(Verdict::NoRoute)?;
+    try_wrap(skb, packet, from, &decision.to.dst).map_err(|HelperFailed| Verdict::RewriteFailed)
 }
 
 #[inline(always)]
@@ -56,32 +58,40 @@ fn try_wrap(skb: Skb, packet: &Packet, from: &Addr, to: &Addr) -> Result<(), Hel
 }
 
 step::global! {
-    /// Takes the packet out of one that another node has sent here.
-    pub(super) fn unwrap(skb: Skb, work: &mut Scratch) -> Step = take_out as dsr_tunnel_unwrap;
+    /// Takes the packet out of one that another node has sent here. False: it is no such packet.
+    pub(super) fn take_out(
+        skb: Skb, packet: &mut Packet, inner: &mut Inner, meta: &Meta, query: &mut Query, dsr: &mut Dsr
+    ) -> Found = decapsulate as dsr_tunnel_take_out;
 }
 
 #[inline(always)]
-fn take_out(skb: Skb, work: &mut Scratch) -> Step {
-    let outer = &work.packet;
-    let is_whole = outer.part == Part::Whole && outer.is_v4 == (outer.tuple.proto == proto::IPV4);
-    if !is_whole || !service::is_node(&outer.tuple.src) {
-        return Ok(());
+fn decapsulate(
+    skb: Skb,
+    packet: &mut Packet,
+    inner: &mut Inner,
+    meta: &Meta,
+    query: &mut Query,
+    dsr: &mut Dsr,
+) -> Found {
+    let is_whole = packet.part == Part::Whole && packet.is_v4 == (packet.tuple.proto == proto::IPV4);
+    if !is_whole || !service::is_node(&packet.tuple.src) {
+        return Ok(false);
     }
-    let (backend, added) = (outer.tuple.dst, outer.l4 - outer.l3);
-    if inner::read(skb, outer, outer.l4, &mut work.inner).is_err()
-        || !matches!(work.inner.tuple.proto, proto::TCP | proto::UDP)
+    let (backend, added) = (packet.tuple.dst, packet.l4 - packet.l3);
+    if inner::read(skb, packet, inner, packet.l4).is_err()
+        || !matches!(inner.packet.tuple.proto, proto::TCP | proto::UDP)
     {
-        return Ok(());
+        return Ok(false);
     }
-    work.dsr.claim = work.inner.tuple;
-    core::mem::swap(&mut work.packet, &mut work.inner);
-    work.packet.tuple.dst = backend;
-    work.packet.tuple.dst_port = 0;
-    if !is_believed(work)? {
-        core::mem::swap(&mut work.packet, &mut work.inner);
-        return Ok(());
+    dsr.claim = inner.packet.tuple;
+    core::mem::swap(packet, &mut inner.packet);
+    packet.tuple.dst = backend;
+    packet.tuple.dst_port = 0;
+    if !is_believed(packet, meta, query, dsr)? {
+        core::mem::swap(packet, &mut inner.packet);
+        return Ok(false);
     }
-    work.dsr.is_unwrapped = true;
+    dsr.is_unwrapped = true;
     skb.decapsulate(added).map_err(|HelperFailed| Verdict::RewriteFailed)?;
-    packet::parse(skb, &mut work.packet)
+    Ok(true)
 }
