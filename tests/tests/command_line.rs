@@ -21,6 +21,11 @@ fn error(ns: &Netns, arguments: &[&str]) -> String {
     said
 }
 
+/// The line with the reason. The source, which has begun to read, may log behind it.
+fn refusal(said: &str) -> &str {
+    said.lines().find(|line| line.starts_with("lbr: ")).unwrap_or_default()
+}
+
 #[test]
 fn run_without_a_source_names_both() {
     let mut bed = Bed::new("clr").unwrap();
@@ -68,9 +73,9 @@ fn a_wrong_pin_folder_says_what_to_do() {
         (bpffs.clone(), "is the BPF filesystem itself: give a folder in it, as "),
     ] {
         let said = run(&path);
-        let last = said.lines().last().unwrap();
-        assert!(last.starts_with(&format!("lbr: --bpffs {}: ", path.display())), "{said}");
-        assert!(last.contains(words) && !last.contains("mount -t"), "{said}");
+        let refused = refusal(&said);
+        assert!(refused.starts_with(&format!("lbr: --bpffs {}: ", path.display())), "{said}");
+        assert!(refused.contains(words) && !refused.contains("mount -t"), "{said}");
         assert!(!plain.join("lbr").exists() && !bpffs.join("none").exists());
     }
     for (path, words) in [
@@ -99,8 +104,7 @@ fn a_wrong_cgroup_is_refused_before_the_kernel_is_touched() {
         let [manifests, cgroup, bpffs] = [&manifests, &path, &bpffs].map(|path| path.to_str().unwrap());
         let flags = ["--healthz-bind-address=", "--metrics-bind-address=", "--manifests", manifests];
         let said = error(&ns, &[&["run", "--cgroup", cgroup, "--bpffs", bpffs][..], &flags].concat());
-        let last = said.lines().last().unwrap();
-        assert!(last.starts_with(&format!("lbr: --cgroup {cgroup}: {words}")), "{said}");
+        assert!(refusal(&said).starts_with(&format!("lbr: --cgroup {cgroup}: {words}")), "{said}");
         assert!(!Path::new(bpffs).exists());
     }
 }
