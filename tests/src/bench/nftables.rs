@@ -118,7 +118,7 @@ pub(super) fn load(bed: &Bed, node: &Node, services: &[ServicePort], node_ips: &
 /// Makes the transaction that kube-proxy makes when the endpoints of a Service port change, and returns how long `nft` took:
 /// new endpoints' chains, the Service's chain anew, and former endpoints' chains gone.
 pub(super) fn replace(bed: &Bed, node: &Node, before: &ServicePort, after: &ServicePort) -> Result<Duration> {
-    let mut text = format!("table ip kube-proxy {{ chain {} {{ }} }}\n", after.chain());
+    let mut text = format!("add chain ip kube-proxy {}\n", after.chain());
     let _ = writeln!(text, "flush chain ip kube-proxy {}", after.chain());
     for endpoint in after.endpoints.iter().filter(|endpoint| before.endpoints.contains(endpoint)) {
         let _ = writeln!(text, "flush chain ip kube-proxy {}", after.endpoint_chain(*endpoint));
