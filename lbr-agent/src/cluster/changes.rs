@@ -9,8 +9,6 @@ use crate::model::{Kind, ObjectName};
 pub struct Changes {
     /// Services that changed, or one of whose slices did.
     pub services: BTreeSet<ObjectName>,
-    /// Pods.
-    pub pods: BTreeSet<ObjectName>,
     /// Nodes.
     pub nodes: BTreeSet<ObjectName>,
     /// Other kinds: whether one of their objects did.
@@ -20,16 +18,10 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Whether nothing changed.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
     /// Whether any object of this kind changed.
     pub fn has(&self, kind: Kind) -> bool {
         match kind {
             Kind::Service | Kind::EndpointSlice => !self.services.is_empty(),
-            Kind::Pod => !self.pods.is_empty(),
             Kind::Node => !self.nodes.is_empty(),
             _ => self.kinds.contains(&kind),
         }
@@ -40,7 +32,6 @@ impl Changes {
             // The store adds the Services that slices belong to.
             Kind::EndpointSlice => {}
             Kind::Service => drop(self.services.insert(name.clone())),
-            Kind::Pod => drop(self.pods.insert(name.clone())),
             Kind::Node => drop(self.nodes.insert(name.clone())),
             _ => drop(self.kinds.insert(kind)),
         }

@@ -99,7 +99,6 @@ impl Engine {
     pub fn compile(&mut self, dataplane: &mut dyn Dataplane) -> Compiled {
         let changes = self.store.take_changes();
         let change = self.node_change(&changes);
-        let is_first = self.compiled_for.is_none();
         let has_new_links = self.compiled_for.as_ref().is_none_or(|before| before.links != self.node.links);
         let here = Here::new(self.store.state(), &self.node);
         let Reconciler { services: tables, links, .. } = &mut self.reconciler;
@@ -118,7 +117,7 @@ impl Engine {
         if policies {
             self.compile_policies(dataplane);
         }
-        if done.rejected || changes.rejected || policies || is_first {
+        if done.rejected || changes.rejected || policies {
             self.rejected = compile::all(self.store.state(), &self.node, &self.services, &self.of_policies);
             self.reconciler.report.rejected.set_desired(self.rejected.clone());
         }

@@ -22,19 +22,10 @@ pub(crate) enum NodeChange {
 impl NodeChange {
     /// The change from one picture to the next.
     pub(crate) fn between(before: &NodeView, after: &NodeView) -> Self {
-        let rest = |node: &NodeView| {
-            let links = LocalLinks {
-                links: Default::default(),
-                routes: Default::default(),
-                addresses: Default::default(),
-                ..node.links.clone()
-            };
-            (node.name.clone(), node.settings.clone(), node.refused_ports.clone(), links)
-        };
-        if rest(before) != rest(after) {
-            return Self::Everything;
+        match concerns_all(before) == concerns_all(after) {
+            true => Self::of_routes(&before.links, &after.links),
+            false => Self::Everything,
         }
-        Self::of_routes(&before.links, &after.links)
     }
 
     pub(crate) fn is_everything(&self) -> bool {
@@ -59,6 +50,13 @@ impl NodeChange {
             false => Self::Addresses(nets.iter().map(|net| net.addr().into()).collect()),
         }
     }
+}
+
+/// What every Service depends on: all but the pods' links and their addresses.
+fn concerns_all(node: &NodeView) -> impl PartialEq {
+    let NodeView { name, settings, links, refused_ports } = node;
+    let LocalLinks { links: _, routes: _, addresses: _, node_addresses, uplinks, unfit } = links;
+    (name, settings, refused_ports, node_addresses, uplinks, unfit)
 }
 
 #[cfg(test)]

@@ -9,5 +9,16 @@ pub(crate) mod ephemeral;
 pub mod look_up;
 mod order;
 
+use std::ops::RangeInclusive;
+
+use lbr_common::id::ServiceId;
+use lbr_common::service::SlotKey;
+
 pub(crate) use self::apply::Services;
 pub(crate) use self::compile::{Compiler, HEALTH_PORT};
+
+/// The keys of a service's slots.
+fn slots_of(service: ServiceId) -> RangeInclusive<SlotKey> {
+    let first = SlotKey { service, ..SlotKey::default() };
+    first..=SlotKey { service, set: u32::MAX, slot: u32::MAX }
+}

@@ -48,7 +48,23 @@ impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
 
     /// Sets what the map should hold from now on, in all.
     pub fn set_desired(&mut self, desired: BTreeMap<K, V>) {
-        self.replace(.., desired);
+        let Self { actual, wanted, doubtful } = self;
+        wanted.clear();
+        // Compares two sorted sequences side by side, without a look-up for each entry.
+        let mut there = actual.iter().peekable();
+        for (key, value) in desired {
+            while let Some((gone, _)) = there.next_if(|(old, _)| **old < key) {
+                wanted.insert(*gone, None);
+            }
+            let is_there = there.next_if(|(old, _)| **old == key).is_some_and(|(_, old)| *old == value);
+            if !is_there || doubtful.contains(&key) {
+                wanted.insert(key, Some(value));
+            }
+        }
+        wanted.extend(there.map(|(gone, _)| (*gone, None)));
+        for key in doubtful.iter() {
+            wanted.entry(*key).or_insert(None);
+        }
     }
 
     /// Sets what the map should hold in a range of keys from now on.

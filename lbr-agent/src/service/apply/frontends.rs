@@ -9,6 +9,7 @@ use lbr_common::tuple::proto;
 
 use super::Steps;
 use super::text::{frontend_text, part_text, slot_text};
+use crate::service::slots_of;
 use crate::table::{Delta, ServiceMaps, number, remove, write};
 
 impl Steps<'_, '_> {
@@ -212,11 +213,8 @@ impl Steps<'_, '_> {
         // Slots lead to backends of their own service only.
         let services: BTreeSet<ServiceId> =
             due.iter().filter_map(|id| backends.actual().get(id)).map(|backend| backend.service).collect();
-        let of_service = |service| {
-            let first = SlotKey { service, ..SlotKey::default() };
-            slots.actual().range(first..=SlotKey { service, set: u32::MAX, slot: u32::MAX })
-        };
-        let slots = services.into_iter().flat_map(of_service).map(|(_, slot)| slot.backend);
+        let slots = services.into_iter().flat_map(|service| slots.actual().range(slots_of(service)));
+        let slots = slots.map(|(_, slot)| slot.backend);
         let parts = maglev.actual().values().flat_map(|part| part.backends());
         let used: BTreeSet<BackendId> = slots.chain(parts).filter(|id| due.contains(id)).collect();
         let free = |id: &BackendId| !used.contains(id);

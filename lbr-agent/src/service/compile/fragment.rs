@@ -22,6 +22,7 @@ use super::{frontends, ranges};
 use crate::ids::{Ids, ServicePort};
 use crate::model::{Algorithm, EndpointSlice, ObjectName, Rejected, Service};
 use crate::node::here::Here;
+use crate::service::slots_of;
 use crate::table::ServiceMaps;
 
 /// What is kept of a Service until its next change.
@@ -226,11 +227,6 @@ pub(super) fn remove(port: Port, ids: &mut Ids, maps: &mut ServiceMaps) {
     maps.services.set(id, None);
     maps.slots.replace(slots_of(id), []);
     maps.source_ranges.replace(ranges_of(id), []);
-}
-
-fn slots_of(service: ServiceId) -> RangeInclusive<SlotKey> {
-    let first = SlotKey { service, ..SlotKey::default() };
-    first..=SlotKey { service, set: u32::MAX, slot: u32::MAX }
 }
 
 fn ranges_of(service: ServiceId) -> RangeInclusive<Range> {

@@ -116,13 +116,15 @@ impl Compiler {
         match node {
             NodeChange::Everything => state.services.keys().cloned().chain(known()).collect(),
             NodeChange::Addresses(addresses) => {
+                let mut due = changes.services.clone();
                 // The links by which backends are reached are others.
                 let services = ids.services_with_backend_at(addresses);
-                let has = |fragment: &Fragment| fragment.ports.iter().any(|port| services.contains(&port.id));
-                let theirs = self.fragments.iter().filter(|(_, fragment)| has(fragment));
-                let none = services.is_empty();
-                let theirs = theirs.map(|(name, _)| name.clone()).filter(|_| !none);
-                changes.services.iter().cloned().chain(theirs).collect()
+                if !services.is_empty() {
+                    let has =
+                        |fragment: &&Fragment| fragment.ports.iter().any(|port| services.contains(&port.id));
+                    due.extend(self.fragments.values().filter(has).map(|fragment| fragment.name.clone()));
+                }
+                due
             }
             NodeChange::Nothing => changes.services.clone(),
         }
@@ -179,7 +181,7 @@ impl Compiler {
         self.lead_to_tables(&due, here, ids, maps);
         // A NodePort may be somebody's health check port.
         let concerns_health = before.has_health || now.has_health || before.node_ports != now.node_ports;
-        if concerns_health || !here.refused_ports.is_empty() {
+        if concerns_health {
             self.compile_health(here, maps);
         }
         let rejected = before.has_rejected || now.has_rejected || had_rejected || of_shared(self);
