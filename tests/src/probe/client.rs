@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result, bail, ensure};
@@ -37,7 +38,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client with a timeout of two seconds and ports that the kernel chooses.
+    /// A client with a timeout of two seconds and ports that no earlier socket of a client had (UDP), or that the kernel
+    /// chooses (TCP).
     pub fn new(ns: &Netns) -> Self {
         Self { ns: ns.clone(), cgroup: None, bind: None, timeout: Duration::from_secs(2) }
     }
@@ -210,9 +212,10 @@ impl Client {
     }
 
     fn bound_udp(&self, family: Family) -> Result<UdpSocket> {
-        let any = unspecified(family);
-        let from = self.source(family).unwrap_or(SocketAddr::new(any, 0));
-        let socket = UdpSocket::bind(from).with_context(|| format!("bind {from}/UDP"))?;
+        let socket = match self.source(family) {
+            Some(from) => UdpSocket::bind(from).with_context(|| format!("bind {from}/UDP"))?,
+            None => fresh_udp(unspecified(family)).context("bind a fresh port/UDP")?,
+        };
         socket.set_read_timeout(Some(self.timeout))?;
         Ok(socket)
     }
@@ -240,6 +243,25 @@ impl Client {
         stream.set_nodelay(true)?;
         Ok(stream)
     }
+}
+
+/// A socket with a port that no socket of this process had before.
+///
+/// The flow of a UDP socket outlives it, and stays at its endpoint while that endpoint is terminating and serving. The
+/// kernel chooses ports at random: one request of some hundreds would find the flow of an earlier one.
+fn fresh_udp(ip: IpAddr) -> io::Result<UdpSocket> {
+    /// `ip_local_port_range` of Linux, which ends above all NodePorts.
+    const PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    for _ in PORTS {
+        let nth = NEXT.fetch_add(1, Ordering::Relaxed) % PORTS.len();
+        let Some(port) = PORTS.clone().nth(nth) else { continue };
+        match UdpSocket::bind((ip, port)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            bound => return bound,
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 fn unspecified(family: Family) -> IpAddr {
