@@ -11,7 +11,7 @@ use lbr_common::text::{RejectedRecord, extent};
 use tokio::sync::mpsc;
 
 use crate::model::{Kind, ObjectName, ObjectRef};
-use crate::policy::fit::StandIns;
+use crate::policy::stand_in::StandIns;
 use crate::service::HEALTH_PORT;
 use crate::table::Problem;
 

@@ -5,6 +5,7 @@ mod changes;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub use self::change::Change;
 pub use self::changes::Changes;
@@ -29,7 +30,7 @@ pub struct ClusterState {
     /// Nodes.
     pub nodes: BTreeMap<ObjectName, Node>,
     /// NetworkPolicies.
-    pub policies: BTreeMap<ObjectName, NetworkPolicy>,
+    pub policies: BTreeMap<ObjectName, Arc<NetworkPolicy>>,
     /// ServiceCIDRs.
     pub service_cidrs: BTreeMap<ObjectName, ServiceCidr>,
     /// The source's present rejections.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{Change, Changes, ClusterState};
 use crate::model::{EndpointSlice, Kind, Object, ObjectName, ObjectRef, Partial};
@@ -100,13 +101,19 @@ impl Store {
                 } else {
                     self.addresses.remove(&o.name);
                 }
-                put(&mut s.pods, o.name.clone(), o)
+                if s.pods.get(&o.name) == Some(&o) {
+                    return false;
+                }
+                let name = o.name.clone();
+                let former = s.pods.insert(name.clone(), o);
+                self.changes.add_pod(&name, former);
+                true
             }
             Object::Service(o) => put(&mut s.services, o.name.clone(), o),
             Object::EndpointSlice(o) => put(&mut s.slices, o.name.clone(), o),
             Object::Namespace(o) => put(&mut s.namespaces, ObjectName::cluster(&o.name), o),
             Object::Node(o) => put(&mut s.nodes, ObjectName::cluster(&o.name), o),
-            Object::NetworkPolicy(o) => put(&mut s.policies, o.name.clone(), o),
+            Object::NetworkPolicy(o) => put(&mut s.policies, o.name.clone(), Arc::new(o)),
             Object::ServiceCidr(o) => put(&mut s.service_cidrs, ObjectName::cluster(&o.name), o),
         }
     }
@@ -122,7 +129,10 @@ impl Store {
         let name = &reference.name;
         let accepted = self.held.remove(&reference).unwrap_or_else(|| match reference.kind {
             Kind::Service => self.state.services.get(name).cloned().map(Object::Service),
-            Kind::NetworkPolicy => self.state.policies.get(name).cloned().map(Object::NetworkPolicy),
+            Kind::NetworkPolicy => {
+                let policy = self.state.policies.get(name).cloned();
+                policy.map(Arc::unwrap_or_clone).map(Object::NetworkPolicy)
+            }
             _ => None,
         });
         let object = partial.over(accepted.as_ref());
@@ -141,7 +151,12 @@ impl Store {
             Kind::Namespace => s.namespaces.remove(name).is_some(),
             Kind::Pod => {
                 self.addresses.remove(name);
-                s.pods.remove(name).is_some()
+                let former = s.pods.remove(name);
+                let was_known = former.is_some();
+                if was_known {
+                    self.changes.add_pod(name, former);
+                }
+                was_known
             }
             Kind::Node => s.nodes.remove(name).is_some(),
             Kind::NetworkPolicy => s.policies.remove(name).is_some(),
@@ -155,9 +170,9 @@ impl Store {
             return false;
         }
         if let Some(known) = known {
+            self.changes.add_pod(pod, Some(known.clone()));
             known.ips.clone_from(&addresses);
         }
-        self.changes.add(Kind::Pod, pod);
         self.addresses.insert(pod.clone(), addresses);
         true
     }

@@ -14,7 +14,7 @@ use crate::desired::Desired;
 use crate::ids::Ids;
 use crate::node::here::Here;
 use crate::node::{NodeChange, NodeView};
-use crate::policy::fit::StandIns;
+use crate::policy::stand_in::StandIns;
 use crate::table::ServiceMaps;
 use crate::{link, policy, service};
 
@@ -39,11 +39,10 @@ pub(crate) fn with_stand_ins(
     services.compile(&Changes::default(), &NodeChange::Everything, state, &here, ids, &mut maps);
     maps.desired(&mut desired);
     desired.health_ports = services.health_ports().clone();
-    let mut found = Vec::new();
-    policy::compile(state, without_room, node, ids, &mut desired, &mut found);
+    let policies = policy::from_scratch(state, without_room, node, ids.policy(), &mut desired);
     ids.forget_unused();
     desired.links = link::links(&node.links);
     desired.uplinks = here.uplinks();
-    desired.rejected = all(state, node, &services, &found);
+    desired.rejected = all(state, node, &services, &policies.rejected(without_room));
     desired
 }

@@ -24,11 +24,12 @@ use crate::compile;
 use crate::dataplane::Dataplane;
 use crate::desired::{Desired, HealthPort};
 use crate::ids::Ids;
-use crate::model::{Kind, ObjectName, Rejected};
+use crate::model::{Kind, ObjectName};
 use crate::node::here::Here;
 use crate::node::links::PodAddresses;
 use crate::node::{NodeChange, NodeView};
-use crate::policy::fit::{Fit, StandIns};
+use crate::policy::Fit;
+use crate::policy::stand_in::StandIns;
 use crate::reconcile::Reconciler;
 use crate::table::Outcome;
 use crate::{link, service};
@@ -43,8 +44,6 @@ pub struct Engine {
     compiled_for: Option<NodeView>,
     services: service::Compiler,
     fit: Fit,
-    /// What is not in force of policies.
-    of_policies: Vec<Rejected>,
     rejected: BTreeMap<u32, RejectedRecord>,
     pods: PodAddresses,
     reconciler: Reconciler,
@@ -72,7 +71,6 @@ impl Engine {
             compiled_for: None,
             services: service::Compiler::default(),
             fit: Fit::default(),
-            of_policies: Vec::new(),
             rejected: BTreeMap::new(),
             pods: PodAddresses::new(),
             reconciler,
@@ -115,10 +113,11 @@ impl Engine {
             || change.is_everything()
             || !self.fit.without_room().is_empty();
         if policies {
-            self.compile_policies(dataplane);
+            self.compile_policies(&changes, dataplane);
         }
         if done.rejected || changes.rejected || policies {
-            self.rejected = compile::all(self.store.state(), &self.node, &self.services, &self.of_policies);
+            self.rejected =
+                compile::all(self.store.state(), &self.node, &self.services, &self.fit.rejected());
             self.reconciler.report.rejected.set_desired(self.rejected.clone());
         }
         if has_new_links || change.is_everything() {
@@ -136,13 +135,10 @@ impl Engine {
         }
     }
 
-    fn compile_policies(&mut self, dataplane: &mut dyn Dataplane) {
+    fn compile_policies(&mut self, changes: &Changes, dataplane: &mut dyn Dataplane) {
         let Self { fit, store, node, ids, reconciler, .. } = self;
-        let (mut tables, rejected) =
-            fit.compile(store.state(), node, ids, |draft| reconciler.shortage(draft, dataplane));
-        self.pods = pods::of(&tables);
-        self.of_policies = rejected;
-        self.reconciler.policy.set_desired(&mut tables);
+        fit.compile(changes, store.state(), node, ids, &mut reconciler.policy, dataplane);
+        self.pods = pods::of(&reconciler.policy.maps);
     }
 
     /// Makes the maps hold it, as far as possible now. What fails is pending, and tried again by the next call.

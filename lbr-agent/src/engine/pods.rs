@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use lbr_common::policy::policy_flags;
 use lbr_common::text::PodName;
 
-use crate::desired::Desired;
 use crate::node::links::PodAddresses;
+use crate::table::PolicyMaps;
 
 /// Addresses of this node's pods.
-pub(super) fn of(desired: &Desired) -> PodAddresses {
-    let pods = desired.endpoints.iter().filter(|(_, e)| e.policy.flags & policy_flags::POD != 0);
-    pods.map(|(addr, _)| (IpAddr::from(*addr), name(desired.pod_names.get(addr)))).collect()
+pub(super) fn of(maps: &PolicyMaps) -> PodAddresses {
+    let pods = maps.endpoints.desired().iter().filter(|(_, e)| e.policy.flags & policy_flags::POD != 0);
+    pods.map(|(addr, _)| (IpAddr::from(*addr), name(maps.pod_names.get(addr)))).collect()
 }
 
 /// `namespace/name`, empty if it is not known.
@@ -24,7 +24,7 @@ mod tests {
     use lbr_common::text::Text;
 
     use super::*;
-    use crate::desired::EndpointPolicy;
+    use crate::desired::{Desired, EndpointPolicy};
 
     #[test]
     fn pods_are_named_with_and_without_a_link_and_nothing_else_is() {
@@ -44,6 +44,8 @@ mod tests {
         desired.pod_names.insert("10.1.0.6".parse::<IpAddr>().unwrap().into(), name);
         let expected = [("10.1.0.5", ""), ("10.1.0.6", "ns/web"), ("fd00::5", "")];
         let expected = expected.map(|(addr, pod)| (addr.parse().unwrap(), pod.to_owned()));
-        assert_eq!(of(&desired), expected.into());
+        let mut maps = PolicyMaps::default();
+        maps.set_desired(&mut desired);
+        assert_eq!(of(&maps), expected.into());
     }
 }

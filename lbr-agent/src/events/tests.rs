@@ -2,7 +2,7 @@ use lbr_common::text::Text;
 
 use super::*;
 use crate::dataplane::WriteError;
-use crate::policy::fit::StandIn;
+use crate::policy::stand_in::StandIn;
 
 fn record(object: &str, field: &str, reason: &str) -> RejectedRecord {
     let (object, field, reason) = (Text::new(object), Text::new(field), Text::new(reason));

@@ -16,8 +16,9 @@ use crate::model::ObjectName;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PolicyIds {
     policies: Pool<ObjectName, PolicyId>,
-    /// Numbers for the content of a policy, or of a term, inside the keys below; no map shows them.
-    parts: Pool<Vec<u8>, u32>,
+    /// Numbers for the content of a policy, and of a term, inside the keys below; no map shows them.
+    bodies: Pool<Vec<u8>, u32>,
+    terms: Pool<Vec<u8>, u32>,
     sets: HashedPool<Vec<u32>, PolicySetId>,
     classes: HashedPool<Vec<u32>, ClassId>,
 }
@@ -26,7 +27,8 @@ impl Default for PolicyIds {
     fn default() -> Self {
         Self {
             policies: Pool::default(),
-            parts: Pool::default(),
+            bodies: Pool::default(),
+            terms: Pool::default(),
             sets: HashedPool::starting_at(PolicySetId { id: 1 }),
             classes: HashedPool::starting_at(class::FIRST),
         }
@@ -84,9 +86,29 @@ impl PolicyIds {
         self.policies.get(name.clone())
     }
 
-    /// A number for this content, stable as long as each compile asks for it.
-    pub(crate) fn part(&mut self, content: Vec<u8>) -> u32 {
-        self.parts.get(content)
+    /// Nothing needs the number of a policy any more.
+    pub(crate) fn leave_policy(&mut self, name: ObjectName) {
+        self.policies.leave(name);
+    }
+
+    /// A number for the content of a policy.
+    pub(crate) fn body(&mut self, content: &[u8]) -> u32 {
+        self.bodies.get(content.to_vec())
+    }
+
+    /// Nothing needs the number of the content of a policy any more.
+    pub(crate) fn leave_body(&mut self, content: Vec<u8>) {
+        self.bodies.leave(content);
+    }
+
+    /// A number for a term.
+    pub(crate) fn term(&mut self, content: &[u8]) -> u32 {
+        self.terms.get(content.to_vec())
+    }
+
+    /// Nothing needs the number of a term any more.
+    pub(crate) fn leave_term(&mut self, content: Vec<u8>) {
+        self.terms.leave(content);
     }
 
     /// The number of a set. `hash` is of the same content, but does not depend on numbers that no map shows.
@@ -94,14 +116,35 @@ impl PolicyIds {
         self.sets.get(content, hash)
     }
 
+    /// Nothing needs the number of a set any more.
+    pub(crate) fn leave_set(&mut self, content: Vec<u32>) {
+        self.sets.pool.leave(content);
+    }
+
     /// The number of a class. See [`Self::set`] for the hash.
     pub(crate) fn class(&mut self, content: Vec<u32>, hash: u64) -> ClassId {
         self.classes.get(content, hash)
     }
 
+    /// Nothing needs the number of a class any more.
+    pub(crate) fn leave_class(&mut self, content: Vec<u32>) {
+        self.classes.pool.leave(content);
+    }
+
+    /// Gives up the numbers that were left and not asked for since. Until then, a compile that does not fit into the maps can
+    /// be tried in another way with the same numbers.
+    pub(crate) fn release_left(&mut self) {
+        self.policies.release_left();
+        self.bodies.release_left();
+        self.terms.release_left();
+        self.sets.pool.release_left();
+        self.classes.pool.release_left();
+    }
+
     pub(super) fn forget_unused(&mut self) {
         self.policies.forget_unused();
-        self.parts.forget_unused();
+        self.bodies.forget_unused();
+        self.terms.forget_unused();
         self.sets.pool.forget_unused();
         self.classes.pool.forget_unused();
     }

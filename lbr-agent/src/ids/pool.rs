@@ -20,6 +20,8 @@ enum Use {
     Now,
     /// Asked for before the last [`Pool::forget_unused`].
     Before,
+    /// Not needed any more; given up by [`Pool::release_left`], unless it is asked for until then.
+    Left,
 }
 
 /// Numbers of the kind `I` from `first` on, and never `u32::MAX`.
@@ -30,6 +32,8 @@ pub(super) struct Pool<K, I> {
     pub(super) taken: BTreeSet<I>,
     /// Numbers asked for since the last `forget_unused`: each may have one key only.
     asked: BTreeSet<I>,
+    /// Keys that were left.
+    left: Vec<K>,
     /// The number given out last.
     pub(super) last: u32,
     /// The first number of this pool; those below have another meaning.
@@ -47,7 +51,8 @@ impl<K, I: Id> Pool<K, I> {
     pub(super) fn starting_at(first: I) -> Self {
         let first = first.into();
         let last = first.wrapping_sub(1);
-        Self { ids: BTreeMap::new(), taken: BTreeSet::new(), asked: BTreeSet::new(), last, first }
+        let (ids, taken, asked, left) = Default::default();
+        Self { ids, taken, asked, left, last, first }
     }
 
     fn is_number(&self, id: I) -> bool {
@@ -59,7 +64,7 @@ impl<K, I: Id> Pool<K, I> {
 impl<K: Ord, I: Id> Pool<K, I> {
     pub(super) fn get(&mut self, key: K) -> I {
         if let Some((id, used)) = self.ids.get_mut(&key)
-            && (*used == Use::Now || self.asked.insert(*id))
+            && (matches!(used, Use::Now | Use::Left) || self.asked.insert(*id))
         {
             *used = Use::Now;
             return *id;
@@ -81,7 +86,8 @@ impl<K: Ord, I: Id> Pool<K, I> {
     }
 
     pub(super) fn forget_unused(&mut self) {
-        let Self { ids, taken, asked, .. } = self;
+        let Self { ids, taken, asked, left, .. } = self;
+        left.clear();
         ids.retain(|_, (id, used)| match used {
             Use::Now => {
                 *used = Use::Before;
@@ -89,12 +95,32 @@ impl<K: Ord, I: Id> Pool<K, I> {
             }
             // Another key may have claimed the number meanwhile.
             Use::Waiting => !asked.contains(id),
-            Use::Before => {
+            Use::Before | Use::Left => {
                 taken.remove(id);
                 false
             }
         });
         asked.clear();
+    }
+
+    /// The number of a key is not needed, as far as known.
+    pub(super) fn leave(&mut self, key: K) {
+        if let Some((id, used)) = self.ids.get_mut(&key)
+            && *used != Use::Waiting
+        {
+            *used = Use::Left;
+            self.asked.insert(*id);
+            self.left.push(key);
+        }
+    }
+
+    /// Gives up the numbers that were left and not asked for since.
+    pub(super) fn release_left(&mut self) {
+        for key in std::mem::take(&mut self.left) {
+            if self.ids.get(&key).is_some_and(|(_, used)| *used == Use::Left) {
+                self.release(&key);
+            }
+        }
     }
 
     /// Gives up the number of a key, if it was asked for.

@@ -269,7 +269,8 @@ fn numbers_of_policy_are_given_up_after_disuse() {
     let name = ObjectName::new("a", "p");
     let all = |ids: &mut Ids| {
         let ids = ids.policy();
-        [ids.policy(&name).id, ids.part(vec![1]), ids.set(vec![1], 1).id, ids.class(vec![1], 1).id]
+        let parts = [ids.body(&[1]), ids.term(&[1])];
+        [&parts[..], &[ids.policy(&name).id, ids.set(vec![1], 1).id, ids.class(vec![1], 1).id]].concat()
     };
     let before = all(&mut ids);
     ids.forget_unused();
@@ -277,5 +278,8 @@ fn numbers_of_policy_are_given_up_after_disuse() {
     ids.forget_unused();
     ids.forget_unused();
     let after = all(&mut ids);
-    assert!(before.iter().zip(after).all(|(&before, after)| after == before + 1), "{before:?} {after:?}");
+    assert!(
+        before.iter().zip(after.clone()).all(|(&before, after)| after == before + 1),
+        "{before:?} {after:?}"
+    );
 }

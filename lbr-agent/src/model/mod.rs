@@ -324,7 +324,7 @@ pub struct NetworkPolicy {
     /// Egress rules; `None`: does not isolate in this direction (table A).
     pub egress: Option<Vec<PolicyRule>>,
     /// A rejected edit that selects other pods: in force besides, with no rule that this version lacks.
-    pub edit: Option<Box<NetworkPolicy>>,
+    pub edit: Option<Arc<NetworkPolicy>>,
 }
 
 /// Blocks that ClusterIPs are allocated from.

@@ -8,49 +8,56 @@
 //! lack room.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::{Full, Shortage, compile};
-use crate::cluster::ClusterState;
+use super::compile::Compiler;
+use super::stand_in::{StandIn, StandIns};
+use super::{Full, Policies, Shortage};
+use crate::cluster::{Changes, ClusterState};
+use crate::dataplane::Dataplane;
 use crate::desired::Desired;
-use crate::ids::Ids;
+use crate::ids::{Ids, PolicyIds};
 use crate::model::{NetworkPolicy, ObjectName, Peer, Rejected};
 use crate::node::NodeView;
+use crate::table::PolicyMaps;
 
 /// How often one round compiles to find out which of several policies fit; policies not tried by then wait.
 const ATTEMPTS: usize = 8;
 
-/// What is in force in place of a policy that does not fit into the maps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StandIn {
-    /// The last version that fitted. In addition, the pods that the new version selects are isolated.
-    pub version: Option<NetworkPolicy>,
-    /// Why, and what to do.
-    pub reason: String,
-}
-
-/// Policies that the maps have no room for.
-pub type StandIns = BTreeMap<ObjectName, StandIn>;
-
-/// The last versions that fitted, and the policies that do not fit. An agent that starts has none.
+/// The policies that are compiled, the last versions that fitted, and the policies that do not fit. An agent that starts
+/// has none.
 #[derive(Debug, Default)]
 pub(crate) struct Fit {
-    fitted: BTreeMap<ObjectName, NetworkPolicy>,
+    /// `None`: nothing was compiled yet.
+    compiler: Option<Compiler>,
+    fitted: BTreeMap<ObjectName, Arc<NetworkPolicy>>,
     without_room: StandIns,
 }
 
 impl Fit {
-    /// Compiles the policies that fit: the tables of policy, and what is not in force of it. `shortage` finds what does not
-    /// fit.
+    /// Compiles the policies that fit, and sets what the maps should hold. Where all did and still do, that costs what the
+    /// changes concern; otherwise everything is compiled anew.
     pub(crate) fn compile(
         &mut self,
+        changes: &Changes,
         state: &ClusterState,
         node: &NodeView,
         ids: &mut Ids,
-        shortage: impl FnMut(&Desired) -> Shortage,
-    ) -> (Desired, Vec<Rejected>) {
+        policies: &mut Policies,
+        dataplane: &mut dyn Dataplane,
+    ) {
+        if let (Some(compiler), true) = (&mut self.compiler, self.without_room.is_empty()) {
+            compiler.compile(changes, state, &self.without_room, node, ids.policy(), policies.desire());
+            if policies.shortage(&dataplane.tables()).is_empty() {
+                ids.policy().release_left();
+                self.remember(changes.policies.iter(), state);
+                return;
+            }
+        }
+        let shortage = |draft: &Desired| policies.shortage_of(draft, &dataplane.tables());
         let mut drafts = Drafts { state, node, ids, shortage };
         let all = drafts.without(StandIns::new());
-        let draft = match all.lack.is_empty() {
+        let mut draft = match all.lack.is_empty() {
             true => all,
             false => {
                 let held = self.hold(&mut drafts, all);
@@ -59,13 +66,20 @@ impl Fit {
         };
         ids.forget_unused_policy();
         self.without_room = draft.without_room;
-        self.remember(state);
-        (draft.desired, draft.rejected)
+        self.compiler = Some(draft.compiler);
+        self.fitted.retain(|name, _| state.policies.contains_key(name));
+        self.remember(state.policies.keys(), state);
+        policies.set_desired(&mut draft.desired);
     }
 
     /// Policies that the maps have no room for.
     pub(crate) fn without_room(&self) -> &StandIns {
         &self.without_room
+    }
+
+    /// What is not in force of pods and policies.
+    pub(crate) fn rejected(&self) -> Vec<Rejected> {
+        self.compiler.as_ref().map(|compiler| compiler.rejected(&self.without_room)).unwrap_or_default()
     }
 
     /// Leaves out policies that changed since they fitted, until the rest fits: first those of sets and blocks without
@@ -88,11 +102,12 @@ impl Fit {
         draft
     }
 
-    fn remember(&mut self, state: &ClusterState) {
-        self.fitted.retain(|name, _| state.policies.contains_key(name));
-        for (name, policy) in &state.policies {
-            if !self.without_room.contains_key(name) && self.fitted.get(name) != Some(policy) {
-                self.fitted.insert(name.clone(), policy.clone());
+    /// These policies fit as they are.
+    fn remember<'a>(&mut self, names: impl Iterator<Item = &'a ObjectName>, state: &ClusterState) {
+        for name in names.filter(|name| !self.without_room.contains_key(*name)) {
+            match state.policies.get(name) {
+                Some(policy) => drop(self.fitted.insert(name.clone(), policy.clone())),
+                None => drop(self.fitted.remove(name)),
             }
         }
     }
@@ -101,8 +116,8 @@ impl Fit {
 /// Tables that may not fit.
 struct Draft {
     without_room: StandIns,
+    compiler: Compiler,
     desired: Desired,
-    rejected: Vec<Rejected>,
     lack: Shortage,
 }
 
@@ -115,11 +130,25 @@ struct Drafts<'a, F> {
 
 impl<F: FnMut(&Desired) -> Shortage> Drafts<'_, F> {
     fn without(&mut self, without_room: StandIns) -> Draft {
-        let (mut desired, mut rejected) = (Desired::default(), Vec::new());
-        compile(self.state, &without_room, self.node, self.ids, &mut desired, &mut rejected);
+        let (mut desired, ids) = (Desired::default(), self.ids.policy());
+        let compiler = from_scratch(self.state, &without_room, self.node, ids, &mut desired);
         let lack = (self.shortage)(&desired);
-        Draft { without_room, desired, rejected, lack }
+        Draft { without_room, compiler, desired, lack }
     }
+}
+
+/// Compiles all policies, with a stand-in for each that the maps have no room for.
+pub(crate) fn from_scratch(
+    state: &ClusterState,
+    without_room: &StandIns,
+    node: &NodeView,
+    ids: &mut PolicyIds,
+    desired: &mut Desired,
+) -> Compiler {
+    let (mut compiler, mut maps) = (Compiler::default(), PolicyMaps::default());
+    compiler.compile(&Changes::of_policy(state), state, without_room, node, ids, &mut maps);
+    maps.desired(desired);
+    compiler
 }
 
 /// Re-admits policies that were excluded only because of others. Those that did not fit the last time (`last`) are
@@ -157,7 +186,7 @@ fn halves(names: &[ObjectName]) -> Vec<Vec<ObjectName>> {
     [first, second].into_iter().filter(|half| !half.is_empty()).map(<[_]>::to_vec).collect()
 }
 
-fn stand_in(last: Option<&NetworkPolicy>, full: Full) -> StandIn {
+fn stand_in(last: Option<&Arc<NetworkPolicy>>, full: Full) -> StandIn {
     let stays = match last {
         Some(_) => {
             "its last version that fitted stays in force, and the pods that it selects now are isolated"

@@ -3,9 +3,10 @@
 
 mod apply;
 mod compile;
-pub mod fit;
+mod fit;
 pub mod judge;
+pub mod stand_in;
 
 pub(crate) use self::apply::Policies;
 pub use self::apply::{Full, Shortage};
-pub(crate) use self::compile::compile;
+pub(crate) use self::fit::{Fit, from_scratch};

@@ -14,7 +14,7 @@ use lbr_common::link::Link;
 use crate::dataplane::{Dataplane, WriteError};
 use crate::desired::Desired;
 use crate::link::Links;
-use crate::policy::{Policies, Shortage};
+use crate::policy::Policies;
 use crate::service::Services;
 use crate::table::{Due, Outcome, Pass, ReportMaps};
 
@@ -72,11 +72,6 @@ impl Reconciler {
     pub fn is_ready(&self, addr: &Addr) -> bool {
         let link = self.policy.in_force(addr).map(|endpoint| endpoint.ifindex);
         link.is_some_and(|link| self.links.has_programs(link)) && !self.due.epoch
-    }
-
-    /// The policies in this for which the maps have no room.
-    pub fn shortage(&self, desired: &Desired, dataplane: &mut dyn Dataplane) -> Shortage {
-        self.policy.shortage(desired, &dataplane.tables())
     }
 
     /// Enters and attaches those of these pod links that are new, and touches nothing else: a pod that has just been

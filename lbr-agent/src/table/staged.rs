@@ -1,7 +1,7 @@
 //! A map whose values have versions: what it should hold, what it holds, and what has to be staged so that all of
 //! the difference comes into force at once. Pure: the writing is done by others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lbr_common::policy::Versioned;
 
@@ -14,6 +14,15 @@ pub(crate) struct Staged<K, T> {
     /// What is to be in force instead, where there is no room; `None`: nothing.
     instead: BTreeMap<K, Option<T>>,
     raw: BTreeMap<K, Versioned<T>>,
+    /// All other keys are as they must be, so a change costs what it changes.
+    due: Due<K>,
+}
+
+/// Keys that may not be as they must be.
+#[derive(Clone, Debug)]
+enum Due<K> {
+    All,
+    Keys(BTreeSet<K>),
 }
 
 /// What has to be written before the generation is raised.
@@ -28,19 +37,69 @@ pub(crate) struct Plan<K, T> {
 // The derived one would ask for default keys and values.
 impl<K, T> Default for Staged<K, T> {
     fn default() -> Self {
-        Self { desired: BTreeMap::new(), instead: BTreeMap::new(), raw: BTreeMap::new() }
+        Self::with(BTreeMap::new())
+    }
+}
+
+impl<K, T> Staged<K, T> {
+    fn with(raw: BTreeMap<K, Versioned<T>>) -> Self {
+        Self { desired: BTreeMap::new(), instead: BTreeMap::new(), raw, due: Due::All }
     }
 }
 
 impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
     /// A map with this content.
     pub(crate) fn new(raw: BTreeMap<K, Versioned<T>>) -> Self {
-        Self { desired: BTreeMap::new(), instead: BTreeMap::new(), raw }
+        Self::with(raw)
     }
 
     /// From the next generation on the map should hold this.
     pub(crate) fn set_desired(&mut self, desired: BTreeMap<K, T>) {
-        self.desired = desired;
+        if self.desired != desired {
+            self.desired = desired;
+            self.due = Due::All;
+        }
+    }
+
+    /// From the next generation on the map should hold this under a key; `None`: nothing.
+    ///
+    /// What an absent key means must not depend on other keys: [`Self::set_desired`] is for such maps.
+    pub(crate) fn set(&mut self, key: K, value: Option<T>) {
+        match value {
+            Some(value) => drop(self.desired.insert(key, value)),
+            None => drop(self.desired.remove(&key)),
+        }
+        if let Due::Keys(keys) = &mut self.due {
+            keys.insert(key);
+        }
+    }
+
+    /// The keys that may not be as they must be: first those that are desired.
+    fn due(&self) -> Vec<K> {
+        let mut due = Vec::new();
+        match &self.due {
+            Due::All => {
+                due.extend(self.desired.keys());
+                due.extend(self.raw.keys().filter(|key| !self.desired.contains_key(key)));
+            }
+            Due::Keys(keys) => due.extend(keys),
+        }
+        due
+    }
+
+    /// Takes note of which keys are as they must be, at this generation.
+    pub(crate) fn settle(&mut self, generation: u32) {
+        let is_settled = |key: &K| {
+            let raw = self.raw.get(key).map(|raw| raw.at(generation));
+            raw.as_ref() == self.desired.get(key) && !self.instead.contains_key(key)
+        };
+        self.due = Due::Keys(self.due().into_iter().filter(|key| !is_settled(key)).collect());
+    }
+
+    /// Entries that are desired and not there.
+    pub(crate) fn new_entries(&self) -> Vec<(K, T)> {
+        let new = self.due().into_iter().filter(|key| !self.has(key));
+        new.filter_map(|key| Some((key, *self.desired.get(&key)?))).collect()
     }
 
     /// What the map should hold.
@@ -50,7 +109,10 @@ impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
 
     /// What is to be in force instead of what is desired, as long as there is no room for that; `None`: nothing.
     pub(crate) fn set_instead(&mut self, instead: BTreeMap<K, Option<T>>) {
-        self.instead = instead;
+        if !(self.instead.is_empty() && instead.is_empty()) {
+            self.instead = instead;
+            self.due = Due::All;
+        }
     }
 
     /// All is to stay as it is.
@@ -58,6 +120,7 @@ impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
         let known = self.raw.iter().map(|(key, raw)| (*key, Some(raw.at(generation))));
         let new = self.desired.keys().filter(|key| !self.raw.contains_key(key)).map(|key| (*key, None));
         self.instead = known.chain(new).collect();
+        self.due = Due::All;
     }
 
     /// What is to be in force in the next generation.
@@ -87,9 +150,8 @@ impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
         let before = |key: &K| self.at(key, generation);
         let after = |key: &K| self.next(key);
         let mut plan = Plan { writes: Vec::new(), changes: false };
-        let there = self.raw.keys().filter(|key| !self.desired.contains_key(key));
         let has_say = |key: &&K| self.raw.contains_key(key) || self.next(key).is_some();
-        for key in self.desired.keys().chain(there).filter(has_say) {
+        for key in self.due().iter().filter(has_say) {
             let old = before(key).unwrap_or_else(|| T::absent(key, &before));
             let new = after(key).unwrap_or_else(|| T::absent(key, &after));
             let is_there =
@@ -110,7 +172,7 @@ impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
 
     /// Entries that say nothing any more, once the new generation is in force.
     pub(crate) fn leftovers(&self) -> Vec<K> {
-        self.raw.keys().filter(|key| self.next(key).is_none()).copied().collect()
+        self.due().into_iter().filter(|key| self.raw.contains_key(key) && self.next(key).is_none()).collect()
     }
 
     /// This entry was removed.
@@ -120,9 +182,8 @@ impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
 
     /// How many entries are not yet in force, or not removed.
     pub(crate) fn pending(&self, generation: u32) -> usize {
-        let differs = |(key, value): &(&K, &T)| self.at(key, generation) != Some(**value);
-        let unwanted = self.raw.keys().filter(|key| !self.desired.contains_key(key));
-        self.desired.iter().filter(differs).count() + unwanted.count()
+        let is_settled = |key: &K| self.at(key, generation).as_ref() == self.desired.get(key);
+        self.due().iter().filter(|key| !is_settled(key)).count()
     }
 
     /// What is in force. An entry that says no more than an absent one waits for its removal.

@@ -17,6 +17,8 @@
 //! So one typo in a rule does not cut off what the last version allows, and a rule that was removed in the same edit is
 //! gone in each direction whose rules can be read.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 
 use super::super::{NetworkPolicy, ObjectName, Peer, PolicyPort, PolicyRule, PortSet, Selector};
@@ -65,7 +67,7 @@ impl Partial {
         NetworkPolicy {
             ingress: ingress.filter(|_| last.ingress.is_some()),
             egress: egress.filter(|_| last.egress.is_some()),
-            edit: Some(Box::new(other)),
+            edit: Some(Arc::new(other)),
             ..last.clone()
         }
     }

@@ -53,6 +53,10 @@ impl Policies {
         }
         // No packet looks up what is left of the former policies.
         self.clean(pass.dataplane.tables(), &enforced, &mut pass.outcome);
+        self.maps.endpoints.settle(self.generation);
+        self.maps.link_policy.settle(self.generation);
+        self.maps.ip_class.settle(self.generation);
+        self.maps.cidr_class.settle(self.generation);
         self.is_settled = self.pending() == 0;
     }
 
@@ -62,6 +66,12 @@ impl Policies {
         self.maps.set_desired(desired);
     }
 
+    /// Where to set what the maps should hold from now on.
+    pub(crate) fn desire(&mut self) -> &mut PolicyMaps {
+        self.is_settled = false;
+        &mut self.maps
+    }
+
     /// How many entries differ.
     pub(crate) fn pending(&self) -> usize {
         if self.is_settled { 0 } else { self.maps.pending(self.generation) }
@@ -69,7 +79,7 @@ impl Policies {
 
     /// Steps 1 to 3; [`Self::clean`] is to follow. `None`: a write failed, and the present generation stays in force.
     fn enforce(&mut self, dataplane: &mut dyn Dataplane, outcome: &mut Outcome) -> Option<Enforced> {
-        let shortage = shortage::of_maps(self, &dataplane.tables());
+        let shortage = self.shortage(&dataplane.tables());
         let held = hold::hold(self, &shortage, &mut outcome.problems);
         let changed = self.switch(dataplane, &held, outcome).ok()?;
         Some(Enforced { changed, held })
@@ -82,8 +92,13 @@ impl Policies {
         (is_pod && self.maps.endpoints.desired().get(addr) == Some(&endpoint)).then_some(endpoint)
     }
 
-    /// The part of this for which the maps have no room.
-    pub(crate) fn shortage(&self, desired: &Desired, tables: &Tables<'_>) -> Shortage {
+    /// What is desired and has no room in the maps.
+    pub(crate) fn shortage(&self, tables: &Tables<'_>) -> Shortage {
+        shortage::of_maps(self, tables)
+    }
+
+    /// The same, if this were desired.
+    pub(crate) fn shortage_of(&self, desired: &Desired, tables: &Tables<'_>) -> Shortage {
         shortage::of_desired(self, desired, tables)
     }
 

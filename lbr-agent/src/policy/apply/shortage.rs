@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lbr_common::addr::Addr;
 use lbr_common::id::{ClassId, PolicySetId};
-use lbr_common::policy::{Block, Ports, Prefix, VerdictKey, policy_flags};
+use lbr_common::policy::{Block, Prefix, policy_flags};
 
 use super::Policies;
 use crate::dataplane::{Table, Tables, WriteError};
@@ -62,59 +62,63 @@ impl Shortage {
     }
 }
 
-/// The desired content of the maps that may lack room.
-struct Wanted<'a> {
-    endpoints: &'a BTreeMap<Addr, EndpointPolicy>,
-    link_policy: &'a BTreeMap<u32, u32>,
-    ip_class: &'a BTreeMap<Addr, ClassId>,
-    cidr_class: &'a BTreeMap<Prefix<Block>, ClassId>,
+/// Entries that are desired and not in the maps; of sets, the number of the set of each.
+struct New {
+    ports: Vec<PolicySetId>,
+    verdicts: Vec<PolicySetId>,
+    blocks: Vec<(Prefix<Block>, ClassId)>,
+    classes: Vec<(Addr, ClassId)>,
+    endpoints: Vec<(Addr, EndpointPolicy)>,
+    links: Vec<(u32, u32)>,
 }
 
 /// Finds what of this does not fit.
 pub(super) fn of_desired(state: &Policies, desired: &Desired, tables: &Tables<'_>) -> Shortage {
-    let Desired { endpoints, link_policy, ip_class, cidr_class, port_class, verdicts, .. } = desired;
-    let (there, known) = (state.maps.port_class.actual(), state.maps.verdicts.actual());
-    let ports = port_class.keys().filter(|key| !there.contains_key(key)).copied();
-    let verdicts = verdicts.keys().filter(|key| !known.contains_key(key)).copied();
-    let wanted = Wanted { endpoints, link_policy, ip_class, cidr_class };
-    find(state, &wanted, ports, verdicts, tables)
+    fn new<K: Copy + Ord, T: Absent<K>>(desired: &BTreeMap<K, T>, staged: &Staged<K, T>) -> Vec<(K, T)> {
+        let new = desired.iter().filter(|(key, _)| !staged.has(key));
+        new.map(|(key, value)| (*key, *value)).collect()
+    }
+    let maps = &state.maps;
+    let (ports, verdicts) = (maps.port_class.actual(), maps.verdicts.actual());
+    let ports = desired.port_class.keys().filter(|key| !ports.contains_key(key));
+    let verdicts = desired.verdicts.keys().filter(|key| !verdicts.contains_key(key));
+    let new = New {
+        ports: ports.map(|key| key.data.set).collect(),
+        verdicts: verdicts.map(|key| key.set).collect(),
+        blocks: new(&desired.cidr_class, &maps.cidr_class),
+        classes: new(&desired.ip_class, &maps.ip_class),
+        endpoints: new(&desired.endpoints, &maps.endpoints),
+        links: new(&desired.link_policy, &maps.link_policy),
+    };
+    find(state, new, tables)
 }
 
 /// Finds what of the desired content does not fit.
 pub(super) fn of_maps(state: &Policies, tables: &Tables<'_>) -> Shortage {
     let maps = &state.maps;
-    let wanted = Wanted {
-        endpoints: maps.endpoints.desired(),
-        link_policy: maps.link_policy.desired(),
-        ip_class: maps.ip_class.desired(),
-        cidr_class: maps.cidr_class.desired(),
+    let new = New {
+        ports: maps.port_class.new_keys().map(|key| key.data.set).collect(),
+        verdicts: maps.verdicts.new_keys().map(|key| key.set).collect(),
+        blocks: maps.cidr_class.new_entries(),
+        classes: maps.ip_class.new_entries(),
+        endpoints: maps.endpoints.new_entries(),
+        links: maps.link_policy.new_entries(),
     };
-    find(state, &wanted, maps.port_class.new_keys(), maps.verdicts.new_keys(), tables)
+    find(state, new, tables)
 }
 
-/// Present entries stay until the desired ones are in force, so both need room. `ports` and `verdicts`: keys that are not
-/// there yet.
-fn find(
-    state: &Policies,
-    wanted: &Wanted<'_>,
-    ports: impl Iterator<Item = Prefix<Ports>>,
-    verdicts: impl Iterator<Item = VerdictKey>,
-    tables: &Tables<'_>,
-) -> Shortage {
-    let mut shortage = Shortage::default();
-    let there = state.maps.verdicts.len();
-    lacking(verdicts.map(|key| key.set), there, &*tables.verdicts, &mut shortage.sets);
-    let there = state.maps.port_class.len();
-    lacking(ports.map(|key| key.data.set), there, &*tables.port_class, &mut shortage.sets);
-    let rank = |_: &Prefix<Block>, _: &ClassId| 0;
+/// Present entries stay until the desired ones are in force, so both need room.
+fn find(state: &Policies, new: New, tables: &Tables<'_>) -> Shortage {
+    let (maps, mut shortage) = (&state.maps, Shortage::default());
+    lacking(new.verdicts, maps.verdicts.len(), &*tables.verdicts, &mut shortage.sets);
+    lacking(new.ports, maps.port_class.len(), &*tables.port_class, &mut shortage.sets);
     shortage.blocks =
-        without_room(wanted.cidr_class, &state.maps.cidr_class, &*tables.cidr_class, rank).map(|f| f.0);
-    let rank = |_: &Addr, _: &ClassId| 0;
-    shortage.classes = without_room(wanted.ip_class, &state.maps.ip_class, &*tables.ip_class, rank);
-    let rank = |_: &Addr, endpoint: &EndpointPolicy| self::rank(endpoint.policy.flags);
-    shortage.endpoints = without_room(wanted.endpoints, &state.maps.endpoints, &*tables.endpoints, rank);
-    let rank = |_: &u32, flags: &u32| self::rank(*flags);
-    shortage.links = without_room(wanted.link_policy, &state.maps.link_policy, &*tables.link_policy, rank);
+        without_room(new.blocks, maps.cidr_class.len(), &*tables.cidr_class, |_| 0).map(|(full, _)| full);
+    shortage.classes = without_room(new.classes, maps.ip_class.len(), &*tables.ip_class, |_| 0);
+    let rank_of = |endpoint: &EndpointPolicy| rank(endpoint.policy.flags);
+    shortage.endpoints = without_room(new.endpoints, maps.endpoints.len(), &*tables.endpoints, rank_of);
+    let rank_of = |flags: &u32| rank(*flags);
+    shortage.links = without_room(new.links, maps.link_policy.len(), &*tables.link_policy, rank_of);
     shortage
 }
 
@@ -133,7 +137,7 @@ fn rank(flags: u32) -> u32 {
 
 /// Adds the sets that do not fit. `sets_of_new`: the set of each new entry. Lower numbers, which are older, get room first.
 fn lacking<K, V>(
-    sets_of_new: impl Iterator<Item = PolicySetId>,
+    sets_of_new: Vec<PolicySetId>,
     there: usize,
     table: &dyn Table<K, V>,
     sets: &mut BTreeMap<PolicySetId, Full>,
@@ -153,21 +157,20 @@ fn lacking<K, V>(
     }
 }
 
-/// Keys that do not fit, if there are any. Keys of a lower rank get room first.
-fn without_room<K: Copy + Ord, T: Absent<K>, R>(
-    wanted: &BTreeMap<K, T>,
-    staged: &Staged<K, T>,
+/// Keys of these new entries that do not fit, if there are any. Keys of a lower rank get room first.
+fn without_room<K: Copy + Ord, T, R>(
+    new: Vec<(K, T)>,
+    there: usize,
     table: &dyn Table<K, R>,
-    rank: impl Fn(&K, &T) -> u32,
+    rank: impl Fn(&T) -> u32,
 ) -> Option<(Full, BTreeSet<K>)> {
     let full = Full::of(table);
-    let left = (full.max_entries as usize).saturating_sub(staged.len());
-    if wanted.len() <= left {
+    let left = (full.max_entries as usize).saturating_sub(there);
+    if new.len() <= left {
         return None;
     }
-    let new = wanted.iter().filter(|(key, _)| !staged.has(key));
-    let mut new: Vec<(u32, K)> = new.map(|(key, value)| (rank(key, value), *key)).collect();
+    let mut new: Vec<(u32, K)> = new.iter().map(|(key, value)| (rank(value), *key)).collect();
     new.sort_unstable();
     let lacking: BTreeSet<K> = new.into_iter().skip(left).map(|(_, key)| key).collect();
-    (!lacking.is_empty()).then_some((full, lacking))
+    Some((full, lacking))
 }

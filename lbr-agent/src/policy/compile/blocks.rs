@@ -7,12 +7,12 @@ use ipnet::IpNet;
 use lbr_common::addr::{Addr, Family};
 use lbr_common::policy::{Block, Prefix};
 
-use super::terms::{Term, Terms};
+use super::terms::{Term, TermId, Terms};
 
 /// Every `cidr` and `except` in use, and the ipBlock terms that hold where it is the longest match.
 #[derive(Debug, Default)]
 pub(super) struct Regions {
-    holding: BTreeMap<IpNet, Vec<usize>>,
+    holding: BTreeMap<IpNet, Vec<TermId>>,
     /// Prefix lengths that occur, for IPv4 and IPv6.
     lengths: [BTreeSet<u8>; 2],
 }
@@ -20,20 +20,20 @@ pub(super) struct Regions {
 /// The terms that begin or end at one block.
 #[derive(Default)]
 struct Edge {
-    begins: Vec<usize>,
-    ends: Vec<usize>,
+    begins: Vec<TermId>,
+    ends: Vec<TermId>,
 }
 
 impl Regions {
     /// A block has the terms of the block around it, and those whose `cidr` it is, without those whose `except` it is.
     /// (B8: an exception narrows its own rule only.)
-    pub(super) fn new(terms: &Terms<'_>) -> Self {
+    pub(super) fn new(terms: &Terms) -> Self {
         let mut edges: BTreeMap<IpNet, Edge> = BTreeMap::new();
-        for (number, (term, _)) in terms.iter().enumerate() {
-            let Term::Block(cidr, except) = *term else { continue };
+        for (number, term) in terms.iter() {
+            let Term::Block(cidr, except) = term else { continue };
             // An exception covers the whole block.
-            if !except.iter().any(|net| net.contains(&cidr)) {
-                edges.entry(cidr).or_default().begins.push(number);
+            if !except.iter().any(|net| net.contains(cidr)) {
+                edges.entry(*cidr).or_default().begins.push(number);
             }
             for &net in except.iter().filter(|net| cidr.contains(*net)) {
                 edges.entry(net).or_default().ends.push(number);
@@ -41,18 +41,18 @@ impl Regions {
         }
         let mut regions = Self::default();
         // In this order a block comes right after those that contain it.
-        let mut around: Vec<(IpNet, Vec<usize>)> = Vec::new();
+        let mut around: Vec<(IpNet, Vec<TermId>)> = Vec::new();
         for (net, edge) in edges {
             while around.last().is_some_and(|(outer, _)| !outer.contains(&net)) {
                 around.pop();
             }
-            let mut holding: BTreeSet<usize> =
+            let mut holding: BTreeSet<TermId> =
                 around.last().map(|(_, terms)| terms.iter().copied().collect()).unwrap_or_default();
             holding.extend(edge.begins);
             for number in edge.ends {
                 holding.remove(&number);
             }
-            let holding: Vec<usize> = holding.into_iter().collect();
+            let holding: Vec<TermId> = holding.into_iter().collect();
             around.push((net, holding.clone()));
             regions.lengths[Family::of(net.addr()).index()].insert(net.prefix_len());
             regions.holding.insert(net, holding);
@@ -61,7 +61,7 @@ impl Regions {
     }
 
     /// The ipBlock terms that hold for an address.
-    pub(super) fn of(&self, addr: Addr) -> &[usize] {
+    pub(super) fn of(&self, addr: Addr) -> &[TermId] {
         let ip = IpAddr::from(addr);
         let longest = self.lengths[Family::of(ip).index()].iter().rev().find_map(|&length| {
             let net = IpNet::new(ip, length).ok()?.trunc();
@@ -71,7 +71,7 @@ impl Regions {
     }
 
     /// Keys of `cidr_class` and the terms that hold there.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Prefix<Block>, &[usize])> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Prefix<Block>, &[TermId])> {
         self.holding.iter().map(|(net, holding)| (key(*net), holding.as_slice()))
     }
 }

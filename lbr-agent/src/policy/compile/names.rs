@@ -4,7 +4,7 @@ use super::terms::{Namespaces, Term};
 use crate::model::{Requirement, Selector};
 
 /// `pods app=web in namespaces team=a`, `block 10.0.0.0/8 except 10.1.0.0/16`, `port http=8080/TCP`.
-pub(super) fn term(term: &Term<'_>) -> String {
+pub(super) fn term(term: &Term) -> String {
     match term {
         Term::Pods(namespaces, pods) => {
             let pods = match pods.requirements.is_empty() {
@@ -19,7 +19,7 @@ pub(super) fn term(term: &Term<'_>) -> String {
                 Namespaces::Matching(some) => format!("{pods} in namespaces {}", selector(some)),
             }
         }
-        Term::Block(cidr, []) => format!("block {cidr}"),
+        Term::Block(cidr, except) if except.is_empty() => format!("block {cidr}"),
         Term::Block(cidr, except) => {
             let except: Vec<String> = except.iter().map(ToString::to_string).collect();
             format!("block {cidr} except {}", except.join(", "))

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lbr_common::id::PortClassId;
 use lbr_common::policy::OTHER_PORTS;
 
+use super::terms::TermId;
+
 /// Ports that one rule allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Allowed {
@@ -17,11 +19,11 @@ pub(super) struct Allowed {
     /// Last port.
     pub(super) last: u16,
     /// Only for peers with this term.
-    pub(super) only: Option<usize>,
+    pub(super) only: Option<TermId>,
 }
 
 /// Rules, each with the term that its peers need besides, if any.
-pub(super) type Covering = BTreeSet<(usize, Option<usize>)>;
+pub(super) type Covering = BTreeSet<(usize, Option<TermId>)>;
 
 /// Ports by the rules that allow them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,12 +67,12 @@ pub(super) fn classify(allowed: &[Allowed]) -> PortClasses {
 /// The intervals between all first and last ports, each with the rules that cover it. Leaves out uncovered intervals.
 fn intervals(allowed: &[&Allowed]) -> Vec<(u16, u16, Covering)> {
     // Two entries of one rule can cover a port.
-    let mut edges: BTreeMap<u32, Vec<(usize, Option<usize>, i32)>> = BTreeMap::new();
+    let mut edges: BTreeMap<u32, Vec<(usize, Option<TermId>, i32)>> = BTreeMap::new();
     for a in allowed {
         edges.entry(a.first.into()).or_default().push((a.rule, a.only, 1));
         edges.entry(u32::from(a.last) + 1).or_default().push((a.rule, a.only, -1));
     }
-    let mut depth: BTreeMap<(usize, Option<usize>), i32> = BTreeMap::new();
+    let mut depth: BTreeMap<(usize, Option<TermId>), i32> = BTreeMap::new();
     let mut intervals = Vec::new();
     let mut starts = edges.into_iter().peekable();
     while let Some((start, here)) = starts.next() {

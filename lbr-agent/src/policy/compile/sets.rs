@@ -1,156 +1,208 @@
-//! From the policies of a pod to its set.
+//! From the policies of a pod to its set: `set_members`, `port_class` and `verdicts`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lbr_common::id::{ClassId, PolicyId, PolicySetId};
-use lbr_common::policy::{Allow, direction};
+use lbr_common::id::{PolicyId, PolicySetId};
+use lbr_common::policy::{Allow, Ports, Prefix, VerdictKey, direction};
 use lbr_common::text::{Member, MemberKey};
 
-use super::active::{Active, ActivePolicy, Rule};
+use super::body::Numbers;
 use super::canon::Canon;
-use super::classes::{Classes, NamedPorts};
+use super::classes::{Classes, Concerned};
 use super::ports::Allowed;
-use super::terms::Term;
-use super::verdicts::SetRules;
-use crate::desired::Desired;
+use super::terms::TermId;
+use super::verdicts::{Rows, SetRules};
+use super::versions::{Key, Version, Versions, named_port};
 use crate::ids::PolicyIds;
-use crate::model::{Pod, PolicyPort, PortSet, Protocol};
+use crate::model::{ObjectName, Pod, PolicyPort, PolicyRule, PortSet, Protocol};
+use crate::table::PolicyMaps;
 
-/// Makes the sets of this node, each once.
-pub(super) struct Sets<'a> {
-    active: &'a Active<'a>,
-    classes: &'a Classes,
-    /// Numbers of the classes in the maps.
-    class_ids: &'a [ClassId],
-    /// The content of each policy.
-    bodies: Vec<Body<'a>>,
-    /// Sets by their policies and the numbers of the policies' named ports on the pod.
-    known: BTreeMap<(Vec<usize>, Vec<u32>), PolicySetId>,
+/// What uses a set: a pod, for what its policies deny or for what they would.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct User {
+    pub(super) pod: ObjectName,
+    pub(super) audits: bool,
 }
 
-/// The part of a policy that does not depend on the pod that it selects.
-struct Body<'a> {
-    /// Number in the maps.
-    id: PolicyId,
-    /// Identifies the content as long as the agent runs.
-    part: u32,
-    /// Identifies the content for the next agent.
-    hash: u64,
-    /// Named ports of ingress rules.
-    named: NamedPorts<'a>,
-    /// For each egress rule: numbers of its named ports, and the terms of the peers that have them.
-    numbers: Vec<Numbers<'a>>,
+/// A set in use.
+#[derive(Debug)]
+struct Set {
+    content: Vec<u32>,
+    /// The pods that use it, each with its versions, in order. Those of different pods have the same content.
+    users: BTreeMap<User, Vec<Key>>,
+    /// All terms of its rules' peers.
+    terms: BTreeSet<TermId>,
+    /// It has named ports for what goes out.
+    has_numbers: bool,
 }
 
-/// Named ports of peers: number, its term, the classes that have the term.
-type OnPeers<'a> = BTreeMap<(&'a str, Protocol), Vec<(u16, usize, &'a Vec<usize>)>>;
+/// The sets of this node.
+#[derive(Debug, Default)]
+pub(super) struct Sets {
+    all: BTreeMap<PolicySetId, Set>,
+    by_content: BTreeMap<Vec<u32>, PolicySetId>,
+    new: BTreeSet<PolicySetId>,
+    unused: BTreeSet<PolicySetId>,
+}
 
-type Numbers<'a> = BTreeMap<(&'a str, Protocol), BTreeMap<u16, usize>>;
-
-impl<'a> Sets<'a> {
-    /// `ids` are the numbers of the policies in the maps.
-    pub(super) fn new(
-        active: &'a Active<'a>,
-        ids: &[PolicyId],
-        classes: &'a Classes,
-        class_ids: &'a [ClassId],
-        pool: &mut PolicyIds,
-    ) -> Self {
-        let mut on_peers = OnPeers::new();
-        for (&term, classes) in &classes.of_term {
-            if let Some(&(Term::Port(name, protocol, number), _)) = active.terms.get(term) {
-                on_peers.entry((name, protocol)).or_default().push((number, term, classes));
-            }
-        }
-        let body = |(policy, &id): (&'a ActivePolicy<'a>, &PolicyId)| {
-            let of_rule = |rule| numbers(&on_peers, classes, rule);
-            let numbers: Vec<_> = policy.egress.iter().map(of_rule).collect();
-            let named = policy.ingress.iter().flat_map(|rule| rule.ports).filter_map(named_port).collect();
-            let canon = canon(active, policy, &numbers);
-            let hash = canon.hash();
-            Body { id, part: pool.part(canon.into_bytes()), hash, named, numbers }
-        };
-        let bodies = active.policies.iter().zip(ids).map(body).collect();
-        Self { active, classes, class_ids, bodies, known: BTreeMap::new() }
-    }
-
-    /// The set of these policies on a pod; none if there are none.
-    pub(super) fn of(
+impl Sets {
+    /// The set of these versions on a pod; none if there are none.
+    pub(super) fn enter(
         &mut self,
-        policies: Vec<usize>,
+        user: User,
+        keys: Vec<Key>,
         pod: &Pod,
-        pool: &mut PolicyIds,
-        desired: &mut Desired,
+        versions: &Versions,
+        ids: &mut PolicyIds,
+        maps: &mut PolicyMaps,
     ) -> PolicySetId {
-        if policies.is_empty() {
+        if keys.is_empty() {
             return PolicySetId::NONE;
         }
-        let bodies = || policies.iter().filter_map(|&number| self.bodies.get(number));
-        let named = bodies().flat_map(|body| &body.named);
-        // 0 stands for a name that the pod has no port for.
-        let resolved = named.map(|&(name, protocol)| number_on(pod, name, protocol).unwrap_or(0).into());
-        let resolved: Vec<u32> = resolved.collect();
-        let key = (policies, resolved);
-        if let Some(&set) = self.known.get(&key) {
-            return set;
+        let members: Vec<&Version> = keys.iter().filter_map(|key| versions.get(key)).collect();
+        let content = content(&members, pod);
+        let id = match self.by_content.get(&content) {
+            Some(&id) => id,
+            None => self.add(content, &members, ids, maps),
+        };
+        if let Some(set) = self.all.get_mut(&id) {
+            set.users.insert(user, keys);
+            self.unused.remove(&id);
         }
-        let (policies, resolved) = &key;
-        let bodies: Vec<&Body<'_>> = policies.iter().filter_map(|&number| self.bodies.get(number)).collect();
-        let mut content = vec![u32::try_from(bodies.len()).unwrap_or(u32::MAX)];
+        id
+    }
+
+    fn add(
+        &mut self,
+        content: Vec<u32>,
+        members: &[&Version],
+        ids: &mut PolicyIds,
+        maps: &mut PolicyMaps,
+    ) -> PolicySetId {
         let mut canon = Canon::default();
-        canon.len(bodies.len());
-        for body in &bodies {
-            content.extend([body.id.id, body.part]);
-            canon.number(body.id.id.into()).number(body.hash);
+        canon.len(members.len());
+        for version in members {
+            canon.number(version.id.id.into()).number(version.body.hash);
         }
-        content.extend(resolved);
-        for &number in resolved {
+        for &number in content.iter().skip(1 + 2 * members.len()) {
             canon.number(number.into());
         }
         let hash = canon.hash();
-        let set = pool.set(content, hash);
-        let mut members: Vec<PolicyId> = bodies.iter().map(|body| body.id).collect();
+        let id = ids.set(content.clone(), hash);
+        let mut policies: Vec<PolicyId> = members.iter().map(|version| version.id).collect();
         // Two versions of a policy are one member.
-        members.dedup();
-        for (number, policy) in (0..).zip(members) {
+        policies.dedup();
+        for (number, policy) in (0..).zip(policies) {
             let member = Member { hash, policy, _pad: 0 };
-            desired.set_members.insert(MemberKey { set, number }, member);
+            maps.set_members.set(MemberKey { set: id, number }, Some(member));
         }
-        self.write(set, direction::INGRESS, policies, pod, desired);
-        self.write(set, direction::EGRESS, policies, pod, desired);
-        self.known.insert(key, set);
-        set
+        let terms = members.iter().flat_map(|version| version.terms()).collect();
+        let has_numbers = members.iter().any(|version| version.has_numbers());
+        self.by_content.insert(content.clone(), id);
+        self.all.insert(id, Set { content, users: BTreeMap::new(), terms, has_numbers });
+        self.new.insert(id);
+        id
     }
 
-    /// Writes the rules of a set in one direction, in order: the first rule that allows a packet is the one reported.
-    fn write(&self, set: PolicySetId, way: u32, policies: &[usize], pod: &Pod, desired: &mut Desired) {
-        let mut rules = SetRules::default();
-        for &number in policies {
-            let (Some(policy), Some(body)) = (self.active.policies.get(number), self.bodies.get(number))
-            else {
-                continue;
-            };
-            let ingress = way == direction::INGRESS;
-            let of_policy = if ingress { &policy.ingress } else { &policy.egress };
-            for (index, rule) in of_policy.iter().enumerate() {
-                let allow = Allow { policy: body.id, rule: u32::try_from(index).unwrap_or(u32::MAX) };
-                let peers = rule.peers.as_ref().map(|terms| self.classes.with_any(terms));
-                let number = rules.add(allow, peers, rule.ports.is_empty());
-                for port in rule.ports {
-                    let numbers = body.numbers.get(index).filter(|_| !ingress);
-                    resolve(number, port, pod, numbers, &mut rules.allowed);
-                }
+    /// This one uses the set no more.
+    pub(super) fn leave(&mut self, id: PolicySetId, user: &User) {
+        if let Some(set) = self.all.get_mut(&id) {
+            set.users.remove(user);
+            if set.users.is_empty() {
+                self.unused.insert(id);
             }
         }
-        rules.write(set, way, self.classes, self.class_ids, desired);
+    }
+
+    /// Writes new sets, and those that the classes that came or went concern. Removes sets without a user.
+    pub(super) fn write<'a>(
+        &mut self,
+        concerned: &Concerned,
+        versions: &Versions,
+        classes: &Classes,
+        pod_of: impl Fn(&User) -> Option<&'a Pod>,
+        ids: &mut PolicyIds,
+        maps: &mut PolicyMaps,
+    ) {
+        for id in std::mem::take(&mut self.unused) {
+            if let Some(set) = self.all.remove(&id) {
+                self.by_content.remove(&set.content);
+                self.new.remove(&id);
+                ids.leave_set(set.content);
+                replace(id, Rows::default(), maps);
+                maps.set_members
+                    .replace(MemberKey { set: id, number: 0 }..=MemberKey { set: id, number: u32::MAX }, []);
+            }
+        }
+        let new = std::mem::take(&mut self.new);
+        let is_due = |(id, set): &(&PolicySetId, &Set)| {
+            new.contains(id)
+                || (concerned.ports && set.has_numbers)
+                || concerned.terms.iter().any(|term| set.terms.contains(term))
+        };
+        for (&id, set) in self.all.iter().filter(is_due) {
+            let user = set.users.first_key_value();
+            let Some((pod, keys)) = user.and_then(|(user, keys)| Some((pod_of(user)?, keys))) else {
+                continue;
+            };
+            let members: Vec<&Version> = keys.iter().filter_map(|key| versions.get(key)).collect();
+            let mut rows = Rows::default();
+            for way in [direction::INGRESS, direction::EGRESS] {
+                rules(way, &members, pod, classes).write(id, way, classes, &mut rows);
+            }
+            replace(id, rows, maps);
+        }
     }
 }
 
-fn named_port(port: &PolicyPort) -> Option<(&str, Protocol)> {
-    match &port.ports {
-        PortSet::Named(name) => Some((name, port.protocol)),
-        PortSet::All | PortSet::Range(..) => None,
+/// Everything that the tables of a set depend on, but for the classes that there are.
+fn content(members: &[&Version], pod: &Pod) -> Vec<u32> {
+    let mut content = vec![u32::try_from(members.len()).unwrap_or(u32::MAX)];
+    content.extend(members.iter().flat_map(|version| [version.id.id, version.body.part]));
+    for version in members {
+        let named: BTreeSet<_> =
+            version.ingress().flat_map(|(rule, _)| &rule.ports).filter_map(named_port).collect();
+        // 0 stands for a name that the pod has no port for.
+        content.extend(named.into_iter().map(|(name, p)| u32::from(number_on(pod, name, p).unwrap_or(0))));
     }
+    content
+}
+
+/// Sets the entries of a set.
+fn replace(set: PolicySetId, rows: Rows, maps: &mut PolicyMaps) {
+    let (first, last) = (
+        Ports { set, ..Ports::default() },
+        Ports { set, direction: u8::MAX, proto: u8::MAX, port: [u8::MAX; 2] },
+    );
+    let ports = Prefix { data: first, len: 0 }..=Prefix { data: last, len: u32::MAX };
+    maps.port_class.replace(ports, rows.port_class);
+    let most = u32::MAX;
+    let last = VerdictKey { set, direction: most, class: most.into(), ports: most.into() };
+    maps.verdicts.replace(VerdictKey { set, ..VerdictKey::default() }..=last, rows.verdicts);
+}
+
+/// The rules of a set in one direction, in order: the first rule that allows a packet is the one reported.
+fn rules(way: u32, members: &[&Version], pod: &Pod, classes: &Classes) -> SetRules {
+    let mut rules = SetRules::default();
+    for version in members {
+        let mut add =
+            |index: usize, rule: &PolicyRule, peers: &Option<Vec<TermId>>, numbers: Option<&Numbers>| {
+                let allow = Allow { policy: version.id, rule: u32::try_from(index).unwrap_or(u32::MAX) };
+                let peers = peers.as_ref().map(|terms| classes.with_any(terms));
+                let number = rules.add(allow, peers, rule.ports.is_empty());
+                for port in &rule.ports {
+                    resolve(number, port, pod, numbers, &mut rules.allowed);
+                }
+            };
+        if way == direction::INGRESS {
+            version.ingress().enumerate().for_each(|(index, (rule, peers))| add(index, rule, peers, None));
+        } else {
+            for (index, (rule, peers)) in version.egress().enumerate() {
+                add(index, rule, peers, version.body.numbers.get(index));
+            }
+        }
+    }
+    rules
 }
 
 fn number_on(pod: &Pod, name: &str, protocol: Protocol) -> Option<u16> {
@@ -158,69 +210,8 @@ fn number_on(pod: &Pod, name: &str, protocol: Protocol) -> Option<u16> {
     pod.named_ports.iter().find(same).map(|(_, &number)| number)
 }
 
-/// The numbers of an egress rule's named ports on the peers that the rule selects. A number that only other pods have
-/// must not change the set.
-fn numbers<'a>(on_peers: &OnPeers<'a>, classes: &Classes, rule: &'a Rule<'a>) -> Numbers<'a> {
-    let wanted: NamedPorts<'_> = rule.ports.iter().filter_map(named_port).collect();
-    let mut numbers = Numbers::new();
-    if wanted.is_empty() {
-        return numbers;
-    }
-    let peers = rule.peers.as_ref().map(|terms| classes.with_any(terms));
-    let spoken_of = |class: &usize| peers.as_ref().is_none_or(|p| p.binary_search(class).is_ok());
-    for port in wanted {
-        for &(number, term, with_term) in on_peers.get(&port).into_iter().flatten() {
-            if with_term.iter().any(spoken_of) {
-                numbers.entry(port).or_default().insert(number, term);
-            }
-        }
-    }
-    numbers
-}
-
-/// Everything that the tables of a set take from a policy.
-fn canon(active: &Active<'_>, policy: &ActivePolicy<'_>, numbers: &[Numbers<'_>]) -> Canon {
-    let mut canon = Canon::default();
-    for rules in [&policy.ingress, &policy.egress] {
-        canon.len(rules.len());
-        for rule in rules {
-            let peers = rule.peers.as_deref();
-            canon.number(peers.is_some().into()).len(peers.map_or(0, <[usize]>::len));
-            let mut terms: Vec<&[u8]> = peers
-                .into_iter()
-                .flatten()
-                .filter_map(|&term| active.terms.get(term).map(|(_, canon)| canon.as_slice()))
-                .collect();
-            terms.sort_unstable();
-            for term in terms {
-                canon.bytes(term);
-            }
-            canon.len(rule.ports.len());
-            for port in rule.ports {
-                canon.port(port);
-            }
-        }
-    }
-    for of_rule in numbers {
-        canon.len(of_rule.len());
-        for (&(name, protocol), numbers) in of_rule {
-            canon.text(name).number(protocol.number().into()).len(numbers.len());
-            for &number in numbers.keys() {
-                canon.number(number.into());
-            }
-        }
-    }
-    canon
-}
-
 /// The ports that a port entry of a rule allows. `numbers`: of its named ports on peers, for egress.
-fn resolve(
-    rule: usize,
-    port: &PolicyPort,
-    pod: &Pod,
-    numbers: Option<&Numbers<'_>>,
-    allowed: &mut Vec<Allowed>,
-) {
+fn resolve(rule: usize, port: &PolicyPort, pod: &Pod, numbers: Option<&Numbers>, allowed: &mut Vec<Allowed>) {
     let proto = port.protocol.number();
     let mut allow = |first, last, only| allowed.push(Allowed { rule, proto, first, last, only });
     match (&port.ports, numbers) {
@@ -234,7 +225,8 @@ fn resolve(
             }
         }
         (PortSet::Named(name), Some(numbers)) => {
-            for (&number, &term) in numbers.get(&(name.as_str(), port.protocol)).into_iter().flatten() {
+            let on_peers = numbers.get(&(name.clone(), port.protocol));
+            for (&number, &term) in on_peers.into_iter().flatten() {
                 allow(number, number, Some(term));
             }
         }

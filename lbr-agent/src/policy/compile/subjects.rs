@@ -1,77 +1,115 @@
-//! The addresses of this node and of its pods: `endpoints` and `link_policy`.
+//! The pods of this node, and the policies that select them.
 
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lbr_common::addr::Addr;
 use lbr_common::policy::{Policy, policy_flags};
 
-use super::active::{Active, Subject};
-use super::pods::Owners;
-use super::sets::Sets;
+use super::owners::Owners;
+use super::selectors::{SelectorIndex, selects, view};
+use super::versions::{Key, Versions, in_force};
 use crate::cluster::ClusterState;
-use crate::desired::{Desired, EndpointPolicy};
-use crate::ids::PolicyIds;
-use crate::node::NodeView;
-use crate::node::direct::DirectLinks;
-use crate::node::here::own_addresses;
+use crate::model::{NetworkPolicy, ObjectName, Pod};
+use crate::policy::stand_in::StandIns;
 
-/// The node itself, and addresses behind pods' links whose pod is not known yet. Pods overwrite these.
-pub(super) fn write_node(state: &ClusterState, node: &NodeView, owners: &Owners<'_>, desired: &mut Desired) {
-    let flags = |flags| Policy { flags, ..Policy::default() };
-    for (&ip, &link) in &node.links.addresses {
-        let addr = Addr::from(ip);
-        if node.links.links.contains_key(&link) && !owners.has(addr) {
-            desired
-                .endpoints
-                .insert(addr, EndpointPolicy { ifindex: link, policy: flags(policy_flags::PENDING) });
-        }
+/// A pod of this node with an address.
+#[derive(Debug, Default)]
+pub(super) struct Subject {
+    pub(super) addresses: Vec<Addr>,
+    /// The versions that select it, in order.
+    pub(super) keys: Vec<Key>,
+    /// What the maps say of it.
+    pub(super) policy: Policy,
+}
+
+/// A version in force, and its content.
+pub(super) type InForce = (Key, Arc<NetworkPolicy>);
+
+/// All pods of this node with an address.
+#[derive(Debug, Default)]
+pub(super) struct Subjects(BTreeMap<ObjectName, Subject>);
+
+impl Subjects {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ObjectName, &Subject)> {
+        self.0.iter()
     }
-    for ip in own_addresses(state, node) {
-        let endpoint = EndpointPolicy { ifindex: 0, policy: flags(policy_flags::NODE) };
-        desired.endpoints.insert(ip.into(), endpoint);
+
+    pub(super) fn get(&self, name: &ObjectName) -> Option<&Subject> {
+        self.0.get(name)
+    }
+
+    pub(super) fn get_mut(&mut self, name: &ObjectName) -> Option<&mut Subject> {
+        self.0.get_mut(name)
+    }
+
+    /// Takes the addresses of a pod as they are now. Returns whether it is one of these.
+    pub(super) fn take(
+        &mut self,
+        name: &ObjectName,
+        owners: &Owners,
+        state: &ClusterState,
+        node: &str,
+    ) -> bool {
+        let pod = state.pods.get(name).filter(|pod| pod.node == node);
+        let addresses = pod.map(|pod| owners.addresses(pod, node, &state.pods)).unwrap_or_default();
+        let is_here = !addresses.is_empty();
+        if is_here {
+            self.0.entry(name.clone()).or_default().addresses = addresses;
+        }
+        is_here
+    }
+
+    /// Forgets a pod.
+    pub(super) fn remove(&mut self, name: &ObjectName) {
+        self.0.remove(name);
+    }
+
+    /// The pods of a namespace, in order.
+    pub(super) fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a ObjectName> {
+        let all = self.0.range(ObjectName::new(namespace, "")..);
+        all.map(|(name, _)| name).take_while(move |name| name.namespace == namespace)
     }
 }
 
-/// The pods.
-pub(super) fn write_pods(
-    active: &Active<'_>,
-    node: &NodeView,
-    sets: &mut Sets<'_>,
-    pool: &mut PolicyIds,
-    desired: &mut Desired,
+/// Finds the versions that select each of these pods, in order.
+pub(super) fn select(
+    pods: &BTreeSet<&ObjectName>,
+    state: &ClusterState,
+    without_room: &StandIns,
+    mut found: impl FnMut(&ObjectName, Vec<&InForce>),
 ) {
-    let direct = DirectLinks::new(&node.links);
-    let link_of = |addr: &Addr| {
-        let ip = IpAddr::from(*addr);
-        node.links.addresses.get(&ip).copied().unwrap_or_else(|| direct.of(ip))
-    };
-    for subject in &active.subjects {
-        let policy = policy(active, subject, sets, pool, desired);
-        let links: Vec<u32> = subject.addresses.iter().map(link_of).collect();
-        // All addresses of a pod are behind its one link, even those without a route or a neighbour entry.
-        let other = links.iter().copied().find(|&link| link != 0).unwrap_or(0);
-        for (&addr, &own) in subject.addresses.iter().zip(&links) {
-            let link = if own != 0 { own } else { other };
-            desired.endpoints.insert(addr, EndpointPolicy { ifindex: link, policy });
-            if link != 0 {
-                *desired.link_policy.entry(link).or_default() |= policy.flags;
-            }
+    let mut pods = pods.iter().filter_map(|name| state.pods.get(*name)).peekable();
+    while let Some(first) = pods.peek() {
+        let namespace = first.name.namespace.as_str();
+        let policies = state.policies.range(ObjectName::new(namespace, "")..);
+        let policies = policies.map(|(name, _)| name).take_while(|name| name.namespace == namespace);
+        let versions: Vec<InForce> = policies.flat_map(|name| in_force(name, state, without_room)).collect();
+        let mut index = SelectorIndex::default();
+        for version in &versions {
+            index.add(&version.1.pods, version);
+        }
+        while let Some(pod) = pods.next_if(|pod| pod.name.namespace == namespace) {
+            let mut selected = Vec::new();
+            index.find(&view(&pod.labels), |version| selected.push(version));
+            selected.sort_by(|one, other| one.0.cmp(&other.0));
+            found(&pod.name, selected);
         }
     }
 }
 
-fn policy(
-    active: &Active<'_>,
-    subject: &Subject<'_>,
-    sets: &mut Sets<'_>,
-    pool: &mut PolicyIds,
-    desired: &mut Desired,
-) -> Policy {
+/// Whether a version selects a pod.
+pub(super) fn is_selected(pod: &Pod, version: &InForce) -> bool {
+    selects(&version.1.pods, &pod.labels)
+}
+
+/// What these versions do to a pod: flags, what they enforce, and what they would deny if all were enforced.
+pub(super) fn effect(keys: &[Key], versions: &Versions) -> (u32, Vec<Key>, Vec<Key>) {
     let mut flags = policy_flags::POD;
     let (mut enforced, mut all) = (Vec::new(), Vec::new());
-    for &number in &subject.policies {
-        let Some(active) = active.policies.get(number) else { continue };
-        let policy = active.policy;
+    for key in keys {
+        let Some(version) = versions.get(key) else { continue };
+        let policy = &version.policy;
         let (ingress, egress) = match policy.audit {
             true => (policy_flags::AUDIT_IN, policy_flags::AUDIT_OUT),
             false => (policy_flags::ISOLATED_IN, policy_flags::ISOLATED_OUT),
@@ -83,18 +121,17 @@ fn policy(
             flags |= egress;
         }
         // A policy without rules in force adds nothing to a set, so that other sets stay as they are.
-        if !active.has_rules {
+        if !key.has_rules {
             continue;
         }
-        all.push(number);
+        all.push(key.clone());
         if !policy.audit {
-            enforced.push(number);
+            enforced.push(key.clone());
         }
     }
     // Audited policies are judged as if they were enforced, together with those that are.
-    let audited = flags & (policy_flags::AUDIT_IN | policy_flags::AUDIT_OUT) != 0;
-    let all = if audited { all } else { Vec::new() };
-    let set = sets.of(enforced, subject.pod, pool, desired);
-    let audit = sets.of(all, subject.pod, pool, desired);
-    Policy { set, audit, flags }
+    if flags & (policy_flags::AUDIT_IN | policy_flags::AUDIT_OUT) == 0 {
+        all.clear();
+    }
+    (flags, enforced, all)
 }

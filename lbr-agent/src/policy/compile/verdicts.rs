@@ -1,17 +1,25 @@
 //! The rules of a set in one direction, as `port_class` and `verdicts`.
 
-use lbr_common::id::{ClassId, PolicySetId};
+use std::collections::{BTreeMap, BTreeSet};
+
+use lbr_common::id::{ClassId, PolicySetId, PortClassId};
 use lbr_common::policy::{Allow, OTHER_PORTS, Ports, Prefix, VerdictKey, class};
 
 use super::classes::Classes;
 use super::ports::{Allowed, Covering, classify};
-use crate::desired::Desired;
+
+/// The entries of a set.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) port_class: BTreeMap<Prefix<Ports>, PortClassId>,
+    pub(super) verdicts: BTreeMap<VerdictKey, Allow>,
+}
 
 /// Rules in the order in which they are asked.
 #[derive(Debug, Default)]
 pub(super) struct SetRules {
     /// A rule's name, and the classes of its peers; `None`: every peer.
-    rules: Vec<(Allow, Option<Vec<usize>>)>,
+    rules: Vec<(Allow, Option<BTreeSet<ClassId>>)>,
     /// Rules without ports: they hold for every port class.
     everywhere: Covering,
     /// Ports of the other rules.
@@ -20,7 +28,7 @@ pub(super) struct SetRules {
 
 impl SetRules {
     /// Adds a rule and returns its number.
-    pub(super) fn add(&mut self, allow: Allow, peers: Option<Vec<usize>>, every_port: bool) -> usize {
+    pub(super) fn add(&mut self, allow: Allow, peers: Option<BTreeSet<ClassId>>, every_port: bool) -> usize {
         let number = self.rules.len();
         self.rules.push((allow, peers));
         if every_port {
@@ -29,20 +37,13 @@ impl SetRules {
         number
     }
 
-    /// Writes both tables. They have no entry for what is not allowed.
-    pub(super) fn write(
-        &self,
-        set: PolicySetId,
-        way: u32,
-        classes: &Classes,
-        class_ids: &[ClassId],
-        desired: &mut Desired,
-    ) {
+    /// Adds to both tables. They have no entry for what is not allowed.
+    pub(super) fn write(&self, set: PolicySetId, way: u32, classes: &Classes, rows: &mut Rows) {
         let ports = classify(&self.allowed);
         for (&(proto, port, bits), &class) in &ports.prefixes {
             let direction = u8::try_from(way).unwrap_or(u8::MAX);
             let data = Ports { set, direction, proto, port: port.to_be_bytes() };
-            desired.port_class.insert(Prefix { data, len: Ports::FIXED_BITS + bits }, class);
+            rows.port_class.insert(Prefix { data, len: Ports::FIXED_BITS + bits }, class);
         }
         let key = |class, ports| VerdictKey { set, direction: way, class, ports };
         let others = (&OTHER_PORTS, &Covering::new());
@@ -54,16 +55,14 @@ impl SetRules {
             if let Some(((allow, _), _)) =
                 found.iter().find(|((_, peers), only)| peers.is_none() && only.is_none())
             {
-                desired.verdicts.insert(key(class::ANY, ports), *allow);
+                rows.verdicts.insert(key(class::ANY, ports), *allow);
                 continue;
             }
             for ((allow, peers), only) in found {
                 let with_port = only.map(|term| classes.with_any(&[term]));
                 let Some(peers) = peers.as_ref().or(with_port.as_ref()) else { continue };
-                for &peer in peers.iter().filter(|&&p| only.is_none_or(|term| classes.has(p, term))) {
-                    if let Some(&class) = class_ids.get(peer) {
-                        desired.verdicts.entry(key(class, ports)).or_insert(*allow);
-                    }
+                for &class in peers.iter().filter(|&&peer| only.is_none_or(|term| classes.has(peer, term))) {
+                    rows.verdicts.entry(key(class, ports)).or_insert(*allow);
                 }
             }
         }

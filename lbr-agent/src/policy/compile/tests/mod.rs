@@ -1,11 +1,14 @@
 //! Tests of the tables as a whole, judged as the programs judge them.
 
+mod histories;
 mod numbers;
 pub(super) mod random;
 mod tables;
 mod verdicts;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use lbr_common::addr::Addr;
 use lbr_common::tuple::{Tuple, proto};
@@ -63,8 +66,8 @@ impl World {
             "metadata": {"name": name.name, "namespace": name.namespace}, "spec": spec,
         });
         let converted = netpol::from_api(serde_json::from_value(object).unwrap());
-        self.state.policies.insert(name.clone(), converted.object.unwrap());
-        self.state.policies.get_mut(&name).unwrap()
+        self.state.policies.insert(name.clone(), converted.object.unwrap().into());
+        Arc::make_mut(self.state.policies.get_mut(&name).unwrap())
     }
 
     fn compile(&mut self) -> Desired {

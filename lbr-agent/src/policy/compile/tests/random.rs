@@ -82,7 +82,7 @@ impl Random {
         }
     }
 
-    fn change(&mut self, world: &mut World) {
+    pub(in crate::policy::compile) fn change(&mut self, world: &mut World) {
         let namespace = *self.of(&["a", "b", "c"]);
         match self.below(8) {
             0 if namespace != "c" => {
@@ -120,15 +120,20 @@ impl Random {
                     let count = random.below(3);
                     (random.below(3) > 0).then(|| (0..count).map(|_| random.rule()).collect())
                 };
+                // A rejected edit that selects other pods.
+                let edit = (self.below(6) == 0).then(|| {
+                    let (pods, ingress) = (self.selector(), Some(Vec::new()));
+                    Arc::new(NetworkPolicy { name: name.clone(), pods, ingress, ..NetworkPolicy::default() })
+                });
                 let policy = NetworkPolicy {
                     name: name.clone(),
                     audit: self.below(4) == 0,
                     pods: self.selector(),
                     ingress: rules(self),
                     egress: rules(self),
-                    edit: None,
+                    edit,
                 };
-                world.state.policies.insert(name, policy);
+                world.state.policies.insert(name, policy.into());
             }
         }
     }
@@ -204,8 +209,9 @@ impl Plain<'_> {
     ) -> Option<bool> {
         let (subject, peer) = if ingress { (dst, src) } else { (src, dst) };
         let pod = self.owner(subject).filter(|pod| pod.node == "here" && src != dst)?;
-        let rules = |p: &NetworkPolicy| if ingress { p.ingress.clone() } else { p.egress.clone() };
-        let of_pod = self.0.policies.values().filter(|p| {
+        let rules = |p: &Arc<NetworkPolicy>| if ingress { p.ingress.clone() } else { p.egress.clone() };
+        let versions = self.0.policies.values().flat_map(|p| std::iter::once(p).chain(&p.edit));
+        let of_pod = versions.filter(|p| {
             p.name.namespace == pod.name.namespace && selects(&p.pods, &pod.labels) && (audit || !p.audit)
         });
         let isolating: Vec<_> = of_pod.filter_map(rules).collect();

@@ -188,8 +188,8 @@ ports:
     let web = d.classes[&d.ip_class[&addr("10.244.0.2")]];
     assert_eq!(
         web.matches.as_str(),
-        "pods app=web in namespaces team=x; pods tier notin (b,true) in namespace a; \
-         block 10.0.0.0/8 except 10.1.0.0/16; all pods in all namespaces; port http=8080/TCP"
+        "all pods in all namespaces; block 10.0.0.0/8 except 10.1.0.0/16; pods app=web in namespaces team=x; \
+         pods tier notin (b,true) in namespace a; port http=8080/TCP"
     );
 }
 
