@@ -24,7 +24,7 @@ use crate::compile;
 use crate::dataplane::Dataplane;
 use crate::desired::{Desired, HealthPort};
 use crate::ids::Ids;
-use crate::model::{Kind, ObjectName};
+use crate::model::{Kind, ObjectName, Rejected};
 use crate::node::here::Here;
 use crate::node::links::PodAddresses;
 use crate::node::{NodeChange, NodeView};
@@ -44,6 +44,8 @@ pub struct Engine {
     compiled_for: Option<NodeView>,
     services: service::Compiler,
     fit: Fit,
+    /// What is not in force of pods and policies.
+    of_policies: Vec<Rejected>,
     rejected: BTreeMap<u32, RejectedRecord>,
     pods: PodAddresses,
     reconciler: Reconciler,
@@ -58,6 +60,8 @@ pub struct Compiled {
     pub all_services: bool,
     /// Whether policies were compiled.
     pub policies: bool,
+    /// Whether these were all, because the agent has just started, or the maps have no room for some.
+    pub all_policies: bool,
 }
 
 impl Engine {
@@ -71,6 +75,7 @@ impl Engine {
             compiled_for: None,
             services: service::Compiler::default(),
             fit: Fit::default(),
+            of_policies: Vec::new(),
             rejected: BTreeMap::new(),
             pods: PodAddresses::new(),
             reconciler,
@@ -112,18 +117,17 @@ impl Engine {
             || has_new_links
             || change.is_everything()
             || !self.fit.without_room().is_empty();
-        if policies {
-            self.compile_policies(&changes, dataplane);
-        }
-        if done.rejected || changes.rejected || policies {
-            self.rejected =
-                compile::all(self.store.state(), &self.node, &self.services, &self.fit.rejected());
+        let all_policies = policies && self.compile_policies(&changes, dataplane);
+        let of_policies = self.fit.rejected();
+        let is_same = of_policies == std::mem::replace(&mut self.of_policies, of_policies.clone());
+        if done.rejected || changes.rejected || !is_same || change.is_everything() {
+            self.rejected = compile::all(self.store.state(), &self.node, &self.services, &self.of_policies);
             self.reconciler.report.rejected.set_desired(self.rejected.clone());
         }
         if has_new_links || change.is_everything() {
             self.compiled_for = Some(self.node.clone());
         }
-        Compiled { services: done.services, all_services: change.is_everything(), policies }
+        Compiled { services: done.services, all_services: change.is_everything(), policies, all_policies }
     }
 
     fn node_change(&self, changes: &Changes) -> NodeChange {
@@ -135,10 +139,12 @@ impl Engine {
         }
     }
 
-    fn compile_policies(&mut self, changes: &Changes, dataplane: &mut dyn Dataplane) {
+    /// Returns whether all were.
+    fn compile_policies(&mut self, changes: &Changes, dataplane: &mut dyn Dataplane) -> bool {
         let Self { fit, store, node, ids, reconciler, .. } = self;
-        fit.compile(changes, store.state(), node, ids, &mut reconciler.policy, dataplane);
+        let all = fit.compile(changes, store.state(), node, ids, &mut reconciler.policy, dataplane);
         self.pods = pods::of(&reconciler.policy.maps);
+        all
     }
 
     /// Makes the maps hold it, as far as possible now. What fails is pending, and tried again by the next call.

@@ -36,7 +36,7 @@ pub(crate) struct Fit {
 
 impl Fit {
     /// Compiles the policies that fit, and sets what the maps should hold. Where all did and still do, that costs what the
-    /// changes concern; otherwise everything is compiled anew.
+    /// changes concern; otherwise everything is compiled anew. Returns whether it was.
     pub(crate) fn compile(
         &mut self,
         changes: &Changes,
@@ -45,13 +45,13 @@ impl Fit {
         ids: &mut Ids,
         policies: &mut Policies,
         dataplane: &mut dyn Dataplane,
-    ) {
+    ) -> bool {
         if let (Some(compiler), true) = (&mut self.compiler, self.without_room.is_empty()) {
             compiler.compile(changes, state, &self.without_room, node, ids.policy(), policies.desire());
             if policies.shortage(&dataplane.tables()).is_empty() {
                 ids.policy().release_left();
                 self.remember(changes.policies.iter(), state);
-                return;
+                return false;
             }
         }
         let shortage = |draft: &Desired| policies.shortage_of(draft, &dataplane.tables());
@@ -70,6 +70,7 @@ impl Fit {
         self.fitted.retain(|name, _| state.policies.contains_key(name));
         self.remember(state.policies.keys(), state);
         policies.set_desired(&mut draft.desired);
+        true
     }
 
     /// Policies that the maps have no room for.

@@ -127,6 +127,7 @@ pub(super) struct Figures {
     pub(super) compiled_services: u64,
     pub(super) compiled_everything: u64,
     pub(super) compiled_policies: u64,
+    pub(super) compiled_all_policies: u64,
     pub(super) events: Counts,
     pub(super) pending: usize,
     pub(super) problems: usize,
@@ -204,6 +205,7 @@ impl Observer {
         figures.compiled_services += round.did.services as u64;
         figures.compiled_everything += u64::from(round.did.all_services);
         figures.compiled_policies += u64::from(round.did.policies);
+        figures.compiled_all_policies += u64::from(round.did.all_policies);
         figures.rounds += 1;
         figures.pending = round.outcome.pending;
         figures.problems = round.outcome.problems.len();

@@ -35,6 +35,8 @@ const APPS: u32 = 500;
 const FLOWS: u16 = 1_000;
 /// Changes of a policy that are timed.
 const CHANGES: u16 = 21;
+/// The first of the addresses of pods that come, which are no others'.
+const COMES: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
 /// Packets of one flow in one round.
 const PACKETS: u32 = 200_000;
 
@@ -132,14 +134,21 @@ fn set_up(policies: u32, pods: u32) -> Result<(Programs, String)> {
     let tables = engine.desired();
     let (verdicts, classes) = (tables.verdicts.len(), tables.classes.len());
     let more = resident().saturating_sub(before) / 1024;
-    let mut changes = change(&mut programs, &mut engine)?;
-    changes.sort();
-    let (median, longest) = (changes[changes.len() / 2], changes[changes.len() - 1]);
-    let said = format!(
+    let spread = |mut times: Vec<Duration>| {
+        times.sort();
+        let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+        format!("after {median:.1?} (longest of {}: {longest:.1?})", times.len())
+    };
+    let of_policy = spread(change(&mut programs, &mut engine)?);
+    let mut said = format!(
         "compiled in {compiled:.0?}, written in {written:.0?}: {verdicts} verdicts, {classes} classes; {more} MB more; \
-         a change of one policy is in force after {median:.0?} (longest of {}: {longest:.0?})",
-        changes.len()
+         in force: a changed policy {of_policy}",
     );
+    if policies > 0 {
+        let of_pod = spread(come(&mut programs, &mut engine)?);
+        let of_peer = spread(relabel(&mut programs, &mut engine, pods)?);
+        write!(said, ", a pod that comes {of_pod}, a relabelled peer {of_peer}")?;
+    }
     Ok((programs, said))
 }
 
@@ -152,13 +161,6 @@ fn local(link: &Link) -> LocalLink {
 /// Changes a policy back and forth, as the agent's loop does. Returns the time of each change until the programs
 /// decide by it; afterwards everything is as before.
 fn change(programs: &mut Programs, engine: &mut Engine) -> Result<Vec<Duration>> {
-    let mut write = |change: Change, programs: &mut Programs| -> Result<()> {
-        engine.take(change);
-        engine.compile(&mut programs.kernel);
-        let outcome = engine.write(&mut programs.kernel);
-        ensure!(outcome.is_converged(), "not in force: {:?}", outcome.problems.first());
-        Ok(())
-    };
     const ASKED: u16 = 7_777;
     let name = ObjectName::new("default", "changed");
     let allows = |port| {
@@ -173,16 +175,78 @@ fn change(programs: &mut Programs, engine: &mut Engine) -> Result<Vec<Duration>>
     for turn in 0..CHANGES {
         let is_open = turn % 2 == 0;
         let begin = Instant::now();
-        write(allows(if is_open { ASKED } else { ASKED + 1 }), programs)?;
-        let from = SocketAddr::new(address(0).into(), 100 + turn);
-        let syn = Packet::tcp(from, SocketAddr::new(address(LOCAL).into(), ASKED), flags::SYN).build();
-        let verdict = programs.run(Hook::FromPod, programs.links[0], &syn)?.verdict;
+        write(allows(if is_open { ASKED } else { ASKED + 1 }), programs, engine)?;
+        expect(programs, [address(0), address(LOCAL)], (100 + turn, ASKED), is_open)?;
         times.push(begin.elapsed());
-        let expected = if is_open { Verdict::Allowed } else { Verdict::EgressDenied };
-        ensure!(verdict == expected, "change {turn}: {verdict:?} is not {expected:?}");
     }
-    write(Change::Delete(ObjectRef { kind: Kind::NetworkPolicy, name }), programs)?;
+    write(Change::Delete(ObjectRef { kind: Kind::NetworkPolicy, name }), programs, engine)?;
     Ok(times)
+}
+
+/// A pod of this node comes under the policies of its app, and goes. Returns the times until the programs judge it.
+fn come(programs: &mut Programs, engine: &mut Engine) -> Result<Vec<Duration>> {
+    let name = ObjectName::new("default", "comes");
+    let mut times = Vec::new();
+    for turn in 0..CHANGES {
+        let ip = Ipv4Addr::from(u32::from(COMES) + u32::from(turn));
+        let links = programs.links[0];
+        engine.set_node(|node| _ = node.links.addresses.insert(ip.into(), links), &mut programs.kernel);
+        let labels = [("app".to_owned(), "app-0".to_owned())].into();
+        let pod = Pod {
+            name: name.clone(),
+            labels,
+            ips: vec![ip.into()],
+            node: "node".to_owned(),
+            ..Pod::default()
+        };
+        let begin = Instant::now();
+        write(Change::Apply(Object::Pod(pod)), programs, engine)?;
+        expect(programs, [ip, address(LOCAL)], (100 + turn, 7_777), false)?;
+        times.push(begin.elapsed());
+        expect(programs, [ip, address(LOCAL)], (200 + turn, 8_080), true)?;
+        engine.set_node(|node| _ = node.links.addresses.remove(&ip.into()), &mut programs.kernel);
+        write(Change::Delete(ObjectRef { kind: Kind::Pod, name: name.clone() }), programs, engine)?;
+    }
+    Ok(times)
+}
+
+/// A pod of another node gets the label of a peer, and loses it. Returns the times until the programs judge by it.
+fn relabel(programs: &mut Programs, engine: &mut Engine, pods: u32) -> Result<Vec<Duration>> {
+    // The app of the first peer of the first policy.
+    let (allowed, other) = (format!("app-{}", LOCAL % APPS), "none".to_owned());
+    let ip = address(pods);
+    let mut times = Vec::new();
+    for turn in 0..CHANGES {
+        let is_peer = turn % 2 == 0;
+        let label = if is_peer { &allowed } else { &other };
+        let labels = [("app".to_owned(), label.clone())].into();
+        let name = ObjectName::new("default", "relabelled");
+        let pod = Pod { name, labels, ips: vec![ip.into()], node: "another".to_owned(), ..Pod::default() };
+        let begin = Instant::now();
+        write(Change::Apply(Object::Pod(pod)), programs, engine)?;
+        expect(programs, [address(0), ip], (300 + turn, 8_080), is_peer)?;
+        times.push(begin.elapsed());
+    }
+    Ok(times)
+}
+
+/// A round of the agent's loop.
+fn write(change: Change, programs: &mut Programs, engine: &mut Engine) -> Result<()> {
+    engine.take(change);
+    engine.compile(&mut programs.kernel);
+    let outcome = engine.write(&mut programs.kernel);
+    ensure!(outcome.is_converged(), "not in force: {:?}", outcome.problems.first());
+    Ok(())
+}
+
+/// Sends the first packet of a connection from a pod behind the first link, and checks what is said of it.
+fn expect(programs: &mut Programs, [src, dst]: [Ipv4Addr; 2], ports: (u16, u16), passes: bool) -> Result<()> {
+    let (from, to) = (SocketAddr::new(src.into(), ports.0), SocketAddr::new(dst.into(), ports.1));
+    let syn = Packet::tcp(from, to, flags::SYN).build();
+    let verdict = programs.run(Hook::FromPod, programs.links[0], &syn)?.verdict;
+    let expected = if passes { Verdict::Allowed } else { Verdict::EgressDenied };
+    ensure!(verdict == expected, "{from} to {to}: {verdict:?} is not {expected:?}");
+    Ok(())
 }
 
 /// Medians in nanoseconds: of a packet that begins a flow, and of one that belongs to one.

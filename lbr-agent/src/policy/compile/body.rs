@@ -22,6 +22,11 @@ pub(super) struct Body {
     pub(super) numbers: Vec<Numbers>,
 }
 
+impl Body {
+    /// The part of a version whose content was not found yet.
+    pub(super) const NO_PART: u32 = 0;
+}
+
 pub(super) type Numbers = BTreeMap<NamedPort, BTreeMap<u16, TermId>>;
 
 /// The contents in use.
@@ -73,8 +78,15 @@ impl Bodies {
     }
 }
 
-/// The numbers of named ports on all peers: number, its term, the classes that have the term.
-struct OnPeers<'a>(BTreeMap<NamedPort, Vec<(u16, TermId, &'a BTreeSet<ClassId>)>>);
+/// The numbers of named ports on all peers.
+struct OnPeers<'a>(BTreeMap<NamedPort, Vec<OnPeer<'a>>>);
+
+struct OnPeer<'a> {
+    number: u16,
+    term: TermId,
+    /// Those that have the term.
+    classes: &'a BTreeSet<ClassId>,
+}
 
 impl<'a> OnPeers<'a> {
     fn of(version: &Version, terms: &Terms, classes: &'a Classes) -> Self {
@@ -89,7 +101,11 @@ impl<'a> OnPeers<'a> {
             };
             let port = (name.clone(), *protocol);
             if wanted.contains(&port) {
-                on_peers.entry(port).or_default().push((*number, id, with_term));
+                on_peers.entry(port).or_default().push(OnPeer {
+                    number: *number,
+                    term: id,
+                    classes: with_term,
+                });
             }
         }
         Self(on_peers)
@@ -107,8 +123,8 @@ impl<'a> OnPeers<'a> {
         let spoken_of = |class: &ClassId| peers.as_ref().is_none_or(|peers| peers.contains(class));
         for (name, protocol) in wanted {
             let port = (name.to_owned(), protocol);
-            for &(number, term, with_term) in self.0.get(&port).into_iter().flatten() {
-                if with_term.iter().any(spoken_of) {
+            for &OnPeer { number, term, classes } in self.0.get(&port).into_iter().flatten() {
+                if classes.iter().any(spoken_of) {
                     numbers.entry(port.clone()).or_default().insert(number, term);
                 }
             }

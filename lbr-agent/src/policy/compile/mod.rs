@@ -19,6 +19,7 @@ mod blocks;
 mod body;
 mod canon;
 mod classes;
+mod classify;
 mod endpoints;
 mod names;
 mod owners;
@@ -29,29 +30,28 @@ mod rules_text;
 mod selectors;
 mod sets;
 mod subjects;
+mod take;
 mod terms;
 mod verdicts;
 mod versions;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use lbr_common::addr::Addr;
 use lbr_common::policy::Policy;
 
 use self::blocks::Regions;
-use self::body::Bodies;
+use self::body::{Bodies, Body};
 use self::classes::{Classes, Concerned};
 use self::owners::Owners;
-use self::questions::Questions;
 use self::records::Records;
 use self::sets::{Sets, User};
-use self::subjects::{InForce, Subjects};
-use self::terms::{News, Term, TermId, Terms};
-use self::versions::{Key, Versions, in_force};
+use self::subjects::Subjects;
+use self::terms::{Term, TermId, Terms};
+use self::versions::{Key, Versions};
 use super::stand_in::StandIns;
 use crate::cluster::{Changes, ClusterState};
 use crate::ids::PolicyIds;
-use crate::model::{Extent, ObjectName, Pod, Rejected};
+use crate::model::{Extent, ObjectName, Rejected};
 use crate::node::NodeView;
 use crate::table::PolicyMaps;
 
@@ -131,172 +131,8 @@ impl Compiler {
         self.owners.rejected().cloned().chain(policies).collect()
     }
 
-    /// Puts the versions of a policy that are in force in place of those that were.
-    fn take_policy(&mut self, name: &ObjectName, work: &mut Work<'_>) {
-        let now = in_force(name, work.state, work.without_room);
-        let pods: Vec<ObjectName> = self.subjects.in_namespace(&name.namespace).cloned().collect();
-        let mut left = Vec::new();
-        for pod in pods {
-            let Some(subject) = self.subjects.get(&pod) else { continue };
-            let selected = |pod: &Pod| {
-                now.iter().filter(|version| subjects::is_selected(pod, version)).collect::<Vec<_>>()
-            };
-            let selected = work.state.pods.get(&pod).map(selected).unwrap_or_default();
-            if selected.is_empty() && subject.keys.iter().all(|key| key.name != *name) {
-                continue;
-            }
-            let (own, others): (Vec<Key>, _) =
-                subject.keys.iter().cloned().partition(|key| key.name == *name);
-            left.push((pod, others, selected));
-            // All pods leave a version before one enters what it has become.
-            own.iter().for_each(|key| self.leave(key, work));
-        }
-        for (pod, mut keys, selected) in left {
-            for version in selected {
-                self.enter(version, work);
-                keys.push(version.0.clone());
-            }
-            keys.sort();
-            self.set_keys(&pod, keys, work);
-        }
-    }
-
-    /// Takes pods as they are now. Returns the addresses that they have or had.
-    fn take_pods(&mut self, changes: &Changes, work: &mut Work<'_>) -> BTreeSet<Addr> {
-        let (pods, node) = (&work.state.pods, work.node.name.as_str());
-        let mut addresses = BTreeSet::new();
-        for (name, former) in &changes.pods {
-            addresses.extend(self.owners.take(name, former.as_deref(), pods.get(name)));
-        }
-        // Others may own an address now.
-        let mut due: BTreeSet<&ObjectName> = changes.pods.keys().collect();
-        for &addr in &addresses {
-            self.owners.judge(addr, node, pods);
-            due.extend(self.owners.claimants(addr, pods).map(|pod| &pod.name));
-        }
-        // Those that go leave first: a policy that selects no pod any more may come to a new one.
-        due.retain(|name| {
-            let is_here = self.subjects.take(name, &self.owners, work.state, node);
-            if !is_here {
-                self.forget(name, work);
-            }
-            is_here
-        });
-        let (state, without_room) = (work.state, work.without_room);
-        subjects::select(&due, state, without_room, |name, selected| {
-            let before = self.subjects.get(name).map(|subject| subject.keys.clone()).unwrap_or_default();
-            selected.iter().for_each(|version| self.enter(version, work));
-            before.iter().for_each(|key| self.leave(key, work));
-            self.set_keys(name, selected.into_iter().map(|version| version.0.clone()).collect(), work);
-        });
-        addresses
-    }
-
-    fn enter(&mut self, (key, policy): &InForce, work: &mut Work<'_>) {
-        if self.versions.enter(key, policy, &mut self.terms, work.ids) {
-            self.records.change(&key.name);
-            work.new.insert(key.clone());
-        }
-    }
-
-    fn leave(&mut self, key: &Key, work: &mut Work<'_>) {
-        if let Some(version) = self.versions.leave(key, &mut self.terms) {
-            work.new.remove(key);
-            self.bodies.leave(version.body.part);
-            self.records.change(&key.name);
-        }
-    }
-
-    fn set_keys(&mut self, pod: &ObjectName, keys: Vec<Key>, work: &mut Work<'_>) {
-        if let Some(subject) = self.subjects.get_mut(pod) {
-            self.records.count(&subject.keys, &keys);
-            subject.keys = keys;
-            work.due.insert(pod.clone());
-        }
-    }
-
-    /// A pod is not of this node, or has no address any more.
-    fn forget(&mut self, name: &ObjectName, work: &mut Work<'_>) {
-        let Some(subject) = self.subjects.get(name) else { return };
-        let (keys, Policy { set, audit, .. }) = (subject.keys.clone(), subject.policy);
-        keys.iter().for_each(|key| self.leave(key, work));
-        self.records.count(&keys, &[]);
-        for (set, audits) in [(set, false), (audit, true)] {
-            self.sets.leave(set, &User { pod: name.clone(), audits });
-        }
-        self.subjects.remove(name);
-        work.due.remove(name);
-    }
-
     fn is_block(&self, id: TermId) -> bool {
         self.terms.get(id).is_some_and(|entry| is_block(&entry.term))
-    }
-
-    /// Adds the addresses for which other terms may hold than before.
-    fn concerned(
-        &self,
-        news: &News,
-        named: &BTreeSet<versions::NamedPort>,
-        changes: &Changes,
-        work: &Work<'_>,
-        addresses: &mut BTreeSet<Addr>,
-    ) {
-        let (state, classes) = (work.state, work.maps.ip_class.desired());
-        let of = |pod: &Pod| pod.ips.iter().map(|ip| Addr::from(*ip)).collect::<Vec<_>>();
-        for namespace in &changes.namespaces {
-            addresses.extend(questions::pods_in(&namespace.name, state).flat_map(of));
-        }
-        let added = news.added.iter().filter_map(|id| Some(&self.terms.get(*id)?.term));
-        let added: Vec<&Term> = added.collect();
-        addresses.extend(questions::pods_of(&added, state).into_iter().flat_map(of));
-        let gone: Vec<TermId> = news.gone.keys().copied().collect();
-        let gone = self.classes.with_any(&gone);
-        if !gone.is_empty() {
-            addresses.extend(classes.iter().filter(|(_, class)| gone.contains(class)).map(|(addr, _)| *addr));
-        }
-        let blocks: Vec<_> = added
-            .iter()
-            .filter_map(|term| if let Term::Block(cidr, _) = term { Some(cidr) } else { None })
-            .collect();
-        if !blocks.is_empty() {
-            let in_block =
-                |addr: &&Addr| blocks.iter().any(|cidr| cidr.contains(&std::net::IpAddr::from(**addr)));
-            addresses.extend(classes.keys().filter(in_block));
-        }
-        let now: BTreeSet<_> = self.versions.named.keys().cloned().collect();
-        let named: BTreeSet<_> = now.symmetric_difference(named).collect();
-        if !named.is_empty() {
-            let has = |pod: &&Pod| pod.named_ports.keys().any(|port| named.contains(port));
-            addresses.extend(state.pods.values().filter(has).flat_map(of));
-        }
-    }
-
-    /// Gives these addresses the names of their pods, and their classes.
-    fn classify(&mut self, addresses: &BTreeSet<Addr>, work: &mut Work<'_>) {
-        let Self { owners, versions, terms, regions, classes, .. } = self;
-        let Work { state, node, ids, maps, .. } = work;
-        let mut of_pods: BTreeMap<&ObjectName, (&Pod, Vec<Addr>)> = BTreeMap::new();
-        for &addr in addresses {
-            let owner = owners.owner(addr, &node.name, &state.pods);
-            maps.pod_names.set(addr, owner.map(owners::name));
-            match owner {
-                Some(pod) => of_pods.entry(&pod.name).or_insert((pod, Vec::new())).1.push(addr),
-                None => classes.set(addr, Vec::new(), terms, ids, maps),
-            }
-        }
-        let mut questions = Questions::new(terms, state);
-        let of_pods: Vec<_> =
-            of_pods.into_values().map(|(pod, addresses)| (pod, addresses, questions.matched(pod))).collect();
-        for (pod, addresses, mut matched) in of_pods {
-            matched.extend(questions::ports(pod, &versions.named, terms, ids));
-            for addr in addresses {
-                let mut holding = matched.clone();
-                if !holding.is_empty() {
-                    holding.extend(regions.of(addr));
-                }
-                classes.set(addr, holding, terms, ids, maps);
-            }
-        }
     }
 
     /// Finds the content of new versions, and of those whose named ports have other numbers on their peers.
@@ -310,7 +146,8 @@ impl Compiler {
             let Some(version) = self.versions.get(&key) else { continue };
             let body = self.bodies.enter(version, &self.terms, &self.classes, work.ids);
             let before = version.body.part;
-            if before != body.part {
+            // The pods of a new version are due already.
+            if before != Body::NO_PART && before != body.part {
                 let pods = self.subjects.in_namespace(&key.name.namespace);
                 let has = |pod: &&ObjectName| {
                     self.subjects.get(pod).is_some_and(|subject| subject.keys.binary_search(&key).is_ok())

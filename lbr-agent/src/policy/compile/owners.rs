@@ -15,44 +15,50 @@ type Pods = BTreeMap<ObjectName, Pod>;
 pub(super) struct Owners {
     /// Which pods claim an address: one, but for mistakes and pods that go.
     claims: BTreeSet<(Addr, ObjectName)>,
-    /// Pods that lose an address to another one.
-    rejected: BTreeMap<Addr, Vec<Rejected>>,
+    /// The name before all others.
+    least: ObjectName,
+    /// Addresses that several pods claim, and what is said of those that lose it.
+    shared: BTreeMap<Addr, Vec<Rejected>>,
 }
 
 impl Owners {
-    /// Takes a pod as it is now in place of what it was. Returns the addresses of either.
+    /// Takes a pod as it is now in place of what it was. Adds the addresses of either.
     pub(super) fn take(
         &mut self,
         name: &ObjectName,
         former: Option<&Pod>,
         now: Option<&Pod>,
-    ) -> BTreeSet<Addr> {
-        let before = claimed(former);
-        let after = claimed(now);
-        for &addr in before.difference(&after) {
+        addresses: &mut BTreeSet<Addr>,
+    ) {
+        for addr in claimed(former) {
             self.claims.remove(&(addr, name.clone()));
+            addresses.insert(addr);
         }
-        for &addr in after.difference(&before) {
+        for addr in claimed(now) {
             self.claims.insert((addr, name.clone()));
+            addresses.insert(addr);
         }
-        before.union(&after).copied().collect()
     }
 
-    /// Judges the claims to an address anew.
-    pub(super) fn judge(&mut self, addr: Addr, node: &str, pods: &Pods) {
-        let owner = self.owner(addr, node, pods);
-        let lose = |pod: &&Pod| {
-            owner.is_some_and(|owner| owner.name != pod.name && owner.terminating == pod.terminating)
-        };
-        let losers = self.claimants(addr, pods).filter(lose);
-        let rejected: Vec<_> = losers
-            .zip(owner.into_iter().cycle())
-            .map(|(pod, owner)| shared_address(pod, owner, addr))
-            .collect();
-        match rejected.is_empty() {
-            true => drop(self.rejected.remove(&addr)),
-            false => drop(self.rejected.insert(addr, rejected)),
+    /// Judges the claims to an address anew. Returns the pods that claim it, if there are or were several.
+    pub(super) fn judge<'a>(&mut self, addr: Addr, node: &str, pods: &'a Pods) -> Vec<&'a Pod> {
+        let was_shared = self.shared.remove(&addr).is_some();
+        let is_shared = self.names(addr).nth(1).is_some();
+        if !was_shared && !is_shared {
+            return Vec::new();
         }
+        let (owner, claimants) =
+            (self.owner(addr, node, pods), self.claimants(addr, pods).collect::<Vec<_>>());
+        let mut rejected = Vec::new();
+        for pod in &claimants {
+            if let Some(owner) = owner.filter(|o| o.name != pod.name && o.terminating == pod.terminating) {
+                rejected.push(shared_address(pod, owner, addr));
+            }
+        }
+        if is_shared {
+            self.shared.insert(addr, rejected);
+        }
+        claimants
     }
 
     /// A terminating pod loses an address to its successor (C20). If two live pods claim one address, something else is
@@ -62,9 +68,13 @@ impl Owners {
     }
 
     /// All pods that claim an address, in order of their names.
-    pub(super) fn claimants<'a>(&self, addr: Addr, pods: &'a Pods) -> impl Iterator<Item = &'a Pod> {
-        let all = self.claims.range((addr, ObjectName::default())..).take_while(move |(at, _)| *at == addr);
-        all.filter_map(|(_, name)| pods.get(name))
+    fn claimants<'a>(&self, addr: Addr, pods: &'a Pods) -> impl Iterator<Item = &'a Pod> {
+        self.names(addr).filter_map(|name| pods.get(name))
+    }
+
+    fn names(&self, addr: Addr) -> impl Iterator<Item = &ObjectName> {
+        let all = self.claims.range((addr, self.least.clone())..);
+        all.take_while(move |(at, _)| *at == addr).map(|(_, name)| name)
     }
 
     /// The addresses of this pod, each once.
@@ -83,19 +93,18 @@ impl Owners {
 
     /// Whether a pod has this address.
     pub(super) fn has(&self, addr: Addr) -> bool {
-        let first = self.claims.range((addr, ObjectName::default())..).next();
-        first.is_some_and(|(at, _)| *at == addr)
+        self.names(addr).next().is_some()
     }
 
     /// What is not in force of pods.
     pub(super) fn rejected(&self) -> impl Iterator<Item = &Rejected> {
-        self.rejected.values().flatten()
+        self.shared.values().flatten()
     }
 }
 
-fn claimed(pod: Option<&Pod>) -> BTreeSet<Addr> {
+fn claimed(pod: Option<&Pod>) -> impl Iterator<Item = Addr> {
     let ips = pod.filter(|pod| !pod.host_network).map(|pod| pod.ips.as_slice()).unwrap_or_default();
-    ips.iter().map(|ip| Addr::from(*ip)).collect()
+    ips.iter().map(|ip| Addr::from(*ip))
 }
 
 /// For people.

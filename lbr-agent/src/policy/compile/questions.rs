@@ -21,13 +21,11 @@ pub(super) struct Questions<'a> {
     groups: Vec<SelectorIndex<'a, TermId>>,
     /// Pod labels that any selector mentions. Other labels make no difference.
     keys: BTreeSet<&'a str>,
-    here: Here<'a>,
+    namespaces: BTreeMap<&'a str, Here<'a>>,
 }
 
-/// The namespace of the pods being matched.
-#[derive(Default)]
+/// A namespace of pods.
 struct Here<'a> {
-    name: Option<&'a str>,
     groups: Vec<usize>,
     /// Results for earlier pods: replicas differ in no label that counts.
     known: BTreeMap<View<'a>, Vec<TermId>>,
@@ -41,7 +39,7 @@ impl<'a> Questions<'a> {
             matching: SelectorIndex::default(),
             groups: Vec::new(),
             keys: BTreeSet::new(),
-            here: Here::default(),
+            namespaces: BTreeMap::new(),
         };
         let mut matching: BTreeMap<&Selector, usize> = BTreeMap::new();
         for (number, term) in terms.iter() {
@@ -68,13 +66,13 @@ impl<'a> Questions<'a> {
     /// The terms that hold for a pod because of its labels.
     pub(super) fn matched(&mut self, pod: &'a Pod) -> Vec<TermId> {
         let namespace = pod.name.namespace.as_str();
-        if self.here.name != Some(namespace) {
+        if !self.namespaces.contains_key(namespace) {
             let groups = self.groups(namespace);
-            self.here = Here { name: Some(namespace), groups, known: BTreeMap::new() };
+            self.namespaces.insert(namespace, Here { groups, known: BTreeMap::new() });
         }
+        let Some(Here { groups, known }) = self.namespaces.get_mut(namespace) else { return Vec::new() };
         let labels = pod.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let labels: View<'a> = labels.filter(|(key, _)| self.keys.contains(key)).collect();
-        let Here { groups, known, .. } = &mut self.here;
         let found = known.entry(labels).or_insert_with_key(|labels| {
             let mut found = Vec::new();
             for index in groups.iter().filter_map(|&group| self.groups.get(group)) {

@@ -1,6 +1,6 @@
 //! The questions that the policies in use ask about a peer's address, each once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use ipnet::IpNet;
 
@@ -119,9 +119,9 @@ impl Terms {
     pub(super) fn number(&mut self, term: Term, ids: &mut PolicyIds) -> TermId {
         let canon = term.canon();
         let id = ids.term(&canon);
-        if !self.all.contains_key(&id) {
+        if let btree_map::Entry::Vacant(entry) = self.all.entry(id) {
             let (hash, text) = (hash(&canon), names::term(&term));
-            self.all.insert(id, Entry { term, canon, hash, text, uses: 0 });
+            entry.insert(Entry { term, canon, hash, text, uses: 0 });
             self.unused.insert(id);
             self.news.added.insert(id);
         }

@@ -50,8 +50,13 @@ pub(super) fn families(figures: &Figures, silent: Option<Duration>) -> Vec<Metri
         ),
         counter(
             "lbr_compiled_policies_total",
-            "Rounds that compiled the policies: a policy, a Pod, a Namespace or a link changed.",
+            "Rounds that compiled what a change of a policy, a Pod, a Namespace or a link concerns of the policies.",
             one(number(figures.compiled_policies)),
+        ),
+        counter(
+            "lbr_compiled_all_policies_total",
+            "Of these, rounds that compiled every policy: the first one, and all while the maps have no room for some.",
+            one(number(figures.compiled_all_policies)),
         ),
         gauge(
             "lbr_pending_entries",

@@ -82,7 +82,7 @@ impl Random {
         }
     }
 
-    pub(in crate::policy::compile) fn change(&mut self, world: &mut World) {
+    pub(super) fn change(&mut self, world: &mut World) {
         let namespace = *self.of(&["a", "b", "c"]);
         match self.below(8) {
             0 if namespace != "c" => {
