@@ -1,10 +1,11 @@
-//! Random Services, slices, nodes and pods are added, changed and removed, with faults at any write and restarts at any
-//! moment. After each change, what the engine compiled of it must be what a compile from scratch makes of the whole. The
+//! Random objects of every kind are added, changed and removed, with faults at any write and restarts at any moment. After each change, what the engine compiled of it must be what a compile from scratch makes of the whole. The
 //! maps must always end up as compiled, and a packet must find its way at every moment in between (the fake checks after
 //! every write).
 #![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use lbr_agent::cluster::Change;
@@ -15,8 +16,9 @@ use lbr_agent::desired::Desired;
 use lbr_agent::engine::Engine;
 use lbr_agent::ids::Ids;
 use lbr_agent::model::{
-    Algorithm, Endpoint, EndpointPort, EndpointSlice, Forwarding, Kind, Labels, Node, Object, ObjectName,
-    ObjectRef, Pod, Protocol, Service, ServicePort, SourceRanges, TrafficPolicy,
+    Algorithm, Endpoint, EndpointPort, EndpointSlice, Forwarding, Kind, Labels, Namespace, NetworkPolicy,
+    Node, Object, ObjectName, ObjectRef, Peer, Pod, PolicyPort, PolicyRule, PortSet, Protocol, Requirement,
+    Selector, Service, ServiceCidr, ServicePort, SourceRanges, TrafficPolicy,
 };
 use lbr_agent::node::links::{LocalLink, LocalLinks};
 use lbr_agent::node::{NodePortAddress, NodeView, Settings};
@@ -153,17 +155,81 @@ impl Random {
     }
 
     fn pod(&mut self) -> Object {
-        let (name, ips) = (self.name(), vec![self.address(244, 12)]);
+        let ips = (0..=self.below(2)).map(|_| self.address(244, 12)).collect();
+        let name = ObjectName::new(self.namespace(), NAMES[self.below(NAMES.len())]);
         let node = if self.one_in(2) { "here" } else { "there" }.to_owned();
-        Object::Pod(Pod { name, ips, node, ..Pod::default() })
+        let (labels, terminating) = (self.labels(), self.one_in(4));
+        let mut named_ports = BTreeMap::new();
+        if self.one_in(2) {
+            named_ports.insert(("http".to_owned(), Protocol::Tcp), [80, 8080][self.below(2)]);
+        }
+        Object::Pod(Pod { name, ips, node, labels, terminating, named_ports, ..Pod::default() })
+    }
+
+    fn namespace(&mut self) -> &'static str {
+        ["default", "other"][self.below(2)]
+    }
+
+    fn labels(&mut self) -> Labels {
+        let app = || ("app".to_owned(), "a".to_owned());
+        [app(), ("app".to_owned(), "b".to_owned())].into_iter().filter(|_| self.one_in(2)).collect()
+    }
+
+    fn namespace_object(&mut self) -> Object {
+        Object::Namespace(Namespace { name: self.namespace().to_owned(), labels: self.labels() })
+    }
+
+    fn selector(&mut self) -> Selector {
+        let (key, values) = ("app".to_owned(), [["a", "b"][self.below(2)].to_owned()].into());
+        let requirements = match self.below(4) {
+            0 => Vec::new(),
+            1 => vec![Requirement::NotIn(key, values)],
+            _ => vec![Requirement::In(key, values)],
+        };
+        Selector { requirements }
+    }
+
+    fn rules(&mut self) -> Option<Vec<PolicyRule>> {
+        let peer = |random: &mut Self| match random.below(5) {
+            0 => Peer::Both(random.selector(), random.selector()),
+            1 => Peer::Namespaces(random.selector()),
+            2 => Peer::Block { cidr: IpNet::new_assert(random.address(244, 12), 28).trunc(), except: vec![] },
+            _ => Peer::Pods(random.selector()),
+        };
+        let port = |random: &mut Self| {
+            let named = PortSet::Named("http".to_owned());
+            let ports = [PortSet::All, PortSet::Range(80, 90), named][random.below(3)].clone();
+            PolicyPort { protocol: Protocol::Tcp, ports }
+        };
+        let rule = |random: &mut Self| PolicyRule {
+            peers: (0..random.below(3)).map(|_| peer(random)).collect(),
+            ports: (0..random.below(3)).map(|_| port(random)).collect(),
+        };
+        let rules = (0..self.below(3)).map(|_| rule(self)).collect();
+        (!self.one_in(3)).then_some(rules)
+    }
+
+    fn network_policy(&mut self) -> Object {
+        let name = ObjectName::new(self.namespace(), NAMES[self.below(NAMES.len())]);
+        let (pods, audit) = (self.selector(), self.one_in(4));
+        let (ingress, egress) = (self.rules(), self.rules());
+        Object::NetworkPolicy(NetworkPolicy { name, audit, pods, ingress, egress, edit: None })
+    }
+
+    fn service_cidr(&mut self) -> Object {
+        let cidrs = vec![IpNet::new_assert(self.address(96, 6), 24).trunc()];
+        Object::ServiceCidr(ServiceCidr { name: self.name().name.clone(), cidrs })
     }
 
     fn event(&mut self, state: &ClusterState) -> Change {
-        match self.below(20) {
+        match self.below(30) {
             0..7 => Change::Apply(self.service()),
             7..14 => Change::Apply(self.slice()),
             14 => Change::Apply(self.node()),
-            15 => Change::Apply(self.pod()),
+            15..19 => Change::Apply(self.pod()),
+            19 => Change::Apply(self.namespace_object()),
+            20..23 => Change::Apply(self.network_policy()),
+            23 => Change::Apply(self.service_cidr()),
             _ => {
                 let all = references(state);
                 match all.len() {
@@ -180,10 +246,16 @@ fn references(state: &ClusterState) -> Vec<ObjectRef> {
     let slices = state.slices.keys().map(|n| (Kind::EndpointSlice, n));
     let nodes = state.nodes.keys().map(|n| (Kind::Node, n));
     let pods = state.pods.keys().map(|n| (Kind::Pod, n));
+    let namespaces = state.namespaces.keys().map(|n| (Kind::Namespace, n));
+    let policies = state.policies.keys().map(|n| (Kind::NetworkPolicy, n));
+    let cidrs = state.service_cidrs.keys().map(|n| (Kind::ServiceCidr, n));
     services
         .chain(slices)
         .chain(nodes)
         .chain(pods)
+        .chain(namespaces)
+        .chain(policies)
+        .chain(cidrs)
         .map(|(kind, name)| ObjectRef { kind, name: name.clone() })
         .collect()
 }
@@ -263,6 +335,10 @@ impl Agent {
         objects.extend(state.slices.into_values().map(Object::EndpointSlice));
         objects.extend(state.nodes.into_values().map(Object::Node));
         objects.extend(state.pods.into_values().map(Object::Pod));
+        objects.extend(state.namespaces.into_values().map(Object::Namespace));
+        let policies = state.policies.into_values().map(Arc::unwrap_or_clone);
+        objects.extend(policies.map(Object::NetworkPolicy));
+        objects.extend(state.service_cidrs.into_values().map(Object::ServiceCidr));
         let mut next = Self::start(self.fake);
         next.set_node(self.engine.node().clone());
         while !objects.is_empty() {
