@@ -8,12 +8,13 @@ use crate::run;
 
 /// Suites of package `lbr-tests` that need no root. Every other file in `tests/tests` does, as it makes network
 /// namespaces or loads programs.
-const WITHOUT_ROOT: [&str; 10] = [
+const WITHOUT_ROOT: [&str; 11] = [
     "apiserver",
     "compile",
     "converge",
     "deploy",
     "documents",
+    "incremental",
     "kube",
     "policy_atomic",
     "policy_full",
@@ -27,7 +28,7 @@ pub(crate) const PACKAGES: [&str; 8] =
     ["-p", "lbr-common", "-p", "lbr-agent", "-p", "xtask", "-p", "lbr-tests"];
 
 /// Suites that compare millions of verdicts, and so are built in the profile `swift` of Cargo.toml.
-const SWIFT: [&str; 2] = ["converge", "policy_oracle"];
+const SWIFT: [&str; 3] = ["converge", "incremental", "policy_oracle"];
 
 /// One call of `cargo test`.
 #[derive(Clone, Debug, PartialEq, Eq)]
