@@ -27,6 +27,9 @@ const META: Keep = Fields(&[
     ("labels", All),
     ("annotations", Fields(&[("lbr.dev/*", All), ("endpoints.kubernetes.io/last-change-trigger-time", All)])),
 ]);
+/// All but the name of the pod, which is most of the text of a large slice.
+const ENDPOINTS: Keep =
+    Fields(&[("addresses", All), ("conditions", All), ("hints", All), ("nodeName", All), ("zone", All)]);
 const CONTAINERS: Keep = Fields(&[("name", All), ("ports", All), ("restartPolicy", All)]);
 
 /// The parts that are kept of a kind. NetworkPolicies are kept whole: lbr must notice unknown fields.
@@ -55,7 +58,7 @@ pub(super) fn of(kind: Kind) -> &'static Keep {
             &Fields(&[("metadata", META), ("spec", All), ("status", Fields(&[("loadBalancer", All)]))])
         }
         Kind::EndpointSlice => {
-            &Fields(&[("metadata", META), ("addressType", All), ("endpoints", All), ("ports", All)])
+            &Fields(&[("metadata", META), ("addressType", All), ("endpoints", ENDPOINTS), ("ports", All)])
         }
         Kind::NetworkPolicy | Kind::ServiceCidr => &Fields(&[("metadata", META), ("spec", All)]),
     }
