@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lbr_common::text::{RejectedRecord, extent};
 use tokio::sync::mpsc;
 
-use crate::model::{Kind, ObjectName, ObjectRef};
+use crate::model::{Extent, Item, Kind, ObjectName, ObjectRef, Rejected};
 use crate::policy::stand_in::StandIns;
 use crate::service::HEALTH_PORT;
 use crate::table::Problem;
@@ -52,7 +51,7 @@ impl Occurrence {
     }
 
     fn of_node(node: &str, is_warning: bool, reason: &'static str, note: String) -> Self {
-        let object = ObjectRef { kind: Kind::Node, name: ObjectName::cluster(node) };
+        let object = Kind::Node.named(&ObjectName::cluster(node));
         Self { object, is_warning, reason, action: "StartLbr", note }
     }
 }
@@ -124,12 +123,7 @@ impl Troubles {
     }
 
     /// Takes the present troubles, and reports the new ones.
-    pub(crate) fn now(
-        &mut self,
-        rejected: &BTreeMap<u32, RejectedRecord>,
-        problems: &[Problem],
-        without_room: &StandIns,
-    ) {
+    pub(crate) fn now(&mut self, rejected: &[Rejected], problems: &[Problem], without_room: &StandIns) {
         if self.events.0.is_none() {
             return;
         }
@@ -148,36 +142,29 @@ impl Troubles {
 }
 
 /// One occurrence for each object and reason, for all of its fields together.
-fn all(
-    rejected: &BTreeMap<u32, RejectedRecord>,
-    problems: &[Problem],
-    without_room: &StandIns,
-) -> BTreeSet<Occurrence> {
+fn all(rejected: &[Rejected], problems: &[Problem], without_room: &StandIns) -> BTreeSet<Occurrence> {
     let mut notes: BTreeMap<(ObjectRef, &'static str), Vec<String>> = BTreeMap::new();
-    let mut add = |object: ObjectRef, reason, note: String| {
-        notes.entry((object, reason)).or_default().push(note);
+    let mut add = |object: &ObjectRef, reason, note: String| {
+        // People look for Events at these two kinds.
+        if matches!(object.kind, Kind::Service | Kind::NetworkPolicy) {
+            notes.entry((object.clone(), reason)).or_default().push(note);
+        }
     };
-    for record in rejected.values() {
-        if let Some((object, _)) = named(record.object.as_str()) {
-            // The list contains policies without room, too.
-            let is_policy = object.kind == Kind::NetworkPolicy && record.field.as_str().is_empty();
-            if is_policy && without_room.contains_key(&object.name) {
-                continue;
-            }
-            let (field, reason) = (record.field.as_str(), record.reason.as_str());
-            let note = if field.is_empty() { reason.to_owned() } else { format!("{field}: {reason}") };
-            add(object, of_record(record), note);
+    for one in rejected {
+        let Item::Object(object) = &one.object else { continue };
+        // The list contains policies without room, too.
+        let is_policy = object.kind == Kind::NetworkPolicy && one.field.is_empty();
+        if !(is_policy && without_room.contains_key(&object.name)) {
+            add(object, reason(one), note(&one.field, &one.reason));
         }
     }
     for problem in problems {
-        if let Some((object, part)) = named(&problem.key) {
-            let colon = if part.is_empty() { "" } else { ": " };
-            add(object, "NotInForce", format!("{part}{colon}{}", problem.error));
+        if let Some(object) = &problem.object {
+            add(object, "NotInForce", note(&problem.key, &problem.error.to_string()));
         }
     }
     for (name, stand_in) in without_room {
-        let object = ObjectRef { kind: Kind::NetworkPolicy, name: name.clone() };
-        add(object, "NotInForce", stand_in.reason.clone());
+        add(&Kind::NetworkPolicy.named(name), "NotInForce", stand_in.reason.clone());
     }
     let occurrence = |((object, reason), notes): ((ObjectRef, &'static str), Vec<String>)| {
         let mut note = notes.join("; ");
@@ -187,23 +174,18 @@ fn all(
     notes.into_iter().map(occurrence).collect()
 }
 
-fn of_record(record: &RejectedRecord) -> &'static str {
-    match (record.field.as_str(), record.extent) {
+fn reason(one: &Rejected) -> &'static str {
+    match (one.extent, one.field.as_str()) {
         // kube-proxy's, so that existing searches find it.
-        (HEALTH_PORT, extent::LIMITED) => "FailedToStartServiceHealthcheck",
-        (_, extent::LIMITED) => "Limited",
-        _ => "Rejected",
+        (Extent::Limited, HEALTH_PORT) => "FailedToStartServiceHealthcheck",
+        (Extent::Limited, _) => "Limited",
+        (Extent::Rejected, _) => "Rejected",
     }
 }
 
-/// The object that a text begins with (`Service default/web port http`), and the rest of the text.
-fn named(text: &str) -> Option<(ObjectRef, &str)> {
-    let (kind, rest) = text.split_once(' ')?;
-    let kind = [Kind::Service, Kind::NetworkPolicy].into_iter().find(|known| known.as_str() == kind)?;
-    let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-    let (namespace, name) = name.split_once('/')?;
-    let name = ObjectName::new(namespace.to_owned(), name.to_owned());
-    Some((ObjectRef { kind, name }, rest))
+/// Why, with the part of the object that it is about.
+fn note(part: &str, why: &str) -> String {
+    if part.is_empty() { why.to_owned() } else { format!("{part}: {why}") }
 }
 
 #[cfg(test)]

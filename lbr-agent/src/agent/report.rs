@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use crate::compile;
 use crate::engine::Engine;
 use crate::events::{Counts, Events, Troubles};
 use crate::table::{Outcome, Problem};
@@ -87,9 +86,9 @@ impl Reports {
 
     /// Logs once what was found while compiling. The sources log what they found.
     fn log_found(&mut self, engine: &Engine) {
-        let of_source: BTreeSet<_> = engine.state().rejected.iter().map(compile::record).collect();
-        let found = engine.rejected().values().filter(|record| !of_source.contains(record));
-        let found: BTreeSet<String> = found.map(|record| compile::rejected(record).to_string()).collect();
+        let of_source: BTreeSet<_> = engine.state().rejected.iter().collect();
+        let found = engine.rejected().iter().filter(|one| !of_source.contains(one));
+        let found: BTreeSet<String> = found.map(ToString::to_string).collect();
         for text in found.difference(&self.found) {
             tracing::warn!("{text}");
         }
@@ -98,7 +97,7 @@ impl Reports {
 
     /// Logs each problem once, and once more when it is over.
     fn log_problems(&mut self, problems: &[Problem]) {
-        let now: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.key, p.error)).collect();
+        let now: Vec<String> = problems.iter().map(ToString::to_string).collect();
         for text in now.iter().filter(|text| !self.problems.contains(text)) {
             tracing::warn!("not in force: {text}");
         }

@@ -11,7 +11,7 @@ pub use self::change::Change;
 pub use self::changes::Changes;
 pub use self::store::Store;
 use crate::model::{
-    EndpointSlice, Namespace, NetworkPolicy, Node, ObjectName, Pod, Rejected, Service, ServiceCidr,
+    EndpointSlice, Namespace, NetworkPolicy, Node, ObjectName, ObjectRef, Pod, Rejected, Service, ServiceCidr,
 };
 
 /// Every object that was accepted, by name.
@@ -35,15 +35,15 @@ pub struct ClusterState {
     pub service_cidrs: BTreeMap<ObjectName, ServiceCidr>,
     /// The source's present rejections.
     pub rejected: Vec<Rejected>,
-    /// Where each object is written, by its kind and name as people write them.
-    pub origins: BTreeMap<String, String>,
+    /// Where each object is written.
+    pub origins: BTreeMap<ObjectRef, String>,
     /// Where all others are from.
     pub origin: String,
 }
 
 impl ClusterState {
-    /// Where this object (`Service default/web`) is from, for people.
-    pub fn origin_of(&self, object: &str) -> &str {
+    /// Where this object is from, for people.
+    pub fn origin_of(&self, object: &ObjectRef) -> &str {
         self.origins.get(object).unwrap_or(&self.origin)
     }
 

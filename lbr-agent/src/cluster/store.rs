@@ -49,7 +49,6 @@ impl Store {
                 changed
             }
             Change::Origin(Some(object), origin) => {
-                let object = object.to_string();
                 let changed = self.state.origins.get(&object) != Some(&origin);
                 self.state.origins.insert(object, origin);
                 self.changes.rejected |= changed;
@@ -143,7 +142,7 @@ impl Store {
     fn delete(&mut self, reference: &ObjectRef) -> bool {
         let s = &mut self.state;
         self.held.remove(reference);
-        self.changes.rejected |= s.origins.remove(&reference.to_string()).is_some();
+        self.changes.rejected |= s.origins.remove(reference).is_some();
         let name = &reference.name;
         match reference.kind {
             Kind::Service => s.services.remove(name).is_some(),

@@ -8,7 +8,7 @@ mod rejected;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::rejected::{all, record, rejected};
+pub(crate) use self::rejected::{all, records};
 use crate::cluster::{Changes, ClusterState};
 use crate::desired::Desired;
 use crate::ids::Ids;
@@ -43,6 +43,6 @@ pub(crate) fn with_stand_ins(
     ids.forget_unused();
     desired.links = link::links(&node.links);
     desired.uplinks = here.uplinks();
-    desired.rejected = all(state, node, &services, &policies.rejected(without_room));
+    desired.rejected = records(&all(state, node, &services, &policies.rejected(without_room)));
     desired
 }

@@ -13,7 +13,7 @@ use crate::model::Extent;
 use crate::model::Object;
 use crate::model::Rejected;
 use crate::model::{
-    Endpoint, EndpointPort, EndpointSlice, ObjectName, Protocol, Service, ServicePort, TrafficPolicy,
+    Endpoint, EndpointPort, EndpointSlice, Kind, ObjectName, Protocol, Service, ServicePort, TrafficPolicy,
 };
 use crate::node::links::LocalLink;
 use crate::node::links::LocalLinks;
@@ -255,7 +255,8 @@ fn conflicts_have_an_extent_and_an_origin() {
         service("x-nowhere", &["10.96.0.10"], &ports[..1]),
         service("y-twice", &["10.96.0.10"], &ports),
     ];
-    let place = ("Service default/y-twice".to_owned(), "y.yaml, document 2".to_owned());
+    let twice = Kind::Service.named(&ObjectName::new("default", "y-twice"));
+    let place = (twice, "y.yaml, document 2".to_owned());
     let state =
         ClusterState { origins: [place].into(), origin: "API server".to_owned(), ..state(services, vec![]) };
     let d = compiled(&state);
@@ -274,7 +275,7 @@ fn conflicts_have_an_extent_and_an_origin() {
 fn rejected_objects_are_counted_when_they_do_not_fit() {
     let one = |n: usize| Rejected {
         extent: if n == 7 { Extent::Rejected } else { Extent::Limited },
-        object: format!("Service default/{n:05}"),
+        object: Kind::Service.named(&ObjectName::new("default", format!("{n:05}"))).into(),
         origin: String::new(),
         field: String::new(),
         reason: String::new(),

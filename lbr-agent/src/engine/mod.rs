@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use lbr_common::addr::Addr;
 use lbr_common::maglev;
-use lbr_common::text::RejectedRecord;
 
 pub use self::former::Former;
 use crate::cluster::{Change, Changes, ClusterState, Store};
@@ -46,7 +45,8 @@ pub struct Engine {
     fit: Fit,
     /// What is not in force of pods and policies.
     of_policies: Vec<Rejected>,
-    rejected: BTreeMap<u32, RejectedRecord>,
+    /// What is not in force of everything.
+    rejected: Vec<Rejected>,
     pods: PodAddresses,
     reconciler: Reconciler,
 }
@@ -76,7 +76,7 @@ impl Engine {
             services: service::Compiler::default(),
             fit: Fit::default(),
             of_policies: Vec::new(),
-            rejected: BTreeMap::new(),
+            rejected: Vec::new(),
             pods: PodAddresses::new(),
             reconciler,
         };
@@ -122,7 +122,7 @@ impl Engine {
         let is_same = of_policies == std::mem::replace(&mut self.of_policies, of_policies.clone());
         if done.rejected || changes.rejected || !is_same || change.is_everything() {
             self.rejected = compile::all(self.store.state(), &self.node, &self.services, &self.of_policies);
-            self.reconciler.report.rejected.set_desired(self.rejected.clone());
+            self.reconciler.report.rejected.set_desired(compile::records(&self.rejected));
         }
         if has_new_links || change.is_everything() {
             self.compiled_for = Some(self.node.clone());
@@ -181,7 +181,7 @@ impl Engine {
     }
 
     /// The objects and parts that are not in force.
-    pub fn rejected(&self) -> &BTreeMap<u32, RejectedRecord> {
+    pub fn rejected(&self) -> &[Rejected] {
         &self.rejected
     }
 

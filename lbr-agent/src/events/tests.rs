@@ -1,16 +1,14 @@
-use lbr_common::text::Text;
-
 use super::*;
 use crate::dataplane::WriteError;
 use crate::policy::stand_in::StandIn;
 
-fn record(object: &str, field: &str, reason: &str) -> RejectedRecord {
-    let (object, field, reason) = (Text::new(object), Text::new(field), Text::new(reason));
-    RejectedRecord { object, field, reason, ..RejectedRecord::default() }
+fn object(kind: Kind, name: &str) -> ObjectRef {
+    kind.named(&ObjectName::new("a", name))
 }
 
-fn records(list: &[RejectedRecord]) -> BTreeMap<u32, RejectedRecord> {
-    (0..).zip(list.iter().copied()).collect()
+fn whole(object: impl Into<Item>, field: &str, reason: &str) -> Rejected {
+    let (origin, field, reason) = (String::new(), field.to_owned(), reason.to_owned());
+    Rejected { extent: Extent::Rejected, object: object.into(), origin, field, reason }
 }
 
 fn drain(queue: &mut mpsc::Receiver<Occurrence>) -> Vec<String> {
@@ -23,32 +21,36 @@ fn each_trouble_is_reported_when_it_begins() {
     let (events, mut queue, _) = Events::queue();
     let mut troubles = Troubles::new(events);
     let mut state = StandIns::new();
-    let rejected = records(&[
-        record("Service a/web", "spec.ports[0].protocol", "SCTP"),
-        record("Service a/web", "spec.ports[1].protocol", "SCTP"),
-        record("EndpointSlice a/web-1", "endpoints", "not reported: kube-proxy's users do not look there"),
-        record("NetworkPolicy a/closed", "", "full, as the list for people has it"),
-        record("a file that is no object", "", "x"),
-    ]);
-    let mut rejected = rejected;
-    for (number, field) in [(10, "spec.externalIPs[0]"), (11, HEALTH_PORT)] {
-        let limited = RejectedRecord { extent: extent::LIMITED, ..record("Service a/part", field, "why") };
-        rejected.insert(number, limited);
-    }
-    let full = [Problem {
-        map: "frontends",
-        key: "Service a/other port http".to_owned(),
-        error: WriteError::Full { map: "frontends", max_entries: 5 },
-    }];
+    let web = || object(Kind::Service, "web");
+    let part = |field: &str| Rejected::limited(object(Kind::Service, "part"), field, "why");
+    let rejected = [
+        whole(web(), "spec.ports[0].protocol", "SCTP"),
+        whole(web(), "spec.ports[1].protocol", "SCTP"),
+        whole(object(Kind::EndpointSlice, "web-1"), "endpoints", "not reported: people do not look there"),
+        whole(object(Kind::NetworkPolicy, "closed"), "", "full, as the list for people has it"),
+        whole(Item::Text("a file that is no object".to_owned()), "", "x"),
+        part("spec.externalIPs[0]"),
+        part(HEALTH_PORT),
+    ];
+    let error = || WriteError::Full { map: "frontends", max_entries: 5 };
+    let full = [
+        Problem {
+            map: "frontends",
+            object: Some(object(Kind::Service, "other")),
+            key: "port http".to_owned(),
+            error: error(),
+        },
+        // It is about no object.
+        Problem::new("frontends", "10.96.0.5".to_owned(), error()),
+    ];
     let policy = ObjectName::new("a", "closed");
     state.insert(policy, StandIn { version: None, reason: "full".to_owned() });
     for _ in 0..3 {
         troubles.now(&rejected, &full, &state);
     }
     let reported = drain(&mut queue);
-    let error = WriteError::Full { map: "frontends", max_entries: 5 };
     let expected = [
-        format!("Service a/other NotInForce: port http: {error}"),
+        format!("Service a/other NotInForce: port http: {}", error()),
         "Service a/part FailedToStartServiceHealthcheck: spec.healthCheckNodePort: why".to_owned(),
         "Service a/part Limited: spec.externalIPs[0]: why".to_owned(),
         "Service a/web Rejected: spec.ports[0].protocol: SCTP; spec.ports[1].protocol: SCTP".to_owned(),
@@ -57,9 +59,9 @@ fn each_trouble_is_reported_when_it_begins() {
     assert_eq!(reported, expected);
 
     // A trouble that is over and begins again is another occurrence.
-    troubles.now(&records(&[]), &[], &StandIns::new());
+    troubles.now(&[], &[], &StandIns::new());
     assert!(drain(&mut queue).is_empty());
-    let rejected = records(&[record("Service a/web", "spec.ports[0].protocol", "SCTP")]);
+    let rejected = [whole(web(), "spec.ports[0].protocol", "SCTP")];
     troubles.now(&rejected, &[], &StandIns::new());
     assert_eq!(drain(&mut queue), ["Service a/web Rejected: spec.ports[0].protocol: SCTP"]);
 }
@@ -68,9 +70,8 @@ fn each_trouble_is_reported_when_it_begins() {
 fn what_has_no_place_is_counted_and_offered_again() {
     let (events, mut queue, _) = Events::queue();
     let mut troubles = Troubles::new(events);
-    let name = |n: usize| format!("Service a/s{n:04}");
-    let rejected: Vec<_> = (0..QUEUE + 10).map(|n| record(&name(n), "", "wrong")).collect();
-    let rejected = records(&rejected);
+    let service = |n: usize| object(Kind::Service, &format!("s{n:04}"));
+    let rejected: Vec<_> = (0..QUEUE + 10).map(|n| whole(service(n), "", "wrong")).collect();
     let state = StandIns::new();
     troubles.now(&rejected, &[], &state);
     assert_eq!(troubles.counts(), Counts { written: 0, dropped: 1 });
@@ -84,8 +85,8 @@ fn what_has_no_place_is_counted_and_offered_again() {
 #[test]
 fn notes_are_as_long_as_the_api_allows() {
     let long = "ü".repeat(127);
-    let list: Vec<_> = (0..9).map(|_| record("Service a/web", "", &long)).collect();
-    let all = all(&records(&list), &[], &StandIns::new());
+    let list: Vec<_> = (0..9).map(|_| whole(object(Kind::Service, "web"), "", &long)).collect();
+    let all = all(&list, &[], &StandIns::new());
     let length = all.first().map(|o| o.note.len()).unwrap();
     assert!((NOTE - 3..=NOTE).contains(&length), "{length}");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lbr_common::link::{Link, link_flags};
 
-use crate::model::Rejected;
+use crate::model::{Extent, Item, Rejected};
 use crate::node::links::{LocalLink, LocalLinks, UnfitDevice};
 
 /// The entries of `links`. They need no object, so new links do not wait for the rest.
@@ -23,6 +23,11 @@ pub(crate) fn links(local: &LocalLinks) -> BTreeMap<u32, Link> {
 
 /// A `--devices` pattern that cannot be honoured.
 pub(crate) fn unfit_device(device: &UnfitDevice) -> Rejected {
-    let (object, field) = ("lbr run".to_owned(), format!("--devices={}", device.pattern));
-    Rejected { origin: "command line".to_owned(), ..Rejected::limited(object, field, device.reason.clone()) }
+    Rejected {
+        extent: Extent::Limited,
+        object: Item::Text("lbr run".to_owned()),
+        origin: "command line".to_owned(),
+        field: format!("--devices={}", device.pattern),
+        reason: device.reason.clone(),
+    }
 }

@@ -87,6 +87,13 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The object of this kind with this name.
+    pub(crate) fn named(self, name: &ObjectName) -> ObjectRef {
+        ObjectRef { kind: self, name: name.clone() }
+    }
+}
+
 impl std::fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.kind.as_str(), self.name)

@@ -10,6 +10,7 @@ pub mod namespace;
 pub mod netpol;
 pub mod node;
 pub mod pod;
+mod rejected;
 mod selector;
 pub mod service;
 pub mod servicecidr;
@@ -17,10 +18,10 @@ mod shared;
 pub(crate) mod unknown;
 
 pub use name::{Name, ObjectName};
+pub use rejected::{Extent, Item, Rejected};
 pub use service::{ALGORITHM, Algorithm, Forwarding, Service, ServicePort, SourceRanges};
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -96,25 +97,6 @@ pub enum Object {
     ServiceCidr(ServiceCidr),
 }
 
-/// How much of an object is not in force. Ordered: the worse comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Extent {
-    /// The object is not in force as it is written.
-    Rejected,
-    /// The object is in force but for the field: a port, an address, a peer.
-    Limited,
-}
-
-impl Extent {
-    /// Its word, the same in logs, tables, Events and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Rejected => "rejected",
-            Self::Limited => "limited",
-        }
-    }
-}
-
 /// What can be read of a version that lbr rejects. It closes what it evidently closes, and opens nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Partial {
@@ -122,41 +104,6 @@ pub enum Partial {
     NetworkPolicy(Box<netpol::Partial>),
     /// Of a Service.
     Service(Box<service::Partial>),
-}
-
-/// An object that lbr rejects, or a part of one. A value, not an error: it is kept, counted and shown, and affects
-/// nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rejected {
-    /// Whether the object is in force apart from this.
-    pub extent: Extent,
-    /// `Service default/web`; as much of it as could be read.
-    pub object: String,
-    /// Where it came from: `web.yaml, document 2`, or the API server.
-    pub origin: String,
-    /// Path of the field as kubectl writes it (`spec.ports[0].port`); empty for the object as a whole.
-    pub field: String,
-    /// What is wrong and what to do, for people.
-    pub reason: String,
-}
-
-impl Rejected {
-    /// A part that an object in force lacks. The compiler fills in the origin.
-    pub(crate) fn limited(object: String, field: impl Into<String>, reason: impl Into<String>) -> Self {
-        let (origin, field, reason) = (String::new(), field.into(), reason.into());
-        Self { extent: Extent::Limited, object, origin, field, reason }
-    }
-}
-
-impl fmt::Display for Rejected {
-    /// One line for the log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.extent.as_str())?;
-        for part in [&self.origin, &self.object, &self.field].into_iter().filter(|part| !part.is_empty()) {
-            write!(f, "{part}: ")?;
-        }
-        f.write_str(&self.reason)
-    }
 }
 
 /// Transport protocols of a Service port. A closed set: no other protocol turns into TCP.

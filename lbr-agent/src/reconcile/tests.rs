@@ -242,7 +242,7 @@ fn a_service_that_does_not_fit_is_not_added_and_the_others_are() {
     let wanted = services(&[(1, &[1, 2]), (2, &[1, 2, 3]), (3, &[1])]);
     let outcome = r.apply(wanted.clone(), true, &mut fake);
     let [problem] = outcome.problems.as_slice() else { panic!("{outcome:?}") };
-    assert_eq!((problem.map, problem.key.as_str()), ("backends", "Service /s2 port (unnamed)"));
+    assert_eq!((problem.map, problem.place().as_str()), ("backends", "Service s2 port (unnamed)"));
     assert!(matches!(problem.error, WriteError::Full { max_entries: 4, .. }));
     let mut without = services(&[(1, &[1, 2]), (3, &[1])]);
     without.services = wanted.services.clone();

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use lbr_common::addr::Family;
-use lbr_common::text::{RejectedRecord, extent};
 use tokio::sync::watch;
 
 use super::health::{Health, Moment, NodeState, Report, TIMEOUT};
@@ -15,7 +14,7 @@ use crate::cluster::ClusterState;
 use crate::desired::HealthPort;
 use crate::engine::Compiled;
 use crate::events::Counts;
-use crate::model::{EndpointSlice, Kind, Object, ObjectName};
+use crate::model::{EndpointSlice, Extent, Item, Kind, Object, ObjectName, Rejected};
 use crate::table::Outcome;
 
 /// How many trigger times are kept until they are in force. Beyond that the histogram lacks some.
@@ -112,7 +111,7 @@ pub struct Round<'a> {
     /// Health check ports of Services.
     pub health_ports: BTreeMap<u16, HealthPort>,
     /// The objects and parts that are not in force.
-    pub rejected: &'a BTreeMap<u32, RejectedRecord>,
+    pub rejected: &'a [Rejected],
 }
 
 /// Numbers for `/metrics`.
@@ -335,12 +334,12 @@ fn code(report: &Report) -> u16 {
 }
 
 /// Each object counts once. One that is rejected is not counted as limited.
-fn rejected_and_limited(records: &BTreeMap<u32, RejectedRecord>) -> (usize, usize) {
-    let of = |wanted: u32| -> BTreeSet<(&str, &str)> {
-        let its = records.values().filter(|record| record.extent == wanted);
-        its.map(|record| (record.object.as_str(), record.origin.as_str())).collect()
+fn rejected_and_limited(all: &[Rejected]) -> (usize, usize) {
+    let of = |wanted: Extent| -> BTreeSet<(&Item, &str)> {
+        let its = all.iter().filter(|one| one.extent == wanted);
+        its.map(|one| (&one.object, one.origin.as_str())).collect()
     };
-    let (rejected, limited) = (of(extent::REJECTED), of(extent::LIMITED));
+    let (rejected, limited) = (of(Extent::Rejected), of(Extent::Limited));
     (rejected.len(), limited.difference(&rejected).count())
 }
 

@@ -1,6 +1,9 @@
 //! The result of writing.
 
+use std::fmt;
+
 use crate::dataplane::WriteError;
+use crate::model::ObjectRef;
 
 /// The result of one round of writing.
 #[derive(Debug, Default)]
@@ -31,8 +34,33 @@ impl Outcome {
 pub struct Problem {
     /// Name of the map.
     pub map: &'static str,
-    /// The entry, or the Service, for a person.
+    /// The object that it is about, if it is a single one that is known.
+    pub object: Option<ObjectRef>,
+    /// The entry, or the part of the object, for a person; empty for the object as a whole.
     pub key: String,
     /// Why.
     pub error: WriteError,
+}
+
+impl Problem {
+    /// It is about an entry.
+    pub(crate) fn new(map: &'static str, key: String, error: WriteError) -> Self {
+        Self { map, object: None, key, error }
+    }
+
+    /// The object and its part, or the entry: `Service default/web port http`.
+    pub fn place(&self) -> String {
+        match &self.object {
+            None => self.key.clone(),
+            Some(object) if self.key.is_empty() => object.to_string(),
+            Some(object) => format!("{object} {}", self.key),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    /// One line for the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place(), self.error)
+    }
 }

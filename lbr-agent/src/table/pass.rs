@@ -31,7 +31,7 @@ impl Pass<'_> {
         match self.dataplane.raise_epoch() {
             Ok(()) => self.due.epoch = false,
             Err(error) => {
-                self.outcome.problems.push(Problem { map: maps::STATE.name, key: "epoch".to_owned(), error });
+                self.outcome.problems.push(Problem::new(maps::STATE.name, "epoch".to_owned(), error));
             }
         }
     }

@@ -22,7 +22,7 @@ pub(crate) fn write<K: Copy + Ord, V: Copy + PartialEq>(
             }
             Err(error) => {
                 delta.failed(&key);
-                outcome.problems.push(Problem { map: table.name(), key: text(&key), error });
+                outcome.problems.push(Problem::new(table.name(), text(&key), error));
             }
         }
     }
@@ -45,7 +45,7 @@ pub(crate) fn remove<K: Copy + Ord, V: Copy + PartialEq>(
             }
             Err(error) => {
                 delta.failed(&key);
-                outcome.problems.push(Problem { map: table.name(), key: text(&key), error });
+                outcome.problems.push(Problem::new(table.name(), text(&key), error));
             }
         }
     }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lbr_agent::cluster::Change;
 use lbr_agent::desired::Desired;
 use lbr_agent::engine::Engine;
-use lbr_agent::model::{Kind, Object, ObjectName, ObjectRef, Partial, Rejected};
+use lbr_agent::model::{Item, Kind, Object, ObjectName, ObjectRef, Partial, Rejected};
 use lbr_agent::node::NodeView;
 use lbr_agent::reconcile::Reconciler;
 use lbr_agent::service::look_up::Sender;
@@ -46,7 +46,7 @@ struct Agent<'a> {
     /// What can be read of objects whose present version is rejected.
     partials: BTreeMap<ObjectRef, Partial>,
     /// Rejections by their object.
-    rejected: BTreeMap<String, Vec<Rejected>>,
+    rejected: BTreeMap<Item, Vec<Rejected>>,
     /// The applied objects, for a restart.
     objects: BTreeMap<ObjectRef, Object>,
     /// Entries written or removed since the last restart.
@@ -102,7 +102,7 @@ impl<'a> Agent<'a> {
         ensure!(!parsed.unreadable, "not readable: {:?}", parsed.rejected);
         let accepted = parsed.objects.iter().map(|o| o.object.reference());
         for reference in accepted.chain(parsed.held.iter().map(|h| h.reference.clone())) {
-            self.rejected.remove(&reference.to_string());
+            self.rejected.remove(&Item::from(reference));
         }
         for rejected in parsed.rejected {
             self.rejected.entry(rejected.object.clone()).or_default().push(rejected);
@@ -123,7 +123,7 @@ impl<'a> Agent<'a> {
 
     fn delete(&mut self, refs: Vec<ObjectRef>) -> Result<()> {
         for reference in &refs {
-            self.rejected.remove(&reference.to_string());
+            self.rejected.remove(&Item::from(reference.clone()));
         }
         self.send_rejected()?;
         for reference in ordered(refs, self.order) {

@@ -103,14 +103,14 @@ fn invalid_object_affects_no_other() {
         let reader = Reader::start(&server);
         reader.wait("the others", |seen| seen.store.state().services.len() == 5 && seen.store.is_synced());
         reader.wait("rejected", |seen| {
-            seen.store.state().rejected.iter().any(|r| r.object == "Service default/odd")
+            seen.store.state().rejected.iter().any(|r| r.object.to_string() == "Service default/odd")
         });
         // An accepted object keeps its last accepted version.
         let mut bad = service("s2", "10.0.0.1");
         bad["spec"]["ports"] = json!([{"port": "http"}]);
         server.put(bad).unwrap();
         reader.wait("rejected too", |seen| {
-            seen.store.state().rejected.iter().any(|r| r.object == "Service default/s2")
+            seen.store.state().rejected.iter().any(|r| r.object.to_string() == "Service default/s2")
         });
         reader.look(|seen| assert_eq!(seen.store.state().services.len(), 5));
         server.put(service("s2", "10.0.0.2")).unwrap();

@@ -49,7 +49,7 @@ fn problems(outcome: &Outcome) -> Vec<String> {
         let WriteError::Full { map, max_entries: SIZE } = problem.error else { panic!("{problem:?}") };
         assert_eq!(map, problem.map);
         assert!(problem.error.to_string().contains(&format!("--map-max {map}=")), "{}", problem.error);
-        format!("{map}: {}", problem.key)
+        format!("{map}: {}", problem.place())
     };
     let mut texts: Vec<_> = outcome.problems.iter().map(text).collect();
     texts.sort();
@@ -76,17 +76,17 @@ fn third_does_not_fit(small: &[&str], expected: &[&str]) {
 
 #[test]
 fn no_room_for_backends() {
-    third_does_not_fit(&["backends"], &["backends: Service /s3 port (unnamed)"]);
+    third_does_not_fit(&["backends"], &["backends: Service s3 port (unnamed)"]);
 }
 
 #[test]
 fn no_room_for_slots() {
-    third_does_not_fit(&["slots"], &["slots: Service /s3 port (unnamed)"]);
+    third_does_not_fit(&["slots"], &["slots: Service s3 port (unnamed)"]);
 }
 
 #[test]
 fn no_room_for_either() {
-    let either = ["backends: Service /s3 port (unnamed)", "slots: Service /s3 port (unnamed)"];
+    let either = ["backends: Service s3 port (unnamed)", "slots: Service s3 port (unnamed)"];
     third_does_not_fit(&["slots", "backends"], &either);
 }
 
@@ -96,7 +96,7 @@ fn service_that_cannot_grow_keeps_its_endpoints() {
     world.converge(&services(&[(1, &[1, 2, 3]), (2, &[4, 5, 6])]));
     let before = ask(&mut world.real, 1);
     let outcome = world.apply(&services(&[(1, &[1, 2, 3, 7, 8, 9]), (2, &[4, 5, 6])]));
-    let both = ["backends: Service /s1 port (unnamed)", "slots: Service /s1 port (unnamed)"];
+    let both = ["backends: Service s1 port (unnamed)", "slots: Service s1 port (unnamed)"];
     assert_eq!(problems(&outcome), both);
     assert_eq!(ask(&mut world.real, 1), before);
     assert_eq!(ask(&mut world.real, 2).len(), 3);
@@ -112,7 +112,7 @@ fn no_room_for_frontends() {
     let mut world = World::new(&["frontends"]);
     let five: Vec<(u32, &[u8])> = (1..=5).map(|service| (service, &[1, 2][..])).collect();
     let outcome = world.apply(&services(&five));
-    assert_eq!(problems(&outcome), ["frontends: 10.96.0.5", "frontends: Service /s5 port (unnamed)"]);
+    assert_eq!(problems(&outcome), ["frontends: 10.96.0.5", "frontends: Service s5 port (unnamed)"]);
     for service in 1..=4 {
         assert_eq!(ask(&mut world.real, service).len(), 2, "{:?}", ask(&mut world.real, service));
     }

@@ -80,10 +80,9 @@ fn pods(state: &Policies, held: &mut Held) -> BTreeMap<Addr, Option<EndpointPoli
 }
 
 fn report(state: &Policies, shortage: &Shortage, problems: &mut Vec<Problem>) {
-    problems.extend(shortage.sets.iter().map(|(&set, full)| Problem {
-        map: full.map,
-        key: text::set(set, &state.maps),
-        error: full.error(),
+    problems.extend(shortage.sets.iter().map(|(&set, full)| {
+        let (object, key) = text::set(set, &state.maps);
+        Problem { map: full.map, object, key, error: full.error() }
     }));
     if let Some(full) = shortage.blocks {
         let new: Vec<_> = state
@@ -94,14 +93,14 @@ fn report(state: &Policies, shortage: &Shortage, problems: &mut Vec<Problem>) {
             .filter(|block| !state.maps.cidr_class.has(block))
             .collect();
         let key = format!("ipBlock {}", text::some(new.into_iter(), |block| text::block(block)));
-        problems.push(Problem { map: full.map, key, error: full.error() });
+        problems.push(Problem::new(full.map, key, full.error()));
     }
     for (full, addresses) in shortage.classes.iter().chain(&shortage.endpoints) {
         let key = text::some(addresses.iter(), |addr| addr.to_string());
-        problems.push(Problem { map: full.map, key, error: full.error() });
+        problems.push(Problem::new(full.map, key, full.error()));
     }
     if let Some((full, links)) = &shortage.links {
         let key = text::some(links.iter(), |link| format!("link {link}"));
-        problems.push(Problem { map: full.map, key, error: full.error() });
+        problems.push(Problem::new(full.map, key, full.error()));
     }
 }

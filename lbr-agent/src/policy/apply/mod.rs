@@ -173,7 +173,7 @@ struct Interrupted;
 
 fn interrupted(error: WriteError, outcome: &mut Outcome) -> Interrupted {
     let key = "generation".to_owned();
-    outcome.problems.push(Problem { map: lbr_common::maps::STATE.name, key, error });
+    outcome.problems.push(Problem::new(lbr_common::maps::STATE.name, key, error));
     Interrupted
 }
 
@@ -195,7 +195,7 @@ fn stage<K: Copy + Ord, R: Stored<K>>(
                 outcome.writes += 1;
             }
             Err(error) => {
-                outcome.problems.push(Problem { map: table.name(), key: text(&key), error });
+                outcome.problems.push(Problem::new(table.name(), text(&key), error));
                 return Err(Interrupted);
             }
         }
@@ -215,7 +215,7 @@ fn sweep<K: Copy + Ord, T: Absent<K>, R>(
                 staged.removed(&key);
                 outcome.removals += 1;
             }
-            Err(error) => outcome.problems.push(Problem { map: table.name(), key: text(&key), error }),
+            Err(error) => outcome.problems.push(Problem::new(table.name(), text(&key), error)),
         }
     }
 }

@@ -48,8 +48,9 @@ fn start(fake: &mut Fake, tables: &Desired) -> Reconciler {
     reconciler
 }
 
-fn problems(outcome: &Outcome) -> Vec<(&str, &str)> {
-    outcome.problems.iter().map(|p| (p.map, p.key.as_str())).collect()
+/// Map and place of each.
+fn problems(outcome: &Outcome) -> Vec<[String; 2]> {
+    outcome.problems.iter().map(|p| [p.map.to_owned(), p.place()]).collect()
 }
 
 #[test]
@@ -62,7 +63,7 @@ fn a_set_without_room_keeps_the_last_one_or_closes() {
         // Pod 1 gets another set, pod 2 stays as it is, pod 3 is isolated for the first time, pod 4 has a small one.
         let after = tables(&[(1, 11, 5), (2, 2, 3), (3, 13, 5), (4, 14, 2)]);
         let outcome = reconciler.apply(after.clone(), true, &mut fake);
-        assert_eq!(problems(&outcome), [(map, "NetworkPolicy ns/p11"), (map, "NetworkPolicy ns/p13")]);
+        assert_eq!(problems(&outcome), [[map, "NetworkPolicy ns/p11"], [map, "NetworkPolicy ns/p13"]]);
         assert!(outcome.pending > 0, "{map}");
         let seen = fake.in_force();
         let sets: Vec<_> = seen.endpoints.values().map(|e| (e.policy.set.id, e.policy.flags)).collect();
@@ -89,7 +90,7 @@ fn an_address_without_room_has_no_class_and_holds_nothing_up() {
     let mut after = tables(&[(1, 2, 1)]);
     after.ip_class = [(pod(8), 3.into()), (pod(9), 3.into())].into();
     let outcome = reconciler.apply(after.clone(), true, &mut fake);
-    assert_eq!(problems(&outcome), [("ip_class", "10.244.0.9")]);
+    assert_eq!(problems(&outcome), [["ip_class", "10.244.0.9"]]);
     let seen = fake.in_force();
     assert_eq!(seen.ip_class, [(pod(8), 3.into())].into());
     assert_eq!(seen.endpoints, after.endpoints);
@@ -112,7 +113,7 @@ fn blocks_change_all_together_or_not_at_all() {
     let blocks = [(8, 4), (12, 3), (16, 5), (24, 6)].map(|(len, id)| (block(len), ClassId { id }));
     let wanted = Desired { cidr_class: blocks.into(), ..Desired::default() };
     let outcome = reconciler.apply(wanted.clone(), true, &mut fake);
-    assert_eq!(problems(&outcome), [("cidr_class", "ipBlock ::/16 and 1 more")]);
+    assert_eq!(problems(&outcome), [["cidr_class", "ipBlock ::/16 and 1 more"]]);
     assert!(!outcome.is_converged());
     assert_eq!(fake.in_force().cidr_class, before.cidr_class);
     fake.set_max_entries("cidr_class", 4);
@@ -132,11 +133,11 @@ fn isolated_pods_come_first_where_addresses_lack_room() {
     wanted.endpoints.extend(before.endpoints.clone());
     wanted.endpoints.insert(pod(1), with_flags(policy_flags::POD));
     let outcome = reconciler.apply(wanted.clone(), true, &mut fake);
-    assert_eq!(problems(&outcome), [("endpoints", "10.244.0.1")]);
+    assert_eq!(problems(&outcome), [["endpoints", "10.244.0.1"]]);
     assert_eq!(fake.in_force().endpoints.keys().copied().collect::<Vec<_>>(), [pod(7), pod(9)]);
     // What was not known has made room.
     let outcome = reconciler.retry(true, &mut fake);
-    assert_eq!(problems(&outcome), [("endpoints", "10.244.0.8")]);
+    assert_eq!(problems(&outcome), [["endpoints", "10.244.0.8"]]);
     assert_eq!(fake.in_force().endpoints.keys().copied().collect::<Vec<_>>(), [pod(1), pod(7), pod(9)]);
     fake.set_max_entries("endpoints", 4);
     assert!(reconciler.retry(true, &mut fake).is_converged());

@@ -5,22 +5,28 @@ use lbr_common::id::PolicySetId;
 use lbr_common::policy::{Block, Ports, Prefix, VerdictKey};
 use lbr_common::text::{MemberKey, RuleKey};
 
+use crate::model::{Kind, ObjectName, ObjectRef};
 use crate::table::PolicyMaps;
 
-/// The policies that make up a set.
-pub(super) fn set(set: PolicySetId, maps: &PolicyMaps) -> String {
+/// The policies that make up a set: the only one, or the text for several.
+pub(super) fn set(set: PolicySetId, maps: &PolicyMaps) -> (Option<ObjectRef>, String) {
     let first = MemberKey { set, number: 0 };
     let members = maps.set_members.range(first..=MemberKey { number: u32::MAX, ..first });
     let records = members.filter_map(|(_, member)| maps.policies.get(&member.policy).copied());
-    let names: Vec<_> =
-        records.map(|policy| format!("{}/{}", policy.namespace.as_str(), policy.name.as_str())).collect();
-    match names.as_slice() {
+    let names: Vec<ObjectName> =
+        records.map(|policy| ObjectName::new(policy.namespace.as_str(), policy.name.as_str())).collect();
+    let text = match names.as_slice() {
         [] => format!("policy set {set}"),
+        [only] => return (Some(Kind::NetworkPolicy.named(only)), String::new()),
         [first, second, rest @ ..] if rest.len() > 1 => {
             format!("NetworkPolicy {first}, {second} and {} more", rest.len())
         }
-        few => format!("NetworkPolicy {}", few.join(", ")),
-    }
+        few => {
+            let few: Vec<_> = few.iter().map(ToString::to_string).collect();
+            format!("NetworkPolicy {}", few.join(", "))
+        }
+    };
+    (None, text)
 }
 
 /// The first of several, and how many there are.

@@ -51,7 +51,7 @@ use self::versions::{Key, Versions};
 use super::stand_in::StandIns;
 use crate::cluster::{Changes, ClusterState};
 use crate::ids::PolicyIds;
-use crate::model::{Extent, ObjectName, Rejected};
+use crate::model::{Kind, ObjectName, Rejected};
 use crate::node::NodeView;
 use crate::table::PolicyMaps;
 
@@ -121,12 +121,8 @@ impl Compiler {
 
     /// What is not in force of pods and policies.
     pub(crate) fn rejected(&self, without_room: &StandIns) -> Vec<Rejected> {
-        let policies = without_room.iter().map(|(name, stand_in)| Rejected {
-            extent: Extent::Rejected,
-            object: format!("NetworkPolicy {name}"),
-            origin: String::new(),
-            field: String::new(),
-            reason: stand_in.reason.clone(),
+        let policies = without_room.iter().map(|(name, stand_in)| {
+            Rejected::whole(Kind::NetworkPolicy.named(name), String::new(), stand_in.reason.clone())
         });
         self.owners.rejected().cloned().chain(policies).collect()
     }

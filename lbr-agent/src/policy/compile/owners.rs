@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lbr_common::addr::Addr;
 use lbr_common::text::{PodName, Text};
 
-use crate::model::{ObjectName, Pod, Rejected};
+use crate::model::{Kind, ObjectName, Pod, Rejected};
 
 type Pods = BTreeMap<ObjectName, Pod>;
 
@@ -118,5 +118,5 @@ fn shared_address(pod: &Pod, owner: &Pod, addr: Addr) -> Rejected {
          that pod only",
         owner.name
     );
-    Rejected::limited(format!("Pod {}", pod.name), "status.podIPs", reason)
+    Rejected::limited(Kind::Pod.named(&pod.name), "status.podIPs", reason)
 }

@@ -95,8 +95,9 @@ fn a_port_without_room_for_its_address_is_not_added() {
     let mut r = Reconciler::load(&mut fake).unwrap();
     let desired = with_addresses(services(&[(1, &[1]), (2, &[1]), (3, &[1])]));
     let outcome = r.apply(desired.clone(), true, &mut fake);
-    let problems: Vec<_> = outcome.problems.iter().map(|p| (p.map, p.key.as_str())).collect();
-    assert_eq!(problems, [("frontends", "Service /s3 port (unnamed)"), ("frontends", "10.96.0.3")]);
+    let problems: Vec<_> = outcome.problems.iter().map(|p| (p.map, p.place())).collect();
+    let expected = ["Service s3 port (unnamed)", "10.96.0.3"].map(|place| ("frontends", place.to_owned()));
+    assert_eq!(problems, expected);
     let fitting = with_addresses(services(&[(1, &[1]), (2, &[1])]));
     assert_eq!(fake.in_force().frontends, fitting.frontends);
 

@@ -51,7 +51,7 @@ fn wrote<const N: usize>(observer: &Observer, ports: [(u16, HealthPort); N], sta
         node: "here",
         entries: Vec::new(),
         health_ports: ports.into(),
-        rejected: &BTreeMap::new(),
+        rejected: &[],
     };
     observer.wrote(round, now);
 }
@@ -152,7 +152,7 @@ fn before_everything_is_listed_nothing_is_opened_or_closed() {
         node: "here",
         entries: Vec::new(),
         health_ports: BTreeMap::new(),
-        rejected: &BTreeMap::new(),
+        rejected: &[],
     };
     observer.wrote(round, now);
     let kept: BTreeSet<u16> = observer.health_ports().borrow().keys().copied().collect();

@@ -40,11 +40,10 @@ fn wrote(observer: &Observer, at: Moment, pending: usize, state: &ClusterState) 
     let outcome = Outcome { pending, ..Outcome::default() };
     let entries = vec![("frontends", 3)];
     let compiled = Duration::from_millis(1);
-    let rejected = BTreeMap::new();
     let round = Round {
         without_room: 0,
         did: Default::default(),
-        rejected: &rejected,
+        rejected: &[],
         began: at.clock,
         compiled,
         is_synced: true,

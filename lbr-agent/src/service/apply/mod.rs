@@ -105,7 +105,7 @@ impl Steps<'_, '_> {
         match self.pass.dataplane.set_hints(hints) {
             Ok(()) => *self.hints = Some(hints),
             Err(error) => {
-                let problem = Problem { map: maps::STATE.name, key: "hints".to_owned(), error };
+                let problem = Problem::new(maps::STATE.name, "hints".to_owned(), error);
                 self.pass.outcome.problems.push(problem);
             }
         }

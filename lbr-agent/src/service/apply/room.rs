@@ -10,6 +10,7 @@ use lbr_common::id::ServiceId;
 use lbr_common::service::{FrontendKey, frontend_flags};
 
 use crate::dataplane::{Dataplane, WriteError};
+use crate::model::{Kind, ObjectName, ObjectRef};
 use crate::table::{Problem, ServiceMaps};
 
 /// How many new entries a service needs.
@@ -91,10 +92,10 @@ pub(super) fn full(maps: &ServiceMaps, dataplane: &mut dyn Dataplane, problems: 
                 addresses.remove(addr);
             }
         }
-        problems.extend(lacking.map(|(map, max_entries)| Problem {
-            map,
-            key: service_text(maps, service),
-            error: WriteError::Full { map, max_entries },
+        let (object, key) = port(maps, service);
+        problems.extend(lacking.map(|(map, max_entries)| {
+            let error = WriteError::Full { map, max_entries };
+            Problem { map, object: object.clone(), key: key.clone(), error }
         }));
     }
     // An address without a Service port has a wildcard entry too: it gets the room that is left.
@@ -105,11 +106,8 @@ pub(super) fn full(maps: &ServiceMaps, dataplane: &mut dyn Dataplane, problems: 
         !fits
     });
     let (map, max_entries) = (names.0, max.0);
-    problems.extend(addresses.iter().map(|addr| Problem {
-        map,
-        key: addr.to_string(),
-        error: WriteError::Full { map, max_entries },
-    }));
+    let full = |addr: &Addr| Problem::new(map, addr.to_string(), WriteError::Full { map, max_entries });
+    problems.extend(addresses.iter().map(full));
     Full { services: held, addresses }
 }
 
@@ -132,10 +130,12 @@ fn addresses_of(maps: &ServiceMaps, addresses: &BTreeSet<Addr>) -> BTreeMap<Serv
     of
 }
 
-fn service_text(maps: &ServiceMaps, service: ServiceId) -> String {
+/// The Service and its port that have this number.
+fn port(maps: &ServiceMaps, service: ServiceId) -> (Option<ObjectRef>, String) {
     let Some(name) = maps.services.get(&service) else {
-        return format!("service {service}");
+        return (None, format!("service {service}"));
     };
-    let (namespace, service, port) = (name.namespace.as_str(), name.name.as_str(), name.port.as_str());
-    format!("Service {namespace}/{service} port {}", if port.is_empty() { "(unnamed)" } else { port })
+    let object = Kind::Service.named(&ObjectName::new(name.namespace.as_str(), name.name.as_str()));
+    let port = name.port.as_str();
+    (Some(object), format!("port {}", if port.is_empty() { "(unnamed)" } else { port }))
 }

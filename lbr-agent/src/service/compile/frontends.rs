@@ -11,7 +11,7 @@ use lbr_common::user::{proto_name, socket_text};
 use super::claims::{Claims, Settled};
 use super::endpoints::Choice;
 use super::plan::{Plan, Role};
-use crate::model::{ObjectName, Rejected};
+use crate::model::{Kind, ObjectName, Rejected};
 use crate::node::here::Here;
 
 /// The frontends that a plan asks for, in order of their roles. Addresses that no Service may ask for are rejected.
@@ -90,7 +90,7 @@ fn loopback(family: Family) -> [IpAddr; 2] {
 }
 
 fn reject(plan: &Plan<'_>, field: String, reason: String) -> Rejected {
-    Rejected::limited(format!("Service {}", plan.service.name), field, reason)
+    Rejected::limited(Kind::Service.named(&plan.service.name), field, reason)
 }
 
 fn taken(plan: &Plan<'_>, role: Role, key: &FrontendKey, owner: &ObjectName) -> Rejected {

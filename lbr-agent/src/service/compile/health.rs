@@ -9,7 +9,7 @@ use lbr_common::tuple::proto;
 
 use super::endpoints::ready_here;
 use crate::desired::HealthPort;
-use crate::model::{EndpointSlice, ObjectName, Rejected, Service};
+use crate::model::{EndpointSlice, Kind, ObjectName, Rejected, Service};
 use crate::node::here::Here;
 use crate::table::ServiceMaps;
 
@@ -43,7 +43,7 @@ pub(super) fn compile<'a>(
     let (mut ports, mut rejected) = (BTreeMap::<u16, HealthPort>::new(), Vec::new());
     for (service, Probe { number, local_ready }) in asked {
         let mut reject = |reason: String| {
-            rejected.push(Rejected::limited(format!("Service {service}"), HEALTH_PORT, reason));
+            rejected.push(Rejected::limited(Kind::Service.named(service), HEALTH_PORT, reason));
         };
         if let Some(owner) = ports.get(&number) {
             reject(format!("{number} already belongs to Service {}", owner.service));

@@ -13,7 +13,7 @@ use lbr_common::text::ServiceName;
 use super::endpoints::Target;
 use super::plan::Plan;
 use crate::ids::Ids;
-use crate::model::{ALGORITHM, ObjectName, Rejected};
+use crate::model::{ALGORITHM, Kind, ObjectName, Rejected};
 use crate::table::ServiceMaps;
 
 /// How many tables there is room for, unless the map has another size: each with one that takes its place.
@@ -126,7 +126,7 @@ fn no_room(service: &ObjectName, room: usize) -> Rejected {
         "there is room for {room} tables only, and older Services have them: endpoints are chosen as without the \
          annotation. Raise --map-max {name}=N, by {needed} for each table, before the map is made"
     );
-    Rejected::limited(format!("Service {service}"), format!("metadata.annotations[{ALGORITHM}]"), reason)
+    Rejected::limited(Kind::Service.named(service), format!("metadata.annotations[{ALGORITHM}]"), reason)
 }
 
 fn fill(wish: &Wish) -> Vec<MaglevPart> {

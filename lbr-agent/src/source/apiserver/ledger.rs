@@ -103,7 +103,7 @@ impl Ledger {
         reasons.extend(consequence.map(|text| (String::new(), text.to_owned())));
         let rejected = reasons.into_iter().map(|(field, reason)| Rejected {
             extent,
-            object: reference.to_string(),
+            object: reference.clone().into(),
             origin: ORIGIN.to_owned(),
             field,
             reason,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{causes, documents};
 use crate::model::convert::{Converted, Problem, valid_name};
-use crate::model::{Extent, Kind, Object, ObjectName, ObjectRef, Partial, Rejected};
+use crate::model::{Extent, Item, Kind, Object, ObjectName, ObjectRef, Partial, Rejected};
 use crate::source::decode::{Author, decode, refused, refused_policy};
 
 /// Letters by which a kind or a group may differ from the one that is meant: `NetworkPolicies`, `network.k8s.io`.
@@ -89,10 +89,10 @@ impl Parsed {
     }
 
     fn reject(&mut self, at: &At, object: String, field: &str, reason: String) {
-        self.report(at, Extent::Rejected, object, field, reason);
+        self.report(at, Extent::Rejected, Item::Text(object), field, reason);
     }
 
-    fn report(&mut self, at: &At, extent: Extent, object: String, field: &str, reason: String) {
+    fn report(&mut self, at: &At, extent: Extent, object: Item, field: &str, reason: String) {
         let reason = match causes::template(&reason) {
             Some(what) if !reason.contains(what) => format!("{reason}; it is {what}"),
             _ => reason,
@@ -190,7 +190,7 @@ impl Parsed {
     fn record(&mut self, at: &At, reference: ObjectRef, converted: Converted<Object>) {
         let extent = if converted.object.is_some() { Extent::Limited } else { Extent::Rejected };
         for Problem { field, reason } in converted.problems {
-            self.report(at, extent, reference.to_string(), &field, reason);
+            self.report(at, extent, reference.clone().into(), &field, reason);
         }
         let origin = at.origin.clone();
         match converted.object {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::parse::Parsed;
 use crate::cluster::Change;
-use crate::model::{Extent, Object, ObjectRef, Partial, Rejected};
+use crate::model::{Object, ObjectRef, Partial, Rejected};
 
 /// All files of the folder, and the result.
 #[derive(Debug, Default)]
@@ -115,15 +115,14 @@ impl ManifestSet {
                          keep one of the two",
                         candidates[winner].origin
                     );
-                    let (object, origin) = (reference.to_string(), loser.origin.to_owned());
-                    rejected.push(whole(object, origin, reason));
+                    rejected.push(Rejected::whole(reference.clone(), loser.origin.to_owned(), reason));
                 }
             }
             let has_accepted = in_force.accepted.is_some();
             let consequence = in_force.partial.as_ref().and_then(|partial| partial.consequence(has_accepted));
             if let Some(reason) = consequence {
-                let (object, origin) = (reference.to_string(), candidates[winner].origin.to_owned());
-                rejected.push(whole(object, origin, reason.to_owned()));
+                let origin = candidates[winner].origin.to_owned();
+                rejected.push(Rejected::whole(reference.clone(), origin, reason.to_owned()));
             }
             if has_accepted || consequence.is_some() {
                 wanted.insert(reference, in_force);
@@ -196,10 +195,6 @@ impl ManifestSet {
         let kept = old.zip(first).map(|(old, first)| (0, of(first, object, old.partial.as_ref())));
         partial.or(kept)
     }
-}
-
-fn whole(object: String, origin: String, reason: String) -> Rejected {
-    Rejected { extent: Extent::Rejected, object, origin, field: String::new(), reason }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::model::{Extent, Object};
+use crate::model::{Extent, Item, Object, ObjectName};
 
 /// A folder that is removed after the test.
 struct Folder(PathBuf);
@@ -153,13 +153,14 @@ fn the_folder_itself_may_go_and_come_back() {
 fn a_rejection_is_one_line() {
     let rejected = Rejected {
         extent: Extent::Rejected,
-        object: "Service default/web".into(),
+        object: Kind::Service.named(&ObjectName::new("default", "web")).into(),
         origin: "web.yaml, document 2".into(),
         field: "spec.ports[0].port".into(),
         reason: "0 is not a port".into(),
     };
     let expected = "rejected: web.yaml, document 2: Service default/web: spec.ports[0].port: 0 is not a port";
     assert_eq!(rejected.to_string(), expected);
-    let bare = Rejected { extent: Extent::Limited, object: String::new(), field: String::new(), ..rejected };
+    let object = Item::Text(String::new());
+    let bare = Rejected { extent: Extent::Limited, object, field: String::new(), ..rejected };
     assert_eq!(bare.to_string(), "limited: web.yaml, document 2: 0 is not a port");
 }
