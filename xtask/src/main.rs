@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod cross;
 mod image;
+mod lanes;
 mod layering;
 mod machine;
 mod plan;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use crate::lanes::Load;
 use crate::run;
 
 /// Suites of package `lbr-tests` that need no root. Every other file in `tests/tests` does, as it makes network
@@ -22,6 +23,25 @@ const WITHOUT_ROOT: [&str; 11] = [
     "requirements",
 ];
 
+/// Suites that flood the machine, or measure.
+const ALONE: [&str; 2] = ["bench", "flood"];
+
+/// The suites that take longest, longest first: they begin first. The others follow in order of their names.
+const LONGEST: [&str; 12] = [
+    "services",
+    "policy",
+    "policy_oracle",
+    "programs",
+    "network",
+    "real_maps",
+    "incremental",
+    "kubernetes",
+    "serve",
+    "status",
+    "kube",
+    "policy_full",
+];
+
 /// The packages with tests. Every call names all of them: with a smaller selection, cargo would build shared
 /// dependencies again with other features.
 pub(crate) const PACKAGES: [&str; 8] =
@@ -37,11 +57,13 @@ pub(crate) struct Suite {
     pub(crate) name: String,
     /// Arguments of `cargo test` that select it among [`PACKAGES`].
     pub(crate) args: Vec<String>,
-    /// Needs root, and the machine for itself: its tests run one after the other.
+    /// Needs root. Its tests have time limits, and run one after the other.
     pub(crate) root: bool,
+    /// What it takes of the machine.
+    pub(crate) load: Load,
 }
 
-/// All suites, those without root first.
+/// All suites, the longest first.
 pub(crate) fn all() -> Result<Vec<Suite>> {
     let mut suites =
         vec![suite("unit tests", &["--lib", "--bins"], false), suite("doc tests", &["--doc"], false)];
@@ -54,7 +76,8 @@ pub(crate) fn all() -> Result<Vec<Suite>> {
         let swift: &[&str] = if SWIFT.contains(&name.as_str()) { &["--profile", "swift"] } else { &[] };
         suites.push(suite(&name, &[&["--test", &name], swift].concat(), needs_root(&name)));
     }
-    suites.sort_by_key(|suite| suite.root);
+    let rank = |suite: &Suite| LONGEST.iter().position(|name| *name == suite.name).unwrap_or(LONGEST.len());
+    suites.sort_by_key(rank);
     Ok(suites)
 }
 
@@ -81,7 +104,12 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<String>> {
 }
 
 fn suite(name: &str, args: &[&str], root: bool) -> Suite {
-    Suite { name: name.to_owned(), args: args.iter().map(|&arg| arg.to_owned()).collect(), root }
+    let load = match root {
+        _ if ALONE.contains(&name) => Load::Alone,
+        true => Load::Waits,
+        false => Load::Computes,
+    };
+    Suite { name: name.to_owned(), args: args.iter().map(|&arg| arg.to_owned()).collect(), root, load }
 }
 
 #[cfg(test)]
@@ -100,6 +128,14 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(found, ["compile", "network"]);
         assert_eq!(files(&folder).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_suites_that_are_named_here_exist() {
+        let all: Vec<String> = all().unwrap().into_iter().map(|suite| suite.name).collect();
+        for name in WITHOUT_ROOT.iter().chain(&SWIFT).chain(&ALONE).chain(&LONGEST) {
+            assert!(all.iter().any(|suite| suite == name), "{name}");
+        }
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use anyhow::{Context as _, Result};
 
-use crate::build;
+use crate::lanes::{self, Load};
 use crate::suites::{self, Suite};
 use crate::summary::Summary;
-use crate::{run, say, setup, vm};
+use crate::{build, run, say, setup, vm};
 
 /// Command line arguments.
 #[derive(Debug, clap::Args)]
@@ -29,26 +29,27 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     build::tests().context("building the tests failed: see the compiler's output above")?;
 
     let (mut total, mut failed, mut left_out) = (Summary::default(), Vec::new(), Vec::new());
+    let mut jobs = Vec::new();
+    if !args.this_kernel && args.filter.is_empty() {
+        // The longest of those that compute.
+        jobs.push((Load::Computes, Job::AnotherKernel));
+    } else {
+        say::line("not run: tests on another kernel (`cargo xtask vm` runs them)");
+    }
     for suite in &suites {
         if suite.root && (args.unprivileged || !run::is_root()) {
             total += list(suite, &args.filter)?;
             left_out.push(suite.name.as_str());
-            continue;
+        } else {
+            jobs.push((suite.load, Job::Suite(suite)));
         }
-        let sum = play(suite, &args.filter)?;
-        if sum.failed > 0 {
-            failed.push(suite.name.as_str());
-        }
-        total += sum;
     }
-    if !args.this_kernel && args.filter.is_empty() {
-        let sum = vm::of_tests().context("the tests on another kernel (`--this-kernel` leaves them out)")?;
+    for (name, sum) in lanes::run(jobs, |job, niced| (job.name(), job.play(niced, &args.filter))) {
+        let sum = sum?;
         if sum.failed > 0 {
-            failed.push("another kernel");
+            failed.push(name);
         }
         total += sum;
-    } else {
-        say::line("not run: tests on another kernel (`cargo xtask vm` runs them)");
     }
     Ok(conclude(args, &total, &failed, &left_out))
 }
@@ -72,16 +73,40 @@ fn conclude(args: &Args, total: &Summary, failed: &[&str], left_out: &[&str]) ->
     failed.is_empty() && ignored.is_empty() && (left_out.is_empty() || args.unprivileged)
 }
 
+/// What runs as one.
+enum Job<'a> {
+    Suite(&'a Suite),
+    AnotherKernel,
+}
+
+impl<'a> Job<'a> {
+    fn name(&self) -> &'a str {
+        match self {
+            Self::Suite(suite) => &suite.name,
+            Self::AnotherKernel => "another kernel",
+        }
+    }
+
+    fn play(&self, niced: bool, filter: &[String]) -> Result<Summary> {
+        match self {
+            Self::Suite(suite) => play(suite, niced, filter),
+            Self::AnotherKernel => {
+                vm::of_tests().context("the tests on another kernel (`--this-kernel` leaves them out)")
+            }
+        }
+    }
+}
+
 /// Runs one suite and prints a line for it; all of its output if a test failed.
-fn play(suite: &Suite, filter: &[String]) -> Result<Summary> {
-    let mut command = build::test_command();
+fn play(suite: &Suite, niced: bool, filter: &[String]) -> Result<Summary> {
+    let mut command = if niced { build::niced_test_command() } else { build::test_command() };
     command.args(&suite.args).args(["--no-fail-fast", "--"]).args(filter);
     if run::is_root() {
         // Tests that are ignored by default need root, which `cargo test` may lack.
         command.arg("--include-ignored");
     }
     if suite.root {
-        // Namespaces, pins and CPU time are shared by the machine: two such tests would disturb each other.
+        // As many as there are CPUs would not keep their time limits.
         command.arg("--test-threads=1");
     }
     let outcome = run::captured(&suite.name, &mut command)?;
