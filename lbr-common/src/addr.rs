@@ -126,6 +126,13 @@ impl Addr {
         unsafe { core::mem::transmute(self.bytes) }
     }
 
+    /// The address as two double words whose memory is the wire order.
+    #[inline(always)]
+    pub const fn doubles(&self) -> [u64; 2] {
+        // SAFETY: both are 16 bytes of plain data, and every bit pattern of `[u64; 2]` is valid.
+        unsafe { core::mem::transmute(self.bytes) }
+    }
+
     /// The address as eight half words whose memory is the wire order.
     #[inline(always)]
     pub const fn halves(&self) -> [u16; 8] {

@@ -6,6 +6,7 @@
 //! Only the kernel writes them.
 
 use crate::conntrack::{self, State};
+use crate::epoch::Cell;
 use crate::id::{BackendId, PolicySetId, ServiceId};
 use crate::tuple::Tuple;
 
@@ -23,7 +24,8 @@ pub struct Flow {
     pub backend: BackendId,
     /// Interface index for `bpf_redirect_peer`; 0: the packet goes on to the stack; or [`BY_ROUTE`].
     pub redirect_to: u32,
-    /// [`crate::service::State::epoch`] at which backend and link were last known to be there.
+    /// [`crate::service::State::epoch`] up to which no change is known that concerns the flow and that it was not checked
+    /// after: see [`crate::epoch`].
     pub epoch: u32,
     /// See [`flow_flags`].
     pub flags: u32,
@@ -119,6 +121,21 @@ impl Flow {
         twin.state = self.state;
         twin.proof = self.proof;
         twin.slot = self.slot;
+    }
+
+    /// Where changes are noted that concern packets with this key, the entry's own: at the ends that policies are
+    /// asked about, which are also the source and, without a Service, the destination as it is addressed; at its
+    /// Service, or at the place that may become one's; and at the links of both ends.
+    #[inline(always)]
+    pub const fn cells(&self, key: &Tuple) -> [Cell; 6] {
+        let place = if self.service.is_some() {
+            Cell::service(self.service)
+        } else {
+            Cell::port(&key.dst, key.dst_port)
+        };
+        let [source, destination] = [Cell::address(&key.src), Cell::address(&self.to.dst)];
+        let [came_by, leaves_by] = [Cell::link(self.in_ifindex), Cell::link(self.out_ifindex)];
+        [source, destination, place, came_by, leaves_by, Cell::link(self.redirect_to)]
     }
 
     /// Its state.

@@ -14,6 +14,7 @@ pub mod addr;
 pub mod checksum;
 pub mod conntrack;
 pub mod crc32c;
+pub mod epoch;
 pub mod flow;
 pub mod id;
 pub mod link;

@@ -95,14 +95,16 @@ macro_rules! agent_maps {
 
 /// Passes a row for each map that the programs write, and the agent only reads, to the macro `$then`.
 ///
-/// A row is: documentation, constant, name, shape, key, value, size. `state` is the one that the agent writes, field by
-/// field.
+/// A row is: documentation, constant, name, shape, key, value, size. `state` and `epochs` are those that the agent
+/// writes, field by field.
 #[macro_export]
 macro_rules! kernel_maps {
     ($then:ident) => {
         $then! {
             /// The only entry is what changes at run time and concerns all packets. The agent writes it.
             STATE "state": array [u32, $crate::service::State] 1;
+            /// When what flows depend on last changed, by `epoch::Cell`. The agent writes it.
+            EPOCHS "epochs": array [u32, $crate::epoch::EpochBlock] $crate::epoch::BLOCKS as usize;
             /// Connections, two entries for each.
             FLOWS "flows": lru_hash [$crate::tuple::Tuple, $crate::flow::Flow] 262_144;
             /// A ring for each CPU of the flows that began there last, by their original direction. One that is still not

@@ -269,9 +269,9 @@ pub const fn port_bit(port: u16) -> u64 {
 pub struct State {
     /// [`crate::ABI_VERSION`] of the agent that made the maps.
     pub abi: u32,
-    /// Raised by the agent after it changed a frontend, a backend, a link or policies. A flow with an older number looks
-    /// once whether they are still there: datagrams of a backend that is gone move to a living one, and no
-    /// packet is put into a link that is gone.
+    /// Raised by the agent after it changed a frontend, a backend, a link or policies, and after it noted the new number
+    /// where that concerns flows ([`crate::epoch`]). A flow that was checked before looks once whether they are still
+    /// there: datagrams of a backend that is gone move to a living one, and no packet is put into a link that is gone.
     pub epoch: u32,
     /// Raised by the agent when all of a policy change is written: see [`crate::policy::Versioned`]. A program
     /// reads `epoch` first, so a flow that carries the newest epoch was judged by the newest policies.

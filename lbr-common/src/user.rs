@@ -6,6 +6,7 @@ use std::string::ToString as _;
 
 use crate::addr::Addr;
 use crate::conntrack::Timeouts;
+use crate::epoch::EpochBlock;
 use crate::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
 use crate::id::{BackendId, ClassId, PolicyId, PortClassId, ServiceId};
 use crate::link::{Link, Uplink};
@@ -43,6 +44,7 @@ pod!(
     Backend,
     MaglevKey,
     MaglevPart,
+    EpochBlock,
     State,
     Link,
     Uplink,

@@ -10,6 +10,9 @@ use lbr_agent::desired::Desired;
 use lbr_agent::ids::Ids;
 use lbr_agent::policy::judge::{Side, judge};
 use lbr_agent::reconcile::Reconciler;
+use lbr_common::addr::Addr;
+use lbr_common::epoch::Cell;
+use lbr_common::maps::{self, MapSpec};
 use lbr_common::tuple::Tuple;
 use lbr_tests::oracle::history::{History, Moment};
 
@@ -115,4 +118,66 @@ fn a_change_is_one_switch() {
 #[test]
 fn a_change_is_one_switch_whatever_fails() {
     play(20);
+}
+
+/// Sizes of maps into which some clusters do not fit.
+const SMALL: [(&MapSpec, u32); 4] =
+    [(&maps::VERDICTS, 12), (&maps::PORT_CLASS, 10), (&maps::CIDR_CLASS, 4), (&maps::IP_CLASS, 8)];
+
+/// A flow looks again only if a change concerns one of its ends, or a link: so each connection whose answer changes has such
+/// an end. `rooms`: sometimes the maps are small.
+fn concerns(faults: u32, rooms: bool) {
+    let elsewhere = Cell::address(&Addr::v4([203, 0, 113, 77]));
+    let (mut changed, mut unconcerned, mut for_all, mut steps) = (0, 0, 0, 0);
+    for seed in 0..HISTORIES {
+        let mut fake = Fake::new(seed).with_faults(faults);
+        let mut reconciler = Reconciler::load(&mut fake).unwrap();
+        let mut ids = Ids::new();
+        let history = History::random(seed, STEPS, false);
+        let mut before: Option<&Moment> = None;
+        for (number, moment) in (0..).zip(&history.moments) {
+            let is_small = rooms && (seed + number) % 3 == 0;
+            for (spec, small) in SMALL {
+                let size = if is_small { small } else { u32::try_from(spec.max_entries).unwrap() };
+                fake.set_max_entries(spec.name, size);
+            }
+            let mut tuples = moment.case.tuples(seed + number, 4 * TUPLES);
+            tuples.extend(before.iter().flat_map(|before| before.case.tuples(seed + number, 4 * TUPLES)));
+            let old = answers(&fake.in_force(), &tuples);
+            let tables = compile(moment.case.store().unwrap().state(), &moment.case.node, &mut ids);
+            for _ in 0..ROUNDS {
+                if reconciler.apply(tables.clone(), true, &mut fake).is_converged() {
+                    break;
+                }
+            }
+            let new = answers(&fake.in_force(), &tuples);
+            let concerned = fake.take_concerned();
+            let is_concerned = |cell| concerned.iter().any(|flows| flows.has(cell));
+            for ((tuple, old), new) in tuples.iter().zip(&old).zip(&new) {
+                let looks = [tuple.src, tuple.dst].iter().any(|end| is_concerned(Cell::address(end)));
+                assert!(looks || old == new, "seed {seed}, step {number}: {tuple:?} was {old:?}, is {new:?}");
+                changed += usize::from(old != new);
+                unconcerned += usize::from(!looks);
+            }
+            // The first one is an agent's start.
+            for_all += u64::from(before.is_some() && is_concerned(elsewhere));
+            steps += u64::from(before.is_some());
+            before = Some(moment);
+        }
+    }
+    assert!(
+        changed > 5_000 && unconcerned > 50_000,
+        "{changed} answers changed, {unconcerned} flows were left"
+    );
+    assert!(rooms || for_all < steps / 50, "{for_all} of {steps} steps concern every flow");
+}
+
+#[test]
+fn a_change_concerns_the_flows_whose_answer_it_changes() {
+    concerns(0, false);
+}
+
+#[test]
+fn a_change_concerns_the_flows_whose_answer_it_changes_whatever_fails() {
+    concerns(20, true);
 }

@@ -18,6 +18,7 @@ use lbr_common::service::{Backend, State};
 use sha2::{Digest as _, Sha256};
 
 use super::attach::{AttachMode, Attacher};
+use super::epochs::Epochs;
 use super::handles::take;
 use super::pins::Pins;
 use super::requirements::{self, Abilities};
@@ -25,7 +26,7 @@ use super::snat::SnatPorts;
 use super::stale_sockets::StaleSockets;
 use super::tables::KernelTables;
 use super::xdp::XdpChoice;
-use super::{Dataplane, Hints, Tables, WriteError, bpffs, programs, rights, sockets};
+use super::{Concerned, Dataplane, Hints, Tables, WriteError, bpffs, programs, rights, sockets};
 
 /// The kernel object that this binary carries.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lbr-ebpf"));
@@ -64,6 +65,7 @@ pub struct Kernel {
     /// `links` and `uplinks` attach through it.
     attacher: RefCell<Attacher>,
     state: Array<MapData, State>,
+    epochs: Epochs,
     /// `None`: no socket is translated, or the kernel cannot abort any.
     stale: Option<StaleSockets>,
 }
@@ -123,8 +125,9 @@ impl Kernel {
             None => None,
         };
         let tables = KernelTables::take(&mut ebpf)?;
+        let epochs = Epochs::take(&mut ebpf)?;
         let attacher = RefCell::new(Attacher::new(ebpf, pins, options.attach, xdp)?);
-        Ok(Self { tables, attacher, state, stale })
+        Ok(Self { tables, attacher, state, epochs, stale })
     }
 
     /// Kernel ids of the loaded programs, by name.
@@ -162,9 +165,12 @@ impl Dataplane for Kernel {
         self.write_state(State { udp_own_ports, service_filter, own_port_filter, ..state })
     }
 
-    fn raise_epoch(&mut self) -> Result<(), WriteError> {
+    /// The cells first: with the new epoch, a flow of which none has changed is up to date.
+    fn raise_epoch(&mut self, flows: &Concerned) -> Result<(), WriteError> {
         let state = self.read_state()?;
-        self.write_state(State { epoch: state.epoch.wrapping_add(1), ..state })
+        let epoch = state.epoch.wrapping_add(1);
+        self.epochs.raise(flows, epoch)?;
+        self.write_state(State { epoch, ..state })
     }
 
     fn abort_sockets(&mut self, backends: &BTreeMap<BackendId, Backend>) -> std::io::Result<usize> {

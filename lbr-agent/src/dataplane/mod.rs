@@ -6,6 +6,7 @@
 mod attach;
 mod bpffs;
 mod content;
+mod epochs;
 pub mod fake;
 mod filters;
 mod handles;
@@ -31,6 +32,7 @@ use lbr_common::service::Backend;
 
 pub use attach::{AttachMode, has_tcx};
 pub use content::Content;
+pub use epochs::Concerned;
 pub use load::{Kernel, OBJECT, Options, object_hash};
 pub use pins::DEFAULT as DEFAULT_BPFFS;
 pub use read::{Attached, Count, Events, Fill, Pinned, Walk};
@@ -98,9 +100,9 @@ pub trait Dataplane {
     fn set_generation(&mut self, generation: u32) -> Result<(), WriteError>;
     /// Sets the hints in `state`.
     fn set_hints(&mut self, hints: Hints) -> Result<(), WriteError>;
-    /// Raises `state.epoch`: the next packet of each flow checks whether its backend and its links are still there, and
-    /// whether the policies still allow it.
-    fn raise_epoch(&mut self) -> Result<(), WriteError>;
+    /// Raises `state.epoch` for these flows: the next packet of each checks whether its backend and its links are still
+    /// there, and whether the policies still allow it.
+    fn raise_epoch(&mut self, flows: &Concerned) -> Result<(), WriteError>;
     /// Aborts the connected UDP sockets of the node's processes that the programs connected to a backend that is not among
     /// these, the content of `backends`. Returns how many.
     fn abort_sockets(&mut self, backends: &BTreeMap<BackendId, Backend>) -> std::io::Result<usize>;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lbr_common::epoch::Cell;
 use lbr_common::link::Link;
 
 use crate::dataplane::{Dataplane, WriteError};
@@ -46,11 +47,13 @@ impl Links {
     /// have not listed everything. An interface may turn from a pod's link into an uplink, or back.
     pub(crate) fn apply(&mut self, pass: &mut Pass<'_>) {
         let links = &mut self.maps.links;
-        pass.due.epoch |= links.writes().any(|(index, _)| links.actual().contains_key(&index));
+        let changed = links.writes().filter(|(index, _)| links.actual().contains_key(index));
+        pass.due.flows.extend(changed.map(|(index, _)| Cell::link(index)));
         write(links, &mut *pass.dataplane.tables().links, |_, _| true, number, &mut pass.outcome);
-        let before = pass.outcome.removals;
+        let due: Vec<u32> = links.removals().collect();
         remove(links, &mut *pass.dataplane.tables().links, |_| true, number, &mut pass.outcome);
-        pass.due.epoch |= pass.outcome.removals > before;
+        let removed = due.into_iter().filter(|index| !links.actual().contains_key(index));
+        pass.due.flows.extend(removed.map(Cell::link));
         let uplinks = &mut self.maps.uplinks;
         remove(uplinks, &mut *pass.dataplane.tables().uplinks, |_| true, number, &mut pass.outcome);
         write(uplinks, &mut *pass.dataplane.tables().uplinks, |_, _| true, number, &mut pass.outcome);

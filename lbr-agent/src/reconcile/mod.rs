@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use lbr_common::addr::Addr;
 use lbr_common::link::Link;
 
-use crate::dataplane::{Dataplane, WriteError};
+use crate::dataplane::{Concerned, Dataplane, WriteError};
 use crate::desired::Desired;
 use crate::link::Links;
 use crate::policy::Policies;
@@ -37,7 +37,7 @@ impl Reconciler {
             services: Services::load(dataplane)?,
             report: ReportMaps::load(dataplane.tables())?,
             // A former agent may have ended between the removal of a backend and what follows from it.
-            due: Due { epoch: true, sockets: true },
+            due: Due { flows: Concerned::all(), sockets: true },
         })
     }
 
@@ -71,7 +71,7 @@ impl Reconciler {
     /// force as they are desired.
     pub fn is_ready(&self, addr: &Addr) -> bool {
         let link = self.policy.in_force(addr).map(|endpoint| endpoint.ifindex);
-        link.is_some_and(|link| self.links.has_programs(link)) && !self.due.epoch
+        link.is_some_and(|link| self.links.has_programs(link)) && self.due.flows.is_none()
     }
 
     /// Enters and attaches those of these pod links that are new, and touches nothing else: a pod that has just been
@@ -100,7 +100,7 @@ impl Reconciler {
 
     /// Tries once more what is pending.
     pub fn retry(&mut self, allow_removals: bool, dataplane: &mut dyn Dataplane) -> Outcome {
-        let mut due = Due { ..self.due };
+        let mut due = self.due.clone();
         let mut pass = Pass { dataplane, allow_removals, due: &mut due, outcome: Outcome::default() };
         order::run(self, &mut pass);
         let outcome = pass.outcome;
@@ -111,6 +111,6 @@ impl Reconciler {
     fn pending(&self) -> usize {
         let policy = self.policy.pending();
         let (links, report) = (self.links.maps.pending(0), self.report.pending(0));
-        links + policy + self.services.pending() + report + usize::from(self.due.epoch)
+        links + policy + self.services.pending() + report + usize::from(!self.due.flows.is_none())
     }
 }

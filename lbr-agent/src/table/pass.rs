@@ -3,13 +3,13 @@
 use lbr_common::maps;
 
 use super::{Outcome, Problem};
-use crate::dataplane::Dataplane;
+use crate::dataplane::{Concerned, Dataplane};
 
 /// What follows from changes that are in force, until it is done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Due {
-    /// Flows have to look again: a backend or a link was removed or changed, or other policies are in force.
-    pub(crate) epoch: bool,
+    /// The flows that have to look again: their backend or link was removed or changed, or other policies are in force.
+    pub(crate) flows: Concerned,
     /// A backend for UDP was removed, and the sockets that are connected to it have not been aborted yet.
     pub(crate) sockets: bool,
 }
@@ -25,11 +25,11 @@ pub(crate) struct Pass<'a> {
 
 impl Pass<'_> {
     pub(crate) fn raise_epoch(&mut self) {
-        if !self.due.epoch {
+        if self.due.flows.is_none() {
             return;
         }
-        match self.dataplane.raise_epoch() {
-            Ok(()) => self.due.epoch = false,
+        match self.dataplane.raise_epoch(&self.due.flows) {
+            Ok(()) => self.due.flows = Concerned::default(),
             Err(error) => {
                 self.outcome.problems.push(Problem::new(maps::STATE.name, "epoch".to_owned(), error));
             }

@@ -30,8 +30,8 @@ enum Due<K> {
 pub(crate) struct Plan<K, T> {
     /// Entries that are not as they must be.
     pub(crate) writes: Vec<(K, Versioned<T>)>,
-    /// Whether the next generation differs from the present one by what is staged already.
-    pub(crate) changes: bool,
+    /// Keys under which the next generation differs from the present one, also by what is staged already.
+    pub(crate) changes: Vec<K>,
 }
 
 // The derived one would ask for default keys and values.
@@ -149,16 +149,17 @@ impl<K: Copy + Ord, T: Absent<K>> Staged<K, T> {
         let next = generation.wrapping_add(1);
         let before = |key: &K| self.at(key, generation);
         let after = |key: &K| self.next(key);
-        let mut plan = Plan { writes: Vec::new(), changes: false };
+        let mut plan = Plan { writes: Vec::new(), changes: Vec::new() };
         let has_say = |key: &&K| self.raw.contains_key(key) || self.next(key).is_some();
         for key in self.due().iter().filter(has_say) {
             let old = before(key).unwrap_or_else(|| T::absent(key, &before));
             let new = after(key).unwrap_or_else(|| T::absent(key, &after));
             let is_there =
                 self.raw.get(key).is_some_and(|raw| raw.at(generation) == old && raw.at(next) == new);
-            if is_there {
-                plan.changes |= old != new;
-            } else {
+            if old != new {
+                plan.changes.push(*key);
+            }
+            if !is_there {
                 plan.writes.push((*key, Versioned { old, new, since: next }));
             }
         }
@@ -210,6 +211,7 @@ mod tests {
             Staged::new(map(&[(1, settled(10)), (2, settled(20)), (3, settled(30))]));
         staged.set_desired(map(&[(1, 10), (2, 21), (4, 40)]));
         let plan = staged.plan(7);
+        assert_eq!(plan.changes, [2, 4, 3]);
         let change = |old, new| Versioned { old, new, since: 8 };
         assert_eq!(plan.writes, [(2, change(20, 21)), (4, change(0, 40)), (3, change(30, 0))]);
         for (key, raw) in plan.writes {
@@ -220,8 +222,8 @@ mod tests {
         assert_eq!(seen(8), [10, 21, 0, 40]);
         assert_eq!(staged.leftovers(), [3]);
         let again = staged.plan(7);
-        assert!(again.changes && again.writes.is_empty(), "staged already");
-        assert!(!staged.plan(8).changes);
+        assert_eq!((again.changes, again.writes.len()), (vec![2, 4, 3], 0), "staged already");
+        assert!(staged.plan(8).changes.is_empty());
     }
 
     #[test]
@@ -229,7 +231,7 @@ mod tests {
         let mut staged = Staged::new(map(&[(1, Versioned { old: 10, new: 11, since: 8 })]));
         staged.set_desired(map(&[(1, 10)]));
         let plan = staged.plan(7);
-        assert!(!plan.changes);
+        assert!(plan.changes.is_empty());
         assert_eq!(plan.writes, [(1, Versioned { old: 10, new: 10, since: 8 })]);
     }
 

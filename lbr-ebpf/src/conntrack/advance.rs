@@ -2,6 +2,7 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lbr_common::conntrack::{Segment, Side, State, has_handshake, is_stream};
+use lbr_common::epoch::before_all;
 use lbr_common::flow::{Flow, TOUCH_INTERVAL_NS, flow_flags};
 
 use super::{entry, now, owns};
@@ -83,6 +84,8 @@ fn tell_twin(packet: &Packet, draft: &mut Draft, flow: &Flow) {
         }
         None => {
             flow.write_twin(key, &mut draft.reply);
+            // What this entry was checked for says nothing of the other direction.
+            draft.reply.epoch = before_all(flow.epoch);
             // Fails only when another CPU was faster.
             let _ = FLOWS.insert(&draft.reply_key, &draft.reply, u64::from(BPF_NOEXIST));
         }

@@ -4,7 +4,7 @@ use lbr_common::conntrack::State;
 use lbr_common::flow::{BY_ROUTE, Flow, TOUCH_INTERVAL_NS, flow_flags};
 use lbr_common::verdict::Hook;
 
-use super::{advance, decide, entry, is_expired, now, own_twin, validate};
+use super::{advance, decide, entry, epoch, is_expired, now, own_twin, validate};
 use crate::maps::LINKS;
 use crate::packet::Packet;
 use crate::policy::query::Query;
@@ -30,10 +30,10 @@ pub(crate) fn find(
         return Ok(false);
     }
     let is_ordinary = flow.state == State::Established as u32
-        && flow.epoch == meta.epoch
         && !packet.turns()
         && flow.silence(now()) <= TOUCH_INTERVAL_NS
-        && is_verified(meta, flow, hook);
+        && is_verified(meta, flow, hook)
+        && epoch::is_current(&packet.tuple, flow, meta.epoch);
     if is_ordinary {
         decide(decision, flow);
         return Ok(true);
@@ -76,7 +76,7 @@ fn follow(
     if is_expired(flow, now()) || (opens && (state.is_over() || state == State::PickedUp)) {
         return Ok(false);
     }
-    let is_stale = flow.epoch != meta.epoch;
+    let is_stale = !epoch::is_current(&packet.tuple, flow, meta.epoch);
     verify(packet, meta, query, draft, flow, is_stale)?;
     // A SYN is always judged as the beginning of a connection in its own direction (RFC 9293, 3.10.7.4 leaves it to the
     // receiver what becomes of the one that is there).
@@ -160,8 +160,8 @@ pub(crate) fn carry_on(packet: &Packet, meta: &Meta, decision: &mut Decision, dr
     if flow.redirect_to != BY_ROUTE
         || flow.flags & !ORDINARY != 0
         || flow.state != State::Established as u32
-        || flow.epoch != meta.epoch
         || !is_verified(meta, flow, Hook::Xdp)
+        || !epoch::is_current(&packet.tuple, flow, meta.epoch)
     {
         return false;
     }
@@ -187,7 +187,8 @@ step::global! {
 fn peek_living(meta: &Meta, query: &mut Query, decision: &mut Decision) -> Found {
     let Some(flow) = entry(&query.tuple) else { return Ok(false) };
     if is_expired(flow, now())
-        || (flow.epoch != meta.epoch && validate::judge_again(meta, query, flow).is_err())
+        || (epoch::is_stale(&query.tuple, flow, meta.epoch)
+            && validate::judge_again(meta, query, flow).is_err())
     {
         return Ok(false);
     }

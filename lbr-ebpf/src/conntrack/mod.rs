@@ -3,12 +3,14 @@
 //! The state machine itself, with every lifetime, is `lbr_common::conntrack`; what an entry means, `lbr_common::flow`.
 //!
 //! - `lookup.rs` finds the flow of a packet: one look-up and a few comparisons for an established one.
+//! - `epoch.rs` asks whether anything has changed that concerns a flow.
 //! - `validate.rs` asks whether a flow is still allowed, and still leads to where it led.
 //! - `advance.rs` moves it to its next state.
 //! - `create/` begins one.
 
 mod advance;
 pub(crate) mod create;
+mod epoch;
 mod lookup;
 mod validate;
 

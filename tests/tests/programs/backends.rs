@@ -1,6 +1,6 @@
 //! Removed and replaced backends, and the flows that lead to them.
 
-use lbr_agent::dataplane::Dataplane as _;
+use lbr_agent::dataplane::{Concerned, Dataplane as _};
 use lbr_common::conntrack::State;
 use lbr_common::verdict::Verdict;
 use lbr_tests::packet::flags;
@@ -74,7 +74,7 @@ fn a_backend_that_stays() {
             let frame = packet(proto, client, service).build();
             // The backend keeps its flows; new ones go elsewhere.
             world.service(service, proto, &[at(net.remote2, 8080)]);
-            world.programs.kernel.raise_epoch().unwrap();
+            world.programs.kernel.raise_epoch(&Concerned::all()).unwrap();
             for _ in 0..2 {
                 let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
                 expect_ends(&frame, &out, client, kept);
@@ -97,7 +97,7 @@ fn a_backend_whose_port_changed() {
         let (id, mut backend) = entries.into_iter().find(|(id, _)| *id == ids[0]).unwrap();
         backend.port = new.port();
         world.programs.kernel.tables().backends.insert(&id, &backend).unwrap();
-        world.programs.kernel.raise_epoch().unwrap();
+        world.programs.kernel.raise_epoch(&Concerned::all()).unwrap();
         let out = expect(&world.send(&frame), Verdict::ToBackend, Action::Pass);
         expect_ends(&frame, &out, client, new);
     }

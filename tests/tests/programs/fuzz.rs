@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use lbr_agent::dataplane::Dataplane as _;
+use lbr_agent::dataplane::{Concerned, Dataplane as _};
 use lbr_common::id::BackendId;
 use lbr_common::service::{Frontend, frontend_flags};
 use lbr_common::verdict::{Effect, Hook, Verdict};
@@ -108,7 +108,7 @@ fn change(world: &mut World, random: &mut Random) {
             world.programs.kernel.tables().backends.remove(&id).unwrap();
         }
     }
-    world.programs.kernel.raise_epoch().unwrap();
+    world.programs.kernel.raise_epoch(&Concerned::all()).unwrap();
     let keys: Vec<_> = world.programs.flows.keys();
     for key in keys {
         if random.once_in(3) {

@@ -7,6 +7,7 @@
 mod attack;
 mod backends;
 mod collide;
+mod concern;
 mod direct;
 mod ends;
 mod fragments;

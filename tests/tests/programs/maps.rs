@@ -246,6 +246,7 @@ fn bpftool_prints_fields_by_name() {
             "udp_own_ports"
         ]
     );
+    assert_eq!(fields(&first("epochs")["value"]), ["cells"]);
     assert_eq!(fields(&first("uplinks")["value"]), ["node_v4", "node_v6", "v4", "v6"]);
     assert_eq!(fields(&first("source_ranges")["key"]["data"]), ["client", "service"]);
     assert_eq!(fields(&first("service_cidrs")["key"]["data"]), ["addr", "family"]);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Once;
 
-use lbr_agent::dataplane::{Dataplane as _, Table};
+use lbr_agent::dataplane::{Concerned, Dataplane as _, Table};
 use lbr_common::addr::{Addr, Family};
 use lbr_common::conntrack::{State, has_handshake, stamp};
 use lbr_common::flow::Flow;
@@ -255,7 +255,7 @@ impl World {
 
     /// Raises the epoch, so that flows are checked again.
     pub(crate) fn raise_epoch(&mut self) {
-        self.programs.kernel.raise_epoch().unwrap();
+        self.programs.kernel.raise_epoch(&Concerned::all()).unwrap();
     }
 
     /// A packet that the client's pod sends.

@@ -148,7 +148,7 @@ fn flows_to_be_checked_again_are_left_to_tc() {
         let frame = udp.request().build();
         let key = tuple(UDP, udp.there.0, udp.there.1);
         wire.is_carried(&frame);
-        // A new epoch: tc asks the policies again, once.
+        // A change that concerns all flows: tc asks the policies again, once.
         wire.world.raise_epoch();
         wire.is_left(&frame);
         expect(&wire.run(Hook::FromNetdev, &frame), Verdict::ToBackend, Action::Redirect);

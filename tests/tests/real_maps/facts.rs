@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use lbr_agent::dataplane::fake::Fake;
-use lbr_agent::dataplane::{Dataplane, Table, WriteError};
+use lbr_agent::dataplane::{Concerned, Dataplane, Table, WriteError};
 use lbr_common::id::BackendId;
 use lbr_common::link::Link;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
@@ -176,9 +176,9 @@ fn the_epoch_is_raised_by_one_and_nothing_else() {
     let mut fake = Fake::new(0).with_faults(0);
     let before = state(real.pins()).get(&0, 0).unwrap();
     for n in 1..4 {
-        fake.raise_epoch().unwrap();
+        fake.raise_epoch(&Concerned::all()).unwrap();
         assert_eq!(fake.epoch(), n);
-        real.kernel().unwrap().raise_epoch().unwrap();
+        real.kernel().unwrap().raise_epoch(&Concerned::all()).unwrap();
         let after = state(real.pins()).get(&0, 0).unwrap();
         assert_eq!((after.abi, after.seed, after.epoch), (before.abi, before.seed, before.epoch + n));
     }

@@ -8,7 +8,7 @@ use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::maps;
 use lbr_common::service::{Frontend, frontend_flags};
 
-use crate::dataplane::{Content, WriteError};
+use crate::dataplane::{Concerned, Content, WriteError};
 use crate::desired::Desired;
 
 /// Gets the tables as programs see them, after each write.
@@ -20,6 +20,7 @@ pub(super) struct Kernel {
     pub(super) observer: Option<Observer>,
     pub(super) attached: BTreeSet<u32>,
     pub(super) epoch: u32,
+    pub(super) concerned: Vec<Concerned>,
     pub(super) generation: u32,
     pub(super) max_entries: BTreeMap<&'static str, u32>,
     /// Of 100 writes.

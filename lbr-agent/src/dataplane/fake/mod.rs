@@ -17,7 +17,7 @@ use lbr_common::service::Backend;
 
 use self::kernel::{Kernel, lock};
 use self::table::FakeTable;
-use super::{Content, Dataplane, Hints, Tables, WriteError};
+use super::{Concerned, Content, Dataplane, Hints, Tables, WriteError};
 use crate::desired::{Desired, key};
 
 /// How many of 100 writes fail unless a test says otherwise.
@@ -68,6 +68,7 @@ impl Fake {
             observer: None,
             attached: BTreeSet::new(),
             epoch: 0,
+            concerned: Vec::new(),
             generation: 0,
             max_entries: sizes.collect(),
             faults: DEFAULT_FAULTS,
@@ -141,6 +142,11 @@ impl Fake {
         lock(&self.kernel).epoch
     }
 
+    /// The flows that the changes concerned since this was asked last, in the order in which the epoch was raised.
+    pub fn take_concerned(&self) -> Vec<Concerned> {
+        std::mem::take(&mut lock(&self.kernel).concerned)
+    }
+
     /// How often sockets were looked at so far.
     pub fn looks_at_sockets(&self) -> usize {
         lock(&self.kernel).looks_at_sockets
@@ -178,10 +184,11 @@ impl Dataplane for Fake {
         lock(&self.kernel).may_fail(maps::STATE.name)
     }
 
-    fn raise_epoch(&mut self) -> Result<(), WriteError> {
+    fn raise_epoch(&mut self, flows: &Concerned) -> Result<(), WriteError> {
         let mut kernel = lock(&self.kernel);
         kernel.may_fail(maps::STATE.name)?;
         kernel.epoch = kernel.epoch.wrapping_add(1);
+        kernel.concerned.push(flows.clone());
         Ok(())
     }
 

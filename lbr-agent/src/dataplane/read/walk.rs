@@ -75,7 +75,8 @@ impl Pinned {
     /// How many entries fit into each map that has entries, as it was made.
     pub fn max_entries(&self) -> anyhow::Result<Vec<(&'static str, u32)>> {
         // Arrays are always full, and the ring is measured in bytes.
-        let others = [maps::STATE.name, maps::COUNTERS.name, maps::EVENTS.name, maps::UNCONFIRMED.name];
+        let [state, epochs] = [maps::STATE.name, maps::EPOCHS.name];
+        let others = [state, epochs, maps::COUNTERS.name, maps::EVENTS.name, maps::UNCONFIRMED.name];
         let specs = maps::PINNED.iter().filter(|spec| !others.contains(&spec.name));
         specs.map(|spec| Ok((spec.name, self.size(spec)?))).collect()
     }

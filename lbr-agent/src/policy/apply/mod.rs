@@ -8,6 +8,7 @@
 //! A write that fails in step 1 or 2 ends the round: the present generation stays in force, whole. `shortage` finds what does
 //! not fit before the round, and `hold` decides what is in force instead.
 
+mod concern;
 mod hold;
 mod shortage;
 #[cfg(test)]
@@ -18,9 +19,10 @@ use lbr_common::addr::Addr;
 use lbr_common::id::PolicySetId;
 use lbr_common::policy::policy_flags;
 
+use self::concern::Changed;
 use self::hold::Held;
 pub use self::shortage::{Full, Shortage};
-use crate::dataplane::{Dataplane, Table, Tables, WriteError};
+use crate::dataplane::{Concerned, Dataplane, Table, Tables, WriteError};
 use crate::desired::{Desired, EndpointPolicy};
 use crate::table::{Absent, Outcome, Pass, PolicyMaps, Problem, Staged, Stored, number, remove, write};
 
@@ -32,12 +34,15 @@ pub(crate) struct Policies {
     pub(crate) generation: u32,
     /// All that is desired is in force: there is nothing to do until something else is desired.
     is_settled: bool,
+    /// What is in force is not what is desired, for want of room, or a former agent left it.
+    lacks_room: bool,
 }
 
 impl Policies {
     pub(crate) fn load(dataplane: &mut dyn Dataplane) -> Result<Self, WriteError> {
         let generation = dataplane.generation()?;
-        Ok(Self { maps: PolicyMaps::load(dataplane.tables())?, generation, is_settled: false })
+        let maps = PolicyMaps::load(dataplane.tables())?;
+        Ok(Self { maps, generation, is_settled: false, lacks_room: true })
     }
 
     /// Not before the sources have listed everything: with half of the cluster's objects, a policy means something else.
@@ -46,9 +51,9 @@ impl Policies {
             return;
         }
         let Some(enforced) = self.enforce(pass.dataplane, &mut pass.outcome) else { return };
-        if enforced.changed {
+        if let Some(flows) = &enforced.flows {
             // Before the Services, which may be very many: flows that the former policies allowed go on until then.
-            pass.due.epoch = true;
+            pass.due.flows.merge(flows);
             pass.raise_epoch();
         }
         // No packet looks up what is left of the former policies.
@@ -81,8 +86,11 @@ impl Policies {
     fn enforce(&mut self, dataplane: &mut dyn Dataplane, outcome: &mut Outcome) -> Option<Enforced> {
         let shortage = self.shortage(&dataplane.tables());
         let held = hold::hold(self, &shortage, &mut outcome.problems);
+        let lacks_room = !shortage.is_empty();
         let changed = self.switch(dataplane, &held, outcome).ok()?;
-        Some(Enforced { changed, held })
+        let lacked_room = std::mem::replace(&mut self.lacks_room, lacks_room);
+        let flows = changed.map(|changed| changed.concerned(lacks_room || lacked_room));
+        Some(Enforced { flows, held })
     }
 
     /// A pod of this node, if its desired endpoint is in force.
@@ -108,7 +116,7 @@ impl Policies {
         dataplane: &mut dyn Dataplane,
         held: &Held,
         outcome: &mut Outcome,
-    ) -> Result<bool, Interrupted> {
+    ) -> Result<Option<Changed>, Interrupted> {
         let generation = dataplane.generation().map_err(|error| interrupted(error, outcome))?;
         self.generation = generation;
         let tables = dataplane.tables();
@@ -125,18 +133,21 @@ impl Policies {
         write(&mut self.maps.set_members, tables.set_members, |_, _| true, text::member, outcome);
         write(&mut self.maps.classes, tables.classes, |_, _| true, number, outcome);
 
-        let mut changes = false;
-        changes |= stage(&mut self.maps.cidr_class, tables.cidr_class, text::block, generation, outcome)?;
-        changes |= stage(&mut self.maps.ip_class, tables.ip_class, Addr::to_string, generation, outcome)?;
-        changes |= stage(&mut self.maps.endpoints, tables.endpoints, Addr::to_string, generation, outcome)?;
-        changes |= stage(&mut self.maps.link_policy, tables.link_policy, number, generation, outcome)?;
+        let Self { maps, .. } = self;
+        let changed = Changed {
+            blocks: stage(&mut maps.cidr_class, tables.cidr_class, text::block, generation, outcome)?,
+            classes: stage(&mut maps.ip_class, tables.ip_class, Addr::to_string, generation, outcome)?,
+            endpoints: stage(&mut maps.endpoints, tables.endpoints, Addr::to_string, generation, outcome)?,
+            links: stage(&mut maps.link_policy, tables.link_policy, number, generation, outcome)?,
+        };
         drop(tables);
-        if changes {
-            let next = generation.wrapping_add(1);
-            dataplane.set_generation(next).map_err(|error| interrupted(error, outcome))?;
-            self.generation = next;
+        if changed.is_none() {
+            return Ok(None);
         }
-        Ok(changes)
+        let next = generation.wrapping_add(1);
+        dataplane.set_generation(next).map_err(|error| interrupted(error, outcome))?;
+        self.generation = next;
+        Ok(Some(changed))
     }
 
     /// Step 4.
@@ -163,8 +174,8 @@ impl Policies {
 
 /// The desired policies are in force, as far as they fit.
 struct Enforced {
-    /// A new generation brought them into force.
-    changed: bool,
+    /// A new generation brought them into force, and concerns these flows.
+    flows: Option<Concerned>,
     held: Held,
 }
 
@@ -177,20 +188,19 @@ fn interrupted(error: WriteError, outcome: &mut Outcome) -> Interrupted {
     Interrupted
 }
 
-/// Writes changes as values of the next generation. True if that generation differs from the present one.
+/// Writes changes as values of the next generation. Returns the keys under which that generation differs from the present
+/// one, also by what was written before.
 fn stage<K: Copy + Ord, R: Stored<K>>(
     staged: &mut Staged<K, R::Value>,
     table: &mut dyn Table<K, R>,
     text: impl Fn(&K) -> String,
     generation: u32,
     outcome: &mut Outcome,
-) -> Result<bool, Interrupted> {
+) -> Result<Vec<K>, Interrupted> {
     let plan = staged.plan(generation);
-    let mut changes = plan.changes;
     for (key, raw) in plan.writes {
         match table.insert(&key, &R::of(raw)) {
             Ok(()) => {
-                changes |= raw.old != raw.new;
                 staged.wrote(key, raw);
                 outcome.writes += 1;
             }
@@ -200,7 +210,7 @@ fn stage<K: Copy + Ord, R: Stored<K>>(
             }
         }
     }
-    Ok(changes)
+    Ok(plan.changes)
 }
 
 fn sweep<K: Copy + Ord, T: Absent<K>, R>(

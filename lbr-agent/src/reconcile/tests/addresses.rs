@@ -67,8 +67,8 @@ impl Dataplane for Noting {
         self.fake.set_hints(hints)
     }
 
-    fn raise_epoch(&mut self) -> Result<(), WriteError> {
-        self.fake.raise_epoch()
+    fn raise_epoch(&mut self, flows: &Concerned) -> Result<(), WriteError> {
+        self.fake.raise_epoch(flows)
     }
 
     fn abort_sockets(&mut self, backends: &BTreeMap<BackendId, Backend>) -> std::io::Result<usize> {

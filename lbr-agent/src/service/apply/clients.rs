@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use lbr_common::epoch::Cell;
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::SourceRange;
 
@@ -26,14 +27,16 @@ impl Steps<'_, '_> {
             range_text,
             &mut self.pass.outcome,
         );
-        self.pass.due.epoch |= !ready.is_empty();
+        self.pass.due.flows.extend(ready.iter().map(|range| Cell::service(range.data.service)));
     }
 
     pub(in crate::service) fn remove_source_ranges(&mut self) {
-        let before = self.pass.outcome.removals;
+        let ranges = &mut self.maps.source_ranges;
+        let due: Vec<_> = ranges.removals().collect();
         let table = self.pass.dataplane.tables().source_ranges;
-        remove(&mut self.maps.source_ranges, table, |_| true, range_text, &mut self.pass.outcome);
-        self.pass.due.epoch |= self.pass.outcome.removals > before;
+        remove(ranges, table, |_| true, range_text, &mut self.pass.outcome);
+        let removed = due.into_iter().filter(|range| !ranges.actual().contains_key(range));
+        self.pass.due.flows.extend(removed.map(|range| Cell::service(range.data.service)));
     }
 
     /// New peers, and those that get more flags.

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lbr_common::epoch::Cell;
 use lbr_common::id::{BackendId, MaglevId, ServiceId};
 use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags, scope};
 use lbr_common::tuple::proto;
 
-use super::Steps;
 use super::text::{frontend_text, part_text, slot_text};
+use super::{Steps, concern};
 use crate::service::slots_of;
 use crate::table::{Delta, ServiceMaps, number, remove, write};
 
@@ -26,7 +27,9 @@ impl Steps<'_, '_> {
             .filter(|(id, backend)| self.open(backend.service, is_new(id)))
             .map(|(id, _)| id)
             .collect();
-        self.pass.due.epoch |= ready.iter().any(|id| self.maps.backends.actual().contains_key(id));
+        let owners = |id: &BackendId| Some([backends.actual().get(id)?.service, backends.get(id)?.service]);
+        let changed = ready.iter().filter_map(owners).flatten();
+        self.pass.due.flows.extend(changed.map(Cell::service));
         // An id may come to another backend before the former one was removed.
         self.pass.due.sockets |= backends.writes().any(|(id, new)| {
             let old = backends.actual().get(&id).filter(|_| ready.contains(&id));
@@ -108,11 +111,11 @@ impl Steps<'_, '_> {
             .map(|(key, _)| key)
             .collect();
         // Makes datagrams and SYNs of known flows check whether their frontend leads to the same Service as before.
-        self.pass.due.epoch |= ready.iter().any(|key| {
+        let changed = ready.iter().filter(|key| {
             let owner = |frontend: &Frontend| (frontend.service, frontend.flags);
-            let frontends = &self.maps.frontends;
             frontends.actual().get(key).map(owner) != frontends.get(key).map(owner)
         });
+        self.pass.due.flows.extend(changed.flat_map(|key| concern::of_frontend(frontends, key)));
         let owners = |frontends: &Delta<FrontendKey, Frontend>| -> Vec<_> {
             let owner = |key: &FrontendKey| Some((frontends.actual().get(key)?.service, *key));
             ready.iter().filter_map(owner).collect()
@@ -170,17 +173,18 @@ impl Steps<'_, '_> {
     }
 
     fn remove_frontends_if(&mut self, free: fn(&FrontendKey, &BTreeMap<FrontendKey, Frontend>) -> bool) {
-        let before = self.pass.outcome.removals;
         let frontends = &mut self.maps.frontends;
         let due: BTreeSet<_> = frontends.removals().filter(|key| free(key, frontends.actual())).collect();
         let owner = |key: &FrontendKey| Some((frontends.actual().get(key)?.service, *key));
         let owners: Vec<_> = due.iter().filter_map(owner).collect();
+        let concerned: Vec<_> = due.iter().map(|key| (*key, concern::of_frontend(frontends, key))).collect();
         let table = self.pass.dataplane.tables().frontends;
         remove(frontends, table, |key| due.contains(key), frontend_text, &mut self.pass.outcome);
         for entry in owners.into_iter().filter(|(_, key)| !frontends.actual().contains_key(key)) {
             self.in_force.0.remove(&entry);
         }
-        self.pass.due.epoch |= self.pass.outcome.removals > before;
+        let removed = concerned.into_iter().filter(|(key, _)| !frontends.actual().contains_key(key));
+        self.pass.due.flows.extend(removed.flat_map(|(_, cells)| cells));
     }
 
     pub(in crate::service) fn remove_slots(&mut self) {
@@ -218,11 +222,14 @@ impl Steps<'_, '_> {
         let parts = maglev.actual().values().flat_map(|part| part.backends());
         let used: BTreeSet<BackendId> = slots.chain(parts).filter(|id| due.contains(id)).collect();
         let free = |id: &BackendId| !used.contains(id);
-        let before = self.pass.outcome.removals;
+        let owner = |id: &BackendId| Some((*id, backends.actual().get(id)?.service));
+        let owners: Vec<_> = due.iter().filter_map(owner).collect();
         let of_datagrams = due.iter().any(|id| free(id) && self.is_for_datagrams(id));
         let table = self.pass.dataplane.tables().backends;
         remove(&mut self.maps.backends, table, free, number, &mut self.pass.outcome);
-        self.pass.due.epoch |= self.pass.outcome.removals > before;
+        let backends = &self.maps.backends;
+        let removed = owners.into_iter().filter(|(id, _)| !backends.actual().contains_key(id));
+        self.pass.due.flows.extend(removed.map(|(_, service)| Cell::service(service)));
         self.pass.due.sockets |= of_datagrams;
     }
 

@@ -1,6 +1,7 @@
 //! Writes the maps of Services: each step of `order.rs`, with what it asks for before it touches an entry.
 
 mod clients;
+mod concern;
 mod frontends;
 mod hints;
 mod room;
