@@ -15,12 +15,12 @@ const BLOCK: u32 = 1 << 10;
 pub const BLOCKS: u32 = CELLS / BLOCK;
 
 const CELLS: u32 = 1 << 16;
-/// The first half of the cells is for addresses and ports, a quarter each for Services and links.
+/// The first half of the cells is for addresses and ports, a quarter for Services, and the last eighth for links.
 const ADDRESS_BITS: u32 = 15;
 const SERVICES_FROM: u32 = 1 << ADDRESS_BITS;
 const SERVICES: u32 = 1 << 14;
-const LINKS_FROM: u32 = SERVICES_FROM + SERVICES;
-const LINKS: u32 = 1 << 14;
+const LINKS: u32 = 1 << 13;
+const LINKS_FROM: u32 = CELLS - LINKS;
 
 /// Changes after which the agent raises all cells, so that no cell is so old that it seems to be in the future.
 pub const FULL_TURN: u32 = 1 << 24;
@@ -40,6 +40,9 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// That of all links: raised with each of theirs, so that most changes take no look at those.
+    pub const ANY_LINK: Self = Self { number: SERVICES_FROM + SERVICES };
+
     /// That of an address: its pod, its policies, its class, and whether it is a Service's.
     #[inline(always)]
     #[must_use]
@@ -71,6 +74,12 @@ impl Cell {
     #[inline(always)]
     const fn spread(mixed: u64) -> Self {
         Self { number: (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - ADDRESS_BITS)) as u32 }
+    }
+
+    /// Whether it is an interface's.
+    #[must_use]
+    pub const fn is_of_link(self) -> bool {
+        self.number >= LINKS_FROM
     }
 
     /// The cell with this number.
@@ -124,7 +133,7 @@ pub const fn before_all(epoch: u32) -> u32 {
 }
 
 const _: () = assert!(size_of::<EpochBlock>() == 4_096);
-const _: () = assert!(LINKS_FROM + LINKS == CELLS);
+const _: () = assert!(Cell::ANY_LINK.number < LINKS_FROM);
 
 #[cfg(test)]
 mod tests {
@@ -166,11 +175,13 @@ mod tests {
 
     #[test]
     fn kinds_do_not_share_cells() {
-        let first = |cell: Cell| cell.number() >> 14;
-        assert!(first(Cell::address(&Addr::UNSPECIFIED)) < 2);
-        assert!(first(Cell::port(&Addr::v4([255; 4]), u16::MAX)) < 2);
-        for n in [0, 1, 16_383, 16_384, u32::MAX] {
-            assert_eq!((first(Cell::service(n.into())), first(Cell::link(n))), (2, 3));
+        let part = |cell: Cell| cell.number() >> 13;
+        assert!(part(Cell::address(&Addr::UNSPECIFIED)) < 4);
+        assert!(part(Cell::port(&Addr::v4([255; 4]), u16::MAX)) < 4);
+        assert_eq!((part(Cell::ANY_LINK), Cell::ANY_LINK.is_of_link()), (6, false));
+        for n in [0, 1, 8_191, 8_192, 16_383, 16_384, u32::MAX] {
+            assert!([4, 5].contains(&part(Cell::service(n.into()))));
+            assert_eq!((part(Cell::link(n)), Cell::link(n).is_of_link()), (7, true));
             assert!(Cell::link(n).block() < BLOCKS);
         }
     }

@@ -124,18 +124,22 @@ impl Flow {
     }
 
     /// Where changes are noted that concern packets with this key, the entry's own: at the ends that policies are
-    /// asked about, which are also the source and, without a Service, the destination as it is addressed; at its
-    /// Service, or at the place that may become one's; and at the links of both ends.
+    /// asked about, which are also the source and, without a Service, the destination as it is addressed; and at its
+    /// Service, or at the place that may become one's.
     #[inline(always)]
-    pub const fn cells(&self, key: &Tuple) -> [Cell; 6] {
+    pub const fn cells(&self, key: &Tuple) -> [Cell; 3] {
         let place = if self.service.is_some() {
             Cell::service(self.service)
         } else {
             Cell::port(&key.dst, key.dst_port)
         };
-        let [source, destination] = [Cell::address(&key.src), Cell::address(&self.to.dst)];
-        let [came_by, leaves_by] = [Cell::link(self.in_ifindex), Cell::link(self.out_ifindex)];
-        [source, destination, place, came_by, leaves_by, Cell::link(self.redirect_to)]
+        [Cell::address(&key.src), Cell::address(&self.to.dst), place]
+    }
+
+    /// The same for the links of both ends, and the one that its packets are put into.
+    #[inline(always)]
+    pub const fn link_cells(&self) -> [Cell; 3] {
+        [Cell::link(self.in_ifindex), Cell::link(self.out_ifindex), Cell::link(self.redirect_to)]
     }
 
     /// Its state.

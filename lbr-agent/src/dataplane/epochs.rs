@@ -76,7 +76,9 @@ impl Epochs {
             let block = EpochBlock { cells: [epoch; _] };
             return (0..BLOCKS).try_for_each(|number| self.map.set(number, block, 0)).map_err(failed);
         }
-        let mut cells = flows.cells.iter().peekable();
+        let of_links = flows.cells.iter().any(|cell| cell.is_of_link()).then_some(Cell::ANY_LINK);
+        let all: BTreeSet<Cell> = flows.cells.iter().copied().chain(of_links).collect();
+        let mut cells = all.into_iter().peekable();
         while let Some(first) = cells.next() {
             let mut block = self.map.get(&first.block(), 0).map_err(failed)?;
             block.cells[first.slot()] = epoch;
@@ -91,4 +93,16 @@ impl Epochs {
 
 fn failed(error: MapError) -> WriteError {
     WriteError::Io { map: maps::EPOCHS.name, source: std::io::Error::other(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cell_is_raised_now_and_then() {
+        let one: Concerned = [Cell::link(7)].into_iter().collect();
+        assert_eq!([1, FULL_TURN - 1, FULL_TURN, 0].map(|n| one.is_all_at(n)), [false, false, true, true]);
+        assert!(Concerned::all().is_all_at(1));
+    }
 }

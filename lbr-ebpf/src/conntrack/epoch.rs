@@ -31,18 +31,36 @@ pub(super) fn is_stale(key: &Tuple, flow: &Flow, epoch: u32) -> bool {
 
 #[inline(always)]
 fn has_changed(key: &Tuple, flow: &Flow) -> bool {
-    let [a, b, c, d, e, f] = flow.cells(key).map(|cell| u64::from(cell.number()));
-    conntrack_has_changed(a | b << 16 | c << 32, d | e << 16 | f << 32, flow.epoch) != 0
+    match conntrack_has_changed(packed(flow.cells(key)), flow.epoch, 1) {
+        NO => false,
+        PERHAPS => conntrack_has_changed(packed(flow.link_cells()), flow.epoch, 0) != NO,
+        _ => true,
+    }
 }
 
-/// Whether something has changed in one of six cells, three in each number, after an epoch. A global function (see
-/// `step.rs`), since it is called at several places, and gets numbers only.
+/// Three cells as one number.
+#[inline(always)]
+fn packed(cells: [Cell; 3]) -> u64 {
+    let [a, b, c] = cells.map(|cell| u64::from(cell.number()));
+    a | b << 16 | c << 32
+}
+
+const NO: u32 = 0;
+const YES: u32 = 1;
+/// Links have changed, and perhaps the flow's.
+const PERHAPS: u32 = 2;
+
+/// Whether something has changed in one of three cells after an epoch; with `links`, [`PERHAPS`] if only some link has. A
+/// global function (see `step.rs`), since it is called at several places, and gets numbers only.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn conntrack_has_changed(first: u64, second: u64, checked: u32) -> u32 {
-    let is_new = |cells: u64| is_before(checked, changed_at(Cell::of(cells as u32 & 0xffff), checked));
-    let [a, b] = [first, second].map(|cells| is_new(cells) | is_new(cells >> 16) | is_new(cells >> 32));
-    u32::from(a | b)
+extern "C" fn conntrack_has_changed(cells: u64, checked: u32, links: u32) -> u32 {
+    let is_new = |cell: Cell| is_before(checked, changed_at(cell, checked));
+    let is_newer = |shift: u32| is_new(Cell::of((cells >> shift) as u32 & 0xffff));
+    if is_newer(0) | is_newer(16) | is_newer(32) {
+        return YES;
+    }
+    if links != 0 && is_new(Cell::ANY_LINK) { PERHAPS } else { NO }
 }
 
 /// The epoch of the last change in a cell.
