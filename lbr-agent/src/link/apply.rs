@@ -55,6 +55,9 @@ impl Links {
         let removed = due.into_iter().filter(|index| !links.actual().contains_key(index));
         pass.due.flows.extend(removed.map(Cell::link));
         let uplinks = &mut self.maps.uplinks;
+        // A source that was accepted at an uplink was not compared with a pod.
+        let changed = uplinks.removals().chain(uplinks.writes().map(|(index, _)| index));
+        pass.due.flows.extend(changed.filter(|index| uplinks.actual().contains_key(index)).map(Cell::link));
         remove(uplinks, &mut *pass.dataplane.tables().uplinks, |_| true, number, &mut pass.outcome);
         write(uplinks, &mut *pass.dataplane.tables().uplinks, |_, _| true, number, &mut pass.outcome);
     }

@@ -1,4 +1,5 @@
 mod addresses;
+mod concern;
 mod sockets;
 
 use std::sync::{Arc, Mutex};

@@ -2,13 +2,18 @@
 
 use std::fmt::Debug;
 
+use aya::maps::{Array, MapData};
 use lbr_agent::dataplane::fake::Fake;
 use lbr_agent::dataplane::{Concerned, Dataplane, Table, WriteError};
+use lbr_common::addr::Addr;
+use lbr_common::epoch::{Cell, EpochBlock};
 use lbr_common::id::BackendId;
 use lbr_common::link::Link;
+use lbr_common::maps;
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey};
 use lbr_common::text::{RejectedRecord, ServiceName, Text};
 use lbr_tests::scenario::Real;
+use lbr_tests::testrun;
 
 use super::restart::state;
 use super::tables::{backend, frontend};
@@ -182,4 +187,23 @@ fn the_epoch_is_raised_by_one_and_nothing_else() {
         let after = state(real.pins()).get(&0, 0).unwrap();
         assert_eq!((after.abi, after.seed, after.epoch), (before.abi, before.seed, before.epoch + n));
     }
+}
+
+#[test]
+fn the_cells_of_a_change_have_its_epoch_and_the_others_keep_theirs() {
+    let mut real = Real::load("cells").unwrap();
+    let epochs = testrun::open(real.pins(), &maps::EPOCHS).unwrap();
+    let epochs: Array<MapData, EpochBlock> = Array::try_from(epochs).unwrap();
+    let read = || -> Vec<u32> { epochs.iter().flat_map(|block| block.unwrap().cells).collect() };
+    real.kernel().unwrap().raise_epoch(&Concerned::all()).unwrap();
+    let all = state(real.pins()).get(&0, 0).unwrap().epoch;
+    assert!(read().iter().all(|&cell| cell == all));
+    let cells = [Cell::link(5), Cell::service(3.into()), Cell::address(&Addr::v4([10, 244, 0, 1]))];
+    real.kernel().unwrap().raise_epoch(&cells.into_iter().collect()).unwrap();
+    let raised: Vec<u32> = (0..).zip(read()).filter(|(_, epoch)| *epoch != all).map(|(n, _)| n).collect();
+    // Beside a link's own cell, the one of all links.
+    let mut expected = [cells[0], cells[1], cells[2], Cell::ANY_LINK].map(|cell| cell.number());
+    expected.sort_unstable();
+    assert_eq!(raised, expected);
+    assert!(raised.iter().all(|&n| read()[n as usize] == all + 1));
 }

@@ -8,6 +8,7 @@ use lbr_common::service::SourceRange;
 
 use super::Steps;
 use super::text::{block_text, peer_text, range_text};
+use crate::dataplane::Concerned;
 use crate::table::{remove, write};
 
 impl Steps<'_, '_> {
@@ -65,12 +66,21 @@ impl Steps<'_, '_> {
 
     /// Only once all Services are known: until then an address of the block may belong to a Service that is still missing.
     pub(in crate::service) fn write_service_cidrs(&mut self) {
+        self.any_source_may_be_a_service();
         let table = self.pass.dataplane.tables().service_cidrs;
         write(&mut self.maps.service_cidrs, table, |_, _| true, block_text, &mut self.pass.outcome);
     }
 
     pub(in crate::service) fn remove_service_cidrs(&mut self) {
+        self.any_source_may_be_a_service();
         let table = self.pass.dataplane.tables().service_cidrs;
         remove(&mut self.maps.service_cidrs, table, |_| true, block_text, &mut self.pass.outcome);
+    }
+
+    /// Whether a block of Services is to be written or removed: any flow's source may be in it.
+    fn any_source_may_be_a_service(&mut self) {
+        if self.maps.service_cidrs.pending() > 0 {
+            self.pass.due.flows.merge(&Concerned::all());
+        }
     }
 }
