@@ -1,6 +1,7 @@
 //! The agent's loop: it waits for changes, drives the engine, and reports.
 
 mod report;
+mod start;
 #[cfg(test)]
 mod tests;
 
@@ -11,7 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
+pub use self::start::Loading;
+
 use self::report::Reports;
+use self::start::{Start, loaded};
 use crate::cluster::Change;
 use crate::dataplane::Dataplane;
 use crate::engine::Engine;
@@ -51,6 +55,10 @@ pub struct Inputs {
     pub observer: Observer,
     /// Gets the problems of objects, for Kubernetes Events.
     pub events: Events,
+    /// Programs that are not loaded yet; `None`: all are.
+    pub loading: Option<Loading>,
+    /// When the agent started.
+    pub started: Instant,
 }
 
 /// The one task that owns the state.
@@ -61,6 +69,7 @@ struct Agent<'a> {
     waiting: Waiting,
     observer: Observer,
     reports: Reports,
+    start: Start,
     retry_after: Duration,
     /// Until then further changes are collected.
     quiet_until: Instant,
@@ -76,6 +85,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let links = inputs.links.borrow_and_update().clone();
     let node = NodeView { name: node_name, settings, links, ..NodeView::default() };
+    let mut loading = inputs.loading;
     let mut agent = Agent {
         engine: Engine::start(node, dataplane)?,
         dataplane,
@@ -83,6 +93,7 @@ pub async fn run(
         waiting: Waiting::default(),
         observer: inputs.observer,
         reports: Reports::new(inputs.events),
+        start: Start::new(inputs.started),
         retry_after: RETRY_MIN,
         quiet_until: Instant::now(),
     };
@@ -94,6 +105,10 @@ pub async fn run(
         let at = tokio::time::Instant::from_std(due.unwrap_or_else(Instant::now));
         tokio::select! {
             () = &mut shutdown => return Ok(()),
+            () = loaded(&mut loading) => {
+                agent.attach(loading.take())?;
+                due = Some(Instant::now());
+            }
             change = inputs.changes.recv() => {
                 let change = change.context("the source of objects has ended")?;
                 let mut changed = agent.take(change);
@@ -133,8 +148,16 @@ impl Agent<'_> {
         }
         if self.engine.is_synced() {
             self.observer.synced(now);
+            self.start.listed();
         }
         changed
+    }
+
+    /// Replaces the programs of a former agent with the loaded ones. From then on links can be attached.
+    fn attach(&mut self, loading: Option<Loading>) -> anyhow::Result<()> {
+        let programs = self.dataplane.attach_programs()?;
+        self.start.loaded();
+        loading.map_or(Ok(()), |loading| (loading.then)(programs))
     }
 
     /// When to write the maps after a change.
@@ -175,7 +198,11 @@ impl Agent<'_> {
         if self.engine.is_synced() && !self.reports.is_ready() {
             self.reports.warn_of_ephemeral_ports(&self.engine);
         }
+        let written = Instant::now();
         let outcome = self.engine.write(self.dataplane);
+        if !self.reports.is_ready() {
+            self.start.round(took, written.elapsed(), self.engine.is_synced() && !outcome.waits_for_programs);
+        }
         if outcome.writes + outcome.removals > 0 {
             tracing::debug!(
                 writes = outcome.writes,
@@ -202,8 +229,8 @@ impl Agent<'_> {
         self.quiet_until = Instant::now() + began.elapsed().min(BATCH);
         self.reports.wrote(&outcome, &self.engine);
         self.observer.set_events(self.reports.event_counts());
-        if self.engine.is_synced() {
-            self.reports.ready(&self.engine, began);
+        if self.engine.is_synced() && self.dataplane.can_attach() {
+            self.reports.ready(&self.engine, &self.start);
         }
         let next = self.next_try(&outcome);
         if is_old { Some(Instant::now()) } else { next }
@@ -228,9 +255,9 @@ impl Agent<'_> {
     }
 
     fn next_try(&mut self, outcome: &Outcome) -> Option<Instant> {
-        // Until every kind is listed, some entries wait on purpose.
+        // Until every kind is listed and the programs are loaded, some entries wait on purpose.
         let is_done = outcome.pending == 0 && self.engine.without_room().is_empty();
-        if is_done || !self.engine.is_synced() {
+        if is_done || !self.engine.is_synced() || !self.dataplane.can_attach() {
             self.retry_after = RETRY_MIN;
             return None;
         }

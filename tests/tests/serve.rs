@@ -192,6 +192,12 @@ fn the_log_is_json_if_asked_for() {
         |line: &&serde_json::Value| line["message"].as_str().is_some_and(|m| m.starts_with("ready: "));
     let ready = lines.iter().find(ready).unwrap_or_else(|| panic!("{said}"));
     assert_eq!(ready["level"], "INFO");
+    for part in [": list ", ", load ", ", compile ", ", write ", "; Services and policies in force after "] {
+        let message = ready["message"].as_str().unwrap_or_default();
+        let value =
+            message.split_once(part).and_then(|(_, rest)| rest.split_once(" s")?.0.parse::<f64>().ok());
+        assert!(value.is_some_and(|seconds| seconds < 600.0), "{part}: {message}");
+    }
     assert!(ready["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{ready}");
     assert!(lines.iter().any(|line| line["level"] == "DEBUG" && line["writes"].is_u64()), "{said}");
 }

@@ -1,8 +1,8 @@
 //! What the agent logs and turns into Events: each thing once, not in every round.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
+use super::start::Start;
 use crate::engine::Engine;
 use crate::events::{Counts, Events, Troubles};
 use crate::table::{Outcome, Problem};
@@ -31,13 +31,12 @@ impl Reports {
     }
 
     /// Reports once that everything that was listed is in force.
-    pub(super) fn ready(&mut self, engine: &Engine, began: Instant) {
+    pub(super) fn ready(&mut self, engine: &Engine, start: &Start) {
         if !self.is_ready {
             let [services, backends, links] = engine.counts();
             self.is_ready = true;
             tracing::info!(
-                "ready: {services} Service ports, {backends} endpoints, {links} pod links, in {:?}",
-                began.elapsed()
+                "ready: {services} Service ports, {backends} endpoints, {links} pod links, {start}"
             );
         }
     }

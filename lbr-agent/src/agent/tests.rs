@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
@@ -39,6 +40,8 @@ fn a_new_pods_link_has_its_programs_before_anything_is_compiled() {
             pods,
             gate: crate::gate::gate().1,
             observer: Observer::new(Origin::Folder).unwrap(),
+            loading: None,
+            started: Instant::now(),
         };
         let mut fake = Fake::new(0).with_faults(0);
         let order = Arc::new(Mutex::new(Vec::new()));
@@ -68,6 +71,82 @@ fn a_new_pods_link_has_its_programs_before_anything_is_compiled() {
         assert_eq!(order.lock().unwrap().first(), Some(&0), "synced: {synced}");
         assert_eq!(fake.attached(), [7].into());
     }
+}
+
+/// Runs an agent whose programs are not loaded yet, until `script` is over. Returns the result, and the programs that it was
+/// told of.
+fn run_loading(
+    fake: &mut Fake,
+    loaded: tokio::sync::oneshot::Receiver<()>,
+    script: impl Future<Output = ()>,
+) -> (anyhow::Result<()>, BTreeMap<String, u32>) {
+    let (changes, receiver) = mpsc::channel(100);
+    let links = LocalLinks { links: [veth(7)].into(), ..LocalLinks::default() };
+    let (_link_sender, link_receiver) = watch::channel(links);
+    let told = Arc::new(Mutex::new(BTreeMap::new()));
+    let into = told.clone();
+    let then = Box::new(move |programs| {
+        *into.lock().unwrap() = programs;
+        Ok(())
+    });
+    let inputs = Inputs {
+        events: Events::nowhere(),
+        changes: receiver,
+        links: link_receiver,
+        pods: watch::channel(PodAddresses::new()).0,
+        gate: crate::gate::gate().1,
+        observer: Observer::new(Origin::Folder).unwrap(),
+        loading: Some(Loading { loaded, then }),
+        started: Instant::now(),
+    };
+    for kind in Kind::ALL {
+        changes.try_send(Change::Synced(kind)).unwrap();
+    }
+    changes.try_send(node_pod()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ended = runtime.block_on(run("here".to_owned(), Settings::default(), inputs, fake, script));
+    drop(changes);
+    let told = told.lock().unwrap().clone();
+    (ended, told)
+}
+
+#[test]
+fn the_state_is_written_while_the_kernel_verifies_the_programs() {
+    let mut fake = Fake::new(0).with_faults(0);
+    fake.set_loading(false);
+    let (done, loaded) = tokio::sync::oneshot::channel();
+    let seen = fake.clone();
+    let script = async {
+        let pod = IpAddr::from([10, 1, 0, 5]).into();
+        while !seen.in_force().endpoints.contains_key(&pod) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(seen.attached().is_empty());
+        done.send(()).unwrap();
+        while !seen.attached().contains(&7) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (ended, told) = run_loading(&mut fake, loaded, script);
+    ended.unwrap();
+    assert_eq!(told, [("from_pod".to_owned(), 1)].into());
+}
+
+#[test]
+fn an_agent_ends_while_programs_load_and_when_they_are_refused() {
+    let mut fake = Fake::new(0).with_faults(0);
+    fake.set_loading(true);
+    let (_done, loaded) = tokio::sync::oneshot::channel();
+    let moment = async { tokio::time::sleep(Duration::from_millis(50)).await };
+    let (ended, told) = run_loading(&mut fake, loaded, moment);
+    ended.unwrap();
+    assert!(told.is_empty() && fake.attached().is_empty());
+
+    let (done, loaded) = tokio::sync::oneshot::channel();
+    done.send(()).unwrap();
+    let (ended, _) = run_loading(&mut fake, loaded, std::future::pending());
+    assert_eq!(ended.unwrap_err().to_string(), "the kernel refuses the programs");
+    assert!(fake.attached().is_empty());
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -11,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::ports::ephemeral_ports;
 use super::args::run::{RunArgs, RunConfig, Source};
-use crate::agent::{self, Inputs};
+use crate::agent::{self, Inputs, Loading};
 use crate::dataplane::{Kernel, object_hash};
 use crate::engine::Former;
 use crate::events::{Events, Occurrence};
@@ -23,6 +25,7 @@ use crate::source::manifest::ManifestSource;
 
 /// Runs the agent until SIGTERM or SIGINT. The pinned programs and maps go on working afterwards.
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
+    let started = Instant::now();
     let mut config = args.resolve()?;
     let ephemeral = ephemeral_ports()?;
     config.dataplane.snat_ports = Some(config.snat_ports.resolve(&ephemeral)?);
@@ -37,10 +40,10 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run_until_signal(config))
+    runtime.block_on(run_until_signal(config, started))
 }
 
-async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
+async fn run_until_signal(config: RunConfig, started: Instant) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // The sources first: wrong flags should be reported before the kernel is touched.
@@ -71,9 +74,20 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     let listening = serve::start(&config.addresses, &observer, bpffs, &in_effect(&config))?;
     tell_of_servers(&config, listening, &events);
     serve::start_health_ports(&observer)?;
-    let mut kernel = Kernel::load(&config.dataplane)?;
-    let about = about(&config, place, &kernel);
-    let reporter = Reporter::start(&observer, contact, config.dataplane.bpffs.clone(), about)?;
+    // The kernel verifies the programs while the sources list objects.
+    let (mut kernel, loaded) = Kernel::open(&config.dataplane)?;
+    let reporter = Arc::new(OnceLock::new());
+    let then = {
+        let (about, observer, reporter) = (about(&config, place), observer.clone(), Arc::clone(&reporter));
+        let bpffs = config.dataplane.bpffs.clone();
+        move |programs| {
+            let about = Report { programs, ..about };
+            // Until then the former agent's report describes the programs.
+            let _ = reporter.set(Reporter::start(&observer, contact, bpffs, about)?);
+            Ok(())
+        }
+    };
+    let loading = Some(Loading { loaded, then: Box::new(then) });
     let former = Former::read(&mut kernel).context("read the pods of the last run")?;
     let (pods, known_pods) = watch::channel(former.pods);
     let links = watch_links(config.links, known_pods, former.links).context("watch the node's interfaces")?;
@@ -86,15 +100,17 @@ async fn run_until_signal(config: RunConfig) -> anyhow::Result<()> {
     };
     // The gate is for a CNI plugin. No plugin uses it yet.
     let (_, gate) = crate::gate::gate();
-    let inputs = Inputs { changes, links, pods, gate, observer, events };
+    let inputs = Inputs { changes, links, pods, gate, observer, events, loading, started };
     let ended = agent::run(config.node_name, config.services, inputs, &mut kernel, shutdown).await;
     // While the folder is locked: the next agent reports itself.
-    reporter.stop();
+    if let Some(reporter) = reporter.get() {
+        reporter.stop();
+    }
     ended
 }
 
 /// What the reports say of this agent.
-fn about(config: &RunConfig, place: String, kernel: &Kernel) -> Report {
+fn about(config: &RunConfig, place: String) -> Report {
     let kind = match config.source {
         Source::Folder(_) => "folder",
         Source::ApiServer(_) => "api-server",
@@ -102,7 +118,6 @@ fn about(config: &RunConfig, place: String, kernel: &Kernel) -> Report {
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         object: object_hash(),
-        programs: kernel.program_ids(),
         node: config.node_name.clone(),
         process: std::process::id(),
         pod: std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()),

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
-use aya::Ebpf;
 use aya::maps::{Array, MapData, MapError};
 use lbr_common::epoch::{BLOCKS, Cell, EpochBlock, FULL_TURN};
 use lbr_common::maps;
 
 use super::WriteError;
-use super::handles::take;
+use super::handles::open;
+use super::pins::Pins;
 
 /// The flows that a change concerns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,8 +65,8 @@ pub(super) struct Epochs {
 }
 
 impl Epochs {
-    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
-        let map = take(ebpf, &maps::EPOCHS)?;
+    pub(super) fn open(pins: &Pins) -> anyhow::Result<Self> {
+        let map = open(pins, &maps::EPOCHS)?;
         Ok(Self { map: Array::try_from(map).with_context(|| format!("map {}", maps::EPOCHS.name))? })
     }
 

@@ -1,16 +1,18 @@
 //! Maps as typed tables.
 
 use std::cell::RefCell;
+use std::io;
 
 use anyhow::Context as _;
+use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError};
-use aya::{Ebpf, Pod};
 use lbr_common::link::{Link, Uplink};
 use lbr_common::maps::MapSpec;
 use lbr_common::policy::Prefix;
 
 use super::attach::{Attacher, Side};
+use super::pins::Pins;
 use super::{Table, WriteError};
 
 /// A hash map that the agent writes.
@@ -21,8 +23,8 @@ pub(super) struct MapTable<K: Pod, V: Pod> {
 }
 
 impl<K: Pod, V: Pod> MapTable<K, V> {
-    pub(super) fn take(ebpf: &mut Ebpf, spec: &MapSpec) -> anyhow::Result<Self> {
-        let map = take(ebpf, spec)?;
+    pub(super) fn open(pins: &Pins, spec: &MapSpec) -> anyhow::Result<Self> {
+        let map = open(pins, spec)?;
         let Map::HashMap(data) = &map else { anyhow::bail!("map {} is not a hash map", spec.name) };
         // The pinned map's size: an earlier run may have made it with another one.
         let max_entries = data.info().with_context(|| format!("map {}", spec.name))?.max_entries();
@@ -65,8 +67,8 @@ pub(super) struct LpmTable<K: Pod, V: Pod> {
 }
 
 impl<K: Pod, V: Pod> LpmTable<K, V> {
-    pub(super) fn take(ebpf: &mut Ebpf, spec: &MapSpec) -> anyhow::Result<Self> {
-        let map = take(ebpf, spec)?;
+    pub(super) fn open(pins: &Pins, spec: &MapSpec) -> anyhow::Result<Self> {
+        let map = open(pins, spec)?;
         let Map::LpmTrie(data) = &map else { anyhow::bail!("map {} is not an LPM trie", spec.name) };
         let max_entries = data.info().with_context(|| format!("map {}", spec.name))?.max_entries();
         let map = LpmTrie::try_from(map).with_context(|| format!("map {}", spec.name))?;
@@ -123,9 +125,10 @@ fn ignore_absent(result: Result<(), WriteError>) -> Result<(), WriteError> {
     }
 }
 
-/// Takes a map out of the loaded object.
-pub(super) fn take(ebpf: &mut Ebpf, spec: &MapSpec) -> anyhow::Result<Map> {
-    ebpf.take_map(spec.name).with_context(|| format!("the kernel object has no map {}", spec.name))
+/// Opens a pinned map. The programs that are still being loaded have descriptors of their own.
+pub(super) fn open(pins: &Pins, spec: &MapSpec) -> anyhow::Result<Map> {
+    let open = || Map::from_map_data(MapData::from_pin(pins.map(spec.name))?);
+    open().with_context(|| format!("open map {}", spec.name))
 }
 
 /// The value of a map whose entries are interfaces that the programs are attached to.
@@ -145,16 +148,19 @@ impl Attached for Uplink {
 /// Such a map, together with the programs at the interfaces.
 pub(super) struct AttachedTable<'a, V: Attached> {
     table: &'a mut MapTable<u32, V>,
-    attacher: &'a RefCell<Attacher>,
+    attacher: &'a RefCell<Option<Attacher>>,
 }
 
 impl<'a, V: Attached> AttachedTable<'a, V> {
-    pub(super) fn new(table: &'a mut MapTable<u32, V>, attacher: &'a RefCell<Attacher>) -> Self {
+    pub(super) fn new(table: &'a mut MapTable<u32, V>, attacher: &'a RefCell<Option<Attacher>>) -> Self {
         Self { table, attacher }
     }
 
-    fn error(&self, source: std::io::Error) -> WriteError {
-        WriteError::Io { map: self.table.name, source }
+    /// Does something with the attacher. Until the programs are loaded there is none.
+    fn attacher(&self, run: impl FnOnce(&mut Attacher) -> io::Result<()>) -> Result<(), WriteError> {
+        let not_yet = || io::Error::other("its programs are not loaded yet");
+        let result = self.attacher.borrow_mut().as_mut().ok_or_else(not_yet).and_then(run);
+        result.map_err(|source| WriteError::Io { map: self.table.name, source })
     }
 }
 
@@ -175,16 +181,17 @@ impl<V: Attached> Table<u32, V> for AttachedTable<'_, V> {
 
     fn insert(&mut self, key: &u32, value: &V) -> Result<(), WriteError> {
         self.table.insert(key, value)?;
-        let mut attacher = self.attacher.borrow_mut();
-        attacher.attach(V::SIDE, *key).map_err(|error| self.error(error))?;
-        if V::SIDE == Side::Uplink {
-            attacher.attach_xdp(*key);
-        }
-        Ok(())
+        self.attacher(|attacher| {
+            attacher.attach(V::SIDE, *key)?;
+            if V::SIDE == Side::Uplink {
+                attacher.attach_xdp(*key);
+            }
+            Ok(())
+        })
     }
 
     fn remove(&mut self, key: &u32) -> Result<(), WriteError> {
-        self.attacher.borrow_mut().detach(V::SIDE, *key).map_err(|error| self.error(error))?;
+        self.attacher(|attacher| attacher.detach(V::SIDE, *key))?;
         self.table.remove(key)
     }
 }

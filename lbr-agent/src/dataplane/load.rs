@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use anyhow::{Context as _, bail};
 use aya::maps::{Array, Map, MapData};
@@ -16,11 +17,13 @@ use lbr_common::id::BackendId;
 use lbr_common::maps::{self, MapSpec};
 use lbr_common::service::{Backend, State};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::oneshot;
 
 use super::attach::{AttachMode, Attacher};
 use super::epochs::Epochs;
-use super::handles::take;
+use super::handles::open;
 use super::pins::Pins;
+use super::programs::Refused;
 use super::requirements::{self, Abilities};
 use super::snat::SnatPorts;
 use super::stale_sockets::StaleSockets;
@@ -62,12 +65,25 @@ pub struct Options {
 /// The real dataplane.
 pub struct Kernel {
     tables: KernelTables,
-    /// `links` and `uplinks` attach through it.
-    attacher: RefCell<Attacher>,
+    /// `links` and `uplinks` attach through it; `None`: the programs are not loaded yet.
+    attacher: RefCell<Option<Attacher>>,
     state: Array<MapData, State>,
     epochs: Epochs,
     /// `None`: no socket is translated, or the kernel cannot abort any.
     stale: Option<StaleSockets>,
+    /// `None`: the programs are loaded, or were refused.
+    loading: Option<Loading>,
+}
+
+/// Programs that the kernel verifies, and how they are attached then.
+struct Loading {
+    thread: JoinHandle<(Ebpf, Vec<Refused>)>,
+    /// Their pins are removed again if the programs are refused.
+    pins: Pins,
+    attach: AttachMode,
+    xdp: XdpChoice,
+    cgroup: Option<PathBuf>,
+    maglev_seed: u64,
 }
 
 impl Kernel {
@@ -78,25 +94,61 @@ impl Kernel {
 
     /// The same with another object than the one that this binary carries.
     pub fn load_object(options: &Options, object: &[u8]) -> anyhow::Result<Self> {
-        rights::check()?;
-        Self::load_permitted(options, object).map_err(rights::hint)
+        let (mut kernel, _) = Self::open_object(options, object)?;
+        kernel.attach_programs()?;
+        Ok(kernel)
     }
 
-    /// In this order: checks of the kernel, pins, everything that the kernel may refuse. It attaches and replaces programs last.
-    fn load_permitted(options: &Options, object: &[u8]) -> anyhow::Result<Self> {
+    /// Pins the maps, and lets the kernel verify the programs on threads of their own. The receiver is told when it has
+    /// done so: then [`Dataplane::attach_programs`] attaches them. The maps can be read and written at once, for the
+    /// programs that an earlier run left.
+    pub fn open(options: &Options) -> anyhow::Result<(Self, oneshot::Receiver<()>)> {
+        Self::open_object(options, OBJECT)
+    }
+
+    fn open_object(options: &Options, object: &[u8]) -> anyhow::Result<(Self, oneshot::Receiver<()>)> {
+        rights::check()?;
+        Self::open_permitted(options, object).map_err(rights::hint)
+    }
+
+    /// In this order: checks of the kernel, pins, maps.
+    fn open_permitted(options: &Options, object: &[u8]) -> anyhow::Result<(Self, oneshot::Receiver<()>)> {
         bpffs::check(&options.bpffs)?;
         options.cgroup.as_deref().map_or(Ok(()), sockets::check)?;
         let abilities = requirements::check()?;
         let (netns, cgroup) = node_sockets(options.cgroup.as_deref())?;
-        let mut xdp = usable_xdp(options.xdp, abilities);
-        let mut pins = Pins::create(&options.bpffs)?;
+        let xdp = usable_xdp(options.xdp, abilities);
+        let pins = Pins::create(&options.bpffs)?;
         let seed = adopt_state(&pins.map(maps::STATE.name))?;
-        let mut ebpf = load_maps(object, &pins, netns, seed, abilities, options)?;
-        let refused = programs::load(&mut ebpf, |name, program| match program {
-            Program::CgroupSockAddr(_) => cgroup.is_some(),
-            Program::Xdp(_) => xdp.takes(name),
-            _ => true,
-        });
+        let ebpf = load_maps(object, &pins, netns, seed, abilities, options)?;
+
+        let mut state = Array::try_from(open(&pins, &maps::STATE)?)?;
+        let previous: State = state.get(&0, 0)?;
+        state.set(0, State { abi: ABI_VERSION, seed, ..previous }, 0).context("write map state")?;
+        let tables = KernelTables::open(&pins)?;
+        let epochs = Epochs::open(&pins)?;
+        let stale = cgroup.map_or(Ok(None), |_| StaleSockets::open(&pins))?;
+
+        let (done, loaded) = oneshot::channel();
+        let loading = Loading {
+            thread: verify(ebpf, cgroup.is_some(), xdp, done)?,
+            pins,
+            attach: options.attach,
+            xdp,
+            cgroup: cgroup.map(Path::to_owned),
+            maglev_seed: options.maglev_seed,
+        };
+        let attacher = RefCell::new(None);
+        let kernel = Self { tables, attacher, state, epochs, stale, loading: Some(loading) };
+        Ok((kernel, loaded))
+    }
+
+    /// Everything that the kernel may refuse comes first; then programs are attached and replaced.
+    fn attach_loaded(&mut self, loading: Loading) -> anyhow::Result<()> {
+        let Loading { thread, mut pins, attach, mut xdp, cgroup, maglev_seed } = loading;
+        let Ok((mut ebpf, refused)) = thread.join() else {
+            bail!("the thread that loads the programs panicked")
+        };
         for (name, error) in refused {
             let release = requirements::release();
             if !xdp.takes(&name) {
@@ -110,42 +162,62 @@ impl Kernel {
             xdp = XdpChoice::Off;
         }
         pins.keep();
-
-        let mut state = Array::try_from(take(&mut ebpf, &maps::STATE)?)?;
-        let previous: State = state.get(&0, 0)?;
-        state
-            .set(0, State { abi: ABI_VERSION, seed, maglev_seed: options.maglev_seed, ..previous }, 0)
-            .context("write map state")?;
-
-        let stale = match cgroup {
-            Some(cgroup) => {
-                sockets::attach(&mut ebpf, &pins, cgroup)?;
-                StaleSockets::take(&mut ebpf)?
-            }
-            None => None,
-        };
-        let tables = KernelTables::take(&mut ebpf)?;
-        let epochs = Epochs::take(&mut ebpf)?;
-        let attacher = RefCell::new(Attacher::new(ebpf, pins, options.attach, xdp)?);
-        Ok(Self { tables, attacher, state, epochs, stale })
+        let state: State = self.state.get(&0, 0)?;
+        self.state.set(0, State { maglev_seed, ..state }, 0).context("write map state")?;
+        if let Some(cgroup) = cgroup {
+            sockets::attach(&mut ebpf, &pins, &cgroup)?;
+        }
+        self.attacher = RefCell::new(Some(Attacher::new(ebpf, pins, attach, xdp)?));
+        Ok(())
     }
 
     /// Kernel ids of the loaded programs, by name.
-    pub fn program_ids(&self) -> BTreeMap<String, u32> {
+    fn program_ids(&self) -> BTreeMap<String, u32> {
         let attacher = self.attacher.borrow();
-        let programs = attacher.ebpf().programs();
+        let programs = attacher.iter().flat_map(|attacher| attacher.ebpf().programs());
         programs.filter_map(|(name, program)| Some((name.to_owned(), program.info().ok()?.id()))).collect()
     }
 
-    /// The loaded programs, for tests that run them on packets.
-    pub fn programs(&mut self) -> &mut Ebpf {
-        self.attacher.get_mut().programs()
+    /// The loaded programs, for tests that run them on packets. `None`: they are not loaded yet.
+    pub fn programs(&mut self) -> Option<&mut Ebpf> {
+        self.attacher.get_mut().as_mut().map(Attacher::programs)
     }
+}
+
+/// Starts to verify the programs that this node attaches.
+fn verify(
+    mut ebpf: Ebpf,
+    with_sockets: bool,
+    xdp: XdpChoice,
+    done: oneshot::Sender<()>,
+) -> anyhow::Result<JoinHandle<(Ebpf, Vec<Refused>)>> {
+    let verify = move || {
+        let refused = programs::load(&mut ebpf, |name, program| match program {
+            Program::CgroupSockAddr(_) => with_sockets,
+            Program::Xdp(_) => xdp.takes(name),
+            _ => true,
+        });
+        // Nobody waits for it if the agent ends.
+        let _ = done.send(());
+        (ebpf, refused)
+    };
+    std::thread::Builder::new().name("load".to_owned()).spawn(verify).context("start a thread")
 }
 
 impl Dataplane for Kernel {
     fn tables(&mut self) -> Tables<'_> {
         self.tables.borrow(&self.attacher)
+    }
+
+    fn can_attach(&self) -> bool {
+        self.attacher.borrow().is_some()
+    }
+
+    fn attach_programs(&mut self) -> anyhow::Result<BTreeMap<String, u32>> {
+        if let Some(loading) = self.loading.take() {
+            self.attach_loaded(loading).map_err(rights::hint)?;
+        }
+        Ok(self.program_ids())
     }
 
     fn generation(&mut self) -> Result<u32, WriteError> {

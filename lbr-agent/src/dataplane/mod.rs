@@ -94,6 +94,15 @@ pub trait Dataplane {
     /// All tables. Inserting an entry of `links` or `uplinks` also attaches the programs to that interface, unless they are
     /// attached (entry first); removing one detaches them. After a start the reconciler inserts every such entry again.
     fn tables(&mut self) -> Tables<'_>;
+    /// Whether the programs are loaded. Until then no entry of `links` and `uplinks` can be inserted or removed.
+    fn can_attach(&self) -> bool {
+        true
+    }
+    /// Waits until the kernel has verified the programs, and replaces those of an earlier run. Returns their kernel ids. An
+    /// error says that the kernel refuses one: nothing was replaced.
+    fn attach_programs(&mut self) -> anyhow::Result<BTreeMap<String, u32>> {
+        Ok(BTreeMap::new())
+    }
     /// `state.generation`.
     fn generation(&mut self) -> Result<u32, WriteError>;
     /// Sets `state.generation`, and waits until all programs that have read the former one have ended.

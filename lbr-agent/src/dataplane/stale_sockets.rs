@@ -12,7 +12,6 @@ use std::io;
 use std::net::UdpSocket;
 
 use anyhow::Context as _;
-use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
 use lbr_common::addr::Family;
 use lbr_common::flow::{SocketKey, SocketPeer, socket_use};
@@ -24,7 +23,8 @@ use netlink_packet_core::{Emitable, Parseable as _};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags};
 use netlink_packet_sock_diag::{AF_INET, AF_INET6, IPPROTO_UDP, SOCK_DESTROY, SOCK_DIAG_BY_FAMILY};
 
-use super::handles::take;
+use super::handles::open;
+use super::pins::Pins;
 use super::requirements::{NO_ABORT, release};
 use crate::netlink::{self, Message, Socket};
 
@@ -34,9 +34,9 @@ pub(super) struct StaleSockets {
 }
 
 impl StaleSockets {
-    /// Takes the map out of the loaded object. `None`: the kernel cannot abort sockets, which the log says once.
-    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Option<Self>> {
-        let sockets = HashMap::try_from(take(ebpf, &maps::SOCKETS)?)
+    /// Opens the map. `None`: the kernel cannot abort sockets, which the log says once.
+    pub(super) fn open(pins: &Pins) -> anyhow::Result<Option<Self>> {
+        let sockets = HashMap::try_from(open(pins, &maps::SOCKETS)?)
             .with_context(|| format!("map {}", maps::SOCKETS.name))?;
         if let Err(error) = probe() {
             tracing::warn!("Linux {} {}: {NO_ABORT}", release(), lacks(&error));

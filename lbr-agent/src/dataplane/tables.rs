@@ -1,12 +1,14 @@
 //! The maps that the agent writes, as typed tables: a field for each row of [`lbr_common::agent_maps`].
 
-use aya::Ebpf;
+use std::cell::RefCell;
+
 use lbr_common::maps;
 use lbr_common::policy::Prefix;
 
 use super::Table;
 use super::attach::Attacher;
 use super::handles::{AttachedTable, LpmTable, MapTable};
+use super::pins::Pins;
 use crate::desired::key;
 
 /// A table as a field of [`Tables`]: one whose entries are attached is made for the time of its use.
@@ -42,12 +44,12 @@ macro_rules! tables {
         }
 
         impl KernelTables {
-            /// Takes them out of the loaded object.
-            pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
-                Ok(Self { $($field: <handle!($shape $key, $value)>::take(ebpf, &maps::$spec)?,)* })
+            /// Opens them.
+            pub(super) fn open(pins: &Pins) -> anyhow::Result<Self> {
+                Ok(Self { $($field: <handle!($shape $key, $value)>::open(pins, &maps::$spec)?,)* })
             }
 
-            pub(super) fn borrow<'a>(&'a mut self, attacher: &'a std::cell::RefCell<Attacher>) -> Tables<'a> {
+            pub(super) fn borrow<'a>(&'a mut self, attacher: &'a RefCell<Option<Attacher>>) -> Tables<'a> {
                 Tables { $($field: borrow!($role self.$field, attacher),)* }
             }
         }

@@ -59,6 +59,8 @@ fn the_gate_opens_when_the_policies_of_the_pod_are_in_force() {
         pods: watch::channel(Default::default()).0,
         gate: requests,
         observer: Observer::new(Origin::Folder).unwrap(),
+        loading: None,
+        started: std::time::Instant::now(),
     };
     let mut fake = Fake::new(0).with_faults(0);
     let script = async {

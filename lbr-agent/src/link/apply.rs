@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lbr_common::epoch::Cell;
-use lbr_common::link::Link;
+use lbr_common::link::{Link, Uplink};
 
 use crate::dataplane::{Dataplane, WriteError};
 use crate::table::{LinkMaps, Outcome, Pass, number, remove, write};
@@ -24,9 +24,22 @@ impl Links {
         self.maps.links.actual().contains_key(&link) && !self.maps.links.must_write(&link)
     }
 
+    /// Whether the other parts have to wait for the programs. Packets meet programs at every link, or at none: those that a
+    /// former agent left at some links know nothing of a link that is new, and it has none yet that would translate back.
+    pub(crate) fn wait_for_programs(&self) -> bool {
+        let LinkMaps { links, uplinks, .. } = &self.maps;
+        let is_first = links.actual().is_empty() && uplinks.actual().is_empty();
+        let is_new = |(index, link): (u32, Link)| links.actual().get(&index) != Some(&link);
+        let is_new_uplink = |(index, uplink): (u32, Uplink)| uplinks.actual().get(&index) != Some(&uplink);
+        !is_first && (links.writes().any(is_new) || uplinks.writes().any(is_new_uplink))
+    }
+
     /// Enters and attaches those of these links that are new, and touches nothing else.
     pub(crate) fn plug(&mut self, links: &BTreeMap<u32, Link>, dataplane: &mut dyn Dataplane) -> Outcome {
         let Self { maps } = self;
+        if !dataplane.can_attach() {
+            return Outcome::default();
+        }
         // A link that turns from an uplink into a pod's link changes two maps, in an order: not here.
         let is_new =
             |index: &u32| maps.links.get(index).is_none() && !maps.uplinks.actual().contains_key(index);

@@ -5,8 +5,13 @@ use crate::table::{Pass, number, remove, write};
 
 pub(super) fn run(reconciler: &mut Reconciler, pass: &mut Pass<'_>) {
     let Reconciler { links, policy, services, report, .. } = reconciler;
-    // Pods must not wait for Services.
-    links.apply(pass);
+    if pass.dataplane.can_attach() {
+        // Pods must not wait for Services.
+        links.apply(pass);
+    } else if links.wait_for_programs() {
+        pass.outcome.waits_for_programs = true;
+        return;
+    }
     // Until its policies are in force, a pod is open or cut off. Policies do not depend on Services, which may be very many.
     policy.apply(pass);
     services.apply(pass);

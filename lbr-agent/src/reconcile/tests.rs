@@ -1,5 +1,6 @@
 mod addresses;
 mod concern;
+mod loading;
 mod sockets;
 
 use std::sync::{Arc, Mutex};

@@ -14,6 +14,8 @@ pub struct Outcome {
     pub removals: usize,
     /// Entries that still differ, for the next try.
     pub pending: usize,
+    /// Nothing was written: the programs are not loaded yet, and some link needs them first.
+    pub waits_for_programs: bool,
     /// Writes that failed, and entries that do not fit. An entry that only waits for another one is not listed.
     pub problems: Vec<Problem>,
     /// Connected UDP sockets that lost their backend, and were aborted.

@@ -80,6 +80,7 @@ fn measure(shape: Shape, plan: &Plan) -> Result<String> {
     server.put_all(cluster.objects())?;
     let mut agent = Agent::start(&mut bed, &node, &server, "all")?;
     let start = agent.wait_until_ready()?;
+    let parts = agent.parts_of_start()?;
     let first = agent.rounds()?;
     let loaded = agent.memory()?;
     agent.wait_until_idle()?;
@@ -94,6 +95,13 @@ fn measure(shape: Shape, plan: &Plan) -> Result<String> {
     let later = later.get(first.len()..).context("the log has become shorter")?.to_vec();
     let many = changes::sustained(plan.changes, plan.rate, plan.time, cluster, &server, &agent, &maps)?;
     let after = agent.memory()?;
+    // Killed, as by a node that runs out of memory.
+    drop(agent);
+    let next = plan.changes + plan.rate * u32::try_from(plan.time.as_secs()).context("too long")?;
+    let start_next = || Agent::start(&mut bed, &node, &server, "all");
+    let (mut agent, replaced) = changes::replaced(next, plan.rate, cluster, &server, &maps, start_next)?;
+    let ready_again = agent.wait_until_ready()?;
+    let parts_again = agent.parts_of_start()?;
     drop(agent);
     let nft = with_nft(&bed, &node, cluster, plan.nft)?;
 
@@ -111,6 +119,7 @@ fn measure(shape: Shape, plan: &Plan) -> Result<String> {
     writeln!(text, "{} Services, {endpoints} endpoints", shape.services)?;
     let mut row = |name: &str, value: String| writeln!(text, "  {name:<48}{value}");
     row("start to everything in force", format!("{start:.2?}"))?;
+    row("  its parts", parts)?;
     let compiling: Duration = first.iter().map(|round| round.compiled).sum();
     let rounds: Duration = first.iter().map(|round| round.in_force).sum();
     row(
@@ -134,6 +143,9 @@ fn measure(shape: Shape, plan: &Plan) -> Result<String> {
         "  a round of the loop: compiled, all",
         format!("p50 {:.1?}, {:.1?} ({} rounds)", part(&compiled, 0.5), part(&whole, 0.5), later.len()),
     )?;
+    row("agent replaced: a new Service in force after", format!("{replaced:.2?}"))?;
+    row("  everything in force after", format!("{ready_again:.2?}"))?;
+    row("  its parts", parts_again)?;
     row(
         "memory: empty, loaded, after changes, at most",
         format!(

@@ -120,7 +120,10 @@ impl Meter {
     ) -> io::Result<(i32, u32, Vec<u8>)> {
         let ctx = context(hook, interfaces, packet.len());
         let name = if hook == Hook::Xdp { XdpMode::Native.program() } else { hook.name() };
-        let program = kernel.programs().program_mut(name).ok_or(io::ErrorKind::NotFound)?;
+        let program = kernel
+            .programs()
+            .and_then(|programs| programs.program_mut(name))
+            .ok_or(io::ErrorKind::NotFound)?;
         let fd = program.fd().map_err(io::Error::other)?.as_fd();
         let flags = if self.is_summed && hook != Hook::Xdp { sys::CHECKSUM_COMPLETE } else { 0 };
         let mut out = Vec::new();

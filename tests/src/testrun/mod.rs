@@ -144,7 +144,8 @@ impl Programs {
     pub fn raw_maps(&mut self) -> Result<Vec<RawMap>> {
         let pinned = maps::PINNED.iter().map(|spec| RawMap::pinned(self.sandbox.pins(), spec.name));
         let mut all = pinned.collect::<Result<Vec<_>>>()?;
-        for (name, map) in self.kernel.programs().maps() {
+        let programs = self.kernel.programs().context("the programs are not loaded")?;
+        for (name, map) in programs.maps() {
             if !maps::PINNED.iter().any(|spec| spec.name == name) {
                 all.push(RawMap::loaded(name, map)?);
             }

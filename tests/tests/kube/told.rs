@@ -53,6 +53,8 @@ impl Agent {
                     pods: watch::channel(Default::default()).0,
                     gate,
                     observer: Observer::new(Origin::Folder).unwrap(),
+                    loading: None,
+                    started: std::time::Instant::now(),
                     events,
                 };
                 let shutdown = async { drop(stopped.await) };

@@ -4,7 +4,7 @@ use std::fs::DirEntry;
 use std::path::Path;
 
 use aya::maps::{Array, MapData};
-use lbr_agent::dataplane::{Kernel, OBJECT, Pinned};
+use lbr_agent::dataplane::{Dataplane as _, Kernel, OBJECT, Pinned};
 use lbr_agent::desired::Desired;
 use lbr_agent::reconcile::Reconciler;
 use lbr_common::maps;
@@ -242,4 +242,41 @@ fn a_first_start_that_the_kernel_refuses_leaves_no_pins() {
     assert!(!options.bpffs.exists());
     drop(Kernel::load(&options).unwrap());
     assert!(options.bpffs.join(maps::FLOWS.name).exists());
+}
+
+#[test]
+fn the_former_programs_serve_what_is_written_while_the_new_ones_load() {
+    let (mut real, tables) = running("loading");
+    real.kill();
+    let (attached, programs) = (real.attached().unwrap(), real.attached_ids().unwrap());
+    let (mut kernel, loaded) = Kernel::open(real.options()).unwrap();
+    assert!(!kernel.can_attach());
+    let mut reconciler = Reconciler::load(&mut kernel).unwrap();
+    let mut fewer = tables.clone();
+    fewer.frontends.clear();
+    let outcome = apply(&mut reconciler, &fewer, &mut kernel);
+    assert!(outcome.problems.is_empty() && !outcome.waits_for_programs, "{outcome:?}");
+    assert!(Pinned::open(real.pins()).unwrap().tables().unwrap().frontends.is_empty());
+    assert_eq!(real.attached_ids().unwrap(), programs);
+
+    loaded.blocking_recv().unwrap();
+    assert_eq!(kernel.attach_programs().unwrap().len(), programs.len());
+    assert!(apply(&mut reconciler, &tables, &mut kernel).is_converged());
+    assert_eq!(Pinned::open(real.pins()).unwrap().tables().unwrap(), tables);
+    assert_eq!(real.attached().unwrap(), attached);
+    assert_ne!(real.attached_ids().unwrap(), programs);
+}
+
+#[test]
+fn an_agent_that_ends_while_programs_load_leaves_everything_as_it_was() {
+    let (mut real, _) = running("signal");
+    real.kill();
+    let before = Left::by(&real);
+    drop(Kernel::open(real.options()).unwrap());
+    assert_eq!(Left::by(&real), before);
+    let mut options = real.options().clone();
+    options.bpffs = options.bpffs.with_file_name("new");
+    drop(Kernel::open(&options).unwrap());
+    assert!(!options.bpffs.exists());
+    real.start().unwrap();
 }

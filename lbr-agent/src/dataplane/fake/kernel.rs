@@ -30,6 +30,8 @@ pub(super) struct Kernel {
     pub(super) checked: bool,
     pub(super) looks_at_sockets: usize,
     pub(super) aborts: bool,
+    pub(super) is_loading: bool,
+    pub(super) refuses_programs: bool,
 }
 
 impl Kernel {

@@ -77,6 +77,8 @@ impl Fake {
             checked: true,
             looks_at_sockets: 0,
             aborts: true,
+            is_loading: false,
+            refuses_programs: false,
         };
         let kernel = Arc::new(Mutex::new(kernel));
         Self { tables: FakeTables::new(&kernel), kernel }
@@ -157,6 +159,13 @@ impl Fake {
         lock(&self.kernel).aborts = succeeds;
     }
 
+    /// From now on the programs are not loaded, until they are attached, or `refused`.
+    pub fn set_loading(&self, refused: bool) {
+        let mut kernel = lock(&self.kernel);
+        kernel.is_loading = true;
+        kernel.refuses_programs = refused;
+    }
+
     /// How many writes and removals were tried so far.
     pub fn operations(&self) -> usize {
         lock(&self.kernel).operations
@@ -166,6 +175,17 @@ impl Fake {
 impl Dataplane for Fake {
     fn tables(&mut self) -> Tables<'_> {
         self.tables.borrow()
+    }
+
+    fn can_attach(&self) -> bool {
+        !lock(&self.kernel).is_loading
+    }
+
+    fn attach_programs(&mut self) -> anyhow::Result<BTreeMap<String, u32>> {
+        let mut kernel = lock(&self.kernel);
+        anyhow::ensure!(!kernel.refuses_programs, "the kernel refuses the programs");
+        kernel.is_loading = false;
+        Ok(BTreeMap::from([("from_pod".to_owned(), 1)]))
     }
 
     fn generation(&mut self) -> Result<u32, WriteError> {

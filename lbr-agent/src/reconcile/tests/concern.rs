@@ -145,12 +145,7 @@ fn a_change_concerns_what_it_is_about() {
             vec![Cell::address(&pod(7))],
             vec![Cell::address(&pod(1))],
         ),
-        (
-            "the policy of a link",
-            |d| _ = d.link_policy.remove(&5),
-            vec![Cell::link(5)],
-            vec![Cell::link(6)],
-        ),
+        ("the policy of a link", |d| _ = d.link_policy.remove(&5), vec![Cell::link(5)], vec![Cell::link(6)]),
         ("a link goes", |d| _ = d.links.remove(&6), vec![Cell::link(6)], vec![Cell::link(5), first]),
         ("an uplink changes", |d| d.uplinks.get_mut(&2).unwrap().v4 = NODE, vec![Cell::link(2)], vec![first]),
     ];

@@ -81,6 +81,11 @@ impl Agent {
         }
     }
 
+    /// What its log says of the parts of its start, once it is ready.
+    pub(super) fn parts_of_start(&self) -> Result<String> {
+        parts(&self.log()?).context("the log does not tell the parts of the start")
+    }
+
     /// Waits until it has used no CPU for a second.
     pub(super) fn wait_until_idle(&self) -> Result<()> {
         let end = Instant::now() + START;
@@ -172,6 +177,12 @@ fn round(line: &str) -> Option<Round> {
     Some(Round { compiled: time(compiled)?, in_force: time(rest.split(' ').next()?)? })
 }
 
+/// `ready: 3 Service ports, ..., in 1.234 s: list ...`.
+fn parts(log: &str) -> Option<String> {
+    let line = log.lines().find(|line| line.contains(" ready: "))?;
+    Some(line.split_once(" s: ")?.1.to_owned())
+}
+
 /// A duration as Rust prints it.
 fn time(text: &str) -> Option<Duration> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -196,7 +207,10 @@ mod tests {
         let expected =
             Round { compiled: Duration::from_micros(1_500), in_force: Duration::from_millis(2_250) };
         assert_eq!(round(line), Some(expected));
-        assert_eq!(round("INFO ready: 3 Service ports, in 1s"), None);
+        let ready = "INFO ready: 3 Service ports, in 1.000 s: list 0.500 s, load 1.000 s, compile 0.001 s";
+        assert_eq!(round(ready), None);
+        let parts = parts(&format!("{line}\n{ready}\n"));
+        assert_eq!(parts.as_deref(), Some("list 0.500 s, load 1.000 s, compile 0.001 s"));
         assert_eq!(time("7.5µs"), Some(Duration::from_nanos(7_500)));
     }
 }

@@ -114,6 +114,40 @@ pub(super) fn sustained(
     cost(times, sent as usize, agent.cpu_time()? - before, began.elapsed())
 }
 
+/// Endpoints go on changing while an agent is replaced, and a Service comes while none runs. Returns the time from the start
+/// of the new process until the Service is in force.
+pub(super) fn replaced(
+    first: u32,
+    rate: u32,
+    cluster: Cluster,
+    server: &Server,
+    maps: &Maps,
+    start: impl FnOnce() -> Result<Agent>,
+) -> Result<(Agent, Duration)> {
+    let new = cluster.one_more();
+    for object in new.objects {
+        server.put(object)?;
+    }
+    let began = Instant::now();
+    let agent = start()?;
+    let mut sent = 0;
+    loop {
+        interrupt::check()?;
+        let took = began.elapsed();
+        if let Ok(service) = maps.service(new.ip)
+            && maps.leads_to(&service, new.last)?
+        {
+            return Ok((agent, took));
+        }
+        ensure!(took < LONGEST, "{} is not in force after {LONGEST:?}", new.ip);
+        if took >= Duration::from_secs(1) * sent / rate {
+            server.put(cluster.change(first + sent).object)?;
+            sent += 1;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
 fn cost(mut times: Vec<Duration>, count: usize, cpu: Duration, whole: Duration) -> Result<Cost> {
     times.sort();
     let changes = u32::try_from(count).context("too many changes")?.max(1);

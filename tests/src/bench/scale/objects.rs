@@ -23,6 +23,16 @@ pub(super) struct Change {
     pub(super) object: Value,
 }
 
+/// A Service that is new.
+pub(super) struct NewService {
+    /// Its ClusterIP.
+    pub(super) ip: Ipv4Addr,
+    /// Its endpoint with the highest address.
+    pub(super) last: Ipv4Addr,
+    /// It and its slice.
+    pub(super) objects: [Value; 2],
+}
+
 impl Cluster {
     /// All objects.
     pub(super) fn objects(self) -> impl Iterator<Item = Value> {
@@ -30,6 +40,17 @@ impl Cluster {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
         let services = (0..self.services).flat_map(move |n| [service(n), self.slice(n, None)]);
         [node, namespace].into_iter().chain(services)
+    }
+
+    /// A Service that is not among them, and its slice.
+    pub(super) fn one_more(self) -> NewService {
+        let number = self.services;
+        let first = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 128, 0, 0)) + number * self.endpoints);
+        NewService {
+            ip: cluster_ip(number),
+            last: Ipv4Addr::from(u32::from(first) + self.endpoints - 1),
+            objects: [service(number), self.slice(number, None)],
+        }
     }
 
     /// The change with this number, spread over all Services.
