@@ -1,5 +1,6 @@
 //! The agent's loop: it waits for changes, drives the engine, and reports.
 
+mod memory;
 mod report;
 mod start;
 #[cfg(test)]
@@ -70,6 +71,8 @@ struct Agent<'a> {
     observer: Observer,
     reports: Reports,
     start: Start,
+    /// A kind was listed, and memory was not given back since.
+    has_listed: bool,
     retry_after: Duration,
     /// Until then further changes are collected.
     quiet_until: Instant,
@@ -94,6 +97,7 @@ pub async fn run(
         observer: inputs.observer,
         reports: Reports::new(inputs.events),
         start: Start::new(inputs.started),
+        has_listed: false,
         retry_after: RETRY_MIN,
         quiet_until: Instant::now(),
     };
@@ -142,6 +146,7 @@ impl Agent<'_> {
     /// Applies a change. Returns whether anything is different.
     fn take(&mut self, change: Change) -> bool {
         let (note, now) = (Note::of(&change), Moment::now());
+        self.has_listed |= matches!(change, Change::Synced(_));
         let changed = self.engine.take(change);
         if changed {
             self.observer.queued(note, now);
@@ -231,6 +236,10 @@ impl Agent<'_> {
         self.observer.set_events(self.reports.event_counts());
         if self.engine.is_synced() && self.dataplane.can_attach() {
             self.reports.ready(&self.engine, &self.start);
+        }
+        if self.has_listed && self.engine.is_synced() && !outcome.waits_for_programs {
+            memory::give_back();
+            self.has_listed = false;
         }
         let next = self.next_try(&outcome);
         if is_old { Some(Instant::now()) } else { next }

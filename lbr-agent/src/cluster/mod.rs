@@ -13,6 +13,7 @@ pub use self::store::Store;
 use crate::model::{
     EndpointSlice, Namespace, NetworkPolicy, Node, ObjectName, ObjectRef, Pod, Rejected, Service, ServiceCidr,
 };
+use crate::table::compact;
 
 /// Every object that was accepted, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,8 +22,8 @@ pub struct ClusterState {
     pub services: BTreeMap<ObjectName, Service>,
     /// EndpointSlices.
     pub slices: BTreeMap<ObjectName, EndpointSlice>,
-    /// Each Service with the name of each of its slices. The store keeps it.
-    pub slices_of: BTreeSet<(ObjectName, String)>,
+    /// Each Service with each of its slices. The store keeps it.
+    pub slices_of: BTreeSet<(ObjectName, ObjectName)>,
     /// Namespaces.
     pub namespaces: BTreeMap<ObjectName, Namespace>,
     /// Pods.
@@ -47,11 +48,24 @@ impl ClusterState {
         self.origins.get(object).unwrap_or(&self.origin)
     }
 
+    /// Keeps the same in less memory, after many objects came at once.
+    fn compact(&mut self) {
+        let Self { services, slices, slices_of, pods, nodes, policies, .. } = self;
+        compact(services);
+        compact(slices);
+        compact(pods);
+        compact(nodes);
+        compact(policies);
+        // A slice may have come before its Service.
+        let shared = |name: ObjectName| services.get(&name).map_or(name, |service| service.name.clone());
+        let all = std::mem::take(slices_of).into_iter();
+        *slices_of = all.map(|(service, slice)| (shared(service), slice)).collect();
+    }
+
     /// The slices of a Service, in order of their names.
     pub fn slices_of(&self, service: &ObjectName) -> Vec<&EndpointSlice> {
-        let all = self.slices_of.range((service.clone(), String::new())..);
+        let all = self.slices_of.range((service.clone(), ObjectName::default())..);
         let its = all.take_while(|(owner, _)| owner == service);
-        let slice = |name: &String| ObjectName::new(service.namespace.clone(), name.clone());
-        its.filter_map(|(_, name)| self.slices.get(&slice(name))).collect()
+        its.filter_map(|(_, slice)| self.slices.get(slice)).collect()
     }
 }

@@ -60,7 +60,13 @@ impl Store {
                 self.changes.rejected |= changed;
                 changed
             }
-            Change::Synced(kind) => self.synced.insert(kind),
+            Change::Synced(kind) => {
+                let is_new = self.synced.insert(kind);
+                if is_new && self.is_synced() {
+                    self.state.compact();
+                }
+                is_new
+            }
         }
     }
 
@@ -76,14 +82,18 @@ impl Store {
         self.changes.add(object.kind, &object.name);
         if is_slice {
             let after = owner(self);
+            let shared = |name: ObjectName| {
+                self.state.services.get(&name).map_or(name, |service| service.name.clone())
+            };
+            let after = after.map(shared);
             let index = &mut self.state.slices_of;
             if let Some(before) = before.filter(|before| after.as_ref() != Some(before)) {
-                let entry = (before, object.name.name.clone());
+                let entry = (before, object.name.clone());
                 index.remove(&entry);
                 self.changes.services.insert(entry.0);
             }
             if let Some(after) = after {
-                index.insert((after.clone(), object.name.name.clone()));
+                index.insert((after.clone(), object.name.clone()));
                 self.changes.services.insert(after);
             }
         }

@@ -133,6 +133,12 @@ impl Ids {
         self.backends.release_range(first..=last, keep)
     }
 
+    /// Keeps the numbers of services and backends in less memory, after many came at once.
+    pub(crate) fn compact(&mut self) {
+        self.services.compact();
+        self.backends.compact();
+    }
+
     /// The services that have a backend at one of these addresses.
     pub(crate) fn services_with_backend_at(&self, addresses: &BTreeSet<Addr>) -> BTreeSet<ServiceId> {
         let all = self.backends.keys().filter(|(_, addr, _)| addresses.contains(addr));

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeBounds;
 
+use crate::table::{compact, compact_set};
+
 /// After a restart, counting goes on this far above the highest number found: flows of services and backends that were
 /// removed just before may still carry numbers that no map shows.
 pub(super) const RESTART_GAP: u32 = 1 << 16;
@@ -144,6 +146,13 @@ impl<K: Ord, I: Id> Pool<K, I> {
             self.release(key);
         }
         gone.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Keeps the same in less memory, after many keys came at once.
+    pub(super) fn compact(&mut self) {
+        compact(&mut self.ids);
+        compact_set(&mut self.taken);
+        compact_set(&mut self.asked);
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &K> {

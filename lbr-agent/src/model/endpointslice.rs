@@ -54,6 +54,8 @@ pub fn from_api(api: api::EndpointSlice) -> Converted<EndpointSlice> {
             Err((field, reason)) => problems.part(format!("endpoints[{i}].{field}"), reason),
         }
     }
+    // There are many slices, and most have fewer endpoints than the first allocation has room for.
+    endpoints.shrink_to_fit();
     problems.finish(EndpointSlice { name, service, triggered, endpoints, ports })
 }
 
@@ -108,6 +110,7 @@ fn ports(api_ports: Vec<api::EndpointPort>, problems: &mut Problems) -> Vec<Endp
         let (Ok(protocol), Ok(port)) = (protocol, port) else { continue };
         ports.push(EndpointPort { name, protocol, port });
     }
+    ports.shrink_to_fit();
     ports
 }
 

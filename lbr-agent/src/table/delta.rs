@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeBounds;
 
+use super::compact;
+
 /// A map's content and what is desired instead.
 ///
 /// Only differences are kept beside the content, so a change costs what it changes, and a map that is as desired is in
@@ -157,6 +159,11 @@ impl<K: Copy + Ord, V: Copy + PartialEq> Delta<K, V> {
             self.actual.insert(*key, value);
         }
         self.doubtful.remove(key);
+    }
+
+    /// Keeps the same in less memory, after many entries came at once.
+    pub(crate) fn compact(&mut self) {
+        compact(&mut self.actual);
     }
 
     /// Records that this entry could not be written or removed.

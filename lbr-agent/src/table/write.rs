@@ -14,6 +14,7 @@ pub(crate) fn write<K: Copy + Ord, V: Copy + PartialEq>(
     outcome: &mut Outcome,
 ) {
     let due: Vec<_> = delta.writes().filter(|(key, value)| ready(key, value)).collect();
+    let many = due.len();
     for (key, value) in due {
         match table.insert(&key, &value) {
             Ok(()) => {
@@ -25,6 +26,9 @@ pub(crate) fn write<K: Copy + Ord, V: Copy + PartialEq>(
                 outcome.problems.push(Problem::new(table.name(), text(&key), error));
             }
         }
+    }
+    if many > delta.len() / 2 {
+        delta.compact();
     }
 }
 

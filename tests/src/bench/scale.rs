@@ -82,8 +82,8 @@ fn measure(shape: Shape, plan: &Plan) -> Result<String> {
     let start = agent.wait_until_ready()?;
     let parts = agent.parts_of_start()?;
     let first = agent.rounds()?;
-    let loaded = agent.memory()?;
     agent.wait_until_idle()?;
+    let loaded = agent.memory()?;
     let before = agent.cpu_time()?;
     std::thread::sleep(plan.rest);
     let rest = agent.cpu_time()? - before;

@@ -85,8 +85,10 @@ fn read(api: api::Service) -> (Converted<Service>, Option<Partial>) {
         }
     }
     let kind = service_type(&spec, &mut problems);
-    let cluster_ips = cluster_ips(&spec, &mut problems);
-    let ports = ports(&spec, kind, &mut problems);
+    let (mut cluster_ips, mut ports) = (cluster_ips(&spec, &mut problems), ports(&spec, kind, &mut problems));
+    // There are many Services, and most have fewer than the first allocation has room for.
+    cluster_ips.shrink_to_fit();
+    ports.shrink_to_fit();
     let internal_policy =
         traffic_policy("spec.internalTrafficPolicy", spec.internal_traffic_policy.as_deref(), &mut problems);
     let external_policy =

@@ -9,7 +9,7 @@ use super::frontends;
 use super::plan::{Plan, Role};
 use crate::model::Service;
 use crate::node::here::Here;
-use crate::table::ServiceMaps;
+use crate::table::{ServiceMaps, compact};
 
 /// How many times Services use an address.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,6 +42,11 @@ pub(super) fn of(service: &Service, plans: &[Plan<'_>]) -> Vec<Use> {
 }
 
 impl Addresses {
+    /// Keeps the same in less memory, after many came at once.
+    pub(super) fn compact(&mut self) {
+        compact(&mut self.0);
+    }
+
     pub(super) fn add(&mut self, uses: &[Use]) {
         for one in uses {
             let all = self.0.entry(one.whole).or_default();

@@ -7,6 +7,7 @@ use lbr_common::service::FrontendKey;
 
 use super::plan::{Plan, Role};
 use crate::model::ObjectName;
+use crate::table::compact_set;
 
 /// A Service port that asks for a frontend. The first in this order gets it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +63,11 @@ impl Default for Claims {
 }
 
 impl Claims {
+    /// Keeps the same in less memory, after many claims came at once.
+    pub(super) fn compact(&mut self) {
+        compact_set(&mut self.all);
+    }
+
     /// Takes a claim back. The other Services that ask for the frontend have to look again: added to `others`.
     pub(super) fn withdraw(&mut self, ask: Ask, service: &ObjectName, others: &mut BTreeSet<ObjectName>) {
         self.all.remove(&ask.claim(service));

@@ -33,7 +33,7 @@ use crate::ids::Ids;
 use crate::model::{Kind, ObjectName, Rejected};
 use crate::node::NodeChange;
 use crate::node::here::Here;
-use crate::table::ServiceMaps;
+use crate::table::{ServiceMaps, compact};
 
 /// What is known of all Services from the last compile.
 #[derive(Debug, Default)]
@@ -183,6 +183,12 @@ impl Compiler {
         let concerns_health = before.has_health || now.has_health || before.node_ports != now.node_ports;
         if concerns_health {
             self.compile_health(here, maps);
+        }
+        if due.len() > self.fragments.len() / 2 {
+            compact(&mut self.fragments);
+            self.claims.compact();
+            self.addresses.compact();
+            ids.compact();
         }
         let rejected = before.has_rejected || now.has_rejected || had_rejected || of_shared(self);
         Compiled { services: due.len(), rejected }

@@ -17,7 +17,7 @@ use super::ledger::Seen;
 use super::raw::{
     EndpointSlices, Namespaces, NetworkPolicies, Nodes, Pods, Raw, ServiceCidrs, Services, Watched, version,
 };
-use crate::model::Kind;
+use crate::model::{Kind, Object};
 use crate::source::decode::{Author, decode};
 
 /// Objects in one page of a list.
@@ -161,6 +161,9 @@ impl Watch {
             Event::Apply(object) | Event::InitApply(object) => {
                 let reference = object.reference();
                 let converted = decode(W::KIND, object.value, Author::ApiServer);
+                // The ledger and the store share one text.
+                let accepted = converted.object.as_ref().map(Object::reference);
+                let reference = accepted.filter(|accepted| *accepted == reference).unwrap_or(reference);
                 self.send(Seen::Item(reference, Box::new(converted))).await
             }
         }
