@@ -2,8 +2,9 @@
 //!
 //! The agent counts changes in [`crate::service::State::epoch`]. What a flow depends on — its ends' addresses, its Service,
 //! its links — has a *cell* in the map `epochs`: the number of the last change there. A flow that was checked at an
-//! earlier epoch than one of its cells has to look again. Things that share a cell make each other's flows look
-//! again for nothing, so addresses are spread by a hash, and ids and interfaces, which are counted up, take turns.
+//! earlier epoch than one of its cells has to look again. Things that share a cell would make each other's flows look
+//! again for nothing. So an address has two cells, by two hashes, and has changed if both say so; ids and interfaces,
+//! which are counted up, take turns.
 
 use crate::addr::Addr;
 use crate::id::ServiceId;
@@ -14,13 +15,15 @@ const BLOCK: u32 = 1 << 10;
 /// Blocks: entries of `epochs`.
 pub const BLOCKS: u32 = CELLS / BLOCK;
 
-const CELLS: u32 = 1 << 16;
-/// The first half of the cells is for addresses and ports, a quarter for Services, and the last eighth for links.
+/// Cells for addresses and ports by the first hash, and as many by the second; for Services; for links.
 const ADDRESS_BITS: u32 = 15;
-const SERVICES_FROM: u32 = 1 << ADDRESS_BITS;
+const ADDRESSES: u32 = 1 << ADDRESS_BITS;
+const SERVICES_FROM: u32 = 2 * ADDRESSES;
 const SERVICES: u32 = 1 << 14;
+const ANY_LINK: u32 = SERVICES_FROM + SERVICES;
+const LINKS_FROM: u32 = ANY_LINK + BLOCK;
 const LINKS: u32 = 1 << 13;
-const LINKS_FROM: u32 = CELLS - LINKS;
+const CELLS: u32 = LINKS_FROM + LINKS;
 
 /// Changes after which the agent raises all cells, so that no cell is so old that it seems to be in the future.
 pub const FULL_TURN: u32 = 1 << 24;
@@ -41,7 +44,7 @@ pub struct Cell {
 
 impl Cell {
     /// That of all links: raised with each of theirs, so that most changes take no look at those.
-    pub const ANY_LINK: Self = Self { number: SERVICES_FROM + SERVICES };
+    pub const ANY_LINK: Self = Self { number: ANY_LINK };
 
     /// That of an address: its pod, its policies, its class, and whether it is a Service's.
     #[inline(always)]
@@ -54,7 +57,21 @@ impl Cell {
     #[inline(always)]
     #[must_use]
     pub const fn port(addr: &Addr, port: u16) -> Self {
-        Self::spread(mix(addr) ^ (port as u64 + 1).wrapping_mul(0xd6e8_feb8_6659_fd93))
+        Self::spread(mix_port(addr, port))
+    }
+
+    /// The other cell of an address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn address_too(addr: &Addr) -> Self {
+        Self::spread_too(mix(addr))
+    }
+
+    /// The other cell of a port of an address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn port_too(addr: &Addr, port: u16) -> Self {
+        Self::spread_too(mix_port(addr, port))
     }
 
     /// That of a Service port: its frontends, clients and backends.
@@ -82,11 +99,18 @@ impl Cell {
         self.number >= LINKS_FROM
     }
 
+    /// The second hash shares no bits of the product with the first one.
+    #[inline(always)]
+    const fn spread_too(mixed: u64) -> Self {
+        let product = (mixed ^ (mixed >> 32)).wrapping_mul(0xe703_7ed1_a0b4_28db);
+        Self { number: ADDRESSES + (product >> (64 - ADDRESS_BITS)) as u32 }
+    }
+
     /// The cell with this number.
     #[inline(always)]
     #[must_use]
     pub const fn of(number: u32) -> Self {
-        Self { number: number % CELLS }
+        Self { number }
     }
 
     /// Its number.
@@ -118,6 +142,11 @@ const fn mix(addr: &Addr) -> u64 {
     high.wrapping_mul(0xa076_1d64_78bd_642f) ^ low
 }
 
+#[inline(always)]
+const fn mix_port(addr: &Addr, port: u16) -> u64 {
+    mix(addr) ^ (port as u64 + 1).wrapping_mul(0xd6e8_feb8_6659_fd93)
+}
+
 /// Whether a flow that was checked at one epoch has not seen the change with the other number.
 #[inline(always)]
 #[must_use]
@@ -133,7 +162,7 @@ pub const fn before_all(epoch: u32) -> u32 {
 }
 
 const _: () = assert!(size_of::<EpochBlock>() == 4_096);
-const _: () = assert!(Cell::ANY_LINK.number < LINKS_FROM);
+const _: () = assert!(CELLS % BLOCK == 0 && CELLS < 1 << 20);
 
 #[cfg(test)]
 mod tests {
@@ -175,14 +204,27 @@ mod tests {
 
     #[test]
     fn kinds_do_not_share_cells() {
-        let part = |cell: Cell| cell.number() >> 13;
-        assert!(part(Cell::address(&Addr::UNSPECIFIED)) < 4);
-        assert!(part(Cell::port(&Addr::v4([255; 4]), u16::MAX)) < 4);
-        assert_eq!((part(Cell::ANY_LINK), Cell::ANY_LINK.is_of_link()), (6, false));
-        for n in [0, 1, 8_191, 8_192, 16_383, 16_384, u32::MAX] {
-            assert!([4, 5].contains(&part(Cell::service(n.into()))));
-            assert_eq!((part(Cell::link(n)), Cell::link(n).is_of_link()), (7, true));
-            assert!(Cell::link(n).block() < BLOCKS);
+        let (addr, last) = (Addr::v4([10, 244, 0, 1]), Addr::v4([255; 4]));
+        for addr in [Addr::UNSPECIFIED, addr, last] {
+            let first = [Cell::address(&addr), Cell::port(&addr, u16::MAX)];
+            assert!(first.iter().all(|cell| cell.number() < ADDRESSES));
+            let second = [Cell::address_too(&addr), Cell::port_too(&addr, u16::MAX)];
+            assert!(second.iter().all(|cell| (ADDRESSES..SERVICES_FROM).contains(&cell.number())));
         }
+        assert!(!Cell::ANY_LINK.is_of_link() && Cell::ANY_LINK.block() < BLOCKS);
+        for n in [0, 1, 8_191, 8_192, 16_383, 16_384, u32::MAX] {
+            assert!((SERVICES_FROM..ANY_LINK).contains(&Cell::service(n.into()).number()));
+            assert!(Cell::link(n).is_of_link() && Cell::link(n).block() < BLOCKS);
+        }
+    }
+
+    #[test]
+    fn addresses_seldom_share_both_cells() {
+        let cells = |n: u32| {
+            let addr = Addr::v4((u32::from_be_bytes([10, 0, 0, 0]) + n).to_be_bytes());
+            (Cell::address(&addr), Cell::address_too(&addr))
+        };
+        let all: BTreeSet<_> = (0..100_000).map(cells).collect();
+        assert!(all.len() > 99_950, "{}", all.len());
     }
 }

@@ -136,6 +136,17 @@ impl Flow {
         [Cell::address(&key.src), Cell::address(&self.to.dst), place]
     }
 
+    /// The other cells of the same things. Those of Services have one only.
+    #[inline(always)]
+    pub const fn cells_too(&self, key: &Tuple) -> [Cell; 3] {
+        let place = if self.service.is_some() {
+            Cell::service(self.service)
+        } else {
+            Cell::port_too(&key.dst, key.dst_port)
+        };
+        [Cell::address_too(&key.src), Cell::address_too(&self.to.dst), place]
+    }
+
     /// The same for the links of both ends, and the one that its packets are put into.
     #[inline(always)]
     pub const fn link_cells(&self) -> [Cell; 3] {

@@ -31,36 +31,37 @@ pub(super) fn is_stale(key: &Tuple, flow: &Flow, epoch: u32) -> bool {
 
 #[inline(always)]
 fn has_changed(key: &Tuple, flow: &Flow) -> bool {
-    match conntrack_has_changed(packed(flow.cells(key)), flow.epoch, 1) {
-        NO => false,
-        PERHAPS => conntrack_has_changed(packed(flow.link_cells()), flow.epoch, 0) != NO,
-        _ => true,
+    let first = conntrack_changed(packed(flow.cells(key)), flow.epoch);
+    if first == 0 {
+        return false;
     }
+    // What shares one cell with something that has changed seldom shares both.
+    let both = first & conntrack_changed(packed(flow.cells_too(key)), flow.epoch);
+    if both & ANY_LINK != both {
+        return true;
+    }
+    first & ANY_LINK != 0 && conntrack_changed(packed(flow.link_cells()), flow.epoch) & !ANY_LINK != 0
 }
 
 /// Three cells as one number.
 #[inline(always)]
 fn packed(cells: [Cell; 3]) -> u64 {
     let [a, b, c] = cells.map(|cell| u64::from(cell.number()));
-    a | b << 16 | c << 32
+    a | b << CELL_BITS | c << (2 * CELL_BITS)
 }
 
-const NO: u32 = 0;
-const YES: u32 = 1;
-/// Links have changed, and perhaps the flow's.
-const PERHAPS: u32 = 2;
+const CELL_BITS: u32 = 20;
+/// Bit of [`Cell::ANY_LINK`] in the answer of [`conntrack_changed`].
+const ANY_LINK: u32 = 8;
 
-/// Whether something has changed in one of three cells after an epoch; with `links`, [`PERHAPS`] if only some link has. A
-/// global function (see `step.rs`), since it is called at several places, and gets numbers only.
+/// In which of three cells something has changed after an epoch: a bit for each, and [`ANY_LINK`] for any link. A global
+/// function (see `step.rs`), since it is called at several places, and gets numbers only.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn conntrack_has_changed(cells: u64, checked: u32, links: u32) -> u32 {
-    let is_new = |cell: Cell| is_before(checked, changed_at(cell, checked));
-    let is_newer = |shift: u32| is_new(Cell::of((cells >> shift) as u32 & 0xffff));
-    if is_newer(0) | is_newer(16) | is_newer(32) {
-        return YES;
-    }
-    if links != 0 && is_new(Cell::ANY_LINK) { PERHAPS } else { NO }
+extern "C" fn conntrack_changed(cells: u64, checked: u32) -> u32 {
+    let is_new = |cell: Cell| u32::from(is_before(checked, changed_at(cell, checked)));
+    let at = |n: u32| is_new(Cell::of((cells >> (n * CELL_BITS)) as u32 & ((1 << CELL_BITS) - 1)));
+    at(0) | at(1) << 1 | at(2) << 2 | is_new(Cell::ANY_LINK) * ANY_LINK
 }
 
 /// The epoch of the last change in a cell.

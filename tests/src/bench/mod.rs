@@ -1,6 +1,6 @@
 //! The benchmarks: the cost of a Service between two pods of one node (this module) and for clients outside
-//! ([`node_port`]), of policies ([`policy`]), and of each program by itself ([`programs`]), and the limits of large
-//! clusters ([`scale`]).
+//! ([`node_port`]), of policies ([`policy`]), of each program by itself ([`programs`]), and of changes ([`revalidate`]), and
+//! the limits of large clusters ([`scale`]).
 //!
 //! Every configuration has a bed of its own. Each round measures all of them in turn, in a rotated order, and each
 //! result is a ratio to `direct` of the same round, so that other load on the machine affects all of them alike.
@@ -13,6 +13,7 @@ pub mod node_port;
 pub mod policy;
 pub mod programs;
 mod report;
+pub mod revalidate;
 mod rig;
 mod rounds;
 pub mod scale;

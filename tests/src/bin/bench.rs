@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use lbr_tests::bench::load::Cpus;
 use lbr_tests::bench::{
-    Config, Metric, Outcome, Plan, load, node_port, policy, programs, run, scale, verifier,
+    Config, Metric, Outcome, Plan, load, node_port, policy, programs, revalidate, run, scale, verifier,
 };
 use lbr_tests::interrupt;
 
@@ -31,6 +31,8 @@ enum What {
     Programs(Programs),
     /// What policies cost a packet, by their number.
     Policy(Policy),
+    /// What changes of Services and pods cost the packets of flows that have nothing to do with them.
+    Revalidate(Revalidate),
     /// How long the agent takes in large clusters, and how much memory.
     Scale(Scale),
     /// One end of a measurement.
@@ -112,6 +114,22 @@ struct Policy {
 }
 
 #[derive(clap::Args)]
+struct Revalidate {
+    /// How often both are measured in turn.
+    #[arg(long, default_value_t = 21)]
+    rounds: usize,
+    /// Active flows.
+    #[arg(long, default_value_t = 100_000)]
+    flows: u32,
+    /// Changes in a round,
+    #[arg(long, default_value_t = 50)]
+    changes: u32,
+    /// and packets after each.
+    #[arg(long, default_value_t = 400)]
+    packets: u32,
+}
+
+#[derive(clap::Args)]
 struct Scale {
     /// Sizes of clusters: Services, and endpoints of each.
     #[arg(long, value_delimiter = ',', default_value = "45000x2,5000x50,10000x10")]
@@ -149,6 +167,11 @@ fn main() -> Result<()> {
         What::Policy(Policy { rounds, policies, pods }) => {
             interrupt::watch()?;
             print!("{}", policy::run(&policy::Plan { rounds, policies, pods })?);
+            Ok(())
+        }
+        What::Revalidate(Revalidate { rounds, flows, changes, packets }) => {
+            interrupt::watch()?;
+            print!("{}", revalidate::run(&revalidate::Plan { rounds, flows, changes, packets })?);
             Ok(())
         }
         What::Scale(Scale { shapes, changes, rate, seconds, nft, rest }) => {

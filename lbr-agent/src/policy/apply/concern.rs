@@ -31,7 +31,8 @@ impl Changed {
         if lack_room && !self.blocks.is_empty() {
             return Concerned::all();
         }
-        let ends = self.classes.iter().chain(&self.endpoints).map(Cell::address);
+        let ends = self.classes.iter().chain(&self.endpoints);
+        let ends = ends.flat_map(|addr| [Cell::address(addr), Cell::address_too(addr)]);
         ends.chain(self.links.iter().map(|link| Cell::link(*link))).collect()
     }
 }

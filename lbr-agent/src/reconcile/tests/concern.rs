@@ -103,7 +103,7 @@ fn a_change_concerns_what_it_is_about() {
         (
             "a port of the node goes",
             |d| _ = d.frontends.remove(&at_node(30_002)),
-            vec![second, Cell::port(&NODE, 30_002)],
+            vec![second, Cell::port(&NODE, 30_002), Cell::port_too(&NODE, 30_002)],
             vec![first, Cell::address(&NODE), Cell::port(&NODE, 30_001)],
         ),
         (
@@ -118,7 +118,7 @@ fn a_change_concerns_what_it_is_about() {
                 let frontend = Frontend { service: 1.into(), count: 2, ..Frontend::default() };
                 d.frontends.insert(FrontendKey { addr: OUTSIDE, ..key(1) }, frontend);
             },
-            vec![first, Cell::address(&OUTSIDE), Cell::port(&OUTSIDE, 80)],
+            vec![first, Cell::address(&OUTSIDE), Cell::address_too(&OUTSIDE)],
             vec![second],
         ),
         (

@@ -8,12 +8,13 @@ use crate::table::Delta;
 /// The flows of the Services whose frontend is, or was, or is to be there. Beside them those that use the address, or the
 /// port, as one that is no Service's: it becomes one's, or their packets would seem to come from one.
 pub(super) fn of_frontend(frontends: &Delta<FrontendKey, Frontend>, key: &FrontendKey) -> Vec<Cell> {
-    let mut cells = vec![Cell::port(&key.addr, key.port)];
     let whole = FrontendKey { port: 0, proto: 0, scope: scope::ANY, ..*key };
     // The other ports of an address of this node are nobody else's, whatever Services have there.
-    if key.port == 0 || !is_of_node(frontends, &whole) {
-        cells.push(Cell::address(&key.addr));
-    }
+    let mut cells = if key.port != 0 && is_of_node(frontends, &whole) {
+        vec![Cell::port(&key.addr, key.port), Cell::port_too(&key.addr, key.port)]
+    } else {
+        vec![Cell::address(&key.addr), Cell::address_too(&key.addr)]
+    };
     let owners = |key: &FrontendKey| [frontends.actual().get(key), frontends.get(key)];
     if key.port == 0 {
         // Each look-up begins with this entry.

@@ -7,7 +7,7 @@
 //! caches hold everything. The cost of an empty program in the same mode (clock, and call of the program) is
 //! subtracted from both. Neither includes the kernel's work afterwards: a redirect is only requested.
 
-mod node;
+pub(super) mod node;
 mod ways;
 
 use std::collections::BTreeMap;

@@ -10,6 +10,7 @@ use aya::maps::HashMap;
 use ipnet::IpNet;
 use lbr_agent::cluster::Store;
 use lbr_agent::compile::compile;
+use lbr_agent::desired::Desired;
 use lbr_agent::ids::Ids;
 use lbr_agent::node::NodeView;
 use lbr_agent::node::links::{LocalLink, LocalLinks, LocalUplink};
@@ -23,11 +24,11 @@ use crate::process;
 use crate::testrun::{Programs, open};
 
 /// The port where all servers listen.
-pub(super) const PORT: u16 = 8080;
+pub(in crate::bench) const PORT: u16 = 8080;
 
 /// Addresses of one family.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Net {
+pub(in crate::bench) struct Net {
     /// Pods of this node.
     pub(super) client: IpAddr,
     pub(super) backend: IpAddr,
@@ -36,10 +37,10 @@ pub(super) struct Net {
     /// A pod of another node.
     pub(super) far: IpAddr,
     /// The node itself, and another one.
-    pub(super) node: IpAddr,
+    pub(in crate::bench) node: IpAddr,
     pub(super) other_node: IpAddr,
     /// Outside of the cluster.
-    pub(super) outside: IpAddr,
+    pub(in crate::bench) outside: IpAddr,
     /// Addresses of [`Web`], in its order.
     pub(super) services: [IpAddr; 4],
     /// An address in the Services' block that no Service has.
@@ -48,7 +49,7 @@ pub(super) struct Net {
 
 /// A Service by its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Web {
+pub(in crate::bench) enum Web {
     /// A pod of this node.
     Here,
     /// A pod of another node.
@@ -72,7 +73,7 @@ impl Web {
     }
 
     /// Its NodePort, TCP and UDP.
-    pub(super) fn node_port(self) -> u16 {
+    pub(in crate::bench) fn node_port(self) -> u16 {
         30_000 + self as u16
     }
 
@@ -87,7 +88,7 @@ impl Web {
 }
 
 /// IPv4 and IPv6.
-pub(super) fn nets() -> Result<[Net; 2]> {
+pub(in crate::bench) fn nets() -> Result<[Net; 2]> {
     let net = |here: &str, far: &str, nodes: &str, services: &str, outside: &str| {
         let at = |prefix: &str, host: &str| format!("{prefix}{host}").parse::<IpAddr>();
         let service = |host| at(services, host);
@@ -111,55 +112,70 @@ pub(super) fn nets() -> Result<[Net; 2]> {
 
 /// Interface indexes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Links {
+pub(in crate::bench) struct Links {
     pub(super) client: u32,
     pub(super) backend: u32,
     pub(super) isolated: u32,
-    pub(super) uplink: u32,
+    pub(in crate::bench) uplink: u32,
 }
 
-/// The loaded object with all maps filled.
-pub(super) struct Node {
-    pub(super) programs: Programs,
+/// The loaded object with all maps filled, and the agent that fills them.
+pub(in crate::bench) struct Node {
+    pub(in crate::bench) programs: Programs,
     links: Links,
+    set: ManifestSet,
+    store: Store,
+    view: NodeView,
+    ids: Ids,
     // Dropping it detaches what it attached.
-    _reconciler: Reconciler,
+    reconciler: Reconciler,
 }
 
 impl Node {
-    pub(super) fn set_up() -> Result<Self> {
+    pub(in crate::bench) fn set_up() -> Result<Self> {
         let nets = nets()?;
         let mut programs = Programs::load("bench-programs", 0)?;
         let [client, backend, isolated] = programs.links;
         let links = Links { client, backend, isolated, uplink: make_uplink(&nets)? };
-        let mut set = ManifestSet::new();
-        set.set_file("cluster.yaml", parse("cluster.yaml", &cluster(&nets)));
-        let mut store = Store::new();
-        for change in set.changes() {
-            store.apply(change);
-        }
-        ensure!(set.rejected().is_empty(), "rejected: {:?}", set.rejected());
         let view =
             NodeView { name: "node".to_owned(), links: local_links(&links, &nets), ..NodeView::default() };
-        let mut reconciler = Reconciler::load(&mut programs.kernel)?;
-        let mut tables = compile(store.state(), &view, &mut Ids::new());
+        let reconciler = Reconciler::load(&mut programs.kernel)?;
+        let (set, store, ids) = (ManifestSet::new(), Store::new(), Ids::new());
+        let mut node = Self { programs, links, set, store, view, ids, reconciler };
+        node.set_file("cluster.yaml", &cluster(&nets))?;
         // Written past the agent, which would attach programs there: occasional packets of the kernel by this link
         // would be counted too.
-        let mut uplinks = HashMap::try_from(open(programs.pins(), &maps::UPLINKS)?)?;
-        for (index, uplink) in std::mem::take(&mut tables.uplinks) {
+        let mut uplinks = HashMap::try_from(open(node.programs.pins(), &maps::UPLINKS)?)?;
+        for (index, uplink) in node.compile().uplinks {
             uplinks.insert(index, uplink, 0).context("write an uplink")?;
         }
-        let outcome = reconciler.apply(tables, true, &mut programs.kernel);
-        ensure!(outcome.is_converged(), "not in force: {:?}", outcome.problems.first());
-        Ok(Self { programs, links, _reconciler: reconciler })
+        Ok(node)
     }
 
-    pub(super) fn links(&self) -> Links {
+    fn compile(&mut self) -> Desired {
+        compile(self.store.state(), &self.view, &mut self.ids)
+    }
+
+    /// What the agent does when a file of manifests changes.
+    pub(in crate::bench) fn set_file(&mut self, name: &str, text: &str) -> Result<()> {
+        self.set.set_file(name, parse(name, text));
+        ensure!(self.set.rejected().is_empty(), "rejected: {:?}", self.set.rejected());
+        for change in self.set.changes() {
+            self.store.apply(change);
+        }
+        let mut tables = self.compile();
+        tables.uplinks.clear();
+        let outcome = self.reconciler.apply(tables, true, &mut self.programs.kernel);
+        ensure!(outcome.is_converged(), "not in force: {:?}", outcome.problems.first());
+        Ok(())
+    }
+
+    pub(in crate::bench) fn links(&self) -> Links {
         self.links
     }
 
     /// Removes every flow.
-    pub(super) fn forget_flows(&mut self) -> Result<()> {
+    pub(in crate::bench) fn forget_flows(&mut self) -> Result<()> {
         let keys = self.programs.flows.keys();
         for key in keys {
             self.programs.flows.remove(&key).context("remove a flow")?;
