@@ -162,7 +162,7 @@ pub const fn before_all(epoch: u32) -> u32 {
 }
 
 const _: () = assert!(size_of::<EpochBlock>() == 4_096);
-const _: () = assert!(CELLS % BLOCK == 0 && CELLS < 1 << 20);
+const _: () = assert!(CELLS.is_multiple_of(BLOCK) && CELLS < 1 << 20);
 
 #[cfg(test)]
 mod tests {

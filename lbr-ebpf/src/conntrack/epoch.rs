@@ -61,7 +61,7 @@ const ANY_LINK: u32 = 8;
 extern "C" fn conntrack_changed(cells: u64, checked: u32) -> u32 {
     let is_new = |cell: Cell| u32::from(is_before(checked, changed_at(cell, checked)));
     let at = |n: u32| is_new(Cell::of((cells >> (n * CELL_BITS)) as u32 & ((1 << CELL_BITS) - 1)));
-    at(0) | at(1) << 1 | at(2) << 2 | is_new(Cell::ANY_LINK) * ANY_LINK
+    at(0) | at(1) << 1 | at(2) << 2 | (is_new(Cell::ANY_LINK) * ANY_LINK)
 }
 
 /// The epoch of the last change in a cell.
