@@ -5,6 +5,7 @@ mod report;
 mod start;
 #[cfg(test)]
 mod tests;
+mod troubles;
 
 use std::future::Future;
 use std::pin::pin;

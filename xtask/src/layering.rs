@@ -1,9 +1,10 @@
 //! The walls between modules: words that only some files may use, checked on the text of the sources.
 //!
-//! In the agent, parts (features) stand side by side on common ground, below the engine:
+//! In the agent, parts (features) stand side by side on common ground, below the engine. So do sources, which know no part:
 //!
 //! ```text
-//! agent.rs ─> engine, reconcile, compile ─> parts: link, policy, service ─> ground: table, ids, node, cluster ─> model
+//! agent.rs ─┬─> engine, reconcile, compile ─> parts: link, policy, service ─┬─> ground: table, ids, node, cluster ─> model
+//! serve ... └─> source, events.rs ──────────────────────────────────────────┘
 //! ```
 
 use crate::source_text::code_only;
@@ -19,7 +20,7 @@ struct Wall {
 }
 
 /// All walls, for [`check`].
-const WALLS: [Wall; 6] = [
+const WALLS: [Wall; 9] = [
     Wall {
         name: "the Kubernetes API belongs in lbr-agent/src/source and lbr-agent/src/model, and in tests",
         // `kube_proxy` is the program that lbr replaces, not a crate.
@@ -43,18 +44,33 @@ const WALLS: [Wall; 6] = [
         files: |file| within(file, &["lbr-ebpf", "lbr-common"]),
     },
     Wall {
-        name: "a part knows no other part, and the ground knows none",
+        name: "a part knows no other part, and sources and the ground know none",
         word: |word| part(word).is_some(),
-        files: |file| in_agent(file, &PARTS) || in_agent(file, &GROUND),
+        files: |file| [&PARTS[..], &GROUND, &SOURCES].into_iter().any(|places| in_agent(file, places)),
+    },
+    Wall {
+        name: "what stands below the engine knows neither it nor what drives it",
+        word: |word| is_module(word, &ENGINE) || is_module(word, &DRIVERS),
+        files: |file| {
+            let below = [&PARTS[..], &GROUND, &SOURCES, &["dataplane"]];
+            // A part's tests may play it in the engine.
+            below.into_iter().any(|places| in_agent(file, places)) && !is_test(file)
+        },
+    },
+    Wall {
+        name: "the engine knows neither the sources nor what drives it",
+        word: |word| is_module(word, &["source", "events"]) || is_module(word, &DRIVERS),
+        files: |file| in_agent(file, &ENGINE) && !is_test(file),
+    },
+    Wall {
+        name: "several modules in one `use` hide from these walls: write one `use` for each",
+        word: |word| word == "crate::{",
+        files: |file| within(file, &["lbr-agent/src"]),
     },
     Wall {
         name: "the engine and what it stands on never wait: no tokio",
         word: |word| word == "tokio",
-        files: |file| {
-            in_agent(file, &PARTS)
-                || in_agent(file, &GROUND)
-                || in_agent(file, &["engine", "reconcile", "compile"])
-        },
+        files: |file| [&PARTS[..], &GROUND, &ENGINE].into_iter().any(|places| in_agent(file, places)),
     },
     Wall {
         name: "only the command line prints: elsewhere use tracing",
@@ -62,7 +78,7 @@ const WALLS: [Wall; 6] = [
         files: |file| {
             let may = ["lbr-agent/src/cli", "lbr-agent/src/main.rs", "tests", "xtask"];
             // Build scripts print to cargo.
-            !within(file, &may) && !file.ends_with("/tests.rs") && !file.ends_with("/build.rs")
+            !within(file, &may) && !is_test(file) && !file.ends_with("/build.rs")
         },
     },
 ];
@@ -72,6 +88,25 @@ const PARTS: [&str; 3] = ["link", "policy", "service"];
 
 /// What every part may use, and knows none.
 const GROUND: [&str; 6] = ["cluster", "desired.rs", "ids", "model", "node", "table"];
+
+/// Where objects come from, and where Events about them go.
+const SOURCES: [&str; 2] = ["source", "events.rs"];
+
+/// From changes to maps.
+const ENGINE: [&str; 3] = ["engine", "reconcile", "compile"];
+
+/// What drives the engine, and what shows its work.
+const DRIVERS: [&str; 4] = ["agent", "serve", "gate", "cli"];
+
+/// Whether a file has tests only.
+fn is_test(file: &str) -> bool {
+    file.ends_with("/tests.rs") || file.contains("/tests/")
+}
+
+/// Whether a word with its path (`crate::policy`) names one of these modules.
+fn is_module(word: &str, modules: &[&str]) -> bool {
+    word.strip_prefix("crate::").is_some_and(|module| modules.contains(&module))
+}
 
 /// Whether a file is in one of these places of the agent.
 fn in_agent(file: &str, places: &[&str]) -> bool {
@@ -127,7 +162,8 @@ pub(crate) fn check(file: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// Identifiers of a line; macro names include their `!`, and the modules of this crate their `crate::`.
+/// Identifiers of a line; macro names include their `!`, and the modules of this crate their `crate::`. Several modules in
+/// one `use` are the word `crate::{`.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let mut rest = line;
@@ -136,7 +172,9 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
         let end_of =
             |from: usize| rest[from..].find(|c| !is_part(c)).map_or(rest.len(), |length| from + length);
         let mut end = end_of(start);
-        if &rest[start..end] == "crate" && rest[end..].starts_with("::") {
+        if &rest[start..end] == "crate" && rest[end..].starts_with("::{") {
+            end += 3;
+        } else if &rest[start..end] == "crate" && rest[end..].starts_with("::") {
             end = end_of(end + 2);
         }
         if rest[end..].starts_with('!') && !rest[end..].starts_with("!=") {
@@ -196,6 +234,21 @@ mod tests {
         assert!(!breaks("lbr-agent/src/reconcile/mod.rs", "use crate::policy::Policies;"));
         assert!(breaks("lbr-agent/src/engine/mod.rs", "use tokio::sync::watch;"));
         assert!(!breaks("lbr-agent/src/agent.rs", "use tokio::sync::watch;"));
+    }
+
+    #[test]
+    fn sources_and_parts_stand_below_the_engine() {
+        for file in ["source/apiserver/events.rs", "policy/fit.rs", "events.rs", "dataplane/fake/mod.rs"] {
+            let file = format!("lbr-agent/src/{file}");
+            assert!(breaks(&file, "use crate::engine::Engine;"), "{file}");
+            assert!(breaks(&file, "fn f(x: &crate::serve::Observer) {}"), "{file}");
+            assert!(!breaks(&file, "use crate::model::ObjectRef; fn engine() {}"), "{file}");
+        }
+        assert!(breaks("lbr-agent/src/source/apiserver/events.rs", "use crate::policy::stand_in::StandIns;"));
+        assert!(breaks("lbr-agent/src/source/mod.rs", "use crate::{engine, model};"));
+        assert!(breaks("lbr-agent/src/engine/mod.rs", "use crate::events::Events;"));
+        assert!(!breaks("lbr-agent/src/policy/fit/tests.rs", "use crate::engine::Engine;"));
+        assert!(!breaks("lbr-agent/src/agent/troubles.rs", "use crate::policy::stand_in::StandIns;"));
     }
 
     #[test]

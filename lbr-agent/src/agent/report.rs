@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::start::Start;
+use super::troubles::Troubles;
 use crate::engine::Engine;
-use crate::events::{Counts, Events, Troubles};
+use crate::events::{Counts, Events};
 use crate::table::{Outcome, Problem};
 
 /// What was reported so far.

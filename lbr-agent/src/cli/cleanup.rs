@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use super::args::cleanup::CleanupArgs;
 use super::{print, print_error};
+use crate::dataplane;
 use crate::done::Done;
-use crate::{dataplane, kube_proxy};
+use crate::kube_proxy;
 
 /// Cleans up and prints the result.
 pub fn cleanup(args: &CleanupArgs) -> anyhow::Result<()> {

@@ -12,11 +12,13 @@ pub(crate) use self::rejected::{all, records};
 use crate::cluster::{Changes, ClusterState};
 use crate::desired::Desired;
 use crate::ids::Ids;
+use crate::link;
 use crate::node::here::Here;
 use crate::node::{NodeChange, NodeView};
+use crate::policy;
 use crate::policy::stand_in::StandIns;
+use crate::service;
 use crate::table::ServiceMaps;
-use crate::{link, policy, service};
 
 /// The content of every map that the agent owns.
 ///

@@ -6,9 +6,10 @@ use lbr_common::maps;
 use lbr_common::text::{RejectedRecord, Text, extent};
 
 use crate::cluster::ClusterState;
+use crate::link;
 use crate::model::{Extent, Item, Kind, Rejected};
 use crate::node::NodeView;
-use crate::{link, service};
+use crate::service;
 
 /// Everything that is not in force: what the sources reject, and what the parts found. Whole objects come first, in an
 /// order that does not depend on when each was rejected.

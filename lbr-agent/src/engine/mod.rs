@@ -23,6 +23,7 @@ use crate::compile;
 use crate::dataplane::Dataplane;
 use crate::desired::{Desired, HealthPort};
 use crate::ids::Ids;
+use crate::link;
 use crate::model::{Kind, ObjectName, Rejected};
 use crate::node::here::Here;
 use crate::node::links::PodAddresses;
@@ -30,8 +31,8 @@ use crate::node::{NodeChange, NodeView};
 use crate::policy::Fit;
 use crate::policy::stand_in::StandIns;
 use crate::reconcile::Reconciler;
+use crate::service;
 use crate::table::Outcome;
-use crate::{link, service};
 
 /// The state of everything, and who writes it.
 #[derive(Debug)]

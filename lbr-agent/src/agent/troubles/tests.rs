@@ -1,5 +1,9 @@
+use tokio::sync::mpsc;
+
 use super::*;
 use crate::dataplane::WriteError;
+use crate::events::QUEUE;
+use crate::model::ObjectName;
 use crate::policy::stand_in::StandIn;
 
 fn object(kind: Kind, name: &str) -> ObjectRef {
