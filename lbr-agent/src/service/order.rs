@@ -4,9 +4,17 @@
 //! its slots and their backends. So an entry is written before those that refer to it and removed after them, and each
 //! step leaves out the entries that an earlier step could not prepare.
 
-use super::apply::Steps;
+use super::apply::{Services, Steps};
+use crate::table::Pass;
 
-pub(super) fn run(steps: &mut Steps<'_, '_>) {
+impl Services {
+    /// Writes what differs, as far as possible now.
+    pub(crate) fn apply(&mut self, pass: &mut Pass<'_>) {
+        run(&mut self.steps(pass));
+    }
+}
+
+fn run(steps: &mut Steps<'_, '_>) {
     // Names before frontends, so that every frontend in force has one.
     steps.write_names();
     // No slot and no table refers to a new backend yet.

@@ -1,4 +1,4 @@
-//! Writes the maps of Services: each step of `order.rs`, with what it asks for before it touches an entry.
+//! Writes the maps of Services: each step, with what it asks for before it touches an entry. `order.rs` calls them.
 
 mod clients;
 mod concern;
@@ -13,7 +13,6 @@ use lbr_common::id::ServiceId;
 use lbr_common::maps;
 use lbr_common::service::FrontendKey;
 
-use super::order;
 use crate::dataplane::{Dataplane, Hints, WriteError};
 use crate::table::{Pass, Problem, ServiceMaps};
 
@@ -60,10 +59,11 @@ impl Services {
         Ok(Self { maps, in_force, hints: None, hints_due: true, inherited })
     }
 
-    pub(crate) fn apply(&mut self, pass: &mut Pass<'_>) {
+    /// Begins a round: finds out what has room.
+    pub(super) fn steps<'a, 'p>(&'a mut self, pass: &'a mut Pass<'p>) -> Steps<'a, 'p> {
         let full = room::full(&self.maps, pass.dataplane, &mut pass.outcome.problems);
         let Self { maps, in_force, hints, hints_due, inherited } = self;
-        order::run(&mut Steps { maps, in_force, hints, hints_due, inherited, full, pass });
+        Steps { maps, in_force, hints, hints_due, inherited, full, pass }
     }
 
     pub(crate) fn pending(&self) -> usize {
