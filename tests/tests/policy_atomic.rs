@@ -15,6 +15,7 @@ use lbr_common::epoch::Cell;
 use lbr_common::maps::{self, MapSpec};
 use lbr_common::tuple::Tuple;
 use lbr_tests::oracle::history::{History, Moment};
+use lbr_tests::oracle::{Agent, Case};
 
 const HISTORIES: u64 = 60;
 const STEPS: usize = 12;
@@ -61,11 +62,12 @@ impl Watched {
     }
 }
 
-/// One step of an agent: writes until everything is in force.
-fn step(moment: &Moment, ids: &mut Ids, fake: &mut Fake, watched: &Arc<Mutex<Watched>>, seed: u64) -> bool {
-    let store = moment.case.store().unwrap();
-    let tables = compile(store.state(), &moment.case.node, ids);
-    let tuples = moment.case.tuples(seed, TUPLES);
+/// One step of an agent: writes until everything is in force. Returns whether an answer changes.
+fn step(case: &Case, agent: &mut Agent, fake: &mut Fake, watched: &Arc<Mutex<Watched>>, seed: u64) -> bool {
+    agent.take(case, fake).unwrap();
+    agent.compile(fake).unwrap();
+    let tables = agent.engine.desired();
+    let tuples = case.tuples(seed, TUPLES);
     {
         let mut w = watched.lock().unwrap();
         w.old = answers(&fake.in_force(), &tuples);
@@ -74,9 +76,8 @@ fn step(moment: &Moment, ids: &mut Ids, fake: &mut Fake, watched: &Arc<Mutex<Wat
         w.tuples = tuples;
     }
     let changes = { watched.lock().map(|w| w.old != w.new).unwrap() };
-    let mut reconciler = Reconciler::load(fake).unwrap();
     for _ in 0..ROUNDS {
-        if reconciler.apply(tables.clone(), true, fake).is_converged() {
+        if agent.engine.write(fake).is_converged() {
             return changes;
         }
     }
@@ -90,12 +91,12 @@ fn play(faults: u32) {
         let watched = Arc::new(Mutex::new(Watched::default()));
         let eye = Arc::clone(&watched);
         fake.observe(move |tables| eye.lock().unwrap().look(tables));
-        let mut ids = Ids::new();
+        let mut agent = Agent::start(&mut fake).unwrap();
         for (number, moment) in History::random(seed, STEPS, true).moments.iter().enumerate() {
             if moment.restart {
-                ids = Ids::restore(&Reconciler::load(&mut fake).unwrap().actual());
+                agent = Agent::start(&mut fake).unwrap();
             }
-            changes += usize::from(step(moment, &mut ids, &mut fake, &watched, seed + number as u64));
+            changes += usize::from(step(&moment.case, &mut agent, &mut fake, &watched, seed + number as u64));
             let w = watched.lock().unwrap();
             assert!(
                 w.wrong.is_none(),

@@ -4,16 +4,12 @@
 
 use std::net::IpAddr;
 
-use lbr_agent::cluster::Change;
 use lbr_agent::dataplane::fake::Fake;
-use lbr_agent::engine::Engine;
-use lbr_agent::model::Kind;
-use lbr_agent::node::NodeView;
 use lbr_agent::policy::judge::{Side, judge};
 use lbr_agent::table::Outcome;
 use lbr_common::tuple::Tuple;
-use lbr_tests::oracle::history::{History, Moment, changes};
-use lbr_tests::oracle::{Answer, Case, check, tuple_text};
+use lbr_tests::oracle::history::{History, Moment};
+use lbr_tests::oracle::{Agent, Answer, Case, check, tuple_text};
 use serde_json::Value;
 
 const HISTORIES: u64 = 60;
@@ -22,40 +18,11 @@ const TUPLES: usize = 60;
 /// Writes of the agent after each step: removals make room for the next write.
 const ROUNDS: usize = 4;
 
-/// One agent and its maps.
-struct Agent {
-    engine: Engine,
-    fake: Fake,
-    /// What the engine has seen.
-    seen: Case,
-}
-
-impl Agent {
-    fn start(mut fake: Fake) -> Self {
-        let mut engine = Engine::start(NodeView::default(), &mut fake).unwrap();
-        for kind in Kind::ALL {
-            engine.take(Change::Synced(kind));
-        }
-        Self { engine, fake, seen: Case { objects: Vec::new(), node: NodeView::default() } }
-    }
-
-    /// Takes what a source would send.
-    fn take(&mut self, moment: &Moment) {
-        for change in changes(&self.seen, &moment.case).unwrap() {
-            self.engine.take(change);
-        }
-        let node = moment.case.node.clone();
-        self.engine.set_node(|known| *known = node, &mut self.fake);
-        self.seen = moment.case.clone();
-    }
-
-    /// Writes after a change as the agent does; returns the outcome, and how many policies were left out.
-    fn write(&mut self) -> (Outcome, usize) {
-        self.engine.compile(&mut self.fake);
-        assert_eq!(self.engine.desired(), self.engine.from_scratch());
-        let outcome = self.engine.write(&mut self.fake);
-        (outcome, self.engine.without_room().len())
-    }
+/// Writes after a change as the agent does; returns the outcome, and how many policies were left out.
+fn write(agent: &mut Agent, fake: &mut Fake) -> (Outcome, usize) {
+    agent.compile(fake).unwrap();
+    let outcome = agent.engine.write(fake);
+    (outcome, agent.engine.without_room().len())
 }
 
 /// Whether this end lets a connection pass; an end that is no pod of this node allows everything.
@@ -97,24 +64,24 @@ fn was_allowed(before: &[Moment], now: &Case, tuple: &Tuple, side: usize) -> boo
 fn policy_without_room_opens_nothing() {
     let (mut short, mut closed, mut held) = (0, 0, 0);
     for seed in 0..HISTORIES {
-        let fake = Fake::new(seed).with_faults(0);
+        let mut fake = Fake::new(seed).with_faults(0);
         let sizes =
             [("verdicts", 4 + seed % 40), ("port_class", 3 + seed % 17), ("cidr_class", 1 + seed % 7)];
         for (map, size) in sizes.into_iter().chain([("ip_class", 2 + seed % 11)]) {
             fake.set_max_entries(map, u32::try_from(size).unwrap());
         }
         let history = History::random(seed, STEPS, true);
-        let mut agent = Agent::start(fake);
+        let mut agent = Agent::start(&mut fake).unwrap();
         for (step, moment) in history.moments.iter().enumerate() {
             if moment.restart {
-                agent = Agent::start(agent.fake);
+                agent = Agent::start(&mut fake).unwrap();
             }
-            agent.take(moment);
+            agent.take(&moment.case, &mut fake).unwrap();
             for round in 0..ROUNDS {
-                let (outcome, without_room) = agent.write();
+                let (outcome, without_room) = write(&mut agent, &mut fake);
                 short += usize::from(!outcome.problems.is_empty());
                 held += without_room;
-                let tables = agent.fake.in_force();
+                let tables = fake.in_force();
                 for tuple in moment.case.tuples(seed + step as u64, TUPLES) {
                     let judged = judge(&tables, &tuple);
                     let got = [passes(judged.egress), passes(judged.ingress)];
@@ -133,12 +100,12 @@ fn policy_without_room_opens_nothing() {
             }
         }
         for (map, _) in sizes.into_iter().chain([("ip_class", 0)]) {
-            agent.fake.set_max_entries(map, 100_000);
+            fake.set_max_entries(map, 100_000);
         }
         let moment = history.moments.last().unwrap();
-        let (outcome, without_room) = agent.write();
+        let (outcome, without_room) = write(&mut agent, &mut fake);
         assert!(outcome.is_converged() && without_room == 0, "seed {seed}: {outcome:?}");
-        check(&moment.case, &agent.fake.in_force(), &moment.case.tuples(seed, TUPLES)).unwrap();
+        check(&moment.case, &fake.in_force(), &moment.case.tuples(seed, TUPLES)).unwrap();
     }
     // Otherwise the run proves nothing.
     assert!(

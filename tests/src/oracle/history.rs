@@ -4,10 +4,8 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use lbr_agent::cluster::Change;
-use lbr_agent::cluster::Store;
-use lbr_agent::compile::compile;
+use lbr_agent::dataplane::fake::Fake;
 use lbr_agent::desired::Desired;
-use lbr_agent::ids::Ids;
 use lbr_agent::model::ObjectName;
 use lbr_agent::model::{Kind, ObjectRef};
 use lbr_common::tuple::Tuple;
@@ -16,7 +14,7 @@ use serde_json::Value;
 use super::change::{Numbers, unsafe_change};
 use super::random::Random;
 use super::verdict::text;
-use super::{Case, Mismatch, check, convert, generate, steps, yaml};
+use super::{Agent, Case, Mismatch, check, convert, generate, steps, yaml};
 
 /// Attempts to shrink, at most: each replays a whole history.
 const ATTEMPTS: usize = 2000;
@@ -62,14 +60,19 @@ impl History {
         Self { moments }
     }
 
-    /// Replays the history to lbr's store and compiler. After each step all verdicts must be those of the
+    /// Replays the history to an agent. After each step all verdicts must be those of the
     /// specification, and the step must have been safe. `also` is checked in addition.
     pub fn replay(&self, seed: u64, tuples: usize, also: Option<Tuple>) -> Result<(), Failure> {
-        let mut player = Player::default();
+        let first = |mismatch| Failure { step: 0, mismatch };
+        let mut player = Player::start(Fake::new(seed).with_faults(0)).map_err(first)?;
         for (step, moment) in self.moments.iter().enumerate() {
             let mut asked = moment.case.tuples(seed.wrapping_add(step as u64), tuples);
             asked.extend(also);
-            player.play(moment, &asked).map_err(|mismatch| Failure { step, mismatch })?;
+            let failure = |mismatch| Failure { step, mismatch };
+            if moment.restart {
+                player = Player::start(player.fake).map_err(failure)?;
+            }
+            player.play(&moment.case, &asked).map_err(failure)?;
         }
         Ok(())
     }
@@ -113,7 +116,7 @@ impl History {
     /// Each moment as manifests: the first one whole, the others as changes.
     pub fn yaml(&self) -> String {
         let mut text = String::new();
-        let nothing = Case { objects: Vec::new(), node: Default::default() };
+        let nothing = Case::default();
         let mut before = &nothing;
         for (i, Moment { case, restart }) in self.moments.iter().enumerate() {
             // Writing to a string does not fail.
@@ -135,45 +138,44 @@ impl History {
     }
 }
 
-/// An agent: its store, and the content of its maps.
-#[derive(Default)]
+/// An agent and its maps, and the numbers in them so far.
 struct Player {
-    store: Store,
-    ids: Ids,
-    seen: Option<Case>,
+    agent: Agent,
+    fake: Fake,
     tables: Desired,
     numbers: Numbers,
 }
 
 impl Player {
-    fn play(&mut self, moment: &Moment, tuples: &[Tuple]) -> Result<(), Mismatch> {
-        if moment.restart {
-            self.ids = Ids::restore(&self.tables);
-            // A number that is in no map any more may be reused: no packet can see it.
-            self.numbers = Numbers::default();
-            self.numbers.reused(&self.tables);
-            self.store = Store::new();
-            self.seen = None;
-        }
-        let nothing = Case { objects: Vec::new(), node: Default::default() };
-        let before = self.seen.as_ref().unwrap_or(&nothing);
-        for change in changes(before, &moment.case).map_err(|e| Mismatch::other(format!("{e:#}")))? {
-            self.store.apply(change);
-        }
-        let compile = |ids: &mut Ids| compile(self.store.state(), &moment.case.node, ids);
-        let tables = compile(&mut self.ids);
-        check(&moment.case, &tables, tuples)?;
+    /// Takes over the maps.
+    fn start(mut fake: Fake) -> Result<Self, Mismatch> {
+        let agent = Agent::start(&mut fake).map_err(other)?;
+        let (tables, mut numbers) = (fake.in_force(), Numbers::default());
+        // A number that is in no map any more may be reused: no packet can see it.
+        numbers.reused(&tables);
+        Ok(Self { agent, fake, tables, numbers })
+    }
+
+    fn play(&mut self, case: &Case, tuples: &[Tuple]) -> Result<(), Mismatch> {
+        self.agent.take(case, &mut self.fake).map_err(other)?;
+        self.agent.compile(&mut self.fake).map_err(other)?;
+        let tables = self.agent.engine.desired();
+        check(case, &tables, tuples)?;
         let unsafe_change = unsafe_change(&self.tables, &tables);
         if let Some(what) = unsafe_change.or_else(|| self.numbers.reused(&tables)) {
             return Err(Mismatch::other(what));
         }
-        if compile(&mut self.ids) != tables {
-            return Err(Mismatch::other("the same state compiles to other tables"));
+        let outcome = self.agent.engine.write(&mut self.fake);
+        if !outcome.is_converged() {
+            return Err(Mismatch::other(format!("not in force: {outcome:?}")));
         }
         self.tables = tables;
-        self.seen = Some(moment.case.clone());
         Ok(())
     }
+}
+
+fn other(error: anyhow::Error) -> Mismatch {
+    Mismatch::other(format!("{error:#}"))
 }
 
 /// The changes that a source would send.

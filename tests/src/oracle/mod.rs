@@ -3,8 +3,9 @@
 //! [`Case::random`] makes raw objects as in the API. [`Case::expected`] applies the specification to them
 //! (`verdict.rs`); [`Case::tables`] gives them to lbr: its converters, its store, its compiler. [`check`] compares
 //! the two by `judge`, and a later test may by packets. A difference is made small ([`shrink`]) and printed as
-//! manifests. [`history`] does the same over many changes of one cluster.
+//! manifests. [`history`] does the same over many changes of one cluster, by the engine that ships ([`Agent`]).
 
+mod agent;
 mod block;
 pub mod change;
 mod generate;
@@ -21,6 +22,7 @@ mod verdict;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+pub use agent::Agent;
 use anyhow::{Context as _, Result, bail};
 use lbr_agent::cluster::Change;
 use lbr_agent::cluster::Store;
@@ -41,7 +43,7 @@ pub use verdict::{Answer, Expected, Rule};
 use verdict::{World, pod_ips};
 
 /// A cluster, as one of its nodes sees it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Case {
     /// Pods, Namespaces, Nodes, NetworkPolicies, and what belongs to Services, as in the API.
     pub objects: Vec<Value>,
