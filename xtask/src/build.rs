@@ -42,14 +42,6 @@ pub(crate) fn test_command() -> Command {
     command
 }
 
-/// The same with a lower priority.
-pub(crate) fn niced_test_command() -> Command {
-    let plain = test_command();
-    let mut command = Command::new("nice");
-    command.args(["-n", "10"]).arg(plain.get_program()).args(plain.get_args()).current_dir(run::root());
-    command
-}
-
 /// Builds a binary of package `lbr-tests` and the agent, optimised, and returns the path of the former. The agent is
 /// in the same folder.
 pub(crate) fn release_binary(name: &str) -> Result<PathBuf> {

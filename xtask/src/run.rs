@@ -91,6 +91,16 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// The same command with a lower priority: it takes the time that others leave.
+pub(crate) fn niced(plain: &Command) -> Command {
+    let mut command = Command::new("nice");
+    command.args(["-n", "10"]).arg(plain.get_program()).args(plain.get_args());
+    if let Some(folder) = plain.get_current_dir() {
+        command.current_dir(folder);
+    }
+    command
+}
+
 /// The root of the workspace.
 pub(crate) fn root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -126,6 +136,16 @@ mod tests {
         let outcome = outcome.unwrap();
         assert!(!outcome.ok);
         assert_eq!(outcome.text, "out\nerr\n");
+    }
+
+    #[test]
+    fn a_niced_command_is_the_same_one() {
+        let mut plain = Command::new("sh");
+        plain.args(["-c", "pwd; nice"]).current_dir("/");
+        let (own, niced) =
+            (captured("test", &mut plain).unwrap(), captured("test", &mut niced(&plain)).unwrap());
+        let value = |text: &str| text.strip_prefix("/\n").and_then(|rest| rest.trim().parse::<i32>().ok());
+        assert!(value(&niced.text).unwrap() > value(&own.text).unwrap(), "{} {}", own.text, niced.text);
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl<'a> Job<'a> {
 
 /// Runs one suite and prints a line for it; all of its output if a test failed.
 fn play(suite: &Suite, niced: bool, filter: &[String]) -> Result<Summary> {
-    let mut command = if niced { build::niced_test_command() } else { build::test_command() };
+    let mut command = build::test_command();
     command.args(&suite.args).args(["--no-fail-fast", "--"]).args(filter);
     if run::is_root() {
         // Tests that are ignored by default need root, which `cargo test` may lack.
@@ -108,6 +108,9 @@ fn play(suite: &Suite, niced: bool, filter: &[String]) -> Result<Summary> {
     if suite.root {
         // As many as there are CPUs would not keep their time limits.
         command.arg("--test-threads=1");
+    }
+    if niced {
+        command = run::niced(&command);
     }
     let outcome = run::captured(&suite.name, &mut command)?;
     let sum = Summary::read(&outcome.text, outcome.ok);

@@ -43,6 +43,7 @@ pub(super) fn run<'a>(
         memory: args.memory,
         cpus: args.cpus,
         log: log.clone(),
+        niced: args.niced,
         limit: Duration::from_secs(args.minutes * 60),
     };
     let outcome = guest.run();

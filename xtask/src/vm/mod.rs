@@ -81,6 +81,9 @@ pub(crate) struct Args {
     /// Run the binaries in this folder of cargo's (`target/debug`), without building
     #[arg(long, value_name = "FOLDER")]
     binaries: Option<PathBuf>,
+    /// Guests leave the processors to other programs
+    #[arg(skip)]
+    niced: bool,
     /// `load`, `verifier`, or a test binary of tests/tests with words for it. Default: a selection
     #[arg(last = true, value_name = "SUITE [FILTER...]")]
     suite: Vec<String>,
@@ -92,7 +95,8 @@ impl Args {
         Self {
             kernels: Vec::new(),
             arch: Arch::own(),
-            minutes: 10,
+            // Five to eight on two idle processors; other suites run beside it and go first.
+            minutes: 30,
             memory: MEMORY,
             cpus: CPUS,
             // Each of the two suites keeps a processor busy.
@@ -100,6 +104,7 @@ impl Args {
             update: false,
             mirror: None,
             binaries: None,
+            niced: true,
             suite: Vec::new(),
         }
     }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use super::report;
 use crate::arch::Arch;
-use crate::say;
+use crate::{run, say};
 
 /// Time for a guest to switch off after its suite.
 const SWITCH_OFF: Duration = Duration::from_secs(20);
@@ -38,6 +38,8 @@ pub(super) struct Guest {
     pub(super) cpus: u32,
     /// The file of the console.
     pub(super) log: PathBuf,
+    /// Runs with a lower priority.
+    pub(super) niced: bool,
     /// Its time limit.
     pub(super) limit: Duration,
 }
@@ -118,7 +120,7 @@ impl Guest {
         command.args(["-device", "virtio-rng-pci"]);
         command.arg("-kernel").arg(&self.image).arg("-initrd").arg(&self.initramfs);
         command.args(["-append", &format!("console={} {KERNEL}", self.arch.console())]);
-        command
+        if self.niced { run::niced(&command) } else { command }
     }
 }
 
