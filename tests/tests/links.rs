@@ -220,8 +220,9 @@ fn a_pod_that_speaks_for_another_does_not_get_its_address() {
 
     // With the victim's link address, which moves to the thief in the bridge's table.
     let frame = arp_request(victim.v4, victim.mac, gateway);
-    send_frames(&thief.ns, "eth0", &[&frame]).unwrap();
     eventually("the bridge believes the thief", || {
+        // A frame of the victim, which the node may be asking, moves it back.
+        send_frames(&thief.ns, "eth0", &[&frame]).unwrap();
         let table = output(&node, "bridge", &["fdb", "show", "br", "cni0"]);
         table.lines().any(|line| line.contains(&mac_text(victim.mac)) && line.contains(&thief.link))
     });

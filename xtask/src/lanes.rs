@@ -15,7 +15,7 @@ pub(crate) enum Load {
     Computes,
 }
 
-/// How many jobs that wait run side by side.
+/// How many lanes begin with jobs that wait. A lane whose own jobs have all begun helps with the others.
 const WAITING: usize = 2;
 
 /// Runs every job once: first those that run alone, then those of each load in the given order, longest first at best.

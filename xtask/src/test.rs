@@ -45,7 +45,11 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         }
     }
     for (name, sum) in lanes::run(jobs, |job, niced| (job.name(), job.play(niced, &args.filter))) {
-        let sum = sum?;
+        // What cannot run has failed; the others have a summary all the same.
+        let sum = sum.unwrap_or_else(|error| {
+            say::error(&error.context(name.to_owned()));
+            Summary { failed: 1, ..Summary::default() }
+        });
         if sum.failed > 0 {
             failed.push(name);
         }
