@@ -160,10 +160,10 @@ impl Maps {
         let address = std::net::IpAddr::from(address).into();
         // A new endpoint has the highest address, and so the last slot.
         let slot = service.slot(service.count.saturating_sub(1));
-        let backend = self.slots.get(&slot, 0).context("a slot is not there")?.backend;
-        match self.backends.get(&backend, 0) {
+        let backend = self.slots.get(&slot, 0).and_then(|slot| self.backends.get(&slot.backend, 0));
+        match backend {
             Ok(backend) => Ok(backend.addr == address),
-            // It was replaced between the two reads.
+            // It was replaced between two reads, or the Service has no endpoint yet.
             Err(aya::maps::MapError::KeyNotFound) => Ok(false),
             Err(error) => Err(error.into()),
         }
