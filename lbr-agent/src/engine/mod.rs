@@ -119,8 +119,8 @@ impl Engine {
             || change.is_everything()
             || !self.fit.without_room().is_empty();
         let all_policies = policies && self.compile_policies(&changes, dataplane);
-        let of_policies = self.fit.rejected();
-        let is_same = of_policies == std::mem::replace(&mut self.of_policies, of_policies.clone());
+        let before = policies.then(|| std::mem::replace(&mut self.of_policies, self.fit.rejected()));
+        let is_same = before.is_none_or(|before| before == self.of_policies);
         if done.rejected || changes.rejected || !is_same || change.is_everything() {
             self.rejected = compile::all(self.store.state(), &self.node, &self.services, &self.of_policies);
             self.reconciler.report.rejected.set_desired(compile::records(&self.rejected));

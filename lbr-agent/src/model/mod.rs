@@ -17,6 +17,7 @@ pub mod servicecidr;
 mod shared;
 pub(crate) mod unknown;
 
+pub(crate) use name::in_namespace;
 pub use name::{Name, ObjectName};
 pub use rejected::{Extent, Item, Rejected};
 pub use service::{ALGORITHM, Algorithm, Forwarding, Service, ServicePort, SourceRanges};

@@ -1,5 +1,6 @@
 //! Names of objects.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -27,6 +28,15 @@ impl ObjectName {
     pub fn cluster(name: &str) -> Self {
         Self::new("", name)
     }
+}
+
+/// The entries of a namespace, in order of the names.
+pub(crate) fn in_namespace<'a, V>(
+    all: &'a BTreeMap<ObjectName, V>,
+    namespace: &'a str,
+) -> impl Iterator<Item = (&'a ObjectName, &'a V)> {
+    let from = all.range(ObjectName::new(namespace, "")..);
+    from.take_while(move |(name, _)| name.namespace == namespace)
 }
 
 impl Deref for ObjectName {

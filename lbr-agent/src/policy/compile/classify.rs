@@ -10,7 +10,7 @@ use super::terms::{News, Term, TermId};
 use super::versions::NamedPort;
 use super::{Compiler, Work, owners};
 use crate::cluster::Changes;
-use crate::model::{ObjectName, Pod};
+use crate::model::{ObjectName, Pod, in_namespace};
 
 impl Compiler {
     /// Adds the addresses for which other terms may hold than before.
@@ -29,7 +29,7 @@ impl Compiler {
         }
         let of = |pod: &Pod| pod.ips.iter().map(|ip| Addr::from(*ip)).collect::<Vec<_>>();
         for namespace in &changes.namespaces {
-            addresses.extend(questions::pods_in(&namespace.name, state).flat_map(of));
+            addresses.extend(in_namespace(&state.pods, &namespace.name).flat_map(|(_, pod)| of(pod)));
         }
         let added = news.added.iter().filter_map(|id| Some(&self.terms.get(*id)?.term));
         let added: Vec<&Term> = added.collect();

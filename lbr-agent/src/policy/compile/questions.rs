@@ -7,7 +7,7 @@ use super::terms::{Namespaces, Term, TermId, Terms};
 use super::versions::NamedPorts;
 use crate::cluster::ClusterState;
 use crate::ids::PolicyIds;
-use crate::model::{ObjectName, Pod, Selector};
+use crate::model::{ObjectName, Pod, Selector, in_namespace};
 
 /// The label that each namespace has, even if only its pods are known.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -125,16 +125,10 @@ pub(super) fn pods_of<'a>(terms: &[&Term], state: &'a ClusterState) -> Vec<&'a P
         let here: Vec<&Selector> = here.map(|(_, pods)| *pods).collect();
         if !here.is_empty() {
             let is_due = |pod: &&Pod| here.iter().any(|selector| selects(selector, &pod.labels));
-            found.extend(pods_in(namespace, state).filter(is_due));
+            found.extend(in_namespace(&state.pods, namespace).map(|(_, pod)| pod).filter(is_due));
         }
     }
     found
-}
-
-/// The pods of a namespace.
-pub(super) fn pods_in<'a>(namespace: &str, state: &'a ClusterState) -> impl Iterator<Item = &'a Pod> {
-    let all = state.pods.range(ObjectName::new(namespace, "")..);
-    all.map(|(_, pod)| pod).take_while(move |pod| pod.name.namespace == namespace)
 }
 
 /// The namespaces that have a pod.

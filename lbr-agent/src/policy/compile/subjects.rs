@@ -10,7 +10,7 @@ use super::owners::Owners;
 use super::selectors::{SelectorIndex, selects, view};
 use super::versions::{Key, Versions, in_force};
 use crate::cluster::ClusterState;
-use crate::model::{NetworkPolicy, ObjectName, Pod};
+use crate::model::{NetworkPolicy, ObjectName, Pod, in_namespace};
 use crate::policy::stand_in::StandIns;
 
 /// A pod of this node with an address.
@@ -67,8 +67,7 @@ impl Subjects {
 
     /// The pods of a namespace, in order.
     pub(super) fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a ObjectName> {
-        let all = self.0.range(ObjectName::new(namespace, "")..);
-        all.map(|(name, _)| name).take_while(move |name| name.namespace == namespace)
+        in_namespace(&self.0, namespace).map(|(name, _)| name)
     }
 }
 
@@ -82,9 +81,9 @@ pub(super) fn select(
     let mut pods = pods.iter().filter_map(|name| state.pods.get(*name)).peekable();
     while let Some(first) = pods.peek() {
         let namespace = first.name.namespace.as_str();
-        let policies = state.policies.range(ObjectName::new(namespace, "")..);
-        let policies = policies.map(|(name, _)| name).take_while(|name| name.namespace == namespace);
-        let versions: Vec<InForce> = policies.flat_map(|name| in_force(name, state, without_room)).collect();
+        let policies = in_namespace(&state.policies, namespace);
+        let versions: Vec<InForce> =
+            policies.flat_map(|(name, _)| in_force(name, state, without_room)).collect();
         let mut index = SelectorIndex::default();
         for version in &versions {
             index.add(&version.1.pods, version);

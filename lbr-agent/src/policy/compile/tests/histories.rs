@@ -85,19 +85,13 @@ fn difference(made: &Desired, expected: &Desired) -> String {
         let (wrong, missing): (Vec<_>, Vec<_>) = (wrong.collect(), missing.collect());
         (made != expected).then(|| format!("{name}: {wrong:?}, and not {missing:?}"))
     }
-    let all = [
-        one("endpoints", &made.endpoints, &expected.endpoints),
-        one("link_policy", &made.link_policy, &expected.link_policy),
-        one("ip_class", &made.ip_class, &expected.ip_class),
-        one("cidr_class", &made.cidr_class, &expected.cidr_class),
-        one("classes", &made.classes, &expected.classes),
-        one("port_class", &made.port_class, &expected.port_class),
-        one("verdicts", &made.verdicts, &expected.verdicts),
-        one("set_members", &made.set_members, &expected.set_members),
-        one("policies", &made.policies, &expected.policies),
-        one("rules", &made.rules, &expected.rules),
-        one("pod_names", &made.pod_names, &expected.pod_names),
-        one("rejected", &made.rejected, &expected.rejected),
-    ];
+    macro_rules! each {
+        ($($table:ident)*) => {
+            [$(one(stringify!($table), &made.$table, &expected.$table)),*]
+        };
+    }
+    let all = each!(
+        endpoints link_policy ip_class cidr_class classes port_class verdicts set_members policies rules pod_names rejected
+    );
     all.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
