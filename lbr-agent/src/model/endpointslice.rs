@@ -1,15 +1,20 @@
 //! `discovery.k8s.io/v1` EndpointSlice.
 
+mod parts;
+
 use std::net::IpAddr;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1 as api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use lbr_common::addr::Family;
 
 use super::convert::{Converted, Problems, address, namespaced, port_number, protocol, unsafe_address};
 use super::shared::shared;
 use super::{Endpoint, EndpointPort, EndpointSlice, ObjectName};
+
+pub use self::parts::{Metadata, Parts};
 
 /// Label with the Service that a slice belongs to.
 pub const LABEL_SERVICE: &str = "kubernetes.io/service-name";
@@ -23,18 +28,26 @@ const ANNOTATION_TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-
 /// Reduces an EndpointSlice to what matters here. A slice of a headless Service is accepted and has no
 /// endpoints: one that becomes headless must lose those it had.
 pub fn from_api(api: api::EndpointSlice) -> Converted<EndpointSlice> {
+    from_parts(Parts::from(&api))
+}
+
+/// The same for the parts of one.
+pub fn from_parts(parts: Parts<'_>) -> Converted<EndpointSlice> {
     let mut problems = Problems::default();
-    let name = namespaced(&api.metadata, &mut problems);
-    let labels = api.metadata.labels.unwrap_or_default();
-    let service = labels.get(LABEL_SERVICE).cloned().unwrap_or_default();
-    let annotations = api.metadata.annotations.unwrap_or_default();
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    let Metadata { name, namespace, labels, annotations, .. } = parts.metadata;
+    let metadata = ObjectMeta { name: text(name), namespace: text(namespace), ..ObjectMeta::default() };
+    let name = namespaced(&metadata, &mut problems);
+    let labels = labels.unwrap_or_default();
+    let service = text(labels.get(LABEL_SERVICE).copied()).unwrap_or_default();
+    let triggered = annotations.unwrap_or_default().triggered;
     // Only metrics use it: an unreadable time counts as absent.
-    let triggered = annotations.get(ANNOTATION_TRIGGERED).and_then(|time| time.parse::<Timestamp>().ok());
+    let triggered = triggered.and_then(|time| time.parse::<Timestamp>().ok());
     let triggered = triggered.map(SystemTime::from);
     if labels.contains_key(LABEL_HEADLESS) {
         return problems.finish(EndpointSlice { name, service, ..EndpointSlice::default() });
     }
-    let family = match api.address_type.as_str() {
+    let family = match parts.address_type {
         "IPv4" => Family::V4,
         "IPv6" => Family::V6,
         "FQDN" => {
@@ -46,9 +59,9 @@ pub fn from_api(api: api::EndpointSlice) -> Converted<EndpointSlice> {
             return problems.finish(EndpointSlice::default());
         }
     };
-    let ports = ports(api.ports.unwrap_or_default(), &mut problems);
+    let ports = ports(parts.ports.unwrap_or_default(), &mut problems);
     let mut endpoints = Vec::new();
-    for (i, endpoint) in api.endpoints.unwrap_or_default().into_iter().enumerate() {
+    for (i, endpoint) in parts.endpoints.unwrap_or_default().into_iter().enumerate() {
         match endpoint_addr(&endpoint, family) {
             Ok(addr) => endpoints.push(convert_endpoint(addr, endpoint)),
             Err((field, reason)) => problems.part(format!("endpoints[{i}].{field}"), reason),
@@ -68,7 +81,7 @@ impl EndpointSlice {
 }
 
 /// Only the first address counts: the API does not define what the others mean.
-fn endpoint_addr(endpoint: &api::Endpoint, want: Family) -> Result<IpAddr, (&'static str, String)> {
+fn endpoint_addr(endpoint: &parts::Endpoint<'_>, want: Family) -> Result<IpAddr, (&'static str, String)> {
     let Some(text) = endpoint.addresses.first() else {
         return Err(("addresses", "is empty: an endpoint needs an address".to_owned()));
     };
@@ -84,7 +97,7 @@ fn endpoint_addr(endpoint: &api::Endpoint, want: Family) -> Result<IpAddr, (&'st
     }
 }
 
-fn convert_endpoint(addr: IpAddr, endpoint: api::Endpoint) -> Endpoint {
+fn convert_endpoint(addr: IpAddr, endpoint: parts::Endpoint<'_>) -> Endpoint {
     let conditions = endpoint.conditions.unwrap_or_default();
     let hints = endpoint.hints.unwrap_or_default();
     Endpoint {
@@ -92,23 +105,23 @@ fn convert_endpoint(addr: IpAddr, endpoint: api::Endpoint) -> Endpoint {
         ready: conditions.ready.unwrap_or(true),
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
-        node: shared(&endpoint.node_name.unwrap_or_default()),
-        zone: shared(&endpoint.zone.unwrap_or_default()),
-        for_nodes: hints.for_nodes.iter().flatten().map(|hint| shared(&hint.name)).collect(),
-        for_zones: hints.for_zones.iter().flatten().map(|hint| shared(&hint.name)).collect(),
+        node: shared(endpoint.node_name.unwrap_or_default()),
+        zone: shared(endpoint.zone.unwrap_or_default()),
+        for_nodes: hints.for_nodes.iter().flatten().map(|hint| shared(hint.name)).collect(),
+        for_zones: hints.for_zones.iter().flatten().map(|hint| shared(hint.name)).collect(),
     }
 }
 
-fn ports(api_ports: Vec<api::EndpointPort>, problems: &mut Problems) -> Vec<EndpointPort> {
+fn ports(all: Vec<parts::Port<'_>>, problems: &mut Problems) -> Vec<EndpointPort> {
     let mut ports = Vec::new();
-    for (i, p) in api_ports.into_iter().enumerate() {
+    for (i, p) in all.into_iter().enumerate() {
         // As in kube-proxy: a port without a name or number means "any", which is no target for a translation.
         let (Some(name), Some(number @ (..=-1 | 1..))) = (p.name, p.port) else { continue };
-        let protocol = protocol(p.protocol.as_deref())
-            .map_err(|reason| problems.part(format!("ports[{i}].protocol"), reason));
+        let protocol =
+            protocol(p.protocol).map_err(|reason| problems.part(format!("ports[{i}].protocol"), reason));
         let port = port_number(number).map_err(|reason| problems.part(format!("ports[{i}].port"), reason));
         let (Ok(protocol), Ok(port)) = (protocol, port) else { continue };
-        ports.push(EndpointPort { name, protocol, port });
+        ports.push(EndpointPort { name: name.to_owned(), protocol, port });
     }
     ports.shrink_to_fit();
     ports

@@ -18,7 +18,6 @@ use super::raw::{
     EndpointSlices, Namespaces, NetworkPolicies, Nodes, Pods, Raw, ServiceCidrs, Services, Watched, version,
 };
 use crate::model::{Kind, Object};
-use crate::source::decode::{Author, decode};
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
@@ -160,7 +159,7 @@ impl Watch {
             Event::Delete(object) => self.send(Seen::Gone(object.reference())).await,
             Event::Apply(object) | Event::InitApply(object) => {
                 let reference = object.reference();
-                let converted = decode(W::KIND, object.value, Author::ApiServer);
+                let converted = object.decode();
                 // The ledger and the store share one text.
                 let accepted = converted.object.as_ref().map(Object::reference);
                 let reference = accepted.filter(|accepted| *accepted == reference).unwrap_or(reference);
