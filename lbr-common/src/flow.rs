@@ -6,7 +6,7 @@
 //! Only the kernel writes them.
 
 use crate::conntrack::{self, State};
-use crate::epoch::Cell;
+use crate::epoch::Place;
 use crate::id::{BackendId, PolicySetId, ServiceId};
 use crate::tuple::Tuple;
 
@@ -48,6 +48,10 @@ pub struct Flow {
     /// Index in `unconfirmed` of the slot that the flow was given when it began. A slot that comes round again may name the
     /// tuple of a former flow, which this one has now: only in this slot it is this flow's.
     pub slot: u32,
+    /// [`Place::near`] of each of [`Flow::places`].
+    pub near: [u16; 3],
+    #[doc(hidden)]
+    pub _pad: [u8; 2],
 }
 
 /// Value of [`Flow::redirect_to`]: out by the node's routes, past its stack, which would not take a packet that has the
@@ -121,36 +125,33 @@ impl Flow {
         twin.state = self.state;
         twin.proof = self.proof;
         twin.slot = self.slot;
+        twin.note_places(&self.twin_key());
     }
 
-    /// Where changes are noted that concern packets with this key, the entry's own: at the ends that policies are
-    /// asked about, which are also the source and, without a Service, the destination as it is addressed; and at its
-    /// Service, or at the place that may become one's.
+    /// What packets with this key, the entry's own, depend on: the ends that policies are asked about, which are also the
+    /// source and, without a Service, the destination as it is addressed; and its Service, or the place that may become
+    /// one's.
     #[inline(always)]
-    pub const fn cells(&self, key: &Tuple) -> [Cell; 3] {
+    pub const fn places(&self, key: &Tuple) -> [Place; 3] {
         let place = if self.service.is_some() {
-            Cell::service(self.service)
+            Place::service(self.service)
         } else {
-            Cell::port(&key.dst, key.dst_port)
+            Place::port(&key.dst, key.dst_port)
         };
-        [Cell::address(&key.src), Cell::address(&self.to.dst), place]
+        [Place::address(&key.src), Place::address(&self.to.dst), place]
     }
 
-    /// The other cells of the same things. Those of Services have one only.
+    /// Remembers the near cells of what packets with this key depend on.
     #[inline(always)]
-    pub const fn cells_too(&self, key: &Tuple) -> [Cell; 3] {
-        let place = if self.service.is_some() {
-            Cell::service(self.service)
-        } else {
-            Cell::port_too(&key.dst, key.dst_port)
-        };
-        [Cell::address_too(&key.src), Cell::address_too(&self.to.dst), place]
+    pub const fn note_places(&mut self, key: &Tuple) {
+        let [src, dst, service] = self.places(key);
+        self.near = [src.near(), dst.near(), service.near()];
     }
 
-    /// The same for the links of both ends, and the one that its packets are put into.
+    /// The links of both ends, and the one that its packets are put into: what packets depend on, too.
     #[inline(always)]
-    pub const fn link_cells(&self) -> [Cell; 3] {
-        [Cell::link(self.in_ifindex), Cell::link(self.out_ifindex), Cell::link(self.redirect_to)]
+    pub const fn links(&self) -> [Place; 3] {
+        [Place::link(self.in_ifindex), Place::link(self.out_ifindex), Place::link(self.redirect_to)]
     }
 
     /// Its state.
@@ -242,7 +243,7 @@ pub struct SocketPeer {
     pub _pad: u16,
 }
 
-const _: () = assert!(size_of::<Flow>() == 96);
+const _: () = assert!(size_of::<Flow>() == 104);
 const _: () = assert!(size_of::<FragmentKey>() == 40);
 const _: () = assert!(size_of::<SocketKey>() == 32);
 const _: () = assert!(size_of::<SocketPeer>() == 24);
@@ -266,7 +267,7 @@ mod tests {
     #[test]
     fn twins_rebuild_each_other() {
         let key = tuple(1, 4000, 200, 80);
-        let forward = Flow {
+        let mut forward = Flow {
             to: tuple(1, 4000, 2, 8080),
             last_seen: 7,
             service: ServiceId { id: 3 },
@@ -281,7 +282,9 @@ mod tests {
             proof: 13,
             out_ifindex: 12,
             slot: 0,
+            ..Flow::default()
         };
+        forward.note_places(&key);
         let reply_key = forward.twin_key();
         assert_eq!(reply_key, tuple(2, 8080, 1, 4000));
         let reply = forward.twin(&key);
@@ -289,6 +292,8 @@ mod tests {
         assert_eq!((reply.redirect_to, reply.twin_redirect_to, reply.flags), (9, 5, flow_flags::REPLY));
         assert_eq!((reply.in_ifindex, reply.out_ifindex, reply.state()), (12, 11, State::Established));
         assert_eq!(reply.twin_key(), key);
+        assert_ne!(reply.near[0], forward.near[0]);
+        assert_eq!(reply.near[2], forward.near[2]);
         assert_eq!(reply.twin(&reply_key), forward);
     }
 }

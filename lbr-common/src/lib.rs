@@ -32,4 +32,4 @@ pub mod user;
 
 /// Changes whenever the layout or the meaning of a map changes. Stored in [`service::State::abi`]; an agent
 /// that finds pinned maps of another version does not touch them.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;

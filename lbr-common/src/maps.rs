@@ -103,8 +103,10 @@ macro_rules! kernel_maps {
         $then! {
             /// The only entry is what changes at run time and concerns all packets. The agent writes it.
             STATE "state": array [u32, $crate::service::State] 1;
-            /// When what flows depend on last changed, by `epoch::Cell`. The agent writes it.
-            EPOCHS "epochs": array [u32, $crate::epoch::EpochBlock] $crate::epoch::BLOCKS as usize;
+            /// When what flows depend on last changed, by a small hash. The agent writes it.
+            NEAR_EPOCHS "near_epochs": array [u32, $crate::epoch::NearEpochs] 1;
+            /// The same by a large one, in blocks: see `epoch::Cell`.
+            FAR_EPOCHS "far_epochs": array [u32, $crate::epoch::EpochBlock] $crate::epoch::BLOCKS as usize;
             /// Connections, two entries for each.
             FLOWS "flows": lru_hash [$crate::tuple::Tuple, $crate::flow::Flow] 262_144;
             /// A ring for each CPU of the flows that began there last, by their original direction. One that is still not

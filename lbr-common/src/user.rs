@@ -6,7 +6,7 @@ use std::string::ToString as _;
 
 use crate::addr::Addr;
 use crate::conntrack::Timeouts;
-use crate::epoch::EpochBlock;
+use crate::epoch::{EpochBlock, NearEpochs};
 use crate::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer};
 use crate::id::{BackendId, ClassId, PolicyId, PortClassId, ServiceId};
 use crate::link::{Link, Uplink};
@@ -45,6 +45,7 @@ pod!(
     MaglevKey,
     MaglevPart,
     EpochBlock,
+    NearEpochs,
     State,
     Link,
     Uplink,

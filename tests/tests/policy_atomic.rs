@@ -11,7 +11,7 @@ use lbr_agent::ids::Ids;
 use lbr_agent::policy::judge::{Side, judge};
 use lbr_agent::reconcile::Reconciler;
 use lbr_common::addr::Addr;
-use lbr_common::epoch::Cell;
+use lbr_common::epoch::Place;
 use lbr_common::maps::{self, MapSpec};
 use lbr_common::tuple::Tuple;
 use lbr_tests::oracle::history::{History, Moment};
@@ -128,7 +128,7 @@ const SMALL: [(&MapSpec, u32); 4] =
 /// A flow looks again only if a change concerns one of its ends, or a link: so each connection whose answer changes has such
 /// an end. `rooms`: sometimes the maps are small.
 fn concerns(faults: u32, rooms: bool) {
-    let elsewhere = Cell::address(&Addr::v4([203, 0, 113, 77]));
+    let elsewhere = Place::address(&Addr::v4([203, 0, 113, 77]));
     let (mut changed, mut unconcerned, mut for_all, mut steps) = (0, 0, 0, 0);
     for seed in 0..HISTORIES {
         let mut fake = Fake::new(seed).with_faults(faults);
@@ -155,7 +155,7 @@ fn concerns(faults: u32, rooms: bool) {
             let concerned = fake.take_concerned();
             let is_concerned = |cell| concerned.iter().any(|flows| flows.has(cell));
             for ((tuple, old), new) in tuples.iter().zip(&old).zip(&new) {
-                let looks = [tuple.src, tuple.dst].iter().any(|end| is_concerned(Cell::address(end)));
+                let looks = [tuple.src, tuple.dst].iter().any(|end| is_concerned(Place::address(end)));
                 assert!(looks || old == new, "seed {seed}, step {number}: {tuple:?} was {old:?}, is {new:?}");
                 changed += usize::from(old != new);
                 unconcerned += usize::from(!looks);

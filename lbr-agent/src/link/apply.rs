@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lbr_common::epoch::Cell;
+use lbr_common::epoch::Place;
 use lbr_common::link::{Link, Uplink};
 
 use crate::dataplane::{Dataplane, WriteError};
@@ -61,16 +61,16 @@ impl Links {
     pub(crate) fn apply(&mut self, pass: &mut Pass<'_>) {
         let links = &mut self.maps.links;
         let changed = links.writes().filter(|(index, _)| links.actual().contains_key(index));
-        pass.due.flows.extend(changed.map(|(index, _)| Cell::link(index)));
+        pass.due.flows.extend(changed.map(|(index, _)| Place::link(index)));
         write(links, &mut *pass.dataplane.tables().links, |_, _| true, number, &mut pass.outcome);
         let due: Vec<u32> = links.removals().collect();
         remove(links, &mut *pass.dataplane.tables().links, |_| true, number, &mut pass.outcome);
         let removed = due.into_iter().filter(|index| !links.actual().contains_key(index));
-        pass.due.flows.extend(removed.map(Cell::link));
+        pass.due.flows.extend(removed.map(Place::link));
         let uplinks = &mut self.maps.uplinks;
         // A source that was accepted at an uplink was not compared with a pod.
         let changed = uplinks.removals().chain(uplinks.writes().map(|(index, _)| index));
-        pass.due.flows.extend(changed.filter(|index| uplinks.actual().contains_key(index)).map(Cell::link));
+        pass.due.flows.extend(changed.filter(|index| uplinks.actual().contains_key(index)).map(Place::link));
         remove(uplinks, &mut *pass.dataplane.tables().uplinks, |_| true, number, &mut pass.outcome);
         write(uplinks, &mut *pass.dataplane.tables().uplinks, |_, _| true, number, &mut pass.outcome);
     }

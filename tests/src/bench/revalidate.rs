@@ -1,8 +1,9 @@
 //! What changes of others cost the packets of many active flows: at XDP and at tc, with changes of Services and pods that
 //! these flows have nothing to do with, and without any, in turn.
 //!
-//! Flows take turns, and between two packets of one there are changes: so each packet finds that something has changed
-//! since the flow's last one. A packet is one test run (see [`super::programs`]), and changes are written by a real agent.
+//! Flows take turns. Between two packets of one there are all changes of a pass, so each packet finds that something has
+//! changed since the flow's last one. A packet is one test run (see [`super::programs`]), and changes are written by a real
+//! agent.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -29,11 +30,12 @@ pub struct Plan {
     pub rounds: usize,
     /// Active flows.
     pub flows: u32,
-    /// Changes in a round,
+    /// Changes while each flow has one packet.
     pub changes: u32,
-    /// and packets after each of them.
-    pub packets: u32,
 }
+
+/// Packets after a change that are not counted: the agent has just used this CPU's caches for its own work.
+const UNCOUNTED: u32 = 200;
 
 /// Ways of packets: the program, where the backend is, and a name for that.
 const WAYS: [(Hook, Web, &str); 2] =
@@ -43,7 +45,10 @@ const POLICY: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmet
     default}\nspec: {podSelector: {matchLabels: {pod: isolated}}, ingress: [{from: [{podSelector: {matchLabels: {pod: \
     peer}}}]}]}\n";
 
-/// Nanoseconds for a packet, the median of each round.
+/// A prime, so that each flow gets its turn.
+const STRIDE: u32 = 7_919;
+
+/// Nanoseconds for a packet, in each round.
 #[derive(Default)]
 struct Found {
     quiet: Vec<f64>,
@@ -54,56 +59,80 @@ struct Found {
 
 /// Measures, and returns a table.
 pub fn run(plan: &Plan) -> Result<String> {
-    ensure!(plan.rounds > 0 && plan.packets > 0 && plan.flows > 0, "nothing to measure");
+    ensure!(plan.rounds > 0 && plan.changes > 0, "nothing to measure");
+    ensure!(plan.flows / plan.changes > 2 * UNCOUNTED, "too few flows between two changes");
     let mut node = Node::set_up()?;
     let [net, _] = nets()?;
     // Without a policy that asks about them, other nodes' pods change nothing.
     node.set_file("policy.yaml", POLICY)?;
-    let (mut turn, mut change) = (0, 0);
+    let mut change = 0;
     let mut text = format!(
         "{:<12} {:<18} {:>12} {:>12} {:>8}  {:<12} {}\n",
         "program", "to a Service", "no changes", "changes", "ratio", "lowest..", "left to tc"
     );
-    for (hook, web, name) in WAYS {
+    for way in WAYS {
+        let (hook, web, _) = way;
         make_flows(&mut node, &net, hook, web, plan.flows)?;
         let mut found = Found::default();
         for round in 0..plan.rounds {
             interrupt::check()?;
             progress(&format!("{}: round {} of {}", hook.name(), round + 1, plan.rounds));
             for busy in if round % 2 == 0 { [false, true] } else { [true, false] } {
+                // The first pass is like the second one, which so finds what it leaves.
+                pass(&mut node, &net, way, plan, busy.then_some(&mut change))?;
                 let left = left_to_tc(&node)?;
-                let mut times = Vec::new();
-                for _ in 0..plan.changes {
-                    if busy {
-                        make_change(&mut node, &net, change)?;
-                        change += 1;
-                    }
-                    for _ in 0..plan.packets {
-                        // In no order that a cache would like.
-                        turn = (turn + 7_919) % plan.flows;
-                        let packet = packet(&net, web, turn);
-                        let link = node.links().uplink;
-                        times.push(node.programs.time_at(hook, link, link, &packet, 1)?.as_nanos() as f64);
-                    }
-                }
+                let time = pass(&mut node, &net, way, plan, busy.then_some(&mut change))?;
                 let all = if busy { &mut found.busy } else { &mut found.quiet };
-                all.push(Summary::of(&times).median);
+                all.push(time);
                 found.left[usize::from(busy)] += left_to_tc(&node)? - left;
             }
         }
-        row(&mut text, hook, name, &found);
+        row(&mut text, way, &found);
     }
     progress("");
-    let Plan { rounds, flows, changes, packets } = plan;
+    let Plan { rounds, flows, changes } = plan;
     let _ = writeln!(
         text,
-        "\n{rounds} rounds of {changes} changes (a Service or a pod comes, changes or goes) and {packets} packets after \
-         each; {flows} flows. A time is the median of single test runs, with nothing taken off."
+        "\n{rounds} rounds of one packet for each of {flows} flows, without and with {changes} changes meanwhile (a Service \
+         or a pod comes, changes or goes). A time is the mean of the middle half of single test runs, with nothing taken \
+         off."
     );
     Ok(text)
 }
 
-fn row(text: &mut String, hook: Hook, name: &str, found: &Found) {
+/// One packet for each flow. Returns nanoseconds for one.
+fn pass(
+    node: &mut Node,
+    net: &Net,
+    (hook, web, _): (Hook, Web, &str),
+    plan: &Plan,
+    mut change: Option<&mut u32>,
+) -> Result<f64> {
+    let link = node.links().uplink;
+    let between = plan.flows.div_ceil(plan.changes);
+    let mut times = Vec::new();
+    let mut turn = 0;
+    for number in 0..plan.flows {
+        if number % between == 0
+            && let Some(change) = &mut change
+        {
+            make_change(node, net, **change)?;
+            **change += 1;
+        }
+        // In no order that a cache would like.
+        turn = (turn + STRIDE) % plan.flows;
+        let packet = packet(net, web, turn);
+        let time = node.programs.time_at(hook, link, link, &packet, 1)?;
+        if number % between >= UNCOUNTED {
+            times.push(time.as_nanos() as f64);
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let middle = &times[times.len() / 4..times.len() - times.len() / 4];
+    Ok(middle.iter().sum::<f64>() / middle.len() as f64)
+}
+
+fn row(text: &mut String, (hook, _, name): (Hook, Web, &str), found: &Found) {
     let ratios: Vec<f64> = found.busy.iter().zip(&found.quiet).map(|(busy, quiet)| busy / quiet).collect();
     let (quiet, busy) = (Summary::of(&found.quiet).median, Summary::of(&found.busy).median);
     let Summary { median, min, max } = Summary::of(&ratios);

@@ -121,12 +121,9 @@ struct Revalidate {
     /// Active flows.
     #[arg(long, default_value_t = 100_000)]
     flows: u32,
-    /// Changes in a round,
+    /// Changes while each flow has one packet.
     #[arg(long, default_value_t = 50)]
     changes: u32,
-    /// and packets after each.
-    #[arg(long, default_value_t = 400)]
-    packets: u32,
 }
 
 #[derive(clap::Args)]
@@ -169,9 +166,9 @@ fn main() -> Result<()> {
             print!("{}", policy::run(&policy::Plan { rounds, policies, pods })?);
             Ok(())
         }
-        What::Revalidate(Revalidate { rounds, flows, changes, packets }) => {
+        What::Revalidate(Revalidate { rounds, flows, changes }) => {
             interrupt::watch()?;
-            print!("{}", revalidate::run(&revalidate::Plan { rounds, flows, changes, packets })?);
+            print!("{}", revalidate::run(&revalidate::Plan { rounds, flows, changes })?);
             Ok(())
         }
         What::Scale(Scale { shapes, changes, rate, seconds, nft, rest }) => {

@@ -28,8 +28,10 @@ impl Flows {
         self.get(key).is_some_and(|flow| flow.state().is_confirmed())
     }
 
-    /// Writes an entry.
+    /// Writes an entry, as the programs do.
     pub fn insert(&mut self, key: &Tuple, flow: &Flow) -> Result<()> {
+        let mut flow = *flow;
+        flow.note_places(key);
         self.0.insert(key, flow, 0).context("write a flow")
     }
 

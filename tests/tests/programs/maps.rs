@@ -246,7 +246,8 @@ fn bpftool_prints_fields_by_name() {
             "udp_own_ports"
         ]
     );
-    assert_eq!(fields(&first("epochs")["value"]), ["cells"]);
+    assert_eq!(fields(&first("near_epochs")["value"]), ["cells"]);
+    assert_eq!(fields(&first("far_epochs")["value"]), ["cells"]);
     assert_eq!(fields(&first("uplinks")["value"]), ["node_v4", "node_v6", "v4", "v6"]);
     assert_eq!(fields(&first("source_ranges")["key"]["data"]), ["client", "service"]);
     assert_eq!(fields(&first("service_cidrs")["key"]["data"]), ["addr", "family"]);
@@ -255,12 +256,14 @@ fn bpftool_prints_fields_by_name() {
     assert_eq!(fields(&first("affinity")["value"]), ["_pad", "backend", "last_used"]);
     let tuple = ["_pad", "dst", "dst_port", "proto", "src", "src_port"];
     let flow = [
+        "_pad",
         "audited",
         "backend",
         "epoch",
         "flags",
         "in_ifindex",
         "last_seen",
+        "near",
         "out_ifindex",
         "proof",
         "redirect_to",

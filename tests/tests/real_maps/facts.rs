@@ -6,7 +6,7 @@ use aya::maps::{Array, MapData};
 use lbr_agent::dataplane::fake::Fake;
 use lbr_agent::dataplane::{Concerned, Dataplane, Table, WriteError};
 use lbr_common::addr::Addr;
-use lbr_common::epoch::{Cell, EpochBlock};
+use lbr_common::epoch::{EpochBlock, NEAR, NearEpochs, Place};
 use lbr_common::id::BackendId;
 use lbr_common::link::Link;
 use lbr_common::maps;
@@ -192,18 +192,21 @@ fn the_epoch_is_raised_by_one_and_nothing_else() {
 #[test]
 fn the_cells_of_a_change_have_its_epoch_and_the_others_keep_theirs() {
     let mut real = Real::load("cells").unwrap();
-    let epochs = testrun::open(real.pins(), &maps::EPOCHS).unwrap();
-    let epochs: Array<MapData, EpochBlock> = Array::try_from(epochs).unwrap();
-    let read = || -> Vec<u32> { epochs.iter().flat_map(|block| block.unwrap().cells).collect() };
+    let open = |spec| testrun::open(real.pins(), spec).unwrap();
+    let near: Array<MapData, NearEpochs> = open(&maps::NEAR_EPOCHS).try_into().unwrap();
+    let far: Array<MapData, EpochBlock> = open(&maps::FAR_EPOCHS).try_into().unwrap();
+    let read = || {
+        [near.get(&0, 0).unwrap().cells.to_vec(), far.iter().flat_map(|block| block.unwrap().cells).collect()]
+    };
     real.kernel().unwrap().raise_epoch(&Concerned::all()).unwrap();
     let all = state(real.pins()).get(&0, 0).unwrap().epoch;
-    assert!(read().iter().all(|&cell| cell == all));
-    let cells = [Cell::link(5), Cell::service(3.into()), Cell::address(&Addr::v4([10, 244, 0, 1]))];
-    real.kernel().unwrap().raise_epoch(&cells.into_iter().collect()).unwrap();
-    let raised: Vec<u32> = (0..).zip(read()).filter(|(_, epoch)| *epoch != all).map(|(n, _)| n).collect();
-    // Beside a link's own cell, the one of all links.
-    let mut expected = [cells[0], cells[1], cells[2], Cell::ANY_LINK].map(|cell| cell.number());
-    expected.sort_unstable();
-    assert_eq!(raised, expected);
-    assert!(raised.iter().all(|&n| read()[n as usize] == all + 1));
+    assert!(read().iter().flatten().all(|&cell| cell == all));
+    let places = [Place::link(5), Place::service(3.into()), Place::address(&Addr::v4([10, 244, 0, 1]))];
+    real.kernel().unwrap().raise_epoch(&places.into_iter().collect()).unwrap();
+    let mut expected = [vec![all; NEAR + 1], vec![all; read()[1].len()]];
+    for place in places {
+        expected[0][usize::from(place.near())] = all + 1;
+        expected[1][place.far().number() as usize] = all + 1;
+    }
+    assert!(read() == expected);
 }

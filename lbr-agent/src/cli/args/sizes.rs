@@ -13,7 +13,7 @@ const MIN_ENDPOINTS: usize = 1_024;
 /// Sizes by name of the map.
 pub(super) fn parse(flags: &[String]) -> anyhow::Result<BTreeMap<String, u32>> {
     let known = || {
-        let fixed = [maps::STATE.name, maps::EPOCHS.name, maps::COUNTERS.name];
+        let fixed = [maps::STATE, maps::NEAR_EPOCHS, maps::FAR_EPOCHS, maps::COUNTERS].map(|spec| spec.name);
         maps::PINNED.iter().map(|spec| spec.name).filter(move |name| !fixed.contains(name))
     };
     let mut sizes = BTreeMap::new();

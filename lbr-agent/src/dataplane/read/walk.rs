@@ -75,9 +75,10 @@ impl Pinned {
     /// How many entries fit into each map that has entries, as it was made.
     pub fn max_entries(&self) -> anyhow::Result<Vec<(&'static str, u32)>> {
         // Arrays are always full, and the ring is measured in bytes.
-        let [state, epochs] = [maps::STATE.name, maps::EPOCHS.name];
-        let others = [state, epochs, maps::COUNTERS.name, maps::EVENTS.name, maps::UNCONFIRMED.name];
-        let specs = maps::PINNED.iter().filter(|spec| !others.contains(&spec.name));
+        let arrays = [maps::STATE, maps::NEAR_EPOCHS, maps::FAR_EPOCHS, maps::COUNTERS, maps::UNCONFIRMED];
+        let others = arrays.map(|spec| spec.name);
+        let has_entries = |spec: &&MapSpec| spec.name != maps::EVENTS.name && !others.contains(&spec.name);
+        let specs = maps::PINNED.iter().filter(has_entries);
         specs.map(|spec| Ok((spec.name, self.size(spec)?))).collect()
     }
 

@@ -1,7 +1,7 @@
 //! Which flows a new generation concerns.
 
 use lbr_common::addr::Addr;
-use lbr_common::epoch::Cell;
+use lbr_common::epoch::Place;
 use lbr_common::policy::{Block, Prefix};
 
 use crate::dataplane::Concerned;
@@ -32,7 +32,6 @@ impl Changed {
             return Concerned::all();
         }
         let ends = self.classes.iter().chain(&self.endpoints);
-        let ends = ends.flat_map(|addr| [Cell::address(addr), Cell::address_too(addr)]);
-        ends.chain(self.links.iter().map(|link| Cell::link(*link))).collect()
+        ends.map(Place::address).chain(self.links.iter().map(|link| Place::link(*link))).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! Which flows each change concerns.
 
-use lbr_common::epoch::Cell;
+use lbr_common::epoch::Place;
 use lbr_common::id::ClassId;
 use lbr_common::policy::{Block, Prefix, policy_flags};
 use lbr_common::service::{SourceRange, frontend_flags};
@@ -79,8 +79,8 @@ fn concerned(change: impl FnOnce(&mut Desired)) -> Vec<Concerned> {
 #[test]
 fn a_change_concerns_what_it_is_about() {
     type Change = fn(&mut Desired);
-    let (first, second) = (Cell::service(1.into()), Cell::service(2.into()));
-    let changes: [(&str, Change, Vec<Cell>, Vec<Cell>); 14] = [
+    let (first, second) = (Place::service(1.into()), Place::service(2.into()));
+    let changes: [(&str, Change, Vec<Place>, Vec<Place>); 14] = [
         (
             "a backend goes",
             |d| {
@@ -90,7 +90,7 @@ fn a_change_concerns_what_it_is_about() {
                 d.frontends.get_mut(&at_node(30_001)).unwrap().count = 1;
             },
             vec![first],
-            vec![second, Cell::address(&pod(2)), Cell::address(&NODE), Cell::address(&key(1).addr)],
+            vec![second, Place::address(&pod(2)), Place::address(&NODE), Place::address(&key(1).addr)],
         ),
         (
             "a backend changes",
@@ -103,14 +103,14 @@ fn a_change_concerns_what_it_is_about() {
         (
             "a port of the node goes",
             |d| _ = d.frontends.remove(&at_node(30_002)),
-            vec![second, Cell::port(&NODE, 30_002), Cell::port_too(&NODE, 30_002)],
-            vec![first, Cell::address(&NODE), Cell::port(&NODE, 30_001)],
+            vec![second, Place::port(&NODE, 30_002)],
+            vec![first, Place::address(&NODE), Place::port(&NODE, 30_001)],
         ),
         (
             "a frontend's Service changes",
             |d| d.frontends.get_mut(&at_node(30_002)).unwrap().service = 1.into(),
-            vec![first, second, Cell::port(&NODE, 30_002)],
-            vec![Cell::address(&NODE)],
+            vec![first, second, Place::port(&NODE, 30_002)],
+            vec![Place::address(&NODE)],
         ),
         (
             "an address becomes a Service's",
@@ -118,45 +118,55 @@ fn a_change_concerns_what_it_is_about() {
                 let frontend = Frontend { service: 1.into(), count: 2, ..Frontend::default() };
                 d.frontends.insert(FrontendKey { addr: OUTSIDE, ..key(1) }, frontend);
             },
-            vec![first, Cell::address(&OUTSIDE), Cell::address_too(&OUTSIDE)],
+            vec![first, Place::address(&OUTSIDE)],
             vec![second],
         ),
         (
             "the node's address as a whole changes",
             |d| d.frontends.get_mut(&whole(NODE)).unwrap().flags &= !frontend_flags::PASS_UNMATCHED,
-            vec![first, second, Cell::address(&NODE)],
-            vec![Cell::address(&pod(1))],
+            vec![first, second, Place::address(&NODE)],
+            vec![Place::address(&pod(1))],
         ),
         (
             "a pod's set",
             |d| _ = d.endpoints.insert(pod(1), isolated(2)),
-            vec![Cell::address(&pod(1))],
+            vec![Place::address(&pod(1))],
             vec![first],
         ),
         (
             "a pod goes",
             |d| _ = d.endpoints.remove(&pod(1)),
-            vec![Cell::address(&pod(1))],
-            vec![Cell::link(5)],
+            vec![Place::address(&pod(1))],
+            vec![Place::link(5)],
         ),
         (
             "a peer's class",
             |d| _ = d.ip_class.insert(pod(7), ClassId { id: 4 }),
-            vec![Cell::address(&pod(7))],
-            vec![Cell::address(&pod(1))],
+            vec![Place::address(&pod(7))],
+            vec![Place::address(&pod(1))],
         ),
-        ("the policy of a link", |d| _ = d.link_policy.remove(&5), vec![Cell::link(5)], vec![Cell::link(6)]),
-        ("a link goes", |d| _ = d.links.remove(&6), vec![Cell::link(6)], vec![Cell::link(5), first]),
-        ("an uplink changes", |d| d.uplinks.get_mut(&2).unwrap().v4 = NODE, vec![Cell::link(2)], vec![first]),
+        (
+            "the policy of a link",
+            |d| _ = d.link_policy.remove(&5),
+            vec![Place::link(5)],
+            vec![Place::link(6)],
+        ),
+        ("a link goes", |d| _ = d.links.remove(&6), vec![Place::link(6)], vec![Place::link(5), first]),
+        (
+            "an uplink changes",
+            |d| d.uplinks.get_mut(&2).unwrap().v4 = NODE,
+            vec![Place::link(2)],
+            vec![first],
+        ),
     ];
     for (what, change, concerns, leaves) in changes {
         let flows = concerned(change);
-        let is_concerned = |cell: Cell| flows.iter().any(|flows| flows.has(cell));
-        for cell in concerns {
-            assert!(is_concerned(cell), "{what}: {cell:?} is not among {flows:?}");
+        let is_concerned = |place: Place| flows.iter().any(|flows| flows.has(place));
+        for place in concerns {
+            assert!(is_concerned(place), "{what}: {place:?} is not among {flows:?}");
         }
-        for cell in leaves.into_iter().chain([Cell::address(&Addr::v4([198, 51, 100, 77]))]) {
-            assert!(!is_concerned(cell), "{what}: {cell:?} is among {flows:?}");
+        for place in leaves.into_iter().chain([Place::address(&Addr::v4([198, 51, 100, 77]))]) {
+            assert!(!is_concerned(place), "{what}: {place:?} is among {flows:?}");
         }
     }
 }
@@ -173,7 +183,7 @@ fn blocks_of_services_concern_every_flow() {
 #[test]
 fn blocks_of_policies_concern_every_flow_while_room_is_missing() {
     let change = |d: &mut Desired| _ = d.cidr_class.insert(block(24), ClassId { id: 9 });
-    assert!(concerned(change).iter().all(|flows| !flows.has(Cell::address(&OUTSIDE))));
+    assert!(concerned(change).iter().all(|flows| !flows.has(Place::address(&OUTSIDE))));
     let mut fake = Fake::new(7).with_faults(0);
     let mut r = Reconciler::load(&mut fake).unwrap();
     let mut desired = cluster();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lbr_common::epoch::Cell;
+use lbr_common::epoch::Place;
 use lbr_common::policy::{Block, Prefix};
 use lbr_common::service::SourceRange;
 
@@ -28,7 +28,7 @@ impl Steps<'_, '_> {
             range_text,
             &mut self.pass.outcome,
         );
-        self.pass.due.flows.extend(ready.iter().map(|range| Cell::service(range.data.service)));
+        self.pass.due.flows.extend(ready.iter().map(|range| Place::service(range.data.service)));
     }
 
     pub(in crate::service) fn remove_source_ranges(&mut self) {
@@ -37,7 +37,7 @@ impl Steps<'_, '_> {
         let table = self.pass.dataplane.tables().source_ranges;
         remove(ranges, table, |_| true, range_text, &mut self.pass.outcome);
         let removed = due.into_iter().filter(|range| !ranges.actual().contains_key(range));
-        self.pass.due.flows.extend(removed.map(|range| Cell::service(range.data.service)));
+        self.pass.due.flows.extend(removed.map(|range| Place::service(range.data.service)));
     }
 
     /// New peers, and those that get more flags.

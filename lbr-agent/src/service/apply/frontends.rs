@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lbr_common::epoch::Cell;
+use lbr_common::epoch::Place;
 use lbr_common::id::{BackendId, MaglevId, ServiceId};
 use lbr_common::maglev::{self, MaglevKey};
 use lbr_common::service::{Backend, Frontend, FrontendKey, Slot, SlotKey, frontend_flags, scope};
@@ -29,7 +29,7 @@ impl Steps<'_, '_> {
             .collect();
         let owners = |id: &BackendId| Some([backends.actual().get(id)?.service, backends.get(id)?.service]);
         let changed = ready.iter().filter_map(owners).flatten();
-        self.pass.due.flows.extend(changed.map(Cell::service));
+        self.pass.due.flows.extend(changed.map(Place::service));
         // An id may come to another backend before the former one was removed.
         self.pass.due.sockets |= backends.writes().any(|(id, new)| {
             let old = backends.actual().get(&id).filter(|_| ready.contains(&id));
@@ -229,7 +229,7 @@ impl Steps<'_, '_> {
         remove(&mut self.maps.backends, table, free, number, &mut self.pass.outcome);
         let backends = &self.maps.backends;
         let removed = owners.into_iter().filter(|(id, _)| !backends.actual().contains_key(id));
-        self.pass.due.flows.extend(removed.map(|(_, service)| Cell::service(service)));
+        self.pass.due.flows.extend(removed.map(|(_, service)| Place::service(service)));
         self.pass.due.sockets |= of_datagrams;
     }
 

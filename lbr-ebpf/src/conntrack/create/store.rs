@@ -48,6 +48,7 @@ pub(super) fn store_original(packet: &Packet, draft: &mut Draft) -> Found {
     if draft.replaces {
         remove_answers(packet, draft)?;
     }
+    draft.flow.note_places(&packet.tuple);
     if FLOWS.insert(&packet.tuple, &draft.flow, u64::from(BPF_ANY)).is_err() {
         return Err(Verdict::FlowTableFull);
     }
