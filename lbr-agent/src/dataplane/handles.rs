@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Context as _;
 use aya::Pod;
@@ -12,12 +13,15 @@ use lbr_common::maps::MapSpec;
 use lbr_common::policy::Prefix;
 
 use super::attach::{Attacher, Side};
+use super::batch;
 use super::pins::Pins;
 use super::{Table, WriteError};
 
 /// A hash map that the agent writes.
 pub(super) struct MapTable<K: Pod, V: Pod> {
     map: HashMap<MapData, K, V>,
+    /// The same map, for many entries at once.
+    fd: OwnedFd,
     name: &'static str,
     max_entries: u32,
 }
@@ -28,8 +32,9 @@ impl<K: Pod, V: Pod> MapTable<K, V> {
         let Map::HashMap(data) = &map else { anyhow::bail!("map {} is not a hash map", spec.name) };
         // The pinned map's size: an earlier run may have made it with another one.
         let max_entries = data.info().with_context(|| format!("map {}", spec.name))?.max_entries();
+        let fd = data.fd().as_fd().try_clone_to_owned().with_context(|| format!("map {}", spec.name))?;
         let map = HashMap::try_from(map).with_context(|| format!("map {}", spec.name))?;
-        Ok(Self { map, name: spec.name, max_entries })
+        Ok(Self { map, fd, name: spec.name, max_entries })
     }
 
     fn error(&self, error: MapError) -> WriteError {
@@ -52,6 +57,10 @@ impl<K: Pod, V: Pod> Table<K, V> for MapTable<K, V> {
 
     fn insert(&mut self, key: &K, value: &V) -> Result<(), WriteError> {
         self.map.insert(key, value, 0).map_err(|error| self.error(error))
+    }
+
+    fn insert_many(&mut self, entries: &[(K, V)]) -> usize {
+        batch::insert(self.fd.as_fd(), entries)
     }
 
     fn remove(&mut self, key: &K) -> Result<(), WriteError> {

@@ -4,6 +4,7 @@
 //! fail; the same reconciler and the same scenarios run on both.
 
 mod attach;
+mod batch;
 mod bpffs;
 mod content;
 mod epochs;
@@ -74,6 +75,11 @@ pub trait Table<K, V> {
     fn entries(&self) -> Result<Vec<(K, V)>, WriteError>;
     /// Adds or replaces an entry.
     fn insert(&mut self, key: &K, value: &V) -> Result<(), WriteError>;
+    /// Adds or replaces the first of these entries, with less effort than one by one. Returns how many: those that follow are
+    /// to be inserted by themselves, which says what is wrong with them.
+    fn insert_many(&mut self, _entries: &[(K, V)]) -> usize {
+        0
+    }
     /// Removes an entry; one that is not there is no error.
     fn remove(&mut self, key: &K) -> Result<(), WriteError>;
 }

@@ -5,6 +5,13 @@ use std::fmt::Display;
 use super::{Delta, Outcome, Problem};
 use crate::dataplane::Table;
 
+/// Writes many entries with less effort than one by one. Returns how many of the first ones it wrote.
+pub(crate) fn insert_many<K, V>(table: &mut dyn Table<K, V>, entries: &[(K, V)]) -> usize {
+    /// For fewer it does not pay.
+    const MANY: usize = 64;
+    if entries.len() < MANY { 0 } else { table.insert_many(entries) }
+}
+
 /// Writes what is due and `ready`. `text` names an entry for a person.
 pub(crate) fn write<K: Copy + Ord, V: Copy + PartialEq>(
     delta: &mut Delta<K, V>,
@@ -15,8 +22,9 @@ pub(crate) fn write<K: Copy + Ord, V: Copy + PartialEq>(
 ) {
     let due: Vec<_> = delta.writes().filter(|(key, value)| ready(key, value)).collect();
     let many = due.len();
-    for (key, value) in due {
-        match table.insert(&key, &value) {
+    let at_once = insert_many(table, &due);
+    for (nth, (key, value)) in due.into_iter().enumerate() {
+        match if nth < at_once { Ok(()) } else { table.insert(&key, &value) } {
             Ok(()) => {
                 delta.wrote(&key);
                 outcome.writes += 1;

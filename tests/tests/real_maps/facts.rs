@@ -132,6 +132,39 @@ fn entry_is_replaced_and_missing_entry_may_be_removed() {
 }
 
 #[test]
+fn many_entries_are_written_in_their_order_until_one_does_not_fit() {
+    struct Many;
+    impl Fact for Many {
+        fn holds<K, V>(&self, table: &mut dyn Table<K, V>, entry: impl Fn(u32) -> (K, V), other: V)
+        where
+            K: Copy + Ord + Debug,
+            V: Copy + PartialEq + Debug,
+        {
+            let entries: Vec<_> = (2..9).map(&entry).collect();
+            let written = table.insert_many(&entries);
+            let mut expected = entries[..written].to_vec();
+            expected.sort_by_key(|(key, _)| *key);
+            assert_eq!(sorted(table), expected, "{}", table.name());
+            // Interfaces are attached one by one, and the fake makes errors one by one.
+            if written > 0 {
+                assert_eq!(written, SIZE as usize, "{}", table.name());
+                expected.iter_mut().for_each(|(_, value)| *value = other);
+                assert_eq!(table.insert_many(&expected), expected.len());
+                assert_eq!(sorted(table), expected, "{}", table.name());
+            }
+            assert_eq!(table.insert_many(&[]), 0);
+        }
+    }
+    for_all_tables(&Many);
+    let mut real = Real::load_sized("many", [("backends".to_owned(), 5_000)].into()).unwrap();
+    let tables = real.kernel().unwrap().tables();
+    let entries: Vec<_> =
+        (1..=5_000).map(|n: u32| (n.into(), backend(n, 1)) as (BackendId, Backend)).collect();
+    assert_eq!(tables.backends.insert_many(&entries), entries.len());
+    assert_eq!(sorted(tables.backends), entries);
+}
+
+#[test]
 fn an_inserted_link_is_attached_once_and_a_removed_one_detached() {
     let mut fake = Fake::new(0).with_faults(0);
     let mut real = Real::load("links").unwrap();

@@ -24,7 +24,9 @@ use self::hold::Held;
 pub use self::shortage::{Full, Shortage};
 use crate::dataplane::{Concerned, Dataplane, Table, Tables, WriteError};
 use crate::desired::{Desired, EndpointPolicy};
-use crate::table::{Absent, Outcome, Pass, PolicyMaps, Problem, Staged, Stored, number, remove, write};
+use crate::table::{
+    Absent, Outcome, Pass, PolicyMaps, Problem, Staged, Stored, insert_many, number, remove, write,
+};
 
 /// The maps of policies.
 #[derive(Debug)]
@@ -198,8 +200,10 @@ fn stage<K: Copy + Ord, R: Stored<K>>(
     outcome: &mut Outcome,
 ) -> Result<Vec<K>, Interrupted> {
     let plan = staged.plan(generation);
-    for (key, raw) in plan.writes {
-        match table.insert(&key, &R::of(raw)) {
+    let entries: Vec<(K, R)> = plan.writes.iter().map(|(key, raw)| (*key, R::of(*raw))).collect();
+    let at_once = insert_many(table, &entries);
+    for (nth, ((key, raw), (_, entry))) in plan.writes.into_iter().zip(entries).enumerate() {
+        match if nth < at_once { Ok(()) } else { table.insert(&key, &entry) } {
             Ok(()) => {
                 staged.wrote(key, raw);
                 outcome.writes += 1;
