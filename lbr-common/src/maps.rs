@@ -95,8 +95,8 @@ macro_rules! agent_maps {
 
 /// Passes a row for each map that the programs write, and the agent only reads, to the macro `$then`.
 ///
-/// A row is: documentation, constant, name, shape, key, value, size. `state` and `epochs` are those that the agent
-/// writes, field by field.
+/// A row is: documentation, constant, name, shape, key, value, size. The agent writes fields of `state`,
+/// `near_epochs` and `far_epochs`.
 #[macro_export]
 macro_rules! kernel_maps {
     ($then:ident) => {

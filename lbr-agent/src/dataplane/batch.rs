@@ -5,26 +5,11 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use aya::Pod;
-
-/// `enum bpf_cmd` in `linux/bpf.h`.
-const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+use aya_obj::generated::bpf_attr__bindgen_ty_3 as Batch;
+use aya_obj::generated::bpf_cmd::BPF_MAP_UPDATE_BATCH;
 
 /// Entries of one call: bounds the memory for their copies.
 const CHUNK: usize = 1_024;
-
-/// `batch` in `union bpf_attr`.
-#[repr(C)]
-#[derive(Default)]
-struct Batch {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
-}
 
 /// Adds or replaces entries in their order, until one fails. Returns how many it wrote. The map has keys of the type `K` and
 /// values of the type `V`.
@@ -46,16 +31,20 @@ fn insert_chunk<K: Pod, V: Pod>(map: BorrowedFd<'_>, entries: &[(K, V)]) -> usiz
         return 0;
     };
     let mut batch = Batch {
+        in_batch: 0,
+        out_batch: 0,
         keys: keys.as_ptr().expose_provenance() as u64,
         values: values.as_ptr().expose_provenance() as u64,
         count,
         map_fd,
-        ..Batch::default()
+        elem_flags: 0,
+        flags: 0,
     };
     // SAFETY: the kernel reads `count` keys and values from two arrays of that many, which live until the call returns and
     // whose types are those of the map, and writes to `batch.count` only.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_BATCH, &raw mut batch, size_of::<Batch>()) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_BATCH as libc::c_long, &raw mut batch, size_of::<Batch>())
+    };
     if result == 0 {
         return entries.len();
     }

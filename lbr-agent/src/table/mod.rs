@@ -19,4 +19,4 @@ pub(crate) use self::pass::{Due, Pass};
 pub(crate) use self::prefix::starts_with;
 pub(crate) use self::staged::Staged;
 pub use self::stored::{Absent, Stored, in_force};
-pub(crate) use self::write::{insert_many, number, remove, write};
+pub(crate) use self::write::{insert, number, remove, write};

@@ -3,13 +3,19 @@
 use std::fmt::Display;
 
 use super::{Delta, Outcome, Problem};
-use crate::dataplane::Table;
+use crate::dataplane::{Table, WriteError};
 
-/// Writes many entries with less effort than one by one. Returns how many of the first ones it wrote.
-pub(crate) fn insert_many<K, V>(table: &mut dyn Table<K, V>, entries: &[(K, V)]) -> usize {
+/// Adds or replaces entries in their order, as many as possible at once. The results come one by one, and what follows the
+/// last one that is taken may or may not be written.
+pub(crate) fn insert<'a, K, V>(
+    table: &'a mut dyn Table<K, V>,
+    entries: &'a [(K, V)],
+) -> impl Iterator<Item = Result<(), WriteError>> + 'a {
     /// For fewer it does not pay.
     const MANY: usize = 64;
-    if entries.len() < MANY { 0 } else { table.insert_many(entries) }
+    let at_once = if entries.len() < MANY { 0 } else { table.insert_many(entries) };
+    let entries = entries.iter().enumerate();
+    entries.map(move |(nth, (key, value))| if nth < at_once { Ok(()) } else { table.insert(key, value) })
 }
 
 /// Writes what is due and `ready`. `text` names an entry for a person.
@@ -21,21 +27,20 @@ pub(crate) fn write<K: Copy + Ord, V: Copy + PartialEq>(
     outcome: &mut Outcome,
 ) {
     let due: Vec<_> = delta.writes().filter(|(key, value)| ready(key, value)).collect();
-    let many = due.len();
-    let at_once = insert_many(table, &due);
-    for (nth, (key, value)) in due.into_iter().enumerate() {
-        match if nth < at_once { Ok(()) } else { table.insert(&key, &value) } {
+    let map = table.name();
+    for ((key, _), result) in due.iter().zip(insert(table, &due)) {
+        match result {
             Ok(()) => {
-                delta.wrote(&key);
+                delta.wrote(key);
                 outcome.writes += 1;
             }
             Err(error) => {
-                delta.failed(&key);
-                outcome.problems.push(Problem::new(table.name(), text(&key), error));
+                delta.failed(key);
+                outcome.problems.push(Problem::new(map, text(key), error));
             }
         }
     }
-    if many > delta.len() / 2 {
+    if due.len() > delta.len() / 2 {
         delta.compact();
     }
 }

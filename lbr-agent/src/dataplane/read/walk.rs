@@ -7,7 +7,7 @@ use aya::maps::{HashMap, MapData, PerCpuHashMap};
 use lbr_common::conntrack::{Timeouts, lifetime};
 use lbr_common::flow::{Flow, FragmentKey, FragmentPorts, SocketKey, SocketPeer, flow_flags};
 use lbr_common::id::ServiceId;
-use lbr_common::maps::{self, MapSpec};
+use lbr_common::maps::{self, MapSpec, Shape};
 use lbr_common::policy::DenialKey;
 use lbr_common::service::{Affinity, AffinityKey, Traffic};
 use lbr_common::text::ServiceName;
@@ -75,9 +75,8 @@ impl Pinned {
     /// How many entries fit into each map that has entries, as it was made.
     pub fn max_entries(&self) -> anyhow::Result<Vec<(&'static str, u32)>> {
         // Arrays are always full, and the ring is measured in bytes.
-        let arrays = [maps::STATE, maps::NEAR_EPOCHS, maps::FAR_EPOCHS, maps::COUNTERS, maps::UNCONFIRMED];
-        let others = arrays.map(|spec| spec.name);
-        let has_entries = |spec: &&MapSpec| spec.name != maps::EVENTS.name && !others.contains(&spec.name);
+        let has_entries =
+            |spec: &&MapSpec| !matches!(spec.shape, Shape::Array | Shape::PerCpuArray | Shape::Ring);
         let specs = maps::PINNED.iter().filter(has_entries);
         specs.map(|spec| Ok((spec.name, self.size(spec)?))).collect()
     }

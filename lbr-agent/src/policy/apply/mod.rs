@@ -25,7 +25,7 @@ pub use self::shortage::{Full, Shortage};
 use crate::dataplane::{Concerned, Dataplane, Table, Tables, WriteError};
 use crate::desired::{Desired, EndpointPolicy};
 use crate::table::{
-    Absent, Outcome, Pass, PolicyMaps, Problem, Staged, Stored, insert_many, number, remove, write,
+    Absent, Outcome, Pass, PolicyMaps, Problem, Staged, Stored, insert, number, remove, write,
 };
 
 /// The maps of policies.
@@ -201,15 +201,15 @@ fn stage<K: Copy + Ord, R: Stored<K>>(
 ) -> Result<Vec<K>, Interrupted> {
     let plan = staged.plan(generation);
     let entries: Vec<(K, R)> = plan.writes.iter().map(|(key, raw)| (*key, R::of(*raw))).collect();
-    let at_once = insert_many(table, &entries);
-    for (nth, ((key, raw), (_, entry))) in plan.writes.into_iter().zip(entries).enumerate() {
-        match if nth < at_once { Ok(()) } else { table.insert(&key, &entry) } {
+    let map = table.name();
+    for ((key, raw), result) in plan.writes.into_iter().zip(insert(table, &entries)) {
+        match result {
             Ok(()) => {
                 staged.wrote(key, raw);
                 outcome.writes += 1;
             }
             Err(error) => {
-                outcome.problems.push(Problem::new(table.name(), text(&key), error));
+                outcome.problems.push(Problem::new(map, text(&key), error));
                 return Err(Interrupted);
             }
         }

@@ -79,26 +79,15 @@ impl<W: Watched> Raw<W> {
 
     fn read_slice(json: &str) -> Option<Self> {
         let parts = Parts::read(json)?;
-        let text = |text: Option<&str>| text.map(str::to_owned);
-        let Metadata { name, namespace, resource_version, .. } = &parts.metadata;
-        let metadata = ObjectMeta {
-            name: text(*name),
-            namespace: text(*namespace),
-            resource_version: text(*resource_version),
-            ..ObjectMeta::default()
-        };
+        let Metadata { name, namespace, resource_version, .. } = parts.metadata;
+        let metadata = metadata([name, namespace, resource_version]);
         let body = Body::Read(Box::new(endpointslice::from_parts(parts)));
         Some(Self { metadata, body, kind: PhantomData })
     }
 
     fn of_parts(mut value: Value) -> Self {
-        let text = |field: &str| value.pointer(&format!("/metadata/{field}"))?.as_str().map(str::to_owned);
-        let metadata = ObjectMeta {
-            name: text("name"),
-            namespace: text("namespace"),
-            resource_version: text("resourceVersion"),
-            ..ObjectMeta::default()
-        };
+        let text = |field| value.get("metadata")?.get(field)?.as_str();
+        let metadata = metadata(["name", "namespace", "resourceVersion"].map(text));
         // Items of a list have no kind.
         if let Value::Object(fields) = &mut value {
             fields.insert("apiVersion".to_owned(), W::KIND.api_version().into());
@@ -106,6 +95,13 @@ impl<W: Watched> Raw<W> {
         }
         Self { metadata, body: Body::Parts(value), kind: PhantomData }
     }
+}
+
+/// What the watch itself needs of it.
+fn metadata([name, namespace, resource_version]: [Option<&str>; 3]) -> ObjectMeta {
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    let (name, namespace, resource_version) = (text(name), text(namespace), text(resource_version));
+    ObjectMeta { name, namespace, resource_version, ..ObjectMeta::default() }
 }
 
 /// The version of an object or of a list. Versions are numbers that grow (KEP-5504).
